@@ -1,0 +1,56 @@
+# `make up` and `make test` are the two commands a newcomer needs; README.md says more.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: up install test check types unit format docs clean soak faults
+.DEFAULT_GOAL := help
+
+help:            ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+up: install      ## set everything up and start the room, with a first real backup
+	@$(BIN)/ops up --demo
+
+install: .venv/installed  ## make .venv from constraints.txt
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv || { echo 'No venv in this Python: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'Installing into .venv: a minute or so ...'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+test: install    ## all tests but the fault cases, with a real PostgreSQL and a real Prefect server
+	@$(BIN)/pytest --ignore tests/acceptance/faults
+
+faults: install  ## the fault cases: everything is killed, stopped and cut off; wants a machine of its own
+	@$(BIN)/pytest tests/acceptance/faults
+
+soak: install    ## 1,000 runs while everything is killed at random; writes benchmarks/soak.md
+	@$(BIN)/python -m tests.acceptance.faults.soak
+
+check: install   ## format, lint, types, import order and unit tests, in under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types unit
+
+types: install   ## the types alone
+	$(BIN)/mypy
+
+unit: install    ## the unit tests alone
+	$(BIN)/pytest tests/unit
+
+format: install  ## format the code and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: install    ## write docs/settings.md anew from the settings
+	@$(BIN)/python -m tests.unit.test_docs
+
+clean:           ## remove .venv and caches; the room's state in .ops stays
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+
+.PHONY: benchmark
+benchmark: install  ## measure our worker beside Prefect's stock one, in about 15 minutes on a quiet machine
+	$(BIN)/python -m benchmarks.lanes

@@ -1,0 +1,26 @@
+"""`ops db`: the database of the record."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.output import console
+from opsdb.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    db = typer.Typer(help="The ops database.", no_args_is_help=True)
+    db.command()(upgrade)
+    app.add_typer(db, name="db", rich_help_panel="Parts of the room: `ops up` runs them")
+
+
+def upgrade() -> None:
+    """Make the roles and the schema `ops`, and run the migrations that are missing.
+
+    Repeating it changes nothing.
+    """
+    from opsdb import migrate
+
+    revision = migrate.upgrade(load_settings())
+    console.print(f"the schema ops stands at revision {revision}", markup=False)

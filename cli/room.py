@@ -1,0 +1,172 @@
+"""`ops up`, `ops down`, `ops status`, `ops password`: the room on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing, suppress
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cli.output import console, own_name, print_json
+from cli.room_view import Progress, addresses, parts_table, welcome
+from deployments import access, demo, room
+from deployments.room_file import RoomReport, current_report
+from opsdb.errors import RoomUnreachableError
+from opsdb.settings import Settings, load_settings
+
+DEMO_RUN = ("run", "odoo_db_backup", "-p", "odoo_db=odoo_prod", "--lane", "A", "--wait")
+DEMO_NEXT = ("runs", "run odoo_db_backup -p odoo_db=odoo_staging --lane B --wait", "status")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (up, down, status, password):
+        app.command(rich_help_panel="The room")(command)
+
+
+def up(
+    *,
+    demo_: Annotated[
+        bool, typer.Option("--demo", help="Make two Odoo-like databases and back one of them up.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when the room is ready.")] = False,
+) -> None:
+    """Start the room: PostgreSQL, Prefect, the four lanes, the sync.
+
+    It stays in the foreground: Ctrl-C stops everything it started. Exit code 2 when the room runs already. All state
+    lies in OPS_HOME (.ops here). With OPS_DATABASE_URL that PostgreSQL server is used instead of one of the room's own.
+
+    Example: ops up --demo
+
+    Example: ops up --detach; ops status; ops down
+    """
+    settings = load_settings()
+    if demo_:
+        demo.check_demo(settings)
+    if detach:
+        with closing(Progress()) as progress:
+            report = room.start_detached(settings, on_turn=progress.show)
+        console.print(welcome(report, settings.home, detached=True))
+        if demo_:
+            raise typer.Exit(_report_demo(_start_demo(settings).wait(), report, detached=True))
+        return
+    foreground = _Foreground(settings, demo_run=demo_)
+    with closing(foreground):
+        room.run(settings, on_turn=foreground.turn)
+    with suppress(OSError):  # stopped because the terminal was closed
+        console.print("The room is stopped: nothing it started still runs.", style="green")
+
+
+def down() -> None:
+    """Stop the room. Exit code 0, also when none runs.
+
+    Runs that still execute get OPS_DRAIN_SECONDS to end, then they are stopped.
+    """
+    settings = load_settings()
+    stopped = room.stop_room(settings)
+    if stopped.report is not None:
+        console.print(f"The room (pid {stopped.report.pid}) is stopped.", highlight=False)
+    elif stopped.leftovers:
+        console.print(f"Stopped what a killed room had left: {', '.join(stopped.leftovers)}.", highlight=False)
+    else:
+        console.print(f"No room runs in {settings.home}.", markup=False, highlight=False)
+
+
+def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+    """Show the parts of the room.
+
+    Exit code 0: all are ready, 1: some are not, 3: the room does not run.
+    """
+    settings = load_settings()
+    report = current_report(settings.home)
+    if report is None:
+        if json_:
+            print_json({"state": "stopped", "ready": False, "home": settings.home, "parts": []})
+            raise typer.Exit(3)
+        raise RoomUnreachableError(f"no room runs in {settings.home}: start it with `ops up`")
+    if json_:
+        print_json(_as_json(report, settings))
+    else:
+        console.print(parts_table(report))
+        console.print(addresses(report), soft_wrap=True)
+    raise typer.Exit(0 if report.all_ready else 1)
+
+
+def password() -> None:
+    """Print what the Prefect UI asks for once: the room's auth string.
+
+    It opens Prefect's whole API: keep it where passwords are kept.
+    """
+    sys.stdout.write(access.read_secrets(load_settings()).prefect_auth_string + "\n")
+
+
+class _Foreground:
+    """What `ops up` shows and does between two looks at the parts."""
+
+    def __init__(self, settings: Settings, *, demo_run: bool) -> None:
+        self._settings = settings
+        self._demo_wanted = demo_run
+        self._demo: subprocess.Popen[bytes] | None = None
+        self._progress = Progress()
+        self._welcomed = False
+
+    def turn(self, report: RoomReport) -> None:
+        """Show progress; once the room is ready, welcome the operator and start the demo."""
+        self._progress.show(report)
+        if report.state == "ready" and not self._welcomed:
+            self._welcomed = True
+            console.print(welcome(report, self._settings.home, detached=False))
+            if self._demo_wanted:
+                self._demo = _start_demo(self._settings)
+        if self._demo is not None:
+            if report.state == "stopping":
+                self.close()
+            elif (code := self._demo.poll()) is not None:
+                self._demo = None
+                _report_demo(code, report, detached=False)
+
+    def close(self) -> None:
+        """End the demo's run command if it still waits, and give the terminal back."""
+        self._progress.close()
+        if self._demo is not None:
+            self._demo.terminate()
+            try:
+                self._demo.wait(5)
+            except subprocess.TimeoutExpired:
+                self._demo.kill()
+                self._demo.wait()
+            self._demo = None
+
+
+def _start_demo(settings: Settings) -> subprocess.Popen[bytes]:
+    made = demo.make_databases(settings)
+    console.print(f"demo databases made: {', '.join(made)}" if made else "demo databases: there already")
+    console.print(f"$ ops {' '.join(DEMO_RUN)}", style="bold", highlight=False)
+    return subprocess.Popen([sys.executable, "-m", "cli", *DEMO_RUN])
+
+
+def _report_demo(code: int, report: RoomReport, *, detached: bool) -> int:
+    if code:
+        console.print(f"The demo's run ended with exit code {code}.", style="bold red")
+        return code if code in (1, 2, 3) else 1
+    console.print(f"Prefect UI: {report.ui}  (`{own_name()} password` prints its password)", highlight=False)
+    console.print("Try next:" if detached else "Try next, in another terminal:")
+    for command in DEMO_NEXT:
+        console.print(f"  {own_name()} {command}", style="bold", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _as_json(report: RoomReport, settings: Settings) -> dict[str, object]:
+    hidden = ("start_ticks", "stop_signal")
+    return {
+        "state": report.state,
+        "ready": report.all_ready,
+        "pid": report.pid,
+        "started_at": report.started_at,
+        "ui": report.ui,
+        "home": settings.home,
+        "parts": [{key: value for key, value in asdict(part).items() if key not in hidden} for part in report.parts],
+    }

@@ -1,0 +1,195 @@
+"""The commands about runs: run, runs, show, logs, cancel."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+import typer
+
+from cli.output import console, errors, print_json
+from opsdb.errors import UsageError
+from opsdb.lookup import find_run, list_runs, read_run, reading, run_digits
+from opsdb.settings import load_settings
+from opsdb.states import RunStatus
+from opsdb.tables import Lane
+
+E = TypeVar("E", bound=StrEnum)
+
+LANES = "|".join(Lane)
+STATUSES = "|".join(RunStatus)
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The run's id, or at least 4 characters of its end or start that fit no other.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about runs."""
+    for name, command in (("run", run), ("runs", runs), ("show", show), ("logs", logs), ("cancel", cancel)):
+        app.command(name, rich_help_panel="Runs")(command)
+
+
+def run(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="The runbook, by name.", show_default=False)],
+    *,
+    params: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--param",
+            metavar="KEY=VALUE",
+            help="A parameter; repeat for more. Lists: a,b,c or JSON. Objects: JSON. Nothing: null.",
+        ),
+    ] = None,
+    lane: Annotated[str, typer.Option(metavar=LANES, help="The lane that it runs in.")] = "A",
+    priority: Annotated[
+        int, typer.Option(min=-1000, max=1000, help="Higher starts earlier: over 10, 1 to 10, 0, below 0.")
+    ] = 0,
+    session: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The session that it belongs to; made if there is none.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Starting twice with the same key starts one run.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show the steps as they go; exit with 1 if the run fails.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run of a runbook.
+
+    Everything is checked first: when something is wrong, nothing is started.
+
+    Example: ops run odoo_db_backup -p odoo_db=odoo_prod --wait
+
+    Example: ops run odoo_db_backup -p odoo_db=odoo_prod -p retention_days=7 --lane B --priority 20 --session release
+    """
+    from cli.run_start import start_run
+
+    start_run(
+        load_settings(),
+        kind=kind,
+        assignments=params or [],
+        lane=_lane(lane),
+        priority=priority,
+        session=_not_blank(session, "--session"),
+        idempotency_key=_not_blank(idempotency_key, "--idempotency-key"),
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+def runs(
+    *,
+    lane: Annotated[str | None, typer.Option(metavar=LANES, help="Only this lane.")] = None,
+    status: Annotated[str | None, typer.Option(metavar=STATUSES, help="Only this status.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only this runbook.")] = None,
+    session: Annotated[str | None, typer.Option(metavar="NAME", help="Only this session, by name or id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, the newest first.
+
+    Example: ops runs --status failed --limit 5
+
+    Example: ops runs --lane B --json
+    """
+    from cli.run_params import storable
+    from cli.run_view import run_document, runs_table
+
+    for text, what in ((kind, "--kind"), (session, "--session")):
+        storable(text or "", what=what)
+    wanted_lane = _lane(lane) if lane else None
+    wanted_status = _one_of(RunStatus, status, "--status") if status else None
+    with reading(load_settings()) as db:
+        found = list_runs(db, lane=wanted_lane, status=wanted_status, kind=kind, session=session, limit=limit)
+    if as_json:
+        print_json([run_document(view) for view in found])
+    elif found:
+        console.print(runs_table(found, width=console.width))
+        if len(found) == limit:
+            errors.print(f"The newest {limit}; more with --limit.", style="dim")
+    elif lane or status or kind or session:
+        errors.print("No run fits. Try fewer filters: ops runs")
+    else:
+        errors.print("No runs yet. Start one: ops run KIND -p key=value --wait", markup=False)
+
+
+def show(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show everything of one run: facts, steps, events, artifacts, states.
+
+    Example: ops show 1f3a9c0b
+    """
+    from cli.run_view import details_document, run_page
+
+    run_digits(run)
+    with reading(load_settings()) as db:
+        details = read_run(db, find_run(db, run))
+    if details is None:
+        raise UsageError(f"run {run!r} was just deleted from the ops database")
+    if as_json:
+        print_json(details_document(details))
+    else:
+        console.print(run_page(details), crop=False)
+
+
+def logs(
+    run: RunArgument,
+    step: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this step, by name or number, and nothing but its output.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="This attempt.", show_default="the latest")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what the steps of a run wrote.
+
+    The files are on the host of the worker that ran it.
+
+    Example: ops logs 1f3a9c0b --follow
+
+    Example: ops logs 1f3a9c0b --step pg_dump > pg_dump.log
+    """
+    from cli.run_logs import show_logs
+
+    show_logs(load_settings(), run=run, step=step, attempt=attempt, follow=follow, as_json=as_json)
+
+
+def cancel(
+    run: RunArgument,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over, at most 30 s.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a run: what waits never starts, what runs is killed with all its processes.
+
+    Example: ops cancel 1f3a9c0b --wait
+    """
+    from cli.run_cancel import cancel_run
+
+    cancel_run(load_settings(), run=run, wait=wait, as_json=as_json)
+
+
+def _lane(text: str) -> Lane:
+    return _one_of(Lane, text.upper().removeprefix("LANE-"), "--lane")
+
+
+def _one_of(choices: type[E], text: str, option: str) -> E:
+    try:
+        return choices(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is none of {', '.join(choices)}") from None
+
+
+def _not_blank(text: str | None, option: str) -> str | None:
+    if text is not None and not text.strip():
+        raise UsageError(f"{option}: must not be empty")
+    return text

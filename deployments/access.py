@@ -1,0 +1,239 @@
+"""The room's secrets, and the environment by which processes reach Prefect. Imports nothing of Prefect.
+
+Secrets stand in `OPS_HOME/secrets.json` and in the environment of the room's own processes:
+never in argv, never in a log.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+import os
+import secrets as random_secrets
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.settings import Settings
+
+FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_API_URL")
+"""What would lead a process of the room to another Prefect."""
+
+_TLS = {"sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "sslcrl": "PGSSLCRL"}
+_OURS_ALONE = {"application_name", "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval"} | {
+    "keepalives_count",
+    "tcp_user_timeout",
+    "client_encoding",
+}
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What the room keeps to itself. Not shown in a repr, so not in a traceback either."""
+
+    prefect_auth_string: str = field(repr=False)
+    prefect_encryption_key: str = field(repr=False)
+
+
+def secrets_path(settings: Settings) -> Path:
+    """Where the secrets stand."""
+    return settings.home / "secrets.json"
+
+
+def read_secrets(settings: Settings) -> Secrets:
+    """The room's secrets.
+
+    Raises RoomUnreachableError when the room never started here, and UsageError when the file is not ours alone or
+    broken: such a file is never replaced, since the encryption key in it opens the blocks in Prefect's database.
+    """
+    path = secrets_path(settings)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise RoomUnreachableError(
+            f"the room never started with OPS_HOME={settings.home}: start it with `ops up`"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, encoding="utf-8") as file:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise UsageError(f"{path} must be readable by its owner alone, this user: chmod 600 {path}")
+        try:
+            return _checked(json.load(file))
+        except (ValueError, TypeError, KeyError, binascii.Error):
+            raise UsageError(
+                f"{path} is broken: restore it from a backup, or move it away and fill in all blocks anew"
+            ) from None
+
+
+def make_secrets(settings: Settings) -> Secrets:
+    """The room's secrets, generated on the first call. Two first calls at once agree on one set."""
+    path = secrets_path(settings)
+    if not path.is_symlink() and not path.exists():
+        fresh = Secrets(
+            prefect_auth_string=f"ops:{random_secrets.token_urlsafe(32)}",
+            prefect_encryption_key=base64.urlsafe_b64encode(random_secrets.token_bytes(32)).decode(),
+        )
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = _write_private(path, json.dumps(asdict(fresh), indent=2) + "\n")
+        try:
+            with contextlib.suppress(FileExistsError):  # another first call won: use its secrets
+                os.link(temporary, path)
+        finally:
+            temporary.unlink()
+        _sync_folder(path.parent)
+    return read_secrets(settings)
+
+
+def ui_url(settings: Settings) -> str:
+    """Where the Prefect UI answers."""
+    return f"http://127.0.0.1:{settings.prefect_port}"
+
+
+def ui_folder(settings: Settings) -> Path:
+    """The room's own copy of the UI, made by the Prefect server."""
+    return settings.home / "prefect" / "ui"
+
+
+def client_env(settings: Settings) -> dict[str, str]:
+    """The environment of a process that talks to the room's Prefect. Holds a secret."""
+    without_proxy = [entry for entry in os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")).split(",") if entry]
+    no_proxy = ",".join(dict.fromkeys([*without_proxy, "127.0.0.1", "localhost"]))
+    return {
+        "OPS_HOME": str(settings.home),
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_API_URL": f"{ui_url(settings)}/api",
+        "PREFECT_API_AUTH_STRING": read_secrets(settings).prefect_auth_string,
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        # a restart of the server or of its database must not end a run (measured: reliability cases 4 and 9)
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # the auth string must not travel through a proxy
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+    }
+
+
+def server_env(settings: Settings) -> dict[str, str]:
+    """The environment of the Prefect server, beside what every process needs. Holds secrets.
+
+    Raises UsageError when OPS_DATABASE_URL has a parameter that Prefect's driver cannot take.
+    """
+    secrets = read_secrets(settings)
+    url, tls = prefect_database_url(settings)
+    port = str(settings.prefect_port)
+    return {
+        **tls,
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": url,
+        "PREFECT_SERVER_ENCRYPTION_KEY": secrets.prefect_encryption_key,
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": port,
+        "PREFECT_SERVER_API_AUTH_STRING": secrets.prefect_auth_string,
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        # Prefect's client fetches a new token for each request that finds its own expired, and each fetch makes the
+        # others' invalid: requests at once then wait for minutes. So it expires seldom
+        "PREFECT_SERVER_API_CSRF_TOKEN_EXPIRATION": "P30D",
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
+        "PREFECT_SERVER_UI_API_URL": f"{ui_url(settings)}/api",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(ui_folder(settings)),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def prefect_database_url(settings: Settings) -> tuple[str, dict[str, str]]:
+    """Prefect's database as asyncpg spells it, and the TLS files for its environment. May hold a password."""
+    url = make_url(settings.ops_url).set(drivername="postgresql+asyncpg", database=settings.prefect_database)
+    query: dict[str, Any] = {}
+    tls: dict[str, str] = {}
+    for name, value in url.query.items():
+        if name in ("host", "port", "passfile"):
+            query[name] = value
+        elif name == "sslmode":
+            query["ssl"] = value
+        elif name in _TLS and isinstance(value, str):
+            tls[_TLS[name]] = value
+        elif name not in _OURS_ALONE:
+            raise UsageError(f"OPS_DATABASE_URL: the Prefect server's driver does not take `{name}`")
+    return url.set(query=query).render_as_string(hide_password=False), tls
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what leads to another Prefect."""
+    return {name: value for name, value in environment.items() if name not in FOREIGN}
+
+
+def use(settings: Settings) -> None:
+    """Let this process talk to the room's Prefect. Call it before anything imports `prefect`."""
+    ours = client_env(settings)
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    os.environ.update(ours)
+
+
+def write_profile(settings: Settings) -> None:
+    """Make `room` the active profile of PREFECT_HOME, so that plain `prefect` commands reach the room too.
+
+    Other profiles in the file stay.
+    """
+    path = settings.home / "prefect" / "profiles.toml"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        profiles = tomllib.loads(path.read_text()).get("profiles", {})
+    except (OSError, ValueError):
+        profiles = {}
+    ours = {name: value for name, value in client_env(settings).items() if name.startswith("PREFECT_")}
+    ours.pop("PREFECT_HOME")
+    profiles["room"] = ours
+    lines = ['active = "room"']
+    for name, values in profiles.items():
+        # a JSON string, number or boolean is the same in TOML
+        lines += [
+            "",
+            f"[profiles.{json.dumps(name)}]",
+            *(f"{key} = {json.dumps(item)}" for key, item in values.items()),
+        ]
+    _write_private(path, "\n".join(lines) + "\n").replace(path)
+
+
+def _checked(value: dict[str, object]) -> Secrets:
+    secrets = Secrets(str(value["prefect_auth_string"]), str(value["prefect_encryption_key"]))
+    user, _, password = secrets.prefect_auth_string.partition(":")
+    if user != "ops" or len(password) < 16 or len(base64.urlsafe_b64decode(secrets.prefect_encryption_key)) != 32:
+        raise ValueError
+    return secrets
+
+
+def _write_private(path: Path, text: str) -> Path:
+    """Write a file beside `path` that only this user reads, down to the disk. Returns its path."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{random_secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

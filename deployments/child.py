@@ -1,0 +1,149 @@
+"""One child process of the room: started, known by pid and start time, stopped by its own pid (Linux)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LOG_BYTES = 10 * 1024 * 1024
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process that is not mistaken for a later one with the same pid. Start time in clock ticks after boot."""
+
+    pid: int
+    start_ticks: int
+
+
+def boot_id() -> str:
+    """The running boot: an Identity means nothing in another one."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def identify(pid: int) -> Identity | None:
+    """The live process with this pid; None when there is none, or only its corpse."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # the name in parentheses may itself hold parentheses and spaces: proc(5), fields from the third on
+    fields = text[text.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else Identity(pid, int(fields[19]))
+
+
+def alive(identity: Identity) -> bool:
+    """Whether this very process still runs."""
+    return identify(identity.pid) == identity
+
+
+def send(identity: Identity, number: int, *, group: bool = False) -> bool:
+    """Signal this very process, or its process group. Returns False when it is gone."""
+    try:
+        handle = os.pidfd_open(identity.pid)
+    except OSError:
+        return False
+    try:
+        if not alive(identity):  # compared after the handle was taken: the handle is of this process or of none
+            return False
+        with suppress(ProcessLookupError):
+            if group:
+                os.killpg(identity.pid, number)
+            else:
+                signal.pidfd_send_signal(handle, number)
+        return True
+    finally:
+        os.close(handle)
+
+
+def wait_gone(identity: Identity, seconds: float) -> bool:
+    """Wait for the end of a process that is not our child. Returns whether it ended."""
+    deadline = time.monotonic() + seconds
+    while alive(identity):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    orphan_signal: int,
+    user: Mapping[str, Any] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program in its own session, with default signals, its output appended to `log`.
+
+    The kernel sends it `orphan_signal` when we die. `user` holds the keywords `user`, `group`, `extra_groups`.
+    """
+    parent = os.getpid()
+
+    def become_child() -> None:  # runs after setuid, which would clear the parent-death signal
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            # a shell's `ops up &` ignores SIGINT, and ignored signals survive exec
+            with suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+        _libc.prctl(_PR_SET_PDEATHSIG, orphan_signal, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    with open_log(log) as output:
+        return subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=become_child,  # noqa: PLW1509  # the supervisor has one thread
+            **(user or {}),
+        )
+
+
+def open_log(path: Path) -> Any:
+    """The log file, to append to; one that has grown too large is put aside first."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+def reap(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a child that ended, else None. What is left of its process group is killed first."""
+    if process.returncode is None:
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        with suppress(ProcessLookupError, PermissionError):  # not reaped yet, so the number is still the group's
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def stop(process: subprocess.Popen[bytes], *, number: int, grace_seconds: float) -> int:
+    """Signal a child, give it time, kill its process group. Returns its exit code."""
+    if reap(process) is None:
+        process.send_signal(number)
+        deadline = time.monotonic() + grace_seconds
+        while reap(process) is None:
+            if time.monotonic() >= deadline:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(0.02)
+    return process.wait()

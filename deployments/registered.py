@@ -1,0 +1,36 @@
+"""What a lane executes: the deployments of prefect.yaml as they stand there, and nothing that a run brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import yaml
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+
+
+def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
+    """The entrypoints that the file registers."""
+    return frozenset(deployment["entrypoint"] for deployment in yaml.safe_load(prefect_yaml.read_text())["deployments"])
+
+
+def refusal(  # noqa: PLR0911  # one return for each reason reads best
+    flow_run: FlowRun, deployment: DeploymentResponse | None, *, entrypoints: Collection[str]
+) -> str | None:
+    """Why a lane does not execute the run, or None. Whoever reaches Prefect's API can make runs and deployments."""
+    if flow_run.job_variables:
+        return f"a lane takes no job variables, this run carries {sorted(flow_run.job_variables)}"
+    if flow_run.deployment_id is None:
+        return "a lane executes deployments only, this run has none"
+    if deployment is None:
+        return f"the deployment {flow_run.deployment_id} no longer exists"
+    if deployment.entrypoint not in entrypoints:
+        return f"the entrypoint {deployment.entrypoint!r} is none of those in prefect.yaml"
+    if deployment.pull_steps or deployment.job_variables:
+        return f"the deployment {deployment.name} carries pull steps or job variables; apply prefect.yaml again"
+    known = (deployment.parameter_openapi_schema or {}).get("properties") or {}
+    if unknown := sorted(set(flow_run.parameters) - set(known)):
+        # Prefect's form schema admits parameters that it does not name, and its engine would die of them: a crash
+        return f"unknown parameters: {', '.join(unknown)}; this runbook takes {', '.join(sorted(known)) or 'none'}"
+    return None

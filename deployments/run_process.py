@@ -1,0 +1,52 @@
+"""What happens in the process that is forked for a run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from dataclasses import dataclass
+from types import FrameType
+
+from prefect.client.schemas.objects import FlowRun
+
+from deployments.prefect_inner import execute_flow, mark_cancelled
+from opsdb.running import enter
+from opsdb.settings import load_settings
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """What a run process is told: picklable, and without secrets of other runs."""
+
+    flow_run: FlowRun
+    attempt: int
+    entrypoint: str
+    env: dict[str, str]
+
+
+FENCED_EXIT_CODE = 75
+"""The run was taken from its process (`flows.runbook`): whoever took it says how it ended."""
+CUT_OFF_EXIT_CODE = 76
+"""The process of a run that may be repeated stopped by itself (`flows.runbook`)."""
+CANCEL_SIGNAL = signal.SIGUSR1
+"""Ends the run as cancelled. SIGTERM ends it as crashed."""
+
+
+def execute(task: RunTask) -> None:
+    """Run one flow run to its end. The exit code is 0 when its outcome stands in Prefect, or will be written there
+    by the worker because it was cancelled."""
+    os.setsid()
+    os.umask(0o077)
+    os.environ.clear()
+    os.environ.update(task.env)
+    random.seed()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(CANCEL_SIGNAL, _cancel)
+    enter(load_settings(), run_id=task.flow_run.id, attempt=task.attempt)
+    execute_flow(task.entrypoint, task.flow_run)
+
+
+def _cancel(_number: int, _frame: FrameType | None) -> None:
+    mark_cancelled()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,120 @@
+"""`ops worker`: one process that serves the lanes of a host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+import psutil
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from deployments.health import HealthServer
+from deployments.lane_worker import STOP_SECONDS, LaneWorker, worker_name
+from deployments.reaper import reap
+from opsdb.database import clock_ahead, connect, first_line, server_is_down
+from opsdb.errors import UsageError
+from opsdb.journal import journal_dir
+from opsdb.recorder import deliver_abandoned
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 5.0
+
+
+async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
+    """Execute runs of the lanes until cancelled.
+
+    The first cancellation takes no new runs and gives running ones `OPS_DRAIN_SECONDS` to end; a second one ends
+    them at once. Either way no process is left.
+    """
+    os.environ["OPS_HOME"] = str(settings.home)
+    workers = [
+        LaneWorker(lane.pool, name=f"{worker_name()}-{lane.lower()}", create_pool_if_not_found=False) for lane in lanes
+    ]
+    engine = connect(settings, application="worker", statement_seconds=2)
+    try:
+        health = HealthServer(engine, port=settings.health_port, worker_id=worker_name())
+    except OSError as error:
+        raise UsageError(
+            f"port {settings.health_port} of /health: {error.strerror}; OPS_HEALTH_PORT sets it"
+        ) from error
+    # what the worker asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
+    with health, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+        await _serve(settings, workers, engine)
+    engine.dispose()
+    for helper in psutil.Process().children():  # the fork server would see by itself that we ended, but later
+        with suppress(psutil.NoSuchProcess):
+            helper.kill()
+
+
+async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engine) -> None:
+    # tasks of asyncio, cancelled once: a task group of anyio cancels again and again until its tasks have ended,
+    # and never ended some of Prefect's (anyio 4.16 spins in a cycle of exception contexts)
+    tasks = [asyncio.ensure_future(worker.start()) for worker in workers]
+    tasks.append(asyncio.ensure_future(_keep_reaping(settings, workers, engine)))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        try:
+            await _drain(workers, settings.drain_seconds)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+
+
+async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engine: Engine) -> None:
+    def served() -> set[UUID]:
+        return {run_id for worker in workers for run_id in worker.in_hand}
+
+    while True:
+        try:
+            ahead = await asyncio.to_thread(_clock_ahead, engine)
+            for worker in workers:
+                worker.clock_ahead = ahead
+            await asyncio.to_thread(reap, settings, engine, served=served)
+            await asyncio.to_thread(deliver_abandoned, engine, journal_dir(settings))
+            cut_off = False
+        except DBAPIError as error:
+            log.warning("reaper: the ops database does not answer: %s", first_line(error))
+            cut_off = not server_is_down(error)
+        for worker in workers:
+            worker.cut_off = cut_off
+        await asyncio.sleep(1)
+
+
+def _clock_ahead(engine: Engine) -> timedelta:
+    with engine.connect() as db:
+        return clock_ahead(db)
+
+
+async def _drain(workers: Sequence[LaneWorker], seconds: float) -> None:
+    """Let runs end for a while, then stop them, then kill them. Being cancelled meanwhile skips the waiting."""
+    for worker in workers:
+        worker.draining = True
+    try:
+        await _until_idle(workers, seconds)
+    finally:
+        for process in [process for worker in workers for process in worker.processes.values()]:
+            process.terminate()
+        await _until_idle(workers, STOP_SECONDS)
+        for process in [process for worker in workers for process in worker.processes.values()]:
+            process.kill()
+        await _until_idle(workers, STOP_SECONDS)
+
+
+async def _until_idle(workers: Sequence[LaneWorker], seconds: float) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while any(worker.in_hand for worker in workers) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)

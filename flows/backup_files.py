@@ -1,0 +1,175 @@
+"""The files of backups: what they are called, which are good, and which may go."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+# No leading dash, dot or slash, and none of `=`, `:`, `/` or whitespace: pg_dump reads connection strings in --dbname.
+# At most 63 bytes, PostgreSQL's limit.
+DATABASE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
+
+_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_NAME = re.compile(rf"({DATABASE_PATTERN.strip('^$')})_([0-9]{{8}}T[0-9]{{6}}Z)\.dump")
+_MANIFEST_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BackupName:
+    """The names that belong to one backup: its database, and the second (UTC) in which it began."""
+
+    database: str
+    created_at: datetime
+
+    @property
+    def dump(self) -> str:
+        """The dump's own name, which is there only when the dump is whole and its manifest is written."""
+        return f"{self.database}_{self.created_at.astimezone(UTC).strftime(_TIME_FORMAT)}.dump"
+
+    @property
+    def manifest(self) -> str:
+        """The manifest's."""
+        return f"{self.dump}.json"
+
+    @property
+    def partial(self) -> str:
+        """The dump's while it is written."""
+        return f".{self.dump}.partial"
+
+    @property
+    def manifest_partial(self) -> str:
+        """The manifest's while it is written."""
+        return f".{self.manifest}.partial"
+
+
+def parse_name(dump: str) -> BackupName | None:
+    """The database and time of a dump's own name, or None when it is none of ours.
+
+    The time has a fixed width, so `odoo_prod_20250101T000000Z.dump` is of `odoo_prod` and of no other database.
+    """
+    match = _NAME.fullmatch(dump)
+    if match is None:
+        return None
+    try:
+        created_at = datetime.strptime(match[2], _TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError:  # such as a month 13
+        return None
+    name = BackupName(match[1], created_at)
+    return name if name.dump == dump else None
+
+
+def parse_partial(partial: str) -> BackupName | None:
+    """The same for the name of a dump that is being written."""
+    if not (partial.startswith(".") and partial.endswith(".partial")):
+        return None
+    return parse_name(partial.removeprefix(".").removesuffix(".partial"))
+
+
+class Manifest(BaseModel):
+    """What stands beside a dump and says that it was verified. Sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1] = 1
+    database: str = Field(pattern=DATABASE_PATTERN)
+    file: str
+    created_at: AwareDatetime
+    size_bytes: int = Field(ge=1)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    tables: int = Field(ge=0, description="Tables whose rows the dump holds.")
+    server_version: str
+    pg_dump_version: str
+    run_id: str
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest at `path`, or None when there is none that can be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        return Manifest.model_validate_json(os.read(handle, _MANIFEST_BYTES))
+    except (OSError, ValidationError):
+        return None
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A dump that lies under its own name, `size_bytes` long now. Without a manifest it is not known to be ours."""
+
+    folder: Path
+    name: BackupName
+    size_bytes: int
+    manifest: Manifest | None
+
+    @property
+    def path(self) -> Path:
+        """The dump."""
+        return self.folder / self.name.dump
+
+    @property
+    def verified(self) -> bool:
+        """Whether it was verified when it was made and still has that size; its bytes are not read again."""
+        return self.manifest is not None and self.manifest.size_bytes == self.size_bytes
+
+
+def list_backups(folder: Path, database: str) -> list[Backup]:
+    """The dumps of exactly this database, oldest first. A folder that is missing holds none."""
+    backups = []
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return []
+    for entry in entries:
+        name = parse_name(entry.name)
+        if name is None or name.database != database or not entry.is_file(follow_symlinks=False):
+            continue
+        try:
+            size = entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:  # pruned by another run meanwhile
+            continue
+        manifest = read_manifest(folder / name.manifest)
+        if manifest is not None and (manifest.database, manifest.file, manifest.created_at) != (
+            database,
+            name.dump,
+            name.created_at,
+        ):
+            manifest = None  # of another backup: copied or renamed by hand
+        backups.append(Backup(folder=folder, name=name, size_bytes=size, manifest=manifest))
+    return sorted(backups, key=lambda backup: backup.name.created_at)
+
+
+def prunable(backups: Iterable[Backup], *, now: datetime, retention_days: int, keep_at_least: int = 1) -> list[Backup]:
+    """Those of one database's backups that may be deleted, oldest first.
+
+    That is what has a manifest and is older than `retention_days` at `now`, but never one of the `keep_at_least`
+    newest verified ones, and nothing at all where there are fewer: a damaged dump may then be the best there is.
+    """
+    if retention_days < 1 or keep_at_least < 1:
+        raise ValueError("retention_days and keep_at_least must be 1 or more")
+    ours = sorted((one for one in backups if one.manifest is not None), key=lambda one: one.name.created_at)
+    verified = [one for one in ours if one.verified]
+    if len(verified) < keep_at_least:
+        return []
+    kept = {one.name for one in verified[-keep_at_least:]}
+    limit = now - timedelta(days=retention_days)
+    return [one for one in ours if one.name.created_at < limit and one.name not in kept]
+
+
+def remove(backup: Backup) -> None:
+    """Delete a backup. The dump goes first: what a crash leaves behind is the small manifest and not the dump."""
+    backup.path.unlink(missing_ok=True)
+    (backup.folder / backup.name.manifest).unlink(missing_ok=True)

@@ -1,0 +1,210 @@
+"""The runbook `odoo_db_backup`: one database into one verified file."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from flows.backup_draft import Draft, clear_leftovers, draft
+from flows.backup_files import DATABASE_PATTERN, Manifest, list_backups, prunable, remove
+from flows.backup_preflight import check_readable, check_space, connect_to, estimate_bytes, prepare_folder
+from flows.postgres_access import Database, Programs, find_programs, missing_tools, passfile, program_env
+from flows.runbook import current_run, runbook
+from flows.step import action, step
+from opsdb.errors import PreflightError, StepFailedError
+
+DUMP_SECONDS = 600
+VERIFY_SECONDS = 600
+MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
+
+# Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
+_FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
+
+# $ODOO_DB is a name and never a connection string: its pattern has no `=` and no `:`.
+# tee stops at the first write error, so that a full disk ends pg_dump at once.
+DUMP = """\
+"$PG_DUMP" --format=custom --no-password --lock-wait-timeout=120s --dbname="$ODOO_DB" \\
+  | tee --output-error=exit -- "$PARTIAL" \\
+  | sha256sum
+sync -- "$PARTIAL"
+"""
+
+# A dump cut in half passes `pg_restore --list`: all of it is decompressed as well. The page cache is dropped first, so
+# that the checksum is that of the disk.
+VERIFY = """\
+dd if="$PARTIAL" iflag=nocache count=0 status=none
+echo "$SHA256  $PARTIAL" | sha256sum --check --strict --status || {
+  echo "the file on disk is not what pg_dump wrote: its sha256 differs" >&2
+  exit 65
+}
+contents=$("$PG_RESTORE" --list -- "$PARTIAL")
+"$PG_RESTORE" --file=/dev/null -- "$PARTIAL"
+if ! grep -q '^[0-9]' <<<"$contents"; then
+  echo "the dump holds nothing at all: is $ODOO_DB the right database?" >&2
+  exit 65
+fi
+echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || true)"
+"""
+
+
+def _not_maintenance(database: str) -> str:
+    # A dump of `postgres` is what one gets by leaving out the name; the templates hold nobody's data.
+    if database in ("postgres", "template0", "template1"):
+        raise ValueError(f"{database} holds no Odoo data: name an Odoo database")
+    return database
+
+
+# Their descriptions stand in the flow's docstring, where Prefect's form takes them from.
+OdooDatabase = Annotated[
+    str, Field(pattern=DATABASE_PATTERN, min_length=1, max_length=63), AfterValidator(_not_maintenance)
+]
+RetentionDays = Annotated[int, Field(ge=1, le=3650)]
+BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    draft: Draft
+    programs: Programs
+    server_version: str
+    env: dict[str, str]
+    password: str = field(repr=False)
+
+
+@runbook(deadline_seconds=DUMP_SECONDS + VERIFY_SECONDS + MARGIN_SECONDS, max_attempts=2)
+def odoo_db_backup(
+    odoo_db: OdooDatabase, retention_days: RetentionDays = 30, backup_dir: BackupFolder | None = None
+) -> dict[str, Any]:
+    """Dump one Odoo database, verify the dump, and delete the backups of that database that are too old.
+
+    The dump is in pg_dump's custom format, which is compressed; restore it with `pg_restore`. It holds the database
+    only: Odoo keeps attachments in its filestore, a folder of its own.
+
+    Args:
+        odoo_db: Database to dump: letters, digits, `_`, `-` and `.`, at most 63. Not postgres, not a template.
+        retention_days: Days after which earlier backups of this database are deleted; the newest good one never is.
+        backup_dir: Absolute path of the folder for the dump, without `..`. Left empty: the room's own.
+    """
+    started = time.monotonic()
+    run = current_run()
+    folder = Path(backup_dir) if backup_dir else run.settings.backups
+    with ExitStack() as stack:
+        ready = action(
+            "preflight",
+            lambda: _prepare(odoo_db, folder, stack),
+            about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder}",
+        )
+        names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
+        with passfile(ready.password) as password_file:
+            env = names | ready.env | password_file | {"PG_DUMP": str(ready.programs.pg_dump)}
+            sha256 = _found(r"^([0-9a-f]{64})  -$", step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env).stdout)
+        env = names | {"SHA256": sha256, "PG_RESTORE": str(ready.programs.pg_restore)}
+        verified = step("verify", VERIFY, timeout=VERIFY_SECONDS, env=env)
+        manifest = Manifest(
+            database=odoo_db,
+            file=ready.draft.name.dump,
+            created_at=ready.draft.name.created_at,
+            size_bytes=ready.draft.partial.stat().st_size,
+            sha256=sha256,
+            tables=int(_found(r"^tables: (\d+)$", verified.stdout)),
+            server_version=ready.server_version,
+            pg_dump_version=ready.programs.version,
+            run_id=str(run.id),
+        )
+        action(
+            "publish",
+            lambda: ready.draft.publish(manifest),
+            about=f"ln {ready.draft.partial} {ready.draft.dump}, after its manifest",
+        )
+    _record_files(ready.draft, manifest)
+    pruned = action(
+        "prune",
+        lambda: _prune(folder, manifest, retention_days),
+        about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, never the newest good one",
+    )
+    return {
+        "file": str(ready.draft.dump),
+        "manifest": str(ready.draft.manifest),
+        "created_at": manifest.created_at.isoformat(),
+        "size_bytes": manifest.size_bytes,
+        "sha256": sha256,
+        "tables": manifest.tables,
+        "server_version": manifest.server_version,
+        "pg_dump_version": manifest.pg_dump_version,
+        "duration_seconds": round(time.monotonic() - started, 3),
+        "pruned": pruned,
+    }
+
+
+def _prepare(database: str, folder: Path, stack: ExitStack) -> _Ready:
+    """Check everything, then reserve the new file's name: the draft lives as long as `stack`."""
+    run = current_run()
+    if missing := missing_tools("bash", "dd", "grep", "sha256sum", "sync", "tee"):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils and grep")
+    with connect_to(database, url=run.settings.odoo_url) as db:
+        server_version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)
+        programs = find_programs(run.settings.pg_bin, server_version=server_version)
+        check_readable(db)
+        prepare_folder(folder)
+        if leftovers := clear_leftovers(folder, database):
+            run.event("removed what killed backups left", level="warning", files=leftovers)
+        check_space(folder, needed_bytes=estimate_bytes(db, list_backups(folder, database)))
+        return _Ready(
+            draft=stack.enter_context(draft(folder, database, clock=lambda: _server_clock(db))),
+            programs=programs,
+            server_version=server_version,
+            env=program_env(db),
+            password=db.info.password,
+        )
+
+
+def _server_clock(db: Database) -> Any:
+    """The database server's time: hosts that back up one database agree on the order of its backups."""
+    row = db.execute("SELECT clock_timestamp()").fetchone()
+    return row[0] if row else None
+
+
+def _found(pattern: str, output: str) -> str:
+    match = re.search(pattern, output, re.MULTILINE)
+    if match is None:
+        raise StepFailedError(f"the step's output lacks {pattern}")
+    return match[1]
+
+
+def _record_files(done: Draft, manifest: Manifest) -> None:
+    run = current_run()
+    run.artifact(
+        kind="file",
+        name=done.dump.name,
+        storage_path=str(done.dump),
+        size_bytes=manifest.size_bytes,
+        sha256=manifest.sha256,
+        mime_type="application/octet-stream",
+    )
+    run.artifact(
+        kind="file",
+        name=done.manifest.name,
+        storage_path=str(done.manifest),
+        size_bytes=done.manifest.stat().st_size,
+        mime_type="application/json",
+    )
+
+
+def _prune(folder: Path, newest: Manifest, retention_days: int) -> list[str]:
+    """Delete what is too old as seen from the new backup: its time is the only clock that is read."""
+    backups = list_backups(folder, newest.database)
+    old = prunable(backups, now=newest.created_at, retention_days=retention_days)
+    for backup in old:
+        try:
+            remove(backup)
+        except OSError as error:
+            raise StepFailedError(
+                f"the new backup {newest.file} is good, but {backup.path} could not be deleted: {error.strerror}"
+            ) from error
+    return [backup.name.dump for backup in old]

@@ -1,0 +1,244 @@
+"""@runbook: a Prefect flow that keeps the record of its run, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+from uuid import UUID
+
+from prefect import Flow, flow, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
+
+from opsdb.database import connect
+from opsdb.errors import OpsError, UsageError
+from opsdb.journal import Entry, Journal, journal_dir
+from opsdb.prefect_runs import facts_of, state_of
+from opsdb.processes import become_subreaper, kill_processes
+from opsdb.recorder import Recorder
+from opsdb.records import artifact, event, run_closed, run_opened
+from opsdb.settings import Settings, load_settings
+from opsdb.states import State, fold
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+FENCED_EXIT_CODE = 75
+"""The run was taken from its process; whoever took it says how it ended."""
+CUT_OFF_EXIT_CODE = 76
+"""The process stopped by itself: its run may be repeated, and may be given to another any moment."""
+PARK_SIGNAL = signal.SIGUSR2
+"""Holds the main thread of a process that is about to end without another word."""
+LEASE_MARGIN_SECONDS = 4.0
+"""How long before it may be declared dead such a process stops."""
+
+
+@dataclass
+class ActiveRun:
+    """The run that this process executes."""
+
+    id: UUID
+    attempt: int
+    settings: Settings
+    record: Callable[[Entry], None]
+    in_lane: bool
+    make_sure: Callable[[], None] = lambda: None
+    """Returns when the run is known not to have been taken from this process."""
+    fenced: threading.Event = field(default_factory=threading.Event)
+    step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def log_dir(self) -> Path:
+        """The folder with the full output of each step of this attempt."""
+        return self.settings.logs / str(self.id) / f"attempt-{self.attempt}"
+
+    def event(self, message: str, *, level: str = "info", **data: Any) -> None:
+        """Record something that an operator may want to know."""
+        self.record(event(self.id, message, level=level, **data))
+
+    def artifact(self, *, kind: str, name: str, **columns: Any) -> None:
+        """Record something that the run made: see `ops.artifacts`."""
+        self.record(artifact(self.id, kind=kind, name=name, **columns))
+
+
+class LaneOrders:
+    """What a run process does when the database tells it to stop. Called from the recorder's thread."""
+
+    def __init__(self, run: ActiveRun) -> None:
+        self._run = run
+        self._worker = multiprocessing.parent_process()  # None where Prefect's own process worker started us
+        self._parent = os.getppid()
+        self._parked = threading.Event()
+        signal.signal(PARK_SIGNAL, self._park)
+
+    def fenced(self) -> None:
+        """Somebody declared us dead: end at once, without another effect and without another word."""
+        self._end(FENCED_EXIT_CODE)
+
+    def cancelled(self) -> None:
+        """The worker cancels its runs itself; without one, this process does."""
+        # our parent is the fork server, which lives as long as we do
+        orphaned = os.getppid() != self._parent if self._worker is None else not self._worker.is_alive()
+        if orphaned and not self._run.fenced.is_set():
+            self._run.fenced.set()
+            os.environ["PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"] = "true"  # nobody else will report it
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def cut_off(self) -> None:
+        """We may be declared dead any moment: a run that may be repeated stops before it is started elsewhere."""
+        self._end(CUT_OFF_EXIT_CODE)
+
+    def _end(self, exit_code: int) -> NoReturn:
+        self._run.fenced.set()
+        # else the runbook would take the death of its step for the step's own end, and tell Prefect so
+        signal.pthread_kill(threading.main_thread().ident or 0, PARK_SIGNAL)
+        self._parked.wait(1)
+        kill_processes(run_id=str(self._run.id), orphans=self._run.in_lane, grace_seconds=0)
+        os._exit(exit_code)
+
+    def _park(self, _number: int, _frame: object) -> None:
+        self._parked.set()
+        while True:  # the process ends from the other thread
+            time.sleep(60)
+
+
+_active: ContextVar[ActiveRun] = ContextVar("active_run")
+
+
+def current_run() -> ActiveRun:
+    """The run that the calling code is part of. Raises UsageError outside a runbook."""
+    try:
+        return _active.get()
+    except LookupError:
+        raise UsageError("steps run inside a @runbook only") from None
+
+
+def runbook(*, deadline_seconds: float, max_attempts: int = 1) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
+
+    The run gets a heartbeat while it lives, its result or error when it ends, and when it ends, in whatever way Python
+    lets us see, no process of it is left. `deadline_seconds` is what all steps may take together.
+    `max_attempts` above 1 says that a run whose process died may be executed again from the start.
+    A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
+    """
+
+    def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        @functools.wraps(function)
+        def run_recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+            with _open_run(deadline_seconds, max_attempts) as run:
+                try:
+                    result = function(*args, **kwargs)
+                except BaseException as error:
+                    _kill_leftovers(run)
+                    interrupted = not isinstance(error, Exception)
+                    described = _describe(error)
+                    run.record(run_closed(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
+                    raise
+                _kill_leftovers(run)
+                run.record(run_closed(run.id, attempt=run.attempt, result=result))
+                return result
+
+        # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
+        run_recorded.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
+        return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
+
+    return decorate
+
+
+@contextmanager
+def _open_run(deadline_seconds: float, max_attempts: int) -> Iterator[ActiveRun]:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise UsageError("a runbook runs as a Prefect flow")
+    flow_run, settings = context.flow_run, load_settings()
+    os.environ["OPS_RUN_ID"] = str(flow_run.id)
+    become_subreaper()
+    facts = facts_of(flow_run, kind=context.flow.name if context.flow else "")
+    run = ActiveRun(
+        id=flow_run.id,
+        attempt=1,
+        settings=settings,
+        record=lambda _entry: None,
+        in_lane=facts is not None,
+    )
+    if facts is None:
+        log.info("run %s is in no lane: it is not recorded", flow_run.id)
+        with _activated(run):
+            yield run
+        return
+    states = _states(flow_run)
+    run.attempt = fold(states).attempt if len(states) > 1 else 1
+    recorder = Recorder(
+        engine=connect(settings, application="run", statement_seconds=10),
+        journal=Journal(journal_dir(settings), run.id),
+        run_id=run.id,
+        attempt=run.attempt,
+        opening=run_opened(
+            facts=facts,
+            attempt=run.attempt,
+            states=states,
+            claimed_by=os.environ.get("OPS_WORKER"),
+            deadline_seconds=deadline_seconds,
+            max_attempts=max_attempts,
+        ),
+        heartbeat_seconds=settings.heartbeat_seconds,
+        lease_seconds=settings.lost_seconds - LEASE_MARGIN_SECONDS if max_attempts > 1 else None,
+        orders=LaneOrders(run),
+    )
+    with recorder:
+        run.record, run.make_sure = recorder.record, recorder.make_sure
+        with _activated(run):
+            yield run
+
+
+@contextmanager
+def _activated(run: ActiveRun) -> Iterator[None]:
+    token = _active.set(run)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def _states(flow_run: FlowRun) -> list[State]:
+    """What led to this attempt: the whole history, unless the lane worker says that this is the first one."""
+    if os.environ.get("OPS_ATTEMPT") == "1" and flow_run.state is not None:
+        return [state_of(flow_run.state)]
+    with get_client(sync_client=True) as client:
+        return [state_of(state) for state in client.read_flow_run_states(flow_run.id)]
+
+
+def _kill_leftovers(run: ActiveRun) -> None:
+    """No process of the run outlives it."""
+    # in a lane this process serves one run only, so whatever it adopted is that run's
+    report = kill_processes(run_id=str(run.id), orphans=run.in_lane)
+    if report.survivors:
+        run.event("processes of the run could not be killed", level="error", pids=[p.pid for p in report.survivors])
+    elif report.found:
+        run.event("killed what the run left behind", level="warning", processes=report.found)
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """The error as `ops.runs.error` holds it. An error raised on purpose needs no stack."""
+    if isinstance(error, TerminationSignal):
+        message = "the run was told to stop: it was cancelled, or its worker ended"
+        return {"type": "Terminated", "message": message, "stack": None}
+    stack = None if isinstance(error, OpsError) else "".join(traceback.format_exception(error))[-20_000:]
+    return {"type": type(error).__name__.removesuffix("Error"), "message": str(error), "stack": stack}

@@ -1,0 +1,108 @@
+"""step(): one shell command of a runbook, as a Prefect task with its row in `ops.run_steps`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.output import OutputLimits
+from flows.runbook import ActiveRun, current_run
+from flows.shell import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
+from opsdb.errors import StepError
+from opsdb.records import step_finished, step_started
+from opsdb.tables import StepStatus
+
+T = TypeVar("T")
+
+
+def step(
+    name: str,
+    command: str,
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    working_dir: Path | None = None,
+) -> ShellResult:
+    """Run one shell command as a step of the current runbook.
+
+    `timeout` is in seconds. `env` is added to a small allow-list of this process's environment; values reach the
+    command only that way, nothing is put into its text. `secrets` are environment too, and masked in all output.
+    Raises StepFailedError or StepTimeoutError.
+    """
+    run = current_run()
+    index = next(run.step_numbers)
+
+    def execute() -> ShellResult:
+        log_path = run.log_dir / f"{index:02d}-{name}.log"
+        try:
+            result = run_shell(
+                command,
+                timeout_seconds=timeout,
+                env=env or {},
+                secrets=secrets or {},
+                run_id=str(run.id),
+                step=str(index),
+                log_path=log_path,
+                working_dir=working_dir or Path("/"),
+                on_line=get_run_logger().info,
+                limits=OutputLimits(log_bytes=run.settings.log_max_bytes),
+            )
+        except (ShellFailedError, ShellTimeoutError) as error:
+            _note_result(run, name=name, result=error.result)
+            raise
+        _note_result(run, name=name, result=result)
+        return result
+
+    return _recorded(run, index=index, name=name, command=command, timeout=timeout, work=execute)
+
+
+def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
+    """Register the log of a step, and what an operator should know of its end."""
+    path = result.log_path
+    run.artifact(
+        kind="file", name=path.name, storage_path=str(path), size_bytes=result.log_bytes, mime_type="text/plain"
+    )
+    if result.log_error:
+        run.event(f"the log of step {name} is not complete: {result.log_error}", level="warning")
+    if result.survivors:
+        run.event(f"processes of step {name} could not be killed", level="error", pids=list(result.survivors))
+    elif result.leftovers_killed:
+        run.event(f"step {name} left processes behind: killed", level="warning", processes=result.leftovers_killed)
+
+
+def action(name: str, work: Callable[[], T], *, about: str) -> T:
+    """Run Python as a step of the current runbook, with `about` where the command would stand.
+
+    It has no timeout: it is for work that takes moments and is safer in Python than in shell.
+    """
+    run = current_run()
+    return _recorded(run, index=next(run.step_numbers), name=name, command=about, timeout=0, work=work)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def _step_task(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _recorded(run: ActiveRun, *, index: int, name: str, command: str, timeout: float, work: Callable[[], T]) -> T:
+    run.make_sure()
+    if run.fenced.is_set():
+        raise StepError(f"step {name} was not started: the run was taken from this process")
+    key: dict[str, Any] = {"attempt": run.attempt, "index": index}
+    run.record(step_started(run.id, **key, name=name, command=command, timeout_seconds=timeout))
+    try:
+        result = _step_task.with_options(name=name, task_run_name=name)(work)
+    except BaseException as error:
+        status = StepStatus.FAILED if isinstance(error, Exception) else StepStatus.CANCELLED
+        exit_code = error.exit_code if isinstance(error, StepError) else None
+        message = str(error) or type(error).__name__
+        run.record(step_finished(run.id, **key, status=status, exit_code=exit_code, error=message))
+        raise
+    exit_code = result.exit_code if isinstance(result, ShellResult) else None
+    run.record(step_finished(run.id, **key, status=StepStatus.SUCCEEDED, exit_code=exit_code, error=None))
+    return result

@@ -1,0 +1,52 @@
+"""The runbook `stored_command`: commands that an operator keeps as a prefect-shell block."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect_shell import ShellOperation  # type: ignore[import-untyped]  # ships no types
+from pydantic import Field
+
+from flows.runbook import current_run, runbook
+from flows.step import action, step
+from opsdb.errors import PreflightError
+
+LONGEST_SECONDS = 3600
+MARGIN_SECONDS = 60
+
+BlockName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
+TimeoutSeconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS)]
+
+
+@runbook(deadline_seconds=LONGEST_SECONDS + MARGIN_SECONDS)
+def stored_command(block: BlockName, timeout_seconds: TimeoutSeconds = 600) -> dict[str, Any]:
+    """Run the commands of a Shell Operation block as one step, under the rules of a step and not of prefect-shell.
+
+    Args:
+        block: Name of a Shell Operation block: lower-case letters, digits and dashes.
+        timeout_seconds: Seconds after which the commands are stopped.
+    """
+    operation = action("preflight", lambda: _load(block), about=f"load the block shell-operation/{block}")
+    result = step(
+        "commands",
+        "\n".join(operation.commands),
+        timeout=timeout_seconds,
+        env=operation.env,
+        working_dir=operation.working_dir,
+    )
+    return {"exit_code": result.exit_code, "duration_seconds": round(result.duration_seconds, 3)}
+
+
+def _load(name: str) -> Any:
+    if not current_run().settings.stored_commands:
+        raise PreflightError(
+            "stored commands are switched off: with OPS_STORED_COMMANDS=true whoever may edit Prefect blocks "
+            "runs commands on this host as the room's user"
+        )
+    try:
+        operation = ShellOperation.load(name)
+    except ValueError as error:
+        raise PreflightError(f"there is no Shell Operation block {name!r}: {error}") from error
+    if operation.shell not in (None, "", "bash") or operation.extension:
+        raise PreflightError(f"the block {name!r} wants shell {operation.shell!r}: a step runs in bash only")
+    return operation

@@ -1,0 +1,44 @@
+"""Every error that the room raises on purpose. The class docstring is the default message."""
+
+from __future__ import annotations
+
+import inspect
+
+
+class OpsError(Exception):
+    """The room could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)) or "")
+
+
+class UsageError(OpsError):
+    """The request is wrong as it stands: the message names the input and what would be right."""
+
+
+class RoomUnreachableError(OpsError):
+    """The room is not running here. Start it with `ops up`."""
+
+
+class DatabaseUnavailableError(RoomUnreachableError):
+    """The ops database does not answer."""
+
+
+class StepError(OpsError):
+    """A step did not do its work."""
+
+    def __init__(self, message: str | None = None, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class StepFailedError(StepError):
+    """The step's command ended with an exit code other than 0."""
+
+
+class StepTimeoutError(StepError):
+    """The step ran longer than its timeout and was stopped."""
+
+
+class PreflightError(StepError):
+    """Something that the runbook needs is not there. Nothing was started."""

@@ -1,0 +1,190 @@
+"""Reading what is recorded of runs, for the people who ask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Connection, RowMapping, Text, cast, func, or_, select
+from sqlalchemy.exc import ProgrammingError
+from sqlmodel import col
+
+from opsdb.database import connect, first_line, reachable
+from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.settings import Settings
+from opsdb.states import RunStatus
+from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus, Table
+
+T = TypeVar("T", bound=Table)
+
+CANDIDATES = 5
+SHORT = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """A run as it was recorded at `now`, which is the database's clock."""
+
+    run: Run
+    session: str
+    now: datetime
+
+    @property
+    def queue_seconds(self) -> float | None:
+        """From its creation to its start, or to now; None for a later attempt, which was not queued at creation."""
+        if self.run.attempt > 1:
+            return None
+        until = self.run.started_at or self.run.finished_at or self.now
+        return max(0.0, (until - self.run.created_at).total_seconds())
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """From the start of the latest attempt to its end, or to now; None when it has not started."""
+        if self.run.started_at is None:
+            return None
+        return max(0.0, ((self.run.finished_at or self.now) - self.run.started_at).total_seconds())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDetails:
+    """Everything that is recorded of one run. Lists are in the order in which things happened."""
+
+    view: RunView
+    steps: list[RunStep]
+    events: list[RunEvent]
+    artifacts: list[Artifact]
+    states: list[RunState]
+
+    def steps_of(self, attempt: int) -> list[RunStep]:
+        """The steps of one attempt."""
+        return [step for step in self.steps if step.attempt == attempt]
+
+
+def short_id(run_id: UUID) -> str:
+    """What people call a run: the end of its id. Runs of a schedule are UUIDv7: their ids all begin with the time."""
+    return run_id.hex[-SHORT:]
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Connection]:
+    """A read-only view of the ops database at one moment. Raises RoomUnreachableError that says what to do."""
+    engine = connect(settings, application="cli")
+    try:
+        with reachable(), engine.connect() as db:
+            yield db.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    except (ProgrammingError, psycopg.ProgrammingError, psycopg.DataError) as error:
+        raise RoomUnreachableError(
+            f"the ops database is not what this version needs ({first_line(error)}): `ops db upgrade` brings it there."
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def list_runs(
+    db: Connection,
+    *,
+    lane: Lane | None = None,
+    status: RunStatus | None = None,
+    kind: str | None = None,
+    session: str | None = None,
+    limit: int = 20,
+) -> list[RunView]:
+    """The newest runs that fit all filters. `session` is the name or the id of one."""
+    wanted = _views().order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(limit)
+    if lane is not None:
+        wanted = wanted.where(col(Run.lane) == lane)
+    if status is not None:
+        wanted = wanted.where(col(Run.status) == status)
+    if kind is not None:
+        wanted = wanted.where(col(Run.kind) == kind)
+    if session is not None:
+        wanted = wanted.where(or_(col(Session.name) == session, cast(col(Session.id), Text) == session.lower()))
+    return [_view(row) for row in db.execute(wanted).mappings()]
+
+
+def find_run(db: Connection, text: str) -> UUID:
+    """The one run whose id is, starts with, or ends with `text`. Raises UsageError that lists the candidates."""
+    digits = run_digits(text)
+    id_text = func.replace(cast(col(Run.id), Text), "-", "")
+    fits = (
+        col(Run.id) == UUID(digits)
+        if len(digits) == 32
+        else or_(id_text.startswith(digits, autoescape=True), id_text.endswith(digits, autoescape=True))
+    )
+    found = db.execute(
+        select(col(Run.id), col(Run.kind), col(Run.status))
+        .where(fits)
+        .order_by(col(Run.created_at).desc())
+        .limit(CANDIDATES + 1)
+    ).all()
+    if not found:
+        raise UsageError(
+            f"no run is recorded under {text!r}: `ops runs` lists them. One just started appears in seconds"
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{row.id} ({row.kind}, {row.status})" for row in found[:CANDIDATES])
+        more = " and more" if len(found) > CANDIDATES else ""
+        raise UsageError(f"{text!r} fits more than one run: {listed}{more}")
+    run_id: UUID = found[0].id
+    return run_id
+
+
+def run_digits(text: str) -> str:
+    """The hex digits of an id or of a part of one. Raises UsageError when it can be neither."""
+    digits = text.replace("-", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
+        raise UsageError(f"RUN: {text!r} is no run id: want at least 4 of its first or last characters (0-9, a-f)")
+    return digits
+
+
+def full_id(text: str) -> UUID | None:
+    """The run id that `text` spells in full, or None when it is a part of one."""
+    digits = run_digits(text)
+    return UUID(digits) if len(digits) == 32 else None
+
+
+def read_run(db: Connection, run_id: UUID) -> RunDetails | None:
+    """Everything that is recorded of the run, or None when nothing is yet."""
+    row = db.execute(_views().where(col(Run.id) == run_id)).mappings().one_or_none()
+    if row is None:
+        return None
+    return RunDetails(
+        view=_view(row),
+        steps=_all(db, RunStep, run_id, col(RunStep.attempt), col(RunStep.index)),
+        events=_all(db, RunEvent, run_id, col(RunEvent.created_at), col(RunEvent.id)),
+        artifacts=_all(db, Artifact, run_id, col(Artifact.created_at), col(Artifact.id)),
+        states=_all(db, RunState, run_id, col(RunState.at), col(RunState.id)),
+    )
+
+
+def _views() -> Any:
+    return select(Run, col(Session.name).label("session"), func.clock_timestamp().label("now")).join(
+        Session, col(Session.id) == col(Run.session_id)
+    )
+
+
+def _view(row: RowMapping) -> RunView:
+    columns = dict(row)
+    session, now = columns.pop("session"), columns.pop("now")
+    return RunView(run=_record(Run, columns), session=session, now=now)
+
+
+def _all(db: Connection, table: type[T], run_id: UUID, *order: Any) -> list[T]:
+    rows = db.execute(select(table).where(table.run_id == run_id).order_by(*order)).mappings()  # type: ignore[attr-defined]  # all four have it
+    return [_record(table, dict(row)) for row in rows]
+
+
+def _record(table: type[T], columns: dict[str, Any]) -> T:
+    if table is Artifact:
+        columns["details"] = columns.pop("metadata")
+    if table is Run:
+        columns["status"] = RunStatus(columns["status"])
+    if table is RunStep:
+        columns["status"] = StepStatus(columns["status"])
+    return table(**columns)

@@ -1,0 +1,18 @@
+"""Alembic's entry: runs the migrations on the connection that `opsdb.migrate` hands over."""
+
+from alembic import context
+
+from opsdb.tables import SCHEMA, Table
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=Table.metadata,
+    version_table_schema=SCHEMA,
+    include_schemas=True,
+    include_name=lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+    compare_type=True,
+    compare_server_default=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

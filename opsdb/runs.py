@@ -1,0 +1,155 @@
+"""What was reported of a run becomes its row in `ops.runs`. The one place where a run's status is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col
+
+from opsdb.sessions import ensure_session
+from opsdb.states import Life, RunStatus, State, fold, rewrites
+from opsdb.storable import storable
+from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What does not change in the life of a run."""
+
+    id: UUID
+    kind: str
+    lane: Lane
+    priority: int
+    session_id: UUID | None
+    params: dict[str, Any]
+    created_at: datetime
+
+
+def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) -> RunStatus | None:
+    """Record states of a run and make its row what all recorded states say together.
+
+    Repeats change nothing, and the order of calls makes no difference: the row is a fold over insert-only
+    `run_states`, so a late report of an old state can not overwrite a newer one. Returns the status when the row
+    was written, None when nothing was new. The caller's transaction commits it.
+    """
+    session_id = ensure_session(db, session_id=facts.session_id, created_at=facts.created_at)
+    first = fold(states)
+    db.execute(
+        insert(Run)
+        .values(
+            id=facts.id,
+            session_id=session_id,
+            kind=facts.kind,
+            lane=facts.lane,
+            priority=facts.priority,
+            params=storable(facts.params),
+            created_at=facts.created_at,
+            status=first.status,
+            finished_at=first.finished_at,
+            state_id=first.latest.id,
+            state_at=first.latest.at,
+        )
+        .on_conflict_do_nothing()
+    )
+    row = db.execute(select(col(Run.attempt), col(Run.error)).where(col(Run.id) == facts.id).with_for_update()).one()
+    rows = [
+        {"id": s.id, "run_id": facts.id, "at": s.at, "type": s.type, "name": s.name, "source": s.source}
+        | {"message": storable(s.message)}
+        for s in states
+    ]
+    added = db.scalars(insert(RunState).values(rows).on_conflict_do_nothing().returning(col(RunState.id))).all()
+    if not added:
+        return None
+    known = recorded_states(db, run_id=facts.id)
+    life = fold(known)
+    _write(db, run_id=facts.id, life=life, row=row, newest_is_news=life.latest.id in added)
+    for before, after in rewrites(known):
+        if after.id in added or before.id in added:
+            _note_rewrite(db, run_id=facts.id, before=before, after=after)
+    return life.status
+
+
+def facts_of_row(run: Row[Any]) -> RunFacts:
+    """What does not change, from a row of `ops.runs`."""
+    return RunFacts(
+        id=run.id,
+        kind=run.kind,
+        lane=Lane(run.lane),
+        priority=run.priority,
+        session_id=run.session_id,
+        params=run.params,
+        created_at=run.created_at,
+    )
+
+
+def write_claim(db: Connection, *, run_id: UUID, worker: str) -> None:
+    """Note which worker holds the run, unless it is over."""
+    db.execute(update(Run).where(col(Run.id) == run_id, col(Run.finished_at).is_(None)).values(claimed_by=worker))
+
+
+def recorded_states(db: Connection, *, run_id: UUID) -> list[State]:
+    """All states that were recorded of a run, oldest first."""
+    rows = db.execute(select(RunState).where(col(RunState.run_id) == run_id).order_by(col(RunState.at)))
+    return [State(id=r.id, at=r.at, type=r.type, name=r.name, message=r.message, source=r.source) for r in rows]
+
+
+def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is_news: bool) -> None:
+    values: dict[str, Any] = {
+        "status": life.status,
+        "attempt": life.attempt,
+        "claimed_at": life.claimed_at,
+        "started_at": life.started_at,
+        "finished_at": life.finished_at,
+        "state_id": life.latest.id,
+        "state_at": life.latest.at,
+        "error": _error(life, row.error),
+        "updated_at": func.clock_timestamp(),
+    }
+    if life.attempt != row.attempt:
+        values |= {"result": None, "claimed_by": None, "heartbeat_at": None, "deadline_at": None}
+        values |= {"fenced_at": None, "fence_reason": None, "reaped_at": None, "outcome": None, "outcome_at": None}
+    if newest_is_news and life.status in (RunStatus.CLAIMED, RunStatus.RUNNING):
+        values["heartbeat_at"] = func.clock_timestamp()  # else its age would be NULL, and the run never stuck
+    db.execute(update(Run).where(col(Run.id) == run_id).values(**values))
+    if life.status.terminal:
+        _interrupt_steps(db, run_id=run_id)
+
+
+def _interrupt_steps(db: Connection, *, run_id: UUID) -> None:
+    """A run that is over has no running step. What the step itself has to say may still come, and then stands."""
+    db.execute(
+        update(RunStep)
+        .where(col(RunStep.run_id) == run_id, col(RunStep.finished_at).is_(None))
+        .values(status=StepStatus.INTERRUPTED, finished_at=func.clock_timestamp(), error="the run ended before it did")
+    )
+
+
+def _error(life: Life, recorded: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The run process knows best why it failed; where it could not say, Prefect's message stands in."""
+    if life.status is RunStatus.SUCCEEDED:
+        return None
+    if recorded is not None and recorded.get("context", {}).get("attempt") == life.attempt:
+        return recorded
+    if not life.status.terminal:
+        return None
+    return {"type": life.latest.name, "message": life.latest.message or "", "stack": None, "context": {}}
+
+
+def _note_rewrite(db: Connection, *, run_id: UUID, before: State, after: State) -> None:
+    db.execute(
+        insert(RunEvent)
+        .values(
+            id=after.id,  # one event per rewriting state, however often it is reported
+            run_id=run_id,
+            level="warning",
+            message=f"Prefect rewrote {before.name} to {after.name}",
+            data={"before": before.name, "after": after.name, "message": after.message},
+        )
+        .on_conflict_do_nothing()
+    )

@@ -1,0 +1,136 @@
+"""What an operator can set, as `OPS_*` environment variables. Built once at each entry point and passed on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from opsdb.errors import UsageError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class Settings(BaseSettings):
+    """The room's settings. Durations are seconds, sizes are bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="OPS_", env_ignore_empty=True, validate_default=True)
+
+    home: AbsolutePath = Field(Path(".ops"), description="Folder that holds all state of the room.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL server to use instead of the embedded one: postgresql://user@host/database. "
+        "The schema `ops` is made in that database.",
+    )
+    prefect_database: str = Field(
+        "prefect",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="Database of the Prefect server, on the same PostgreSQL server; made if it is missing.",
+    )
+    prefect_port: Port = Field(4200, description="Loopback port of the Prefect server and its UI.")
+    health_port: Port = Field(3000, description="Loopback port of the worker's `/health`.")
+    lane_limit: int = Field(3, ge=1, le=100, description="Runs that one lane executes at once.")
+    heartbeat_seconds: float = Field(5.0, gt=0, le=10, description="Time between two heartbeats of a run.")
+    lost_seconds: float = Field(
+        30.0,
+        ge=10,
+        le=600,
+        description="A running run without heartbeat for that long is lost: it is fenced and failed.",
+    )
+    claim_seconds: float = Field(
+        60.0, ge=10, le=3600, description="A claimed run that has not started for that long is failed."
+    )
+    sweep_seconds: float = Field(1.0, gt=0, le=5, description="Time between two sweeps for lost runs.")
+    poll_seconds: float = Field(
+        1.5, gt=0, le=60, description="Time between two polls by which `ops sync` closes gaps in the events."
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, description="Time that a worker told to end gives its runs before it stops them."
+    )
+    log_max_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=4096,
+        description="Size at which the log file of one step is cut, and marked so.",
+    )
+    backup_dir: AbsolutePath | None = Field(
+        None, description="Folder for database dumps. Default: `backups` below OPS_HOME."
+    )
+    odoo_database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL server that holds the Odoo databases. Default: the room's own server.",
+    )
+    pg_bin: Path | None = Field(
+        None,
+        description="Folder of pg_dump and pg_restore. Default: those of the embedded PostgreSQL, then those on PATH.",
+    )
+    prefect_yaml: AbsolutePath = Field(
+        Path(__file__).parent.parent / "prefect.yaml",
+        description="The file of deployments: what `ops deploy` applies, and all that a worker executes.",
+    )
+    stored_commands: bool = Field(
+        False,
+        description="Allow the runbook `stored_command`. Whoever may edit Prefect blocks then runs commands here.",
+    )
+
+    @property
+    def backups(self) -> Path:
+        """The folder for database dumps."""
+        return self.backup_dir or self.home / "backups"
+
+    @property
+    def logs(self) -> Path:
+        """The folder with one folder of step logs per run."""
+        return self.home / "logs"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the room brings its own PostgreSQL."""
+        return self.database_url is None
+
+    @property
+    def socket_dir(self) -> Path:
+        """The folder with the embedded PostgreSQL's socket."""
+        return self.home / "postgres" / "socket"
+
+    @property
+    def ops_url(self) -> str:
+        """Where the schema `ops` lives, as libpq spells it (a password may stand in it: never log it)."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"postgresql://postgres@/ops?host={self.socket_dir}"
+
+    @property
+    def odoo_url(self) -> str:
+        """The server that holds the Odoo databases, as libpq spells it (may hold a password)."""
+        return self.odoo_database_url.get_secret_value() if self.odoo_database_url else self.ops_url
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises UsageError that names each variable that is wrong, without its value where it may be a secret.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"OPS_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
+        raise UsageError(f"settings: {wrong}") from None
+    for name in ("database_url", "odoo_database_url"):
+        secret = getattr(settings, name)
+        if secret is not None:
+            _check_postgresql_url(f"OPS_{name.upper()}", secret.get_secret_value())
+    return settings
+
+
+def _check_postgresql_url(variable: str, url: str) -> None:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername not in ("postgresql", "postgres") or not parsed.database:
+        raise UsageError(f"{variable}: want postgresql://user@host:port/database")

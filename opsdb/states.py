@@ -1,0 +1,126 @@
+"""How Prefect's states become the status of a run. Pure: no clock, no database.
+
+A run's row is a fold over the states that were reported of it. The fold does not depend on the order in which the
+reports arrive, nor on how often: that is what lets the worker, the run process and the sync all report.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class RunStatus(StrEnum):
+    """The status of a run."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run is over."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+STATUS_OF_PREFECT = {
+    "SCHEDULED": RunStatus.QUEUED,
+    "PENDING": RunStatus.CLAIMED,
+    "RUNNING": RunStatus.RUNNING,
+    "CANCELLING": RunStatus.RUNNING,
+    "PAUSED": RunStatus.RUNNING,
+    "COMPLETED": RunStatus.SUCCEEDED,
+    "FAILED": RunStatus.FAILED,
+    "CRASHED": RunStatus.FAILED,
+    "CANCELLED": RunStatus.CANCELLED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """One state of a run. `id` and `at` are Prefect's own; `at` comes from its server's clock."""
+
+    id: UUID
+    at: datetime
+    type: str
+    name: str
+    message: str | None = None
+    source: str = "prefect"
+
+    @property
+    def status(self) -> RunStatus:
+        """What this state means for the run."""
+        return STATUS_OF_PREFECT[self.type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """What the states of a run, taken together, say of it."""
+
+    latest: State
+    attempt: int
+    claimed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def status(self) -> RunStatus:
+        """The status of the run."""
+        return self.latest.status
+
+
+def in_order(states: Iterable[State]) -> list[State]:
+    """The states in the order in which they came to be; ties end the same way everywhere."""
+    return sorted(states, key=lambda state: (state.at, state.status.terminal, str(state.id)))
+
+
+def fold(states: Iterable[State]) -> Life:
+    """Tell the life of a run from all that was reported of it.
+
+    A new attempt begins with the first state that waits for a start after an attempt that had started or ended. The
+    times are those of the latest attempt. Raises ValueError without states.
+    """
+    ordered = in_order({state.id: state for state in states}.values())
+    if not ordered:
+        raise ValueError("a run without states has no life")
+    attempt, claimed_at, started_at, ended = 1, None, None, False
+    for state in ordered:
+        if state.status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or ended):
+            attempt, claimed_at, started_at, ended = attempt + 1, None, None, False
+        ended = ended or state.status.terminal
+        if state.status is RunStatus.CLAIMED and claimed_at is None:
+            claimed_at = state.at
+        elif state.type == "RUNNING" and started_at is None:
+            started_at = state.at
+    latest = ordered[-1]
+    return Life(
+        latest=latest,
+        attempt=attempt,
+        claimed_at=claimed_at,
+        started_at=started_at,
+        finished_at=latest.at if latest.status.terminal else None,
+    )
+
+
+def rewrites(states: Iterable[State]) -> list[tuple[State, State]]:
+    """The pairs in which one terminal state was overwritten by another, oldest first.
+
+    Prefect's state that follows a verdict of the room's, as it should, overwrites nothing.
+    """
+    ordered = in_order(states)
+    return [
+        (before, after)
+        for before, after in itertools.pairwise(ordered)
+        if before.status.terminal
+        and after.status.terminal
+        and not (before.source == "room" and after.status is before.status)
+    ]

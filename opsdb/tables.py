@@ -1,0 +1,258 @@
+"""The tables of the schema `ops`. Migrations make them; a test holds the two equal."""
+
+import enum
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import UUID as PgUUID
+from sqlmodel import Field, SQLModel
+
+from opsdb.states import RunStatus
+
+SCHEMA = "ops"
+
+
+class Lane(enum.StrEnum):
+    """A lane: one work pool of Prefect's."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+
+    @property
+    def pool(self) -> str:
+        """The name of the lane's work pool."""
+        return f"lane-{self.lower()}"
+
+
+class StepStatus(enum.StrEnum):
+    """The status of one step. Interrupted: its run ended meanwhile, and how the step ended is not known."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class Table(SQLModel):
+    """What all tables of the schema share."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        },
+    )
+
+
+def _time(*, default_now: bool = False, null: bool = True) -> Any:
+    return Column(
+        DateTime(timezone=True), nullable=null, server_default=func.clock_timestamp() if default_now else None
+    )
+
+
+def _json(*, null: bool = True) -> Any:
+    return Column(JSONB(none_as_null=True), nullable=null, server_default=None if null else text("'{}'::jsonb"))
+
+
+def _run_id(*, primary_key: bool = False) -> Any:
+    return Column(
+        PgUUID(as_uuid=True),
+        ForeignKey(f"{SCHEMA}.runs.id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+def _one_of(column: str, values: type[enum.StrEnum] | tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class Session(Table, table=True):
+    """An operator's grouping of runs."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        _one_of("triggered_by", ("manual", "schedule", "github", "api")),
+        _one_of("status", ("active", "completed", "cancelled")),
+        Index("ix_sessions_name", "name"),
+    )
+
+    id: UUID = Field(default_factory=uuid4, sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
+    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    updated_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    description: str | None = Field(default=None, sa_column=Column(Text))
+    triggered_by: str = Field(default="manual", sa_column=Column(Text, nullable=False, server_default="manual"))
+    status: str = Field(default="active", sa_column=Column(Text, nullable=False, server_default="active"))
+    context: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+
+
+class Run(Table, table=True):
+    """One execution of a runbook. Its status and times are the fold of its `run_states`."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        _one_of("status", RunStatus),
+        CheckConstraint("outcome IN ('succeeded', 'failed')", name="outcome"),
+        CheckConstraint(
+            "(finished_at IS NOT NULL) = (status IN ('succeeded', 'failed', 'cancelled'))", name="finished"
+        ),
+        # without heartbeat_at, so that heartbeats stay HOT updates
+        Index("ix_runs_unfinished", "lane", "status", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_runs_session_id", "session_id"),
+        Index("ix_runs_status_lane", "status", "lane"),
+        Index("ix_runs_created_at", "created_at"),
+    )
+
+    id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
+    session_id: UUID = Field(
+        sa_column=Column(PgUUID(as_uuid=True), ForeignKey(f"{SCHEMA}.sessions.id"), nullable=False)
+    )
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    lane: Lane = Field(
+        sa_column=Column(
+            Enum(Lane, name="lane_type", values_callable=lambda lanes: [lane.value for lane in lanes]),
+            nullable=False,
+        )
+    )
+    priority: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    status: RunStatus = Field(default=RunStatus.QUEUED, sa_column=Column(Text, nullable=False, server_default="queued"))
+    attempt: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default="1"))
+    params: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+    result: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    error: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    claimed_by: str | None = Field(default=None, sa_column=Column(Text))
+    claimed_at: datetime | None = Field(default=None, sa_column=_time())
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    heartbeat_at: datetime | None = Field(default=None, sa_column=_time())
+    deadline_at: datetime | None = Field(default=None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+    created_at: datetime = Field(sa_column=_time(default_now=True, null=False))
+    updated_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    max_attempts: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default="1"))
+    fenced_at: datetime | None = Field(default=None, sa_column=_time())
+    fence_reason: str | None = Field(default=None, sa_column=Column(Text))
+    reaped_at: datetime | None = Field(default=None, sa_column=_time())
+    # what the run process said itself of how its attempt ended, before Prefect was told
+    outcome: str | None = Field(default=None, sa_column=Column(Text))
+    outcome_at: datetime | None = Field(default=None, sa_column=_time())
+    state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
+    state_at: datetime = Field(sa_column=_time(null=False))
+
+
+class RunState(Table, table=True):
+    """One state that was reported of a run. Insert-only.
+
+    Source `prefect`: with the id and the time Prefect gave it. Source `room`: the sweeper's verdict on a run that
+    nobody else would end; it is pushed to Prefect, whose own state then follows it.
+    """
+
+    __tablename__ = "run_states"
+    __table_args__ = (_one_of("source", ("prefect", "room")), Index("ix_run_states_run_id_at", "run_id", "at"))
+
+    id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
+    run_id: UUID = Field(sa_column=_run_id())
+    at: datetime = Field(sa_column=_time(null=False))
+    type: str = Field(sa_column=Column(Text, nullable=False))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    message: str | None = Field(default=None, sa_column=Column(Text))
+    source: str = Field(default="prefect", sa_column=Column(Text, nullable=False, server_default="prefect"))
+    recorded_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+
+
+class RunStep(Table, table=True):
+    """One step of one attempt of a run."""
+
+    __tablename__ = "run_steps"
+    __table_args__ = (_one_of("status", StepStatus),)
+
+    run_id: UUID = Field(sa_column=_run_id(primary_key=True))
+    attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    index: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    status: StepStatus = Field(sa_column=Column(Text, nullable=False))
+    command: str = Field(sa_column=Column(Text, nullable=False))
+    timeout_seconds: float = Field(sa_column=Column(Double, nullable=False))
+    started_at: datetime | None = Field(default=None, sa_column=_time(null=False))
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+    exit_code: int | None = Field(default=None, sa_column=Column(Integer))
+    error: str | None = Field(default=None, sa_column=Column(Text))
+
+
+class RunEvent(Table, table=True):
+    """Something that happened in a run and that an operator may want to know."""
+
+    __tablename__ = "run_events"
+    __table_args__ = (
+        _one_of("level", ("debug", "info", "warning", "error")),
+        Index("ix_run_events_run_id_created_at", "run_id", "created_at"),
+    )
+
+    id: UUID = Field(default_factory=uuid4, sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
+    run_id: UUID = Field(sa_column=_run_id())
+    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    level: str = Field(default="info", sa_column=Column(Text, nullable=False, server_default="info"))
+    message: str = Field(sa_column=Column(Text, nullable=False))
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+
+
+class Artifact(Table, table=True):
+    """Something a run made: a file, a link or a text of at most 1 MB."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        _one_of("kind", ("file", "link", "text")),
+        CheckConstraint("octet_length(content_text) <= 1048576", name="content_text_size"),
+        Index("ix_artifacts_run_id", "run_id"),
+    )
+
+    id: UUID = Field(default_factory=uuid4, sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
+    run_id: UUID = Field(sa_column=_run_id())
+    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    storage_path: str | None = Field(default=None, sa_column=Column(Text))
+    content_text: str | None = Field(default=None, sa_column=Column(Text))
+    content_url: str | None = Field(default=None, sa_column=Column(Text))
+    size_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
+    mime_type: str | None = Field(default=None, sa_column=Column(Text))
+    sha256: str | None = Field(default=None, sa_column=Column(Text))
+    details: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_column=Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    )
+
+
+class SyncMark(Table, table=True):
+    """How far `ops sync` has come, and when it last said so."""
+
+    __tablename__ = "sync_marks"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    at: datetime = Field(sa_column=_time(null=False))
+    updated_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))

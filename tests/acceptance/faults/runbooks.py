@@ -1,0 +1,51 @@
+"""Runbooks whose steps write down every effect they have, in a ledger that only the tests read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.runbook import current_run, runbook
+from flows.step import step
+
+Manner = Literal["ticking", "quiet", "printing", "stubborn", "escaping"]
+
+TICK = 'echo "$1 $OPS_RUN_ID $ATTEMPT $EPOCHREALTIME" >> "$LEDGER"'
+COMMANDS: dict[Manner, str] = {
+    "ticking": "note begin; for ((i = 0; i < TENTHS; i += 2)); do note tick; sleep 0.2; done; note end",
+    "quiet": 'note begin; sleep "$((TENTHS / 10)).$((TENTHS % 10))"; note end',
+    "printing": "note begin; for ((i = 0; i < TENTHS; i++)); do note tick; echo line $i; sleep 0.1; done; note end",
+    "stubborn": "trap '' TERM; note begin; for ((i = 0; i < TENTHS; i += 2)); do note tick; sleep 0.2; done; note end",
+    # a grandchild that forked twice, left the session and ignores TERM, and goes on by itself
+    "escaping": "trap '' TERM; note begin; (setsid bash -c 'trap \"\" TERM; while :; do "
+    'echo "tick $OPS_RUN_ID $ATTEMPT $EPOCHREALTIME" >> "$LEDGER"; sleep 0.2; done\' > /dev/null 2>&1 &); '
+    "sleep $((TENTHS / 10)); note end",
+}
+
+
+def work(ledger: str, seconds: float, manner: Manner) -> dict[str, Any]:
+    """One step that takes that long, between two short ones."""
+    environment = {"LEDGER": ledger, "ATTEMPT": str(current_run().attempt), "TENTHS": str(int(seconds * 10))}
+    note = f"note() {{ {TICK}; }}; "
+    step("first", note + "note first", timeout=30, env=environment)
+    step("work", note + COMMANDS[manner], timeout=600, env=environment)
+    step("last", note + "note last", timeout=30, env=environment)
+    return {"ledger": Path(ledger).name}
+
+
+@runbook(deadline_seconds=600)
+def once(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
+    """Work that is never repeated."""
+    return work(ledger, seconds, manner)
+
+
+@runbook(deadline_seconds=600, max_attempts=3)
+def repeatable(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
+    """Work that may be tried three times."""
+    return work(ledger, seconds, manner)
+
+
+@runbook(deadline_seconds=5)
+def hasty(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
+    """Work that must be over within 5 s."""
+    return work(ledger, seconds, manner)

@@ -1,0 +1,128 @@
+"""Cases 4, 5 and 9: PostgreSQL or Prefect away, or cut off, while runs run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+
+from tests.acceptance.faults.conftest import Start
+from tests.acceptance.faults.lab import Lab, children, wait_for
+from tests.acceptance.faults.proxy import Proxy
+
+pytestmark = pytest.mark.timeout(400)
+
+WHOLE = ["first", "begin", "end", "last"]
+
+
+def deeds(lab: Lab, run: UUID) -> list[str]:
+    return [e.what for e in lab.effects(run) if e.what != "tick"]
+
+
+def test_database_killed_as_a_step_ends(lab: Lab, start: Start, client: SyncPrefectClient) -> None:
+    # case 4, with the real 25 s; ops and Prefect lose the same server
+    run = start("once", seconds=4)
+    crossing = start("once", seconds=40)
+    lab.wait_effect(run, "begin")
+    lab.wait_effect(crossing, "begin")
+    time.sleep(3)
+    lab.kill_postgres()
+    time.sleep(25)
+    lab.start_postgres()
+    back = time.monotonic()
+    row = lab.wait_status(run, "succeeded", seconds=30)
+    wait_for(lambda: client.read_flow_run(run).state_type is StateType.COMPLETED, seconds=30, what="Prefect agrees")
+    print(f"both agree {time.monotonic() - back:.1f} s after the database is back")
+    assert time.monotonic() - back < 30
+    assert row["attempt"] == 1
+    lab.wait_status(crossing, "succeeded", seconds=40)
+    assert deeds(lab, run) == deeds(lab, crossing) == WHOLE
+    steps = lab.rows("SELECT DISTINCT status FROM ops.run_steps WHERE run_id IN (%s, %s)", run, crossing)
+    assert steps == [{"status": "succeeded"}]
+    assert lab.rows("SELECT 1 FROM ops.runs WHERE id IN (%s, %s) AND fenced_at IS NOT NULL", run, crossing) == []
+
+
+def test_prefect_killed_as_a_step_ends(lab: Lab, start: Start, client: SyncPrefectClient) -> None:
+    # case 4. 45 s against the lab's 10 s for lost runs; 120 s against 30 in the room
+    run = start("once", seconds=4)
+    crossing = start("once", seconds=60)
+    lab.wait_effect(run, "begin")
+    lab.wait_effect(crossing, "begin")
+    lab.kill("prefect")
+    lab.wait_effect(run, "last")
+    row = lab.wait_status(run, "succeeded", seconds=20)  # the room knows it from the run itself
+    time.sleep(30)
+    lab.start_prefect()
+    back = time.monotonic()
+    wait_for(lambda: client.read_flow_run(run).state_type is StateType.COMPLETED, seconds=30, what="Prefect agrees")
+    print(f"both agree {time.monotonic() - back:.1f} s after Prefect is back")
+    assert row["attempt"] == 1
+    lab.wait_status(crossing, "succeeded", seconds=60)
+    again = start("once")
+    lab.wait_status(again, "succeeded", seconds=30)  # the worker has come back too
+    assert deeds(lab, run) == deeds(lab, crossing) == WHOLE
+    assert lab.run_row(run)["status"] == "succeeded"
+
+
+def test_worker_cut_off_from_the_database(lab: Lab, start: Start, tmp_path: Path) -> None:
+    # case 5. 25 s against the lab's 10 s; 60 s against 30 in the room
+    lab.kill("worker")
+    with Proxy(lab.folder / "proxy", lab.socket) as proxy:
+        lab.start_worker(extra={"OPS_DATABASE_URL": f"postgresql://postgres@/ops?host={proxy.folder}"})
+        repeatable, once = start("repeatable", seconds=30), start("once", seconds=60)
+        lab.wait_effect(repeatable, "begin")
+        lab.wait_effect(once, "begin")
+        proxy.swallow()
+        cut = time.time()
+        lab.wait_status(repeatable, "failed", "queued", seconds=20)
+        last_effect = max(e.at for e in lab.effects(repeatable))
+        fences = lab.rows("SELECT fenced_at FROM ops.runs WHERE id = %s AND fenced_at IS NOT NULL", repeatable)
+        print(f"stopped {last_effect - cut:.1f} s after the cut; fenced: {fences}")
+        assert last_effect < cut + 10  # before the sweeper declared it dead
+        lab.wait_status(once, "failed", seconds=20)
+        declared = time.time()
+        time.sleep(max(0.0, cut + 25 - time.time()))
+        assert max(e.at for e in lab.effects(once)) > declared  # it goes on, and does not know
+        assert {e.attempt for e in lab.effects(repeatable)} == {1}  # a worker that is cut off begins nothing
+        proxy.forward()
+        wait_for(lambda: not lab.living(once), seconds=15, what="it finds on return that it was fenced")
+        row = lab.wait_status(repeatable, "succeeded", seconds=60)
+        assert row["attempt"] >= 2
+        ends = {n: max(e.at for e in lab.effects(repeatable) if e.attempt == n) for n in (1, row["attempt"])}
+        assert ends[1] < min(e.at for e in lab.effects(repeatable) if e.attempt > 1)
+        assert "end" not in deeds(lab, once)
+        lab.kill("worker")
+
+
+def test_pauses_of_the_database_raise_no_stuck_run(lab: Lab, start: Start) -> None:
+    # case 9: three pauses. 12 s against the lab's 10 s, 15 s against 30 in the room
+    run = start("once", seconds=60)
+    lab.wait_effect(run, "begin")
+    for _ in range(3):
+        postmaster = lab.parts["postgres"].pid
+        with lab.stopped([postmaster, *children(postmaster)]):
+            time.sleep(12)
+        time.sleep(2)
+    lab.wait_status(run, "succeeded", seconds=60)
+    assert deeds(lab, run) == WHOLE
+    assert lab.rows("SELECT message, data FROM ops.run_events WHERE run_id = %s AND level <> 'info'", run) == []
+    assert lab.run_row(run)["fenced_at"] is None
+
+
+def test_database_away_for_the_whole_run_loses_nothing(lab: Lab, start: Start) -> None:
+    # the worker and its run reach Prefect, and never the ops database
+    lab.kill("worker")
+    with Proxy(lab.folder / "proxy", lab.socket) as proxy:
+        lab.start_worker(extra={"OPS_DATABASE_URL": f"postgresql://postgres@/ops?host={proxy.folder}"})
+        proxy.refuse()
+        run = start("once", seconds=1)
+        lab.wait_status(run, "succeeded", seconds=30)
+        query = "SELECT name, status FROM ops.run_steps WHERE run_id = %s ORDER BY index"
+        wait_for(lambda: len(lab.rows(query, run)) == 3, seconds=20, what="the sync delivered its journal")
+        assert {row["status"] for row in lab.rows(query, run)} == {"succeeded"}
+        assert lab.run_row(run)["result"] == {"ledger": "ledger"}
+        lab.kill("worker")

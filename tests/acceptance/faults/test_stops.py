@@ -1,0 +1,103 @@
+"""Cases 2 and 3: what is stopped (SIGSTOP) is declared dead, and has no effect when it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+
+from tests.acceptance.faults.conftest import Start
+from tests.acceptance.faults.lab import Lab, children, wait_for
+
+pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_worker_stopped_while_a_run_is_pending(
+    lab: Lab, start: Start, client: SyncPrefectClient, *, killed: bool
+) -> None:
+    # case 2. The lab waits 15 s for a claimed run to start, the room 60.
+    worker = lab.parts["worker"].pid
+    held = [worker, *children(worker)]
+    with lab.stopped(children(worker)):  # the fork server: the run cannot start
+        run = start("once", seconds=1)
+        wait_for(lambda: client.read_flow_run(run).state_type is StateType.PENDING, seconds=20, what="it is Pending")
+        wait_for(lambda: lab.run_row(run).get("claimed_by"), seconds=5, what="the claim is written")
+        os.kill(worker, signal.SIGSTOP)
+        began = time.monotonic()
+        row = lab.wait_status(run, "failed", seconds=15 + 8)
+        assert row["claimed_by"].endswith(f"-{worker}")
+        assert row["started_at"] is None
+        print(f"found after {time.monotonic() - began:.1f} s")
+        assert row["error"]["type"] == "ClaimTimeout"
+        wait_for(lambda: client.read_flow_run(run).state_type is StateType.CRASHED, seconds=5, what="Prefect knows")
+        if killed:
+            for pid in held:
+                os.kill(pid, signal.SIGKILL)
+    if killed:
+        lab.parts.pop("worker").wait(5)
+        lab.start_worker()
+    else:
+        os.kill(worker, signal.SIGCONT)
+    if killed:  # it never started, so it is begun anew
+        assert lab.wait_status(run, "succeeded", seconds=40)["attempt"] == 2
+        assert [e.what for e in lab.effects(run) if e.what != "tick"] == ["first", "begin", "end", "last"]
+    else:  # its process starts now, tells Prefect so, and finds itself fenced before its first step
+        time.sleep(4)
+        wait_for(lambda: not lab.living(run), seconds=10, what="it ended")
+        wait_for(lambda: lab.run_row(run)["status"] == "failed", seconds=10, what="it stays failed")
+        state = StateType.CRASHED
+        wait_for(lambda: client.read_flow_run(run).state_type is state, seconds=10, what="so it does in Prefect")
+    assert {e.attempt for e in lab.effects(run)} == ({2} if killed else set())
+
+
+@pytest.mark.parametrize("kind", ["once", "repeatable"])
+def test_run_process_stopped_is_fenced_and_leaves_no_effect_after_its_rescue(lab: Lab, start: Start, kind: str) -> None:
+    # case 3. A stop of 15 s against the lab's 10 s; 60 s against 30 in the room.
+    run = start(kind, seconds=8)
+    lab.wait_effect(run, "begin")
+    with lab.stopped([lab.run_process(run)]):
+        stopped = time.monotonic()
+        row = lab.wait_status(run, "failed", "queued", "claimed", seconds=20)
+        print(f"found after {time.monotonic() - stopped:.1f} s")
+        time.sleep(max(0.0, stopped + 15 - time.monotonic()))
+    fenced = lab.rows(
+        "SELECT recorded_at FROM ops.run_states WHERE run_id = %s AND source = 'room' AND name = 'HeartbeatTimeout'",
+        run,
+    )[0]["recorded_at"].timestamp()
+    if kind == "once":
+        assert row["error"]["type"] == "HeartbeatTimeout"
+    else:
+        row = lab.wait_status(run, "succeeded", seconds=40)
+        assert row["attempt"] == 2
+    assert max(e.at for e in lab.effects(run) if e.attempt == 1) < fenced
+    wait_for(lambda: not lab.living(run), seconds=10, what="nothing of it is alive")
+
+
+def test_run_process_stopped_without_a_worker_finds_itself_fenced(lab: Lab, start: Start) -> None:
+    run = start("once", seconds=14, manner="quiet")
+    lab.wait_effect(run, "begin")
+    lab.kill("worker")
+    with lab.stopped([lab.run_process(run)]):
+        lab.wait_status(run, "failed", seconds=20)
+    continued = time.monotonic()
+    wait_for(lambda: not lab.living(run), seconds=5, what="it killed its step and ended")
+    print(f"it ended {time.monotonic() - continued:.1f} s after it went on")
+    assert "last" not in [e.what for e in lab.effects(run)]
+    assert "end" not in [e.what for e in lab.effects(run)]
+    time.sleep(3)  # its journal is delivered by now: it has not said a word since
+    assert lab.rows("SELECT 1 FROM ops.run_states WHERE run_id = %s AND type = 'FAILED'", run) == []
+    row = lab.run_row(run)
+    assert (row["outcome"], row["error"]["type"]) == (None, "HeartbeatTimeout")
+
+
+def test_run_past_its_deadline_is_ended(lab: Lab, start: Start) -> None:
+    run = start("hasty", seconds=60)
+    lab.wait_effect(run, "begin")
+    row = lab.wait_status(run, "failed", seconds=15)
+    assert row["error"]["type"] == "DeadlineExceeded"
+    wait_for(lambda: not lab.living(run), seconds=10, what="nothing of it is alive")

@@ -1,0 +1,119 @@
+"""One room for all tests here that do not need one of their own."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deployments.postgres import PROGRAMS
+from tests.acceptance.room.api import Api
+from tests.acceptance.room.desk import Answer, Desk
+
+_numbers = itertools.count()
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A new folder with a path that is short enough for a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="acc", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Path]:
+    """The folder of pg_dump and pg_restore that the room uses: a test may take a program away."""
+    with short_folder() as folder:
+        for name in ("pg_dump", "pg_restore"):
+            (folder / name).symlink_to(PROGRAMS / name)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def started(programs: Path) -> Iterator[tuple[Desk, Answer]]:
+    """A room, started by `ops up --detach` in an empty folder, and what the command said."""
+    with short_folder() as folder:
+        desk = Desk(folder / ".ops", {"OPS_PG_BIN": str(programs), "OPS_STORED_COMMANDS": "true"})
+        try:
+            yield desk, desk.start()
+        finally:
+            desk.stop()
+
+
+@pytest.fixture(scope="session")
+def desk(started: tuple[Desk, Answer]) -> Desk:
+    """The running room."""
+    return started[0]
+
+
+@pytest.fixture(scope="session")
+def api(desk: Desk) -> Api:
+    """The Prefect server of the running room."""
+    return Api(desk)
+
+
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A short folder for a room of the test's own."""
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def database(desk: Desk) -> Iterator[str]:
+    """A database with one small table."""
+    name = f"odoo_{next(_numbers)}"
+    with desk.database("postgres") as db:
+        db.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+        with desk.database(name) as inside:
+            inside.execute("CREATE TABLE res_partner AS SELECT n AS id FROM generate_series(1, 100) n")
+        yield name
+        db.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], Path]]:
+    """Mounts a disk of so many megabytes."""
+    mounted: list[Path] = []
+
+    def mount(megabytes: int) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="disk", dir="/tmp"))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", str(folder)], check=True)
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+@pytest.fixture(scope="session")
+def store(desk: Desk) -> Callable[..., str]:
+    """Registers commands as a Shell Operation block, through Prefect's client. Returns the block's name."""
+    code = (
+        "import sys\n"
+        "from deployments import access\n"
+        "from opsdb.settings import load_settings\n"
+        "access.use(load_settings())\n"
+        "from prefect_shell import ShellOperation\n"
+        "ShellOperation(commands=sys.argv[2:]).save(sys.argv[1], overwrite=True)\n"
+    )
+
+    def save(name: str, *commands: str) -> str:
+        python = desk.command()[0]
+        subprocess.run(
+            [python, "-c", code, name, *commands], env=desk.env, cwd=desk.home.parent, check=True, capture_output=True
+        )
+        return name
+
+    return save

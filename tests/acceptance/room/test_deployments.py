@@ -1,0 +1,126 @@
+"""Every kind is a deployment per lane, with a form that says what it wants; applying them again changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.room.api import Api
+from tests.acceptance.room.desk import Desk, wait_for
+
+pytestmark = pytest.mark.timeout(180)
+
+REPOSITORY = Path(__file__).parents[3]
+KINDS = ("odoo_db_backup", "stored_command")
+LANES = ("lane-a", "lane-b", "lane-c", "lane-d")
+QUEUES = {"urgent": 1, "high": 2, "default": 3, "low": 4}
+CLOCKS = ("updated", "last_polled", "status", "revision", "ready")
+"""What the server changes by itself, or on every write."""
+
+
+def everything(api: Api) -> dict[str, Any]:
+    """All that `ops deploy` applies, as the server has it."""
+    found: dict[str, Any] = {}
+    for pool in api.post("/work_pools/filter"):
+        found[pool["name"]] = pool
+        for queue in api.post(f"/work_pools/{pool['name']}/queues/filter"):
+            found[f"{pool['name']}/{queue['name']}"] = queue
+    for deployment in api.post("/deployments/filter"):
+        found[f"{deployment['flow_id']}/{deployment['name']}"] = deployment
+    return {name: {k: v for k, v in value.items() if k not in CLOCKS} for name, value in found.items()}
+
+
+def test_every_kind_is_deployed_to_every_lane(api: Api) -> None:
+    flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter")}
+    deployed = {
+        (flows[each["flow_id"]], each["name"], each["work_pool_name"]) for each in api.post("/deployments/filter")
+    }
+    assert {(kind, lane, lane) for kind in KINDS for lane in LANES} <= deployed
+    assert all(name == pool for _, name, pool in deployed)
+    assert {kind for kind, _, _ in deployed} == {
+        kind for kind in {kind for kind, _, _ in deployed} if all((kind, lane, lane) in deployed for lane in LANES)
+    }
+
+
+def test_every_form_is_typed_described_and_enforced(api: Api) -> None:
+    for each in api.post("/deployments/filter"):
+        schema = each["parameter_openapi_schema"]
+        assert each["enforce_parameter_schema"] is True
+        assert each["description"]
+        for name, field in schema["properties"].items():
+            assert field.get("description"), (each["name"], name)
+            assert {"type", "anyOf", "$ref", "allOf"} & set(field), (each["name"], name)
+            assert name in schema.get("required", []) or "default" in field, (each["name"], name)
+
+
+def test_form_of_the_backup_says_what_it_wants(api: Api) -> None:
+    schema = api.deployment("odoo_db_backup/lane-c")["parameter_openapi_schema"]
+    assert schema["required"] == ["odoo_db"]
+    fields = schema["properties"]
+    assert fields["odoo_db"]["pattern"].startswith("^[A-Za-z0-9_]")
+    assert "Database to dump" in fields["odoo_db"]["description"]
+    assert (fields["retention_days"]["type"], fields["retention_days"]["default"]) == ("integer", 30)
+    assert (fields["retention_days"]["minimum"], fields["retention_days"]["maximum"]) == (1, 3650)
+
+
+def test_every_lane_has_a_limit_and_four_queues_in_order(api: Api) -> None:
+    for lane in LANES:
+        pool = api.get(f"/work_pools/{lane}")
+        assert (pool["type"], pool["concurrency_limit"]) == ("lane", 3)
+        queues = {queue["name"]: queue["priority"] for queue in api.post(f"/work_pools/{lane}/queues/filter")}
+        assert queues == QUEUES
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"odoo_db": "x; touch /tmp/pwned"}, {"odoo_db": ["odoo"]}, {"odoo_db": "odoo", "retention_days": 0}, {}],
+    ids=str,
+)
+def test_wrong_parameters_are_refused_by_the_server(api: Api, parameters: dict[str, Any]) -> None:
+    deployment = api.deployment("odoo_db_backup/lane-a")["id"]
+    answer = api.refusal(f"/deployments/{deployment}/create_flow_run", parameters=parameters)
+    assert answer.status_code == 409
+    assert "odoo_db" in answer.text or "retention_days" in answer.text
+
+
+def test_unknown_parameter_ends_in_a_failed_run_that_did_nothing(desk: Desk, api: Api, database: str) -> None:
+    run_id = api.start("odoo_db_backup/lane-a", odoo_db=database, colour="red")
+    run = api.wait_terminal(run_id)
+    assert run["state_type"] == "FAILED"
+    assert "colour" in run["state"]["message"]
+
+    def recorded() -> Any:
+        shown = desk.ops("show", run_id, "--json")
+        return desk.json("show", run_id) if shown.code == 0 else None
+
+    shown = wait_for(recorded, seconds=5, what="the run is recorded")
+    assert shown["status"] == "failed"
+    assert shown["steps"] == []
+    assert "colour" in desk.ops("show", run_id).fine()
+    assert list((desk.home / "backups").glob(f"*{database}*")) == []
+
+
+def test_deploying_again_changes_nothing_neither_by_ops_nor_by_prefect(desk: Desk, api: Api) -> None:
+    before = everything(api)
+    # as an operator does in a clone: nothing but PREFECT_HOME leads to the room
+    plain = {k: v for k, v in desk.env.items() if not k.startswith("OPS_")} | {
+        "PREFECT_HOME": str(desk.home / "prefect")
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "deploy", "--all"],
+        env=plain,
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert everything(api) == before
+    assert "deployments of prefect.yaml applied" in desk.ops("deploy", timeout=100).fine()
+    assert everything(api) == before

@@ -1,0 +1,62 @@
+"""The record is whole again after its keeper was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.acceptance.room.api import TERMINAL, Api
+from tests.acceptance.room.desk import Desk, wait_for
+
+pytestmark = pytest.mark.timeout(180)
+
+STATUS = {"COMPLETED": "succeeded", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
+LANES = "abcd"
+
+
+def kill_sync(desk: Desk) -> int | None:
+    """End the sync without warning, if it runs."""
+    pid = desk.pid_of("sync")
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def test_runs_made_while_the_sync_was_dead_are_recorded_once_in_their_final_state(
+    desk: Desk, api: Api, database: str
+) -> None:
+    killed = {kill_sync(desk)}
+    ids = []
+    for number in range(12):  # every third fails
+        target = "not_there" if number % 3 == 2 else database
+        ids.append(api.start(f"odoo_db_backup/lane-{LANES[number % 4]}", odoo_db=target))
+    cancelled = ids[-1]
+    api.post(f"/flow_runs/{cancelled}/set_state", state={"type": "CANCELLING"})
+    deadline = time.monotonic() + 60
+    while not all(state in TERMINAL for state in api.states(ids).values()):
+        killed.add(kill_sync(desk))  # each time it is back
+        assert time.monotonic() < deadline, api.states(ids)
+    states = api.states(ids)
+    assert set(states) == set(ids)
+    assert {"COMPLETED", "FAILED"} <= set(states.values())
+
+    def recorded() -> bool:
+        runs = {run["id"]: run["status"] for run in desk.json("runs", "--limit", "500")}
+        return {run_id: runs.get(run_id) for run_id in ids} == {run_id: STATUS[states[run_id]] for run_id in ids}
+
+    wait_for(recorded, seconds=45, what="every run is recorded as Prefect has it")
+    with desk.database("ops") as db:
+        counts = db.execute(
+            "SELECT count(*), count(DISTINCT id), count(*) FILTER (WHERE finished_at IS NULL) "
+            "FROM ops.runs WHERE id = ANY(%s::uuid[])",
+            [ids],
+        ).fetchone()
+    assert counts == (len(ids), len(ids), 0)
+    again = wait_for(lambda: desk.pid_of("sync"), seconds=30, what="the sync runs again")
+    assert again not in killed
+    parts = {part["name"]: part for part in desk.json("status")["parts"]}
+    assert parts["sync"]["restarts"] >= 1
+    assert parts["sync"]["last_exit"] == -signal.SIGKILL

@@ -1,0 +1,61 @@
+"""Fixtures that more than one kind of test needs."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from opsdb.migrate import upgrade
+from opsdb.settings import Settings
+from tests.postgres import running
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """A folder with a path short enough for a socket, and passable for the server's own user."""
+    folder = Path(tempfile.mkdtemp(prefix="ops", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(short_folder: Path) -> Iterator[str]:
+    """A running server: a URL with `{database}` in it."""
+    with running(short_folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: str, short_folder: Path) -> str:
+    """The name of a database with the newest schema, to copy from."""
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute("CREATE DATABASE ops_template TEMPLATE template0")
+    upgrade(Settings(home=short_folder, database_url=SecretStr(postgres.format(database="ops_template"))))
+    return "ops_template"
+
+
+@pytest.fixture
+def empty_database(postgres: str) -> str:
+    """The URL of a new, empty database."""
+    name = f"empty_{next(_numbers)}"
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+    return postgres.format(database=name)
+
+
+@pytest.fixture
+def settings(postgres: str, migrated_template: str, tmp_path: Path) -> Settings:
+    """Settings of a room with a new ops database of its own."""
+    name = f"room_{next(_numbers)}"
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'CREATE DATABASE "{name}" TEMPLATE {migrated_template}')
+    return Settings(home=tmp_path / "home", database_url=SecretStr(postgres.format(database=name)))

@@ -1,0 +1,77 @@
+"""A real Prefect server on the real PostgreSQL, for tests of what talks to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from deployments import access
+from opsdb.migrate import create_database
+from opsdb.settings import Settings
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def child(argv: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program for the length of a test; ended by its own pid."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+
+def wait_for_api(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when Prefect's server answers, within 60 s."""
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"the Prefect server ended: {log.read_text()[-2000:]}")
+        try:
+            if httpx.get(f"{access.ui_url(settings)}/api/health", timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"the Prefect server did not answer in 60 s: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def prefect_room(postgres: str, short_folder: Path) -> Iterator[Settings]:
+    """Settings with which a running Prefect server is reached; its ops database is not migrated."""
+    settings = Settings(
+        home=short_folder / "prefect-room",
+        database_url=SecretStr(postgres.format(database="postgres")),
+        prefect_database="prefect_tests",
+        prefect_port=free_port(),
+    )
+    create_database(settings.ops_url, settings.prefect_database)
+    access.make_secrets(settings)
+    log = short_folder / "prefect-server.log"
+    env = access.inherited(os.environ) | access.server_env(settings)
+    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    with child([*argv, "--port", str(settings.prefect_port)], env, log) as process:
+        wait_for_api(settings, process, log)
+        yield settings

@@ -1,0 +1,152 @@
+"""What the tests of runbooks share: a Prefect client, a room, databases, stand-ins."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from prefect.logging.handlers import APILogHandler
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+    temporary_settings,
+)
+
+from deployments.access import client_env
+from flows.postgres_access import find_programs
+from opsdb.settings import Settings
+
+PROGRAMS = find_programs(None, server_version="1")
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def prefect_client(prefect_room: Settings) -> Iterator[dict[str, str]]:
+    """This process talks to the server of the tests; yields the environment for others that shall."""
+    env = client_env(prefect_room)
+    values = {
+        PREFECT_API_URL: env["PREFECT_API_URL"],
+        PREFECT_API_AUTH_STRING: env["PREFECT_API_AUTH_STRING"],
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: True,
+    }
+    with pytest.MonkeyPatch.context() as patch, temporary_settings(values):
+        patch.setenv("NO_PROXY", env["NO_PROXY"])
+        patch.setenv("no_proxy", env["no_proxy"])
+        yield env
+        APILogHandler().flush()  # while the server is there
+
+
+@pytest.fixture(autouse=True)
+def room(
+    prefect_client: dict[str, str], postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """The environment of a room whose backups lie in `tmp_path/home/backups`."""
+    env = {
+        "OPS_HOME": str(tmp_path / "home"),
+        "OPS_DATABASE_URL": postgres.format(database="postgres"),
+        "OPS_RUN_ID": "",  # the runbook sets it: taken back after the test
+    }
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return env
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "backups"
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """A database with content of many kinds, 2 MB of it incompressible."""
+    name = f"shop_{next(_numbers)}"
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+    with psycopg.connect(postgres.format(database=name)) as db:
+        db.execute("CREATE TABLE line (id serial PRIMARY KEY, name text, data bytea, price numeric, at timestamptz)")
+        db.execute(
+            "INSERT INTO line (name, data, price, at) SELECT 'Zażółć ' || g || E'\\n\\t\\\\.', sha512(g::text::bytea),"
+            " g / 7.0, timestamptz '2026-01-01Z' + g * interval '1 s' FROM generate_series(1, 30000) g"
+        )
+        db.execute("INSERT INTO line DEFAULT VALUES")
+        db.execute("CREATE TABLE empty_one (id int)")
+        db.execute("CREATE VIEW cheap AS SELECT * FROM line WHERE price < 10")
+        db.execute("SELECT lo_from_bytea(4711, 'a large object')")
+    return name
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts a pg_dump of the test's own (bash; $REAL is the real one) beside the real pg_restore."""
+
+    def install(body: str) -> Path:
+        folder = tmp_path / "programs"
+        folder.mkdir()
+        script = folder / "pg_dump"
+        version = '[ "$1" = --version ] && exec "$REAL" --version'
+        script.write_text(f"#!/bin/bash\nREAL={PROGRAMS.pg_dump}\n{version}\n{body}\n")
+        script.chmod(0o755)
+        (folder / "pg_restore").symlink_to(PROGRAMS.pg_restore)
+        monkeypatch.setenv("OPS_PG_BIN", str(folder))
+        return folder
+
+    return install
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    mounted = []
+
+    def mount(megabytes: int) -> Path:
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        options = f"size={megabytes}m,mode=0700"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, timeout=10)
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True, timeout=10)
+
+
+@pytest.fixture
+def start_flow(
+    prefect_client: dict[str, str], room: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[[str], psutil.Popen]]:
+    """Starts the runbook in a process of its own; what is left of it at the end of the test is killed."""
+    code = "import sys; from flows.odoo_db_backup import odoo_db_backup; odoo_db_backup(sys.argv[1])"
+    started: list[psutil.Popen] = []
+
+    def start(database: str) -> psutil.Popen:
+        with (tmp_path / "flow.log").open("ab") as out:
+            argv = [sys.executable, "-c", code, database]
+            env = {**os.environ, **prefect_client, **room}
+            started.append(psutil.Popen(argv, env=env, stdout=out, stderr=out, cwd=Path(__file__).parents[3]))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)

@@ -1,0 +1,68 @@
+"""Migrations against a real PostgreSQL."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from pydantic import SecretStr
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import ProgrammingError
+
+from opsdb.database import connect, driver_url
+from opsdb.migrate import head, upgrade
+from opsdb.settings import Settings
+from opsdb.tables import SCHEMA, Table
+
+
+def test_migrations_make_what_the_tables_say(settings: Settings) -> None:
+    engine = create_engine(driver_url(settings.ops_url))  # not ours: its search_path would hide the schema
+    with engine.connect() as db:
+        context = MigrationContext.configure(
+            db,
+            opts={
+                "version_table_schema": SCHEMA,
+                "include_schemas": True,
+                "include_name": lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+                "compare_type": True,
+                "compare_server_default": True,
+            },
+        )
+        differences = [d for d in compare_metadata(context, Table.metadata) if "alembic_version" not in str(d)]
+    engine.dispose()
+    assert differences == []
+
+
+def test_upgrade_can_run_twice_and_at_once(empty_database: str, settings: Settings) -> None:
+    room = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(upgrade, [room, room])) == [head(), head()]
+    assert upgrade(room) == head()
+
+
+@pytest.mark.parametrize("role", ["ops_monitor", "superset_ro"])
+def test_readers_read_and_nothing_more(settings: Settings, role: str) -> None:
+    engine = connect(settings, role=role, application="test")
+    with engine.connect() as db:
+        for table in [*Table.metadata.tables, "ops.session_progress"]:
+            db.execute(text(f"SELECT count(*) FROM {table}"))
+    for forbidden in (
+        "INSERT INTO ops.sessions (id, name) VALUES (gen_random_uuid(), 'x')",
+        "UPDATE ops.runs SET status = 'queued'",
+        "DELETE FROM ops.run_events",
+        "TRUNCATE ops.runs",
+        "CREATE TABLE ops.mine (x int)",
+    ):
+        with engine.connect() as db, pytest.raises(ProgrammingError, match="permission denied"):
+            db.execute(text(forbidden))
+    engine.dispose()
+
+
+def test_the_writer_owns_nothing(settings: Settings) -> None:
+    engine = connect(settings, application="test")
+    for forbidden in ("DROP TABLE ops.runs", "ALTER TABLE ops.runs DISABLE ROW LEVEL SECURITY"):
+        with engine.connect() as db, pytest.raises(ProgrammingError, match="must be owner"):
+            db.execute(text(forbidden))
+    engine.dispose()

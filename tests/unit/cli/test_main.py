@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from cli import main
+from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.settings import Settings
+
+
+def ops(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["ops", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run"], "ops: Missing argument 'KIND'. See `ops run --help`"),
+        (["rum"], "ops: No such command 'rum'. Did you mean 'run'? See `ops --help`"),
+        (["runs", "--nope"], "ops: No such option: --nope (Possible options: --lane). See `ops runs --help`"),
+        (["db", "x"], "ops: No such command 'x'. See `ops db --help`"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert ops(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err == line + "\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(UsageError("so"), 2), (RoomUnreachableError("so"), 3), (OpsError("so"), 2)]
+)
+def test_error_becomes_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OpsError, code: int
+) -> None:
+    def fail(**_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "app", fail)
+    assert ops(monkeypatch) == code
+    assert capsys.readouterr() == ("", "ops: so\n")
+
+
+def test_help_names_every_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ops(monkeypatch, "--help") == 0
+    text = capsys.readouterr().out
+    assert [name for name in Settings.model_fields if f"OPS_{name.upper()} " not in text] == []

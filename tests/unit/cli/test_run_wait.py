@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli import run_wait
+from cli.run_start import report_end
+from cli.run_wait import Lines, Moment, Silent, follow
+from opsdb.errors import RoomUnreachableError
+from opsdb.settings import Settings
+from opsdb.states import RunStatus
+from opsdb.tables import Lane
+from tests.unit.cli.runs_made_up import HOSTILE, FakePrefect, details, state
+
+
+class Clock:
+    """Time that passes only while someone waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def database_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_wait, "_recorded", lambda *_args, known: (known, ""))
+
+
+def lines() -> tuple[Lines, Callable[[], str]]:
+    out = io.StringIO()
+    return Lines(Console(file=out, width=20)), out.getvalue
+
+
+@pytest.mark.usefixtures("database_away")
+def test_prefect_alone_ends_the_wait(tmp_path: Path) -> None:
+    server = FakePrefect(states=[state("SCHEDULED"), state("RUNNING"), state("RUNNING"), state("COMPLETED")])
+    view, said = lines()
+    clock = Clock()
+    end = follow(Settings(home=tmp_path), server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    assert end.state.status is RunStatus.SUCCEEDED
+    assert [line.split(": ")[1] for line in said().splitlines()] == ["queued", "running", "succeeded"]
+
+
+@pytest.mark.usefixtures("database_away")
+def test_short_outage_is_waited_out_and_a_long_one_is_not(tmp_path: Path) -> None:
+    clock = Clock()
+    server = FakePrefect(states=[state("COMPLETED")], outages=30)
+    end = follow(Settings(home=tmp_path), server, run_id=server.run_id, view=Silent(), pause=clock.pause, clock=clock)
+    assert end.state.status.terminal
+    with pytest.raises(RoomUnreachableError):
+        follow(
+            Settings(home=tmp_path),
+            FakePrefect(outages=1000),
+            run_id=server.run_id,
+            view=Silent(),
+            pause=clock.pause,
+            clock=clock,
+        )
+
+
+@pytest.mark.usefixtures("database_away")
+def test_wait_ends_at_its_limit_and_says_why_a_run_is_queued(tmp_path: Path) -> None:
+    clock = Clock()
+    server = FakePrefect(states=[state("SCHEDULED")])
+    view, said = lines()
+    end = follow(
+        Settings(home=tmp_path),
+        server,
+        run_id=server.run_id,
+        lane=Lane.C,
+        view=view,
+        limit_seconds=30,
+        pause=clock.pause,
+        clock=clock,
+    )
+    assert not end.state.status.terminal
+    assert said().count("lane C is full, or no worker serves it") == 1
+
+
+def test_lines_tell_each_change_of_a_step_once_and_harmlessly() -> None:
+    view, said = lines()
+    known = details(text=HOSTILE)
+    now = Moment(run_id=known.view.run.id, state=state("RUNNING"), details=known, waited_seconds=1)
+    view.show(now)
+    view.show(now)
+    assert "step 1 preflight: succeeded after 4.0 s, exit code 0" in said()
+    assert said().count("step 2 [bold red]x[/]") == 1
+    assert "\x1b" not in said()
+
+
+def test_end_of_a_failed_run_tells_the_error_and_the_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = details()
+    end = Moment(run_id=known.view.run.id, state=state("FAILED"), details=known, waited_seconds=1)
+    (tmp_path / "logs" / str(known.view.run.id)).mkdir(parents=True)
+    report_end(Settings(home=tmp_path), end)
+    out = capsys.readouterr().out
+    assert "plain: plain\nsecond\n" in out
+    assert f"ops logs {known.view.run.id.hex[-8:]}" in out
+
+
+def test_database_that_is_away_is_said_once_and_does_not_hold_up_the_wait(tmp_path: Path) -> None:
+    clock = Clock()
+    server = FakePrefect(states=[state("RUNNING"), state("RUNNING"), state("COMPLETED")])
+    view, said = lines()
+    room = Settings(home=tmp_path)
+    end = follow(room, server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    assert end.state.status is RunStatus.SUCCEEDED
+    assert said().count("the steps can not be followed: the ops database does not answer") == 1

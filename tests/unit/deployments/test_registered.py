@@ -1,0 +1,67 @@
+"""What a lane refuses to execute (case 17)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+
+from deployments.lane_worker import BASE_JOB_TEMPLATE
+from deployments.registered import refusal, registered_entrypoints
+from opsdb.settings import Settings
+
+OURS = "flows.backup.backup"
+
+
+def make_run(**columns: Any) -> FlowRun:
+    return FlowRun(**{"flow_id": uuid4(), "deployment_id": uuid4(), "name": "run", **columns})
+
+
+def make_deployment(**columns: Any) -> DeploymentResponse:
+    return DeploymentResponse(**{"id": uuid4(), "name": "lane-a", "flow_id": uuid4(), "entrypoint": OURS, **columns})
+
+
+def test_registered_runbook_is_executed() -> None:
+    assert refusal(make_run(), make_deployment(), entrypoints={OURS}) is None
+
+
+@pytest.mark.parametrize(
+    ("run", "deployment", "why"),
+    [
+        ({"job_variables": {"command": "sh -c 'curl evil'"}}, {}, "job variables, this run carries ['command']"),
+        ({"job_variables": {"env": {"BASH_ENV": "/tmp/x"}}}, {}, "['env']"),
+        ({}, {"entrypoint": "os.system"}, "'os.system' is none of those"),
+        ({}, {"entrypoint": "/tmp/evil.py:flow"}, "none of those"),
+        ({}, {"entrypoint": None}, "none of those"),
+        ({}, {"pull_steps": [{"run_shell_script": {"script": "id"}}]}, "pull steps"),
+        ({}, {"job_variables": {"command": "id"}}, "job variables"),
+        ({}, None, "no longer exists"),
+        ({"deployment_id": None}, None, "executes deployments only"),
+    ],
+)
+def test_refused_is_whatever_a_run_or_a_deployment_brings_along(
+    run: dict[str, Any], deployment: dict[str, Any] | None, why: str
+) -> None:
+    made = None if deployment is None else make_deployment(**deployment)
+    assert why in (refusal(make_run(**run), made, entrypoints={OURS}) or "executed")
+
+
+def test_refusal_of_variables_does_not_repeat_their_values() -> None:
+    said = refusal(make_run(job_variables={"env": {"TOKEN": "hunter2"}}), make_deployment(), entrypoints={OURS})
+    assert "hunter2" not in str(said)
+
+
+def test_pools_of_the_lanes_take_no_variables() -> None:
+    assert BASE_JOB_TEMPLATE["variables"]["properties"] == {}
+    assert "{{" not in str(BASE_JOB_TEMPLATE)
+
+
+def test_entrypoints_are_those_of_the_file_that_the_settings_name(tmp_path: Path) -> None:
+    file = tmp_path / "prefect.yaml"
+    file.write_text("deployments:\n  - {entrypoint: a.b}\n  - {entrypoint: a.b}\n  - {entrypoint: c.d}\n")
+    assert registered_entrypoints(file) == {"a.b", "c.d"}
+    assert "flows.odoo_db_backup.odoo_db_backup" in registered_entrypoints(Settings().prefect_yaml)

@@ -1,0 +1,82 @@
+"""The fold over a run's states."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsdb.states import STATUS_OF_PREFECT, RunStatus, State, fold, rewrites
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make_state(number: int, type_: str, *, seconds: float | None = None) -> State:
+    at = START + timedelta(seconds=number if seconds is None else seconds)
+    return State(id=UUID(int=number), at=at, type=type_, name=type_.title())
+
+
+def life_of(*types: str) -> list[State]:
+    return [make_state(number, type_) for number, type_ in enumerate(types)]
+
+
+histories = st.lists(
+    st.builds(
+        make_state,
+        st.integers(0, 30),
+        st.sampled_from(sorted(STATUS_OF_PREFECT)),
+        seconds=st.integers(0, 5),  # few, so that many share a moment
+    ),
+    min_size=1,
+    max_size=12,
+    unique_by=lambda state: state.id,
+)
+
+
+@given(histories, st.randoms(use_true_random=False))
+def test_fold_is_the_same_in_any_order_and_with_repeats(states: list[State], random: object) -> None:
+    shuffled = states + states[: len(states) // 2]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis gives a Random
+    assert fold(shuffled) == fold(states)
+
+
+def test_fold_tells_the_times_of_a_plain_run() -> None:
+    life = fold(life_of("SCHEDULED", "PENDING", "RUNNING", "COMPLETED"))
+    assert (life.status, life.attempt) == (RunStatus.SUCCEEDED, 1)
+    assert life.claimed_at == START + timedelta(seconds=1)
+    assert life.started_at == START + timedelta(seconds=2)
+    assert life.finished_at == START + timedelta(seconds=3)
+
+
+def test_fold_counts_a_retry_as_a_new_attempt() -> None:
+    life = fold(life_of("SCHEDULED", "PENDING", "RUNNING", "FAILED", "SCHEDULED", "PENDING", "RUNNING"))
+    assert (life.status, life.attempt, life.finished_at) == (RunStatus.RUNNING, 2, None)
+    assert life.started_at == START + timedelta(seconds=6)
+
+
+def test_fold_keeps_the_attempt_of_a_run_that_is_claimed_again_before_it_started() -> None:
+    assert fold(life_of("SCHEDULED", "PENDING", "SCHEDULED", "PENDING", "RUNNING")).attempt == 1
+
+
+def test_fold_of_a_run_cancelled_while_it_waits_for_its_retry() -> None:
+    life = fold(life_of("RUNNING", "FAILED", "SCHEDULED", "CANCELLED"))
+    assert (life.status, life.attempt, life.started_at) == (RunStatus.CANCELLED, 2, None)
+
+
+def test_fold_lets_the_newer_of_two_terminal_states_win() -> None:
+    states = life_of("RUNNING", "COMPLETED", "CRASHED")
+    assert fold(states).status is RunStatus.FAILED
+    assert [(a.type, b.type) for a, b in rewrites(reversed(states))] == [("COMPLETED", "CRASHED")]
+
+
+def test_fold_lets_a_terminal_state_win_over_another_of_the_same_moment() -> None:
+    states = [make_state(2, "RUNNING", seconds=1), make_state(1, "COMPLETED", seconds=1)]
+    assert fold(states).status is RunStatus.SUCCEEDED
+
+
+def test_fold_refuses_no_states() -> None:
+    with pytest.raises(ValueError, match="without states"):
+        fold([])

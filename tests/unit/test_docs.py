@@ -1,0 +1,180 @@
+"""What the documents say is there: commands, options, settings, make targets, files and links.
+
+`make docs` runs this file to write docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic_core import PydanticUndefined
+
+from cli.main import app
+from opsdb.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
+REPOSITORY_PATH = re.compile(r"(?:\.ci|blocks|cli|deployments|docs|exporter|flows|opsdb|tests)/[\w./-]*")
+NOT_SETTINGS = {"OPS_RUN_ID", "OPS_STEP"}  # the room sets them itself, for the processes of a run
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def settings_page() -> str:
+    """docs/settings.md, as the settings themselves tell it."""
+    rows = [
+        f"| `OPS_{name.upper()}` | {_default(field.default)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Environment variables. Durations are in seconds, sizes in bytes. Every command of a room wants the same "
+            "values: what `ops up` was started with, `ops run` needs too. An empty value counts as none; a wrong one "
+            "is refused by name.",
+            "",
+            "Written from `opsdb/settings.py` by `make docs`.",
+            "",
+            "| variable | default | meaning |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _default(value: object) -> str:
+    if value is None or value is PydanticUndefined:
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, Path) and value.is_relative_to(ROOT):
+        return f"`{value.relative_to(ROOT)}` of the checkout"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """The lines of all `sh` blocks, joined where they end with a backslash, without comments."""
+    for language, block in FENCE.findall(text):
+        if language == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip() and not line.lstrip().startswith("#"):
+                    yield line
+
+
+def commands(line: str, program: str) -> Iterator[list[str]]:
+    """The arguments of every call of a program in a line of shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&()<>")
+    lexer.whitespace_split = True
+    call: list[str] = []
+    for word in [*lexer, ";"]:
+        if not set(word) <= set(";|&()<>"):
+            call.append(word)
+            continue
+        while call and re.match(r"\w+=", call[0]):
+            call.pop(0)
+        if call and call[0].rpartition("/")[2] == program:
+            yield call[1:]
+        call = []
+
+
+def inline_codes(text: str) -> list[str]:
+    return INLINE.findall(FENCE.sub("", text))
+
+
+def check_ops(arguments: list[str], *, complete: bool) -> None:
+    """Let the command line's own parser read the arguments; nothing is executed."""
+    command: Any = typer.main.get_command(app)
+    context: Any = None
+    words, name = arguments, "ops"
+    while True:
+        try:
+            context = command.make_context(name, list(words), parent=context)
+        except Exception as error:
+            lacks = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
+            if lacks and not complete:
+                return
+            raise AssertionError(f"ops {shlex.join(arguments)}: {error}") from error
+        if not hasattr(command, "commands"):
+            return
+        words = [*context._protected_args, *context.args]
+        name, command, words = command.resolve_command(context, words)
+
+
+@every_page
+def test_commands_in_shell_blocks_exist_with_their_options(page: Path) -> None:
+    for line in shell_lines(page.read_text()):
+        for arguments in commands(line, "ops"):
+            check_ops(arguments, complete=True)
+
+
+@every_page
+def test_commands_in_prose_exist_with_their_options(page: Path) -> None:
+    for code in inline_codes(page.read_text()):
+        if code.startswith("ops "):
+            check_ops(shlex.split(code)[1:], complete=False)
+
+
+@pytest.mark.parametrize("wrong", ["frobnicate", "up --forever", "run", "db frobnicate", "runs --lane"])
+def test_check_of_commands_finds_what_is_wrong(wrong: str) -> None:
+    with pytest.raises(Exception, match=r"ops |[Nn]o such"):
+        check_ops(shlex.split(wrong), complete=True)
+
+
+@every_page
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = page.read_text()
+    called = [words for line in shell_lines(text) for words in commands(line, "make")]
+    called += [shlex.split(code)[1:] for code in inline_codes(text) if code.startswith("make ")]
+    assert {word for words in called for word in words if "=" not in word} <= targets
+
+
+@every_page
+def test_local_links_resolve(page: Path) -> None:
+    for groups in LINK.findall(FENCE.sub("", page.read_text())):
+        link = "".join(groups)
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, link
+
+
+@every_page
+def test_addresses_are_those_of_the_room(page: Path) -> None:
+    hosts = re.findall(r"https?://([^\s/:`\"')>]+)", page.read_text())
+    assert set(hosts) <= {"127.0.0.1", "localhost"}
+
+
+@every_page
+def test_settings_that_are_named_exist(page: Path) -> None:
+    known = {f"OPS_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    assert set(re.findall(r"\bOPS_[A-Z_]+\b", page.read_text())) <= known
+
+
+@every_page
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = [code for code in inline_codes(page.read_text()) if REPOSITORY_PATH.fullmatch(code)]
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_page_of_settings_is_current() -> None:
+    assert SETTINGS_PAGE.read_text() == settings_page(), "run `make docs`"
+
+
+if __name__ == "__main__":
+    SETTINGS_PAGE.write_text(settings_page())
