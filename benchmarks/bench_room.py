@@ -195,6 +195,7 @@ def _part(part: Part, log: Path) -> Iterator[int]:
 def _deploy(room: BenchRoom) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.utilities.callables import parameter_schema_from_entrypoint
     from prefect.workers.process import ProcessWorker
 
     from deployments.lane_worker import BASE_JOB_TEMPLATE
@@ -205,13 +206,17 @@ def _deploy(room: BenchRoom) -> None:
             template = templates[system.pool_type]
             client.create_work_pool(WorkPoolCreate(name=system.pool, type=system.pool_type, base_job_template=template))
             for entrypoint in ENTRYPOINTS:
-                kind = entrypoint.rpartition(".")[2]
+                module, _, kind = entrypoint.rpartition(".")
+                file = REPOSITORY.joinpath(*module.split(".")).with_suffix(".py")
                 room.deployments[system.name, kind] = client.create_deployment(
                     client.create_flow_from_name(kind),
                     system.pool,
                     entrypoint=entrypoint,
                     work_pool_name=system.pool,
                     tags=[] if kind == "plain" else ["runbook"],
+                    parameter_openapi_schema=parameter_schema_from_entrypoint(
+                        f"{file}:{kind}"
+                    ).model_dump_for_openapi(),
                 )
 
 

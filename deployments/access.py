@@ -117,6 +117,7 @@ def client_env(settings: Settings) -> dict[str, str]:
         # a restart of the server or of its database must not end a run (measured: reliability cases 4 and 9)
         "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
         "PREFECT_CLIENT_MAX_RETRIES": "8",
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # a room is installed as one
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -145,8 +146,8 @@ def server_env(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_API_AUTH_STRING": secrets.prefect_auth_string,
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         # Prefect's client fetches a new token for each request that finds its own expired, and each fetch makes the
-        # others' invalid: requests at once then wait for minutes. So it expires seldom
-        "PREFECT_SERVER_API_CSRF_TOKEN_EXPIRATION": "P30D",
+        # others' invalid: requests at once then wait for minutes. So it outlives every process of the room
+        "PREFECT_SERVER_API_CSRF_TOKEN_EXPIRATION": "P3650D",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
         "PREFECT_SERVER_UI_API_URL": f"{ui_url(settings)}/api",
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(ui_folder(settings)),

@@ -7,7 +7,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable
 from multiprocessing.context import ForkServerProcess
 
 from deployments.run_process import CANCEL_SIGNAL, RunTask, execute
@@ -80,9 +79,9 @@ class RunProcessHandle:
 class Forks:
     """The process that run processes are forked from. It is started once, and again if it dies."""
 
-    def __init__(self, modules: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*sorted(modules), "deployments.preload"])  # preload freezes, so last
+        self._context.set_forkserver_preload(["deployments.preload"])
 
     async def warm_up(self) -> None:
         """Load all that runs need; a run that starts before waits for it."""

@@ -21,6 +21,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 
 from deployments.claims import Claims
 from deployments.forks import Forks, RunProcessHandle
+from deployments.prefect_inner import Related
 from deployments.reaper import end_processes
 from deployments.registered import refusal, registered_entrypoints
 from deployments.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask
@@ -28,7 +29,6 @@ from opsdb.database import first_line
 from opsdb.prefect_runs import state_of
 from opsdb.running import entry_of
 from opsdb.settings import load_settings
-from opsdb.states import State as RecordedState
 from opsdb.states import fold
 
 STOP_SECONDS = 8.0
@@ -36,6 +36,8 @@ STOP_SECONDS = 8.0
 REPORT_SECONDS = 45.0
 """How long a worker tries to tell Prefect how a run ended. After that it is the sweeper's to say."""
 REPORT_EVERY_SECONDS = 2.0
+DEPLOYMENT_SECONDS = 5.0
+"""For how long a deployment that was read is taken as it stood: a burst of runs asks for it once."""
 BASE_JOB_TEMPLATE: dict[str, Any] = {
     "job_configuration": {"labels": {}},
     "variables": {"type": "object", "properties": {}},
@@ -65,11 +67,12 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self.processes: dict[UUID, RunProcessHandle] = {}
         self._cancelled: set[UUID] = set()
         self._kinds: dict[UUID, str] = {}
+        self._deployments: dict[UUID, tuple[float, DeploymentResponse]] = {}
         self._settings = load_settings()
         self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
         self._claims = Claims(self._settings, worker=worker_name())
         if LaneWorker._forks is None:
-            LaneWorker._forks = Forks({entrypoint.rpartition(".")[0] for entrypoint in self._entrypoints})
+            LaneWorker._forks = Forks()
         await LaneWorker._forks.warm_up()
         await super().setup()
 
@@ -147,10 +150,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 
     async def _claim(self, flow_run: FlowRun) -> int | None:
         """Make the run ours. Returns the attempt's number; None when another was first, or when it was cancelled."""
-        fresh = flow_run.run_count == 0 and flow_run.state is not None and flow_run.state.name in ("Scheduled", "Late")
-        history: list[RecordedState] = []
-        if not fresh:  # which attempt this is stands in its history only
-            history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
+        # which attempt this is stands in its history only
+        history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
         try:
             state = await propose_state(self.client, Pending(), flow_run_id=flow_run.id)
         except Abort as abort:
@@ -171,6 +172,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _serve(self, flow_run: FlowRun, attempt: int) -> None:
         try:
             deployment = await self._deployment(flow_run)
+            known = await self._known(flow_run, deployment) if deployment is not None else ()
         except httpx.HTTPError:
             await self._hand_back(flow_run, "its worker could not read its deployment")
             return
@@ -182,16 +184,18 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             await self._report(flow_run, Cancelled(message="cancelled before it started"))
         elif self.draining:
             await self._hand_back(flow_run, "its worker is about to end")
-        else:
-            await self._execute(flow_run, attempt, entrypoint=(deployment and deployment.entrypoint) or "")
+        elif deployment is not None:  # else it was refused
+            await self._execute(flow_run, attempt, entrypoint=deployment.entrypoint or "", known=known)
 
-    async def _execute(self, flow_run: FlowRun, attempt: int, *, entrypoint: str) -> None:
+    async def _execute(self, flow_run: FlowRun, attempt: int, *, entrypoint: str, known: tuple[Related, ...]) -> None:
         assert self._forks is not None  # noqa: S101  # made in setup
         _, earlier = entry_of(self._settings, flow_run.id)
         if earlier is not None:  # of an attempt on this host that nobody has cleaned up yet
             await asyncio.to_thread(end_processes, earlier, grace_seconds=0)
         environment = {**os.environ, **self._environment(flow_run, attempt)}
-        process = self._forks.start(RunTask(flow_run=flow_run, attempt=attempt, entrypoint=entrypoint, env=environment))
+        process = self._forks.start(
+            RunTask(flow_run=flow_run, attempt=attempt, entrypoint=entrypoint, env=environment, known=known)
+        )
         self.processes[flow_run.id] = process
         try:
             if flow_run.id in self._cancelled:
@@ -264,10 +268,27 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _deployment(self, flow_run: FlowRun) -> DeploymentResponse | None:
         if flow_run.deployment_id is None:
             return None
-        try:
-            return await self.client.read_deployment(flow_run.deployment_id)
-        except ObjectNotFound:
-            return None
+        now = asyncio.get_running_loop().time()
+        read_at, deployment = self._deployments.get(flow_run.deployment_id, (-DEPLOYMENT_SECONDS, None))
+        if deployment is None or now - read_at >= DEPLOYMENT_SECONDS:
+            try:
+                deployment = await self.client.read_deployment(flow_run.deployment_id)
+            except ObjectNotFound:
+                return None
+            self._deployments[flow_run.deployment_id] = (now, deployment)
+        return deployment
+
+    async def _known(self, flow_run: FlowRun, deployment: DeploymentResponse) -> tuple[Related, ...]:
+        """What the events of the run name beside it."""
+        known = [
+            Related("flow", flow_run.flow_id, await self._kind(flow_run)),
+            Related("deployment", deployment.id, deployment.name, tuple(deployment.tags)),
+        ]
+        if self._work_pool is not None:
+            known.append(Related("work-pool", self._work_pool.id, self._work_pool.name))
+        if flow_run.work_queue_id is not None:
+            known.append(Related("work-queue", flow_run.work_queue_id, flow_run.work_queue_name or ""))
+        return tuple(known)
 
     def _environment(self, flow_run: FlowRun, attempt: int) -> dict[str, str]:
         return {

@@ -7,18 +7,24 @@ methods of `BaseWorker` in `WORKER_METHODS` and uses the attributes in `WORKER_A
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, cast
 from uuid import UUID
 
-from prefect import Flow
+from prefect import Flow, flow_engine, get_client, results
 from prefect._internal import control_listener
 from prefect.client.schemas.objects import FlowRun
-from prefect.context import refresh_global_settings_context
 from prefect.engine import handle_engine_signals
+from prefect.events import related
 from prefect.flow_engine import run_flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import get_current_settings
+from prefect.states import Failed
+from prefect.types._datetime import DateTime
 
 WORKER_METHODS = (
     "_submit_run",
@@ -32,27 +38,57 @@ WORKER_ATTRIBUTES = (
     "_cancelling_observer",
     "_has_successfully_synced",
     "_prefetch_seconds",
+    "_work_pool",
     "_work_pool_name",
 )
 
-__all__ = ["WORKER_ATTRIBUTES", "WORKER_METHODS", "execute_flow", "mark_cancelled"]
+__all__ = ["WORKER_ATTRIBUTES", "WORKER_METHODS", "Related", "execute_flow", "mark_cancelled"]
 
 
-def execute_flow(entrypoint: str, flow_run: FlowRun) -> None:
-    """Load the flow and run it in this process, as `python -m prefect.engine` would. Ends the process on signals."""
-    refresh_global_settings_context()
+@dataclass(frozen=True)
+class Related:
+    """Something that the events of a run name as related to it: its flow, deployment, queue or pool."""
+
+    kind: str
+    id: UUID
+    name: str
+    tags: tuple[str, ...] = ()
+
+
+def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related]) -> None:
+    """Load the flow and run it in this process, as `python -m prefect.engine` would. Ends the process on signals.
+
+    A runbook that can't be loaded fails its run. What is `known` of the run is not asked of the server again.
+    """
+    _spare_questions(known)
     # the room's own heartbeat takes its place; Prefect's costs up to 1 s at the end of every run
     get_current_settings().flows.heartbeat_frequency = None
     with handle_engine_signals(flow_run.id):
         logger = flow_run_logger(flow_run)
         try:
             flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
-        except Exception:
+        except Exception as error:
             logger.exception("the runbook %s could not be loaded", entrypoint)
-            raise
+            reason = f"the runbook {entrypoint} could not be loaded: {type(error).__name__}: {error}"
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(flow_run.id, Failed(message=reason), force=True)
+            return
         run_flow(flow, flow_run=flow_run, return_type="state", error_logger=cast(logging.Logger, logger))
 
 
 def mark_cancelled(_flow_run_id: UUID | None = None) -> None:
     """Let the engine take the SIGTERM that follows for a cancellation, not for a crash."""
     control_listener._set_intent("cancel")
+
+
+def _spare_questions(known: Iterable[Related]) -> None:
+    """Answer in this process what Prefect would ask its server in every run: measured, 13 of 20 requests."""
+    now = DateTime.now(UTC)
+    for thing in known:
+        key = thing.name if thing.kind == "work-pool" else thing.id
+        related.RESOURCE_CACHE[f"{thing.kind}.{key}"] = ({"kind": thing.kind, "object": cast(Any, thing)}, now)
+    # runbooks keep no results in Prefect, so where the server would keep them is of no interest
+    results._read_server_default_result_storage_block_id = lambda: None
+    # a thread with a WebSocket of its own that waits for somebody to suspend the run. Resuming would execute the
+    # runbook from its start, which is not for a deploy: a run is cancelled, or waits at a step of its own
+    cast(Any, flow_engine).observe_flow_run_suspension = lambda *_: nullcontext()

@@ -10,7 +10,7 @@ from types import FrameType
 
 from prefect.client.schemas.objects import FlowRun
 
-from deployments.prefect_inner import execute_flow, mark_cancelled
+from deployments.prefect_inner import Related, execute_flow, mark_cancelled
 from opsdb.running import enter
 from opsdb.settings import load_settings
 
@@ -23,6 +23,7 @@ class RunTask:
     attempt: int
     entrypoint: str
     env: dict[str, str]
+    known: tuple[Related, ...]
 
 
 FENCED_EXIT_CODE = 75
@@ -44,7 +45,7 @@ def execute(task: RunTask) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(CANCEL_SIGNAL, _cancel)
     enter(load_settings(), run_id=task.flow_run.id, attempt=task.attempt)
-    execute_flow(task.entrypoint, task.flow_run)
+    execute_flow(task.entrypoint, task.flow_run, task.known)
 
 
 def _cancel(_number: int, _frame: FrameType | None) -> None:

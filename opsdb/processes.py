@@ -25,6 +25,7 @@ STEP_VARIABLE = "OPS_STEP"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _RESCAN_SECONDS = 0.02
+_PF_KTHREAD = 0x00200000
 
 _direct_children: set[int] = set()
 _direct_children_lock = threading.Lock()
@@ -291,8 +292,9 @@ def _read(pid: int) -> Process | None:
         ppid=int(fields[1]),
         group=int(fields[2]),
         session=int(fields[3]),
-        # The main thread may be gone while others work on.
-        alive=fields[0] not in (b"Z", b"X") or int(fields[17]) > 1,
+        # The main thread may be gone while others work on. A kernel thread has no environment, and reading it fails
+        # as with a process that is gone.
+        alive=(fields[0] not in (b"Z", b"X") or int(fields[17]) > 1) and not int(fields[6]) & _PF_KTHREAD,
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 from typing import Any
+from unittest.mock import Mock
+from uuid import uuid4
 
 import prefect
 import pytest
+from prefect import flow_engine, results
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.events import related
 from prefect.workers.base import BaseWorker
 
 from deployments import prefect_inner
@@ -17,11 +24,13 @@ INNER: dict[str, tuple[str, ...]] = {
     # name: the parameters that we pass, by name or in this order
     "prefect._internal.control_listener._set_intent": ("value",),
     "prefect._internal.control_listener.get_intent": (),
-    "prefect.context.refresh_global_settings_context": (),
     "prefect.engine.handle_engine_signals": ("flow_run_id",),
+    "prefect.events.related.related_resources_from_run_context": ("client",),
+    "prefect.flow_engine.observe_flow_run_suspension": ("flow_run_id", "suspension_request"),
     "prefect.flow_engine.run_flow": ("flow", "flow_run", "return_type", "error_logger"),
     "prefect.flows.load_flow_from_entrypoint": ("entrypoint", "use_placeholder_flow"),
     "prefect.logging.loggers.flow_run_logger": ("flow_run",),
+    "prefect.results._read_server_default_result_storage_block_id": (),
     "prefect.settings.get_current_settings": (),
     "prefect.utilities.engine.propose_state": ("client", "state", "flow_run_id"),
     "prefect.workers.base.BaseWorker._submit_run": ("self", "flow_run"),
@@ -102,6 +111,36 @@ def test_mark_cancelled_is_what_the_engine_asks_for() -> None:
         assert listener.get_intent() == "cancel", f"Prefect {prefect.__version__} broke control_listener._set_intent"
     finally:
         listener.clear_intent()
+
+
+def test_what_the_worker_knows_is_not_asked_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(related, "RESOURCE_CACHE", {})
+    for module, name in (
+        (results, "_read_server_default_result_storage_block_id"),
+        (flow_engine, "observe_flow_run_suspension"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_: 1 / 0)
+    ids = {kind: uuid4() for kind in ("flow", "deployment", "work-queue", "work-pool")}
+    prefect_inner._spare_questions(
+        [prefect_inner.Related(kind, thing, f"the {kind}", ("a tag",)) for kind, thing in ids.items()]
+    )
+    flow_run = FlowRun(
+        id=uuid4(),
+        flow_id=ids["flow"],
+        deployment_id=ids["deployment"],
+        work_queue_id=ids["work-queue"],
+        work_pool_name="the work-pool",
+    )
+    context = FlowRunContext.model_construct(flow_run=flow_run)  # type: ignore[call-arg]
+    monkeypatch.setattr(FlowRunContext, "get", classmethod(lambda _cls: context))
+    broken = f"Prefect {prefect.__version__} asks the server for what its worker knows"
+    client = Mock(**{f"read_{kind.replace('-', '_')}.side_effect": AssertionError(broken) for kind in ids})
+    named = asyncio.run(related.related_resources_from_run_context(client))
+    assert {resource.name for resource in named} >= {f"the {kind}" for kind in ids}, broken
+    assert results._read_server_default_result_storage_block_id() is None
+    assert "_read_server_default_result_storage_block_id()" in inspect.getsource(results), broken
+    with vars(flow_engine)["observe_flow_run_suspension"](uuid4(), Mock()):
+        pass
 
 
 def test_complaint_names_the_version_and_the_name() -> None:

@@ -11,9 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from opsdb import processes
 from opsdb.errors import UsageError
 from opsdb.processes import direct_child, find_processes, kill_processes
 
@@ -164,3 +166,15 @@ def test_orphans_without_environment_are_swept_and_reaped_by_the_subreaper(run_i
         assert quiet.wait() == -9
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script), run_id], check=True, timeout=30)
+
+
+def test_one_look_is_enough_while_nothing_ends(monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:
+    # kernel threads have no environment to read: they once looked like processes that had just ended
+    snapshot = Mock(side_effect=processes._snapshot)
+    monkeypatch.setattr(processes, "_snapshot", snapshot)
+    for _ in range(20):  # others on this machine may end meanwhile
+        find_processes(run_id=run_id)
+        if snapshot.call_count == 1:
+            return
+        snapshot.reset_mock()
+    raise AssertionError("every search looked more than once")
