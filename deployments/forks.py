@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
 from deployments.run_process import CANCEL_SIGNAL, RunTask, execute
@@ -15,8 +16,9 @@ from deployments.run_process import CANCEL_SIGNAL, RunTask, execute
 class RunProcessHandle:
     """A run process as its worker sees it."""
 
-    def __init__(self, process: ForkServerProcess) -> None:
+    def __init__(self, process: ForkServerProcess, begins: Connection) -> None:
         self._process = process
+        self._begins = begins
         self._pidfd = self._open()
         self.cancelled = False
         self._joining = asyncio.Lock()
@@ -25,6 +27,12 @@ class RunProcessHandle:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid or 0
+
+    async def started(self, seconds: float) -> None:
+        """Return when its runbook begins, when it has ended, or after so many seconds."""
+        with contextlib.suppress(TimeoutError), self._begins:
+            async with asyncio.timeout(seconds):
+                await self._readable(self._begins.fileno())
 
     async def wait(self) -> int:
         """Its exit code when it has ended; minus the signal's number when a signal ended it."""
@@ -91,6 +99,8 @@ class Forks:
 
     def start(self, task: RunTask) -> RunProcessHandle:
         """Fork a process for a run."""
-        process = self._context.Process(target=execute, args=(task,), name=str(task.flow_run.id))
-        process.start()
-        return RunProcessHandle(process)
+        begins, beginning = self._context.Pipe(duplex=False)
+        with beginning:
+            process = self._context.Process(target=execute, args=(task, beginning), name=str(task.flow_run.id))
+            process.start()
+        return RunProcessHandle(process, begins)

@@ -13,7 +13,7 @@ from uuid import UUID
 import anyio
 import httpx
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
+from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import Abort, ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
 from prefect.utilities.engine import propose_state
@@ -25,19 +25,20 @@ from deployments.prefect_inner import Related
 from deployments.reaper import end_processes
 from deployments.registered import refusal, registered_entrypoints
 from deployments.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask
+from deployments.surroundings import Surroundings
 from opsdb.database import first_line
 from opsdb.prefect_runs import state_of
 from opsdb.running import entry_of
 from opsdb.settings import load_settings
 from opsdb.states import fold
 
+START_SECONDS = 3.0
+"""How long the start of a run may hold up the next one."""
 STOP_SECONDS = 8.0
 """How long a run process may take to end its step (TERM, 5 s, KILL) before it is killed itself."""
 REPORT_SECONDS = 45.0
 """How long a worker tries to tell Prefect how a run ended. After that it is the sweeper's to say."""
 REPORT_EVERY_SECONDS = 2.0
-DEPLOYMENT_SECONDS = 5.0
-"""For how long a deployment that was read is taken as it stood: a burst of runs asks for it once."""
 BASE_JOB_TEMPLATE: dict[str, Any] = {
     "job_configuration": {"labels": {}},
     "variables": {"type": "object", "properties": {}},
@@ -53,6 +54,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     _display_name = "Lane"
     _description = "Runs registered runbooks in forked processes. Takes no job variables."
     _forks: Forks | None = None
+    # runs of a burst start one after another, or all would start at its end
+    _starts = asyncio.Semaphore(os.cpu_count() or 1)
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
@@ -65,9 +68,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self.cut_off = False
         self.clock_ahead = timedelta(0)
         self.processes: dict[UUID, RunProcessHandle] = {}
+        self._begun: set[UUID] = set()
         self._cancelled: set[UUID] = set()
-        self._kinds: dict[UUID, str] = {}
-        self._deployments: dict[UUID, tuple[float, DeploymentResponse]] = {}
         self._settings = load_settings()
         self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
         self._claims = Claims(self._settings, worker=worker_name())
@@ -75,6 +77,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             LaneWorker._forks = Forks()
         await LaneWorker._forks.warm_up()
         await super().setup()
+        self._surroundings = Surroundings(self.client)
 
     @property
     def in_hand(self) -> set[UUID]:
@@ -82,8 +85,11 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         return set(self._submitting_flow_run_ids)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Claim what is due, unless this worker is about to end, or cannot see whether its runs are taken from it."""
-        if self.draining or self.cut_off:
+        """Take what is due, unless this worker is about to end, or cannot see whether its runs are taken from it.
+
+        Not before all that was taken is claimed: the server would count too few runs against the lane's limit.
+        """
+        if self.draining or self.cut_off or self.in_hand - self._begun:
             return []
         try:
             return await super().get_and_submit_flow_runs()
@@ -124,14 +130,20 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _submit_run(self, flow_run: FlowRun) -> None:
         """Serve one run from its claim until the last of its processes is gone."""
         try:
-            attempt = await self._claim(flow_run)
-            if attempt is not None:
-                await self._serve(flow_run, attempt)
+            async with self._starts:
+                begun = await self._begin(flow_run)
+            self._begun.add(flow_run.id)
+            if begun is not None:
+                process, attempt = begun
+                exit_code = await process.wait()
+                await self._close(flow_run, attempt, process, exit_code)
         except Exception:  # an error of one run must not end the worker; the sweeper sees what became of the run
             self._logger.exception("run %s could not be served", flow_run.id)
         finally:
+            self.processes.pop(flow_run.id, None)
             self._release_limit_slot(flow_run.id)
             self._submitting_flow_run_ids.discard(flow_run.id)
+            self._begun.discard(flow_run.id)
             self._cancelled.discard(flow_run.id)
             if self._cancelling_observer is not None:
                 self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
@@ -141,7 +153,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self._cancelled.add(flow_run_id)
         process = self.processes.get(flow_run_id)
         if process is None:
-            return  # `_serve` looks before it starts one
+            return  # `_begin` looks before it starts one
         process.cancel()
         with anyio.move_on_after(STOP_SECONDS):
             await process.wait()
@@ -161,21 +173,22 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             return None
         flow_run.state = state
         flow_run.work_pool_name = self._work_pool_name  # not said in the answer to a poll
-        self._claims.record(flow_run, kind=await self._kind(flow_run), history=history)
+        self._claims.record(flow_run, kind=await self._surroundings.kind(flow_run), history=history)
         return fold([*history, state_of(state)]).attempt
 
-    async def _kind(self, flow_run: FlowRun) -> str:
-        if flow_run.flow_id not in self._kinds:
-            self._kinds[flow_run.flow_id] = (await self.client.read_flow(flow_run.flow_id)).name
-        return self._kinds[flow_run.flow_id]
-
-    async def _serve(self, flow_run: FlowRun, attempt: int) -> None:
+    async def _begin(self, flow_run: FlowRun) -> tuple[RunProcessHandle, int] | None:
+        """Claim a run and start its process. Returns it with the attempt's number, or None when there is none."""
+        if self.draining or self.cut_off:
+            return None  # it waits for another worker
+        attempt = await self._claim(flow_run)
+        if attempt is None:
+            return None
         try:
-            deployment = await self._deployment(flow_run)
-            known = await self._known(flow_run, deployment) if deployment is not None else ()
+            deployment = await self._surroundings.deployment(flow_run)
+            known = await self._surroundings.related(flow_run, deployment, pool=self._work_pool)
         except httpx.HTTPError:
             await self._hand_back(flow_run, "its worker could not read its deployment")
-            return
+            return None
         refused = refusal(flow_run, deployment, entrypoints=self._entrypoints)
         if refused is not None:
             self._logger.error("run %s refused: %s", flow_run.id, refused)
@@ -185,9 +198,12 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         elif self.draining:
             await self._hand_back(flow_run, "its worker is about to end")
         elif deployment is not None:  # else it was refused
-            await self._execute(flow_run, attempt, entrypoint=deployment.entrypoint or "", known=known)
+            return await self._start(flow_run, attempt, entrypoint=deployment.entrypoint or "", known=known), attempt
+        return None
 
-    async def _execute(self, flow_run: FlowRun, attempt: int, *, entrypoint: str, known: tuple[Related, ...]) -> None:
+    async def _start(
+        self, flow_run: FlowRun, attempt: int, *, entrypoint: str, known: tuple[Related, ...]
+    ) -> RunProcessHandle:
         assert self._forks is not None  # noqa: S101  # made in setup
         _, earlier = entry_of(self._settings, flow_run.id)
         if earlier is not None:  # of an attempt on this host that nobody has cleaned up yet
@@ -197,13 +213,10 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             RunTask(flow_run=flow_run, attempt=attempt, entrypoint=entrypoint, env=environment, known=known)
         )
         self.processes[flow_run.id] = process
-        try:
-            if flow_run.id in self._cancelled:
-                process.cancel()
-            exit_code = await process.wait()
-            await self._close(flow_run, attempt, process, exit_code)
-        finally:
-            del self.processes[flow_run.id]
+        if flow_run.id in self._cancelled:
+            process.cancel()
+        await process.started(START_SECONDS)
+        return process
 
     async def _close(self, flow_run: FlowRun, attempt: int, process: RunProcessHandle, exit_code: int) -> None:
         """Leave nothing of the run, and only then say how it ended, unless it said so itself.
@@ -264,31 +277,6 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _hand_back(self, flow_run: FlowRun, why: str) -> None:
         """Let another worker claim a run that was not started."""
         await self._report(flow_run, Scheduled(scheduled_time=self._now(), message=f"handed back: {why}"))
-
-    async def _deployment(self, flow_run: FlowRun) -> DeploymentResponse | None:
-        if flow_run.deployment_id is None:
-            return None
-        now = asyncio.get_running_loop().time()
-        read_at, deployment = self._deployments.get(flow_run.deployment_id, (-DEPLOYMENT_SECONDS, None))
-        if deployment is None or now - read_at >= DEPLOYMENT_SECONDS:
-            try:
-                deployment = await self.client.read_deployment(flow_run.deployment_id)
-            except ObjectNotFound:
-                return None
-            self._deployments[flow_run.deployment_id] = (now, deployment)
-        return deployment
-
-    async def _known(self, flow_run: FlowRun, deployment: DeploymentResponse) -> tuple[Related, ...]:
-        """What the events of the run name beside it."""
-        known = [
-            Related("flow", flow_run.flow_id, await self._kind(flow_run)),
-            Related("deployment", deployment.id, deployment.name, tuple(deployment.tags)),
-        ]
-        if self._work_pool is not None:
-            known.append(Related("work-pool", self._work_pool.id, self._work_pool.name))
-        if flow_run.work_queue_id is not None:
-            known.append(Related("work-queue", flow_run.work_queue_id, flow_run.work_queue_name or ""))
-        return tuple(known)
 
     def _environment(self, flow_run: FlowRun, attempt: int) -> dict[str, str]:
         return {

@@ -6,8 +6,9 @@ methods of `BaseWorker` in `WORKER_METHODS` and uses the attributes in `WORKER_A
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC
@@ -55,10 +56,11 @@ class Related:
     tags: tuple[str, ...] = ()
 
 
-def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related]) -> None:
+def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related], *, begins: Callable[[], None]) -> None:
     """Load the flow and run it in this process, as `python -m prefect.engine` would. Ends the process on signals.
 
-    A runbook that can't be loaded fails its run. What is `known` of the run is not asked of the server again.
+    A runbook that can't be loaded fails its run. What is `known` of the run is not asked of the server again. `begins`
+    is called when the run is Running, before the runbook's first line.
     """
     _spare_questions(known)
     # the room's own heartbeat takes its place; Prefect's costs up to 1 s at the end of every run
@@ -73,7 +75,19 @@ def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related]) -
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(flow_run.id, Failed(message=reason), force=True)
             return
+        _call_first(flow, begins)
         run_flow(flow, flow_run=flow_run, return_type="state", error_logger=cast(logging.Logger, logger))
+
+
+def _call_first(flow: Flow[..., Any], begins: Callable[[], None]) -> None:
+    runbook = flow.fn
+
+    @functools.wraps(runbook)  # Prefect reads its parameters from it
+    def begun(*args: Any, **kwargs: Any) -> Any:
+        begins()
+        return runbook(*args, **kwargs)
+
+    flow.fn = begun  # a hook of Prefect's would write a line into the log of each run
 
 
 def mark_cancelled(_flow_run_id: UUID | None = None) -> None:

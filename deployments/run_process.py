@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from types import FrameType
 
 from prefect.client.schemas.objects import FlowRun
@@ -34,9 +35,9 @@ CANCEL_SIGNAL = signal.SIGUSR1
 """Ends the run as cancelled. SIGTERM ends it as crashed."""
 
 
-def execute(task: RunTask) -> None:
+def execute(task: RunTask, beginning: Connection) -> None:
     """Run one flow run to its end. The exit code is 0 when its outcome stands in Prefect, or will be written there
-    by the worker because it was cancelled."""
+    by the worker because it was cancelled. `beginning` is closed when the runbook begins."""
     os.setsid()
     os.umask(0o077)
     os.environ.clear()
@@ -45,7 +46,7 @@ def execute(task: RunTask) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(CANCEL_SIGNAL, _cancel)
     enter(load_settings(), run_id=task.flow_run.id, attempt=task.attempt)
-    execute_flow(task.entrypoint, task.flow_run, task.known)
+    execute_flow(task.entrypoint, task.flow_run, task.known, begins=beginning.close)
 
 
 def _cancel(_number: int, _frame: FrameType | None) -> None:

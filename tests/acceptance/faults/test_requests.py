@@ -175,3 +175,17 @@ def test_run_that_brings_its_own_command_or_code_is_refused(
     assert not evil.exists()
     lab.wait_status(run(ours.id), "succeeded", seconds=20)
     wait_for(lambda: not list((lab.settings.home / "running").iterdir()), seconds=10, what="nothing was left")
+
+
+def test_runbook_that_cannot_be_loaded_fails_its_own_run_only(
+    lab: Lab, start: Start, client: SyncPrefectClient
+) -> None:
+    lab.kill("worker")
+    lab.start_worker(extra={"UNLOADABLE": "1"})
+    broken, whole = start("unloadable"), start("once")
+    row = lab.wait_status(broken, "failed", seconds=30)
+    assert "RuntimeError: this module is broken" in row["error"]["message"]
+    assert "tests.acceptance.faults.unloadable" in row["error"]["message"]
+    assert client.read_flow_run(broken).state_type is StateType.FAILED
+    lab.wait_status(whole, "succeeded", seconds=30)
+    lab.kill("worker")
