@@ -2,55 +2,78 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import ExitStack
 from uuid import UUID, uuid4
 
 import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from tests.acceptance.faults.lab import Lab, wait_for
+from tests.acceptance.faults.lab import Lab, open_lab
+from tests.waiting import wait_for
 
 Start = Callable[..., UUID]
 
 
+# waiting is what the tests do, so the limits for lost and claimed runs are short: in a room they are 30 and 60 s
+LIMITS = {"lost_seconds": 10, "claim_seconds": 15, "heartbeat_seconds": 1, "drain_seconds": 3}
+
+
+class Labs:
+    """The lab of all tests. One that does not come back to life after a test is replaced by a new one."""
+
+    def __init__(self) -> None:
+        self._lab: Lab | None = None
+        self._stack = ExitStack()
+
+    def living(self) -> Lab:
+        """The lab with all of its parts running."""
+        if self._lab is not None:
+            try:
+                return self._revived(self._lab)
+            except (AssertionError, OSError, psutil.Error) as error:
+                print(f"the lab is given up: {error}")
+                self.close()
+        self._lab = self._stack.enter_context(open_lab(**LIMITS))
+        return self._revived(self._lab)
+
+    def close(self) -> None:
+        """End what is there."""
+        self._lab = None
+        self._stack.close()
+
+    def _revived(self, lab: Lab) -> Lab:
+        for name in ("worker", "sync"):  # a test that failed may have left one stopped
+            if name in lab.parts and psutil.Process(lab.parts[name].pid).status() == psutil.STATUS_STOPPED:
+                lab.kill(name)
+        if "postgres" not in lab.parts:
+            lab.start_postgres()
+        if "prefect" not in lab.parts:
+            lab.start_prefect()
+        if "worker" not in lab.parts or lab.parts["worker"].poll() is not None:
+            lab.start_worker()
+        if "sync" not in lab.parts or lab.parts["sync"].poll() is not None:
+            lab.start("sync")
+        mark = "SELECT 1 AS ok FROM ops.sync_marks WHERE name = %s AND updated_at > clock_timestamp() - interval '2 s'"
+        wait_for(lambda: lab.rows(mark, "sweep"), seconds=60, what="the sync sweeps")
+        return lab
+
+
 @pytest.fixture(scope="session")
-def whole_lab() -> Iterator[Lab]:
-    """The lab. Its limits for lost and claimed runs are 10 and 15 s, not 30 and 60: waiting is what the tests do."""
-    folder = Path(tempfile.mkdtemp(prefix="opslab", dir="/tmp"))
-    folder.chmod(0o711)
-    lab = Lab(folder, lost_seconds=10, claim_seconds=15, heartbeat_seconds=1, drain_seconds=3)
+def labs() -> Iterator[Labs]:
+    """What holds the lab between tests."""
+    labs = Labs()
     try:
-        lab.open()
-        yield lab
+        yield labs
     finally:
-        lab.close()
-        if not os.environ.get("KEEP_LAB"):
-            shutil.rmtree(folder, ignore_errors=True)
+        labs.close()
 
 
 @pytest.fixture
-def lab(whole_lab: Lab) -> Lab:
+def lab(labs: Labs) -> Lab:
     """The lab with all of its parts running."""
-    lab = whole_lab
-    for name in ("worker", "sync"):  # a test that failed may have left one stopped
-        if name in lab.parts and psutil.Process(lab.parts[name].pid).status() == psutil.STATUS_STOPPED:
-            lab.kill(name)
-    if "postgres" not in lab.parts:
-        lab.start_postgres()
-    if "prefect" not in lab.parts:
-        lab.start_prefect()
-    if "worker" not in lab.parts or lab.parts["worker"].poll() is not None:
-        lab.start_worker()
-    if "sync" not in lab.parts or lab.parts["sync"].poll() is not None:
-        lab.start("sync")
-    mark = "SELECT 1 AS ok FROM ops.sync_marks WHERE name = 'sweep' AND updated_at > clock_timestamp() - interval '2 s'"
-    wait_for(lambda: lab.rows(mark), seconds=30, what="the sync sweeps")
-    return lab
+    return labs.living()
 
 
 @pytest.fixture

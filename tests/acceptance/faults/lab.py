@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,20 +37,12 @@ from opsdb.processes import find_processes
 from opsdb.running import entered
 from opsdb.settings import Settings
 from tests.integration.conftest import free_port
+from tests.waiting import wait_for
 
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).parents[3]
 HERE = Path(__file__).parent
-
-
-def wait_for(question: Callable[[], T], *, seconds: float, what: str) -> T:
-    """The first true answer. Fails when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
-    return answer
 
 
 @dataclass(frozen=True)
@@ -198,20 +191,6 @@ class Lab:
         (self._postgres.data_dir / "postmaster.pid").unlink(missing_ok=True)
 
     @contextmanager
-    def stopped(self, pids: list[int]) -> Iterator[None]:
-        """The processes stopped (SIGSTOP) for the length of the block."""
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGCONT)
-                except ProcessLookupError:
-                    continue
-
-    @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
         """Prefect's client for the lab's server."""
         auth = access.read_secrets(self.settings).prefect_auth_string
@@ -301,3 +280,17 @@ class Lab:
 def children(pid: int) -> list[int]:
     """The pids of a process's direct children."""
     return [child.pid for child in psutil.Process(pid).children()]
+
+
+@contextmanager
+def open_lab(**settings: Any) -> Iterator[Lab]:
+    """A lab without worker and sync, with the room's own limits unless others are given."""
+    folder = Path(tempfile.mkdtemp(prefix="opslab", dir="/tmp"))
+    folder.chmod(0o711)
+    lab = Lab(folder, **settings)
+    try:
+        lab.open()
+        yield lab
+    finally:
+        lab.close()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -9,15 +9,12 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,7 +26,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from opsdb.processes import RUN_ID_VARIABLE
 from opsdb.running import entered
 from opsdb.states import STATUS_OF_PREFECT
-from tests.acceptance.faults.lab import REPOSITORY, Effect, Lab
+from tests.acceptance.faults.lab import REPOSITORY, Effect, Lab, open_lab
 from tests.acceptance.faults.soak_account import Account, Kill, report
 
 REPORT = REPOSITORY / "benchmarks" / "soak.md"
@@ -237,24 +234,10 @@ def _files_left(lab: Lab) -> list[Path]:
     return [p for folder in ("running", "journal") for p in (home / folder).rglob("*") if p.is_file()]
 
 
-@contextmanager
-def own_lab(**settings: Any) -> Iterator[Lab]:
-    """A lab of its own, with the room's own limits unless others are given."""
-    folder = Path(tempfile.mkdtemp(prefix="opssoak", dir="/tmp"))
-    folder.chmod(0o711)
-    lab = Lab(folder, **settings)
-    try:
-        lab.open()
-        yield lab
-    finally:
-        lab.close()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def main() -> None:
     """The long tier."""
     runs, kills = int(os.environ.get("SOAK_RUNS", "1000")), int(os.environ.get("SOAK_KILLS", "50"))
-    with own_lab() as lab:
+    with open_lab() as lab:
         for name in ("worker", "worker2"):
             start_worker(lab, name)
         lab.start("sync")

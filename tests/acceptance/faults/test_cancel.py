@@ -14,7 +14,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling
 
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import Lab, children, wait_for
+from tests.acceptance.faults.lab import Lab, children
+from tests.waiting import stopped, wait_for
 
 pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
 
@@ -67,7 +68,7 @@ def test_cancelling_a_run_without_a_worker(lab: Lab, start: Start, client: SyncP
 
 
 def test_cancelling_a_claimed_run(lab: Lab, start: Start, client: SyncPrefectClient) -> None:
-    with lab.stopped(children(lab.parts["worker"].pid)):  # its fork server
+    with stopped(children(lab.parts["worker"].pid)):  # its fork server
         run = start("once", seconds=5)
         wait_for(lambda: client.read_flow_run(run).state_type is StateType.PENDING, seconds=20, what="it is Pending")
         asked = cancel(client, run)

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import Lab, wait_for
+from tests.acceptance.faults.lab import Lab
+from tests.waiting import wait_for
 
 
 def family(pid: int) -> list[psutil.Process]:

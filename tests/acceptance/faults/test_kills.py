@@ -11,7 +11,8 @@ import pytest
 
 from opsdb.processes import find_processes
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import Lab, children, wait_for
+from tests.acceptance.faults.lab import Lab, children
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
 

@@ -11,8 +11,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import Lab, children, wait_for
+from tests.acceptance.faults.lab import Lab, children
 from tests.acceptance.faults.proxy import Proxy
+from tests.waiting import stopped, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -104,7 +105,7 @@ def test_pauses_of_the_database_raise_no_stuck_run(lab: Lab, start: Start) -> No
     lab.wait_effect(run, "begin")
     for _ in range(3):
         postmaster = lab.parts["postgres"].pid
-        with lab.stopped([postmaster, *children(postmaster)]):
+        with stopped([postmaster, *children(postmaster)]):
             time.sleep(12)
         time.sleep(2)
     lab.wait_status(run, "succeeded", seconds=60)

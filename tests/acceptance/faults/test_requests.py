@@ -15,7 +15,8 @@ from prefect.client.schemas.objects import StateType
 
 from deployments import access
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import Lab, wait_for
+from tests.acceptance.faults.lab import Lab
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
 

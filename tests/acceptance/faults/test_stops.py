@@ -11,7 +11,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import Lab, children, wait_for
+from tests.acceptance.faults.lab import Lab, children
+from tests.waiting import stopped, wait_for
 
 pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
 
@@ -23,7 +24,7 @@ def test_worker_stopped_while_a_run_is_pending(
     # case 2. The lab waits 15 s for a claimed run to start, the room 60.
     worker = lab.parts["worker"].pid
     held = [worker, *children(worker)]
-    with lab.stopped(children(worker)):  # the fork server: the run cannot start
+    with stopped(children(worker)):  # the fork server: the run cannot start
         run = start("once", seconds=1)
         wait_for(lambda: client.read_flow_run(run).state_type is StateType.PENDING, seconds=20, what="it is Pending")
         wait_for(lambda: lab.run_row(run).get("claimed_by"), seconds=5, what="the claim is written")
@@ -60,11 +61,11 @@ def test_run_process_stopped_is_fenced_and_leaves_no_effect_after_its_rescue(lab
     # case 3. A stop of 15 s against the lab's 10 s; 60 s against 30 in the room.
     run = start(kind, seconds=8)
     lab.wait_effect(run, "begin")
-    with lab.stopped([lab.run_process(run)]):
-        stopped = time.monotonic()
+    with stopped([lab.run_process(run)]):
+        since = time.monotonic()
         row = lab.wait_status(run, "failed", "queued", "claimed", seconds=20)
-        print(f"found after {time.monotonic() - stopped:.1f} s")
-        time.sleep(max(0.0, stopped + 15 - time.monotonic()))
+        print(f"found after {time.monotonic() - since:.1f} s")
+        time.sleep(max(0.0, since + 15 - time.monotonic()))
     fenced = lab.rows(
         "SELECT recorded_at FROM ops.run_states WHERE run_id = %s AND source = 'room' AND name = 'HeartbeatTimeout'",
         run,
@@ -82,7 +83,7 @@ def test_run_process_stopped_without_a_worker_finds_itself_fenced(lab: Lab, star
     run = start("once", seconds=14, manner="quiet")
     lab.wait_effect(run, "begin")
     lab.kill("worker")
-    with lab.stopped([lab.run_process(run)]):
+    with stopped([lab.run_process(run)]):
         lab.wait_status(run, "failed", seconds=20)
     continued = time.monotonic()
     wait_for(lambda: not lab.living(run), seconds=5, what="it killed its step and ended")

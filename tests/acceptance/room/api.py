@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import httpx
 
-from tests.acceptance.room.desk import Desk, wait_for
+from tests.acceptance.room.desk import Desk
+from tests.waiting import wait_for
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

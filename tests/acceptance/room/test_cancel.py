@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.acceptance.room.api import Api
-from tests.acceptance.room.desk import Desk, processes_with, wait_for
+from tests.acceptance.room.desk import Desk, processes_with
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.room.api import Api
-from tests.acceptance.room.desk import Desk, wait_for
+from tests.acceptance.room.desk import Desk
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(180)
 

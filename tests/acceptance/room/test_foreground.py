@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.room.desk import Desk, wait_for
+from tests.acceptance.room.desk import Desk
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.acceptance.room.api import TERMINAL, Api
-from tests.acceptance.room.desk import Desk, wait_for
+from tests.acceptance.room.desk import Desk
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(180)
 

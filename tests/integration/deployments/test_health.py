@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from deployments.health import HealthServer
 from opsdb.database import connect
 from opsdb.settings import Settings
 from tests.integration.conftest import free_port
+from tests.waiting import stopped, wait_for
 
 
 @pytest.fixture
@@ -58,22 +57,14 @@ def test_health_answers_while_the_database_hangs_and_recovers_with_it(address: s
     assert ask(address)[0] == 200
     postmaster = _postmaster(settings)
     pids = [postmaster, *(child.pid for child in psutil.Process(postmaster).children())]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(pids):
         for _ in range(3):
             status, body = ask(address)
             assert (status, body["status"]) == (503, "unhealthy")
             assert "did not answer" in body["error"] or "silent" in body["error"]
         time.sleep(5)  # longer than the client waits: the check gives up, and is asked again
         assert ask(address)[0] == 503
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-    deadline = time.monotonic() + 10
-    while ask(address)[0] != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: ask(address)[0] == 200, seconds=30, what="it recovers with the database")
 
 
 def test_health_names_the_error_when_the_database_is_away() -> None:

@@ -29,6 +29,7 @@ from deployments.postgres import PROGRAMS
 from deployments.room_file import PartReport, RoomReport, current_report, read_report
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.settings import Settings
+from tests.waiting import wait_for
 
 STAND_IN = Path(__file__).parent / "stand_in"
 START_SECONDS = 90.0
@@ -42,14 +43,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for(look: Callable[[], T], *, seconds: float, what: str) -> T:
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-    return found
 
 
 def parts(report: RoomReport | None) -> dict[str, PartReport]:
