@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from opsdb.database import connect, first_line
 from opsdb.journal import journal_dir, last_words
 from opsdb.prefect_runs import facts_of, state_of
-from opsdb.runs import RunFacts, apply_states, write_claim
+from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.stuck import Told, told_of
@@ -24,10 +24,9 @@ log = logging.getLogger(__name__)
 class Claims:
     """Writes beside the worker's loop, so that a database that is away delays no run: the sync catches up."""
 
-    def __init__(self, settings: Settings, *, worker: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine = connect(settings, application="worker", statement_seconds=5)
-        self._worker = worker
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ops-claims")
 
     def record(self, flow_run: FlowRun, *, kind: str, history: Sequence[State]) -> None:
@@ -61,6 +60,5 @@ class Claims:
         try:
             with self._engine.begin() as db:
                 apply_states(db, facts=facts, states=states)
-                write_claim(db, run_id=facts.id, worker=self._worker)
         except DBAPIError as error:
             log.warning("run %s: the ops database did not take the claim: %s", facts.id, first_line(error))

@@ -30,7 +30,7 @@ from opsdb.database import first_line
 from opsdb.prefect_runs import state_of
 from opsdb.running import entry_of
 from opsdb.settings import load_settings
-from opsdb.states import fold
+from opsdb.states import CLAIMED_BY, fold
 
 START_SECONDS = 3.0
 """How long the start of a run may hold up the next one."""
@@ -72,7 +72,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self._cancelled: set[UUID] = set()
         self._settings = load_settings()
         self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
-        self._claims = Claims(self._settings, worker=worker_name())
+        self._claims = Claims(self._settings)
         if LaneWorker._forks is None:
             LaneWorker._forks = Forks()
         await LaneWorker._forks.warm_up()
@@ -165,7 +165,9 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         # which attempt this is stands in its history only
         history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
         try:
-            state = await propose_state(self.client, Pending(), flow_run_id=flow_run.id)
+            state = await propose_state(
+                self.client, Pending(message=f"{CLAIMED_BY}{worker_name()}"), flow_run_id=flow_run.id
+            )
         except Abort as abort:
             self._logger.info("run %s not claimed: %s", flow_run.id, abort)
             return None

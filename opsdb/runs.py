@@ -88,11 +88,6 @@ def facts_of_row(run: Row[Any]) -> RunFacts:
     )
 
 
-def write_claim(db: Connection, *, run_id: UUID, worker: str) -> None:
-    """Note which worker holds the run, unless it is over."""
-    db.execute(update(Run).where(col(Run.id) == run_id, col(Run.finished_at).is_(None)).values(claimed_by=worker))
-
-
 def recorded_states(db: Connection, *, run_id: UUID) -> list[State]:
     """All states that were recorded of a run, oldest first."""
     rows = db.execute(select(RunState).where(col(RunState.run_id) == run_id).order_by(col(RunState.at)))
@@ -114,6 +109,8 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
     if life.attempt != row.attempt:
         values |= {"result": None, "claimed_by": None, "heartbeat_at": None, "deadline_at": None}
         values |= {"fenced_at": None, "fence_reason": None, "reaped_at": None, "outcome": None, "outcome_at": None}
+    if life.claimed_by is not None:
+        values["claimed_by"] = life.claimed_by
     if newest_is_news and life.status in (RunStatus.CLAIMED, RunStatus.RUNNING):
         values["heartbeat_at"] = func.clock_timestamp()  # else its age would be NULL, and the run never stuck
     db.execute(update(Run).where(col(Run.id) == run_id).values(**values))

@@ -45,6 +45,10 @@ STATUS_OF_PREFECT = {
 }
 
 
+CLAIMED_BY = "claimed by "
+"""How the message of a Pending state begins that names the worker: the claim and its owner are one fact."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class State:
     """One state of a run. `id` and `at` are Prefect's own; `at` comes from its server's clock."""
@@ -61,6 +65,13 @@ class State:
         """What this state means for the run."""
         return STATUS_OF_PREFECT[self.type]
 
+    @property
+    def claimed_by(self) -> str | None:
+        """The worker that claimed the run with this state."""
+        if self.status is not RunStatus.CLAIMED or not (self.message or "").startswith(CLAIMED_BY):
+            return None
+        return (self.message or "").removeprefix(CLAIMED_BY) or None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Life:
@@ -68,6 +79,7 @@ class Life:
 
     latest: State
     attempt: int
+    claimed_by: str | None
     claimed_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -92,11 +104,12 @@ def fold(states: Iterable[State]) -> Life:
     ordered = in_order({state.id: state for state in states}.values())
     if not ordered:
         raise ValueError("a run without states has no life")
-    attempt, claimed_at, started_at, ended = 1, None, None, False
+    attempt, claimed_by, claimed_at, started_at, ended = 1, None, None, None, False
     for state in ordered:
         if state.status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or ended):
-            attempt, claimed_at, started_at, ended = attempt + 1, None, None, False
+            attempt, claimed_by, claimed_at, started_at, ended = attempt + 1, None, None, None, False
         ended = ended or state.status.terminal
+        claimed_by = state.claimed_by or claimed_by
         if state.status is RunStatus.CLAIMED and claimed_at is None:
             claimed_at = state.at
         elif state.type == "RUNNING" and started_at is None:
@@ -105,6 +118,7 @@ def fold(states: Iterable[State]) -> Life:
     return Life(
         latest=latest,
         attempt=attempt,
+        claimed_by=claimed_by,
         claimed_at=claimed_at,
         started_at=started_at,
         finished_at=latest.at if latest.status.terminal else None,

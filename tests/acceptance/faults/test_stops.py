@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import StateType
 
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
+from tests.acceptance.faults.proxy import Proxy
 from tests.waiting import stopped, wait_for
 
 pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
@@ -54,6 +55,28 @@ def test_worker_stopped_while_a_run_is_pending(
         state = StateType.CRASHED
         wait_for(lambda: client.read_flow_run(run).state_type is state, seconds=10, what="so it does in Prefect")
     assert {e.attempt for e in lab.effects(run)} == ({2} if killed else set())
+
+
+def test_claim_that_never_reached_the_database_is_begun_anew(lab: Lab, start: Start, client: SyncPrefectClient) -> None:
+    # a worker that dies between its two words, to Prefect and to the database: Prefect's state says who it was
+    lab.kill("worker")
+    with Proxy(lab.folder / "proxy", lab.socket) as proxy:
+        lab.start_worker(extra={"OPS_DATABASE_URL": f"postgresql://postgres@/ops?host={proxy.folder}"})
+        proxy.refuse()
+        worker = lab.parts["worker"].pid
+        held = [worker, *children(worker)]
+        with stopped(children(worker)):
+            run = start("once", seconds=1)
+            wait_for(
+                lambda: client.read_flow_run(run).state_type is StateType.PENDING, seconds=20, what="it is Pending"
+            )
+            for pid in held:
+                os.kill(pid, signal.SIGKILL)
+    lab.parts.pop("worker").wait(5)
+    wait_for(lambda: str(lab.run_row(run).get("claimed_by")).endswith(f"-{worker}"), seconds=10, what="it is known")
+    lab.start_worker()
+    assert lab.wait_status(run, "succeeded", seconds=60)["attempt"] == 2
+    assert {e.attempt for e in lab.effects(run)} == {2}
 
 
 @pytest.mark.parametrize("kind", ["once", "repeatable"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -105,6 +106,16 @@ def test_apply_states_gives_a_claimed_run_a_heartbeat(engine: Engine) -> None:
         age = db.scalar(text("SELECT extract(epoch FROM clock_timestamp() - heartbeat_at) FROM ops.runs"))
     assert age is not None
     assert age < 5
+
+
+def test_apply_states_tells_who_claimed_the_run(engine: Engine) -> None:
+    facts = make_facts()
+    scheduled, pending, crashed, again = make_states("SCHEDULED", "PENDING", "CRASHED", "SCHEDULED")
+    with engine.begin() as db:
+        apply_states(db, facts=facts, states=[scheduled, replace(pending, message="claimed by host-1")])
+        assert db.scalar(text("SELECT claimed_by FROM ops.runs")) == "host-1"
+        apply_states(db, facts=facts, states=[crashed, again])
+        assert db.scalar(text("SELECT claimed_by FROM ops.runs")) is None
 
 
 def test_apply_states_notes_a_rewritten_terminal_state_once(engine: Engine) -> None:

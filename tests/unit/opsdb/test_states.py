@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -80,3 +81,15 @@ def test_fold_lets_a_terminal_state_win_over_another_of_the_same_moment() -> Non
 def test_fold_refuses_no_states() -> None:
     with pytest.raises(ValueError, match="without states"):
         fold([])
+
+
+def test_fold_tells_who_claimed_the_latest_attempt() -> None:
+    def claim(number: int, message: str | None) -> State:
+        return replace(make_state(number, "PENDING"), message=message)
+
+    assert fold([claim(0, "claimed by host-1")]).claimed_by == "host-1"
+    assert fold([claim(0, "claimed by host-1"), make_state(1, "SCHEDULED"), claim(2, "claimed by b")]).claimed_by == "b"
+    assert fold([claim(0, None), claim(1, "claimed by ")]).claimed_by is None
+    second = [claim(0, "claimed by host-1"), make_state(1, "CRASHED"), make_state(2, "SCHEDULED")]
+    assert fold(second).claimed_by is None
+    assert replace(make_state(0, "RUNNING"), message="claimed by me").claimed_by is None
