@@ -24,6 +24,7 @@ from opsdb.journal import journal_dir
 from opsdb.recorder import deliver_abandoned
 from opsdb.settings import Settings
 from opsdb.tables import Lane
+from opsdb.workers import MARK_SECONDS, forget_worker, note_worker
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +50,23 @@ async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
         ) from error
     # what the worker asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
     with health, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
-        await _serve(settings, workers, engine)
+        try:
+            await _serve(settings, workers, engine, lanes)
+        finally:  # it ends by being cancelled
+            with suppress(DBAPIError), engine.begin() as db:
+                forget_worker(db, name=worker_name())
     engine.dispose()
     for helper in psutil.Process().children():  # the fork server would see by itself that we ended, but later
         with suppress(psutil.NoSuchProcess):
             helper.kill()
 
 
-async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engine) -> None:
+async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engine, lanes: Sequence[Lane]) -> None:
     # tasks of asyncio, cancelled once: a task group of anyio cancels again and again until its tasks have ended,
     # and never ended some of Prefect's (anyio 4.16 spins in a cycle of exception contexts)
     tasks = [asyncio.ensure_future(worker.start()) for worker in workers]
     tasks.append(asyncio.ensure_future(_keep_reaping(settings, workers, engine)))
+    tasks.append(asyncio.ensure_future(_keep_marking(engine, lanes)))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -92,6 +98,17 @@ async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engin
         for worker in workers:
             worker.cut_off = cut_off
         await asyncio.sleep(1)
+
+
+async def _keep_marking(engine: Engine, lanes: Sequence[Lane]) -> None:
+    def mark() -> None:
+        with engine.begin() as db:
+            note_worker(db, name=worker_name(), lanes=lanes)
+
+    while True:
+        with suppress(DBAPIError):  # the reaper says it
+            await asyncio.to_thread(mark)
+        await asyncio.sleep(MARK_SECONDS)
 
 
 def _clock_ahead(engine: Engine) -> timedelta:
