@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from exporter.collector import Collector, Room, Row
 
-# one look into the index for each database, however many backups it has
+# one look into the index for each database, however many backups it has: its own order is asked for, to the letter
 SQL = """
 WITH RECURSIVE known(name) AS (
     SELECT (SELECT params ->> 'odoo_db' FROM ops.runs
@@ -26,7 +26,7 @@ SELECT known.name, extract(epoch FROM last.finished_at)::double precision,
 FROM known CROSS JOIN LATERAL (
     SELECT finished_at, result FROM ops.runs
     WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' = known.name
-    ORDER BY finished_at DESC LIMIT 1
+    ORDER BY params ->> 'odoo_db', finished_at DESC LIMIT 1
 ) last LIMIT 500
 """
 

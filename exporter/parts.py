@@ -18,7 +18,7 @@ SELECT 'sync', extract(epoch FROM updated_at)::double precision FROM ops.sync_ma
 
 def families(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
     """Workers by lane, and when the sync last brought what Prefect knows."""
-    found = dict(rows)
+    found: dict[str, float] = {name: value for name, value in rows}  # noqa: C416  # a Row has no length for mypy
     workers = GaugeMetricFamily("ops_workers", "Worker processes that serve the lane.", labels=["lane"])
     for lane in room.lanes:
         workers.add_metric([lane], found.get(lane, 0))

@@ -79,7 +79,7 @@ class Database:
             )
         self._connection.silent_seconds = max(0.1, round(deadline - time.monotonic(), 1))
         try:
-            return self._connection.execute(sql, params).fetchall()  # type: ignore[arg-type]  # constants of ours
+            return self._connection.execute(sql, params).fetchall()
         finally:
             if self._connection.closed:
                 self._connection = None

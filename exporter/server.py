@@ -73,6 +73,7 @@ class MetricsServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = REQUESTS
 
     def __init__(self, address: tuple[str, int], scraper: Scraper, credentials: Credentials | None) -> None:
         if ipaddress.ip_address(address[0]).version == 6:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
 
 from exporter.collector import Collector, Room, Row
 
 OUTCOMES = ("succeeded", "failed", "cancelled")
 DURATION_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800)
 QUEUE_WAIT_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+
+Bucket = tuple[float, int, float]
+"""The upper bound of what a bucket holds, how many it holds, and their sum."""
 
 SQL = """
 SELECT name, kind, lane, label, sum(count)::bigint, sum(value), extract(epoch FROM max(at))::double precision
@@ -50,7 +53,8 @@ def families(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
     wait = HistogramMetricFamily(
         "ops_run_queue_wait_seconds", "From being asked for, or due, to the start.", labels=["lane"]
     )
-    durations, waits = defaultdict(list), defaultdict(list)
+    durations: dict[tuple[str, str], list[Bucket]] = defaultdict(list)
+    waits: dict[str, list[Bucket]] = defaultdict(list)
     for name, kind, lane, bound, count, total, _ in rows:
         if name == "duration":
             durations[kind, lane].append((float(bound), count, total))
@@ -63,13 +67,14 @@ def families(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
     yield from (duration, wait)
 
 
-def histogram(
-    raw: Sequence[tuple[float, int, float]], bounds: Sequence[float]
-) -> tuple[list[tuple[str, float]], float]:
-    """Cumulated buckets, the last one `+Inf`, and the sum, from raw `(upper bound, count, sum)` in any order."""
+def histogram(raw: Sequence[Bucket], bounds: Sequence[float]) -> tuple[list[tuple[str, float]], float]:
+    """Cumulated buckets, the last one `+Inf`, and the sum, from raw ones in any order."""
     buckets = [
-        (floatToGoString(float(bound)), float(sum(count for upper, count, _ in raw if upper <= bound)))
-        for bound in (*bounds, float("inf"))
+        (
+            "+Inf" if bound == math.inf else str(float(bound)),
+            float(sum(count for upper, count, _ in raw if upper <= bound)),
+        )
+        for bound in (*bounds, math.inf)
     ]
     return buckets, sum(total for _, _, total in raw)
 
