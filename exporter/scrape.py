@@ -39,7 +39,7 @@ SESSION = {
     "statement_timeout": "2000",
     "lock_timeout": "500",
     "jit": "off",  # compiling costs more than these statements
-    "enable_seqscan": "off",  # with statistics that are missing or old as well, the history is not read
+    "enable_seqscan": "off",  # whatever the statistics say: a plan that reads all runs gets slow with the history
     "search_path": "pg_catalog",
     "timezone": "UTC",
 }

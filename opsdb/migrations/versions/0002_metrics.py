@@ -111,9 +111,6 @@ def upgrade() -> None:
         op.execute(f"ALTER TABLE ops.{table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY room ON ops.{table} TO ops_writer USING (true) WITH CHECK (true)")
         op.execute(f"CREATE POLICY readers ON ops.{table} FOR SELECT TO {READERS} USING (true)")
-    # room on each page for the next version of a row: a heartbeat is a HOT update then, however full the table is
-    op.execute("ALTER TABLE ops.runs SET (fillfactor = 80)")
-    op.execute("ALTER TABLE ops.metric_totals SET (fillfactor = 50)")
     op.execute(
         "INSERT INTO ops.metric_totals (name, kind, lane, label, count, value) "
         "SELECT 'created', kind, lane, '', count(*), 0 FROM ops.runs GROUP BY kind, lane"
@@ -136,7 +133,6 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER count_new ON ops.runs")
     op.execute("DROP TRIGGER count_changed ON ops.runs")
     op.execute("DROP FUNCTION ops.count_run()")
-    op.execute("ALTER TABLE ops.runs RESET (fillfactor)")
     op.drop_index("ix_runs_backups", table_name="runs", schema="ops")
     for table in TABLES:
         op.drop_table(table, schema="ops")

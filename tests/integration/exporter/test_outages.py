@@ -63,6 +63,22 @@ def test_short_patience_of_prometheus_is_kept(served: Served, settings: Settings
         assert "ops_runs_created" not in said.families
 
 
+def test_connection_that_never_answers_again_is_replaced(served: Served, settings: Settings) -> None:
+    assert served.scrape()("ops_up") == 1
+    with psycopg.connect(settings.ops_url) as db:
+        row = db.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'ops exporter' AND datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    backend = psutil.Process(row[0])
+    backend.suspend()
+    try:
+        assert in_time(served)("ops_up") == 0
+        recovered(served)
+    finally:
+        backend.resume()
+
+
 @pytest.fixture
 def own_server(short_folder: Path) -> Path:
     """A folder for a server that a test may stop."""
