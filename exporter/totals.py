@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -14,8 +15,8 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 DURATION_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800)
 QUEUE_WAIT_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
-Bucket = tuple[float, int, float]
-"""The upper bound of what a bucket holds, how many it holds, and their sum."""
+Bucket = tuple[float, int, Decimal]
+"""The upper bound of what a bucket holds, how many it holds, and their exact sum."""
 
 SQL = """
 SELECT name, kind, lane, label, sum(count)::bigint, sum(value), extract(epoch FROM max(at))::double precision
@@ -76,7 +77,7 @@ def histogram(raw: Sequence[Bucket], bounds: Sequence[float]) -> tuple[list[tupl
         )
         for bound in (*bounds, math.inf)
     ]
-    return buckets, sum(total for _, _, total in raw)
+    return buckets, float(sum(total for _, _, total in raw))
 
 
 TOTALS = Collector("totals", SQL, families)

@@ -2,6 +2,7 @@
 
 import enum
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     Text,
     func,
     text,
@@ -276,7 +278,7 @@ class MetricTotal(Table, table=True):
     lane: str = Field(sa_column=Column(Text, primary_key=True))
     label: str = Field(sa_column=Column(Text, primary_key=True))
     count: int = Field(sa_column=Column(BigInteger, nullable=False))
-    value: float = Field(sa_column=Column(Double, nullable=False))
+    value: Decimal = Field(sa_column=Column(Numeric, nullable=False))
     latest_at: datetime | None = Field(default=None, sa_column=_time())
 
 
@@ -291,7 +293,7 @@ class MetricDelta(Table, table=True):
     lane: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     label: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     count: int = Field(default=1, sa_column=Column(BigInteger, nullable=False, server_default="1"))
-    value: float = Field(default=0, sa_column=Column(Double, nullable=False, server_default="0"))
+    value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric, nullable=False, server_default="0"))
     at: datetime | None = Field(default=None, sa_column=_time())
 
 

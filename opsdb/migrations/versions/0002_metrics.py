@@ -18,10 +18,9 @@ READERS = "ops_monitor, superset_ro"
 COUNT_RUN = """
 CREATE FUNCTION ops.count_run() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
-    bound CONSTANT text := 'Infinity';
     waiting_since timestamptz := NEW.created_at;
     ended_at timestamptz := NEW.finished_at;
-    seconds double precision;
+    seconds numeric; -- and so is the column: sums of double precision depend on their order, and would go back
 BEGIN
     -- in an INSERT, OLD is all NULL
     IF TG_OP = 'INSERT' THEN
@@ -38,8 +37,8 @@ BEGIN
         END IF;
         seconds := greatest(0, extract(epoch FROM NEW.started_at - waiting_since));
         INSERT INTO ops.metric_deltas (name, kind, lane, label, value)
-        SELECT 'queue_wait', NEW.kind, NEW.lane, coalesce(min(b)::text, bound), seconds
-        FROM unnest(ARRAY[.1, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600]::double precision[]) b WHERE seconds <= b;
+        SELECT 'queue_wait', NEW.kind, NEW.lane, coalesce(min(b)::text, 'Infinity'), seconds
+        FROM unnest(ARRAY[.1, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600]) b WHERE seconds <= b;
     END IF;
 
     IF NEW.finished_at IS NOT NULL
@@ -53,9 +52,9 @@ BEGIN
             END IF;
             seconds := greatest(0, extract(epoch FROM ended_at - NEW.started_at));
             INSERT INTO ops.metric_deltas (name, kind, lane, label, value)
-            SELECT 'duration', NEW.kind, NEW.lane, coalesce(min(b)::text, bound), seconds
-            FROM unnest(ARRAY[1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800]
-                        ::double precision[]) b WHERE seconds <= b;
+            SELECT 'duration', NEW.kind, NEW.lane, coalesce(min(b)::text, 'Infinity'), seconds
+            FROM unnest(ARRAY[1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800]) b
+            WHERE seconds <= b;
         END IF;
     END IF;
     RETURN NULL;
@@ -71,7 +70,7 @@ def upgrade() -> None:
         sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
-        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("value", sa.Numeric(), nullable=False),
         sa.Column("latest_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("name", "kind", "lane", "label", name=op.f("pk_metric_totals")),
         schema="ops",
@@ -84,7 +83,7 @@ def upgrade() -> None:
         sa.Column("lane", sa.Text(), server_default="", nullable=False),
         sa.Column("label", sa.Text(), server_default="", nullable=False),
         sa.Column("count", sa.BigInteger(), server_default="1", nullable=False),
-        sa.Column("value", sa.Double(), server_default="0", nullable=False),
+        sa.Column("value", sa.Numeric(), server_default="0", nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_metric_deltas")),
         schema="ops",
@@ -111,6 +110,8 @@ def upgrade() -> None:
         op.execute(f"ALTER TABLE ops.{table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY room ON ops.{table} TO ops_writer USING (true) WITH CHECK (true)")
         op.execute(f"CREATE POLICY readers ON ops.{table} FOR SELECT TO {READERS} USING (true)")
+    # room on each page for the next version of a row: a heartbeat is a HOT update then, also of runs made at once
+    op.execute("ALTER TABLE ops.runs SET (fillfactor = 80)")
     op.execute(
         "INSERT INTO ops.metric_totals (name, kind, lane, label, count, value) "
         "SELECT 'created', kind, lane, '', count(*), 0 FROM ops.runs GROUP BY kind, lane"
@@ -133,6 +134,7 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER count_new ON ops.runs")
     op.execute("DROP TRIGGER count_changed ON ops.runs")
     op.execute("DROP FUNCTION ops.count_run()")
+    op.execute("ALTER TABLE ops.runs RESET (fillfactor)")
     op.drop_index("ix_runs_backups", table_name="runs", schema="ops")
     for table in TABLES:
         op.drop_table(table, schema="ops")

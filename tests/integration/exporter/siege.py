@@ -38,15 +38,17 @@ with engine.connect() as db:
     db.exec_driver_sql("SET ROLE ops_writer")
     print("folding", flush=True)
     while True:
-        fold_deltas(db, batch=50)
+        fold_deltas(db, batch=500)
         db.commit()
         time.sleep(0.01)
 """
 FINISH = """
 WITH made AS (
-    INSERT INTO ops.runs (id, session_id, kind, lane, status, started_at, state_id, state_at)
-    SELECT gen_random_uuid(), (SELECT id FROM ops.sessions LIMIT 1), %(kind)s, %(lane)s, 'running', now(),
-           gen_random_uuid(), now() FROM generate_series(1, %(count)s) RETURNING id
+    INSERT INTO ops.runs (id, session_id, kind, lane, status, created_at, started_at,
+                          state_id, state_at)
+    SELECT gen_random_uuid(), (SELECT id FROM ops.sessions LIMIT 1), %(kind)s, %(lane)s, 'running',
+           now() - interval '1.7 s', now() - interval '1.234567 s', gen_random_uuid(), now()
+    FROM generate_series(1, %(count)s) RETURNING id
 ) SELECT array_agg(id) FROM made
 """
 
