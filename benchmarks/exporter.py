@@ -73,7 +73,7 @@ def room(finished: int) -> Iterator[Settings]:
             with psycopg.connect(settings.ops_url, autocommit=True) as db:
                 for statement in LOAD.format(finished=finished, active=ACTIVE).split(";\n"):
                     if statement.strip():
-                        db.execute(statement)  # type: ignore[call-overload]
+                        db.execute(statement)
                 db.execute("VACUUM ANALYZE")
                 db.execute("CHECKPOINT")
             yield settings
