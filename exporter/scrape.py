@@ -133,7 +133,7 @@ class Scraper:
     def _ask(self, collector: Collector, families: list[Metric], *, deadline: float) -> bool:
         try:
             rows = self._database.rows(collector.sql, {"lost_seconds": self._room.lost_seconds}, deadline=deadline)
-            families.extend(collector.families(rows, self._room))
+            families.extend(list(collector.families(rows, self._room)))  # all of them or none
         except Exception as error:  # whatever it is, the answer says it with a gauge
             self._say(collector.name, first_line(error))
             return False

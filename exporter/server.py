@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import math
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -96,7 +97,10 @@ class _Server(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # the base class has it
-        log.debug("request of %s", client_address, exc_info=True)  # a client that went away, or spoke no TLS
+        if isinstance(sys.exception(), OSError):  # a client that went away, or spoke no TLS
+            log.debug("request of %s", client_address, exc_info=True)
+        else:
+            log.exception("request of %s", client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

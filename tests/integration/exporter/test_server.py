@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from exporter.scrape import Scraper
 from exporter.server import REQUESTS, MetricsServer
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
+from tests.integration.conftest import free_port
 from tests.integration.exporter.conftest import Scrape, Served, serving
 
 
@@ -135,6 +139,47 @@ def test_tls_is_spoken_and_nothing_else(settings: Settings, certificate: tuple[P
             assert Scrape(answer.text)("ops_up") == 1
             with pytest.raises(httpx.HTTPError):
                 served.get()
+
+
+@contextmanager
+def command(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """`ops exporter`, as the room starts it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPS_", "PREFECT_"))}
+    ours = {"OPS_DATABASE_URL": settings.ops_url, "OPS_EXPORTER_PORT": str(settings.exporter_port)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "exporter"], env=environment | ours, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_command_serves_until_it_is_told_to_end(settings: Settings) -> None:
+    changed = settings.model_copy(update={"exporter_port": free_port()})
+    with command(changed) as process:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                text = httpx.get(f"http://127.0.0.1:{changed.exporter_port}/metrics", timeout=20, trust_env=False).text
+                break
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        said = Scrape(text)
+        assert said("ops_up") == 1
+        assert said("ops_runs_created_total", kind="odoo_db_backup", lane="D") == 0  # from prefect.yaml
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_command_says_in_one_line_that_its_port_is_taken(served: Served) -> None:
+    with command(served.settings) as process:
+        assert process.wait(60) == 2
+        assert process.stderr is not None
+        lines = process.stderr.read().splitlines()
+    assert [line[:5] for line in lines] == ["ops: "]
 
 
 def test_unusable_certificate_is_named(settings: Settings, tmp_path: Path) -> None:
