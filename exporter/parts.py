@@ -10,7 +10,7 @@ from exporter.collector import Collector, Room, Row
 
 SQL = """
 SELECT lane, count(*)::double precision FROM ops.workers
-WHERE seen_at > statement_timestamp() - make_interval(secs => %(lost_seconds)s) GROUP BY lane
+WHERE heartbeat_at > statement_timestamp() - make_interval(secs => %(lost_seconds)s) GROUP BY lane
 UNION ALL
 SELECT 'sync', extract(epoch FROM updated_at)::double precision FROM ops.sync_marks WHERE name = 'sync'
 """

@@ -7,7 +7,6 @@ could not be read, and with `ops_up 0`.
 from __future__ import annotations
 
 import logging
-import platform
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -163,5 +162,5 @@ def _about_itself(outcomes: dict[str, tuple[bool, float]]) -> list[Metric]:
         success.add_metric([name], int(good))
         duration.add_metric([name], seconds)
     build = InfoMetricFamily("ops_exporter_build", "What answers here.")
-    build.add_metric([], {"version": version("ops-control-room"), "python": platform.python_version()})
+    build.add_metric([], {"version": version("ops-control-room")})
     return [up, success, duration, build]

@@ -132,7 +132,7 @@ class Run(Table, table=True):
         Index("ix_runs_created_at", "created_at"),
         # the last good backup of each database, without a look at its history
         Index(
-            "ix_runs_backups",
+            "ix_runs_last_backup",
             text("(params ->> 'odoo_db')"),
             text("finished_at DESC"),
             postgresql_where=text("kind = 'odoo_db_backup' AND status = 'succeeded'"),
@@ -298,11 +298,12 @@ class MetricDelta(Table, table=True):
 
 
 class Worker(Table, table=True):
-    """A lane that a worker process serves, and when it last said so. A worker that ends in order deletes its rows."""
+    """One lane that a worker process serves: it says so every few seconds, and takes the row away when it ends."""
 
     __tablename__ = "workers"
 
     name: str = Field(sa_column=Column(Text, primary_key=True))
     lane: str = Field(sa_column=Column(Text, primary_key=True))
+    host: str = Field(sa_column=Column(Text, nullable=False))
     started_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-    seen_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    heartbeat_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))

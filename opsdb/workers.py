@@ -1,33 +1,30 @@
-"""The marks by which others see that a worker lives."""
+"""Which workers live: each says so for every lane it serves, by the database's clock."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func
-from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col
+from sqlalchemy import Connection, text
 
-from opsdb.tables import Lane, Worker
+BEAT_SECONDS = 5.0
 
-MARK_SECONDS = 5.0
-"""How often a worker says that it lives."""
-FORGOTTEN_AFTER = timedelta(days=1)
-
-
-def note_worker(db: Connection, *, name: str, lanes: Sequence[Lane]) -> None:
-    """Say that a worker serves these lanes now. Marks of workers that are long gone are deleted."""
-    db.execute(delete(Worker).where(col(Worker.seen_at) < func.clock_timestamp() - FORGOTTEN_AFTER))
-    db.execute(
-        insert(Worker)
-        .values([{"name": name, "lane": lane.value} for lane in lanes])
-        .on_conflict_do_update(
-            index_elements=[col(Worker.name), col(Worker.lane)], set_={"seen_at": func.clock_timestamp()}
-        )
-    )
+BEAT = text("""
+INSERT INTO ops.workers (name, lane, host) SELECT :name, l, :host FROM unnest(CAST(:lanes AS text[])) l
+ON CONFLICT (name, lane) DO UPDATE SET heartbeat_at = clock_timestamp()
+""")
+SUCCEED = text("""
+DELETE FROM ops.workers
+WHERE host = :host AND name <> :name AND lane = ANY(:lanes) AND heartbeat_at < clock_timestamp() - interval '30 s'
+""")
+LEAVE = text("DELETE FROM ops.workers WHERE name = :name")
 
 
-def forget_worker(db: Connection, *, name: str) -> None:
-    """A worker ends in order: nobody need miss it."""
-    db.execute(delete(Worker).where(col(Worker.name) == name))
+def beat(db: Connection, *, name: str, host: str, lanes: Sequence[str]) -> None:
+    """Say that this worker lives. One of the same host and lane that was killed is forgotten: this one replaced it."""
+    db.execute(BEAT, {"name": name, "host": host, "lanes": list(lanes)})
+    db.execute(SUCCEED, {"name": name, "host": host, "lanes": list(lanes)})
+
+
+def leave(db: Connection, *, name: str) -> None:
+    """Say that this worker ended on purpose: nobody needs to look for it."""
+    db.execute(LEAVE, {"name": name})

@@ -92,15 +92,18 @@ def upgrade() -> None:
         "workers",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
         sa.Column(
             "started_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
-        sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.Column(
+            "heartbeat_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+        ),
         sa.PrimaryKeyConstraint("name", "lane", name=op.f("pk_workers")),
         schema="ops",
     )
     op.create_index(
-        "ix_runs_backups",
+        "ix_runs_last_backup",
         "runs",
         [sa.text("(params ->> 'odoo_db')"), sa.text("finished_at DESC")],
         schema="ops",
@@ -135,6 +138,6 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER count_changed ON ops.runs")
     op.execute("DROP FUNCTION ops.count_run()")
     op.execute("ALTER TABLE ops.runs RESET (fillfactor)")
-    op.drop_index("ix_runs_backups", table_name="runs", schema="ops")
+    op.drop_index("ix_runs_last_backup", table_name="runs", schema="ops")
     for table in TABLES:
         op.drop_table(table, schema="ops")

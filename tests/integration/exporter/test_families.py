@@ -15,7 +15,7 @@ from exporter.scrape import COLLECTORS, SESSION
 from opsdb.database import PatientConnection, connect
 from opsdb.settings import Settings
 from opsdb.tables import Lane
-from opsdb.workers import note_worker
+from opsdb.workers import beat
 from tests.integration.exporter.conftest import Insert, Served
 
 WANTED = {
@@ -37,7 +37,7 @@ WANTED = {
     "ops_sync_last_event_timestamp_seconds": ("gauge", set()),
     "ops_exporter_collector_duration_seconds": ("gauge", {"collector"}),
     "ops_exporter_collector_success": ("gauge", {"collector"}),
-    "ops_exporter_build_info": ("gauge", {"version", "python"}),
+    "ops_exporter_build_info": ("gauge", {"version"}),
 }
 
 
@@ -56,8 +56,10 @@ def busy(insert: Insert, db: psycopg.Connection[Any]) -> None:
         insert("odoo_db_backup", "D", "succeeded", started=ago + 1, finished=ago, **made)
     insert("odoo_db_backup", "D", "failed", started=9, finished=8, params='{"odoo_db": "other"}')
     db.execute("INSERT INTO ops.sync_marks (name, at, updated_at) VALUES ('sync', '2020-01-01', now())")
-    db.execute("INSERT INTO ops.workers (name, lane) VALUES ('host-1', 'A'), ('host-2', 'A')")
-    db.execute("INSERT INTO ops.workers (name, lane, seen_at) VALUES ('gone-1', 'A', now() - interval '1 minute')")
+    db.execute("INSERT INTO ops.workers (name, lane, host) VALUES ('a-1', 'A', 'a'), ('b-2', 'A', 'b')")
+    db.execute(
+        "INSERT INTO ops.workers (name, lane, host, heartbeat_at) VALUES ('c-1', 'A', 'c', now() - interval '1 minute')"
+    )
 
 
 @pytest.mark.usefixtures("busy")
@@ -206,7 +208,7 @@ def test_the_reader_is_read_only_and_ops_monitor(settings: Settings, served: Ser
 def test_a_worker_that_serves_shows_in_its_lanes(settings: Settings, served: Served) -> None:
     engine = connect(settings, application="test")
     with engine.begin() as writer:
-        note_worker(writer, name="host-7", lanes=[Lane.C])
+        beat(writer, name="host-7", host="host", lanes=[Lane.C])
     engine.dispose()
     said = served.scrape()
     assert (said("ops_workers", lane="C"), said("ops_workers", lane="D")) == (1, 0)

@@ -18,7 +18,6 @@ from opsdb.states import State
 from opsdb.stuck import fence_run, note_reaped, sweep
 from opsdb.tables import Lane
 from opsdb.totals import fold_deltas
-from opsdb.workers import forget_worker, note_worker
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Counted = dict[tuple[str, str], float]
@@ -235,19 +234,3 @@ def updates(engine: Engine) -> tuple[int, int]:
                 return total, hot
             total, hot = row[0], row[1]
             db.execute(text("SELECT pg_sleep(0.5), pg_stat_clear_snapshot()"))
-
-
-def test_a_worker_is_seen_until_it_is_forgotten(engine: Engine) -> None:
-    with engine.begin() as db:
-        note_worker(db, name="old-1", lanes=list(Lane))
-        db.execute(text("UPDATE ops.workers SET seen_at = seen_at - interval '25 hours'"))
-        note_worker(db, name="host-1", lanes=[Lane.A])
-        note_worker(db, name="host-1", lanes=[Lane.A])
-        note_worker(db, name="host-2", lanes=[Lane.A, Lane.D])
-        assert list(db.execute(text("SELECT name, lane FROM ops.workers ORDER BY 1, 2"))) == [
-            ("host-1", "A"),
-            ("host-2", "A"),
-            ("host-2", "D"),
-        ]
-        forget_worker(db, name="host-2")
-        assert db.scalar(text("SELECT count(*) FROM ops.workers")) == 1
