@@ -57,7 +57,7 @@ def test_short_patience_of_prometheus_is_kept(served: Served, settings: Settings
         db.execute("LOCK TABLE ops.runs, ops.metric_totals, ops.workers IN ACCESS EXCLUSIVE MODE")
         began = time.monotonic()
         answer = served.get(**{"X-Prometheus-Scrape-Timeout-Seconds": "0.4"})
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1.5
         said = Scrape(answer.text)
         assert said("ops_up") == 0
         assert "ops_runs_created" not in said.families

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from exporter import server
 from exporter.credentials import hash_password
 from exporter.scrape import Scraper
 from exporter.server import REQUESTS, MetricsServer
@@ -65,7 +66,15 @@ def test_scrapes_at_once_share_one_result(served: Served, settings: Settings) ->
     assert Scrape(texts[0])("ops_up") == 0
 
 
-def test_silent_clients_do_not_keep_others_from_an_answer(served: Served) -> None:
+def test_silent_client_is_sent_away(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server._Handler, "timeout", 0.2)
+    with socket.create_connection(("127.0.0.1", served.settings.exporter_port), timeout=60) as client:
+        client.sendall(b"GET /metrics")
+        assert client.recv(1000) == b""
+
+
+def test_crowd_of_silent_clients_is_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server._Handler, "timeout", 60)
     port = served.settings.exporter_port
     with ExitStack() as stack:
         for _ in range(REQUESTS - 2):
