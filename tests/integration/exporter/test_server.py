@@ -193,7 +193,7 @@ def test_command_says_in_one_line_that_its_port_is_taken(served: Served) -> None
 
 def test_unusable_certificate_is_named(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("no certificate")
-    files = {"exporter_tls_cert": tmp_path / "cert.pem", "exporter_tls_key": tmp_path / "key.pem"}
+    files: dict[str, Any] = {"exporter_tls_cert": tmp_path / "cert.pem", "exporter_tls_key": tmp_path / "key.pem"}
     with pytest.raises(UsageError, match="OPS_EXPORTER_TLS_CERT"), serving(settings, **files):
         pass
     with pytest.raises(UsageError, match="belong together"), serving(settings, exporter_tls_cert=tmp_path / "cert.pem"):
