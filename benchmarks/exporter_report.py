@@ -17,7 +17,7 @@ WIDTH, LEFT, BAR = 760, 190, 18
 
 def report(found: Found) -> str:
     """The report as Markdown."""
-    small, large, memory = found["small"], found["large"], found["memory"]
+    small, large = found["small"], found["large"]
     ratio = large["ours"]["median"] / small["ours"]["median"]
     lines = [
         "# A scrape of our exporter beside paging Prefect's API",
@@ -29,8 +29,8 @@ def report(found: Found) -> str:
         "",
         "*Paging* is the approach of prometheus-prefect-exporter, not its package: each scrape pages all active runs, "
         "200 at a time and twice over, and makes a sample of each. The pages come from a stand-in for Prefect's API, "
-        "which reads the same rows by SQL and does without all that Prefect's server does; with the real server a "
-        "scrape takes longer than here.",
+        "which reads the same rows by SQL and does without all that Prefect's server does. The package itself, with "
+        "Prefect's server, was measured before: 8.9 s at the 95th percentile, 173 MB and 9,370 series.",
         "",
         "| | finished runs | median (ms) | p95 (ms) | p99 (ms) | under 50 ms | series | memory (MB) |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -48,12 +48,20 @@ def report(found: Found) -> str:
             "",
             f"- Our median with {large['finished']:,} finished runs is {ratio:.2f} times that with "
             f"{small['finished']:,} (bar: 1.3).",
-            f"- {large['ours']['count']} scrapes of ours and {large['paging']['count']} of paging in each size.",
-            f"- Memory is the resident set of the process. After {memory['scrapes']:,} scrapes of ours: "
-            f"{memory['rss_mb']:.1f} MB (bar: 64), after the first ten {memory['before_mb']:.1f} MB; "
-            f"{memory['under_50']:.2%} of them took less than 50 ms (bar: 99%), p99 {_ms(memory['p99'])} ms.",
+            f"- {large['ours']['count']:,} scrapes of ours and {large['paging']['count']} of paging in each size.",
+            "- Memory is the resident set of the process, after those scrapes." + _memory(found.get("memory")),
             "",
         ]
+    )
+
+
+def _memory(memory: dict[str, Any] | None) -> str:
+    if memory is None:
+        return " What is held after 10,000 of ours was not measured in this run."
+    return (
+        f" After {memory['scrapes']:,} of ours: {memory['rss_mb']:.1f} MB (bar: 64), {memory['pss_mb']:.1f} MB of it "
+        f"its own (PSS); after the first ten it was {memory['before_mb']:.1f} MB. This was measured with "
+        f"{memory['active']} active runs: the exporter gets sums, however many there are."
     )
 
 
