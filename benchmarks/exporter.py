@@ -35,7 +35,7 @@ ACTIVE = 10_000
 SIZES = {"small": 10_000, "large": 1_000_000}
 SCRAPES, PEER_SCRAPES, MEMORY_SCRAPES = 1000, 7, 10_000
 MEMORY_ACTIVE = 500
-"""Fewer, so that ten thousand scrapes take a minute: the exporter gets sums, however many runs there are."""
+"""Fewer, so that ten thousand scrapes take two minutes: the exporter gets sums, however many runs there are."""
 
 LOAD = """
 SET session_replication_role = replica;
