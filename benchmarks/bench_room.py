@@ -134,6 +134,7 @@ def bench_room(home: Path) -> Iterator[BenchRoom]:
         OPS_HOME=str(home),
         OPS_PREFECT_PORT=str(free_port()),
         OPS_HEALTH_PORT=str(free_port()),
+        OPS_EXPORTER_PORT=str(free_port()),
         OPS_PREFECT_YAML=str(registered),
         PYTHONPATH=str(REPOSITORY),
     )

@@ -34,7 +34,7 @@ def up(
     ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return when the room is ready.")] = False,
 ) -> None:
-    """Start the room: PostgreSQL, Prefect, the four lanes, the sync.
+    """Start the room: PostgreSQL, Prefect, the four lanes, the sync, the metrics.
 
     It stays in the foreground: Ctrl-C stops everything it started. Exit code 2 when the room runs already. All state
     lies in OPS_HOME (.ops here). With OPS_DATABASE_URL that PostgreSQL server is used instead of one of the room's own.

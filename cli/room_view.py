@@ -66,11 +66,13 @@ class Progress:
 def welcome(report: RoomReport, home: Path, *, detached: bool) -> Panel:
     """What an operator needs to know of a room that is ready."""
     ops = own_name()
+    addresses_by_part = {part.name: part.address for part in report.parts}
     end = f"`{ops} down` stops it" if detached else "Ctrl-C stops it"
     return Panel(
         f"Prefect UI   {report.ui}\n"
         f"Password     [bold]{ops} password[/] prints it; the UI asks for it once\n"
         f"             (it is `prefect_auth_string` in {home / 'secrets.json'})\n\n"
+        f"Metrics      {addresses_by_part.get('exporter', '')}\n"
         f"Try          [bold]{ops} status[/], [bold]{ops} run --help[/], [bold]{ops} runs[/]\n"
         f"Logs         {home / 'log'}" + "".join(f"\nNote         {part.note}" for part in report.parts if part.note),
         title="the room is ready",

@@ -23,10 +23,11 @@ from deployments.claims import Claims
 from deployments.forks import Forks, RunProcessHandle
 from deployments.prefect_inner import Related
 from deployments.reaper import end_processes
-from deployments.registered import refusal, registered_entrypoints
+from deployments.registered import refusal
 from deployments.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask
 from deployments.surroundings import Surroundings
 from opsdb.database import first_line
+from opsdb.kinds import registered_entrypoints
 from opsdb.prefect_runs import state_of
 from opsdb.running import entry_of
 from opsdb.settings import load_settings

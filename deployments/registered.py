@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
-import yaml
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
-
-
-def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
-    """The entrypoints that the file registers."""
-    return frozenset(deployment["entrypoint"] for deployment in yaml.safe_load(prefect_yaml.read_text())["deployments"])
 
 
 def refusal(  # noqa: PLR0911  # one return for each reason reads best

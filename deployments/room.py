@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 
 from deployments import access, child
 from deployments.postgres import EmbeddedPostgres
-from deployments.readiness import PrefectApi, postgres_answers, sync_is_current
+from deployments.readiness import PrefectApi, exporter_is_ready, postgres_answers, sync_is_current
 from deployments.room_file import RoomReport, current_report, only_supervisor, read_report
 from deployments.supervisor import Part, Supervisor
 from deployments.ui import close_pages
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.settings import Settings, load_settings
 
-PORTS = ("prefect_port", "health_port")
+PORTS = ("prefect_port", "health_port", "exporter_port")
 """The settings that name a port on which the room listens."""
 
 OnTurn = Callable[[RoomReport], None]
@@ -106,20 +107,43 @@ def parts(settings: Settings) -> list[Part]:
         ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.drain_seconds + 20)
     )
     found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
+    metrics = exporter_url(settings)
+    found.append(
+        Part(
+            "exporter",
+            [sys.executable, "-m", "cli", "exporter"],
+            common | {"OPS_HOME": str(settings.home)},  # nothing of Prefect: it must tell the truth without it
+            here,
+            lambda _started: exporter_is_ready(metrics),
+            after=("databases",),
+            address=f"{metrics}/metrics",
+        )
+    )
     return found
+
+
+def exporter_url(settings: Settings) -> str:
+    """Where the metrics answer, as seen from this host."""
+    address = ip_address(settings.exporter_address)
+    if address.is_unspecified:
+        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"{'https' if settings.exporter_tls_cert else 'http'}://{host}:{settings.exporter_port}"
 
 
 def check_ports(settings: Settings) -> None:
     """Raise UsageError that names the first port which is taken, and the setting that moves it."""
     for name in PORTS:
         port = int(getattr(settings, name))
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        address = settings.exporter_address if name == "exporter_port" else "127.0.0.1"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((address, port))
             except OSError as error:
                 raise UsageError(
-                    f"port {port} on 127.0.0.1 cannot be used ({error.strerror}): stop what listens there, "
+                    f"port {port} on {address} cannot be used ({error.strerror}): stop what listens there, "
                     f"or set OPS_{name.upper()}"
                 ) from error
 

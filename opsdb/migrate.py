@@ -87,6 +87,6 @@ def _create_roles(db: Connection) -> None:
     for role in ROLES:
         if not db.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}):
             db.execute(text(f"CREATE ROLE {role} NOLOGIN"))
-    for role in ("ops_owner", "ops_writer"):
+    for role in ("ops_owner", "ops_writer", "ops_monitor"):  # each is taken on by some part of the room
         if not db.scalar(text("SELECT pg_has_role(current_user, :role, 'SET')"), {"role": role}):
             db.execute(text(f"GRANT {role} TO CURRENT_USER"))

@@ -40,13 +40,19 @@ def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
         priority=_priority(flow_run),
         session_id=session_of_tags(flow_run.tags),
         params=flow_run.parameters,
-        created_at=flow_run.created or datetime.now(UTC),
+        created_at=_created_at(flow_run),
     )
 
 
 def state_of(state: PrefectState) -> State:
     """A state as Prefect's server gave it: with its id and its time."""
     return State(id=state.id, at=state.timestamp, type=state.type.value, name=state.name or "", message=state.message)
+
+
+def _created_at(flow_run: FlowRun) -> datetime:
+    """When it was asked for. What a schedule planned days ahead is asked for when it is due."""
+    due = flow_run.expected_start_time if flow_run.auto_scheduled else None
+    return due or flow_run.created or datetime.now(UTC)
 
 
 def _priority(flow_run: FlowRun) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from opsdb.errors import UsageError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
 
 
 class Settings(BaseSettings):
@@ -34,6 +36,19 @@ class Settings(BaseSettings):
     )
     prefect_port: Port = Field(4200, description="Loopback port of the Prefect server and its UI.")
     health_port: Port = Field(3000, description="Loopback port of the worker's `/health`.")
+    exporter_port: Port = Field(9464, description="Port of the metrics for Prometheus, `/metrics`.")
+    exporter_address: IpAddress = Field(
+        "127.0.0.1",
+        description="IP address of the metrics. One that others reach is refused without TLS or a password.",
+    )
+    exporter_basic_auth: SecretStr | None = Field(
+        None,
+        description="User and hashed password that the metrics ask for; `ops exporter --hash-password NAME` makes it.",
+    )
+    exporter_tls_cert: AbsolutePath | None = Field(
+        None, description="Certificate chain, PEM, with which the metrics speak TLS; read at the start."
+    )
+    exporter_tls_key: AbsolutePath | None = Field(None, description="Private key of that certificate, PEM.")
     lane_limit: int = Field(3, ge=1, le=100, description="Runs that one lane executes at once.")
     heartbeat_seconds: float = Field(5.0, gt=0, le=10, description="Time between two heartbeats of a run.")
     lost_seconds: float = Field(

@@ -42,6 +42,7 @@ from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.stuck import sweep
 from opsdb.sync_marks import known_states, mark_deleted, read_watermark, unfinished_runs, write_watermark
+from opsdb.totals import BATCH, FOLD_SECONDS, fold_deltas
 from opsdb.verdicts import tell, to_be_told
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ async def _follow(settings: Settings, engine: Engine) -> None:
         tasks.create_task(_forever("events", follower.follow_events))
         tasks.create_task(_forever("poll", lambda: follower.keep_polling(settings.poll_seconds)))
         tasks.create_task(_forever("sweep", lambda: follower.keep_sweeping(settings)))
+        tasks.create_task(_forever("totals", lambda: _fold_totals(engine)))
         tasks.create_task(_forever("journals", lambda: _deliver_journals(settings, engine)))
 
 
@@ -230,6 +232,17 @@ async def _deliver_journals(settings: Settings, engine: Engine) -> None:
         if emptied:
             log.info("delivered the records of %d run processes that could not", emptied)
         await asyncio.sleep(2)
+
+
+async def _fold_totals(engine: Engine) -> None:
+    def fold() -> int:
+        with engine.begin() as db:
+            return fold_deltas(db)
+
+    while True:
+        while await asyncio.to_thread(fold) == BATCH:
+            pass
+        await asyncio.sleep(FOLD_SECONDS)
 
 
 async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -2,6 +2,7 @@
 
 import enum
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -13,9 +14,11 @@ from sqlalchemy import (
     Double,
     Enum,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
+    Numeric,
     Text,
     func,
     text,
@@ -127,6 +130,13 @@ class Run(Table, table=True):
         Index("ix_runs_session_id", "session_id"),
         Index("ix_runs_status_lane", "status", "lane"),
         Index("ix_runs_created_at", "created_at"),
+        # the last good backup of each database, without a look at its history
+        Index(
+            "ix_runs_last_backup",
+            text("(params ->> 'odoo_db')"),
+            text("finished_at DESC"),
+            postgresql_where=text("kind = 'odoo_db_backup' AND status = 'succeeded'"),
+        ),
     )
 
     id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
@@ -256,3 +266,44 @@ class SyncMark(Table, table=True):
     name: str = Field(sa_column=Column(Text, primary_key=True))
     at: datetime = Field(sa_column=_time(null=False))
     updated_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+
+
+class MetricTotal(Table, table=True):
+    """A counter as far as it is folded, or one bucket of a histogram: what it counted, summed up, and saw last."""
+
+    __tablename__ = "metric_totals"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    kind: str = Field(sa_column=Column(Text, primary_key=True))
+    lane: str = Field(sa_column=Column(Text, primary_key=True))
+    label: str = Field(sa_column=Column(Text, primary_key=True))
+    count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    value: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    latest_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class MetricDelta(Table, table=True):
+    """Something that was counted and is not in `metric_totals` yet. Append-only, but for the folding."""
+
+    __tablename__ = "metric_deltas"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    kind: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    lane: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    label: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    count: int = Field(default=1, sa_column=Column(BigInteger, nullable=False, server_default="1"))
+    value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric, nullable=False, server_default="0"))
+    at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class Worker(Table, table=True):
+    """One lane that a worker process serves: it says so every few seconds, and takes the row away when it ends."""
+
+    __tablename__ = "workers"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    lane: str = Field(sa_column=Column(Text, primary_key=True))
+    host: str = Field(sa_column=Column(Text, nullable=False))
+    started_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    heartbeat_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))

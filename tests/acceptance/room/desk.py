@@ -57,14 +57,15 @@ class Desk:
 
     home: Path
     settings: Mapping[str, str] = field(default_factory=dict)
-    ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
+    ports: tuple[int, int, int] = field(default_factory=lambda: (free_port(), free_port(), free_port()))
 
     @property
     def env(self) -> dict[str, str]:
         """The environment of its commands: nothing that another room or another Prefect left in ours."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPS_", "PREFECT_", "PG"))}
-        ours = {"OPS_HOME": str(self.home), "OPS_PREFECT_PORT": str(self.ports[0])}
-        return {**clean, "COLUMNS": "80", **ours, "OPS_HEALTH_PORT": str(self.ports[1]), **self.settings}
+        names = ("OPS_PREFECT_PORT", "OPS_HEALTH_PORT", "OPS_EXPORTER_PORT")
+        ports = dict(zip(names, map(str, self.ports), strict=True))
+        return {**clean, "COLUMNS": "80", "OPS_HOME": str(self.home), **ports, **self.settings}
 
     def command(self, *arguments: str) -> list[str]:
         """`ops` with these arguments."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.room.desk import Answer, Desk
@@ -30,7 +31,7 @@ def test_up_said_what_an_operator_needs(started: tuple[Desk, Answer]) -> None:
     desk, answer = started
     assert f"http://127.0.0.1:{desk.ports[0]}" in answer.out
     assert "ops down" in answer.out
-    for part in ("postgres", "databases", "prefect", "deploy", "worker", "sync"):
+    for part in ("postgres", "databases", "prefect", "deploy", "worker", "sync", "exporter"):
         assert re.search(rf"^{part}: (ready|done) after", answer.out, re.MULTILINE), answer
     assert answer.seconds < 60
 
@@ -85,7 +86,22 @@ def test_status_says_what_runs(desk: Desk) -> None:
         "deploy": "done",
         "worker": "ready",
         "sync": "ready",
+        "exporter": "ready",
     }
+
+
+def test_metrics_tell_of_the_run(desk: Desk, run: dict[str, Any]) -> None:
+    said = httpx.get(f"http://127.0.0.1:{desk.ports[2]}/metrics", trust_env=False).text
+    for series in (
+        "ops_up",
+        'ops_runs_finished_total{kind="odoo_db_backup",lane="C",outcome="succeeded"}',
+        'ops_run_duration_seconds_count{kind="odoo_db_backup",lane="C"}',
+        'ops_run_queue_wait_seconds_count{lane="C"}',
+        'ops_workers{lane="A"}',
+        'ops_backup_size_bytes{database="odoo_read"}',
+    ):
+        assert re.search(rf"^{re.escape(series)} [1-9]", said, re.MULTILINE), (series, said)
+    assert '\nops_runs_finished_total{kind="stored_command",lane="A",outcome="failed"} 0.0\n' in said
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -1,4 +1,4 @@
-"""The whole room on this machine, with real servers, and stand-ins for `ops deploy`, `ops worker` and `ops sync`."""
+"""The whole room on this machine, with real servers, and stand-ins for what `ops up` starts of ours."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def settings() -> Iterator[Settings]:
         for name in [name for name in os.environ if name.startswith(("OPS_", "PREFECT_"))]:
             patch.delenv(name)
         patch.setenv("OPS_HOME", str(home))
-        patch.setenv("OPS_PREFECT_PORT", str(free_port()))
+        for name in ("PREFECT", "HEALTH", "EXPORTER"):
+            patch.setenv(f"OPS_{name}_PORT", str(free_port()))
         yield Settings()
         room.stop_room(Settings())
     shutil.rmtree(home, ignore_errors=True)
@@ -99,7 +100,9 @@ def ops() -> Callable[..., tuple[int, str]]:
     return invoke
 
 
-def test_room_is_ready_and_says_so(started: RoomReport, ops: Callable[..., tuple[int, str]]) -> None:
+def test_room_is_ready_and_says_so(
+    started: RoomReport, settings: Settings, ops: Callable[..., tuple[int, str]]
+) -> None:
     code, text = ops("status", "--json")
     shown = json.loads(text)
     assert code == 0
@@ -111,7 +114,9 @@ def test_room_is_ready_and_says_so(started: RoomReport, ops: Callable[..., tuple
         "deploy": "done",
         "worker": "ready",
         "sync": "ready",
+        "exporter": "ready",
     }
+    assert f"exporter  http://127.0.0.1:{settings.exporter_port}/metrics" in " ".join(ops("status")[1].split("\n"))
     assert ops("status")[0] == 0
 
 
@@ -215,7 +220,7 @@ def test_service_user_of_postgresql_may_not_log_in_either(started: RoomReport, s
     assert 'Peer authentication failed for user "postgres"' in done.stderr
 
 
-@pytest.mark.parametrize("name", ["sync", "worker", "postgres"])
+@pytest.mark.parametrize("name", ["sync", "worker", "exporter", "postgres"])
 def test_killed_part_is_started_again(started: RoomReport, settings: Settings, name: str) -> None:
     before = parts(started)[name]
     assert before.pid is not None
@@ -333,15 +338,17 @@ def test_down_without_a_room_is_no_error(settings: Settings, ops: Callable[..., 
 def other_home(settings: Settings) -> Iterator[Settings]:
     """Settings of a room that never started."""
     home = Path(tempfile.mkdtemp(prefix="room", dir="/tmp"))
-    yield settings.model_copy(update={"home": home, "prefect_port": free_port()})
+    ports = {name: free_port() for name in room.PORTS}
+    yield settings.model_copy(update={"home": home, **ports})
     shutil.rmtree(home, ignore_errors=True)
 
 
-def test_port_that_is_taken_is_named_with_its_setting_before_anything_starts(other_home: Settings) -> None:
+@pytest.mark.parametrize("name", room.PORTS)
+def test_port_that_is_taken_is_named_with_its_setting_before_anything_starts(other_home: Settings, name: str) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", other_home.prefect_port))
+        taken.bind(("127.0.0.1", port := getattr(other_home, name)))
         taken.listen()
-        with pytest.raises(UsageError, match=f"port {other_home.prefect_port} .*OPS_PREFECT_PORT"):
+        with pytest.raises(UsageError, match=f"port {port} .*OPS_{name.upper()}"):
             room.run(other_home)
     assert not (other_home.home / "postgres").exists()
     assert not access.secrets_path(other_home).exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from pydantic import SecretStr
@@ -12,7 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from opsdb.database import connect, driver_url
-from opsdb.migrate import head, upgrade
+from opsdb.migrate import alembic_config, head, upgrade
 from opsdb.settings import Settings
 from opsdb.tables import SCHEMA, Table
 
@@ -66,3 +67,27 @@ def test_the_writer_owns_nothing(settings: Settings) -> None:
         with engine.connect() as db, pytest.raises(ProgrammingError, match="must be owner"):
             db.execute(text(forbidden))
     engine.dispose()
+
+
+def test_history_from_before_the_metrics_is_counted_once(empty_database: str, settings: Settings) -> None:
+    room = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    engine = create_engine(driver_url(empty_database))
+    with engine.begin() as db:
+        db.execute(text("CREATE SCHEMA ops AUTHORIZATION ops_owner"))
+        db.execute(text("SET LOCAL ROLE ops_owner"))
+        command.upgrade(alembic_config(db), "0001")
+        db.execute(text("INSERT INTO ops.sessions (id, name) VALUES (gen_random_uuid(), 'old')"))
+        db.execute(
+            text(
+                "INSERT INTO ops.runs (id, session_id, kind, lane, status, finished_at, state_id, state_at) "
+                "SELECT gen_random_uuid(), s.id, 'deploy', 'A', 'failed', '2026-01-01Z', gen_random_uuid(), now() "
+                "FROM ops.sessions s, generate_series(1, 3)"
+            )
+        )
+    upgrade(room)
+    with engine.connect() as db:
+        rows = db.execute(text("SELECT name, label, count, latest_at::text FROM ops.metric_totals ORDER BY name")).all()
+        assert db.scalar(text("SELECT count(*) FROM ops.metric_deltas")) == 0
+    engine.dispose()
+    assert [tuple(row[:3]) for row in rows] == [("created", "", 3), ("finished", "failed", 3)]
+    assert rows[1][3].startswith("2026-01-01")

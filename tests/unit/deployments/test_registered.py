@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,8 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 
 from deployments.lane_worker import BASE_JOB_TEMPLATE
-from deployments.registered import refusal, registered_entrypoints
-from opsdb.settings import Settings
+from deployments.registered import refusal
 
 OURS = "flows.backup.backup"
 
@@ -58,10 +56,3 @@ def test_refusal_of_variables_does_not_repeat_their_values() -> None:
 def test_pools_of_the_lanes_take_no_variables() -> None:
     assert BASE_JOB_TEMPLATE["variables"]["properties"] == {}
     assert "{{" not in str(BASE_JOB_TEMPLATE)
-
-
-def test_entrypoints_are_those_of_the_file_that_the_settings_name(tmp_path: Path) -> None:
-    file = tmp_path / "prefect.yaml"
-    file.write_text("deployments:\n  - {entrypoint: a.b}\n  - {entrypoint: a.b}\n  - {entrypoint: c.d}\n")
-    assert registered_entrypoints(file) == {"a.b", "c.d"}
-    assert "flows.odoo_db_backup.odoo_db_backup" in registered_entrypoints(Settings().prefect_yaml)

@@ -1,10 +1,11 @@
-"""Stands in for `ops deploy`, `ops worker` and `ops sync`: what the room's readiness checks look for, and no more."""
+"""Stands in for what `ops up` starts of ours: what the room's readiness checks look for, and no more."""
 
 import os
 import signal
 import sys
 import time
 import uuid
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import psycopg
@@ -48,6 +49,16 @@ def sync() -> None:
             time.sleep(1)
 
 
+class Ready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+
+def exporter() -> None:
+    HTTPServer(("127.0.0.1", int(os.environ["OPS_EXPORTER_PORT"])), Ready).serve_forever()
+
+
 if __name__ == "__main__":
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    {"deploy": deploy, "worker": worker, "sync": sync}[sys.argv[1]]()
+    {"deploy": deploy, "worker": worker, "sync": sync, "exporter": exporter}[sys.argv[1]]()

@@ -1,0 +1,17 @@
+"""The kinds of runbooks that the room executes, as prefect.yaml registers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+
+def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
+    """The entrypoints that the file registers. Raises OSError, yaml.YAMLError, or KeyError for a file without them."""
+    return frozenset(deployment["entrypoint"] for deployment in yaml.safe_load(prefect_yaml.read_text())["deployments"])
+
+
+def registered_kinds(prefect_yaml: Path) -> list[str]:
+    """The kinds: each is the function that its dotted entrypoint ends with."""
+    return sorted(entrypoint.rpartition(".")[2] for entrypoint in registered_entrypoints(prefect_yaml))

@@ -1,0 +1,22 @@
+"""The kinds that prefect.yaml registers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opsdb.kinds import registered_entrypoints, registered_kinds
+from opsdb.settings import Settings
+
+
+def test_entrypoints_are_those_of_the_file_that_the_settings_name(tmp_path: Path) -> None:
+    file = tmp_path / "prefect.yaml"
+    file.write_text("deployments:\n  - {entrypoint: a.b}\n  - {entrypoint: a.b}\n  - {entrypoint: c.d}\n")
+    assert registered_entrypoints(file) == {"a.b", "c.d"}
+    assert "flows.odoo_db_backup.odoo_db_backup" in registered_entrypoints(Settings().prefect_yaml)
+
+
+def test_kinds_are_the_functions_of_the_entrypoints(tmp_path: Path) -> None:
+    file = tmp_path / "prefect.yaml"
+    file.write_text("deployments:\n  - {entrypoint: flows.b.two}\n  - {entrypoint: flows.a.one}\n")
+    assert registered_kinds(file) == ["one", "two"]
+    assert "odoo_db_backup" in registered_kinds(Settings().prefect_yaml)
