@@ -46,7 +46,7 @@ class Destination:
 
 
 def read_destinations(urls: str) -> list[Destination]:
-    """The destinations that OPS_ALERT_URLS names: Apprise addresses between blanks, each with `WORDS=` before it or not.
+    """The destinations that OPS_ALERT_URLS names: Apprise addresses between blanks, with `WORDS=` before them or not.
 
     The words are severities and kinds, separated by commas. Raises UsageError that names an entry by its number.
     """
@@ -153,7 +153,7 @@ def _notify(notifier: Any, body: str) -> Failure | None:
     with _status() as status:
         try:
             delivered = bool(notifier.notify(body=body, body_format=NotifyFormat.MARKDOWN))
-        except Exception:  # noqa: BLE001  # whatever a notifier of a hundred does, the others go on
+        except Exception:  # whatever a notifier of a hundred does, the others go on
             return Failure(reason="error")
     if delivered:
         return None

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from opsdb.alerts import ROOM, Rule
 
 SETTLE = timedelta(seconds=5)
-"""From the first episode to the message: as long as two heartbeats may differ, so that what died together is told together."""
+"""From the first episode to the message: two heartbeats are as far apart, so one message tells what died at once."""
 JOIN = timedelta(minutes=5)
 """How soon after a message another one tells of subjects that joined."""
 REPEAT = timedelta(hours=4)

@@ -1,4 +1,7 @@
-"""The outbox: deliveries are leased, sent outside any transaction, and noted. At least once, by the database's clock."""
+"""The outbox: deliveries are leased, sent outside any transaction, and noted. At least once.
+
+All times are by the database's clock.
+"""
 
 from __future__ import annotations
 

@@ -125,7 +125,9 @@ def look(db: Connection, thresholds: Thresholds) -> None:
     seen = watch(db, WATCH, outage_seconds=OUTAGE_SECONDS)
     resolve_fenced(db)
     hearing = db.scalar(
-        text("SELECT updated_at > clock_timestamp() - make_interval(secs => :outage) FROM ops.sync_marks WHERE name = :n"),
+        text(
+            "SELECT updated_at > clock_timestamp() - make_interval(secs => :outage) FROM ops.sync_marks WHERE name = :n"
+        ),
         {"outage": PREFECT_OUTAGE_SECONDS, "n": "prefect"},
     )
     for rule in QUERIES:
@@ -142,7 +144,7 @@ def _apply(db: Connection, rule: Rule, thresholds: Thresholds, *, since: datetim
         # JSON has no infinity, PostgreSQL's cast from its text has
         values["by_kind"] = json.dumps({kind: str(value) for kind, value in thresholds.kinds_of(rule).items()})
     if thresholds.off(rule):
-        query = f"SELECT * FROM ({query}) AS nothing WHERE false"
+        query = f"SELECT * FROM ({query}) AS nothing WHERE false"  # noqa: S608  # a constant of this file
     rows = db.execute(text(APPLY.format(query=query)), values).all()
     if again := [row.earlier for row in rows if row.earlier is not None]:
         db.execute(REOPEN, {"ids": again})

@@ -82,7 +82,9 @@ def test_a_page_with_200_is_no_success(chat: Mattermost) -> None:
 
 
 @pytest.mark.parametrize("mood", ["hang", "drip"])
-def test_server_that_never_comes_to_an_end_is_left(chat: Mattermost, mood: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_never_comes_to_an_end_is_left(
+    chat: Mattermost, mood: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mattermost, "EXCHANGE_SECONDS", 0.5)
     chat.moods = [mood]
     began = time.monotonic()
