@@ -27,26 +27,27 @@ class Outage:
         self._path = path
         self._lock = threading.Lock()
         self._since, self._told = self._read()
-        self._down_at: float | None = None
+        self._answers: bool | None = None
+        self._down_at = 0.0
 
     def note(self, *, answers: bool) -> None:
         """Say whether the database answered just now."""
         with self._lock:
             if answers:
-                self._down_at = None
                 if not self._told:
                     self._since = None
-            elif self._down_at is None:
+            elif self._answers is not False:
                 self._down_at = time.monotonic()
                 self._since = self._since or datetime.now(UTC)
+            self._answers = answers
 
     def message(self, destination: str) -> str | None:
         """What the destination is to be told now, if anything."""
         with self._lock:
-            if self._since is None:
+            if self._since is None or self._answers is None:
                 return None
             told = destination in self._told
-            if self._down_at is None:
+            if self._answers:
                 return outage_ends(self._since) if told else None
             lasted = time.monotonic() - self._down_at
             return outage_begins(self._since) if lasted >= TELL_AFTER_SECONDS and not told else None
@@ -58,7 +59,7 @@ class Outage:
                 self._told.add(destination)
             else:
                 self._told.discard(destination)
-            if not self._told and self._down_at is None:
+            if not self._told and self._answers:
                 self._since = None
             self._write()
 
