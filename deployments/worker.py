@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from socket import gethostname
 from uuid import UUID
 
 import psutil
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from deployments.health import HealthServer
@@ -24,6 +26,7 @@ from opsdb.journal import journal_dir
 from opsdb.recorder import deliver_abandoned
 from opsdb.settings import Settings
 from opsdb.tables import Lane
+from opsdb.workers import BEAT_SECONDS, beat, leave
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +52,19 @@ async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
         ) from error
     # what the worker asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
     with health, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
-        await _serve(settings, workers, engine)
+        await _serve(settings, workers, engine, lanes)
     engine.dispose()
     for helper in psutil.Process().children():  # the fork server would see by itself that we ended, but later
         with suppress(psutil.NoSuchProcess):
             helper.kill()
 
 
-async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engine) -> None:
+async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engine, lanes: Sequence[Lane]) -> None:
     # tasks of asyncio, cancelled once: a task group of anyio cancels again and again until its tasks have ended,
     # and never ended some of Prefect's (anyio 4.16 spins in a cycle of exception contexts)
     tasks = [asyncio.ensure_future(worker.start()) for worker in workers]
     tasks.append(asyncio.ensure_future(_keep_reaping(settings, workers, engine)))
+    tasks.append(asyncio.ensure_future(_keep_beating(engine, lanes)))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -92,6 +96,24 @@ async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engin
         for worker in workers:
             worker.cut_off = cut_off
         await asyncio.sleep(1)
+
+
+async def _keep_beating(engine: Engine, lanes: Sequence[Lane]) -> None:
+    """Say that this worker lives, until it ends on purpose, and then that."""
+    try:
+        while True:
+            await asyncio.to_thread(_say, engine, partial(beat, name=worker_name(), host=gethostname(), lanes=lanes))
+            await asyncio.sleep(BEAT_SECONDS)
+    finally:
+        await asyncio.to_thread(_say, engine, partial(leave, name=worker_name()))
+
+
+def _say(engine: Engine, what: Callable[[Connection], None]) -> None:
+    try:
+        with engine.begin() as db:
+            what(db)
+    except DBAPIError as error:
+        log.debug("worker: its sign of life was not taken: %s", first_line(error))  # the reaper says it aloud
 
 
 def _clock_ahead(engine: Engine) -> timedelta:

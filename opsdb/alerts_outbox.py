@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 LEASE_SECONDS = 30.0
 """How long a sender may take. When it was killed, another tries again after that."""
 FIRST_WAIT_SECONDS = 5.0
-PROBE_WAIT_SECONDS = 40.0
+PROBE_WAIT_SECONDS = 38.0
 """The longest wait in the first hour: what was down for minutes is told within one of its return."""
 PROBE_ATTEMPTS = 90
 LONGEST_WAIT_SECONDS = 900.0
