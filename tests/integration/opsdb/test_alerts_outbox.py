@@ -43,7 +43,9 @@ def put(lab: Lab, *events: str, destination: str = "main", lane: str = "A") -> l
             i=incident.id,
             e=event,
         )
-        lab.sql("INSERT INTO ops.alert_deliveries (message_id, destination) VALUES (:m, :d)", m=message.id, d=destination)
+        lab.sql(
+            "INSERT INTO ops.alert_deliveries (message_id, destination) VALUES (:m, :d)", m=message.id, d=destination
+        )
         made.append(message.id)
     return made
 
