@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -163,3 +164,10 @@ def test_any_name_says_nothing_outside_its_code_span(value: str) -> None:
 def test_messages_without_a_report_are_what_they_should_be() -> None:
     assert outage_begins(NOW).startswith("🚨 **The Ops Database Does Not Answer**\n- Since: 2026-11-24 03:12:05 UTC")
     assert "`mmosts-1234`" in trial("mmosts-1234")
+
+
+def test_messages_in_the_document_are_real_ones() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "alerts.md").read_text()
+    assert f"```text\n{render(report(), ui_url=UI)}\n```" in page
+    assert f"```text\n{render(report(event='resolved', became='failed'), ui_url=UI)}\n```" in page
+    assert [wording.title for wording in WORDINGS.values() if f"| {wording.title} |" not in page] == []
