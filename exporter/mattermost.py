@@ -29,7 +29,7 @@ POST_CHARACTERS = 16_383
 OK_BODY = b"ok"
 
 
-class MattermostWebhook(NotifyMattermost):  # type: ignore[misc]  # Apprise's classes are untyped in part
+class MattermostWebhook(NotifyMattermost):  # type: ignore[no-untyped-call]  # Apprise is typed in part only
     """Apprise's notifier for Mattermost, which says how a post ended."""
 
     def post(self, text: str) -> Failure | None:

@@ -153,7 +153,7 @@ def tell(db: Connection, write: Write, *, anybody: bool) -> int:
     db.execute(SETTLE_ENDS)
     told = 0
     for row in db.execute(UNCLOSED).all():
-        incident = Incident(**(row._asdict() | {"rule": Rule(row.rule)}))  # type: ignore[arg-type]
+        incident = Incident(**(row._asdict() | {"rule": Rule(row.rule)}))
         event = due(incident)
         if event == "close" or (incident.resolved_at is not None and not anybody):
             db.execute(CLOSE, {"id": incident.id})

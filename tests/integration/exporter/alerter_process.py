@@ -8,40 +8,33 @@ import signal
 import sys
 import threading
 
-from exporter import sender
-from exporter.alerter import Alerter
+from exporter import alerter, sender
+from exporter.delivery import Destination
 from opsdb import alerts_incidents
 from opsdb.settings import load_settings
 
 
-def die(*_: object, **__: object) -> None:
+def die(*_: object, **__: object) -> bool:
     """End as by SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+PLACES = {
+    "before the message is stored": (alerts_incidents, "_report"),
+    "before it is leased": (sender, "lease"),
+    "leased and not sent": (Destination, "send"),
+    "sent and not noted": (sender, "note_delivered"),
+}
 
 
 def arrange(step: str) -> None:
     """Die at one step of the outbox."""
-    if step == "before the message is stored":
-        alerts_incidents.STORE = None  # type: ignore[assignment]
-        alerts_incidents._report = die  # type: ignore[assignment]
-    elif step == "before it is leased":
-        sender.lease = die  # type: ignore[assignment]
-    elif step == "leased and not sent":
-        sender.Destination.send = die  # type: ignore[assignment,method-assign]
-    elif step == "sent and not noted":
-        sender.note_delivered = die  # type: ignore[assignment]
-    elif step == "stored and not committed":
-        original = alerts_incidents.tell
-
-        def tell_and_die(*args: object, **values: object) -> None:
-            if original(*args, **values):  # type: ignore[arg-type]
-                die()
-
-        import exporter.alerter
-
-        exporter.alerter.tell = tell_and_die  # type: ignore[assignment]
+    if step == "stored and not committed":
+        setattr(alerter, "tell", lambda *args, **values: alerts_incidents.tell(*args, **values) and die())  # noqa: B010
     else:
-        raise ValueError(step)
+        where, name = PLACES[step]
+        setattr(where, name, die)
 
 
 if __name__ == "__main__":
@@ -50,4 +43,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if len(sys.argv) > 1:
         arrange(sys.argv[1])
-    Alerter(load_settings()).run(stop)
+    alerter.Alerter(load_settings()).run(stop)
