@@ -14,7 +14,7 @@ DEFAULTS = {
     Rule.QUEUED: 900.0,
     Rule.FAILED: OFF,
     Rule.BACKUP: 26 * 3600.0,
-    Rule.LEFTOVERS: 0.0,
+    Rule.LEFTOVERS: 30.0,
     Rule.WORKER_LOST: 30.0,
     Rule.SYNC_BEHIND: 60.0,
 }

@@ -124,6 +124,8 @@ def test_leftovers_hold_until_somebody_says_they_are_gone(lab: Lab) -> None:
             level=level,
             data=json.dumps(data),
         )
+    assert holds(lab, "leftovers") == []  # its worker may be about to say so
+    lab.sql("UPDATE ops.run_events SET created_at = now() - interval '31 s'")
     assert set(holds(lab, "leftovers")) == {f"{survivors}/1", f"{unconfirmed}/1"}
     lab.set(survivors, "reaped_at = now()")
     assert holds(lab, "leftovers") == [f"{unconfirmed}/1"]
