@@ -92,7 +92,7 @@ def test_cancelled_run_and_one_with_an_outcome_are_no_incident(lab: Lab, setting
     assert lab.sql("SELECT * FROM ops.alert_episodes") == []
 
 
-@pytest.mark.parametrize("count", [100, 3000])
+@pytest.mark.parametrize("count", [100, 10_000])
 def test_many_at_once_are_one_message_per_lane(lab: Lab, settings: Settings, count: int) -> None:
     first = lab.run(kind="a")
     lab.sql(
