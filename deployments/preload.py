@@ -8,7 +8,7 @@ import gc
 import importlib
 import logging
 
-from deployments.registered import registered_entrypoints
+from opsdb.kinds import registered_entrypoints
 from opsdb.settings import load_settings
 
 EVERY_RUN = (

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, Engine
 
+from opsdb.alerts import open_fenced
 from opsdb.processes import KillReport, Process, kill_processes
 from opsdb.records import apply_entry, event
 from opsdb.running import RunProcess, entered, start_ticks
@@ -43,7 +44,8 @@ def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[
             _note_survivors(engine, process, report.survivors)
             continue
         with engine.begin() as db:
-            fence_run(db, run_id=run_id, attempt=process.attempt, reason="HeartbeatTimeout")
+            if fence_run(db, run_id=run_id, attempt=process.attempt, reason="HeartbeatTimeout"):
+                open_fenced(db, [run_id])
             note_reaped(db, run_id=run_id, attempt=process.attempt)
         path.unlink(missing_ok=True)
         log.warning("run %s: its processes are gone (%d killed)", run_id, report.found)

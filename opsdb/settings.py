@@ -18,6 +18,15 @@ AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().abs
 IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
 
 
+def _web_address(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("http://", "https://")):
+        raise ValueError("want http:// or https://")
+    return value
+
+
+SecretWebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
+
+
 class Settings(BaseSettings):
     """The room's settings. Durations are seconds, sizes are bytes."""
 
@@ -91,6 +100,32 @@ class Settings(BaseSettings):
         False,
         description="Allow the runbook `stored_command`. Whoever may edit Prefect blocks then runs commands here.",
     )
+
+    alert_urls: SecretStr | None = Field(
+        None,
+        description="Where alerts go: Apprise addresses between blanks. `critical=`, `warning=` or names of runbooks, "
+        "with commas between, before an address limit it to those.",
+    )
+    alert_thresholds: str = Field(
+        "",
+        description="Seconds that something lasts before it is alerted of, between blanks: `queued=900 "
+        "queued:odoo_db_backup=7200 failed:odoo_db_backup=0 leftovers=off`.",
+    )
+    deadman_url: SecretWebAddress | None = Field(
+        None,
+        description="Address that the alerter asks for once a minute while alerts work, for a service that warns when "
+        "that stops.",
+    )
+    prefect_ui_url: str | None = Field(
+        None,
+        pattern=r"^https?://[A-Za-z0-9._:\[\]/~-]{1,190}$",
+        description="Where operators reach the Prefect UI, for links in alerts. Default: its loopback address.",
+    )
+
+    @property
+    def ui_address(self) -> str:
+        """Where operators reach the Prefect UI, without a slash at the end."""
+        return (self.prefect_ui_url or f"http://127.0.0.1:{self.prefect_port}").rstrip("/")
 
     @property
     def backups(self) -> Path:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
+from opsdb.alerts import open_fenced
 from opsdb.runs import apply_states, facts_of_row
 from opsdb.settings import Settings
 from opsdb.states import State
@@ -103,6 +104,7 @@ def sweep(db: Connection, settings: Settings) -> list[Fence]:
     lost = db.execute(CANDIDATES, {**watches, **limits})
     fences = [Fence(row.id, row.reason) for row in lost if row.reason is not None]
     fenced = [fence for fence in fences if fence_run(db, run_id=fence.run_id, reason=fence.reason)]
+    open_fenced(db, [fence.run_id for fence in fenced])
     for row in _ripe(db):
         _conclude(db, row, message=MESSAGES.get(row.fence_reason, "").format(**limits))
     return fenced

@@ -81,6 +81,10 @@ def _json(*, null: bool = True) -> Any:
     return Column(JSONB(none_as_null=True), nullable=null, server_default=None if null else text("'{}'::jsonb"))
 
 
+def _number() -> Any:
+    return Column(BigInteger, Identity(), primary_key=True)
+
+
 def _run_id(*, primary_key: bool = False) -> Any:
     return Column(
         PgUUID(as_uuid=True),
@@ -137,6 +141,7 @@ class Run(Table, table=True):
             text("finished_at DESC"),
             postgresql_where=text("kind = 'odoo_db_backup' AND status = 'succeeded'"),
         ),
+        Index("ix_runs_backups", "created_at", postgresql_where=text("kind = 'odoo_db_backup'")),
     )
 
     id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
@@ -221,6 +226,7 @@ class RunEvent(Table, table=True):
     __table_args__ = (
         _one_of("level", ("debug", "info", "warning", "error")),
         Index("ix_run_events_run_id_created_at", "run_id", "created_at"),
+        Index("ix_run_events_errors", "created_at", postgresql_where=text("level = 'error'")),
     )
 
     id: UUID = Field(default_factory=uuid4, sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
@@ -295,8 +301,6 @@ class MetricDelta(Table, table=True):
     count: int = Field(default=1, sa_column=Column(BigInteger, nullable=False, server_default="1"))
     value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric, nullable=False, server_default="0"))
     at: datetime | None = Field(default=None, sa_column=_time())
-
-
 class Worker(Table, table=True):
     """One lane that a worker process serves: it says so every few seconds, and takes the row away when it ends."""
 
@@ -307,3 +311,117 @@ class Worker(Table, table=True):
     host: str = Field(sa_column=Column(Text, nullable=False))
     started_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
     heartbeat_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+
+
+class AlertIncident(Table, table=True):
+    """What operators are told of together: one rule in one lane, from its first episode until its end was told.
+
+    Resolved: none of its episodes lasts. Closed: that was told too, and nothing continues it any more.
+    """
+
+    __tablename__ = "alert_incidents"
+    __table_args__ = (
+        Index("uq_alert_incidents_unclosed", "rule", "lane", unique=True, postgresql_where=text("closed_at IS NULL")),
+        Index("ix_alert_incidents_closed_at", "closed_at"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_number())
+    rule: str = Field(sa_column=Column(Text, nullable=False))
+    lane: str = Field(sa_column=Column(Text, nullable=False))
+    opened_at: datetime = Field(sa_column=_time(null=False))
+    told_at: datetime | None = Field(default=None, sa_column=_time())
+    resolved_at: datetime | None = Field(default=None, sa_column=_time())
+    closed_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class AlertEpisode(Table, table=True):
+    """One period in which a rule held for one subject. Its row is the order to tell of it."""
+
+    __tablename__ = "alert_episodes"
+    __table_args__ = (
+        Index("uq_alert_episodes_open", "rule", "subject", unique=True, postgresql_where=text("resolved_at IS NULL")),
+        Index("ix_alert_episodes_ungrouped", "rule", "lane", postgresql_where=text("incident_id IS NULL")),
+        Index("ix_alert_episodes_incident_id", "incident_id"),
+        Index("ix_alert_episodes_subject", "rule", "subject"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_number())
+    incident_id: int | None = Field(
+        default=None,
+        sa_column=Column(BigInteger, ForeignKey(f"{SCHEMA}.alert_incidents.id", ondelete="CASCADE")),
+    )
+    rule: str = Field(sa_column=Column(Text, nullable=False))
+    lane: str = Field(sa_column=Column(Text, nullable=False))
+    subject: str = Field(sa_column=Column(Text, nullable=False))
+    kind: str | None = Field(default=None, sa_column=Column(Text))
+    run_id: UUID | None = Field(default=None, sa_column=Column(PgUUID(as_uuid=True)))
+    facts: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+    opened_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    told_at: datetime | None = Field(default=None, sa_column=_time())
+    resolved_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class AlertMessage(Table, table=True):
+    """The outbox: a message as it was written, once for all that it goes to."""
+
+    __tablename__ = "alert_messages"
+    __table_args__ = (
+        _one_of("event", ("firing", "repeat", "resolved")),
+        Index("ix_alert_messages_incident_id", "incident_id"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_number())
+    incident_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey(f"{SCHEMA}.alert_incidents.id", ondelete="CASCADE"), nullable=False)
+    )
+    event: str = Field(sa_column=Column(Text, nullable=False))
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+
+
+class AlertDelivery(Table, table=True):
+    """A message on its way to one destination."""
+
+    __tablename__ = "alert_deliveries"
+    __table_args__ = (
+        Index(
+            "ix_alert_deliveries_pending",
+            "destination",
+            "message_id",
+            postgresql_where=text("delivered_at IS NULL AND dead_at IS NULL"),
+        ),
+        Index("ix_alert_deliveries_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
+    )
+
+    message_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey(f"{SCHEMA}.alert_messages.id", ondelete="CASCADE"), primary_key=True)
+    )
+    destination: str = Field(sa_column=Column(Text, primary_key=True))
+    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    next_attempt_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    leased_until: datetime | None = Field(default=None, sa_column=_time())
+    delivered_at: datetime | None = Field(default=None, sa_column=_time())
+    dead_at: datetime | None = Field(default=None, sa_column=_time())
+    # how the latest attempt failed
+    reason: str | None = Field(default=None, sa_column=Column(Text))
+    http_status: int | None = Field(default=None, sa_column=Column(Integer))
+    retry_after_seconds: float | None = Field(default=None, sa_column=Column(Double))
+
+
+class AlertSilence(Table, table=True):
+    """A rule of which nothing new is told until then."""
+
+    __tablename__ = "alert_silences"
+
+    rule: str = Field(sa_column=Column(Text, primary_key=True))
+    until_at: datetime = Field(sa_column=_time(null=False))
+    made_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+
+
+class AlertTotal(Table, table=True):
+    """How often a delivery ended so, ever: `delivered`, or why it failed. Nothing prunes it."""
+
+    __tablename__ = "alert_totals"
+
+    outcome: str = Field(sa_column=Column(Text, primary_key=True))
+    count: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))

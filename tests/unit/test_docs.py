@@ -110,6 +110,8 @@ def check_ops(arguments: list[str], *, complete: bool) -> None:
         if not hasattr(command, "commands"):
             return
         words = [*context._protected_args, *context.args]
+        if not words and command.invoke_without_command:
+            return
         name, command, words = command.resolve_command(context, words)
 
 

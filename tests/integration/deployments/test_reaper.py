@@ -193,3 +193,14 @@ def test_run_that_is_over_in_the_database_may_not_live(host: Host) -> None:
     assert host.reap() == 1
     assert process.wait(5) == -9
     assert host.row(run_id).status == "cancelled"
+
+
+def test_run_whose_process_died_without_its_worker_is_alerted_of(host: Host) -> None:
+    run_id, process = host.begin()
+    process.kill()
+    process.wait()
+    assert host.reap() == 1
+    assert host.reap() == 0
+    with host.engine.connect() as db:
+        rows = db.execute(text("SELECT rule, subject FROM ops.alert_episodes")).all()
+    assert rows == [("stuck", f"{run_id}/1")]

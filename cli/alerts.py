@@ -1,0 +1,178 @@
+"""The commands about alerts: what lasts, a test of the way to the operators, silence."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.amounts import moment
+from cli.output import console, print_json
+from opsdb.alerts import Rule
+from opsdb.alerts_read import Figures, read_figures, read_incidents, read_undelivered, silence
+from opsdb.database import connect, reachable
+from opsdb.errors import OpsError, UsageError
+from opsdb.lookup import reading
+from opsdb.settings import Settings, load_settings
+
+RULES = "|".join(Rule)
+LENGTH = re.compile(r"(\d{1,5})([smhd])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+LONGEST = timedelta(days=30)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    alerts = typer.Typer(help="What is wrong, and who was told.", invoke_without_command=True)
+    alerts.callback()(show)
+    alerts.command("test")(test)
+    alerts.command("silence")(silence_rule)
+    app.add_typer(alerts, name="alerts", rich_help_panel="The room")
+
+
+def show(
+    context: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")] = False,
+) -> None:
+    """List alerts that last or ended within a day, and messages that did not arrive.
+
+    Example: ops alerts --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_settings()
+    with reading(settings) as db:
+        figures, incidents, undelivered = read_figures(db), read_incidents(db), read_undelivered(db)
+    if as_json:
+        print_json({"alerts": incidents, "undelivered": undelivered, **_plain(figures)})
+        return
+    if incidents:
+        console.print(_incidents(incidents))
+    else:
+        console.print("No alert lasts, and none ended within a day.")
+    for row in undelivered:
+        end = "given up" if row["dead_at"] else "waits"
+        status = f", HTTP {row['http_status']}" if row["http_status"] else ""
+        reason = (row["reason"] or "not tried yet").replace("_", " ")
+        line = f"alert {row['incident_id']}: {row['event']} message to {row['destination']} {end}: {reason}{status}"
+        console.print(line, markup=False, style="bold red" if row["dead_at"] else "yellow")
+    for line in _remarks(settings, figures):
+        console.print(line, markup=False, style="yellow")
+
+
+def test() -> None:
+    """Send a test message to every address of OPS_ALERT_URLS, now, and tell what became of it.
+
+    Exit code 2 when one did not take it.
+    """
+    from exporter.alerter import destinations_of
+    from exporter.messages import trial
+
+    destinations = destinations_of(load_settings())
+    if not destinations:
+        raise UsageError("OPS_ALERT_URLS names nobody: give it an Apprise address, see docs/alerts.md")
+    failed = 0
+    for destination in destinations:
+        failure = destination.send(trial(destination.name))
+        failed += failure is not None
+        status = f", HTTP {failure.http_status}" if failure and failure.http_status else ""
+        said = "delivered" if failure is None else f"not delivered: {failure.reason.replace('_', ' ')}{status}"
+        console.print(f"{destination.name}: {said}", markup=False)
+    if failed:
+        raise OpsError(f"{failed} of {len(destinations)} did not take the test message; docs/alerts.md says what to do")
+
+
+def silence_rule(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help=f"One of {RULES}.", show_default=False)],
+    *,
+    length: Annotated[
+        str, typer.Option("--for", metavar="LENGTH", help="As in 30m, 2h or 1d, at most 30d; 0m ends a silence.")
+    ] = "2h",
+) -> None:
+    """Say nothing new of a rule for a while. What lasts at the end of it is told then.
+
+    Example: ops alerts silence worker_lost --for 2h
+    """
+    try:
+        chosen = Rule(rule)
+    except ValueError:
+        raise UsageError(f"{rule[:50]!r} is no rule: want one of {', '.join(Rule)}") from None
+    settings = load_settings()
+    engine = connect(settings, application="cli")
+    try:
+        with reachable(), engine.begin() as db:
+            until = silence(db, chosen, read_length(length))
+    finally:
+        engine.dispose()
+    console.print(f"nothing new is told of {chosen} until {until:%Y-%m-%d %H:%M:%S} UTC", markup=False)
+
+
+def read_length(words: str) -> timedelta:
+    """A length of time such as 30m, 2h or 1d. Raises UsageError."""
+    match = LENGTH.fullmatch(words)
+    length = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else None
+    if length is None or length > LONGEST:
+        raise UsageError(f"--for {words[:50]!r}: want a number and s, m, h or d, at most 30d, as in `--for 2h`")
+    return length
+
+
+def _incidents(incidents: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("alert", "rule", "lane", "since", "state", "subjects"):
+        table.add_column(name, no_wrap=name != "subjects")
+    for row in incidents:
+        named = ", ".join(row["subjects"])
+        more = row["episodes"] - len(row["subjects"])
+        state = _state(row)
+        table.add_row(
+            str(row["id"]),
+            row["rule"],
+            row["lane"],
+            moment(row["opened_at"], row["now"]),
+            state,
+            _harmless(named + (f" +{more}" if more else "")),
+            style="dim" if row["resolved_at"] else "bold red",
+        )
+    return table
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["resolved_at"]:
+        return f"over {moment(row['resolved_at'], row['now'])}"
+    if row["silenced_until"]:
+        return f"silent until {moment(row['silenced_until'], row['now'])}"
+    return "told" if row["told_at"] else "not told yet"
+
+
+def _harmless(text: str) -> Any:
+    from rich.text import Text
+
+    from cli.harmless import harmless_line
+
+    return Text(harmless_line(text, width=500))
+
+
+def _remarks(settings: Settings, figures: Figures) -> list[str]:
+    """What keeps alerts from arriving, as far as it shows here."""
+    remarks = []
+    if settings.alert_urls is None:
+        remarks.append("Nobody is told: OPS_ALERT_URLS is not set here. docs/alerts.md says how to connect Mattermost.")
+    if figures.last_cycle_at is None:
+        remarks.append("The alerter never ran here.")
+    return remarks
+
+
+def _plain(figures: Figures) -> dict[str, Any]:
+    last: datetime | None = figures.last_cycle_at
+    return {
+        "episodes": dict(figures.episodes),
+        "pending": figures.pending,
+        "dead": figures.dead,
+        "delivered_total": figures.delivered_total,
+        "failed_total": dict(figures.failed_total),
+        "last_cycle_at": last,
+    }

@@ -1,0 +1,84 @@
+"""What can be alerted of, and the episodes of runs that the sweeper ended.
+
+An episode is one period in which a rule held for one subject. Its row is written by whoever sees it begin, in the
+transaction that makes it true; `alerts_incidents` groups episodes and writes the messages, later and elsewhere. So the
+sweeper waits for nobody, and what it ended is told even if it is over long before anybody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+ROOM = "room"
+"""Stands for the lane of what belongs to no lane."""
+
+
+class Rule(StrEnum):
+    """What an alert can be about."""
+
+    STUCK = "stuck"
+    OVERDUE = "overdue"
+    CLAIM = "claim"
+    QUEUED = "queued"
+    FAILED = "failed"
+    BACKUP = "backup"
+    LEFTOVERS = "leftovers"
+    WORKER_LOST = "worker_lost"
+    SYNC_BEHIND = "sync_behind"
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        mild = (Rule.OVERDUE, Rule.CLAIM, Rule.QUEUED, Rule.FAILED)
+        return Severity.WARNING if self in mild else Severity.CRITICAL
+
+    @property
+    def final(self) -> bool:
+        """Whether an episode of it, once over, cannot come back: the attempt it was about has ended."""
+        return self in (Rule.STUCK, Rule.OVERDUE, Rule.CLAIM)
+
+
+class Severity(StrEnum):
+    """How bad it is: critical needs somebody now, a warning can wait for the morning."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+
+
+OPEN_FENCED = text("""
+INSERT INTO ops.alert_episodes (rule, lane, subject, kind, run_id, facts)
+SELECT CASE r.fence_reason WHEN 'HeartbeatTimeout' THEN 'stuck' WHEN 'DeadlineExceeded' THEN 'overdue' ELSE 'claim' END,
+       r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
+       jsonb_build_object(
+         'attempt', r.attempt, 'worker', r.claimed_by, 'session', s.name, 'deadline_at', r.deadline_at,
+         'silent_seconds', round(extract(epoch FROM clock_timestamp() - r.heartbeat_at)::numeric, 1))
+FROM ops.runs r JOIN ops.sessions s ON s.id = r.session_id
+WHERE r.id = ANY(:ids) AND r.outcome IS NULL
+      AND r.fence_reason IN ('HeartbeatTimeout', 'DeadlineExceeded', 'ClaimTimeout')
+ON CONFLICT DO NOTHING
+""")
+
+RESOLVE_FENCED = text("""
+UPDATE ops.alert_episodes e
+SET resolved_at = clock_timestamp(),
+    facts = e.facts || jsonb_build_object('became', coalesce(r.status, 'deleted'), 'now_attempt', r.attempt)
+FROM ops.alert_episodes o LEFT JOIN ops.runs r ON r.id = o.run_id
+WHERE e.id = o.id AND o.resolved_at IS NULL AND o.rule IN ('stuck', 'overdue', 'claim')
+      AND (r.id IS NULL OR r.finished_at IS NOT NULL OR r.attempt > (o.facts->>'attempt')::int)
+""")
+
+
+def open_fenced(db: Connection, run_ids: Sequence[UUID]) -> None:
+    """Open the episodes of runs that this transaction fences. One that was only cancelled, or recorded its outcome, is
+    no incident."""
+    if run_ids:
+        db.execute(OPEN_FENCED, {"ids": list(run_ids)})
+
+
+def resolve_fenced(db: Connection) -> None:
+    """End the episodes of runs that are over, were begun anew, or are gone."""
+    db.execute(RESOLVE_FENCED)

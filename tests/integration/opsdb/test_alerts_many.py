@@ -1,0 +1,28 @@
+"""10,000 subjects at once, on tables of which the server has no statistics yet."""
+
+from __future__ import annotations
+
+from opsdb.database import connect
+from opsdb.settings import Settings
+from tests.integration.opsdb.alerts_lab import Lab
+
+
+def test_10000_late_runs_are_one_message_and_one_end(settings: Settings) -> None:
+    engine = connect(settings, application="test", statement_seconds=10)
+    lab = Lab(engine)
+    lab.run(status="queued", state="SCHEDULED", state_name="Late", age=3600)
+    lab.sql(
+        "WITH r AS (INSERT INTO ops.runs (id, session_id, kind, lane, status, created_at, state_id, state_at) "
+        "SELECT gen_random_uuid(), session_id, kind, lane, status, created_at, gen_random_uuid(), state_at "
+        "FROM ops.runs, generate_series(1, 9999) RETURNING id, state_id) "
+        "INSERT INTO ops.run_states (id, run_id, at, type, name, recorded_at) "
+        "SELECT state_id, id, now(), 'SCHEDULED', 'Late', now() - interval '1 h' FROM r"
+    )
+    lab.cycle()
+    lab.pass_seconds(6)
+    assert lab.cycle() == [("firing", "queued", "A", 10_000)]
+    lab.sql("UPDATE ops.runs SET status = 'running'")
+    assert lab.cycle() == []
+    lab.pass_seconds(601)
+    assert lab.cycle() == [("resolved", "queued", "A", 10_000)]
+    engine.dispose()

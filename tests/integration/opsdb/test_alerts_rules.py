@@ -1,0 +1,198 @@
+"""Each rule on a real PostgreSQL: when it holds, when it does not, and what an outage does to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from opsdb.alerts_rules import look
+from opsdb.alerts_thresholds import parse_thresholds
+from opsdb.database import connect
+from opsdb.settings import Settings
+from opsdb.workers import beat, leave
+from tests.integration.opsdb.alerts_lab import Lab
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = connect(settings, application="test")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def lab(engine: Engine) -> Lab:
+    return Lab(engine)
+
+
+def holds(lab: Lab, rule: str) -> list[str]:
+    """The subjects of which a rule holds, after one look."""
+    with lab.engine.begin() as db:
+        look(db, lab.thresholds)
+    rows = lab.sql("SELECT subject FROM ops.alert_episodes WHERE rule = :r AND resolved_at IS NULL", r=rule)
+    return [row.subject for row in rows]
+
+
+def late(lab: Lab, age: float, **columns: Any) -> Any:
+    return lab.run(status="queued", **({"state": "SCHEDULED", "state_name": "Late", "age": age} | columns))
+
+
+@pytest.mark.parametrize(("age", "count"), [(890, 0), (910, 1)])
+def test_queued_holds_after_15_minutes(lab: Lab, age: float, count: int) -> None:
+    late(lab, age)
+    assert len(holds(lab, "queued")) == count
+
+
+def test_queued_does_not_hold_of_what_is_planned(lab: Lab) -> None:
+    late(lab, 86_400, state_name="Scheduled")
+    assert holds(lab, "queued") == []
+
+
+def test_queued_holds_of_nothing_while_prefect_is_away_and_gives_time_after(lab: Lab) -> None:
+    late(lab, 3600)
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now() - interval '1 min' WHERE name IN ('sync', 'prefect')")
+    assert holds(lab, "queued") == []
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now(), at = now()")
+    assert holds(lab, "queued") == []
+    lab.sql("UPDATE ops.sync_marks SET at = now() - interval '16 min'")
+    assert len(holds(lab, "queued")) == 1
+
+
+def test_queued_that_was_told_stays_over_an_outage(lab: Lab) -> None:
+    late(lab, 3600)
+    assert len(holds(lab, "queued")) == 1
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now() - interval '1 min' WHERE name = 'prefect'")
+    assert len(holds(lab, "queued")) == 1
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now(), at = now()")
+    assert len(holds(lab, "queued")) == 1
+
+
+def test_failed_holds_of_the_kinds_that_ask_for_it_until_the_next_success(lab: Lab) -> None:
+    for kind in ("k", "other"):
+        lab.finish(lab.run(kind=kind))
+    assert holds(lab, "failed") == []
+    lab.thresholds = parse_thresholds("failed:k=0")
+    assert len(holds(lab, "failed")) == 1
+    lab.finish(lab.run(kind="k"), "succeeded")
+    assert holds(lab, "failed") == []
+
+
+def test_failed_does_not_repeat_what_stuck_has_told(lab: Lab) -> None:
+    lab.thresholds = parse_thresholds("failed=0")
+    lab.finish(lab.run(fence_reason="HeartbeatTimeout"))
+    assert holds(lab, "failed") == []
+
+
+def backup(lab: Lab, hours: float, status: str = "succeeded", database: str = "odoo_prod") -> None:
+    run_id = lab.run(kind="odoo_db_backup", params=json.dumps({"odoo_db": database}), age=hours * 3600)
+    lab.finish(run_id, status)
+    lab.set(run_id, f"outcome = '{status}', outcome_at = now() - interval '{hours} h'")
+
+
+@pytest.mark.parametrize(("hours", "found"), [(25.9, []), (26.1, ["odoo_prod"])])
+def test_backup_holds_26_hours_after_the_last_verified_one(lab: Lab, hours: float, found: list[str]) -> None:
+    backup(lab, 50)
+    backup(lab, hours)
+    backup(lab, 1, "failed")
+    assert holds(lab, "backup") == found
+
+
+def test_backup_holds_of_a_database_that_never_had_one(lab: Lab) -> None:
+    backup(lab, 27, "failed", "never")
+    backup(lab, 3, "failed", "young")
+    assert holds(lab, "backup") == ["never"]
+    backup(lab, 0, database="never")
+    assert holds(lab, "backup") == []
+
+
+def test_leftovers_hold_until_somebody_says_they_are_gone(lab: Lab) -> None:
+    survivors, unconfirmed, fine = lab.run(), lab.run(), lab.run()
+    for run_id, level, data in (
+        (survivors, "error", {"pids": [41, 42]}),
+        (unconfirmed, "error", {"reaped": False, "attempt": 1}),
+        (fine, "error", {"other": 1}),
+        (fine, "warning", {"reaped": True}),
+    ):
+        lab.sql(
+            "INSERT INTO ops.run_events (id, run_id, level, message, data) "
+            "VALUES (gen_random_uuid(), :run_id, :level, 'x', CAST(:data AS jsonb))",
+            run_id=run_id,
+            level=level,
+            data=json.dumps(data),
+        )
+    assert holds(lab, "leftovers") == []  # its worker may be about to say so
+    lab.sql("UPDATE ops.run_events SET created_at = now() - interval '31 s'")
+    assert set(holds(lab, "leftovers")) == {f"{survivors}/1", f"{unconfirmed}/1"}
+    lab.set(survivors, "reaped_at = now()")
+    assert holds(lab, "leftovers") == [f"{unconfirmed}/1"]
+    lab.set(unconfirmed, "attempt = 2")  # begun anew: the earlier one is known to be gone
+    assert holds(lab, "leftovers") == []
+
+
+def serve(lab: Lab, name: str = "h-1", host: str = "h", lanes: str = "AB", age: float = 0) -> None:
+    with lab.engine.begin() as db:
+        beat(db, name=name, host=host, lanes=lanes)
+    lab.sql(
+        "UPDATE ops.workers SET heartbeat_at = now() - make_interval(secs => :age) WHERE name = :n", age=age, n=name
+    )
+
+
+def watched_for_long(lab: Lab) -> None:
+    lab.sql("UPDATE ops.sync_marks SET at = now() - interval '1 day'")
+
+
+def test_worker_is_lost_after_30_s_unless_it_said_good_bye(lab: Lab) -> None:
+    watched_for_long(lab)
+    serve(lab, "h-1", "h", age=29)
+    assert holds(lab, "worker_lost") == []
+    serve(lab, "h-1", "h", age=31)
+    assert holds(lab, "worker_lost") == ["h"]
+    with lab.engine.begin() as db:
+        leave(db, name="h-1")
+    assert holds(lab, "worker_lost") == []
+
+
+def test_worker_that_another_replaced_on_its_host_is_not_lost(lab: Lab) -> None:
+    watched_for_long(lab)
+    serve(lab, "h-1", "h", age=31)
+    serve(lab, "h-2", "h")
+    assert holds(lab, "worker_lost") == []
+    assert [row.name for row in lab.sql("SELECT DISTINCT name FROM ops.workers")] == ["h-2"]
+
+
+def test_worker_is_not_lost_while_nobody_could_look(lab: Lab) -> None:
+    serve(lab, age=300)
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now() - interval '1 min' WHERE name = 'alerts'")
+    assert holds(lab, "worker_lost") == []
+    watched_for_long(lab)
+    assert holds(lab, "worker_lost") == ["h"]
+
+
+@pytest.mark.parametrize(
+    ("sweep_age", "missing"), [(1, "prefect"), (100, "sync")], ids=["prefect is away", "the sync is away"]
+)
+def test_sync_behind_names_who_is_away(lab: Lab, sweep_age: float, missing: str) -> None:
+    watched_for_long(lab)
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now() - interval '61 s' WHERE name IN ('sync', 'prefect')")
+    lab.sql(
+        "UPDATE ops.sync_marks SET updated_at = now() - make_interval(secs => :a) WHERE name = 'sweep'", a=sweep_age
+    )
+    assert holds(lab, "sync_behind") == ["sync"]
+    [row] = lab.sql("SELECT facts FROM ops.alert_episodes WHERE rule = 'sync_behind'")
+    assert row.facts["missing"] == missing
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now() WHERE name = 'sync'")
+    assert holds(lab, "sync_behind") == []
+
+
+def test_prefect_outage_is_one_message_whatever_waits(lab: Lab) -> None:
+    watched_for_long(lab)
+    for _ in range(20):
+        late(lab, 3600)
+    lab.sql("UPDATE ops.sync_marks SET updated_at = now() - interval '61 s' WHERE name IN ('sync', 'prefect')")
+    lab.cycle()
+    lab.pass_seconds(6)
+    assert lab.cycle() == [("firing", "sync_behind", "room", 1)]
