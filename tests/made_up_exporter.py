@@ -59,7 +59,7 @@ class Room:
     def step(self, now: float) -> None:
         """Let happen what happens until `now`."""
         self.now = now
-        for lane, each_second in zip(LANES, (0.5, 0.2, 0.12, 0.05), strict=True):
+        for lane, each_second in zip(LANES, (0.36, 0.2, 0.12, 0.05), strict=True):
             if self.dice.random() < each_second:
                 kind = self.dice.choices(KINDS, (2, 1, 3))[0]
                 takes = self.dice.lognormvariate(1.6, 0.5)

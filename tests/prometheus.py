@@ -30,9 +30,9 @@ class Prometheus:
         assert body["status"] == "success", body.get("error")
         return body["data"]
 
-    def now(self, expression: str) -> list[dict[str, Any]]:
+    def now(self, expression: str, **params: str) -> list[dict[str, Any]]:
         """The series of an expression as they stand, those whose value is no number left out."""
-        result: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
+        result: list[dict[str, Any]] = self.ask("query", query=expression, **params)["result"]
         return [series for series in result if series["value"][1] != "NaN"]
 
     def over(self, expression: str, *, start: float, end: float, step: float) -> list[dict[str, Any]]:
