@@ -81,7 +81,7 @@ def main() -> None:
         if sys.argv[1:]:
             prometheus = Prometheus(sys.argv[1].rstrip("/"))
         else:
-            address = stack.enter_context(made_up_exporter.serving())
+            address = stack.enter_context(made_up_exporter.serving(warm_up_seconds=900, pace=0.4))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ops-picture-"))
             prometheus = stack.enter_context(scraping(address, Path(folder)))
             time.sleep((MINUTES + 1) * 60)

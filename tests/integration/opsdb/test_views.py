@@ -91,6 +91,16 @@ def test_nobody_else_reads_them(settings: Settings, admin: psycopg.Connection[An
         admin.execute(f"DROP ROLE {stranger}")
 
 
+def test_login_that_was_granted_the_role_sees_the_rows(settings: Settings, admin: psycopg.Connection[Any]) -> None:
+    add(admin, "succeeded")
+    login = f"login_{uuid4().hex}"
+    admin.execute(f"CREATE ROLE {login} IN ROLE superset_ro")
+    try:
+        assert read(settings, "SELECT total_runs FROM ops.success_rate_24h", role=login) == [(1,)]
+    finally:
+        admin.execute(f"DROP ROLE {login}")
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_views_show_what_the_readers_own_rights_show(
     settings: Settings, admin: psycopg.Connection[Any], view: str
