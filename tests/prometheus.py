@@ -25,7 +25,7 @@ class Prometheus:
 
     def ask(self, path: str, **params: str) -> Any:
         """The `data` of an answer. Raises AssertionError with Prometheus's message where it refuses."""
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=10)
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=10, trust_env=False)
         body = answer.json()
         assert body["status"] == "success", body.get("error")
         return body["data"]
@@ -87,7 +87,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
         if process.poll() is not None:
             break
         try:
-            if httpx.get(f"{url}/-/ready", timeout=2).status_code == 200:
+            if httpx.get(f"{url}/-/ready", timeout=2, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
