@@ -138,7 +138,7 @@ class Room:
             "ops_up": {(): 1},
             "ops_backup_last_success_timestamp_seconds": {name: self.now - age for name, age in databases.items()},
             "ops_backup_size_bytes": {("odoo_prod",): 812e6, ("odoo_staging",): 95e6},
-            "ops_alert_episodes": {("firing",): firing, ("resolved",): self.counts["delivered",]},
+            "ops_alert_episodes": {("untold",): 0, ("told",): firing, ("silenced",): 0},
             "ops_alert_outbox_pending": {(): firing},
             "ops_alert_outbox_dead": {(): 0},
             "ops_alert_deliveries_total": {(): self.counts["delivered",]},
