@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: up install test check types unit format docs clean soak faults
+.PHONY: up install test check types unit format docs clean soak faults dashboards
 .DEFAULT_GOAL := help
 
 help:            ## what there is
@@ -44,6 +44,9 @@ unit: install    ## the unit tests alone
 format: install  ## format the code and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+dashboards: install  ## write exporter/dashboards/*.json anew
+	@$(BIN)/python -m exporter.dashboards
 
 docs: install    ## write docs/settings.md anew from the settings
 	@$(BIN)/python -m tests.unit.test_docs

@@ -1,0 +1,37 @@
+"""The files that an operator copies to Prometheus and Grafana."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from tests.programs import program
+from tests.unit.test_docs import ROOT
+
+FOLDER = ROOT / "exporter" / "provisioning"
+CHECKOUT = "/opt/ops-control-room"
+
+
+def test_configuration_of_prometheus_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "prometheus.yml"
+    file.write_text((FOLDER / "prometheus.yml").read_text().replace(CHECKOUT, str(ROOT)))
+    argv = [program("promtool", package="prometheus"), "check", "config", str(file)]
+    checked = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"{len(list((ROOT / 'exporter' / 'rules').glob('*.yml')))} rule files found" in checked.stdout
+
+
+def test_paths_in_the_checkout_exist() -> None:
+    [pattern] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["rule_files"]
+    [provider] = yaml.safe_load((FOLDER / "grafana-dashboards.yml").read_text())["providers"]
+    for path in (pattern, provider["options"]["path"]):
+        assert path.startswith(CHECKOUT)
+        assert list(ROOT.glob(path.removeprefix(CHECKOUT + "/")))
+
+
+def test_grafana_knows_how_often_prometheus_scrapes() -> None:
+    [source] = yaml.safe_load((FOLDER / "grafana-datasource.yml").read_text())["datasources"]
+    scraped = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scraped
