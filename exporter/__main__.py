@@ -9,6 +9,7 @@ import threading
 
 import yaml
 
+from exporter.beside import alerter_beside
 from exporter.collector import Room
 from exporter.scrape import Scraper
 from exporter.server import MetricsServer
@@ -20,12 +21,11 @@ log = logging.getLogger("ops.exporter")
 
 
 def run(settings: Settings, stopped: threading.Event) -> None:
-    """Serve until told to stop. Raises UsageError when the address cannot be used."""
+    """Serve until told to stop. Raises UsageError when the address cannot be used, OpsError when the alerter ends."""
     room = Room(kinds=_kinds(settings), lane_limit=settings.lane_limit, lost_seconds=settings.lost_seconds)
     scraper = Scraper(settings.ops_url, room)
-    with MetricsServer(settings, scraper):
+    with MetricsServer(settings, scraper), alerter_beside(stopped):
         log.info("metrics on %s port %d", settings.exporter_address, settings.exporter_port)
-        # whatever else this process does starts here, and ends when `stopped` is set
         stopped.wait()
     scraper.close()
 

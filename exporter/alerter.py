@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 import threading
 import time
 import urllib.request
@@ -20,7 +22,8 @@ from opsdb.alerts_read import overdue_messages, prune
 from opsdb.alerts_rules import look
 from opsdb.alerts_thresholds import parse_thresholds
 from opsdb.database import GONE, connect, first_line
-from opsdb.settings import Settings
+from opsdb.errors import OpsError
+from opsdb.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +106,12 @@ class Alerter:
         url = self._settings.deadman_url
         while url is not None and not stop.is_set():
             if self._healthy_at and time.monotonic() - self._healthy_at < DEADMAN_SECONDS:
-                signal(url.get_secret_value())
+                say_alive(url.get_secret_value())
                 stop.wait(DEADMAN_SECONDS)
             stop.wait(CYCLE_SECONDS)
 
 
-def signal(url: str) -> bool:
+def say_alive(url: str) -> bool:
     """Ask for an address once. Returns whether it answered; logs neither it nor what it said."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http or https: the setting is checked
@@ -121,3 +124,22 @@ def signal(url: str) -> bool:
 def destinations_of(settings: Settings) -> list[Destination]:
     """The destinations that the settings name. Raises UsageError."""
     return read_destinations(settings.alert_urls.get_secret_value() if settings.alert_urls else "")
+
+
+def main() -> None:
+    """Run until SIGTERM, SIGINT, or the end of standard input. Errors are one line and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, os_signal.SIGINT, os_signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    try:
+        alerter = Alerter(load_settings())
+    except OpsError as error:
+        print(f"ops: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), name="stdin", daemon=True).start()
+    alerter.run(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector as Registry
 
+from exporter.alerts import ALERTS
 from exporter.backups import BACKUPS
 from exporter.collector import Collector, Room, Row
 from exporter.parts import PARTS
@@ -27,7 +28,7 @@ from opsdb.database import PatientConnection, first_line
 
 log = logging.getLogger("ops.exporter")
 
-COLLECTORS = (RUNS, TOTALS, BACKUPS, PARTS)
+COLLECTORS = (RUNS, TOTALS, BACKUPS, PARTS, ALERTS)
 """In the order in which they are asked. A scrape may take five statements."""
 SCRAPE_SECONDS = 2.25
 """How long one scrape may wait for the database; an answer is due within 3 s."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from opsdb.alerts_figures import DELIVERED
+
 LEASE_SECONDS = 30.0
 """How long a sender may take. When it was killed, another tries again after that."""
 FIRST_WAIT_SECONDS = 5.0
@@ -20,8 +22,6 @@ PROBE_ATTEMPTS = 90
 LONGEST_WAIT_SECONDS = 900.0
 PATIENCE_SECONDS = 86_400.0
 """A message that could not be delivered for that long is dead: kept, counted, and not tried again."""
-
-DELIVERED = "delivered"
 
 
 @dataclass(frozen=True, kw_only=True)

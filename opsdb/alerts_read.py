@@ -10,26 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from opsdb.alerts import Rule
-from opsdb.alerts_outbox import DELIVERED
-from opsdb.alerts_rules import WATCH
+from opsdb.alerts_figures import DELIVERED, FIGURES, STATES
 
 OVERDUE_SECONDS = 900.0
 """A message that waits longer is a sign that alerts do not arrive."""
 KEPT_DAYS = 30
 
-FIGURES = text("""
-SELECT
-  (SELECT jsonb_object_agg(state, n) FROM (
-     SELECT CASE WHEN e.told_at IS NOT NULL THEN 'told' WHEN s.rule IS NOT NULL THEN 'silenced' ELSE 'untold' END
-              AS state, count(*) AS n
-     FROM ops.alert_episodes e
-          LEFT JOIN ops.alert_silences s ON s.rule = e.rule AND s.until_at > clock_timestamp()
-     WHERE e.resolved_at IS NULL GROUP BY 1) states) AS episodes,
-  (SELECT count(*) FROM ops.alert_deliveries WHERE delivered_at IS NULL AND dead_at IS NULL) AS pending,
-  (SELECT count(*) FROM ops.alert_deliveries WHERE dead_at IS NOT NULL) AS dead,
-  (SELECT jsonb_object_agg(outcome, count) FROM ops.alert_totals) AS totals,
-  (SELECT updated_at FROM ops.sync_marks WHERE name = :watch) AS last_cycle_at
-""")
 INCIDENTS = text("""
 SELECT i.id, i.rule, i.lane, i.opened_at, i.told_at, i.resolved_at, c.episodes, c.lasting, c.subjects,
        s.until_at AS silenced_until, clock_timestamp() AS now
@@ -76,10 +62,10 @@ class Figures:
 
 def read_figures(db: Connection) -> Figures:
     """Alerts in numbers, in one statement."""
-    row = db.execute(FIGURES, {"watch": WATCH}).one()
+    row = db.execute(text(FIGURES)).one()
     totals = dict(row.totals or {})
     return Figures(
-        episodes={"untold": 0, "told": 0, "silenced": 0} | (row.episodes or {}),
+        episodes=dict.fromkeys(STATES, 0) | (row.episodes or {}),
         pending=row.pending,
         dead=row.dead,
         delivered_total=totals.pop(DELIVERED, 0),

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from opsdb.alerts import Rule, resolve_fenced
+from opsdb.alerts_figures import WATCH
 from opsdb.alerts_thresholds import Thresholds
 from opsdb.stuck import PREFECT_OUTAGE_SECONDS, watch
 
-WATCH = "alerts"
 OUTAGE_SECONDS = 15.0
 """When nobody looked for longer, what could not be seen meanwhile is given its time anew."""
 
