@@ -130,15 +130,20 @@ def main() -> None:
     """Run until SIGTERM, SIGINT, or the end of standard input. Errors are one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = threading.Event()
-    for number in (signal.SIGTERM, os_signal.SIGINT, os_signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
         alerter = Alerter(load_settings())
     except OpsError as error:
         print(f"ops: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), name="stdin", daemon=True).start()
+    threading.Thread(target=_stop_at_end_of_input, args=(stop,), name="stdin", daemon=True).start()
     alerter.run(stop)
+
+
+def _stop_at_end_of_input(stop: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stop.set()
 
 
 if __name__ == "__main__":

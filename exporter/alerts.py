@@ -21,9 +21,7 @@ def families(rows: Sequence[Row], _room: Room) -> Iterator[Metric]:
     yield GaugeMetricFamily("ops_alert_outbox_pending", "Deliveries that are still to be made.", value=pending)
     yield GaugeMetricFamily("ops_alert_outbox_dead", "Deliveries that were given up.", value=dead)
     yield CounterMetricFamily("ops_alert_deliveries", "Deliveries that were made.", value=counts.pop(DELIVERED))
-    failures = CounterMetricFamily(
-        "ops_alert_delivery_failures", "Attempts to deliver that failed.", labels=["reason"]
-    )
+    failures = CounterMetricFamily("ops_alert_delivery_failures", "Attempts to deliver that failed.", labels=["reason"])
     for reason, count in sorted(counts.items()):
         failures.add_metric([reason], count)
     yield failures

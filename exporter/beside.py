@@ -21,8 +21,7 @@ STOP_SECONDS = 20.0
 def alerter_beside(stopped: threading.Event) -> Iterator[None]:
     """Run the alerter for the length of the block. Its unexpected end sets `stopped`, and raises OpsError then."""
     process = subprocess.Popen([sys.executable, "-m", "exporter.alerter"], stdin=subprocess.PIPE)
-    watcher = threading.Thread(target=lambda: (process.wait(), stopped.set()), name="ops-alerter", daemon=True)
-    watcher.start()
+    threading.Thread(target=_set_at_end, args=(process, stopped), name="ops-alerter", daemon=True).start()
     try:
         yield
         ended = process.poll()
@@ -36,3 +35,8 @@ def alerter_beside(stopped: threading.Event) -> Iterator[None]:
             process.wait()
     if ended:
         raise OpsError(f"the alerter ended with exit code {ended}: what it said is above")
+
+
+def _set_at_end(process: subprocess.Popen[bytes], stopped: threading.Event) -> None:
+    process.wait()
+    stopped.set()

@@ -301,6 +301,8 @@ class MetricDelta(Table, table=True):
     count: int = Field(default=1, sa_column=Column(BigInteger, nullable=False, server_default="1"))
     value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric, nullable=False, server_default="0"))
     at: datetime | None = Field(default=None, sa_column=_time())
+
+
 class Worker(Table, table=True):
     """One lane that a worker process serves: it says so every few seconds, and takes the row away when it ends."""
 
