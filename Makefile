@@ -20,10 +20,10 @@ install: .venv/installed  ## make .venv from constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-test: install    ## all tests but the fault cases, with a real PostgreSQL and a real Prefect server
-	@$(BIN)/pytest --ignore tests/acceptance/faults
+test: install    ## all tests, with a real PostgreSQL and a real Prefect server; half an hour
+	@$(BIN)/pytest
 
-faults: install  ## the fault cases: everything is killed, stopped and cut off; wants a machine of its own
+faults: install  ## the fault cases alone: everything is killed, stopped and cut off
 	@$(BIN)/pytest tests/acceptance/faults
 
 soak: install    ## 1,000 runs while everything is killed at random; writes benchmarks/soak.md

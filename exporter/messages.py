@@ -29,8 +29,8 @@ WORDINGS = {
     Rule.STUCK: Wording(
         "Stuck Run Detected",
         "runs",
-        "The room has taken the run from its process, kills what is left of it and fails it. See whether the worker's "
-        "host is alive, then `ops show {run}` for what was done, before you start it again.",
+        "Its process died or fell silent. The room kills what is left of the run and fails it. See whether the "
+        "worker's host is well, then `ops show {run}` for what was done, before you start it again.",
     ),
     Rule.OVERDUE: Wording(
         "Run Past Its Deadline",

@@ -62,6 +62,20 @@ WHERE r.id = ANY(:ids) AND r.outcome IS NULL
 ON CONFLICT DO NOTHING
 """)
 
+OPEN_CRASHED = text("""
+INSERT INTO ops.alert_episodes (rule, lane, subject, kind, run_id, facts)
+SELECT 'stuck', r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
+       jsonb_build_object(
+         'attempt', r.attempt, 'worker', r.claimed_by, 'session', s.name, 'error', left(st.message, 200),
+         'silent_seconds', round(extract(epoch FROM clock_timestamp() - r.heartbeat_at)::numeric, 1))
+FROM ops.runs r JOIN ops.sessions s ON s.id = r.session_id JOIN ops.run_states st ON st.id = r.state_id
+WHERE r.id = :id AND st.type = 'CRASHED' AND r.outcome IS NULL
+      AND r.updated_at - make_interval(hours => 1) < r.state_at  -- not what Prefect remembers of last week
+      AND NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule IN ('stuck', 'overdue', 'claim')
+                      AND e.subject = r.id || '/' || r.attempt)
+ON CONFLICT DO NOTHING
+""")
+
 RESOLVE_FENCED = text("""
 UPDATE ops.alert_episodes e
 SET resolved_at = clock_timestamp(),
@@ -77,6 +91,11 @@ def open_fenced(db: Connection, run_ids: Sequence[UUID]) -> None:
     no incident."""
     if run_ids:
         db.execute(OPEN_FENCED, {"ids": list(run_ids)})
+
+
+def open_crashed(db: Connection, run_id: UUID) -> None:
+    """Open the episode of a run whose process died while its worker lived: nobody waited for its heartbeat."""
+    db.execute(OPEN_CRASHED, {"id": run_id})
 
 
 def resolve_fenced(db: Connection) -> None:

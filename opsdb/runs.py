@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
+from opsdb.alerts import open_crashed
 from opsdb.sessions import ensure_session
 from opsdb.states import Life, RunStatus, State, fold, rewrites
 from opsdb.storable import storable
@@ -72,6 +73,8 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
     known = recorded_states(db, run_id=facts.id)
     life = fold(known)
     _write(db, run_id=facts.id, life=life, row=row, newest_is_news=life.latest.id in added)
+    if life.latest.type == "CRASHED" and life.latest.id in added:
+        open_crashed(db, facts.id)
     for before, after in rewrites(known):
         if after.id in added or before.id in added:
             _note_rewrite(db, run_id=facts.id, before=before, after=after)

@@ -15,6 +15,7 @@ import pytest
 from deployments.postgres import PROGRAMS
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Answer, Desk
+from tests.mattermost import Mattermost, listening
 
 _numbers = itertools.count()
 
@@ -39,10 +40,19 @@ def programs() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def started(programs: Path) -> Iterator[tuple[Desk, Answer]]:
+def chat() -> Iterator[Mattermost]:
+    """What the room's alerts are posted to."""
+    with listening(Mattermost()) as chat:
+        yield chat
+
+
+@pytest.fixture(scope="session")
+def started(programs: Path, chat: Mattermost) -> Iterator[tuple[Desk, Answer]]:
     """A room, started by `ops up --detach` in an empty folder, and what the command said."""
     with short_folder() as folder:
-        desk = Desk(folder / ".ops", {"OPS_PG_BIN": str(programs), "OPS_STORED_COMMANDS": "true"})
+        desk = Desk(
+            folder / ".ops", {"OPS_PG_BIN": str(programs), "OPS_STORED_COMMANDS": "true", "OPS_ALERT_URLS": chat.url}
+        )
         try:
             yield desk, desk.start()
         finally:

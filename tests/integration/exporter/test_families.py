@@ -16,29 +16,10 @@ from opsdb.database import PatientConnection, connect
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 from opsdb.workers import beat
+from tests.families import FAMILIES
 from tests.integration.exporter.conftest import Insert, Served
 
-WANTED = {
-    "ops_up": ("gauge", set()),
-    "ops_runs": ("gauge", {"kind", "lane", "status"}),
-    "ops_runs_stuck": ("gauge", {"kind", "lane"}),
-    "ops_runs_oldest_heartbeat_timestamp_seconds": ("gauge", {"kind", "lane"}),
-    "ops_runs_oldest_start_timestamp_seconds": ("gauge", {"kind", "lane", "status"}),
-    "ops_lane_slots": ("gauge", {"lane"}),
-    "ops_lane_slots_used": ("gauge", {"lane"}),
-    "ops_workers": ("gauge", {"lane"}),
-    "ops_runs_created": ("counter", {"kind", "lane"}),
-    "ops_runs_finished": ("counter", {"kind", "lane", "outcome"}),
-    "ops_run_last_success_timestamp_seconds": ("gauge", {"kind", "lane"}),
-    "ops_backup_last_success_timestamp_seconds": ("gauge", {"database"}),
-    "ops_backup_size_bytes": ("gauge", {"database"}),
-    "ops_run_duration_seconds": ("histogram", {"kind", "lane"}),
-    "ops_run_queue_wait_seconds": ("histogram", {"lane"}),
-    "ops_sync_last_event_timestamp_seconds": ("gauge", set()),
-    "ops_exporter_collector_duration_seconds": ("gauge", {"collector"}),
-    "ops_exporter_collector_success": ("gauge", {"collector"}),
-    "ops_exporter_build_info": ("gauge", {"version"}),
-}
+WANTED = {family.name.removesuffix("_total"): (family.type, set(family.labels)) for family in FAMILIES}
 
 
 @pytest.fixture

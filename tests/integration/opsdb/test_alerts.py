@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, text
@@ -10,7 +13,9 @@ from sqlalchemy import Engine, text
 from opsdb.alerts import open_fenced
 from opsdb.alerts_thresholds import parse_thresholds
 from opsdb.database import connect
+from opsdb.runs import apply_states, facts_of_row
 from opsdb.settings import Settings
+from opsdb.states import State
 from opsdb.stuck import fence_run, sweep
 from tests.integration.opsdb.alerts_lab import Lab
 
@@ -60,6 +65,25 @@ def test_stuck_run_that_is_over_before_anybody_looks_is_told_with_its_end_after(
     lab.finish(run_id)
     lab.pass_seconds(3600)  # the alerter was down
     assert [told[0] for told in (*lab.cycle(), *lab.cycle(), *lab.cycle())] == ["firing", "resolved"]
+
+
+def test_run_whose_process_died_is_told_as_stuck_once(lab: Lab, settings: Settings) -> None:
+    run = lab.run(state="RUNNING")
+    with lab.engine.begin() as db:
+        row = db.execute(text("SELECT * FROM ops.runs WHERE id = :id"), {"id": run}).one()
+        at = row.state_at + timedelta(seconds=1)
+        died = State(id=uuid4(), at=at, type="CRASHED", name="Crashed", message="killed by SIGKILL")
+        apply_states(db, facts=facts_of_row(row), states=[died])
+    lab.pass_seconds(6)
+    assert lab.cycle() == [("firing", "stuck", "A", 1)]
+    assert lab.reports[-1].subjects[0].facts["error"] == "killed by SIGKILL"
+    assert lab.cycle() == [("resolved", "stuck", "A", 1)]
+    with lab.engine.begin() as db:  # Prefect says so again, as it does after a verdict of the room's
+        again = replace(died, id=uuid4(), at=at + timedelta(seconds=1))
+        apply_states(db, facts=facts_of_row(row), states=[again])
+        sweep(db, settings)
+    lab.pass_seconds(6)
+    assert lab.cycle() == []
 
 
 def test_episode_is_undone_with_the_sweep_that_opened_it(lab: Lab, settings: Settings) -> None:
