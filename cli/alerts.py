@@ -69,10 +69,10 @@ def test() -> None:
 
     Exit code 2 when one did not take it.
     """
-    from exporter.alerter import destinations_of
+    from exporter.delivery import read_destinations
     from exporter.messages import trial
 
-    destinations = destinations_of(load_settings())
+    destinations = read_destinations(load_settings())
     if not destinations:
         raise UsageError("OPS_ALERT_URLS names nobody: give it an Apprise address, see docs/alerts.md")
     failed = 0

@@ -12,7 +12,7 @@ import urllib.request
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from exporter.delivery import Destination, read_destinations
+from exporter.delivery import read_destinations
 from exporter.messages import render
 from exporter.outage import Outage
 from exporter.sender import Sender
@@ -41,7 +41,7 @@ class Alerter:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._destinations = destinations_of(settings)
+        self._destinations = read_destinations(settings)
         self._thresholds = parse_thresholds(settings.alert_thresholds)
         self._outage = Outage(settings.home / "alerter-outage.json")
         self._healthy_at = 0.0
@@ -119,11 +119,6 @@ def say_alive(url: str) -> bool:
     except (OSError, ValueError) as error:
         log.warning("dead-man's signal: %s", type(error).__name__)
         return False
-
-
-def destinations_of(settings: Settings) -> list[Destination]:
-    """The destinations that the settings name. Raises UsageError."""
-    return read_destinations(settings.alert_urls.get_secret_value() if settings.alert_urls else "")
 
 
 def main() -> None:

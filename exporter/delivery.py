@@ -17,8 +17,10 @@ from typing import Any
 from opsdb.alerts import Severity
 from opsdb.alerts_outbox import Failure
 from opsdb.errors import UsageError
+from opsdb.settings import Settings
 
 APPRISE_STATUS = re.compile(r"error=(\d{3})\b")
+BLOCK = "block:"
 EXAMPLE = "mmosts://ops@chat.example.org/TOKEN/?to=ops-alerts"
 
 
@@ -39,37 +41,50 @@ class Destination:
     def send(self, body: str) -> Failure | None:
         """Try once to deliver a text in Markdown. None when it arrived. Never raises; takes seconds."""
         from exporter.mattermost import MattermostWebhook
+        from exporter.webhook_block import WebhookBlock
 
-        if isinstance(self.notifier, MattermostWebhook):
+        if isinstance(self.notifier, MattermostWebhook | WebhookBlock):
             return self.notifier.post(body)
         return _notify(self.notifier, body)
 
 
-def read_destinations(urls: str) -> list[Destination]:
+def read_destinations(settings: Settings) -> list[Destination]:
     """The destinations that OPS_ALERT_URLS names: Apprise addresses between blanks, with `WORDS=` before them or not.
 
+    `block:NAME` is the webhook in a block of Prefect's.
     The words are severities and kinds, separated by commas. Raises UsageError that names an entry by its number.
     """
+    urls = settings.alert_urls.get_secret_value() if settings.alert_urls else ""
     if not urls.split():
         return []
     _keep_apprise_quiet()
     found: dict[str, Destination] = {}
     for number, entry in enumerate(urls.split(), 1):
         words, equals, url = entry.partition("=")
-        if not equals or "://" in words:
+        if not equals or "://" in words or words.startswith(BLOCK):
             words, url = "", entry
         chosen = {word for word in words.split(",") if word}
         severities = frozenset(Severity(word) for word in chosen if word in set(Severity))
-        for position, notifier in enumerate(_notifiers(url, number)):
-            name = _name(url, position)
+        for position, notifier in enumerate(_notifiers(settings, url, number)):
+            name = url if url.startswith(BLOCK) else _name(url, position)
             found[name] = Destination(
                 name=name, severities=severities, kinds=frozenset(chosen - severities), notifier=notifier
             )
     return list(found.values())
 
 
-def _notifiers(url: str, number: int) -> list[Any]:
+def _notifiers(settings: Settings, url: str, number: int) -> list[Any]:
     """Apprise's notifiers for an address; a webhook of several channels is several, since each may fail alone."""
+    if url.startswith(BLOCK):
+        from exporter.webhook_block import WebhookBlock
+
+        name = url.removeprefix(BLOCK)
+        if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", name) is None:
+            raise UsageError(
+                f"OPS_ALERT_URLS: entry {number}: a block's name has small letters, digits and dashes, as in "
+                "`block:ops-alerts`"
+            )
+        return [WebhookBlock(settings, name)]
     from apprise import Apprise, AppriseAsset
     from apprise.common import OverflowMode
 

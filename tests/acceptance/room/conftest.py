@@ -51,7 +51,12 @@ def started(programs: Path, chat: Mattermost) -> Iterator[tuple[Desk, Answer]]:
     """A room, started by `ops up --detach` in an empty folder, and what the command said."""
     with short_folder() as folder:
         desk = Desk(
-            folder / ".ops", {"OPS_PG_BIN": str(programs), "OPS_STORED_COMMANDS": "true", "OPS_ALERT_URLS": chat.url}
+            folder / ".ops",
+            {
+                "OPS_PG_BIN": str(programs),
+                "OPS_STORED_COMMANDS": "true",
+                "OPS_ALERT_URLS": f"{chat.url} warning=block:chat",
+            },
         )
         try:
             yield desk, desk.start()

@@ -60,8 +60,17 @@ def test_run_that_dies_is_told_in_time_and_once(
     assert desk.json("show", run_id)["status"] == "failed"
 
 
-def test_token_of_the_chat_stands_nowhere(desk: Desk, chat: Mattermost) -> None:
+def test_alerts_reach_an_address_and_a_block_and_the_token_stands_nowhere(
+    desk: Desk, api: Api, chat: Mattermost
+) -> None:
+    refused = desk.ops("alerts", "test")
+    assert (refused.code, "block:chat: not delivered: configuration, HTTP 404" in refused.out) == (2, True)
+    block_type = api.get("/block_types/slug/mattermost-webhook")["id"]
+    [schema] = api.post("/block_schemas/filter", block_schemas={"block_type_id": {"any_": [block_type]}})
+    data = {"hostname": "127.0.0.1", "port": chat.port, "secure": False, "token": TOKEN}
+    api.post("/block_documents/", name="chat", data=data, block_type_id=block_type, block_schema_id=schema["id"])
     desk.ops("alerts", "test").fine()
+    assert "`block:chat`" in chat.texts[-1]
     for path in desk.home.rglob("*"):
         if path.is_file() and "postgres" not in path.relative_to(desk.home).parts:
             assert TOKEN.encode() not in path.read_bytes(), path

@@ -9,12 +9,18 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from exporter import mattermost
 from exporter.delivery import Destination, read_destinations
 from opsdb.alerts_outbox import Failure
 from opsdb.errors import UsageError
+from opsdb.settings import Settings
 from tests.mattermost import TOKEN, Mattermost, listening
+
+
+def destinations(urls: str) -> list[Destination]:
+    return read_destinations(Settings(alert_urls=SecretStr(urls)))
 
 
 @pytest.fixture
@@ -24,7 +30,7 @@ def chat() -> Iterator[Mattermost]:
 
 
 def destination(chat: Mattermost) -> Destination:
-    [found] = read_destinations(chat.url)
+    [found] = destinations(chat.url)
     return found
 
 
@@ -102,22 +108,22 @@ def test_nobody_listening_is_a_failure() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    [found] = read_destinations(f"mmost://127.0.0.1:{port}/{TOKEN}")
+    [found] = destinations(f"mmost://127.0.0.1:{port}/{TOKEN}")
     assert found.send("x") == Failure(reason="connection")
 
 
 def test_empty_text_wrong_hook_unknown_channel_and_too_much_are_refused(chat: Mattermost) -> None:
     assert destination(chat).send("  ") == Failure(reason="configuration", lasting=True, http_status=400)
-    wrong = read_destinations(chat.url.replace(TOKEN, "nope"))[0]
+    wrong = destinations(chat.url.replace(TOKEN, "nope"))[0]
     assert wrong.send("x") == Failure(reason="configuration", lasting=True, http_status=400)
-    gone = read_destinations(chat.url.replace("ops-alerts", "gone"))[0]
+    gone = destinations(chat.url.replace("ops-alerts", "gone"))[0]
     assert gone.send("x") == Failure(reason="configuration", lasting=True, http_status=404)
     assert destination(chat).send("x" * 300_001) == Failure(reason="configuration", lasting=True, http_status=413)
     assert chat.posts == []
 
 
 def test_any_other_apprise_address_works_and_keeps_its_status(chat: Mattermost) -> None:
-    [found] = read_destinations(f"json://127.0.0.1:{chat.port}/hooks/other")
+    [found] = destinations(f"json://127.0.0.1:{chat.port}/hooks/other")
     chat.moods = [204]
     assert found.send("x") is None
     chat.moods = [403]
@@ -129,7 +135,7 @@ def test_any_other_apprise_address_works_and_keeps_its_status(chat: Mattermost) 
 
 
 def test_channels_of_one_address_are_destinations_of_their_own(chat: Mattermost) -> None:
-    found = read_destinations(chat.url.replace("to=ops-alerts", "to=a,b"))
+    found = destinations(chat.url.replace("to=ops-alerts", "to=a,b"))
     assert len({one.name for one in found}) == 2
     assert [one.send("x") for one in found] == [None, None]
     assert [post["channel"] for post in chat.posts] == ["a", "b"]
@@ -143,11 +149,11 @@ def test_token_stands_in_no_log_name_repr_or_error(chat: Mattermost, caplog: pyt
     for url in (chat.url, f"json://127.0.0.1:{chat.port}/hooks/{TOKEN}"):
         for mood in (200, 403, 500, "reset", "redirect"):
             chat.moods = [mood]
-            [found] = read_destinations(url)
+            [found] = destinations(url)
             shown += [found.name, repr(found), repr(found.send("x"))]
     for broken in (f"nonsense://{TOKEN}", f"mmosts://{TOKEN}", f"{TOKEN}", f"mmost:///{TOKEN}/", f"slack://{TOKEN}"):
         with pytest.raises(UsageError) as refused:
-            read_destinations(broken)
+            destinations(broken)
         shown.append(str(refused.value))
         assert refused.value.__cause__ is None
     assert TOKEN not in " ".join(shown)

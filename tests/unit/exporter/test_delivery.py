@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from exporter.delivery import Destination, read_destinations
 from opsdb.alerts import Severity
 from opsdb.errors import UsageError
+from opsdb.settings import Settings
 
 URL = "mmost://127.0.0.1:8065/h5xkq3zt1pgj8bdu7rwmcn4eya"
 
 
+def destinations(urls: str) -> list[Destination]:
+    return read_destinations(Settings(alert_urls=SecretStr(urls)))
+
+
 def one(entry: str) -> Destination:
-    [found] = read_destinations(entry)
+    [found] = destinations(entry)
     return found
 
 
@@ -51,9 +57,9 @@ def test_name_is_stable_and_tells_nothing() -> None:
 
 
 def test_nothing_set_is_nobody() -> None:
-    assert read_destinations("  ") == []
+    assert destinations("  ") == []
 
 
 def test_wrong_entry_is_named_by_its_number() -> None:
     with pytest.raises(UsageError, match=r"entry 2 \(nope://...\)"):
-        read_destinations(f"{URL} nope://secret")
+        destinations(f"{URL} nope://secret")
