@@ -31,7 +31,7 @@ from opsdb.kinds import registered_entrypoints
 from opsdb.prefect_runs import state_of
 from opsdb.running import entry_of
 from opsdb.settings import load_settings
-from opsdb.states import CLAIMED_BY, fold
+from opsdb.states import CLAIMED_BY, RunStatus, fold
 
 START_SECONDS = 3.0
 """How long the start of a run may hold up the next one."""
@@ -162,9 +162,14 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         process.kill()
 
     async def _claim(self, flow_run: FlowRun) -> int | None:
-        """Make the run ours. Returns the attempt's number; None when another was first, or when it was cancelled."""
-        # which attempt this is stands in its history only
+        """Make the run ours. Returns the attempt's number; None when another was first, or when it was cancelled.
+
+        Its history tells which attempt this is, and whether it still waits: Prefect lets even a completed run be claimed.
+        """
         history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
+        if fold(history).status is not RunStatus.QUEUED:
+            self._logger.info("run %s not claimed: another worker was first", flow_run.id)
+            return None
         try:
             state = await propose_state(
                 self.client, Pending(message=f"{CLAIMED_BY}{worker_name()}"), flow_run_id=flow_run.id

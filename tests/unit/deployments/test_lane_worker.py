@@ -1,0 +1,31 @@
+"""What a worker claims, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from unittest.mock import AsyncMock
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from deployments.lane_worker import LaneWorker
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def states(*types: StateType) -> list[State[None]]:
+    return [State(type=each, timestamp=START + timedelta(seconds=number)) for number, each in enumerate(types)]
+
+
+@pytest.mark.parametrize("then", [StateType.PENDING, StateType.RUNNING, StateType.COMPLETED, StateType.CANCELLED])
+def test_run_that_another_worker_took_since_the_poll_is_left_alone(then: StateType) -> None:
+    # it waited for its turn here, and Prefect would let even a completed run become Pending: it would run again
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    client.read_flow_run_states.return_value = states(StateType.SCHEDULED, then)
+    worker._client = client
+    run = FlowRun(id=uuid4(), flow_id=uuid4())
+    assert asyncio.run(worker._claim(run)) is None
+    client.set_flow_run_state.assert_not_called()
