@@ -51,11 +51,6 @@ class Claims:
             log.warning("run %s: the ops database was asked how it ended: %s", run_id, first_line(error))
             return None
 
-    def close(self) -> None:
-        """Write what is left, for a moment."""
-        self._writer.shutdown(wait=True, cancel_futures=False)
-        self._engine.dispose()
-
     def _write(self, facts: RunFacts, states: Sequence[State]) -> None:
         try:
             with self._engine.begin() as db:

@@ -103,7 +103,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         try:
             return await self.client.get_scheduled_flow_runs_for_work_pool(
                 work_pool_name=self._work_pool_name,
-                scheduled_before=self._now() + timedelta(seconds=self._prefetch_seconds),
+                scheduled_before=self._now(),  # none that would wait in its process, and in a slot, until it is due
             )
         except ObjectNotFound:  # the pool was deleted; `ops deploy` makes it again
             return []
@@ -164,12 +164,13 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _claim(self, flow_run: FlowRun) -> int | None:
         """Make the run ours. Returns the attempt's number; None when another was first, or when it was cancelled.
 
-        Its history tells which attempt this is, and whether it still waits: Prefect lets even a completed run be claimed.
+        Its history tells which attempt this is, and whether it still waits: Prefect lets a completed run be claimed.
         """
         history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
         if fold(history).status is not RunStatus.QUEUED:
             self._logger.info("run %s not claimed: another worker was first", flow_run.id)
             return None
+        kind = await self._surroundings.kind(flow_run)
         try:
             state = await propose_state(
                 self.client, Pending(message=f"{CLAIMED_BY}{worker_name()}"), flow_run_id=flow_run.id
@@ -181,7 +182,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             return None
         flow_run.state = state
         flow_run.work_pool_name = self._work_pool_name  # not said in the answer to a poll
-        self._claims.record(flow_run, kind=await self._surroundings.kind(flow_run), history=history)
+        self._claims.record(flow_run, kind=kind, history=history)
         return fold([*history, state_of(state)]).attempt
 
     async def _begin(self, flow_run: FlowRun) -> tuple[RunProcessHandle, int] | None:

@@ -38,7 +38,6 @@ WORKER_ATTRIBUTES = (
     "_submitting_flow_run_ids",
     "_cancelling_observer",
     "_has_successfully_synced",
-    "_prefetch_seconds",
     "_work_pool",
     "_work_pool_name",
 )

@@ -116,6 +116,7 @@ def parts(settings: Settings) -> list[Part]:
             here,
             lambda _started: exporter_is_ready(metrics),
             after=("databases",),
+            grace_seconds=25,  # a delivery that is under way ends, or its message would be sent again
             address=f"{metrics}/metrics",
         )
     )
@@ -222,7 +223,7 @@ class Stopped:
 
 def stop_seconds(settings: Settings) -> float:
     """How long the room may take to stop: every part has its own limit, after which it is killed."""
-    return 80.0 + settings.drain_seconds
+    return 95.0 + settings.drain_seconds
 
 
 def stop_room(settings: Settings) -> Stopped:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 import urllib.request
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from exporter.delivery import read_destinations
@@ -89,12 +90,22 @@ class Alerter:
             if cycle == 0:
                 forget_others(db, [one.name for one in self._destinations])
             if cycle % LOOK_EVERY == 0:
-                look(db, self._thresholds)
+                self._look(db)
             tell(db, self._write, anybody=bool(self._destinations))
             if cycle % PRUNE_EVERY == 0:
                 prune(db)
             if not overdue_messages(db):
                 self._healthy_at = time.monotonic()
+
+    def _look(self, db: Connection) -> None:
+        """A rule that fails keeps nobody from hearing what the sweeper found."""
+        try:
+            with db.begin_nested():
+                look(db, self._thresholds)
+        except DBAPIError as error:
+            if isinstance(error, GONE):
+                raise
+            log.warning("alerter: the rules could not be looked at: %s", first_line(error))
 
     def _write(self, report: Report) -> Draft:
         severity = report.incident.rule.severity
@@ -124,6 +135,7 @@ def say_alive(url: str) -> bool:
 def main() -> None:
     """Run until SIGTERM, SIGINT, or the end of standard input. Errors are one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: stop.set())
@@ -137,7 +149,8 @@ def main() -> None:
 
 
 def _stop_at_end_of_input(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin: its lock, held here, would abort the interpreter's exit
+        pass
     stop.set()
 
 

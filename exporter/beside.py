@@ -15,16 +15,24 @@ from opsdb.errors import OpsError
 
 STOP_SECONDS = 20.0
 """How long a delivery that is under way may take."""
+USAGE_EXIT_CODE = 2
 
 
 @contextmanager
 def alerter_beside(stopped: threading.Event) -> Iterator[None]:
-    """Run the alerter for the length of the block. Its unexpected end sets `stopped`, and raises OpsError then."""
+    """Run the alerter for the length of the block. Its end by itself sets `stopped`, and raises OpsError then."""
     process = subprocess.Popen([sys.executable, "-m", "exporter.alerter"], stdin=subprocess.PIPE)
-    threading.Thread(target=_set_at_end, args=(process, stopped), name="ops-alerter", daemon=True).start()
+    by_itself = threading.Event()
+
+    def watch() -> None:
+        process.wait()
+        if not stopped.is_set():
+            by_itself.set()
+            stopped.set()
+
+    threading.Thread(target=watch, name="ops-alerter", daemon=True).start()
     try:
         yield
-        ended = process.poll()
     finally:
         if process.stdin is not None:
             process.stdin.close()
@@ -33,10 +41,7 @@ def alerter_beside(stopped: threading.Event) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if ended:
-        raise OpsError(f"the alerter ended with exit code {ended}: what it said is above")
-
-
-def _set_at_end(process: subprocess.Popen[bytes], stopped: threading.Event) -> None:
-    process.wait()
-    stopped.set()
+    if by_itself.is_set() and process.returncode == USAGE_EXIT_CODE:
+        raise SystemExit(USAGE_EXIT_CODE)  # it has said what is wrong
+    if by_itself.is_set():
+        raise OpsError(f"the alerter ended by itself with exit code {process.returncode}: what it said is above")

@@ -43,6 +43,8 @@ class MattermostWebhook(NotifyMattermost):  # type: ignore[no-untyped-call]  # A
             return Failure(reason="timeout")
         except (OSError, http.client.HTTPException):
             return Failure(reason="connection")
+        except ValueError:  # a token or a host name that cannot be one
+            return Failure(reason="configuration", lasting=True)
 
     def _exchange(self, body: bytes) -> Failure | None:
         connection = self._connection()

@@ -50,7 +50,7 @@ class WebhookBlock:
             self._known = webhook(answer.json()["data"])
         except httpx.HTTPError:
             return Failure(reason="connection")
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Failure(reason="configuration", lasting=True)
         return None
 

@@ -71,6 +71,7 @@ SELECT 'stuck', r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
 FROM ops.runs r JOIN ops.sessions s ON s.id = r.session_id JOIN ops.run_states st ON st.id = r.state_id
 WHERE r.id = :id AND st.type = 'CRASHED' AND r.outcome IS NULL
       AND r.updated_at - make_interval(hours => 1) < r.state_at  -- not what Prefect remembers of last week
+      AND r.error->>'type' IS DISTINCT FROM 'Terminated'  -- it was told to stop, as by `ops down`
       AND NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule IN ('stuck', 'overdue', 'claim')
                       AND e.subject = r.id || '/' || r.attempt)
 ON CONFLICT DO NOTHING

@@ -45,7 +45,8 @@ QUERIES = {
         WHERE r.created_at > clock_timestamp() - interval '3 days' AND r.status = 'failed'
               AND r.updated_at > clock_timestamp() - interval '1 day'
               -- those were told of as stuck, overdue or not started
-              AND NOT EXISTS (SELECT FROM ops.run_states st WHERE st.id = r.state_id AND st.type = 'CRASHED')
+              AND NOT EXISTS (SELECT FROM ops.alert_episodes o WHERE o.rule IN ('stuck', 'overdue', 'claim')
+                              AND o.subject = r.id || '/' || r.attempt)
               AND NOT EXISTS (SELECT FROM ops.runs later WHERE later.kind = r.kind AND later.status = 'succeeded'
                               AND later.created_at > clock_timestamp() - interval '3 days'
                               AND later.finished_at > r.finished_at)""",

@@ -107,6 +107,9 @@ def test_while_prefect_is_away_what_was_read_last_is_used(
         ({"data": {"hostname": "127.0.0.1"}}, ("configuration", True, None)),
         ({"data": {"hostname": "h", "token": TOKEN, "channels": ["a", "b"]}}, ("configuration", True, None)),
         ({"data": {"hostname": "127.0.0.1", "token": ""}}, ("configuration", True, None)),
+        ({"data": {"hostname": "127.0.0.1", "token": "pasted…"}}, ("configuration", True, None)),
+        ({"data": {"hostname": "chat..example.org", "token": TOKEN}}, ("configuration", True, None)),
+        ({"data": []}, ("configuration", True, None)),
     ],
 )
 def test_block_that_cannot_be_used_is_a_failure_that_says_why(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -82,6 +83,16 @@ def test_run_whose_process_died_is_told_as_stuck_once(lab: Lab, settings: Settin
         again = replace(died, id=uuid4(), at=at + timedelta(seconds=1))
         apply_states(db, facts=facts_of_row(row), states=[again])
         sweep(db, settings)
+    lab.pass_seconds(6)
+    assert lab.cycle() == []
+
+
+def test_run_that_was_told_to_stop_is_no_incident(lab: Lab) -> None:
+    run = lab.run(error=json.dumps({"type": "Terminated", "context": {"attempt": 1}}))
+    with lab.engine.begin() as db:
+        row = db.execute(text("SELECT * FROM ops.runs WHERE id = :id"), {"id": run}).one()
+        at = row.state_at + timedelta(seconds=1)
+        apply_states(db, facts=facts_of_row(row), states=[State(id=uuid4(), at=at, type="CRASHED", name="Crashed")])
     lab.pass_seconds(6)
     assert lab.cycle() == []
 
