@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from opsdb.alerts import open_fenced
 from opsdb.alerts_rules import look
 from opsdb.alerts_thresholds import parse_thresholds
 from opsdb.database import connect
@@ -83,7 +84,10 @@ def test_failed_holds_of_the_kinds_that_ask_for_it_until_the_next_success(lab: L
 
 def test_failed_does_not_repeat_what_stuck_has_told(lab: Lab) -> None:
     lab.thresholds = parse_thresholds("failed=0")
-    lab.finish(lab.run(fence_reason="HeartbeatTimeout"))
+    run = lab.run(fence_reason="HeartbeatTimeout")
+    with lab.engine.begin() as db:
+        open_fenced(db, [run])
+    lab.finish(run)
     assert holds(lab, "failed") == []
 
 
