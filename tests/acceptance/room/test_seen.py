@@ -116,3 +116,5 @@ def test_every_panel_is_answered_by_a_prometheus_that_scrapes_the_room(
         finally:
             for run_id in sleeping:
                 api.post(f"/flow_runs/{run_id}/set_state", state={"type": "CANCELLING"})
+            for run_id in sleeping:  # the lane is free again for the next test
+                api.wait_terminal(run_id)
