@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from difflib import get_close_matches
 from pathlib import Path
 
 from flows.backup_files import Backup
@@ -23,7 +24,9 @@ def connect_to(database: str, *, url: str) -> Database:
         existing = _databases(url)
         if existing is None or database in existing:
             raise
-        shown = ", ".join(existing[:_SHOWN]) or "none"
+        close = get_close_matches(database, existing)
+        listed = [*close, *(name for name in existing if name not in close)]
+        shown = ", ".join(listed[:_SHOWN]) or "none"
         raise PreflightError(f"there is no database {database!r}; there are: {shown}") from error
     db.execute("SET search_path = pg_catalog")  # hostile functions may lie in other schemas
     db.execute("SET statement_timeout = '30s'")

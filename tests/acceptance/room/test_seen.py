@@ -94,7 +94,7 @@ def test_every_panel_is_answered_by_a_prometheus_that_scrapes_the_room(
         scraping(f"127.0.0.1:{desk.ports[2]}", Path(folder)) as prometheus,
     ):
         db.execute("BEGIN; LOCK TABLE res_partner IN ACCESS EXCLUSIVE MODE")  # a backup that runs for a while
-        api.start("odoo_db_backup/lane-a", odoo_db=database)
+        held = api.start("odoo_db_backup/lane-a", odoo_db=database)
 
         def answered() -> bool:
             nonlocal next_run
@@ -116,5 +116,6 @@ def test_every_panel_is_answered_by_a_prometheus_that_scrapes_the_room(
         finally:
             for run_id in sleeping:
                 api.post(f"/flow_runs/{run_id}/set_state", state={"type": "CANCELLING"})
-            for run_id in sleeping:  # the lane is free again for the next test
-                api.wait_terminal(run_id)
+            db.execute("ROLLBACK")
+            for run_id in (*sleeping, held):  # the lanes are free again for the next test
+                api.wait_terminal(run_id, seconds=60)

@@ -242,7 +242,7 @@ def test_deadman_is_heard_only_while_messages_arrive(
     lab: Lab, settings: Settings, chat: Mattermost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
-    monkeypatch.setattr(alerter, "signal", heard.append)
+    monkeypatch.setattr(alerter, "say_alive", heard.append)
     ours = settings.model_copy(update={"deadman_url": SecretStr("http://127.0.0.1:1/ping")})
     with alerting(ours, chat.url):
         until(lambda: heard)
