@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,15 @@ from opsdb.settings import Settings
 from tests.postgres import running
 
 _numbers = itertools.count()
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, as do the programs that tests start and interrupt.
+
+    What a shell without job control starts in the background ignores it, and hands that down.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
