@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 
 from deployments.reaper import reap
 from opsdb.database import connect
-from opsdb.processes import find_processes
+from opsdb.processes import find_processes, kill_processes
 from opsdb.running import RunProcess, entered, running_dir, start_ticks
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
@@ -60,6 +60,7 @@ class Host:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
         self.started: list[subprocess.Popen[bytes]] = []
+        self.run_ids: list[UUID] = []
 
     def begin(self, *arguments: str) -> tuple[UUID, subprocess.Popen[bytes]]:
         run_id, now = uuid4(), datetime.now(UTC)
@@ -71,6 +72,7 @@ class Host:
         command = [sys.executable, "-c", RUN_PROCESS, str(run_id), *arguments]
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
         self.started.append(process)
+        self.run_ids.append(run_id)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         return run_id, process
@@ -93,6 +95,8 @@ def host(settings: Settings, engine: Engine) -> Iterator[Host]:
     for process in host.started:
         process.kill()
         process.wait()
+    for run_id in host.run_ids:
+        kill_processes(run_id=str(run_id), grace_seconds=0)
 
 
 def test_run_that_lives_and_is_not_fenced_is_left_alone(host: Host) -> None:
