@@ -23,7 +23,7 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
     run_id = _resolve(settings, run)
     name = short_id(run_id)
     with starting.prefect_server(settings) as server:
-        answer = server.cancel(run_id, message=f"cancelled by {_user()} with `ops cancel`")
+        answer = server.cancel(run_id, message=f"cancelled by {user()} with `ops cancel`")
         state = answer.state
         if not as_json:
             if state.status.terminal:
@@ -62,7 +62,7 @@ def _resolve(settings: Settings, text: str) -> UUID:
         return spelled
 
 
-def _user() -> str:
+def user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -17,7 +17,7 @@ from deployments.starting import PrefectServer, Startable, Started
 from opsdb.database import connect, reachable
 from opsdb.errors import RoomUnreachableError
 from opsdb.lookup import short_id
-from opsdb.sessions import open_session
+from opsdb.sessions import join_session
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
 from opsdb.tables import Lane
@@ -47,7 +47,7 @@ def start_run(
         params = parameters(given, schema=startable.schema, defaults=startable.defaults)
         session_id = None
         if session is not None:
-            session_id = _open_session(settings, session)
+            session_id = _join_session(settings, session)
         started = server.start(
             startable, params=params, priority=priority, session_id=session_id, idempotency_key=idempotency_key
         )
@@ -63,11 +63,11 @@ def start_run(
             _say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
 
 
-def _open_session(settings: Settings, name: str) -> Any:
+def _join_session(settings: Settings, text: str) -> Any:
     engine = connect(settings, application="cli")
     try:
         with reachable(), engine.begin() as db:
-            return open_session(db, name=name)
+            return join_session(db, text)
     finally:
         engine.dispose()
 

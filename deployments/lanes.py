@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.exceptions import ObjectNotFound
 
 from deployments.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
+from deployments.starting import pages
 from opsdb.errors import OpsError, RoomUnreachableError
+from opsdb.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -31,11 +37,12 @@ def deploy(settings: Settings, *, say: Callable[[str], None]) -> None:
             for lane in Lane:
                 _apply_lane(client, lane, limit=settings.lane_limit)
                 say(f"lane {lane}: {settings.lane_limit} runs at once")
+            with _parameters_of_schedules_kept(client):
+                _apply_deployments(settings.prefect_yaml)
     except httpx.HTTPStatusError as error:
-        raise OpsError(f"Prefect refused the lanes: {str(error)[:1000]}") from error
+        raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error
     except httpx.HTTPError as error:
         raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` tells what runs") from error
-    _apply_deployments(settings.prefect_yaml)
     say(f"deployments of {settings.prefect_yaml.name} applied")
 
 
@@ -64,6 +71,27 @@ def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:
             queue = client.create_work_queue(name, work_pool_name=lane.pool)
         if queue.priority != number:
             client.update_work_queue(queue.id, priority=number)
+
+
+@contextmanager
+def _parameters_of_schedules_kept(client: SyncPrefectClient) -> Iterator[None]:
+    """What an operator set in the form of a schedule outlives `prefect deploy`, which empties it."""
+    before = {schedule.id: schedule.parameters for _, schedule in _schedules(client)}
+    try:
+        yield
+    finally:
+        for deployment_id, schedule in _schedules(client):
+            kept = before.get(schedule.id)
+            if kept and not schedule.parameters:
+                client.update_deployment_schedule(deployment_id, schedule.id, parameters=kept)
+
+
+def _schedules(client: SyncPrefectClient) -> Iterator[tuple[UUID, DeploymentSchedule]]:
+    """Of runbooks, each with the deployment that it belongs to."""
+    runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
+    for deployment in pages(client.read_deployments, deployment_filter=runbooks):
+        for schedule in deployment.schedules:
+            yield deployment.id, schedule
 
 
 def _apply_deployments(file: Path) -> None:

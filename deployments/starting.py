@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
@@ -14,14 +15,17 @@ import httpx
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.sessions import tag_of
 from opsdb.settings import Settings
-from opsdb.states import State
+from opsdb.states import STATUS_OF_PREFECT, State
 from opsdb.tables import Lane
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import OrchestrationResult
 
+T = TypeVar("T")
+
 REQUEST_SECONDS = 10.0
+PAGE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +66,15 @@ class PrefectServer:
 
     def startable(self, *, kind: str, lane: Lane) -> Startable:
         """The deployment of a kind in a lane. Raises UsageError that names the kinds that exist."""
-        from prefect.exceptions import ObjectNotFound
-
         with _answering(self._client):
-            kinds = self._kinds()
-            if kind not in kinds:
-                raise UsageError(_unknown_kind(kind, kinds))
-            try:
-                found = self._client.read_deployment_by_name(f"{kind}/{lane.pool}")
-            except ObjectNotFound:
-                raise UsageError(f"{kind} is not deployed to lane {lane}: `ops deploy` puts it there") from None
+            deployed = self._deployed_to()
+            if kind not in deployed:
+                raise UsageError(_unknown_kind(kind, sorted(deployed)))
+            name = deployed[kind].get(lane)
+            if name is None:
+                there = ", ".join(sorted(deployed[kind]))
+                raise UsageError(f"{kind} is not deployed to lane {lane}, but to {there}: give it as --lane")
+            found = self._client.read_deployment_by_name(f"{kind}/{name}")
         return Startable(
             id=found.id,
             flow_id=found.flow_id,
@@ -91,15 +94,14 @@ class PrefectServer:
         idempotency_key: str | None,
     ) -> Started:
         """Create a run. A key that was used before gives the run of then; UsageError if that was another request."""
-        from opsdb.prefect_runs import PRIORITY_TAG, queue_of, state_of
+        from opsdb.prefect_runs import queue_of, state_of, tags_of
 
-        tags = [f"{PRIORITY_TAG}{priority}"] + ([tag_of(session_id)] if session_id else [])
         with _answering(self._client):
             earlier = self._run_of_key(startable, idempotency_key) if idempotency_key else None
             run = self._client.create_flow_run_from_deployment(
                 startable.id,
                 parameters=dict(params),
-                tags=tags,
+                tags=tags_of(priority=priority, session_id=session_id),
                 work_queue_name=queue_of(priority),
                 # the client repeats a request that got no answer: without a key that could start two runs
                 idempotency_key=idempotency_key or str(uuid4()),
@@ -159,11 +161,43 @@ class PrefectServer:
         """Where the run stands in the Prefect UI."""
         return f"{str(self._client.api_url).rstrip('/').removesuffix('/api')}/runs/flow-run/{run_id}"
 
-    def _kinds(self) -> list[str]:
-        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+    def unfinished_of_session(self, session_id: UUID) -> list[UUID]:
+        """The runs of a session that are not over, as Prefect knows them."""
+        from prefect.client.schemas.filters import (
+            FlowRunFilter,
+            FlowRunFilterState,
+            FlowRunFilterStateType,
+            FlowRunFilterTags,
+        )
+        from prefect.client.schemas.objects import StateType
 
-        in_lanes = DeploymentFilter(name=DeploymentFilterName(any_=[lane.pool for lane in Lane]))
-        return sorted({flow.name for flow in self._client.read_flows(deployment_filter=in_lanes)})
+        unfinished = [type_ for type_ in StateType if not STATUS_OF_PREFECT[type_.value].terminal]
+        wanted = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[tag_of(session_id)]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished)),
+        )
+        with _answering(self._client):
+            return [run.id for run in pages(self._client.read_flow_runs, flow_run_filter=wanted)]
+
+    def _deployed_to(self) -> dict[str, dict[Lane, str]]:
+        """The kinds, each with the lanes that it is deployed to and its deployment's name there.
+
+        A kind has one deployment in each lane, named like the lane's pool, or a single one with a schedule of its own.
+        """
+        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+        from opsdb.prefect_runs import LANE_OF_POOL, RUNBOOK_TAG
+
+        runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
+        found: dict[str, dict[Lane, str]] = {}
+        names = {flow.id: flow.name for flow in pages(self._client.read_flows, deployment_filter=runbooks)}
+        for deployment in pages(self._client.read_deployments, deployment_filter=runbooks):
+            lane = LANE_OF_POOL.get(deployment.work_pool_name or "")
+            if lane is not None and deployment.flow_id in names:
+                lanes = found.setdefault(names[deployment.flow_id], {})
+                if deployment.name == lane.pool or lane not in lanes:
+                    lanes[lane] = deployment.name
+        return found
 
     def _run_of_key(self, startable: Startable, key: str) -> object | None:
         from prefect.client.schemas.filters import (
@@ -222,6 +256,15 @@ def _answering(client: SyncPrefectClient) -> Iterator[None]:
         raise UsageError(f"Prefect refuses that: {_detail(error.response)}") from error
     except httpx.TransportError as error:
         raise _unreachable(where, error) from error
+
+
+def pages(read: Callable[..., list[T]], **filters: Any) -> Iterator[T]:
+    """All that Prefect's server has of something, which it gives out in pages."""
+    for offset in itertools.count(0, PAGE):
+        page = read(**filters, limit=PAGE, offset=offset)
+        yield from page
+        if len(page) < PAGE:
+            return
 
 
 def _unreachable(where: str, error: BaseException) -> RoomUnreachableError:

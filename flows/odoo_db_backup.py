@@ -7,12 +7,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, Field
+from typing import Any
 
 from flows.backup_draft import Draft, clear_leftovers, draft
-from flows.backup_files import DATABASE_PATTERN, Manifest, list_backups, prunable, remove
+from flows.backup_files import Manifest, list_backups, prunable, remove
+from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_preflight import check_readable, check_space, connect_to, estimate_bytes, prepare_folder
 from flows.postgres_access import Database, Programs, find_programs, missing_tools, passfile, program_env
 from flows.runbook import current_run, runbook
@@ -22,9 +21,6 @@ from opsdb.errors import PreflightError, StepFailedError
 DUMP_SECONDS = 600
 VERIFY_SECONDS = 600
 MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
-
-# Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
-_FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
 
 # $ODOO_DB is a name and never a connection string: its pattern has no `=` and no `:`.
 # tee stops at the first write error, so that a full disk ends pg_dump at once.
@@ -51,21 +47,6 @@ if ! grep -q '^[0-9]' <<<"$contents"; then
 fi
 echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || true)"
 """
-
-
-def _not_maintenance(database: str) -> str:
-    # A dump of `postgres` is what one gets by leaving out the name; the templates hold nobody's data.
-    if database in ("postgres", "template0", "template1"):
-        raise ValueError(f"{database} holds no Odoo data: name an Odoo database")
-    return database
-
-
-# Their descriptions stand in the flow's docstring, where Prefect's form takes them from.
-OdooDatabase = Annotated[
-    str, Field(pattern=DATABASE_PATTERN, min_length=1, max_length=63), AfterValidator(_not_maintenance)
-]
-RetentionDays = Annotated[int, Field(ge=1, le=3650)]
-BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
@@ -59,6 +60,8 @@ class ActiveRun:
     settings: Settings
     record: Callable[[Entry], None]
     in_lane: bool
+    due_at: datetime | None = None
+    """When its schedule wanted it to start; None when somebody asked for it."""
     make_sure: Callable[[], None] = lambda: None
     """Returns when the run is known not to have been taken from this process."""
     fenced: threading.Event = field(default_factory=threading.Event)
@@ -177,6 +180,7 @@ def _open_run(deadline_seconds: float, max_attempts: int) -> Iterator[ActiveRun]
         settings=settings,
         record=lambda _entry: None,
         in_lane=facts is not None,
+        due_at=flow_run.expected_start_time if flow_run.auto_scheduled else None,
     )
     if facts is None:
         log.info("run %s is in no lane: it is not recorded", flow_run.id)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as PrefectState
 
 from opsdb.runs import RunFacts
-from opsdb.sessions import session_of_tags
+from opsdb.sessions import session_of_tags, tag_of
 from opsdb.states import State
 from opsdb.tables import Lane
 
@@ -26,6 +27,11 @@ def queue_of(priority: int) -> str:
     if priority > 0:
         return "high"
     return "default" if priority == 0 else "low"
+
+
+def tags_of(*, priority: int, session_id: UUID | None) -> list[str]:
+    """What a flow run carries so that `facts_of` finds its priority and its session."""
+    return [f"{PRIORITY_TAG}{priority}"] + ([tag_of(session_id)] if session_id else [])
 
 
 def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from opsdb.tables import Session
+from opsdb.errors import UsageError
+from opsdb.tables import Run, Session
 
 TAG = "session:"
 
@@ -30,19 +31,73 @@ def session_of_tags(tags: list[str]) -> UUID | None:
     return None
 
 
-def open_session(db: Connection, *, name: str, triggered_by: str = "manual") -> UUID:
-    """The active session of that name; made when there is none."""
-    found = db.scalar(
-        select(col(Session.id))
-        .where(col(Session.name) == name, col(Session.status) == "active")
-        .order_by(col(Session.created_at).desc())
-        .limit(1)
-    )
-    if found is not None:
-        return found
-    made = uuid4()
-    db.execute(insert(Session).values(id=made, name=name, triggered_by=triggered_by, context={}))
+def make_session(
+    db: Connection,
+    *,
+    session_id: UUID | None = None,
+    name: str,
+    description: str | None = None,
+    triggered_by: str = "manual",
+) -> UUID:
+    """A new session. With an id of the caller's, making it again changes nothing."""
+    made = session_id or uuid4()
+    values = {"id": made, "name": name, "description": description, "triggered_by": triggered_by, "context": {}}
+    db.execute(insert(Session).values(values).on_conflict_do_nothing(index_elements=["id"]))
     return made
+
+
+def join_session(db: Connection, text: str) -> UUID:
+    """The session with that id, or the newest of that name that is not cancelled; made when there is none.
+
+    Raises UsageError when the id is of no session, or of a cancelled one.
+    """
+    session_id = spelled_id(text)
+    if session_id is None:
+        found = db.scalar(
+            select(col(Session.id))
+            .where(col(Session.name) == text, col(Session.status) != "cancelled")
+            .order_by(col(Session.created_at).desc())
+            .limit(1)
+        )
+        return found or make_session(db, name=text)
+    status = db.scalar(select(col(Session.status)).where(col(Session.id) == session_id))
+    if status is None:
+        raise UsageError(f"--session: there is no session {session_id}; `ops session list` shows them")
+    if status == "cancelled":
+        raise UsageError(f"--session: {session_id} was cancelled, no run can join it")
+    return session_id
+
+
+def cancel_session(db: Connection, session_id: UUID) -> None:
+    """From now on no run joins it by name or id. Its runs are the caller's to cancel."""
+    db.execute(
+        update(Session)
+        .where(col(Session.id) == session_id)
+        .values(status="cancelled", updated_at=func.clock_timestamp())
+    )
+
+
+def settle_sessions(db: Connection) -> None:
+    """Make the status of sessions say what their runs say: completed when all are over, active when one is not.
+
+    It looks at all of them each time, so that what two transactions could not see of each other is seen by the next.
+    """
+    unfinished = col(Session.id).in_(select(col(Run.session_id)).where(col(Run.finished_at).is_(None)))
+    has_runs = select(Run).where(col(Run.session_id) == col(Session.id)).exists()
+    for now, then, holds in (("active", "completed", has_runs & ~unfinished), ("completed", "active", unfinished)):
+        db.execute(
+            update(Session)
+            .where(col(Session.status) == now, holds)
+            .values(status=then, updated_at=func.clock_timestamp())
+        )
+
+
+def spelled_id(text: str) -> UUID | None:
+    """The id that `text` spells in full, or None."""
+    try:
+        return UUID(text) if len(text) >= 32 else None
+    except ValueError:
+        return None
 
 
 def ensure_session(db: Connection, *, session_id: UUID | None, created_at: datetime) -> UUID:

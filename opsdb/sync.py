@@ -38,6 +38,7 @@ from opsdb.journal import journal_dir
 from opsdb.prefect_runs import RUNBOOK_TAG, facts_of, state_of
 from opsdb.recorder import deliver_abandoned
 from opsdb.runs import RunFacts, apply_states
+from opsdb.sessions import settle_sessions
 from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.stuck import sweep
@@ -116,6 +117,7 @@ class Follower:
                 log.warning("run %s fenced: %s", fence.run_id, fence.reason)
             if await self._in_database(to_be_told):
                 await self._tell()
+            await self._in_database(settle_sessions)
             await asyncio.sleep(settings.sweep_seconds)
 
     async def _tell(self) -> None:

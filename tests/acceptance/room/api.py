@@ -33,6 +33,10 @@ class Api:
         """What the server answers."""
         return self._http.post(path, json=body).raise_for_status().json()
 
+    def patch(self, path: str, **body: Any) -> None:
+        """Change what stands there."""
+        self._http.patch(path, json=body).raise_for_status()
+
     def refusal(self, path: str, **body: Any) -> httpx.Response:
         """An answer that may be an error."""
         return self._http.post(path, json=body)

@@ -14,7 +14,7 @@ from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.lookup import find_run, list_runs, read_run, reading, short_id
 from opsdb.records import apply_entry, artifact, event, step_finished, step_started
 from opsdb.runs import RunFacts, apply_states
-from opsdb.sessions import open_session
+from opsdb.sessions import join_session
 from opsdb.settings import Settings
 from opsdb.states import RunStatus, State
 from opsdb.tables import Lane, StepStatus
@@ -46,7 +46,7 @@ def made(
             kind=kind,
             lane=lane,
             priority=0,
-            session_id=open_session(db, name=session) if session else None,
+            session_id=join_session(db, session) if session else None,
             params={"database": "shop"},
             created_at=created,
         )

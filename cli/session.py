@@ -1,0 +1,191 @@
+"""The commands about sessions: create, list, show, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.amounts import moment
+from cli.harmless import harmless_line
+from cli.output import console, errors, print_json
+from cli.run_params import storable
+from cli.run_result import lines
+from cli.runs import JsonOption
+from opsdb.database import connect, reachable
+from opsdb.errors import UsageError
+from opsdb.lookup import list_runs, reading, short_id
+from opsdb.session_lookup import SessionProgress, find_session, list_sessions, read_session
+from opsdb.sessions import cancel_session, make_session
+from opsdb.settings import Settings, load_settings
+
+STATUS_STYLE = {"active": "blue", "completed": "green", "cancelled": "yellow"}
+
+SessionArgument = Annotated[
+    str,
+    typer.Argument(metavar="SESSION", help="Its name, or its id or 4 or more characters of that.", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    session = typer.Typer(help="Runs that belong together.", no_args_is_help=True)
+    for name, command in (("create", create), ("list", list_), ("show", show), ("cancel", cancel)):
+        session.command(name)(command)
+    app.add_typer(session, name="session", rich_help_panel="Runs")
+
+
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.", show_default=False)],
+    *,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a session. `ops run --session` puts runs into it, by its id or its name.
+
+    Example: ops session create "Release 18.2" --description "upgrade of all shops"
+    """
+    for text, what in ((name, "NAME"), (description, "--description")):
+        storable(text or "", what=what)
+    if not name.strip():
+        raise UsageError("NAME: must not be empty")
+    settings = load_settings()
+    engine = connect(settings, application="cli")
+    try:
+        with reachable(), engine.begin() as db:
+            made = make_session(db, name=name, description=description)
+    finally:
+        engine.dispose()
+    if as_json:
+        print_json({"id": made, "name": name})
+    else:
+        _say(f"Session {made} made. Next: ops run KIND --session {made}")
+
+
+def list_(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List sessions, the newest first, with the counts of their runs.
+
+    Example: ops session list --json
+    """
+    with reading(load_settings()) as db:
+        found = list_sessions(db, limit=limit)
+        now = _now(db)
+    if as_json:
+        print_json([asdict(each) for each in found])
+    elif found:
+        console.print(_table(found, now))
+    else:
+        errors.print("No sessions yet. Make one: ops session create NAME", markup=False)
+
+
+def show(session: SessionArgument, as_json: JsonOption = False) -> None:
+    """Show a session and its runs.
+
+    Example: ops session show "Daily Backup"
+    """
+    from cli.run_view import run_document, runs_table
+
+    storable(session, what="SESSION")
+    with reading(load_settings()) as db:
+        progress = read_session(db, find_session(db, session))
+        runs = list_runs(db, session=str(progress.id), limit=10_000)
+        now = _now(db)
+    if as_json:
+        print_json({**asdict(progress), "of": [run_document(view) for view in runs]})
+        return
+    _say(f"Session {progress.id}")
+    rows = {
+        "name": harmless_line(progress.name, width=500),
+        "description": harmless_line(progress.description or "", width=500),
+        "status": progress.status,
+        "made": f"{moment(progress.created_at, now)} by {progress.triggered_by}",
+        "runs": _counts(progress),
+    }
+    console.print(lines([(name, text) for name, text in rows.items() if text], indent="  "), soft_wrap=True)
+    if runs:
+        console.print()
+        console.print(runs_table(runs, width=console.width))
+
+
+def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
+    """Cancel a session: no run joins it any more, and each of its runs is cancelled.
+
+    Example: ops session cancel "Release 18.2"
+    """
+    storable(session, what="SESSION")
+    settings = load_settings()
+    with reading(settings) as db:
+        progress = read_session(db, find_session(db, session))
+    if progress.status == "completed":
+        raise UsageError(f"session {progress.id} is completed: all its runs are over, there is nothing to cancel")
+    engine = connect(settings, application="cli")
+    try:
+        with reachable(), engine.begin() as db:
+            cancel_session(db, progress.id)
+    finally:
+        engine.dispose()
+    cancelled = _cancel_runs(settings, progress.id)
+    if as_json:
+        print_json({"id": progress.id, "name": progress.name, "status": "cancelled", "cancelled": cancelled})
+        return
+    named = f": {', '.join(short_id(run_id) for run_id in cancelled)}" if cancelled else ""
+    _say(f"Session {progress.id} is cancelled, and {len(cancelled)} of its runs with it{named}.")
+
+
+def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
+    """Ask for the end of every run of the session, those included that Prefect has and `ops` has not seen yet."""
+    from cli.run_cancel import user
+    from deployments.starting import prefect_server
+
+    asked: list[UUID] = []
+    with prefect_server(settings) as server:
+        while left := [run for run in server.unfinished_of_session(session_id) if run not in asked]:
+            for run_id in left:
+                try:
+                    server.cancel(run_id, message=f"its session was cancelled by {user()}")
+                except UsageError:  # it ended meanwhile
+                    continue
+                finally:
+                    asked.append(run_id)
+    return asked
+
+
+def _table(sessions: Iterable[SessionProgress], now: datetime) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("session", "name", "by", "made", "status", "runs"):
+        table.add_column(name, no_wrap=name not in ("name", "runs"))
+    for each in sessions:
+        table.add_row(
+            short_id(each.id),
+            Text(harmless_line(each.name, width=60)),
+            each.triggered_by,
+            moment(each.created_at, now),
+            Text(each.status, style=STATUS_STYLE[each.status]),
+            _counts(each),
+        )
+    return table
+
+
+def _counts(progress: SessionProgress) -> str:
+    """As in `3: 2 succeeded, 1 failed`."""
+    counts = {name: getattr(progress, name) for name in ("unfinished", "succeeded", "failed", "cancelled")}
+    return f"{progress.runs}: " * bool(progress.runs) + ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+
+
+def _now(db: Any) -> datetime:
+    now: datetime = db.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    return now
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

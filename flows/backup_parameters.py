@@ -1,0 +1,37 @@
+"""The parameters that runbooks about backups share. Their descriptions stand in the docstrings of the flows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from flows.backup_files import DATABASE_PATTERN
+
+# Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
+_FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
+
+
+def _not_maintenance(database: str) -> str:
+    # A dump of `postgres` is what one gets by leaving out the name; the templates hold nobody's data.
+    if database in ("postgres", "template0", "template1"):
+        raise ValueError(f"{database} holds no Odoo data: name an Odoo database")
+    return database
+
+
+def _each_once(databases: list[str]) -> list[str]:
+    if len(set(databases)) < len(databases):
+        raise ValueError("a database is named twice: name each once")
+    return databases
+
+
+OdooDatabase = Annotated[
+    str, Field(pattern=DATABASE_PATTERN, min_length=1, max_length=63), AfterValidator(_not_maintenance)
+]
+OdooDatabases = Annotated[
+    list[OdooDatabase],
+    Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_each_once),
+]
+RetentionDays = Annotated[int, Field(ge=1, le=3650)]
+BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024)]

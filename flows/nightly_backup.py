@@ -1,0 +1,151 @@
+"""The runbook `nightly_backup`: a backup of each database, in a session of their own, once per tick of the schedule."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, TypeVar
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from prefect import get_client
+from prefect.exceptions import ObjectNotFound
+from pydantic import Field
+from sqlalchemy import Connection, func, select
+
+from flows.backup_parameters import BackupFolder, OdooDatabases, RetentionDays
+from flows.backup_preflight import connect_to
+from flows.runbook import current_run, runbook
+from flows.step import action
+from opsdb.database import GONE, connect, reachable
+from opsdb.errors import MissedError, PreflightError, StepFailedError
+from opsdb.prefect_runs import queue_of, tags_of
+from opsdb.sessions import make_session
+from opsdb.tables import Lane
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 900
+PATIENCE_SECONDS = 300.0
+"""How long it waits for an ops database that is away: a night without backups is worse than a late one."""
+LANE = Lane.A
+PRIORITY = 10
+DATABASES = ["odoo_prod", "odoo_staging"]
+
+LatenessMinutes = Annotated[int, Field(ge=1, le=1440)]
+
+
+@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=3)
+def nightly_backup(
+    databases: OdooDatabases = DATABASES,
+    retention_days: RetentionDays = 30,
+    backup_dir: BackupFolder | None = None,
+    lateness_minutes: LatenessMinutes = 120,
+) -> dict[str, Any]:
+    """Start a backup of each Odoo database in lane A, all in one session `Daily Backup`, and end.
+
+    It starts nothing unless it can connect to all of them. However often it is repeated for one tick of its schedule,
+    there is one session and one backup of each database. The backups go on by themselves.
+
+    Args:
+        databases: Databases to back up, each once.
+        retention_days: Days after which earlier backups are deleted; the newest good one of a database never is.
+        backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
+        lateness_minutes: Minutes after its time in which a run of the schedule still starts backups; then it is missed.
+    """
+    run = current_run()
+    tick = run.due_at.astimezone(UTC).isoformat() if run.due_at else str(run.id)
+    if run.due_at is not None:
+        due_at = run.due_at
+        action("in time", lambda: _check_lateness(due_at, lateness_minutes), about=f"compare {tick} with the clock")
+    action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}")
+    session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
+    action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
+    parameters = {"retention_days": retention_days} | ({"backup_dir": backup_dir} if backup_dir else {})
+    started = {}
+    for database in databases:
+        run_id = action(
+            f"start {database}",
+            partial(
+                _start,
+                {"odoo_db": database, **parameters},
+                session_id=session_id,
+                key=f"nightly-backup:{tick}:{database}",
+            ),
+            about=f"odoo_db_backup of {database} in lane {LANE}, priority {PRIORITY}",
+        )
+        started[database] = str(run_id)
+    return {"session": str(session_id), "runs": started}
+
+
+def _check_lateness(due_at: datetime, allowed_minutes: int) -> None:
+    now: datetime = _in_ops(lambda db: db.execute(select(func.clock_timestamp())).scalar_one())
+    late = now - due_at
+    if late <= timedelta(minutes=allowed_minutes):
+        return
+    message = (
+        f"missed: due at {due_at:%Y-%m-%d %H:%M} UTC, and it is {int(late.total_seconds() // 60)} minutes later, "
+        f"where {allowed_minutes} are allowed. To back up now: ops run nightly_backup"
+    )
+    current_run().event(message, level="warning", due_at=due_at.isoformat())
+    raise MissedError(message)
+
+
+def _check(databases: list[str]) -> None:
+    wrong = []
+    for database in databases:
+        try:
+            connect_to(database, url=current_run().settings.odoo_url).close()
+        except PreflightError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise PreflightError("no backup was started. " + "; ".join(wrong))
+
+
+def _make_session(session_id: UUID, due_at: datetime | None) -> None:
+    """Before any run that names it: a run of a session that is not there counts as started outside one."""
+    about = f"Automated backup {due_at:%Y-%m-%d %H:%M} UTC" if due_at else "Backup of all databases, started by hand"
+    triggered_by = "schedule" if due_at else "manual"
+    _in_ops(
+        lambda db: make_session(
+            db, session_id=session_id, name="Daily Backup", description=about, triggered_by=triggered_by
+        )
+    )
+
+
+def _start(parameters: dict[str, Any], *, session_id: UUID, key: str) -> UUID:
+    """Start the backup of one database. With a key that was used before, that is the run of then."""
+    with get_client(sync_client=True) as client:
+        try:
+            deployment = client.read_deployment_by_name(f"odoo_db_backup/{LANE.pool}")
+        except ObjectNotFound:
+            raise StepFailedError(
+                f"odoo_db_backup is not deployed to lane {LANE}: `ops deploy` puts it there"
+            ) from None
+        run = client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters=parameters,
+            tags=tags_of(priority=PRIORITY, session_id=session_id),
+            work_queue_name=queue_of(PRIORITY),
+            idempotency_key=key,
+        )
+    return run.id
+
+
+def _in_ops(work: Callable[[Connection], T]) -> T:
+    """Do something in the ops database, as soon as it answers. Raises DatabaseUnavailableError after a while."""
+    engine = connect(current_run().settings, application="run")
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while True:
+            try:
+                with engine.begin() as db:
+                    return work(db)
+            except GONE:
+                if time.monotonic() > give_up_at:
+                    with reachable():
+                        raise
+            time.sleep(1)
+    finally:
+        engine.dispose()
