@@ -16,6 +16,7 @@ from cli.output import STATUS_STYLE
 from cli.run_result import lines, result_rows, value_text
 from opsdb.lookup import RunDetails, RunView, short_id
 from opsdb.tables import Artifact, RunEvent, RunStep
+from opsdb.waiting import Waiting
 
 EVENTS_SHOWN = 50
 WRAPPED = ("name", "error", "event", "data", "message")
@@ -62,9 +63,11 @@ def runs_table(views: Sequence[RunView], *, width: int) -> Table:
     return table
 
 
-def run_page(details: RunDetails) -> Group:
-    """Everything of one run."""
+def run_page(details: RunDetails, *, waits_for: Sequence[str] = ()) -> Group:
+    """Everything of one run; `waits_for` are the sentences of `waiting_lines`."""
     parts: list[RenderableType] = [_facts(details)]
+    if waits_for:
+        parts += _section("Waits", Text("\n".join(waits_for)))
     if rows := result_rows(details.view.run.result):
         parts += _section("Result", lines(rows))
     if details.steps:
@@ -144,6 +147,28 @@ def details_document(details: RunDetails) -> dict[str, Any]:
         "artifacts": [{**_plain(artifact, "details"), "metadata": artifact.details} for artifact in details.artifacts],
         "states": [_plain(state) for state in details.states],
     }
+
+
+def waiting_lines(view: RunView, waiting: Waiting) -> list[str]:
+    """Why a queued run has not started, a sentence each."""
+    lane = view.run.lane.value
+    found = []
+    if waiting.due_at is not None:
+        found.append(f"its schedule wants it at {_clock(waiting.due_at)}")
+    if not waiting.worker_online:
+        found.append(f"no worker serves lane {lane}: `ops status` tells what runs, `ops up` starts the room")
+    if waiting.holders:
+        named = ", ".join(_holder(holder) for holder in waiting.holders)
+        found.append(f"lane {lane} executes {len(waiting.holders)} now: {named}")
+    if waiting.before:
+        runs = "1 run waits" if waiting.before == 1 else f"{waiting.before} runs wait"
+        found.append(f"{runs} in lane {lane} and {'goes' if waiting.before == 1 else 'go'} first")
+    return found or ["nothing holds it up: a worker takes it within seconds"]
+
+
+def _holder(view: RunView) -> str:
+    run = view.run
+    return f"{short_id(run.id)} {harmless_line(run.kind, width=40)} (for {seconds(view.duration_seconds or 0)})"
 
 
 def _plain(record: Any, *without: str) -> dict[str, Any]:

@@ -123,21 +123,25 @@ def runs(
 
 
 def show(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Show everything of one run: facts, steps, events, artifacts, states.
+    """Show everything of one run: facts, why it waits, steps, events, artifacts, states.
 
     Example: ops show 1f3a9c0b
     """
-    from cli.run_view import details_document, run_page
+    from cli.run_view import details_document, run_page, waiting_lines
+    from opsdb.waiting import why_waiting
 
     run_digits(run)
+    waits_for: list[str] = []
     with reading(load_settings()) as db:
         details = read_run(db, find_run(db, run))
+        if details is not None and details.view.run.status is RunStatus.QUEUED:
+            waits_for = waiting_lines(details.view, why_waiting(db, details.view))
     if details is None:
         raise UsageError(f"run {run!r} was just deleted from the ops database")
     if as_json:
-        print_json(details_document(details))
+        print_json(details_document(details) | {"waits_for": waits_for})
     else:
-        console.print(run_page(details), crop=False)
+        console.print(run_page(details, waits_for=waits_for), crop=False)
 
 
 def logs(

@@ -18,6 +18,8 @@ from opsdb.sessions import join_session
 from opsdb.settings import Settings
 from opsdb.states import RunStatus, State
 from opsdb.tables import Lane, StepStatus
+from opsdb.waiting import Waiting, why_waiting
+from opsdb.workers import beat
 
 MADE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -161,3 +163,33 @@ def test_lost_connection_says_what_to_do(settings: Settings, engine: Engine) -> 
             killer.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
         other.dispose()
         list_runs(db)
+
+
+def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Settings, engine: Engine) -> None:
+    holders = {made(engine, "SCHEDULED", "PENDING", "RUNNING"), made(engine, "SCHEDULED", "PENDING")}
+    made(engine, "SCHEDULED", "PENDING", "RUNNING", lane=Lane.B)
+    made(engine, "SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
+    older, waiting, younger = (made(engine, minute=minute) for minute in (1, 2, 3))
+    urgent = made(engine, minute=4)
+    planned = made(engine, minute=5)
+    with engine.begin() as db:
+        db.execute(text("UPDATE ops.runs SET priority = 20 WHERE id = :id"), {"id": urgent})
+        db.execute(text("UPDATE ops.runs SET created_at = now() + interval '1 h' WHERE id = :id"), {"id": planned})
+
+    def why(run_id: UUID) -> Waiting:
+        with reading(settings) as db:
+            details = read_run(db, run_id)
+            assert details is not None
+            return why_waiting(db, details.view)
+
+    found = why(waiting)
+    assert {holder.run.id for holder in found.holders} == holders
+    assert (found.before, found.due_at, found.worker_online) == (2, None, False)
+    assert [why(run_id).before for run_id in (urgent, older, younger)] == [0, 1, 3]
+    with engine.begin() as db:
+        beat(db, name="w-1", host="w", lanes=["A"])
+    assert why(waiting).worker_online
+    with engine.begin() as db:
+        db.execute(text("UPDATE ops.workers SET heartbeat_at = now() - interval '31 s'"))
+    assert not why(waiting).worker_online
+    assert why(planned).due_at is not None

@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from cli.amounts import seconds, size
-from cli.run_view import details_document, error_lines, run_page, runs_table
+from cli.run_view import details_document, error_lines, run_page, runs_table, waiting_lines
 from opsdb.states import RunStatus
+from opsdb.waiting import Waiting
 from tests.unit.cli.runs_made_up import HOSTILE, details
 
 
@@ -66,3 +67,19 @@ def test_error_is_at_most_two_lines() -> None:
 def test_amounts_are_said_as_people_do() -> None:
     assert [seconds(v) for v in (None, 4.24, 65, 7800)] == ["", "4.2 s", "1 min 05 s", "2 h 10 min"]
     assert [size(v) for v in (None, 12, 12_300, 5_000_000_000_000)] == ["0 B", "12 B", "12.3 kB", "5.0 TB"]
+
+
+def test_queued_run_says_why_it_waits() -> None:
+    view = details(status=RunStatus.QUEUED).view
+    nothing = Waiting(due_at=None, worker_online=True, holders=[], before=0)
+    assert waiting_lines(view, nothing) == ["nothing holds it up: a worker takes it within seconds"]
+    holders = [details(status=RunStatus.RUNNING, text=HOSTILE).view]
+    everything = Waiting(due_at=view.now, worker_online=False, holders=holders, before=2)
+    due, worker, lane, before = waiting_lines(view, everything)
+    assert due.startswith("its schedule wants it at ")
+    assert worker.startswith("no worker serves lane B")
+    assert lane.startswith("lane B executes 1 now: ")
+    assert before == "2 runs wait in lane B and go first"
+    page = drawn(run_page(details(status=RunStatus.QUEUED), waits_for=[due, worker, lane, before]))
+    assert "[bold red]x[/]" in page
+    assert not set("\x1b\x07\x00\u202e") & set(page)

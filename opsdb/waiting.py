@@ -1,0 +1,62 @@
+"""Why a queued run has not started yet, as far as the ops database knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, case, func, select, text, tuple_
+from sqlmodel import col
+
+from opsdb.lookup import RunView, list_runs
+from opsdb.states import RunStatus
+from opsdb.tables import Run
+
+ONLINE_SECONDS = 30.0
+"""How long a worker may have been silent and still counts as there."""
+
+WORKER_ONLINE = text(
+    "SELECT EXISTS (SELECT FROM ops.workers WHERE lane = :lane"
+    " AND heartbeat_at > clock_timestamp() - make_interval(secs => :seconds))"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What stands between a queued run and its start."""
+
+    due_at: datetime | None
+    """When its schedule wants it, while that is ahead."""
+    worker_online: bool
+    """Whether a worker serves its lane."""
+    holders: list[RunView]
+    """The runs that its lane executes, the newest first."""
+    before: int
+    """How many runs wait in its lane and go first: those of a more urgent queue, then older ones."""
+
+
+def why_waiting(db: Connection, view: RunView) -> Waiting:
+    """What a queued run waits for."""
+    run = view.run
+    online = db.scalar(WORKER_ONLINE, {"lane": run.lane, "seconds": ONLINE_SECONDS})
+    holders = [
+        holder
+        for status in (RunStatus.CLAIMED, RunStatus.RUNNING)
+        for holder in list_runs(db, lane=run.lane, status=status, limit=100)
+    ]
+    # the queues of a lane, see `queue_of`; in one queue the older run goes first
+    queue = case((col(Run.priority) > 10, 0), (col(Run.priority) > 0, 1), (col(Run.priority) == 0, 2), else_=3)
+    own = select(queue).where(col(Run.id) == run.id).scalar_subquery()
+    before = select(func.count()).where(
+        col(Run.lane) == run.lane,
+        col(Run.status) == RunStatus.QUEUED,
+        col(Run.finished_at).is_(None),
+        col(Run.created_at) <= view.now,
+        tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, run.created_at, run.id),
+    )
+    return Waiting(
+        due_at=run.created_at if run.created_at > view.now else None,
+        worker_online=bool(online),
+        holders=holders,
+        before=db.scalar(before) or 0,
+    )
