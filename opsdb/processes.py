@@ -135,19 +135,23 @@ def kill_processes(
     """
     seen: set[Process] = set()
     warned: set[Process] = set()
+    spared: set[Process] = set()
     killed: set[Process] = set()
 
-    def look() -> list[Process]:
-        found = find_processes(run_id=run_id, step=step, shell_pid=shell_pid, orphans=orphans, exclude=exclude)
+    def look() -> set[Process]:
+        found = set(find_processes(run_id=run_id, step=step, shell_pid=shell_pid, orphans=orphans, exclude=exclude))
         seen.update(found)
         return found
 
     deadline = time.monotonic() + grace_seconds
     while (alive := look()) and time.monotonic() < deadline and not (hurry and hurry.is_set()):
-        warned_pids = {process.pid for process in warned}
-        for process in alive:
-            # What a warned process starts now is its own clean-up: it has the grace to finish.
-            if process not in warned and process.ppid not in warned_pids:
+        cleaning = {process.pid for process in warned | spared}
+        for process in sorted(alive - warned - spared, key=lambda process: process.start_ticks):
+            if process.ppid in cleaning:
+                # What a warned process starts now, and what that starts, is its clean-up: it has the grace to finish.
+                cleaning.add(process.pid)
+                spared.add(process)
+            else:
                 _send(process, signal.SIGTERM)
                 _send(process, signal.SIGCONT)  # a stopped process would never see the TERM
                 warned.add(process)

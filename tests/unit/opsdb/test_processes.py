@@ -131,6 +131,13 @@ def test_kill_lets_a_trap_clean_up_within_the_grace(run_id: str) -> None:
     assert shell.wait() == 7
 
 
+def test_kill_lets_what_a_trap_starts_start_more(run_id: str) -> None:
+    clean_up = 'said=$(sh -c "sleep 1; echo done; exit 0"); [ "$said" = done ] && exit 7'
+    shell = start(f"trap '{clean_up}' TERM; echo ready; while :; do sleep 0.1; done", run_id=run_id)
+    assert kill_processes(run_id=run_id, grace_seconds=30).killed == 0
+    assert shell.wait() == 7
+
+
 def test_kill_leaves_the_exit_status_of_a_direct_child(run_id: str) -> None:
     with direct_child(lambda: start("trap 'exit 9' TERM; echo ready; sleep 60 & wait", run_id=run_id)) as shell:
         assert kill_processes(run_id=run_id, orphans=True, exclude=_other_children(shell.pid)).survivors == ()
