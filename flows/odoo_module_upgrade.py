@@ -1,0 +1,201 @@
+"""The runbook `odoo_module_upgrade`: new code and upgraded modules in a running Odoo."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.backup_parameters import OdooDatabase
+from flows.odoo_modules import check_upgradable, check_upgraded, read_modules
+from flows.odoo_parameters import CheckoutFolder, ComposeFile, ComposeService, GitRef, HealthUrl, OdooModules
+from flows.postgres_access import missing_tools
+from flows.runbook import current_run, runbook
+from flows.step import action, step
+from opsdb.errors import PreflightError, StepFailedError
+
+PULL_SECONDS = 60
+UPGRADE_SECONDS = 300
+ASSETS_SECONDS = 300
+RESTART_SECONDS = 60
+HEALTH_SECONDS = 150
+MARGIN_SECONDS = 60  # preflight and the look at the modules
+STOP_SECONDS = 10  # of a step's time, for what ends in the container before the step does
+
+# A branch is the one of origin and not a local one of that name. The commit is checked out by itself: no branch of the
+# checkout is moved, and nothing that somebody committed there is lost.
+PULL = """\
+cd -- "$REPO"
+if dirty=$(git status --porcelain --untracked-files=no) && [ -n "$dirty" ]; then
+  echo "files in $REPO were changed by hand: commit or stash them first" >&2
+  echo "$dirty" >&2
+  exit 65
+fi
+echo "before: $(git rev-parse HEAD)"
+git fetch --quiet --tags --prune origin
+for name in "refs/remotes/origin/$GIT_REF" "refs/tags/$GIT_REF" "$GIT_REF"; do
+  if commit=$(git rev-parse --quiet --verify --end-of-options "$name^{commit}"); then break; fi
+done
+if [ -z "$commit" ]; then
+  echo "origin has no branch, tag or commit $GIT_REF" >&2
+  exit 65
+fi
+git -c advice.detachedHead=false checkout --quiet --detach "$commit" --
+echo "after: $(git rev-parse HEAD)"
+git log -1 --format='%h %s (%cs)'
+"""
+
+# What ends the client of `docker compose exec` leaves its program running in the container. So the program carries a
+# mark, a limit of its own ends it there, and whatever else ends this step ends it by its mark.
+IN_CONTAINER = """\
+cd -- "$REPO"
+compose() { docker compose -f "$COMPOSE_FILE" "$@"; }
+marked() {
+  compose exec -T "$ODOO_SERVICE" sh -c '
+    for process in /proc/[0-9]*; do
+      if grep -qszx "OPS_UPGRADE_OF=$1" "$process/environ"; then
+        echo "${process#/proc/}"
+        [ "$2" = look ] || kill "-$2" "${process#/proc/}" || true
+      fi
+    done' sh "$ODOO_DB" "$1" < /dev/null
+}
+left=$(marked look)
+if [ -n "$left" ]; then
+  echo "another upgrade of $ODOO_DB runs in the container, as process" $left ": wait for its end, or end it there" >&2
+  exit 75
+fi
+ended=no
+stop() {
+  [ "$ended" = no ] || return 0
+  left=$(marked TERM) || true
+  if [ -n "$left" ]; then
+    echo "ending Odoo in the container, process" $left >&2
+    sleep 1
+    marked KILL >&2 || true
+  fi
+}
+trap stop EXIT
+trap 'exit 143' TERM
+odoo() {
+  compose exec -T -e "OPS_UPGRADE_OF=$ODOO_DB" "$ODOO_SERVICE" timeout --kill-after=5 "$LIMIT" odoo "$@" --no-http
+  ended=yes
+}
+"""
+UPGRADE = f"""\
+{IN_CONTAINER}
+odoo -d "$ODOO_DB" -u "$MODULES" --stop-after-init < /dev/null
+"""
+# Odoo makes its bundles anew when a page next asks for one. Upgrading `web` as well would upgrade everything that
+# depends on it, which is all there is, and the modules a second time.
+ASSETS = f"""\
+{IN_CONTAINER}
+odoo shell -d "$ODOO_DB" <<'PYTHON'
+env["ir.attachment"].regenerate_assets_bundles()
+env.cr.commit()
+print("assets: dropped")
+PYTHON
+"""
+RESTART = """\
+cd -- "$REPO"
+docker compose -f "$COMPOSE_FILE" restart "$ODOO_SERVICE"
+"""
+WAIT = """\
+until curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$HEALTH_URL"; do
+  if (( SECONDS >= LIMIT )); then
+    echo "$HEALTH_URL did not answer well within $LIMIT s" >&2
+    exit 69
+  fi
+  sleep 2
+done
+echo "healthy after $SECONDS s"
+"""
+
+
+@runbook(
+    deadline_seconds=PULL_SECONDS + UPGRADE_SECONDS + ASSETS_SECONDS + RESTART_SECONDS + HEALTH_SECONDS + MARGIN_SECONDS
+)
+def odoo_module_upgrade(
+    *,
+    odoo_db: OdooDatabase,
+    modules: OdooModules,
+    git_ref: GitRef = "main",
+    repo_dir: CheckoutFolder = "/opt/odoo",
+    compose_file: ComposeFile = "deploy/docker-compose.prod.yml",
+    odoo_service: ComposeService = "odoo",
+    health_url: HealthUrl = "http://localhost:8069/web/health",
+) -> dict[str, Any]:
+    """Check out the wanted code, upgrade modules of one Odoo database in its container, restart Odoo, await its health.
+
+    Before anything changes it makes sure that the checkout is clean and that every module is installed; after the
+    upgrade, that each still is. It is never repeated by itself.
+
+    Args:
+        odoo_db: Database whose modules are upgraded.
+        modules: Names of installed modules, each once.
+        git_ref: Branch of origin, tag or commit to check out.
+        repo_dir: Absolute path of the checkout with the code and the compose file.
+        compose_file: The compose file, relative to the checkout or absolute.
+        odoo_service: Odoo's service in the compose file.
+        health_url: Address that answers with success when Odoo is up.
+    """
+    started = time.monotonic()
+    repo = Path(repo_dir)
+    before = action(
+        "preflight",
+        lambda: _prepare(odoo_db, modules, repo),
+        about=f"check programs, {repo}, and that {', '.join(modules)} are installed in {odoo_db}",
+    )
+    env = {
+        "REPO": repo_dir,
+        "GIT_REF": git_ref,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+        "COMPOSE_FILE": compose_file,
+        "ODOO_SERVICE": odoo_service,
+        "ODOO_DB": odoo_db,
+        "MODULES": ",".join(modules),
+        "HEALTH_URL": health_url,
+    }
+    pulled = step("pull_latest", PULL, timeout=PULL_SECONDS, env=env).stdout
+    limit = {"LIMIT": str(UPGRADE_SECONDS - STOP_SECONDS)}
+    step("upgrade_modules", UPGRADE, timeout=UPGRADE_SECONDS, env=env | limit)
+    after = action(
+        "check_modules",
+        lambda: _check_upgraded(odoo_db, modules),
+        about=f"look whether {', '.join(modules)} are installed in {odoo_db}",
+    )
+    limit = {"LIMIT": str(ASSETS_SECONDS - STOP_SECONDS)}
+    if "assets: dropped" not in step("rebuild_assets", ASSETS, timeout=ASSETS_SECONDS, env=env | limit).stdout:
+        raise StepFailedError("Odoo's shell ended without having dropped the assets: read the log of rebuild_assets")
+    step("restart_odoo", RESTART, timeout=RESTART_SECONDS, env=env)
+    limit = {"LIMIT": str(HEALTH_SECONDS - STOP_SECONDS)}
+    step("wait_health", WAIT, timeout=HEALTH_SECONDS, env=env | limit)
+    return {
+        "commit_before": _commit("before", pulled),
+        "commit": _commit("after", pulled),
+        "modules": {name: {"before": before[name], "after": after[name]} for name in modules},
+        "duration_seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _prepare(database: str, modules: list[str], repo: Path) -> dict[str, str | None]:
+    """Raise PreflightError unless all is there. Returns the modules' versions."""
+    if missing := missing_tools("bash", "curl", "docker", "git"):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}")
+    if not (repo / ".git").exists():
+        raise PreflightError(f"repo_dir: {repo} is no git checkout; odoo_fresh_deploy makes one")
+    known = read_modules(database, url=current_run().settings.odoo_url)
+    check_upgradable(modules, known, database=database)
+    return {name: known[name].version for name in modules}
+
+
+def _check_upgraded(database: str, modules: list[str]) -> dict[str, str | None]:
+    known = read_modules(database, url=current_run().settings.odoo_url)
+    check_upgraded(modules, known, database=database)
+    return {name: known[name].version for name in modules}
+
+
+def _commit(which: str, output: str) -> str:
+    match = re.search(rf"^{which}: ([0-9a-f]{{40,64}})$", output, re.MULTILINE)
+    return match[1] if match else ""

@@ -1,0 +1,53 @@
+"""What an Odoo database says of its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import psycopg
+
+from flows.backup_preflight import connect_to
+from opsdb.errors import PreflightError, StepFailedError
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of one database. `version` is None while it was never installed."""
+
+    state: str
+    version: str | None
+
+
+def read_modules(database: str, *, url: str) -> dict[str, Module]:
+    """All modules that the database knows, by name. Raises PreflightError for one that is not Odoo's."""
+    with connect_to(database, url=url) as db:
+        try:
+            rows = db.execute("SELECT name, state, latest_version FROM public.ir_module_module").fetchall()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as error:
+            reason = str(error).splitlines()[0]
+            raise PreflightError(f"{database} shows no Odoo modules: {reason}") from None
+    return {str(name): Module(str(state), str(version) if version else None) for name, state, version in rows}
+
+
+def check_upgradable(wanted: Sequence[str], known: dict[str, Module], *, database: str) -> None:
+    """Raise PreflightError unless all modules are installed: Odoo skips others without a word, and exits with 0."""
+    wrong = []
+    for name in wanted:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            meant = f", did you mean {close[0]}?" if close else ""
+            wrong.append(f"{name} is unknown{meant}")
+        elif known[name].state != "installed":
+            wrong.append(f"{name} is {known[name].state}")
+    if wrong:
+        raise PreflightError(f"only installed modules can be upgraded. In {database}: {'; '.join(wrong)}")
+
+
+def check_upgraded(wanted: Sequence[str], known: dict[str, Module], *, database: str) -> None:
+    """Raise StepFailedError when a module is not installed after all: Odoo left it as it was, or half way."""
+    left = [f"{name} is {known[name].state if name in known else 'gone'}" for name in wanted]
+    left = [words for words in left if not words.endswith(" is installed")]
+    if left:
+        raise StepFailedError(f"Odoo ended well, but in {database} {'; '.join(left)}: read the log of upgrade_modules")

@@ -1,0 +1,41 @@
+"""The parameters that runbooks about Odoo share. Their descriptions stand in the docstrings of the flows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def _not_upwards(path: str) -> str:
+    if ".." in path.split("/"):
+        raise ValueError("must not hold `..`")
+    return path
+
+
+def _ref(ref: str) -> str:
+    if ".." in ref or "//" in ref or ref.endswith(("/", ".", ".lock")):
+        raise ValueError("is no name that git allows: want a branch, a tag or a commit")
+    return ref
+
+
+def _each_once(modules: list[str]) -> list[str]:
+    if len(set(modules)) < len(modules):
+        raise ValueError("a module is named twice: name each once")
+    return modules
+
+
+OdooModules = Annotated[
+    list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]],
+    Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_each_once),
+]
+GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"), AfterValidator(_ref)]
+CheckoutFolder = Annotated[
+    str, Field(pattern=r"^/[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(_not_upwards)
+]
+ComposeFile = Annotated[
+    str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(_not_upwards)
+]
+ComposeService = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+HealthUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?$", max_length=500)]

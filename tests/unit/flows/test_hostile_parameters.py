@@ -1,0 +1,110 @@
+"""Case 16: what is meant for a shell, a path or an option is refused in every text that a runbook takes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from prefect import Flow
+from prefect.exceptions import ParameterTypeError
+
+from flows.nightly_backup import nightly_backup
+from flows.odoo_db_backup import odoo_db_backup
+from flows.odoo_module_upgrade import odoo_module_upgrade
+
+PIECES = [
+    "; id",
+    "$(id)",
+    "`id`",
+    "|id",
+    "&& id",
+    "> x",
+    "\n",
+    "\r",
+    "\0",
+    "\t",
+    "'",
+    '"',
+    "\\",
+    "*",
+    "?",
+    "{a,b}",
+    "~",
+]
+PIECES += [
+    "\u202e",
+    "\u200f",
+    "\ud800",
+    "\x1b[2J",
+    "é",
+    " ",
+    "$HOME",
+    "${x}",
+    "#",
+    "!",
+    "(",
+    "<(id)",
+    "%s",
+    "=",
+    ":x",
+    "@",
+]
+WHOLE = [
+    "",
+    " ",
+    "-",
+    "--help",
+    "-rf",
+    "..",
+    "../x",
+    "/..",
+    "/x/../y",
+    "a/../b",
+    ".",
+    "x" * 2000,
+    "/dev/null/..",
+    "host=x",
+]
+HOSTILE = [shape.format(piece) for piece in PIECES for shape in ("{}", "good{}", "{}good", "go{}od", "/good{}")] + WHOLE
+FINE: dict[Flow[..., Any], dict[str, Any]] = {
+    odoo_db_backup: {"odoo_db": "good", "backup_dir": "/good"},
+    nightly_backup: {"databases": ["good"], "backup_dir": "/good"},
+    odoo_module_upgrade: {
+        "odoo_db": "good",
+        "modules": ["good"],
+        "git_ref": "good",
+        "repo_dir": "/good",
+        "compose_file": "good.yml",
+        "odoo_service": "good",
+        "health_url": "http://localhost/web",
+    },
+}
+HARMLESS = re.compile(r"/good[@=~]?|/[@=~]good|/go[@=~]od")  # in the middle of a path these mean nothing
+CASES = [(flow, name) for flow, parameters in FINE.items() for name in parameters]
+
+
+def test_there_are_more_than_150_hostile_texts() -> None:
+    assert len(set(HOSTILE)) > 150
+
+
+@pytest.mark.parametrize(("flow", "name"), CASES, ids=lambda value: getattr(value, "name", value))
+def test_hostile_text_is_refused(flow: Flow[..., Any], name: str) -> None:
+    good = FINE[flow]
+    assert flow.validate_parameters(good)
+    accepted = []
+    for text in HOSTILE:
+        value = [text] if isinstance(good[name], list) else text
+        try:
+            flow.validate_parameters({**good, name: value})
+        except (ParameterTypeError, UnicodeEncodeError):
+            continue
+        if not HARMLESS.fullmatch(text):
+            accepted.append(text)
+    assert accepted == []
+
+
+@pytest.mark.parametrize("flow", list(FINE), ids=lambda flow: flow.name)
+def test_every_text_of_the_form_is_among_the_cases(flow: Flow[..., Any]) -> None:
+    texts = {name for name, field in flow.parameters.properties.items() if "string" in str(field)}
+    assert texts <= set(FINE[flow])
