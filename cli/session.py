@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
@@ -147,17 +148,16 @@ def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
     from cli.run_cancel import user
     from deployments.starting import prefect_server
 
-    asked: list[UUID] = []
+    seen: set[UUID] = set()
+    cancelled: list[UUID] = []
     with prefect_server(settings) as server:
-        while left := [run for run in server.unfinished_of_session(session_id) if run not in asked]:
+        while left := [run for run in server.unfinished_of_session(session_id) if run not in seen]:
             for run_id in left:
-                try:
+                seen.add(run_id)
+                with suppress(UsageError):  # it ended meanwhile
                     server.cancel(run_id, message=f"its session was cancelled by {user()}")
-                except UsageError:  # it ended meanwhile
-                    continue
-                finally:
-                    asked.append(run_id)
-    return asked
+                    cancelled.append(run_id)
+    return cancelled
 
 
 def _table(sessions: Iterable[SessionProgress], now: datetime) -> Table:
