@@ -145,16 +145,17 @@ def kill_processes(
 
     deadline = time.monotonic() + grace_seconds
     while (alive := look()) and time.monotonic() < deadline and not (hurry and hurry.is_set()):
+        # What a warned process starts now, and what that starts, is its clean-up: it has the grace to finish.
         cleaning = {process.pid for process in warned | spared}
-        for process in sorted(alive - warned - spared, key=lambda process: process.start_ticks):
-            if process.ppid in cleaning:
-                # What a warned process starts now, and what that starts, is its clean-up: it has the grace to finish.
-                cleaning.add(process.pid)
-                spared.add(process)
-            else:
-                _send(process, signal.SIGTERM)
-                _send(process, signal.SIGCONT)  # a stopped process would never see the TERM
-                warned.add(process)
+        news = alive - warned - spared
+        while theirs := {process for process in news if process.ppid in cleaning}:
+            cleaning |= {process.pid for process in theirs}
+            spared |= theirs
+            news -= theirs
+        for process in news:
+            _send(process, signal.SIGTERM)
+            _send(process, signal.SIGCONT)  # a stopped process would never see the TERM
+        warned |= news
         time.sleep(_RESCAN_SECONDS)
     deadline = time.monotonic() + kill_seconds
     while alive and time.monotonic() < deadline:
