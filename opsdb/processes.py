@@ -41,6 +41,7 @@ class Process:
     group: int = field(compare=False)
     session: int = field(compare=False)
     alive: bool = field(compare=False)
+    corpse: bool = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ def direct_child(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subpr
         _direct_children.discard(child.pid)
 
 
+_corpses: frozenset[Process] = frozenset()
+
+
 def find_processes(
     *,
     run_id: str,
@@ -96,6 +100,8 @@ def find_processes(
     if step is not None:
         wanted.add(f"{STEP_VARIABLE}={step}".encode())
     skip = {os.getpid(), *exclude}
+    global _corpses  # noqa: PLW0603 - what the last look saw, whoever looked
+    dead_before = _corpses
     for _ in range(5):
         processes, complete = _snapshot()
         roots: set[int] = set()
@@ -110,9 +116,13 @@ def find_processes(
             elif wanted <= set(environment.split(b"\0")):
                 roots.add(process.pid)
         found = _with_descendants(processes, roots=roots, skip=skip)
-        # One that ended while we looked may have left a child behind that was not there yet when we began.
-        if found or complete:
+        # One that ended while we looked may have left a child behind that was not there yet when we began: it is gone,
+        # or a corpse that was none when we last looked.
+        corpses = frozenset(process for process in processes.values() if process.corpse)
+        if found or (complete and corpses <= dead_before):
+            _corpses = corpses
             return found
+        dead_before = corpses
     return found
 
 
@@ -291,15 +301,17 @@ def _read(pid: int) -> Process | None:
         return None
     # The name in parentheses may itself hold parentheses and spaces: proc(5), fields from the third on.
     fields = text[text.rindex(b")") + 2 :].split()
+    # The main thread may be gone while others work on. A kernel thread has no environment, and reading it fails as with
+    # a process that is gone.
+    ended, kernel = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1, bool(int(fields[6]) & _PF_KTHREAD)
     return Process(
         pid=pid,
         start_ticks=int(fields[19]),
         ppid=int(fields[1]),
         group=int(fields[2]),
         session=int(fields[3]),
-        # The main thread may be gone while others work on. A kernel thread has no environment, and reading it fails
-        # as with a process that is gone.
-        alive=(fields[0] not in (b"Z", b"X") or int(fields[17]) > 1) and not int(fields[6]) & _PF_KTHREAD,
+        alive=not ended and not kernel,
+        corpse=ended and not kernel,
     )
 
 

@@ -125,6 +125,24 @@ def test_kill_wakes_a_stopped_process_so_that_it_gets_the_term(run_id: str) -> N
     assert shell.wait() == -signal.SIGTERM
 
 
+def test_child_that_a_process_left_when_it_ended_while_we_looked_is_found(
+    run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_shell: dict[str, int] = {"start_ticks": 1, "ppid": 1, "group": 4, "session": 4}
+    shell = processes.Process(pid=4, alive=False, corpse=True, **of_shell)
+    child = processes.Process(pid=5, alive=True, corpse=False, **of_shell)
+    looks = iter([({4: shell}, True), ({4: shell, 5: child}, True)])
+    monkeypatch.setattr(processes, "_snapshot", lambda: next(looks))
+    assert find_processes(run_id=run_id, shell_pid=4) == [child]
+
+
+def test_corpse_that_was_one_before_is_not_waited_for(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpse = processes.Process(pid=4, start_ticks=1, ppid=1, group=4, session=4, alive=False, corpse=True)
+    looks = iter([({4: corpse}, True), ({4: corpse}, True)])
+    monkeypatch.setattr(processes, "_snapshot", lambda: next(looks))
+    assert find_processes(run_id=run_id, shell_pid=4) == []
+
+
 def test_kill_lets_a_trap_clean_up_within_the_grace(run_id: str) -> None:
     shell = start("trap 'sleep 0.5 && exit 7' TERM; echo ready; while :; do sleep 0.1; done", run_id=run_id)
     assert kill_processes(run_id=run_id, grace_seconds=30).killed == 0
