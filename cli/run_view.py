@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -164,6 +165,12 @@ def waiting_lines(view: RunView, waiting: Waiting) -> list[str]:
         runs = "1 run waits" if waiting.before == 1 else f"{waiting.before} runs wait"
         found.append(f"{runs} in lane {lane} and {'goes' if waiting.before == 1 else 'go'} first")
     return found or ["nothing holds it up: a worker takes it within seconds"]
+
+
+def kept_waiting_line(view: RunView, holder: UUID) -> str:
+    """For whose end a running run waits before its first step."""
+    what, run = harmless_line((view.run.resource or "").replace(":", " ", 1)), short_id(holder)
+    return f"run {run} holds {what}, and this one begins when that is over: ops show {run}"
 
 
 def _holder(view: RunView) -> str:

@@ -127,8 +127,8 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: ops show 1f3a9c0b
     """
-    from cli.run_view import details_document, run_page, waiting_lines
-    from opsdb.waiting import why_waiting
+    from cli.run_view import details_document, kept_waiting_line, run_page, waiting_lines
+    from opsdb.waiting import kept_waiting_by, why_waiting
 
     run_digits(run)
     waits_for: list[str] = []
@@ -136,6 +136,8 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
         details = read_run(db, find_run(db, run))
         if details is not None and details.view.run.status is RunStatus.QUEUED:
             waits_for = waiting_lines(details.view, why_waiting(db, details.view))
+        elif details is not None and (holder := kept_waiting_by(db, details.view.run)):
+            waits_for = [kept_waiting_line(details.view, holder)]
     if details is None:
         raise UsageError(f"run {run!r} was just deleted from the ops database")
     if as_json:

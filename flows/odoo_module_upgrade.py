@@ -113,7 +113,13 @@ echo "healthy after $SECONDS s"
 
 
 @runbook(
-    deadline_seconds=PULL_SECONDS + UPGRADE_SECONDS + ASSETS_SECONDS + RESTART_SECONDS + HEALTH_SECONDS + MARGIN_SECONDS
+    deadline_seconds=PULL_SECONDS
+    + UPGRADE_SECONDS
+    + ASSETS_SECONDS
+    + RESTART_SECONDS
+    + HEALTH_SECONDS
+    + MARGIN_SECONDS,
+    exclusive="odoo_db",
 )
 def odoo_module_upgrade(
     *,

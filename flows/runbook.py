@@ -26,6 +26,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 
+from flows.exclusion import WAIT_SECONDS, exclude_others
 from opsdb.database import connect
 from opsdb.errors import OpsError, UsageError
 from opsdb.journal import Entry, Journal, journal_dir
@@ -133,20 +134,30 @@ def current_run() -> ActiveRun:
         raise UsageError("steps run inside a @runbook only") from None
 
 
-def runbook(*, deadline_seconds: float, max_attempts: int = 1) -> Callable[[Callable[P, R]], Flow[P, R]]:
+def runbook(
+    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None
+) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
 
     The run gets a heartbeat while it lives, its result or error when it ends, and when it ends, in whatever way Python
     lets us see, no process of it is left. `deadline_seconds` is what all steps may take together.
     `max_attempts` above 1 says that a run whose process died may be executed again from the start.
+    `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. A run that
+    waits for another one has not begun: its deadline counts from when it has its resource.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        signature = inspect.signature(function, eval_str=True)
+
         @functools.wraps(function)
         def run_recorded(*args: P.args, **kwargs: P.kwargs) -> R:
-            with _open_run(deadline_seconds, max_attempts) as run:
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
+            with _open_run(deadline_seconds, max_attempts, resource) as run:
                 try:
+                    _begin(run, resource, deadline_seconds)
                     result = function(*args, **kwargs)
                 except BaseException as error:
                     _kill_leftovers(run)
@@ -159,14 +170,32 @@ def runbook(*, deadline_seconds: float, max_attempts: int = 1) -> Callable[[Call
                 return result
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
-        run_recorded.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
+        run_recorded.__signature__ = signature  # type: ignore[attr-defined]
         return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
 
     return decorate
 
 
+def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float) -> None:
+    """Return when no other run stands in the way. A run in no lane is not recorded, so it can hold nothing."""
+    if resource is None or not run.in_lane:
+        return
+    engine = connect(run.settings, application="run lock", statement_seconds=10)
+    try:
+        exclude_others(
+            engine,
+            resource=resource,
+            run_id=run.id,
+            attempt=run.attempt,
+            deadline_seconds=deadline_seconds,
+            tell=run.event,
+        )
+    finally:
+        engine.dispose()
+
+
 @contextmanager
-def _open_run(deadline_seconds: float, max_attempts: int) -> Iterator[ActiveRun]:
+def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None) -> Iterator[ActiveRun]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise UsageError("a runbook runs as a Prefect flow")
@@ -199,11 +228,13 @@ def _open_run(deadline_seconds: float, max_attempts: int) -> Iterator[ActiveRun]
             attempt=run.attempt,
             states=states,
             claimed_by=os.environ.get("OPS_WORKER"),
-            deadline_seconds=deadline_seconds,
+            deadline_seconds=deadline_seconds + WAIT_SECONDS if resource else deadline_seconds,
             max_attempts=max_attempts,
+            resource=resource,
         ),
         heartbeat_seconds=settings.heartbeat_seconds,
-        lease_seconds=settings.lost_seconds - LEASE_MARGIN_SECONDS if max_attempts > 1 else None,
+        # who must not overlap with another run ends before that one may begin
+        lease_seconds=settings.lost_seconds - LEASE_MARGIN_SECONDS if max_attempts > 1 or resource else None,
         orders=LaneOrders(run),
     )
     with recorder:

@@ -37,6 +37,7 @@ def run_opened(
     claimed_by: str | None,
     deadline_seconds: float | None,
     max_attempts: int = 1,
+    resource: str | None = None,
 ) -> Entry:
     """The run process has started."""
     return _entry(
@@ -56,6 +57,7 @@ def run_opened(
         claimed_by=claimed_by,
         deadline_seconds=deadline_seconds,
         max_attempts=max_attempts,
+        resource=resource,
     )
 
 
@@ -168,9 +170,10 @@ def _apply_run_opened(db: Connection, run_id: UUID, entry: Entry) -> None:
         ],
     )
     db.execute(update(Run).where(col(Run.id) == run_id).values(max_attempts=entry["max_attempts"]))
-    values: dict[str, Any] = {"claimed_by": entry["claimed_by"]}
+    values: dict[str, Any] = {key: entry[key] for key in ("claimed_by", "resource")}
     if entry["deadline_seconds"] is not None:
-        values["deadline_at"] = _made_at(entry) + func.make_interval(0, 0, 0, 0, 0, 0, entry["deadline_seconds"])
+        deadline = _made_at(entry) + func.make_interval(0, 0, 0, 0, 0, 0, entry["deadline_seconds"])
+        values["deadline_at"] = func.coalesce(col(Run.deadline_at), deadline)
     this_attempt = [col(Run.id) == run_id, col(Run.attempt) == entry["attempt"]]
     db.execute(update(Run).where(*this_attempt, col(Run.finished_at).is_(None)).values(**values))
 

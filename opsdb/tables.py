@@ -176,6 +176,8 @@ class Run(Table, table=True):
     # what the run process said itself of how its attempt ended, before Prefect was told
     outcome: str | None = Field(default=None, sa_column=Column(Text))
     outcome_at: datetime | None = Field(default=None, sa_column=_time())
+    # what no other run may hold meanwhile, see RunLock
+    resource: str | None = Field(default=None, sa_column=Column(Text))
     state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
     state_at: datetime = Field(sa_column=_time(null=False))
 
@@ -217,6 +219,17 @@ class RunStep(Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_column=_time())
     exit_code: int | None = Field(default=None, sa_column=Column(Integer))
     error: str | None = Field(default=None, sa_column=Column(Text))
+
+
+class RunLock(Table, table=True):
+    """Who holds a resource, `odoo_db:odoo_prod` for instance: that run, for as long as it is not over."""
+
+    __tablename__ = "run_locks"
+
+    resource: str = Field(sa_column=Column(Text, primary_key=True))
+    run_id: UUID = Field(sa_column=_run_id())
+    attempt: int = Field(sa_column=Column(Integer, nullable=False))
+    taken_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
 
 
 class RunEvent(Table, table=True):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, case, func, select, text, tuple_
 from sqlmodel import col
 
+from opsdb.locks import holder_of
 from opsdb.lookup import RunView, list_runs
 from opsdb.states import RunStatus
 from opsdb.tables import Run
@@ -33,6 +35,14 @@ class Waiting:
     """The runs that its lane executes, the newest first."""
     before: int
     """How many runs wait in its lane and go first: those of a more urgent queue, then older ones."""
+
+
+def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
+    """The run that holds what a running run waits for; None when it waits for none."""
+    if run.resource is None or run.status is not RunStatus.RUNNING:
+        return None
+    holder = holder_of(db, run.resource)
+    return None if holder == run.id else holder
 
 
 def why_waiting(db: Connection, view: RunView) -> Waiting:

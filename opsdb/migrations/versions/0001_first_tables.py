@@ -9,7 +9,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-TABLES = ("sessions", "runs", "run_states", "run_steps", "run_events", "artifacts", "sync_marks")
+TABLES = ("sessions", "runs", "run_states", "run_steps", "run_locks", "run_events", "artifacts", "sync_marks")
 READERS = "ops_monitor, superset_ro"
 
 
@@ -102,6 +102,7 @@ def upgrade() -> None:
         sa.Column("reaped_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("outcome_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("resource", sa.Text(), nullable=True),
         sa.Column("state_id", sa.UUID(), nullable=False),
         sa.Column("state_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("outcome IN ('succeeded', 'failed')", name=op.f("ck_runs_outcome")),
@@ -226,6 +227,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "attempt", "index", name=op.f("pk_run_steps")),
         schema="ops",
     )
+    op.create_table(
+        "run_locks",
+        sa.Column("resource", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.UUID(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column(
+            "taken_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(["run_id"], ["ops.runs.id"], name=op.f("fk_run_locks_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("resource", name=op.f("pk_run_locks")),
+        schema="ops",
+    )
 
     op.execute(
         """
@@ -264,6 +280,7 @@ def _grant() -> None:
 def downgrade() -> None:
     op.execute("DROP VIEW ops.session_progress")
 
+    op.drop_table("run_locks", schema="ops")
     op.drop_table("run_steps", schema="ops")
     op.drop_index("ix_run_states_run_id_at", table_name="run_states", schema="ops")
     op.drop_table("run_states", schema="ops")

@@ -1,0 +1,102 @@
+"""Runs on one Odoo database exclude each other; who holds it is told, and a dead holder blocks nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.states import Cancelling
+
+from opsdb.lookup import short_id
+from tests.acceptance.faults.conftest import Start
+from tests.acceptance.faults.lab import REPOSITORY, Lab
+from tests.waiting import wait_for
+
+
+def wait_waiting(lab: Lab, run: UUID) -> None:
+    """Return when the run says that it waits for another one."""
+    wait_for(
+        lambda: any("waits for run" in event for event in events(lab, run)), seconds=20, what=f"run {run} waits for one"
+    )
+
+
+def events(lab: Lab, run: UUID) -> list[str]:
+    """What is noted of a run, oldest first."""
+    rows = lab.rows("SELECT message FROM ops.run_events WHERE run_id = %s ORDER BY created_at", run)
+    return [row["message"] for row in rows]
+
+
+def shown(lab: Lab, run: UUID) -> dict[str, Any]:
+    """What `ops show` says of a run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "show", str(run), "--json"],
+        env=lab.environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+    )
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab, start: Start) -> None:
+    first = start("alone", odoo_db="shop", seconds=4)
+    lab.wait_effect(first, "begin")
+    second = start("alone", odoo_db="shop", seconds=3, lane="b")
+    other = start("alone", odoo_db="other", seconds=0)
+    wait_waiting(lab, second)
+    assert shown(lab, second)["waits_for"] == [
+        f"run {short_id(first)} holds odoo_db shop, and this one begins when that is over: ops show {short_id(first)}"
+    ]
+    assert shown(lab, first)["waits_for"] == []
+    lab.wait_status(other, "succeeded", seconds=20)
+    ended = lab.wait_status(first, "succeeded", seconds=20)
+    # it waited for nearly as long as it may take, and what it waited does not count
+    assert lab.wait_status(second, "succeeded", seconds=20)["attempt"] == 1
+    assert lab.effects(second)[0].at > lab.effects(first)[-1].at
+    assert lab.effects(other)[0].at < lab.effects(first)[-1].at
+    assert events(lab, second)[0] == f"waits for run {short_id(first)}, which holds odoo_db shop"
+    assert "has odoo_db shop to itself, after" in events(lab, second)[1]
+    assert ended["finished_at"] is not None
+
+
+def test_dead_holder_blocks_nobody(lab: Lab, start: Start) -> None:
+    holder = start("alone", odoo_db="left", seconds=60, manner="escaping")
+    lab.wait_effect(holder, "begin")
+    waiter = start("alone", odoo_db="left", lane="b")
+    wait_waiting(lab, waiter)
+    os.kill(lab.run_process(holder), signal.SIGKILL)
+    lab.wait_status(waiter, "succeeded", seconds=60)
+    assert lab.run_row(holder)["status"] == "failed"
+    assert lab.effects(waiter)[0].at > lab.effects(holder)[-1].at  # not even what escaped goes on beside it
+
+
+def test_who_waits_can_be_cancelled_and_lives_beyond_the_limit_for_lost_runs(
+    lab: Lab, start: Start, client: SyncPrefectClient
+) -> None:
+    holder = start("alone", odoo_db="busy", seconds=4, manner="quiet")
+    lab.wait_effect(holder, "begin")
+    waiters = [start("alone", odoo_db="busy", lane="b"), start("alone", odoo_db="busy", lane="b")]
+    for waiter in waiters:
+        wait_waiting(lab, waiter)
+    client.set_flow_run_state(waiters[0], Cancelling())
+    lab.wait_status(waiters[0], "cancelled", seconds=20)
+    assert lab.effects(waiters[0]) == []
+    lab.wait_status(waiters[1], "succeeded", seconds=30)
+
+
+def test_who_waits_outlives_the_database_and_its_holder_keeps_its_hold(lab: Lab, start: Start) -> None:
+    holder = start("alone", odoo_db="kept", seconds=3)
+    lab.wait_effect(holder, "begin")
+    waiter = start("alone", odoo_db="kept", lane="b")
+    wait_waiting(lab, waiter)
+    lab.kill_postgres()
+    lab.start_postgres()
+    lab.wait_status(waiter, "succeeded", seconds=60)
+    assert lab.effects(waiter)[0].at > lab.effects(holder)[-1].at

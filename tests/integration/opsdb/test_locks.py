@@ -1,0 +1,132 @@
+"""A lock is a row that names its holder, and ends with the holder's run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine, text
+
+from flows.exclusion import exclude_others
+from opsdb.database import connect
+from opsdb.errors import PreflightError
+from opsdb.locks import holder_of, take
+from opsdb.runs import RunFacts, apply_states
+from opsdb.settings import Settings
+from opsdb.states import State
+from opsdb.stuck import fence_run
+from opsdb.tables import Lane
+
+BEGUN = datetime(2031, 5, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = connect(settings, application="test")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def resource() -> str:
+    return f"odoo_db:{uuid4().hex}"
+
+
+def make_run(engine: Engine, run_id: UUID | None = None, *, type_: str = "RUNNING", seconds: int = 0) -> UUID:
+    """A run that has come to a state, so many seconds after the beginning."""
+    run_id = run_id or uuid4()
+    facts = RunFacts(id=run_id, kind="k", lane=Lane.A, priority=0, session_id=None, params={}, created_at=BEGUN)
+    state = State(id=uuid4(), at=BEGUN + timedelta(seconds=seconds), type=type_, name=type_.title())
+    with engine.begin() as db:
+        apply_states(db, facts=facts, states=[state])
+    return run_id
+
+
+def taken(engine: Engine, resource: str, run_id: UUID, *, attempt: int = 1) -> bool:
+    with engine.begin() as db:
+        return take(db, resource=resource, run_id=run_id, attempt=attempt, deadline_seconds=60)
+
+
+def test_resource_is_one_runs_until_it_is_over(engine: Engine, resource: str) -> None:
+    first, second = make_run(engine), make_run(engine)
+    assert taken(engine, resource, first)
+    assert taken(engine, resource, first)
+    assert not taken(engine, resource, second)
+    with engine.connect() as db:
+        assert holder_of(db, resource) == first
+    make_run(engine, first, type_="CRASHED", seconds=1)
+    with engine.connect() as db:
+        assert holder_of(db, resource) is None
+    assert taken(engine, resource, second)
+
+
+def test_deadline_counts_from_the_taking(engine: Engine, resource: str) -> None:
+    run = make_run(engine)
+    assert taken(engine, resource, run)
+    with engine.connect() as db:
+        left = db.scalar(text("SELECT deadline_at - clock_timestamp() FROM ops.runs WHERE id = :id"), {"id": run})
+    assert timedelta(seconds=50) < left < timedelta(seconds=61)
+
+
+def test_next_attempt_of_the_holder_goes_on_and_an_earlier_one_has_no_say(engine: Engine, resource: str) -> None:
+    run = make_run(engine)
+    assert taken(engine, resource, run)
+    make_run(engine, run, type_="CRASHED", seconds=1)
+    make_run(engine, run, type_="SCHEDULED", seconds=2)
+    make_run(engine, run, type_="RUNNING", seconds=3)
+    assert not taken(engine, resource, run, attempt=1)
+    assert taken(engine, resource, run, attempt=2)
+
+
+def test_run_that_is_fenced_over_or_not_recorded_takes_nothing(engine: Engine, resource: str) -> None:
+    fenced = make_run(engine)
+    with engine.begin() as db:
+        fence_run(db, run_id=fenced, reason="HeartbeatTimeout")
+    for run in (fenced, make_run(engine, type_="COMPLETED"), uuid4()):
+        assert not taken(engine, resource, run)
+    assert taken(engine, resource, make_run(engine))
+
+
+def test_fenced_holder_keeps_it_until_the_verdict(engine: Engine, resource: str) -> None:
+    """Its processes may still live."""
+    holder, waiter = make_run(engine), make_run(engine)
+    assert taken(engine, resource, holder)
+    with engine.begin() as db:
+        fence_run(db, run_id=holder, reason="HeartbeatTimeout")
+    assert not taken(engine, resource, waiter)
+
+
+def test_of_many_at_once_one_has_it(engine: Engine, resource: str) -> None:
+    over = make_run(engine)
+    assert taken(engine, resource, over)
+    make_run(engine, over, type_="COMPLETED", seconds=1)
+    runs = [make_run(engine) for _ in range(8)]
+    together = threading.Barrier(2)
+
+    def grab(run: UUID) -> bool:
+        together.wait(10)
+        return taken(engine, resource, run)
+
+    with ThreadPoolExecutor(2) as pool:  # as many as the engine has connections
+        assert sum(pool.map(grab, runs)) == 1
+
+
+def test_who_waits_too_long_says_for_whom_and_does_nothing(engine: Engine, resource: str) -> None:
+    holder, waiter = make_run(engine), make_run(engine)
+    assert taken(engine, resource, holder)
+    told: list[str] = []
+    with pytest.raises(PreflightError, match=f"run {holder.hex[-8:]}, which holds odoo_db"):
+        exclude_others(
+            engine,
+            resource=resource,
+            run_id=waiter,
+            attempt=1,
+            deadline_seconds=60,
+            tell=told.append,
+            wait_seconds=1,
+        )
+    assert told == [f"waits for run {holder.hex[-8:]}, which holds {resource.replace(':', ' ')}"]
