@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import Connection, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, select, text
 from sqlmodel import col
 
 from opsdb.tables import Run, RunLock
+
+TAKE = text("""
+WITH ours AS (
+    SELECT id, attempt FROM ops.runs
+    WHERE id = :run_id AND attempt = :attempt AND finished_at IS NULL AND fenced_at IS NULL
+), taken AS (
+    INSERT INTO ops.run_locks AS lock (resource, run_id, attempt) SELECT :resource, id, attempt FROM ours
+    ON CONFLICT (resource) DO UPDATE
+        SET run_id = excluded.run_id, attempt = excluded.attempt, taken_at = clock_timestamp()
+        WHERE lock.run_id = excluded.run_id
+           OR EXISTS (SELECT FROM ops.runs holder WHERE holder.id = lock.run_id AND holder.finished_at IS NOT NULL)
+    RETURNING run_id
+)
+UPDATE ops.runs SET deadline_at = clock_timestamp() + make_interval(secs => :deadline_seconds)
+FROM taken WHERE id = taken.run_id
+""")
 
 
 def take(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_seconds: float) -> bool:
@@ -17,35 +32,8 @@ def take(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_
     False when another run holds it that is not over, and when the run is not recorded yet or no longer this
     process's. Who holds it already may take it again. Nothing releases it but the end of the run.
     """
-    ours = [
-        col(Run.id) == run_id,
-        col(Run.attempt) == attempt,
-        col(Run.finished_at).is_(None),
-        col(Run.fenced_at).is_(None),
-    ]
-    wanted = insert(RunLock).from_select(
-        ["resource", "run_id", "attempt"], select(literal(resource), col(Run.id), col(Run.attempt)).where(*ours)
-    )
-    over = select(col(Run.id)).where(col(Run.id) == col(RunLock.run_id), col(Run.finished_at).is_not(None)).exists()
-    taken = db.execute(
-        wanted.on_conflict_do_update(
-            index_elements=[col(RunLock.resource)],
-            set_={
-                "run_id": wanted.excluded.run_id,
-                "attempt": wanted.excluded.attempt,
-                "taken_at": func.clock_timestamp(),
-            },
-            where=(col(RunLock.run_id) == run_id) | over,
-        ).returning(col(RunLock.resource))
-    ).one_or_none()
-    if taken is None:
-        return False
-    db.execute(
-        update(Run)
-        .where(*ours)
-        .values(deadline_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, deadline_seconds))
-    )
-    return True
+    values = {"resource": resource, "run_id": run_id, "attempt": attempt, "deadline_seconds": deadline_seconds}
+    return bool(db.execute(TAKE, values).rowcount)
 
 
 def holder_of(db: Connection, resource: str) -> UUID | None:

@@ -45,9 +45,9 @@ def repeatable(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> d
     return work(ledger, seconds, manner)
 
 
-@runbook(deadline_seconds=5, exclusive="odoo_db")
+@runbook(deadline_seconds=20, exclusive="odoo_db")
 def alone(ledger: str, odoo_db: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
-    """Work on a database that nothing else may work on meanwhile, to be over 5 s after it began."""
+    """Work on a database that nothing else may work on meanwhile, to be over 20 s after it began."""
     return work(ledger, seconds, manner)
 
 

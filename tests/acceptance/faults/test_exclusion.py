@@ -46,9 +46,9 @@ def shown(lab: Lab, run: UUID) -> dict[str, Any]:
 
 
 def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab, start: Start) -> None:
-    first = start("alone", odoo_db="shop", seconds=4)
+    first = start("alone", odoo_db="shop", seconds=15)
     lab.wait_effect(first, "begin")
-    second = start("alone", odoo_db="shop", seconds=3, lane="b")
+    second = start("alone", odoo_db="shop", seconds=10, lane="b")
     other = start("alone", odoo_db="other", seconds=0)
     wait_waiting(lab, second)
     assert shown(lab, second)["waits_for"] == [
@@ -56,9 +56,9 @@ def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab,
     ]
     assert shown(lab, first)["waits_for"] == []
     lab.wait_status(other, "succeeded", seconds=20)
-    ended = lab.wait_status(first, "succeeded", seconds=20)
-    # it waited for nearly as long as it may take, and what it waited does not count
-    assert lab.wait_status(second, "succeeded", seconds=20)["attempt"] == 1
+    ended = lab.wait_status(first, "succeeded", seconds=30)
+    # with the time that it waited it takes longer than it may
+    assert lab.wait_status(second, "succeeded", seconds=40)["attempt"] == 1
     assert lab.effects(second)[0].at > lab.effects(first)[-1].at
     assert lab.effects(other)[0].at < lab.effects(first)[-1].at
     assert events(lab, second)[0] == f"waits for run {short_id(first)}, which holds odoo_db shop"
@@ -80,7 +80,7 @@ def test_dead_holder_blocks_nobody(lab: Lab, start: Start) -> None:
 def test_who_waits_can_be_cancelled_and_lives_beyond_the_limit_for_lost_runs(
     lab: Lab, start: Start, client: SyncPrefectClient
 ) -> None:
-    holder = start("alone", odoo_db="busy", seconds=4, manner="quiet")
+    holder = start("alone", odoo_db="busy", seconds=15, manner="quiet")
     lab.wait_effect(holder, "begin")
     waiters = [start("alone", odoo_db="busy", lane="b"), start("alone", odoo_db="busy", lane="b")]
     for waiter in waiters:
@@ -92,7 +92,7 @@ def test_who_waits_can_be_cancelled_and_lives_beyond_the_limit_for_lost_runs(
 
 
 def test_who_waits_outlives_the_database_and_its_holder_keeps_its_hold(lab: Lab, start: Start) -> None:
-    holder = start("alone", odoo_db="kept", seconds=3)
+    holder = start("alone", odoo_db="kept", seconds=10)
     lab.wait_effect(holder, "begin")
     waiter = start("alone", odoo_db="kept", lane="b")
     wait_waiting(lab, waiter)

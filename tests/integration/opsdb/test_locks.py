@@ -52,7 +52,9 @@ def taken(engine: Engine, resource: str, run_id: UUID, *, attempt: int = 1) -> b
 
 
 def test_resource_is_one_runs_until_it_is_over(engine: Engine, resource: str) -> None:
-    first, second = make_run(engine), make_run(engine)
+    first, second, other = make_run(engine), make_run(engine), make_run(engine)
+    assert taken(engine, f"{resource} of another", other)
+    make_run(engine, other, type_="COMPLETED", seconds=1)  # its end frees its own resource, and no other
     assert taken(engine, resource, first)
     assert taken(engine, resource, first)
     assert not taken(engine, resource, second)
