@@ -7,7 +7,7 @@ import stat
 from difflib import get_close_matches
 from pathlib import Path
 
-from flows.backup_files import Backup
+from flows.backup_files import Backup, Locale
 from flows.postgres_access import Database, connect
 from opsdb.errors import PreflightError
 
@@ -72,6 +72,32 @@ def estimate_bytes(db: Database, previous: list[Backup]) -> int:
     tables = int(str(row[0])) if row else 0
     verified = [backup.size_bytes for backup in previous if backup.verified]
     return min(tables, verified[-1] * 3 // 2) if verified else tables
+
+
+def database_bytes(db: Database) -> int:
+    """The disk that the connected database takes, as far as this role may know."""
+    row = db.execute(
+        "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind IN ('r', 'm')"
+    )
+    found = row.fetchone()
+    return int(str(found[0])) if found else 0
+
+
+def locale_of(db: Database) -> Locale:
+    """The connected database's encoding and order of texts."""
+    row = db.execute(
+        """SELECT pg_encoding_to_char(encoding), coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'), datcollate, datctype,
+                  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
+           FROM pg_database d WHERE datname = current_database()"""
+    ).fetchone()
+    encoding, provider, collate, ctype, locale = row or ("UTF8", "c", "C", "C", None)
+    return Locale(
+        encoding=str(encoding),
+        provider=str(provider),
+        collate=str(collate),
+        ctype=str(ctype),
+        locale=None if locale is None else str(locale),
+    )
 
 
 def prepare_folder(folder: Path) -> None:

@@ -96,6 +96,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         script.write_text(f"#!/bin/bash\nREAL={PROGRAMS.pg_dump}\n{version}\n{body}\n")
         script.chmod(0o755)
         (folder / "pg_restore").symlink_to(PROGRAMS.pg_restore)
+        (folder / "pg_dumpall").symlink_to(PROGRAMS.pg_dumpall)
         monkeypatch.setenv("OPS_PG_BIN", str(folder))
         return folder
 

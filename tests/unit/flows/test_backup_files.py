@@ -42,7 +42,7 @@ def make_backup(folder: Path, database: str, created_at: datetime, content: byte
         run_id="r",
     )
     (folder / name.dump).write_bytes(content)
-    (folder / name.manifest).write_text(manifest.model_dump_json())
+    (folder / name.manifest).write_text(manifest.text())
     return folder / name.dump
 
 
