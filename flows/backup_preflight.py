@@ -119,8 +119,8 @@ def check_space(folder: Path, *, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes + MARGIN_BYTES:
         raise PreflightError(
-            f"{folder} has {_megabytes(free)} free, the dump may need {_megabytes(needed_bytes)} "
-            f"and {_megabytes(MARGIN_BYTES)} must stay: make room, or choose another folder"
+            f"{folder} has {megabytes(free)} free, the dump may need {megabytes(needed_bytes)} "
+            f"and {megabytes(MARGIN_BYTES)} must stay: make room, or choose another folder"
         )
 
 
@@ -143,5 +143,6 @@ def _names(db: Database, query: str) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
+    """A size for people."""
     return f"{size / 1_000_000:,.0f} MB"

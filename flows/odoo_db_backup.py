@@ -30,10 +30,10 @@ from flows.backup_preflight import (
     locale_of,
     prepare_folder,
 )
-from flows.database_contents import Contents, check_server
+from flows.database_contents import check_server
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.runbook import current_run, runbook
-from flows.snapshot import Snapshot, snapshot
+from flows.snapshot import Snapshot
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 
@@ -118,16 +118,26 @@ def odoo_db_backup(
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
             env = names | ready.env | password_file
-            shot = action(
+            snapshot = Snapshot(
+                lambda: connect(run.settings.odoo_url, database=odoo_db), statement_seconds=FINGERPRINT_SECONDS
+            )
+            stack.callback(snapshot.close)
+            snapshot_id = action(
                 "snapshot",
-                lambda: stack.enter_context(snapshot(_connect(odoo_db), statement_seconds=FINGERPRINT_SECONDS)),
+                snapshot.open,
                 about="export a snapshot, and begin to count and hash the rows of all tables in it",
             )
             counting_until = time.monotonic() + FINGERPRINT_SECONDS
-            pg_dump = {"PG_DUMP": str(ready.programs.pg_dump), "SNAPSHOT": shot.id}
-            sha256 = sha256_in(step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env | pg_dump).stdout)
+            pg_dump = {"PG_DUMP": str(ready.programs.pg_dump), "SNAPSHOT": snapshot_id}
+            try:
+                sha256 = sha256_in(step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env | pg_dump).stdout)
+            except StepFailedError:
+                snapshot.check()
+                raise
             contents = action(
-                "fingerprint", lambda: _finish(shot, counting_until), about="wait until all rows are counted and hashed"
+                "fingerprint",
+                lambda: snapshot.contents(timeout=max(60.0, counting_until - time.monotonic())),
+                about="wait until all rows are counted and hashed",
             )
             pg_dumpall = {"PG_DUMPALL": str(ready.programs.pg_dumpall), "ROLE_PASSWORDS": ready.role_passwords}
             companions: dict[str, Companion] = {"globals": dump_globals(ready.draft, env | pg_dumpall)}
@@ -203,14 +213,6 @@ def _prepare(database: str, folder: Path, stack: ExitStack) -> _Ready:
             env=program_env(db),
             password=db.info.password,
         )
-
-
-def _connect(database: str) -> Database:
-    return connect(current_run().settings.odoo_url, database=database)
-
-
-def _finish(shot: Snapshot, until: float) -> Contents:
-    return shot.contents(timeout=max(60.0, until - time.monotonic()))
 
 
 def _server_clock(db: Database) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psycopg
 
@@ -28,21 +27,31 @@ _STOP_SECONDS = 10.0
 
 
 class Snapshot:
-    """An open snapshot with the name `id`. A thread reads its contents from the moment it is made."""
+    """A snapshot of one database. From open() on a thread reads what it holds, until close()."""
 
-    def __init__(self, db: Database, *, statement_seconds: float) -> None:
-        self._db = db
-        self._tables: dict[str, Rows] | None = None
+    def __init__(self, connect: Callable[[], Database], *, statement_seconds: float) -> None:
+        self._connect = connect
+        self._statement_seconds = statement_seconds
+        self._db: Database | None = None
+        self._thread = threading.Thread(target=self._read, name="fingerprint", daemon=True)
+        self._sequences: dict[str, tuple[int, bool]] = {}
+        self._tables: dict[str, Rows] = {}
         self._large_objects: Rows | None = None
         self._error: psycopg.Error | None = None
-        pin_settings(db, statement_seconds=statement_seconds)
-        db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        row = db.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
-        self.id = str(row[0]) if row else ""
-        lock_tables(db)
-        self._sequences = read_sequences(db)
-        self._thread = threading.Thread(target=self._read, name="fingerprint", daemon=True)
+
+    def open(self) -> str:
+        """The name under which pg_dump takes the snapshot over. Raises StepFailedError where none can be had."""
+        self._db = db = self._connect()
+        try:
+            pin_settings(db, statement_seconds=self._statement_seconds)
+            db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            row = db.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
+            lock_tables(db)
+            self._sequences = read_sequences(db)
+        except psycopg.Error as error:
+            raise StepFailedError(f"cannot make a snapshot of the database: {str(error).strip()}") from error
         self._thread.start()
+        return str(row[0]) if row else ""
 
     def contents(self, *, timeout: float) -> Contents:
         """What the database held, as soon as all is read. Call it after the dump: sequences are read once more.
@@ -52,8 +61,9 @@ class Snapshot:
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise StepTimeoutError(f"the rows were not counted and hashed within {timeout:.0f} s after the dump")
-        if self._error is not None or self._tables is None or self._large_objects is None:
-            raise StepFailedError(f"cannot count and hash the rows: {str(self._error).strip()}")
+        self.check()
+        if self._db is None or self._large_objects is None:
+            raise StepFailedError("cannot count and hash the rows: the snapshot was not opened")
         after = read_sequences(self._db)
         return Contents(
             tables=self._tables,
@@ -64,8 +74,16 @@ class Snapshot:
             large_objects=self._large_objects,
         )
 
+    def check(self) -> None:
+        """Raises StepFailedError where something could not be read: the snapshot is gone then, for pg_dump as well."""
+        if self._error is not None:
+            said = "; ".join(line.strip() for line in str(self._error).splitlines() if line.strip())
+            raise StepFailedError(f"cannot count and hash the rows: {said}") from self._error
+
     def close(self) -> None:
         """Let go of the snapshot; what is still being read is cancelled."""
+        if self._db is None:
+            return
         try:
             if self._thread.is_alive():
                 self._db.cancel_safe(timeout=_STOP_SECONDS)
@@ -76,25 +94,10 @@ class Snapshot:
             self._db.close()
 
     def _read(self) -> None:
+        if self._db is None:
+            return
         try:
             self._tables = read_tables(self._db)
             self._large_objects = read_large_objects(self._db)
         except psycopg.Error as error:
             self._error = error
-
-
-@contextmanager
-def snapshot(db: Database, *, statement_seconds: float) -> Iterator[Snapshot]:
-    """A snapshot on `db`, which is closed at the end. Raises StepFailedError where none can be had."""
-    try:
-        made = Snapshot(db, statement_seconds=statement_seconds)
-    except psycopg.Error as error:
-        db.close()
-        raise StepFailedError(f"cannot make a snapshot of the database: {str(error).strip()}") from error
-    except BaseException:
-        db.close()
-        raise
-    try:
-        yield made
-    finally:
-        made.close()
