@@ -234,6 +234,15 @@ def list_backups(folder: Path, database: str) -> list[Backup]:
     return sorted(backups, key=lambda backup: backup.name.created_at)
 
 
+def list_databases(folder: Path) -> list[str]:
+    """The databases that have a dump in the folder, in alphabetical order."""
+    try:
+        names = [parse_name(entry.name) for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+    return sorted({name.database for name in names if name is not None})
+
+
 def _is_of(manifest: Manifest, name: BackupName) -> bool:
     if (manifest.database, manifest.file, manifest.created_at) != (name.database, name.dump, name.created_at):
         return False

@@ -68,7 +68,7 @@ def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
 
 def _prepare(folder: Path, file: str, database: str, target: Path | None) -> Ready:
     with connect(current_run().settings.odoo_url) as server:
-        if server.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
+        if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
     name = parse_name(file)
     if name is None:

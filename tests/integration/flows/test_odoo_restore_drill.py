@@ -177,7 +177,7 @@ def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
         run.kill()
         run.wait(10)
         monkeypatch.delenv("OPS_PG_BIN")
-        told: list[object] = []
+        told: list[tuple[str, dict[str, object]]] = []
         monkeypatch.setattr(ActiveRun, "event", lambda _run, message, **data: told.append((message, data)))
         odoo_restore_drill(database)
         assert [data["databases"] for message, data in told if "killed runs" in message] == [[alive]]
