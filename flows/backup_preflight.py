@@ -30,6 +30,7 @@ def connect_to(database: str, *, url: str) -> Database:
         raise PreflightError(f"there is no database {database!r}; there are: {shown}") from error
     db.execute("SET search_path = pg_catalog")  # hostile functions may lie in other schemas
     db.execute("SET statement_timeout = '30s'")
+    db.execute("SET DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
     return db
 
 

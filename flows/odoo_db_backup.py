@@ -32,6 +32,8 @@ from flows.backup_preflight import (
 )
 from flows.database_contents import check_server
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
+from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
+from flows.restoring import drill
 from flows.runbook import current_run, runbook
 from flows.snapshot import Snapshot
 from flows.step import action, step
@@ -89,11 +91,15 @@ class _Ready:
     + GLOBALS_SECONDS
     + FILESTORE_SECONDS
     + VERIFY_SECONDS
+    + DRILL_SECONDS
     + MARGIN_SECONDS,
     max_attempts=2,
 )
 def odoo_db_backup(
-    odoo_db: OdooDatabase, retention_days: RetentionDays = 30, backup_dir: BackupFolder | None = None
+    odoo_db: OdooDatabase,
+    retention_days: RetentionDays = 30,
+    backup_dir: BackupFolder | None = None,
+    restore_drill: bool = False,
 ) -> dict[str, Any]:
     """Dump one Odoo database, verify the dump, and delete the backups of that database that are too old.
 
@@ -105,6 +111,7 @@ def odoo_db_backup(
         odoo_db: Database to dump: letters, digits, `_`, `-` and `.`, at most 63. Not postgres, not a template.
         retention_days: Days after which earlier backups of this database are deleted; the newest good one never is.
         backup_dir: Absolute path of the folder for the dump, without `..`. Left empty: the room's own.
+        restore_drill: Whether to restore the backup into a scratch database and compare it before old ones go.
     """
     started = time.monotonic()
     run = current_run()
@@ -166,6 +173,7 @@ def odoo_db_backup(
             about=f"ln {ready.draft.partial} {ready.draft.dump}, after its manifest",
         )
     _record_files(folder, ready.draft, manifest)
+    proven = {"drill": drill(folder, odoo_db, manifest.file)} if restore_drill else {}
     pruned = action(
         "prune",
         lambda: _prune(folder, manifest, retention_days),
@@ -184,6 +192,7 @@ def odoo_db_backup(
         "other_files": [one.file for one in manifest.companions],
         "duration_seconds": round(time.monotonic() - started, 3),
         "pruned": pruned,
+        **proven,
     }
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
-from flows.restoring import DEADLINE_SECONDS, prepare, proof, restored
+from flows.restoring import DEADLINE_SECONDS, drill
 from flows.runbook import current_run, runbook
-from flows.step import action
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)
@@ -26,16 +25,8 @@ def odoo_restore_drill(
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
     """
     started = time.monotonic()
-    run = current_run()
-    folder = Path(backup_dir) if backup_dir else run.settings.backups
-    ready = action(
-        "preflight",
-        lambda: prepare(folder, odoo_db, backup),
-        about=f"find {backup or 'the newest verified backup'} of {odoo_db} in {folder}; check programs, role and disk",
-    )
-    with restored(ready, keep_owners=False) as done:
-        action("drop", done.scratch.drop, about=f"drop {done.scratch.name}")
-    return proof(ready.manifest, seconds=done.seconds) | {
+    folder = Path(backup_dir) if backup_dir else current_run().settings.backups
+    return drill(folder, odoo_db, backup) | {
         "backup_dir": str(folder),
         "duration_seconds": round(time.monotonic() - started, 3),
     }

@@ -22,7 +22,7 @@ from opsdb.errors import PreflightError, StepFailedError
 
 CHECKSUM_SECONDS = 600
 RESTORE_SECONDS = 3600
-COMPARE_SECONDS = 1800
+COMPARE_SECONDS = 900
 DEADLINE_SECONDS = CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + 120
 
 # The sums come from the manifest, which has one of its own.
@@ -128,6 +128,18 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
         seconds = round(time.monotonic() - started, 3)
         action("compare", lambda: _compare(manifest, scratch.name), about=_compared(manifest))
         yield Restored(scratch=scratch, seconds=seconds)
+
+
+def drill(folder: Path, database: str, file: str | None) -> dict[str, Any]:
+    """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven."""
+    ready = action(
+        "restore preflight",
+        lambda: prepare(folder, database, file),
+        about=f"find {file or 'the newest verified backup'} of {database} in {folder}; check programs, role and disk",
+    )
+    with restored(ready, keep_owners=False) as done:
+        action("drop", done.scratch.drop, about=f"drop {done.scratch.name}")
+    return proof(ready.manifest, seconds=done.seconds)
 
 
 def proof(manifest: Manifest, *, seconds: float) -> dict[str, Any]:

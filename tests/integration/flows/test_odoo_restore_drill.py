@@ -6,6 +6,7 @@ import hashlib
 import re
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from flows.odoo_restore_drill import odoo_restore_drill
 from flows.runbook import ActiveRun
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, wait_until
+from tests.unit.flows.test_backup_files import make_backup
 
 
 def databases(postgres: str) -> set[str]:
@@ -43,6 +45,25 @@ def test_drill_proves_the_newest_backup_and_leaves_nothing(postgres: str, databa
     assert (result["tables_compared"], result["rows_compared"]) == (2, 30001)
     assert 0 < result["restore_seconds"] <= result["duration_seconds"]
     assert databases(postgres) == before
+
+
+def test_backup_is_drilled_at_once_when_asked(postgres: str, database: str) -> None:
+    before = databases(postgres)
+    result = odoo_db_backup(database, restore_drill=True)
+    assert result["drill"]["backup"] == Path(result["file"]).name
+    assert result["drill"]["rows_compared"] == result["rows"] == 30001
+    assert databases(postgres) == before
+
+
+def test_backup_whose_drill_fails_deletes_no_older_one(
+    database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir(parents=True, mode=0o700)
+    old = make_backup(folder, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
+    monkeypatch.setattr(restoring, "RESTORE", "echo 'went wrong' >&2; exit 1")
+    with pytest.raises(StepFailedError, match="went wrong"):
+        odoo_db_backup(database, restore_drill=True)
+    assert old.exists()
 
 
 def test_rows_that_changed_after_the_snapshot_do_not_matter(
