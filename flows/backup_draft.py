@@ -118,11 +118,12 @@ def clear_leftovers(folder: Path, database: str) -> list[str]:
 
 
 def _remove_companions(folder: Path, name: BackupName, *, published: bool) -> None:
-    """The partial ones, and where the dump has not got its own name those that have."""
+    """The partial ones, and where the dump has not got its own name those that publish() had linked to them."""
     for companion in name.companions:
-        (folder / partial_of(companion)).unlink(missing_ok=True)
-        if not published:
-            (folder / companion).unlink(missing_ok=True)
+        partial, own = folder / partial_of(companion), folder / companion
+        if not published and partial.exists() and own.exists() and partial.samefile(own):
+            own.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _reserve(folder: Path, database: str, clock: Callable[[], datetime]) -> Draft:
