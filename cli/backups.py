@@ -18,7 +18,7 @@ from cli.output import console, errors, print_json
 from cli.runs import JsonOption
 from flows.backup_files import Backup, list_backups, list_databases
 from opsdb.drills import Drill, last_drills
-from opsdb.errors import OpsError
+from opsdb.errors import OpsError, UsageError
 from opsdb.lookup import reading, short_id
 from opsdb.settings import Settings, load_settings
 
@@ -46,8 +46,11 @@ def backups(
     settings = load_settings()
     drills = _drills(settings)
     where = (folder or settings.backups).absolute()
-    names = list_databases(where) if database is None else [database]
-    found = {name: list_backups(where, name)[::-1] for name in names}
+    try:
+        names = list_databases(where) if database is None else [database]
+        found = {name: list_backups(where, name)[::-1] for name in names}
+    except OSError as error:
+        raise UsageError(f"the folder {where} cannot be read: {error.strerror}") from error
     now = datetime.now(UTC)
     documents = [
         document(one, drills=drills or {}, now=now, check=check) for of_one in found.values() for one in of_one

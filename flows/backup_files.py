@@ -267,8 +267,8 @@ def prunable(backups: Iterable[Backup], *, now: datetime, retention_days: int, k
 
 
 def remove(backup: Backup) -> None:
-    """Delete a backup. The dump goes first: without it nothing counts as a backup, whatever a crash leaves behind."""
-    backup.path.unlink(missing_ok=True)
+    """Delete a backup. What a crash leaves is not verified and goes the next time, or is the small manifest."""
     for companion in backup.name.companions:
         (backup.folder / companion).unlink(missing_ok=True)
+    backup.path.unlink(missing_ok=True)
     (backup.folder / backup.name.manifest).unlink(missing_ok=True)

@@ -117,8 +117,13 @@ def check_free(server: Database, *, needed_bytes: int) -> str | None:
     except psycopg.errors.InsufficientPrivilege:
         return "the role may not ask where the server's files are: GRANT pg_read_all_settings"
     folder = Path(str(row[0]) if row else "/")
-    while not os.access(folder, os.F_OK):
-        folder = folder.parent
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return f"the server's folder {folder} is not on this host"
+    except PermissionError:
+        while not os.access(folder, os.F_OK):
+            folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed_bytes + MARGIN_BYTES:
         raise PreflightError(

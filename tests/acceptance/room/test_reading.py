@@ -58,7 +58,8 @@ def test_run_documents_say_everything_of_the_run(desk: Desk, run: dict[str, Any]
             "session": "reading",
             "status": "succeeded",
         }
-    assert [step["name"] for step in shown["steps"]] == ["preflight", "pg_dump", "verify", "publish", "prune"]
+    names = ["preflight", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune"]
+    assert [step["name"] for step in shown["steps"]] == names
     assert datetime.fromisoformat(shown["finished_at"]).utcoffset() is not None
     assert {artifact["name"].rpartition(".")[2] for artifact in shown["artifacts"]} >= {"dump", "json", "log"}
 
