@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.backup_files import BackupName, Manifest, parse_partial
+from flows.backup_files import BackupName, Manifest, parse_partial, partial_of
 from opsdb.errors import PreflightError, StepFailedError
 
 _RESERVE_SECONDS = 10.0
@@ -25,32 +25,39 @@ class Draft:
         self.partial = folder / name.partial
         self.dump = folder / name.dump
         self.manifest = folder / name.manifest
+        self.globals_partial = folder / partial_of(name.globals)
+        self.filestore_partial = folder / partial_of(name.filestore)
         self._folder = folder
         self._handle = handle
         self._manifest_handle: int | None = None
 
     def publish(self, manifest: Manifest) -> None:
-        """Give the dump and its manifest their own names, overwriting nothing.
+        """Give the dump, its manifest and the files that the manifest names their own names, overwriting nothing.
 
-        The manifest comes first: a dump under its own name has its manifest at every moment, also after a power cut
-        between the two. Raises StepFailedError where one of the names is taken.
+        The dump comes last: under its own name it has all the rest at every moment, also after a power cut.
+        Raises StepFailedError where one of the names is taken.
         """
         os.fsync(self._handle)
         written = self._folder / self.name.manifest_partial
         written.unlink(missing_ok=True)
-        text = manifest.model_dump_json(indent=2) + "\n"
+        text = manifest.text()
         handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._manifest_handle = handle
         with os.fdopen(handle, "w", closefd=False) as file:
             file.write(text)
         os.fsync(handle)
+        companions = [self._folder / one.file for one in manifest.companions]
         try:
+            for companion in companions:
+                os.link(self._folder / partial_of(companion.name), companion)
             os.link(written, self.manifest)
             written.unlink()
             _sync_folder(self._folder)
             os.link(self.partial, self.dump)
         except FileExistsError as error:
             raise StepFailedError(f"{error.filename2} is there already: nothing was overwritten") from None
+        for companion in companions:
+            (self._folder / partial_of(companion.name)).unlink()
         self.partial.unlink()
         _sync_folder(self._folder)
 
@@ -64,6 +71,7 @@ class Draft:
                 if _is_at(self._manifest_handle, self.manifest) and not _is_at(self._handle, self.dump):
                     self.manifest.unlink()
                 os.close(self._manifest_handle)
+            _remove_companions(self._folder, self.name, published=_is_at(self._handle, self.dump))
             (self._folder / self.name.manifest_partial).unlink(missing_ok=True)
             self.partial.unlink(missing_ok=True)
         finally:
@@ -100,12 +108,22 @@ def clear_leftovers(folder: Path, database: str) -> list[str]:
             if _lock(handle) and _is_at(handle, path):
                 if not (folder / name.dump).exists():  # it died between the two links of publish()
                     (folder / name.manifest).unlink(missing_ok=True)
+                _remove_companions(folder, name, published=(folder / name.dump).exists())
                 (folder / name.manifest_partial).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 removed.append(path.name)
         finally:
             os.close(handle)
     return removed
+
+
+def _remove_companions(folder: Path, name: BackupName, *, published: bool) -> None:
+    """The partial ones, and where the dump has not got its own name those that publish() had linked to them."""
+    for companion in name.companions:
+        partial, own = folder / partial_of(companion), folder / companion
+        if not published and partial.exists() and own.exists() and partial.samefile(own):
+            own.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _reserve(folder: Path, database: str, clock: Callable[[], datetime]) -> Draft:
@@ -132,7 +150,7 @@ def _create(folder: Path, name: BackupName) -> int | None:
     try:
         # Someone who clears leftovers may have had the lock first, and have removed it.
         if _lock(handle) and _is_at(handle, path):
-            if not ((folder / name.dump).exists() or (folder / name.manifest).exists()):
+            if not any((folder / one).exists() for one in (name.dump, name.manifest, *name.companions)):
                 _check_links(path, folder / name.manifest_partial)
                 return handle
             path.unlink()

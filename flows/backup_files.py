@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -13,13 +14,16 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from flows.database_contents import Contents
+
 # No leading dash, dot or slash, and none of `=`, `:`, `/` or whitespace: pg_dump reads connection strings in --dbname.
 # At most 63 bytes, PostgreSQL's limit.
 DATABASE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(rf"({DATABASE_PATTERN.strip('^$')})_([0-9]{{8}}T[0-9]{{6}}Z)\.dump")
-_MANIFEST_BYTES = 64 * 1024
+_MANIFEST_BYTES = 16 * 1024 * 1024
+_CHECKSUM = '  "checksum": "'
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,32 @@ class BackupName:
     @property
     def partial(self) -> str:
         """The dump's while it is written."""
-        return f".{self.dump}.partial"
+        return partial_of(self.dump)
 
     @property
     def manifest_partial(self) -> str:
         """The manifest's while it is written."""
-        return f".{self.manifest}.partial"
+        return partial_of(self.manifest)
+
+    @property
+    def globals(self) -> str:
+        """That of the roles and their settings."""
+        return f"{self.dump}.globals.sql"
+
+    @property
+    def filestore(self) -> str:
+        """That of Odoo's attachments."""
+        return f"{self.dump}.filestore.tar.gz"
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The files that a backup may have besides its dump and its manifest."""
+        return (self.globals, self.filestore)
+
+
+def partial_of(name: str) -> str:
+    """What a file with this name is called while it is written."""
+    return f".{name}.partial"
 
 
 def parse_name(dump: str) -> BackupName | None:
@@ -73,12 +97,38 @@ def parse_partial(partial: str) -> BackupName | None:
     return parse_name(partial.removeprefix(".").removesuffix(".partial"))
 
 
-class Manifest(BaseModel):
-    """What stands beside a dump and says that it was verified. Sizes are bytes."""
+class Companion(BaseModel):
+    """A file that belongs to a backup besides its dump."""
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal[1] = 1
+    file: str
+    size_bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    note: str = ""
+
+
+class Locale(BaseModel):
+    """What CREATE DATABASE must be told for a database of the same encoding and order of texts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    encoding: str
+    provider: str
+    collate: str
+    ctype: str
+    locale: str | None = None
+
+
+class Manifest(BaseModel):
+    """What stands beside a dump and says that it was verified. Sizes are bytes.
+
+    Format 2 says in addition what the database held; its last line is a checksum of all lines before.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1, 2] = 2
     database: str = Field(pattern=DATABASE_PATTERN)
     file: str
     created_at: AwareDatetime
@@ -88,10 +138,37 @@ class Manifest(BaseModel):
     server_version: str
     pg_dump_version: str
     run_id: str
+    database_bytes: int | None = Field(None, ge=0, description="Disk that the database took, with its indexes.")
+    locale: Locale | None = None
+    contents: Contents | None = None
+    globals: Companion | None = None
+    filestore: Companion | None = None
+
+    @property
+    def companions(self) -> list[Companion]:
+        """The other files of the backup."""
+        return [one for one in (self.globals, self.filestore) if one is not None]
+
+    def text(self) -> str:
+        """The manifest as it is written into its file."""
+        head = self.model_dump_json(indent=2, exclude_none=True).removesuffix("\n}") + ",\n"
+        return head + _checksum_line(head)
+
+
+def _checksum_line(head: str) -> str:
+    return f'{_CHECKSUM}{hashlib.sha256(head.encode()).hexdigest()}"\n}}\n'
+
+
+def _parse_manifest(text: str) -> Manifest | None:
+    manifest = Manifest.model_validate_json(text)
+    if manifest.format == 1:
+        return manifest
+    head, mark, tail = text.rpartition(_CHECKSUM)
+    return manifest if mark + tail == _checksum_line(head) else None
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest at `path`, or None when there is none that can be read."""
+    """The manifest at `path`, or None when there is none that can be read and is as it was written."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -99,8 +176,8 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
-        return Manifest.model_validate_json(os.read(handle, _MANIFEST_BYTES))
-    except (OSError, ValidationError):
+        return _parse_manifest(os.read(handle, _MANIFEST_BYTES).decode())
+    except (OSError, UnicodeDecodeError, ValidationError):
         return None
     finally:
         os.close(handle)
@@ -122,8 +199,17 @@ class Backup:
 
     @property
     def verified(self) -> bool:
-        """Whether it was verified when it was made and still has that size; its bytes are not read again."""
-        return self.manifest is not None and self.manifest.size_bytes == self.size_bytes
+        """Whether it was verified when it was made and all of it still has its size; no bytes are read again."""
+        if self.manifest is None or self.manifest.size_bytes != self.size_bytes:
+            return False
+        return all(_size(self.folder / one.file) == one.size_bytes for one in self.manifest.companions)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return None
 
 
 def list_backups(folder: Path, database: str) -> list[Backup]:
@@ -142,14 +228,25 @@ def list_backups(folder: Path, database: str) -> list[Backup]:
         except FileNotFoundError:  # pruned by another run meanwhile
             continue
         manifest = read_manifest(folder / name.manifest)
-        if manifest is not None and (manifest.database, manifest.file, manifest.created_at) != (
-            database,
-            name.dump,
-            name.created_at,
-        ):
+        if manifest is not None and not _is_of(manifest, name):
             manifest = None  # of another backup: copied or renamed by hand
         backups.append(Backup(folder=folder, name=name, size_bytes=size, manifest=manifest))
     return sorted(backups, key=lambda backup: backup.name.created_at)
+
+
+def list_databases(folder: Path) -> list[str]:
+    """The databases that have a dump in the folder, in alphabetical order."""
+    try:
+        names = [parse_name(entry.name) for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+    return sorted({name.database for name in names if name is not None})
+
+
+def _is_of(manifest: Manifest, name: BackupName) -> bool:
+    if (manifest.database, manifest.file, manifest.created_at) != (name.database, name.dump, name.created_at):
+        return False
+    return {one.file for one in manifest.companions} <= set(name.companions)
 
 
 def prunable(backups: Iterable[Backup], *, now: datetime, retention_days: int, keep_at_least: int = 1) -> list[Backup]:
@@ -170,6 +267,8 @@ def prunable(backups: Iterable[Backup], *, now: datetime, retention_days: int, k
 
 
 def remove(backup: Backup) -> None:
-    """Delete a backup. The dump goes first: what a crash leaves behind is the small manifest and not the dump."""
+    """Delete a backup. What a crash leaves is not verified and goes the next time, or is the small manifest."""
+    for companion in backup.name.companions:
+        (backup.folder / companion).unlink(missing_ok=True)
     backup.path.unlink(missing_ok=True)
     (backup.folder / backup.name.manifest).unlink(missing_ok=True)

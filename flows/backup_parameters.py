@@ -10,6 +10,8 @@ from flows.backup_files import DATABASE_PATTERN
 
 # Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
 _FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
+# A dump's own name: a database's, and a time.
+_FILE_PATTERN = rf"{DATABASE_PATTERN.removesuffix('$')}_[0-9]{{8}}T[0-9]{{6}}Z\.dump$"
 
 
 def _not_maintenance(database: str) -> str:
@@ -34,4 +36,5 @@ OdooDatabases = Annotated[
     AfterValidator(_each_once),
 ]
 RetentionDays = Annotated[int, Field(ge=1, le=3650)]
+BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]
 BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024)]

@@ -7,7 +7,7 @@ import stat
 from difflib import get_close_matches
 from pathlib import Path
 
-from flows.backup_files import Backup
+from flows.backup_files import Backup, Locale
 from flows.postgres_access import Database, connect
 from opsdb.errors import PreflightError
 
@@ -30,6 +30,7 @@ def connect_to(database: str, *, url: str) -> Database:
         raise PreflightError(f"there is no database {database!r}; there are: {shown}") from error
     db.execute("SET search_path = pg_catalog")  # hostile functions may lie in other schemas
     db.execute("SET statement_timeout = '30s'")
+    db.execute("SET DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
     return db
 
 
@@ -74,6 +75,32 @@ def estimate_bytes(db: Database, previous: list[Backup]) -> int:
     return min(tables, verified[-1] * 3 // 2) if verified else tables
 
 
+def database_bytes(db: Database) -> int:
+    """The disk that the connected database takes, as far as this role may know."""
+    row = db.execute(
+        "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class WHERE relkind IN ('r', 'm')"
+    )
+    found = row.fetchone()
+    return int(str(found[0])) if found else 0
+
+
+def locale_of(db: Database) -> Locale:
+    """The connected database's encoding and order of texts."""
+    row = db.execute(
+        """SELECT pg_encoding_to_char(encoding), coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'), datcollate, datctype,
+                  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
+           FROM pg_database d WHERE datname = current_database()"""
+    ).fetchone()
+    encoding, provider, collate, ctype, locale = row or ("UTF8", "c", "C", "C", None)
+    return Locale(
+        encoding=str(encoding),
+        provider=str(provider),
+        collate=str(collate),
+        ctype=str(ctype),
+        locale=None if locale is None else str(locale),
+    )
+
+
 def prepare_folder(folder: Path) -> None:
     """Make the folder, closed to others, unless it is there."""
     try:
@@ -93,8 +120,8 @@ def check_space(folder: Path, *, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes + MARGIN_BYTES:
         raise PreflightError(
-            f"{folder} has {_megabytes(free)} free, the dump may need {_megabytes(needed_bytes)} "
-            f"and {_megabytes(MARGIN_BYTES)} must stay: make room, or choose another folder"
+            f"{folder} has {megabytes(free)} free, the dump may need {megabytes(needed_bytes)} "
+            f"and {megabytes(MARGIN_BYTES)} must stay: make room, or choose another folder"
         )
 
 
@@ -117,5 +144,6 @@ def _names(db: Database, query: str) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
+    """A size for people."""
     return f"{size / 1_000_000:,.0f} MB"

@@ -9,23 +9,46 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows.backup_companions import (
+    FILESTORE_SECONDS,
+    GLOBALS_SECONDS,
+    archive_filestore,
+    check_filestore,
+    dump_globals,
+    role_passwords,
+    sha256_in,
+)
 from flows.backup_draft import Draft, clear_leftovers, draft
-from flows.backup_files import Manifest, list_backups, prunable, remove
+from flows.backup_files import Companion, Locale, Manifest, list_backups, prunable, remove
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
-from flows.backup_preflight import check_readable, check_space, connect_to, estimate_bytes, prepare_folder
-from flows.postgres_access import Database, Programs, find_programs, missing_tools, passfile, program_env
+from flows.backup_preflight import (
+    check_readable,
+    check_space,
+    connect_to,
+    database_bytes,
+    estimate_bytes,
+    locale_of,
+    prepare_folder,
+)
+from flows.database_contents import check_server
+from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
+from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
+from flows.restoring import drill
 from flows.runbook import current_run, runbook
+from flows.snapshot import Snapshot
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 
 DUMP_SECONDS = 600
+FINGERPRINT_SECONDS = 600  # since the snapshot; what is left of it after the dump, but a minute at least
 VERIFY_SECONDS = 600
 MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
 
 # $ODOO_DB is a name and never a connection string: its pattern has no `=` and no `:`.
 # tee stops at the first write error, so that a full disk ends pg_dump at once.
 DUMP = """\
-"$PG_DUMP" --format=custom --no-password --lock-wait-timeout=120s --dbname="$ODOO_DB" \\
+"$PG_DUMP" --format=custom --no-password --lock-wait-timeout=120s --snapshot="$SNAPSHOT" \\
+  --dbname="$ODOO_DB" \\
   | tee --output-error=exit -- "$PARTIAL" \\
   | sha256sum
 sync -- "$PARTIAL"
@@ -53,24 +76,42 @@ echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || 
 class _Ready:
     draft: Draft
     programs: Programs
+    filestore: Path | None
     server_version: str
+    database_bytes: int
+    locale: Locale
+    role_passwords: str
     env: dict[str, str]
     password: str = field(repr=False)
 
 
-@runbook(deadline_seconds=DUMP_SECONDS + VERIFY_SECONDS + MARGIN_SECONDS, max_attempts=2)
+@runbook(
+    deadline_seconds=DUMP_SECONDS
+    + FINGERPRINT_SECONDS
+    + GLOBALS_SECONDS
+    + FILESTORE_SECONDS
+    + VERIFY_SECONDS
+    + DRILL_SECONDS
+    + MARGIN_SECONDS,
+    max_attempts=2,
+)
 def odoo_db_backup(
-    odoo_db: OdooDatabase, retention_days: RetentionDays = 30, backup_dir: BackupFolder | None = None
+    odoo_db: OdooDatabase,
+    retention_days: RetentionDays = 30,
+    backup_dir: BackupFolder | None = None,
+    restore_drill: bool = False,
 ) -> dict[str, Any]:
     """Dump one Odoo database, verify the dump, and delete the backups of that database that are too old.
 
-    The dump is in pg_dump's custom format, which is compressed; restore it with `pg_restore`. It holds the database
-    only: Odoo keeps attachments in its filestore, a folder of its own.
+    The dump is in pg_dump's custom format, which is compressed; restore it with `pg_restore`. Beside it lie the
+    server's roles, Odoo's filestore where OPS_FILESTORE_DIR is set, and a manifest with the row count and a hash of
+    each table, taken in the dump's own snapshot: by them a restore is compared.
 
     Args:
         odoo_db: Database to dump: letters, digits, `_`, `-` and `.`, at most 63. Not postgres, not a template.
         retention_days: Days after which earlier backups of this database are deleted; the newest good one never is.
         backup_dir: Absolute path of the folder for the dump, without `..`. Left empty: the room's own.
+        restore_drill: Whether to restore the backup into a scratch database and compare it before old ones go.
     """
     started = time.monotonic()
     run = current_run()
@@ -83,8 +124,32 @@ def odoo_db_backup(
         )
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
-            env = names | ready.env | password_file | {"PG_DUMP": str(ready.programs.pg_dump)}
-            sha256 = _found(r"^([0-9a-f]{64})  -$", step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env).stdout)
+            env = names | ready.env | password_file
+            snapshot = Snapshot(
+                lambda: connect(run.settings.odoo_url, database=odoo_db), statement_seconds=FINGERPRINT_SECONDS
+            )
+            stack.callback(snapshot.close)
+            snapshot_id = action(
+                "snapshot",
+                snapshot.open,
+                about="export a snapshot, and begin to count and hash the rows of all tables in it",
+            )
+            counting_until = time.monotonic() + FINGERPRINT_SECONDS
+            pg_dump = {"PG_DUMP": str(ready.programs.pg_dump), "SNAPSHOT": snapshot_id}
+            try:
+                sha256 = sha256_in(step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env | pg_dump).stdout)
+            except StepFailedError:
+                snapshot.check()
+                raise
+            contents = action(
+                "fingerprint",
+                lambda: snapshot.contents(timeout=max(60.0, counting_until - time.monotonic())),
+                about="wait until all rows are counted and hashed",
+            )
+            pg_dumpall = {"PG_DUMPALL": str(ready.programs.pg_dumpall), "ROLE_PASSWORDS": ready.role_passwords}
+            companions: dict[str, Companion] = {"globals": dump_globals(ready.draft, env | pg_dumpall)}
+        if ready.filestore:
+            companions["filestore"] = archive_filestore(ready.draft, ready.filestore)
         env = names | {"SHA256": sha256, "PG_RESTORE": str(ready.programs.pg_restore)}
         verified = step("verify", VERIFY, timeout=VERIFY_SECONDS, env=env)
         manifest = Manifest(
@@ -97,13 +162,18 @@ def odoo_db_backup(
             server_version=ready.server_version,
             pg_dump_version=ready.programs.version,
             run_id=str(run.id),
+            database_bytes=ready.database_bytes,
+            locale=ready.locale,
+            contents=contents,
+            **companions,
         )
         action(
             "publish",
             lambda: ready.draft.publish(manifest),
             about=f"ln {ready.draft.partial} {ready.draft.dump}, after its manifest",
         )
-    _record_files(ready.draft, manifest)
+    _record_files(folder, ready.draft, manifest)
+    proven = {"drill": drill(folder, odoo_db, manifest.file)} if restore_drill else {}
     pruned = action(
         "prune",
         lambda: _prune(folder, manifest, retention_days),
@@ -118,20 +188,25 @@ def odoo_db_backup(
         "tables": manifest.tables,
         "server_version": manifest.server_version,
         "pg_dump_version": manifest.pg_dump_version,
+        "rows": contents.rows,
+        "other_files": [one.file for one in manifest.companions],
         "duration_seconds": round(time.monotonic() - started, 3),
         "pruned": pruned,
+        **proven,
     }
 
 
 def _prepare(database: str, folder: Path, stack: ExitStack) -> _Ready:
     """Check everything, then reserve the new file's name: the draft lives as long as `stack`."""
     run = current_run()
-    if missing := missing_tools("bash", "dd", "grep", "sha256sum", "sync", "tee"):
-        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils and grep")
+    if missing := missing_tools("bash", "dd", "grep", "gzip", "sha256sum", "sync", "tar", "tee"):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
     with connect_to(database, url=run.settings.odoo_url) as db:
         server_version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)
         programs = find_programs(run.settings.pg_bin, server_version=server_version)
+        check_server(db)
         check_readable(db)
+        filestore = check_filestore(run.settings.filestore_dir, database)
         prepare_folder(folder)
         if leftovers := clear_leftovers(folder, database):
             run.event("removed what killed backups left", level="warning", files=leftovers)
@@ -139,7 +214,11 @@ def _prepare(database: str, folder: Path, stack: ExitStack) -> _Ready:
         return _Ready(
             draft=stack.enter_context(draft(folder, database, clock=lambda: _server_clock(db))),
             programs=programs,
+            filestore=filestore,
             server_version=server_version,
+            database_bytes=database_bytes(db),
+            locale=locale_of(db),
+            role_passwords=role_passwords(db),
             env=program_env(db),
             password=db.info.password,
         )
@@ -158,7 +237,7 @@ def _found(pattern: str, output: str) -> str:
     return match[1]
 
 
-def _record_files(done: Draft, manifest: Manifest) -> None:
+def _record_files(folder: Path, done: Draft, manifest: Manifest) -> None:
     run = current_run()
     run.artifact(
         kind="file",
@@ -168,6 +247,14 @@ def _record_files(done: Draft, manifest: Manifest) -> None:
         sha256=manifest.sha256,
         mime_type="application/octet-stream",
     )
+    for other in manifest.companions:
+        run.artifact(
+            kind="file",
+            name=other.file,
+            storage_path=str(folder / other.file),
+            size_bytes=other.size_bytes,
+            sha256=other.sha256,
+        )
     run.artifact(
         kind="file",
         name=done.manifest.name,

@@ -108,10 +108,11 @@ def passfile(password: str) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """pg_dump and pg_restore of one installation."""
+    """pg_dump, pg_restore and pg_dumpall of one installation."""
 
     pg_dump: Path
     pg_restore: Path
+    pg_dumpall: Path
     version: str
 
     @property
@@ -140,7 +141,7 @@ def find_programs(pg_bin: Path | None, *, server_version: str) -> Programs:
         )
     looked = ", ".join(str(folder) for folder in folders) or "the PATH"
     raise PreflightError(
-        f"no pg_dump with a pg_restore of the same version in {looked}: "
+        f"no pg_dump with a pg_restore and pg_dumpall of the same version in {looked}: "
         f"install the client programs of PostgreSQL {needed}, or set OPS_PG_BIN to their folder"
     )
 
@@ -158,11 +159,11 @@ def _known_folders() -> list[Path]:
 
 
 def _programs_in(folder: Path) -> Programs | None:
-    pg_dump, pg_restore = folder / "pg_dump", folder / "pg_restore"
+    pg_dump, pg_restore, pg_dumpall = folder / "pg_dump", folder / "pg_restore", folder / "pg_dumpall"
     version = _version(pg_dump)
-    if version is None or version != _version(pg_restore):
+    if version is None or version != _version(pg_restore) or version != _version(pg_dumpall):
         return None
-    return Programs(pg_dump=pg_dump, pg_restore=pg_restore, version=version)
+    return Programs(pg_dump=pg_dump, pg_restore=pg_restore, pg_dumpall=pg_dumpall, version=version)
 
 
 def _version(program: Path) -> str | None:

@@ -84,13 +84,18 @@ class Settings(BaseSettings):
     backup_dir: AbsolutePath | None = Field(
         None, description="Folder for database dumps. Default: `backups` below OPS_HOME."
     )
+    filestore_dir: AbsolutePath | None = Field(
+        None,
+        description="Odoo's `filestore` folder, with one folder for each database. When set, backups hold that too.",
+    )
     odoo_database_url: SecretStr | None = Field(
         None,
         description="PostgreSQL server that holds the Odoo databases. Default: the room's own server.",
     )
     pg_bin: Path | None = Field(
         None,
-        description="Folder of pg_dump and pg_restore. Default: those of the embedded PostgreSQL, then those on PATH.",
+        description="Folder of pg_dump, pg_restore and pg_dumpall. Default: those of the embedded PostgreSQL, then "
+        "those on PATH.",
     )
     prefect_yaml: AbsolutePath = Field(
         Path(__file__).parent.parent / "prefect.yaml",

@@ -32,9 +32,9 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
-    """The folder of pg_dump and pg_restore that the room uses: a test may take a program away."""
+    """The folder of pg_dump, pg_restore and pg_dumpall that the room uses: a test may take a program away."""
     with short_folder() as folder:
-        for name in ("pg_dump", "pg_restore"):
+        for name in ("pg_dump", "pg_restore", "pg_dumpall"):
             (folder / name).symlink_to(PROGRAMS / name)
         yield folder
 

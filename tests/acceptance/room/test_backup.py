@@ -98,5 +98,5 @@ def test_backup_says_where_the_dump_lies_its_size_and_checksum(desk: Desk, answe
 
 def test_backup_shows_its_steps_in_order(answer: Answer) -> None:
     finished = re.findall(r"step (\d) (\w+): succeeded", answer.fine())
-    names = ("preflight", "pg_dump", "verify", "publish", "prune")
+    names = ("preflight", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune")
     assert finished == [(str(number), name) for number, name in enumerate(names, start=1)]

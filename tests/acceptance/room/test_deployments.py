@@ -16,7 +16,7 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.timeout(180)
 
 REPOSITORY = Path(__file__).parents[3]
-KINDS = ("odoo_db_backup", "odoo_module_upgrade", "stored_command")
+KINDS = ("odoo_db_backup", "odoo_db_restore", "odoo_module_upgrade", "odoo_restore_drill", "stored_command")
 LANES = ("lane-a", "lane-b", "lane-c", "lane-d")
 QUEUES = {"urgent": 1, "high": 2, "default": 3, "low": 4}
 CLOCKS = ("updated", "last_polled", "status", "revision", "ready")
@@ -48,7 +48,10 @@ def test_every_kind_is_deployed_to_every_lane(api: Api) -> None:
     deployed = {
         (flows[each["flow_id"]], each["name"], each["work_pool_name"]) for each in api.post("/deployments/filter")
     }
-    in_one_lane = {("nightly_backup", "nightly-backup", "lane-a")}
+    in_one_lane = {
+        ("nightly_backup", "nightly-backup", "lane-a"),
+        ("odoo_restore_drill", "weekly-restore-drill", "lane-a"),
+    }
     assert deployed == {(kind, lane, lane) for kind in KINDS for lane in LANES} | in_one_lane
 
 

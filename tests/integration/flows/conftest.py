@@ -96,6 +96,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         script.write_text(f"#!/bin/bash\nREAL={PROGRAMS.pg_dump}\n{version}\n{body}\n")
         script.chmod(0o755)
         (folder / "pg_restore").symlink_to(PROGRAMS.pg_restore)
+        (folder / "pg_dumpall").symlink_to(PROGRAMS.pg_dumpall)
         monkeypatch.setenv("OPS_PG_BIN", str(folder))
         return folder
 
@@ -122,14 +123,15 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 @pytest.fixture
 def start_flow(
     prefect_client: dict[str, str], room: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[[str], psutil.Popen]]:
+) -> Iterator[Callable[..., psutil.Popen]]:
     """Starts the runbook in a process of its own; what is left of it at the end of the test is killed."""
-    code = "import sys; from flows.odoo_db_backup import odoo_db_backup; odoo_db_backup(sys.argv[1])"
+    code = "import sys; from importlib import import_module as load; kind = sys.argv[2]"
+    code += "; getattr(load(f'flows.{kind}'), kind)(sys.argv[1])"
     started: list[psutil.Popen] = []
 
-    def start(database: str) -> psutil.Popen:
+    def start(database: str, kind: str = "odoo_db_backup") -> psutil.Popen:
         with (tmp_path / "flow.log").open("ab") as out:
-            argv = [sys.executable, "-c", code, database]
+            argv = [sys.executable, "-c", code, database, kind]
             env = {**os.environ, **prefect_client, **room}
             started.append(psutil.Popen(argv, env=env, stdout=out, stderr=out, cwd=Path(__file__).parents[3]))
         return started[-1]

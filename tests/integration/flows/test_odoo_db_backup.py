@@ -38,7 +38,7 @@ def content(url: str) -> list[object]:
 def test_backup_restores_to_the_same_content(postgres: str, database: str, folder: Path) -> None:
     result = odoo_db_backup(database)
     dump, manifest = Path(result["file"]), json.loads(Path(result["manifest"]).read_text())
-    assert names(folder) == {dump.name, f"{dump.name}.json"}
+    assert names(folder) == {dump.name, f"{dump.name}.json", f"{dump.name}.globals.sql"}
     assert dump.stat().st_size == result["size_bytes"] == manifest["size_bytes"]
     assert hashlib.sha256(dump.read_bytes()).hexdigest() == result["sha256"] == manifest["sha256"]
     assert (result["tables"], result["pruned"]) == (2, [])
@@ -61,10 +61,21 @@ def test_backup_shows_its_steps_and_records_its_files(database: str, monkeypatch
     monkeypatch.setattr("flows.step.step_started", lambda *_, name, command, **__: steps.append((name, command)))
     monkeypatch.setattr(ActiveRun, "artifact", lambda _run, **columns: files.append(columns))
     result = odoo_db_backup(database)
-    assert [name for name, _ in steps] == ["preflight", "pg_dump", "verify", "publish", "prune"]
+    assert [name for name, _ in steps] == [
+        "preflight",
+        "snapshot",
+        "pg_dump",
+        "fingerprint",
+        "globals",
+        "verify",
+        "publish",
+        "prune",
+    ]
     assert "--format=custom --no-password" in dict(steps)["pg_dump"]
     assert database not in dict(steps)["pg_dump"]  # values reach the shell as environment only
-    dump, manifest = (one for one in files if str(one["storage_path"]).startswith(str(Path(result["file"]).parent)))
+    dump, _globals, manifest = (
+        one for one in files if str(one["storage_path"]).startswith(str(Path(result["file"]).parent))
+    )
     assert (dump["storage_path"], dump["size_bytes"], dump["sha256"]) == (
         result["file"],
         result["size_bytes"],
@@ -131,7 +142,7 @@ def test_missing_pg_dump_is_a_preflight_error(database: str, tmp_path: Path, mon
 def test_pg_dump_older_than_the_server_is_refused(
     database: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("pg_dump", "pg_restore"):
+    for name in ("pg_dump", "pg_restore", "pg_dumpall"):
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 9.6.24'\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("OPS_PG_BIN", str(tmp_path))

@@ -102,7 +102,7 @@ def test_killed_backup_leaves_nothing_published_and_the_next_one_cleans_up(
         monkeypatch.delenv("OPS_PG_BIN")
         result = odoo_db_backup(database)  # the killed one's pg_dump is still alive
         assert any(process.is_running() for process in left)
-        assert names(folder) == {Path(result["file"]).name, Path(result["manifest"]).name}
+        assert names(folder) == {Path(result["file"]).name, Path(result["manifest"]).name, *result["other_files"]}
     finally:
         for process in left:
             if process.is_running():
@@ -128,7 +128,7 @@ def test_two_backups_at_once_both_succeed(
     runs = [start_flow(database) for _ in range(2)]
     assert [run.wait(60) for run in runs] == [0, 0], (tmp_path / "flow.log").read_text()
     assert [backup.verified for backup in list_backups(folder, database)] == [True, True]
-    assert len(names(folder)) == 4
+    assert len(names(folder)) == 6
 
 
 def test_second_backup_of_one_second_waits_for_the_next(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.backup_draft import Draft, _reserve, clear_leftovers, draft
-from flows.backup_files import BackupName, Manifest, list_backups
+from flows.backup_files import BackupName, Companion, Manifest, list_backups, remove
 from opsdb.errors import PreflightError, StepFailedError
 
 NOW = datetime(2026, 3, 1, 2, 0, 0, 999, tzinfo=UTC)
@@ -90,6 +91,64 @@ def test_publish_overwrites_nothing(tmp_path: Path, taken: str) -> None:
             one.publish(manifest_of(one))
     assert names(tmp_path) == {str(getattr(BackupName("odoo", NOW), taken))}
     assert next(tmp_path.iterdir()).read_bytes() == b"theirs"
+
+
+def with_globals(one: Draft) -> Manifest:
+    """Write the dump and the roles; the manifest that names both."""
+    one.partial.write_bytes(b"dump")
+    one.globals_partial.write_bytes(b"roles")
+    companion = Companion(file=one.name.globals, size_bytes=5, sha256="0" * 64)
+    return manifest_of(one).model_copy(update={"globals": companion})
+
+
+def test_publish_gives_the_other_files_their_names(tmp_path: Path) -> None:
+    with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
+        one.publish(with_globals(one))
+    dump = one.name.dump
+    assert names(tmp_path) == {dump, f"{dump}.json", f"{dump}.globals.sql"}
+    (backup,) = list_backups(tmp_path, "odoo")
+    assert backup.verified
+    (tmp_path / one.name.globals).write_bytes(b"role")
+    assert not list_backups(tmp_path, "odoo")[0].verified
+    remove(backup)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("links", [1, 2, 3])
+def test_interrupted_publish_leaves_a_whole_backup_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: int
+) -> None:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        draft(tmp_path, "odoo", clock=lambda: NOW) as one,
+        monkeypatch.context() as patch,
+    ):
+        manifest = with_globals(one)
+        interrupt_after(links, patch)
+        one.publish(manifest)
+    assert len(names(tmp_path)) == (3 if links == 3 else 0)
+
+
+@pytest.mark.parametrize("links", [1, 2, 3])
+def test_clear_leftovers_after_a_kill_in_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: int) -> None:
+    dead = _reserve(tmp_path, "odoo", lambda: NOW)
+    manifest = with_globals(dead)
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        interrupt_after(links, patch)
+        dead.publish(manifest)
+    die(dead)
+    assert clear_leftovers(tmp_path, "odoo") == [dead.partial.name]
+    assert len(names(tmp_path)) == (3 if links == 3 else 0)
+    assert [one.verified for one in list_backups(tmp_path, "odoo")] == [True] * (links == 3)
+
+
+def test_publish_leaves_a_stranger_with_the_name_of_another_file(tmp_path: Path) -> None:
+    with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
+        (tmp_path / one.name.globals).write_bytes(b"theirs")
+        with pytest.raises(StepFailedError, match="there already"):
+            one.publish(with_globals(one))
+    assert names(tmp_path) == {one.name.globals}
+    assert (tmp_path / one.name.globals).read_bytes() == b"theirs"
 
 
 def test_draft_gives_up_when_the_clock_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flows.backup_files import (
     Backup,
     BackupName,
+    Companion,
     Manifest,
     list_backups,
     parse_name,
@@ -42,7 +43,7 @@ def make_backup(folder: Path, database: str, created_at: datetime, content: byte
         run_id="r",
     )
     (folder / name.dump).write_bytes(content)
-    (folder / name.manifest).write_text(manifest.model_dump_json())
+    (folder / name.manifest).write_text(manifest.text())
     return folder / name.dump
 
 
@@ -262,3 +263,38 @@ def test_retention_keeps_enough_good_backups_and_no_stranger_is_touched(
             assert made in {one.path for one in after if is_good(one)}
             assert {one.path for one in before if one.manifest is None} <= {one.path for one in after}
         assert [stranger.name for stranger in strangers if not stranger.exists()] == []
+
+
+def test_manifest_of_format_1_is_read(tmp_path: Path) -> None:
+    path = Path(f"{make_backup(tmp_path, 'odoo', NOW)}.json")
+    manifest = read_manifest(path)
+    assert manifest is not None
+    path.write_text(manifest.model_copy(update={"format": 1}).model_dump_json(indent=2, exclude_none=True) + "\n")
+    assert read_manifest(path) == manifest.model_copy(update={"format": 1})
+    assert [backup.verified for backup in list_backups(tmp_path, "odoo")] == [True]
+
+
+def test_every_bit_of_a_manifest_counts(tmp_path: Path) -> None:
+    path = Path(f"{make_backup(tmp_path, 'odoo', NOW)}.json")
+    good = path.read_bytes()
+    assert read_manifest(path) is not None
+    accepted = []
+    for place in range(len(good)):
+        for bit in range(8):
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1 << bit]) + good[place + 1 :])
+            if read_manifest(path) is not None:
+                accepted.append((place, bit))
+    for length in range(len(good)):
+        path.write_bytes(good[:length])
+        if read_manifest(path) is not None:
+            accepted.append((length, -1))
+    assert accepted == []
+
+
+def test_manifest_that_names_files_of_another_backup_is_not_ours(tmp_path: Path) -> None:
+    dump = make_backup(tmp_path, "odoo", NOW)
+    manifest = read_manifest(Path(f"{dump}.json"))
+    assert manifest is not None
+    foreign = Companion(file="../../etc/passwd", size_bytes=1, sha256="0" * 64)
+    Path(f"{dump}.json").write_text(manifest.model_copy(update={"globals": foreign}).text())
+    assert [backup.manifest for backup in list_backups(tmp_path, "odoo")] == [None]

@@ -11,7 +11,9 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
+from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_module_upgrade import odoo_module_upgrade
+from flows.odoo_restore_drill import odoo_restore_drill
 
 PIECES = [
     "; id",
@@ -69,6 +71,13 @@ WHOLE = [
 HOSTILE = [shape.format(piece) for piece in PIECES for shape in ("{}", "good{}", "{}good", "go{}od", "/good{}")] + WHOLE
 FINE: dict[Flow[..., Any], dict[str, Any]] = {
     odoo_db_backup: {"odoo_db": "good", "backup_dir": "/good"},
+    odoo_db_restore: {
+        "odoo_db": "good",
+        "backup": "good_20260101T000000Z.dump",
+        "backup_dir": "/good",
+        "filestore_dir": "/good",
+    },
+    odoo_restore_drill: {"odoo_db": "good", "backup": "good_20260101T000000Z.dump", "backup_dir": "/good"},
     nightly_backup: {"databases": ["good"], "backup_dir": "/good"},
     odoo_module_upgrade: {
         "odoo_db": "good",

@@ -114,7 +114,7 @@ def test_passfile_refuses_a_line_break_without_showing_the_password() -> None:
 def install(folder: Path, *, pg_dump: str | None = "18.1", pg_restore: str | None = "18.1") -> Path:
     """Stand-ins that print a version."""
     folder.mkdir(exist_ok=True)
-    for name, version in (("pg_dump", pg_dump), ("pg_restore", pg_restore)):
+    for name, version in (("pg_dump", pg_dump), ("pg_restore", pg_restore), ("pg_dumpall", pg_dump)):
         if version is not None:
             (folder / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version} (Debian 1)'\n")
             (folder / name).chmod(0o755)

@@ -1,0 +1,79 @@
+"""The runbook `odoo_db_restore`: a backup into a new database, never over one that is there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.backup_files import parse_name
+from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
+from flows.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
+from flows.postgres_access import connect
+from flows.restoring import DEADLINE_SECONDS, Ready, prepare, proof, restored
+from flows.runbook import current_run, runbook
+from flows.scratch_database import Scratch
+from flows.step import action
+from opsdb.errors import PreflightError
+
+
+@runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS)
+def odoo_db_restore(
+    odoo_db: OdooDatabase,
+    backup: BackupFile,
+    backup_dir: BackupFolder | None = None,
+    filestore_dir: BackupFolder | None = None,
+) -> dict[str, Any]:
+    """Restore a backup into a new database, compare it with what was dumped, and only then give it its name.
+
+    A database that is there already is never touched. Owners and privileges are restored where the room's role is a
+    superuser, and else everything belongs to that role.
+
+    Args:
+        odoo_db: Name of the new database. There must be none of that name.
+        backup: File name of the backup, as `ops backups` shows it.
+        backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
+        filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
+    """
+    started = time.monotonic()
+    run = current_run()
+    folder = Path(backup_dir) if backup_dir else run.settings.backups
+    target = Path(filestore_dir) if filestore_dir else None
+    ready = action(
+        "preflight",
+        lambda: _prepare(folder, backup, odoo_db, target),
+        about=f"check that there is no database {odoo_db}; find {backup} in {folder}; check programs, role and disk",
+    )
+    with restored(ready, keep_owners=ready.superuser) as done, unpacked(ready.backup, target) as files:
+        action(
+            "publish",
+            lambda: _publish(done.scratch, odoo_db, files),
+            about=f"rename {done.scratch.name} to {odoo_db}",
+        )
+    return proof(ready.manifest, seconds=done.seconds) | {
+        "database": odoo_db,
+        "filestore": str(target) if target else None,
+        "duration_seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
+    files.keep()
+    try:
+        scratch.keep_as(database)
+    except BaseException:
+        files.take_back()
+        raise
+
+
+def _prepare(folder: Path, file: str, database: str, target: Path | None) -> Ready:
+    with connect(current_run().settings.odoo_url) as server:
+        if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
+            raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
+    name = parse_name(file)
+    if name is None:
+        raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
+    ready = prepare(folder, name.database, file)
+    if target is not None:
+        check_new_folder(ready.manifest, target)
+    return ready

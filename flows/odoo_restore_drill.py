@@ -1,0 +1,32 @@
+"""The runbook `odoo_restore_drill`: proof that a backup can be restored, and how long that takes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
+from flows.restoring import DEADLINE_SECONDS, drill
+from flows.runbook import current_run, runbook
+
+
+@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)
+def odoo_restore_drill(
+    odoo_db: OdooDatabase, backup: BackupFile | None = None, backup_dir: BackupFolder | None = None
+) -> dict[str, Any]:
+    """Restore a backup into a scratch database, compare it with what was dumped, and drop it.
+
+    No database of Odoo is touched. The time that the restore took is what a real one would take.
+
+    Args:
+        odoo_db: Database whose backup is tried.
+        backup: File name of the backup, as `ops backups` shows it. Left empty: the newest verified one.
+        backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
+    """
+    started = time.monotonic()
+    folder = Path(backup_dir) if backup_dir else current_run().settings.backups
+    return drill(folder, odoo_db, backup) | {
+        "backup_dir": str(folder),
+        "duration_seconds": round(time.monotonic() - started, 3),
+    }

@@ -1,0 +1,151 @@
+"""A restore into a new database: whole under its name or not there at all, and never over another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows import restoring
+from flows.backup_files import list_backups, read_manifest
+from flows.odoo_db_backup import odoo_db_backup
+from flows.odoo_db_restore import odoo_db_restore
+from opsdb.errors import PreflightError, StepFailedError
+from tests.integration.flows.test_odoo_db_backup import content
+from tests.integration.flows.test_odoo_restore_drill import databases, rewrite
+
+
+@pytest.fixture
+def filestore(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Attachments of the database, some with names that programs trip over."""
+    parent = tmp_path / "filestore"
+    for name in ("ab/abcdef", "cd/cdef01", "ab/-rf", "odd/a\nb", "odd/ż ó"):
+        path = parent / database / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode() * 1000)
+    (parent / database / "checklist").mkdir()
+    monkeypatch.setenv("OPS_FILESTORE_DIR", str(parent))
+    return parent / database
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_restored_database_and_filestore_are_those_of_the_backup(
+    postgres: str, database: str, filestore: Path, tmp_path: Path
+) -> None:
+    made = odoo_db_backup(database)
+    dump = Path(made["file"])
+    manifest = read_manifest(Path(made["manifest"]))
+    assert manifest is not None
+    assert manifest.filestore is not None
+    assert manifest.filestore.note == "5 files"
+    assert {path.stat().st_mode & 0o777 for path in dump.parent.iterdir()} == {0o600}
+
+    new = f"{database}_copy"
+    result = odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
+    assert (result["database"], result["tables_compared"], result["filestore"]) == (new, 2, str(tmp_path / "new"))
+    assert content(postgres.format(database=new)) == content(postgres.format(database=database))
+    assert files(tmp_path / "new") == files(filestore)
+    with psycopg.connect(postgres.format(database=new)) as db:
+        query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+        assert db.execute(query).fetchone() == (None,)
+
+
+def test_globals_hold_the_roles(postgres: str, database: str, folder: Path) -> None:
+    role = f"clerk_of_{database}"
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'hidden-word'")
+    made = odoo_db_backup(database)
+    text = (folder / made["other_files"][0]).read_text()
+    assert f"CREATE ROLE {role}" in text
+    assert "PASSWORD 'SCRAM-SHA-256$" in text  # the verifier: as a superuser we may read it
+    assert "hidden-word" not in text
+
+
+def test_database_that_is_there_is_never_touched(postgres: str, database: str, folder: Path) -> None:
+    dump = Path(odoo_db_backup(database)["file"])
+    with psycopg.connect(postgres.format(database=database)) as db:
+        db.execute("INSERT INTO line (name) VALUES ('after the backup')")
+    before = content(postgres.format(database=database))
+    with pytest.raises(PreflightError, match=f"there is a database {database} already, and it is not touched"):
+        odoo_db_restore(database, dump.name)
+    assert content(postgres.format(database=database)) == before
+
+
+def test_database_that_is_made_meanwhile_is_not_touched(
+    postgres: str, database: str, filestore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert filestore.is_dir()
+    dump = Path(odoo_db_backup(database)["file"])
+    before = databases(postgres)
+    new = f"{database}_new"
+    psql = f'psql -q "{postgres.format(database="postgres")}" -c \'CREATE DATABASE "{new}"\'\n'
+    monkeypatch.setattr(restoring, "RESTORE", restoring.RESTORE + psql)
+    with pytest.raises(StepFailedError, match=f"cannot be named {new}: database .* already exists"):
+        odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
+    assert databases(postgres) == before | {new}
+    assert [path for path in tmp_path.iterdir() if "new" in path.name] == []
+    with psycopg.connect(postgres.format(database=new)) as db:
+        assert db.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_backup_that_differs_gets_no_name(postgres: str, database: str, folder: Path) -> None:
+    dump = Path(odoo_db_backup(database)["file"])
+    before = databases(postgres)
+    manifest = list_backups(folder, database)[0].manifest
+    assert manifest is not None
+    assert manifest.contents is not None
+    wrong = {**manifest.contents.tables, "public.lost": manifest.contents.tables["public.line"]}
+    rewrite(dump, contents=manifest.contents.model_copy(update={"tables": wrong}))
+    with pytest.raises(StepFailedError, match=r"not what was dumped: table public\.lost is missing"):
+        odoo_db_restore(f"{database}_new", dump.name)
+    assert databases(postgres) == before
+
+
+@pytest.mark.parametrize("damaged", ["globals", "filestore"])
+def test_damage_in_the_other_files_is_found(database: str, folder: Path, filestore: Path, damaged: str) -> None:
+    made = odoo_db_backup(database)
+    path = next(folder / name for name in made["other_files"] if damaged in name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 16
+    path.write_bytes(data)
+    with pytest.raises(StepFailedError, match="the backup is damaged"):
+        odoo_db_restore(f"{database}_new", Path(made["file"]).name)
+
+
+def test_missing_filestore_is_a_preflight_error(
+    database: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = odoo_db_backup(database)
+    with pytest.raises(PreflightError, match="was made without a filestore"):
+        odoo_db_restore(f"{database}_new", Path(made["file"]).name, filestore_dir=str(tmp_path / "new"))
+    monkeypatch.setenv("OPS_FILESTORE_DIR", str(tmp_path))
+    with pytest.raises(PreflightError, match="there is no filestore"):
+        odoo_db_backup(database)
+
+
+def test_owners_and_privileges_come_back(postgres: str, database: str) -> None:
+    role = f"owner_of_{database}"
+    with psycopg.connect(postgres.format(database=database)) as db:
+        db.execute(f'CREATE ROLE "{role}"; ALTER TABLE line OWNER TO "{role}"; GRANT SELECT ON empty_one TO "{role}"')
+    made = odoo_db_backup(database)
+    odoo_db_restore(f"{database}_new", Path(made["file"]).name)
+    with psycopg.connect(postgres.format(database=f"{database}_new")) as db:
+        assert db.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'line'").fetchone() == (role,)
+        assert db.execute(f"SELECT has_table_privilege('{role}', 'empty_one', 'SELECT')").fetchone() == (True,)
+
+
+def test_backup_with_another_encoding_and_order_comes_back_as_it_was(postgres: str) -> None:
+    name = "latin_shop"
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    with psycopg.connect(postgres.format(database=name)) as db:
+        db.execute("CREATE TABLE word AS SELECT 'Größe ' || g AS text FROM generate_series(1, 100) g")
+    made = odoo_db_backup(name)
+    odoo_db_restore(f"{name}_new", Path(made["file"]).name)
+    with psycopg.connect(postgres.format(database=f"{name}_new")) as db:
+        query = "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()"
+        assert db.execute(query).fetchone() == ("LATIN1", "C")

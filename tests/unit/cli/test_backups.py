@@ -1,0 +1,75 @@
+"""`ops backups`: what is said of the files in a folder."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from cli import backups as command
+from cli.backups import document
+from flows.backup_files import list_backups
+from opsdb.drills import Drill
+from tests.unit.flows.test_backup_files import NOW, make_backup
+
+RUN = UUID(int=7)
+
+
+def only(folder: Path, *, check: bool = False, drills: dict[str, Drill] | None = None) -> dict[str, object]:
+    (backup,) = list_backups(folder, "odoo")
+    return document(backup, drills=drills or {}, now=NOW + timedelta(hours=3), check=check)
+
+
+def test_good_backup_tells_age_size_and_its_drill(tmp_path: Path) -> None:
+    dump = make_backup(tmp_path, "odoo", NOW)
+    drill = Drill(run_id=RUN, at=NOW + timedelta(hours=1), seconds=12.5)
+    told = only(tmp_path, drills={dump.name: drill})
+    assert (told["age_seconds"], told["size_bytes"], told["good"], told["wrong"]) == (10800.0, 4, True, None)
+    assert (told["restored_by_run"], told["restore_seconds"], told["bytes_checked"]) == (RUN, 12.5, False)
+
+
+def test_changed_byte_is_found_by_check_only(tmp_path: Path) -> None:
+    make_backup(tmp_path, "odoo", NOW).write_bytes(b"dumq")
+    assert only(tmp_path)["good"]
+    assert "its sha256 differs" in str(only(tmp_path, check=True)["wrong"])
+
+
+def test_shorter_dump_is_found_without_check(tmp_path: Path) -> None:
+    make_backup(tmp_path, "odoo", NOW).write_bytes(b"dum")
+    assert "does not have its 4 bytes" in str(only(tmp_path)["wrong"])
+
+
+def test_dump_without_manifest_is_not_good(tmp_path: Path) -> None:
+    dump = make_backup(tmp_path, "odoo", NOW)
+    Path(f"{dump}.json").unlink()
+    assert only(tmp_path, check=True)["wrong"] == "no manifest that is as it was written"
+
+
+def test_backups_are_listed_without_a_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPS_HOME", str(tmp_path / "nothing"))
+    now = datetime.now(UTC).replace(microsecond=0)
+    for database, days in (("odoo", 1), ("odoo", 3), ("shop", 2)):
+        make_backup(tmp_path, database, now - timedelta(days=days))
+    command.backups(folder=tmp_path, as_json=True)
+    out, err = capsys.readouterr()
+    assert [(one["database"], one["age_seconds"] // 86400) for one in json.loads(out)] == [
+        ("odoo", 1),
+        ("odoo", 3),
+        ("shop", 2),
+    ]
+    assert "Which were restored is not known" in err
+    command.backups("shop", folder=tmp_path)
+    assert "2 d 0 h" in capsys.readouterr().out
+
+
+def test_empty_folder_says_how_to_make_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPS_HOME", str(tmp_path))
+    command.backups()
+    assert "ops run odoo_db_backup" in capsys.readouterr().err
