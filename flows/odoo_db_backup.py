@@ -94,6 +94,7 @@ class _Ready:
     + DRILL_SECONDS
     + MARGIN_SECONDS,
     max_attempts=2,
+    exclusive="odoo_db",
 )
 def odoo_db_backup(
     odoo_db: OdooDatabase,

@@ -17,7 +17,7 @@ from flows.step import action
 from opsdb.errors import PreflightError
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS)
+@runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
 def odoo_db_restore(
     odoo_db: OdooDatabase,
     backup: BackupFile,
