@@ -1,4 +1,4 @@
-"""The commands about runs: run, runs, show, logs, cancel."""
+"""The commands about runs: run, runs, show, logs, cancel, retry."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 
 def register(app: typer.Typer) -> None:
     """Add the commands about runs."""
-    for name, command in (("run", run), ("runs", runs), ("show", show), ("logs", logs), ("cancel", cancel)):
-        app.command(name, rich_help_panel="Runs")(command)
+    for command in (run, runs, show, logs, cancel, retry):
+        app.command(rich_help_panel="Runs")(command)
 
 
 def run(
@@ -182,6 +182,22 @@ def cancel(
     from cli.run_cancel import cancel_run
 
     cancel_run(load_settings(), run=run, wait=wait, as_json=as_json)
+
+
+def retry(
+    run: RunArgument,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show the steps as they go; exit with 1 if the run fails.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start another attempt of a run that failed or was cancelled: all of its steps, with the same parameters.
+
+    Example: ops retry 1f3a9c0b --wait
+    """
+    from cli.run_retry import retry_run
+
+    retry_run(load_settings(), run=run, wait=wait, as_json=as_json)
 
 
 def _lane(text: str) -> Lane:

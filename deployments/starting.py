@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -156,6 +157,30 @@ class PrefectServer:
             raise UsageError(f"run {run_id} is already {after.status}: there is nothing to cancel")
         reason = getattr(answer.details, "reason", None) or answer.status.value
         raise UsageError(f"Prefect does not cancel run {run_id}: {reason}")
+
+    def retry(self, run_id: UUID, *, at: datetime, message: str) -> None:
+        """Have a run that is over started once more, at once when `at` is now by Prefect's clock.
+
+        Raises UsageError when Prefect says that it is not over, or has nothing to start it from.
+        """
+        from prefect.exceptions import ObjectNotFound
+        from prefect.states import AwaitingRetry
+
+        before = self.state(run_id)
+        if not before.status.terminal:
+            raise UsageError(f"run {run_id} is {before.status} in Prefect, not over")
+        with _answering(self._client):
+            flow_run = self._client.read_flow_run(run_id)
+            try:
+                if flow_run.deployment_id is None:
+                    raise UsageError(f"run {run_id} belongs to no deployment: nothing can start it again")
+                self._client.read_deployment(flow_run.deployment_id)
+            except ObjectNotFound:
+                raise UsageError(
+                    f"the deployment of run {run_id} is gone: `ops deploy` makes it anew for other runs"
+                ) from None
+            # forced: Prefect's rules lead out of a terminal state only for a flow with retries of its own
+            self._client.set_flow_run_state(run_id, AwaitingRetry(scheduled_time=at, message=message), force=True)
 
     def address(self, run_id: UUID) -> str:
         """Where the run stands in the Prefect UI."""

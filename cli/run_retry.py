@@ -1,0 +1,65 @@
+"""`ops retry`: another attempt of a run that did not succeed."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.output import console, print_json
+from cli.run_cancel import user
+from cli.run_start import final_document, report_end
+from cli.run_wait import follow, view_for
+from deployments import starting
+from opsdb.errors import UsageError
+from opsdb.lookup import RunView, find_run, read_run, reading, short_id
+from opsdb.settings import Settings
+from opsdb.states import RunStatus
+
+
+def retry_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> None:
+    """Start a run once more, with its parameters, in its lane.
+
+    Raises UsageError when it is not over, when it succeeded, and when its processes are not known to be gone, and
+    typer.Exit with 1 when it was waited for and did not succeed.
+    """
+    with reading(settings) as db:
+        details = read_run(db, find_run(db, run))
+    if details is None:
+        raise UsageError(f"run {run!r} was just deleted from the ops database")
+    _check(details.view)
+    view, name = details.view, short_id(details.view.run.id)
+    with starting.prefect_server(settings) as server:
+        # by the database's clock: Prefect compares it with its own, which ours may not be
+        server.retry(view.run.id, at=view.now, message=f"retried by {user()} with `ops retry`")
+        document = {"id": view.run.id, "short_id": name, "kind": view.run.kind, "lane": view.run.lane}
+        if not as_json:
+            console.print(
+                f"Run {name} of {view.run.kind} waits in lane {view.run.lane} for attempt {view.run.attempt + 1}.",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+        if not wait:
+            if as_json:
+                print_json({**document, "attempt": view.run.attempt + 1, "status": RunStatus.QUEUED})
+            return
+        with view_for(console, quiet=as_json) as shown:
+            end = follow(settings, server, run_id=view.run.id, lane=view.run.lane, view=shown)
+    if as_json:
+        print_json(final_document(document, end))
+    else:
+        report_end(settings, end)
+    if end.state.status is not RunStatus.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def _check(view: RunView) -> None:
+    run, name = view.run, short_id(view.run.id)
+    if not run.status.terminal:
+        raise UsageError(f"run {name} is {run.status}, not over: `ops cancel {name} --wait` ends it")
+    if run.status is RunStatus.SUCCEEDED:
+        raise UsageError(f"run {name} succeeded: to do it once more, start another: ops run {run.kind}")
+    if run.fenced_at is not None and run.reaped_at is None and run.claimed_by is not None:
+        raise UsageError(
+            f"no worker confirmed that the processes of run {name} on {run.claimed_by} are gone: look there, and when "
+            f"they are, start another: ops run {run.kind}"
+        )
