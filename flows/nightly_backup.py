@@ -42,6 +42,7 @@ def nightly_backup(
     retention_days: RetentionDays = 30,
     backup_dir: BackupFolder | None = None,
     lateness_minutes: LatenessMinutes = 120,
+    restore_drill: bool = False,
 ) -> dict[str, Any]:
     """Start a backup of each Odoo database in lane A, all in one session `Daily Backup`, and end.
 
@@ -53,6 +54,7 @@ def nightly_backup(
         retention_days: Days after which earlier backups are deleted; the newest good one of a database never is.
         backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
         lateness_minutes: Minutes after its time in which a run of the schedule still starts backups; then it is missed.
+        restore_drill: Whether each backup is restored into a scratch database and compared before old ones go.
     """
     run = current_run()
     tick = run.due_at.astimezone(UTC).isoformat() if run.due_at else str(run.id)
@@ -62,7 +64,9 @@ def nightly_backup(
     action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}")
     session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
     action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
-    parameters = {"retention_days": retention_days} | ({"backup_dir": backup_dir} if backup_dir else {})
+    parameters: dict[str, Any] = {"retention_days": retention_days, "restore_drill": restore_drill}
+    if backup_dir:
+        parameters["backup_dir"] = backup_dir
     started = {}
     for database in databases:
         run_id = action(

@@ -55,7 +55,9 @@ def completed(desk: Desk, session: str) -> dict[str, Any]:
 
 
 def test_started_by_hand_it_backs_up_each_database_in_lane_a(desk: Desk, databases: list[str]) -> None:
-    run = desk.run("nightly_backup", "-p", f"databases={','.join(databases)}", "-p", "retention_days=7")
+    run = desk.run(
+        "nightly_backup", "-p", f"databases={','.join(databases)}", "-p", "retention_days=7", "-p", "restore_drill=true"
+    )
     assert run["status"] == "succeeded", run
     assert run["result"]["runs"].keys() == set(databases)
     session = completed(desk, run["result"]["session"])
@@ -63,6 +65,7 @@ def test_started_by_hand_it_backs_up_each_database_in_lane_a(desk: Desk, databas
     assert {(each["kind"], each["lane"], each["priority"]) for each in session["of"]} == {("odoo_db_backup", "A", 10)}
     assert {each["params"]["odoo_db"] for each in session["of"]} == set(databases)
     assert {each["params"]["retention_days"] for each in session["of"]} == {7}
+    assert {each["result"]["drill"]["tables_compared"] for each in session["of"]} == {1}
 
 
 def test_one_tick_started_twice_makes_one_session_and_one_backup_each(
