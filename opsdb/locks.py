@@ -1,4 +1,8 @@
-"""Runs that exclude each other: a lock is a row that names its holder, and ends with the holder's run."""
+"""Runs that exclude each other: a lock is a row that names its holder, and ends with the holder's attempt.
+
+An attempt is over when its run is, when its process recorded its outcome, which it does when nothing of it runs any
+more, or when the run waits for another attempt, which must not keep others from the slot that it waits for itself.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,13 @@ WITH ours AS (
     ON CONFLICT (resource) DO UPDATE
         SET run_id = excluded.run_id, attempt = excluded.attempt, taken_at = clock_timestamp()
         WHERE lock.run_id = excluded.run_id
-           OR EXISTS (SELECT FROM ops.runs holder WHERE holder.id = lock.run_id AND holder.finished_at IS NOT NULL)
+           -- what this statement's snapshot does not show yet must never look like an attempt that is over
+           OR EXISTS (
+               SELECT FROM ops.runs holder WHERE holder.id = lock.run_id AND (
+                   holder.attempt > lock.attempt
+                   OR holder.attempt = lock.attempt AND (holder.finished_at IS NOT NULL OR holder.outcome IS NOT NULL)
+               )
+           )
     RETURNING run_id
 )
 UPDATE ops.runs SET deadline_at = clock_timestamp() + make_interval(secs => :deadline_seconds)
@@ -29,17 +39,22 @@ FROM taken WHERE id = taken.run_id
 def take(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_seconds: float) -> bool:
     """Take a resource for an attempt of a run, if nobody holds it; its deadline counts from now.
 
-    False when another run holds it that is not over, and when the run is not recorded yet or no longer this
-    process's. Who holds it already may take it again. Nothing releases it but the end of the run.
+    False when another run's attempt holds it that is not over, and when the run is not recorded yet or no longer this
+    process's. Who holds it already may take it again. Nothing releases it but the end of the attempt.
     """
     values = {"resource": resource, "run_id": run_id, "attempt": attempt, "deadline_seconds": deadline_seconds}
     return bool(db.execute(TAKE, values).rowcount)
 
 
 def holder_of(db: Connection, resource: str) -> UUID | None:
-    """The run that holds a resource and is not over; None when whoever asks first may have it."""
+    """The run whose attempt holds a resource and is not over; None when whoever asks first may have it."""
     return db.scalar(
         select(col(RunLock.run_id))
         .join(Run, col(Run.id) == col(RunLock.run_id))
-        .where(col(RunLock.resource) == resource, col(Run.finished_at).is_(None))
+        .where(
+            col(RunLock.resource) == resource,
+            col(Run.attempt) == col(RunLock.attempt),
+            col(Run.finished_at).is_(None),
+            col(Run.outcome).is_(None),
+        )
     )

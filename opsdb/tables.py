@@ -222,7 +222,7 @@ class RunStep(Table, table=True):
 
 
 class RunLock(Table, table=True):
-    """Who holds a resource, `odoo_db:odoo_prod` for instance: that run, for as long as it is not over."""
+    """Who holds a resource, `odoo_db:odoo_prod` for instance: that attempt of a run, while it is not over."""
 
     __tablename__ = "run_locks"
 

@@ -15,6 +15,7 @@ from flows.exclusion import exclude_others
 from opsdb.database import connect
 from opsdb.errors import PreflightError
 from opsdb.locks import holder_of, take
+from opsdb.records import apply_entry, run_closed
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
 from opsdb.states import State
@@ -82,6 +83,27 @@ def test_next_attempt_of_the_holder_goes_on_and_an_earlier_one_has_no_say(engine
     make_run(engine, run, type_="RUNNING", seconds=3)
     assert not taken(engine, resource, run, attempt=1)
     assert taken(engine, resource, run, attempt=2)
+
+
+def test_run_that_waits_for_its_next_attempt_holds_nothing(engine: Engine, resource: str) -> None:
+    """Else those that wait for it would hold the slots of its lane, and it would wait for them."""
+    first, second = make_run(engine), make_run(engine)
+    assert taken(engine, resource, first)
+    make_run(engine, first, type_="CRASHED", seconds=1)
+    make_run(engine, first, type_="SCHEDULED", seconds=2)
+    assert taken(engine, resource, second)
+    make_run(engine, first, type_="RUNNING", seconds=3)
+    assert not taken(engine, resource, first, attempt=2)
+
+
+def test_outcome_that_its_process_recorded_frees_it_before_prefect_says_so(engine: Engine, resource: str) -> None:
+    first, second = make_run(engine), make_run(engine)
+    assert taken(engine, resource, first)
+    with engine.begin() as db:
+        apply_entry(db, run_closed(first, attempt=1, result={}))
+    with engine.connect() as db:
+        assert holder_of(db, resource) is None
+    assert taken(engine, resource, second)
 
 
 def test_run_that_is_fenced_over_or_not_recorded_takes_nothing(engine: Engine, resource: str) -> None:
