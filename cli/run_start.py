@@ -33,6 +33,7 @@ def start_run(
     session: str | None,
     idempotency_key: str | None,
     wait: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Start a run as `ops run` does. Everything is checked before anything is made.
@@ -45,6 +46,11 @@ def start_run(
     with starting.prefect_server(settings) as server:
         startable = server.startable(kind=kind, lane=lane)
         params = parameters(given, schema=startable.schema, defaults=startable.defaults)
+        if dry_run:
+            from cli.run_dry import show_dry_run
+
+            show_dry_run(settings, kind=kind, lane=lane, params={**startable.defaults, **params}, as_json=as_json)
+            return
         session_id = None
         if session is not None:
             session_id = _join_session(settings, session)

@@ -61,6 +61,10 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="Show the steps as they go; exit with 1 if the run fails.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show the steps and check whether it could start; start nothing."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run of a runbook.
@@ -70,6 +74,8 @@ def run(
     Example: ops run odoo_db_backup -p odoo_db=odoo_prod --wait
 
     Example: ops run odoo_db_backup -p odoo_db=odoo_prod -p retention_days=7 --lane B --priority 20 --session release
+
+    Example: ops run odoo_db_backup -p odoo_db=odoo_prod --dry-run
     """
     from cli.run_start import start_run
 
@@ -82,6 +88,7 @@ def run(
         session=_not_blank(session, "--session"),
         idempotency_key=_not_blank(idempotency_key, "--idempotency-key"),
         wait=wait,
+        dry_run=dry_run,
         as_json=as_json,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from flows.backup_draft import Draft
 from flows.backup_files import Companion
@@ -21,6 +22,7 @@ umask 077
   | tee --output-error=exit -- "$GLOBALS" \\
   | sha256sum
 sync -- "$GLOBALS"
+stat --format='bytes: %s' -- "$GLOBALS"
 grep -q '^-- PostgreSQL database cluster dump complete' -- "$GLOBALS" || {
   echo "pg_dumpall wrote an incomplete file" >&2
   exit 65
@@ -37,6 +39,7 @@ cd -- "$FILESTORE"
   | tee --output-error=exit -- "$ARCHIVE" \\
   | sha256sum
 sync -- "$ARCHIVE"
+stat --format='bytes: %s' -- "$ARCHIVE"
 dd if="$ARCHIVE" iflag=nocache count=0 status=none
 echo "files: $(gzip --decompress --stdout -- "$ARCHIVE" | tar --list --file=- | grep -vc '/$' || true)"
 """
@@ -62,11 +65,12 @@ def role_passwords(db: Database) -> str:
 
 def dump_globals(draft: Draft, env: dict[str, str]) -> Companion:
     """Write the roles, their memberships and settings, and the tablespaces beside the dump."""
-    done = step("globals", GLOBALS, timeout=GLOBALS_SECONDS, env={**env, "GLOBALS": str(draft.globals_partial)})
+    env = {**env, "GLOBALS": str(draft.globals_partial)}
+    done = written_in(step("globals", GLOBALS, timeout=GLOBALS_SECONDS, env=env, planned=PLANNED).stdout)
     return Companion(
         file=draft.name.globals,
-        size_bytes=draft.globals_partial.stat().st_size,
-        sha256=sha256_in(done.stdout),
+        size_bytes=done.size_bytes,
+        sha256=done.sha256,
         note="without the roles' passwords: the role is no superuser" if env["ROLE_PASSWORDS"] else "",
     )
 
@@ -74,19 +78,30 @@ def dump_globals(draft: Draft, env: dict[str, str]) -> Companion:
 def archive_filestore(draft: Draft, filestore: Path) -> Companion:
     """Write the filestore beside the dump. After the dump, so that every attachment of the dump is in it."""
     env = {"FILESTORE": str(filestore), "ARCHIVE": str(draft.filestore_partial)}
-    done = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env)
-    files = re.search(r"^files: (\d+)$", done.stdout, re.MULTILINE)
+    output = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env, planned=PLANNED).stdout
+    files, done = re.search(r"^files: (\d+)$", output, re.MULTILINE), written_in(output)
     return Companion(
         file=draft.name.filestore,
-        size_bytes=draft.filestore_partial.stat().st_size,
-        sha256=sha256_in(done.stdout),
+        size_bytes=done.size_bytes,
+        sha256=done.sha256,
         note=f"{files[1] if files else 0} files",
     )
 
 
-def sha256_in(output: str) -> str:
-    """The sum that sha256sum printed of its standard input."""
-    match = re.search(r"^([0-9a-f]{64})  -$", output, re.MULTILINE)
+class Written(NamedTuple):
+    """A file as its step wrote it."""
+
+    sha256: str
+    size_bytes: int
+
+
+PLANNED = f"{'0' * 64}  -\nbytes: 1\n"
+"""The output that a dry run takes for that of a step which writes a file."""
+
+
+def written_in(output: str) -> Written:
+    """The sum that sha256sum printed of its standard input, and the size that stat printed after it."""
+    match = re.search(r"^([0-9a-f]{64})  -\nbytes: (\d+)$", output, re.MULTILINE)
     if match is None:
-        raise StepFailedError("the step's output lacks a sha256")
-    return match[1]
+        raise StepFailedError("the step's output lacks the sha256 and size of what it wrote")
+    return Written(sha256=match[1], size_bytes=int(match[2]))

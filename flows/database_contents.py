@@ -99,6 +99,11 @@ class Contents(BaseModel):
     sequences: dict[str, SequenceValue]
     large_objects: Rows
 
+    @classmethod
+    def empty(cls) -> Contents:
+        """Of a database with nothing in it."""
+        return cls(tables={}, sequences={}, large_objects=Rows(rows=0, hash="0" * 16))
+
     @property
     def rows(self) -> int:
         """All tables' rows."""

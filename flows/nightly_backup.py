@@ -60,8 +60,13 @@ def nightly_backup(
     tick = run.due_at.astimezone(UTC).isoformat() if run.due_at else str(run.id)
     if run.due_at is not None:
         due_at = run.due_at
-        action("in time", lambda: _check_lateness(due_at, lateness_minutes), about=f"compare {tick} with the clock")
-    action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}")
+        action(
+            "in time",
+            lambda: _check_lateness(due_at, lateness_minutes),
+            about=f"compare {tick} with the clock",
+            preflight=True,
+        )
+    action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
     session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
     action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
     parameters: dict[str, Any] = {"retention_days": retention_days, "restore_drill": restore_drill}

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from flows.backup_companions import (
     FILESTORE_SECONDS,
     GLOBALS_SECONDS,
+    PLANNED,
     archive_filestore,
     check_filestore,
     dump_globals,
     role_passwords,
-    sha256_in,
+    written_in,
 )
 from flows.backup_draft import Draft, clear_leftovers, draft
-from flows.backup_files import Companion, Locale, Manifest, list_backups, prunable, remove
+from flows.backup_files import Backup, BackupName, Companion, Locale, Manifest, list_backups, prunable, remove
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_preflight import (
     check_readable,
@@ -30,9 +34,10 @@ from flows.backup_preflight import (
     locale_of,
     prepare_folder,
 )
-from flows.database_contents import check_server
+from flows.database_contents import Contents, check_server
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
+from flows.restoring import Ready as ReadyToRestore
 from flows.restoring import drill
 from flows.runbook import current_run, runbook
 from flows.snapshot import Snapshot
@@ -52,6 +57,7 @@ DUMP = """\
   | tee --output-error=exit -- "$PARTIAL" \\
   | sha256sum
 sync -- "$PARTIAL"
+stat --format='bytes: %s' -- "$PARTIAL"
 """
 
 # A dump cut in half passes `pg_restore --list`: all of it is decompressed as well. The page cache is dropped first, so
@@ -83,6 +89,20 @@ class _Ready:
     role_passwords: str
     env: dict[str, str]
     password: str = field(repr=False)
+
+    def drilled(self, manifest: Manifest) -> ReadyToRestore:
+        """What the drill of a dry run starts from: the backup that was not made."""
+        backup = Backup(
+            folder=self.draft.dump.parent, name=self.draft.name, size_bytes=manifest.size_bytes, manifest=manifest
+        )
+        return ReadyToRestore(
+            backup=backup,
+            manifest=manifest,
+            programs=self.programs,
+            superuser=not self.role_passwords,
+            env=self.env,
+            password=self.password,
+        )
 
 
 @runbook(
@@ -122,6 +142,8 @@ def odoo_db_backup(
             "preflight",
             lambda: _prepare(odoo_db, folder, stack),
             about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder}",
+            preflight=True,
+            planned=lambda: _examine(odoo_db, lambda db: _planned_draft(db, odoo_db, folder)),
         )
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
@@ -134,30 +156,33 @@ def odoo_db_backup(
                 "snapshot",
                 snapshot.open,
                 about="export a snapshot, and begin to count and hash the rows of all tables in it",
+                planned=str,
             )
             counting_until = time.monotonic() + FINGERPRINT_SECONDS
             pg_dump = {"PG_DUMP": str(ready.programs.pg_dump), "SNAPSHOT": snapshot_id}
             try:
-                sha256 = sha256_in(step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env | pg_dump).stdout)
+                dumped = step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env | pg_dump, planned=PLANNED)
             except StepFailedError:
                 snapshot.check()
                 raise
+            sha256, size_bytes = written_in(dumped.stdout)
             contents = action(
                 "fingerprint",
                 lambda: snapshot.contents(timeout=max(60.0, counting_until - time.monotonic())),
                 about="wait until all rows are counted and hashed",
+                planned=Contents.empty,
             )
             pg_dumpall = {"PG_DUMPALL": str(ready.programs.pg_dumpall), "ROLE_PASSWORDS": ready.role_passwords}
             companions: dict[str, Companion] = {"globals": dump_globals(ready.draft, env | pg_dumpall)}
         if ready.filestore:
             companions["filestore"] = archive_filestore(ready.draft, ready.filestore)
         env = names | {"SHA256": sha256, "PG_RESTORE": str(ready.programs.pg_restore)}
-        verified = step("verify", VERIFY, timeout=VERIFY_SECONDS, env=env)
+        verified = step("verify", VERIFY, timeout=VERIFY_SECONDS, env=env, planned="tables: 0")
         manifest = Manifest(
             database=odoo_db,
             file=ready.draft.name.dump,
             created_at=ready.draft.name.created_at,
-            size_bytes=ready.draft.partial.stat().st_size,
+            size_bytes=size_bytes,
             sha256=sha256,
             tables=int(_found(r"^tables: (\d+)$", verified.stdout)),
             server_version=ready.server_version,
@@ -174,11 +199,12 @@ def odoo_db_backup(
             about=f"ln {ready.draft.partial} {ready.draft.dump}, after its manifest",
         )
     _record_files(folder, ready.draft, manifest)
-    proven = {"drill": drill(folder, odoo_db, manifest.file)} if restore_drill else {}
+    proven = {"drill": drill(folder, odoo_db, manifest.file, planned=ready.drilled(manifest))} if restore_drill else {}
     pruned = action(
         "prune",
         lambda: _prune(folder, manifest, retention_days),
         about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, never the newest good one",
+        planned=list,
     )
     return {
         "file": str(ready.draft.dump),
@@ -199,8 +225,36 @@ def odoo_db_backup(
 
 def _prepare(database: str, folder: Path, stack: ExitStack) -> _Ready:
     """Check everything, then reserve the new file's name: the draft lives as long as `stack`."""
+
+    def reserve(db: Database) -> Draft:
+        prepare_folder(folder)
+        if leftovers := clear_leftovers(folder, database):
+            current_run().event("removed what killed backups left", level="warning", files=leftovers)
+        check_space(folder, needed_bytes=estimate_bytes(db, list_backups(folder, database)))
+        return stack.enter_context(draft(folder, database, clock=lambda: _server_clock(db)))
+
+    return _examine(database, reserve)
+
+
+def _planned_draft(db: Database, database: str, folder: Path) -> Draft:
+    """Where the dump would be written, and whether there is room: changes nothing."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir():
+        raise PreflightError(f"cannot make the backup folder {folder}: {there} is not a folder")
+    if there == folder:
+        prepare_folder(folder)
+    earlier = list_backups(folder, database) if there == folder else []
+    check_space(there, needed_bytes=estimate_bytes(db, earlier))
+    if not os.access(there, os.W_OK):
+        raise PreflightError(f"cannot write to {there}")
+    now = _server_clock(db).astimezone(UTC).replace(microsecond=0)
+    return Draft(folder=folder, name=BackupName(database, now), handle=-1)
+
+
+def _examine(database: str, reserve: Callable[[Database], Draft]) -> _Ready:
+    """Check programs and database, and what the dump is written to last."""
     run = current_run()
-    if missing := missing_tools("bash", "dd", "grep", "gzip", "sha256sum", "sync", "tar", "tee"):
+    if missing := missing_tools("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee"):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
     with connect_to(database, url=run.settings.odoo_url) as db:
         server_version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)
@@ -208,12 +262,8 @@ def _prepare(database: str, folder: Path, stack: ExitStack) -> _Ready:
         check_server(db)
         check_readable(db)
         filestore = check_filestore(run.settings.filestore_dir, database)
-        prepare_folder(folder)
-        if leftovers := clear_leftovers(folder, database):
-            run.event("removed what killed backups left", level="warning", files=leftovers)
-        check_space(folder, needed_bytes=estimate_bytes(db, list_backups(folder, database)))
         return _Ready(
-            draft=stack.enter_context(draft(folder, database, clock=lambda: _server_clock(db))),
+            draft=reserve(db),
             programs=programs,
             filestore=filestore,
             server_version=server_version,
@@ -260,7 +310,7 @@ def _record_files(folder: Path, done: Draft, manifest: Manifest) -> None:
         kind="file",
         name=done.manifest.name,
         storage_path=str(done.manifest),
-        size_bytes=done.manifest.stat().st_size,
+        size_bytes=len(manifest.text().encode()),
         mime_type="application/json",
     )
 

@@ -43,6 +43,7 @@ def odoo_db_restore(
         "preflight",
         lambda: _prepare(folder, backup, odoo_db, target),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder}; check programs, role and disk",
+        preflight=True,
     )
     with restored(ready, keep_owners=ready.superuser) as done, unpacked(ready.backup, target) as files:
         action(

@@ -151,6 +151,7 @@ def odoo_module_upgrade(
         "preflight",
         lambda: _prepare(odoo_db, modules, repo),
         about=f"check programs, {repo}, and that {', '.join(modules)} are installed in {odoo_db}",
+        preflight=True,
     )
     env = {
         "REPO": repo_dir,
@@ -170,9 +171,11 @@ def odoo_module_upgrade(
         "check_modules",
         lambda: _check_upgraded(odoo_db, modules),
         about=f"look whether {', '.join(modules)} are installed in {odoo_db}",
+        planned=lambda: before,
     )
     limit = {"LIMIT": str(ASSETS_SECONDS - STOP_SECONDS)}
-    if "assets: dropped" not in step("rebuild_assets", ASSETS, timeout=ASSETS_SECONDS, env=env | limit).stdout:
+    rebuilt = step("rebuild_assets", ASSETS, timeout=ASSETS_SECONDS, env=env | limit, planned="assets: dropped")
+    if "assets: dropped" not in rebuilt.stdout:
         raise StepFailedError("Odoo's shell ended without having dropped the assets: read the log of rebuild_assets")
     step("restart_odoo", RESTART, timeout=RESTART_SECONDS, env=env)
     limit = {"LIMIT": str(HEALTH_SECONDS - STOP_SECONDS)}

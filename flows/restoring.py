@@ -130,12 +130,17 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
         yield Restored(scratch=scratch, seconds=seconds)
 
 
-def drill(folder: Path, database: str, file: str | None) -> dict[str, Any]:
-    """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven."""
+def drill(folder: Path, database: str, file: str | None, *, planned: Ready | None = None) -> dict[str, Any]:
+    """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven.
+
+    A dry run looks for the backup, unless it is one that is only `planned`.
+    """
     ready = action(
         "restore preflight",
         lambda: prepare(folder, database, file),
         about=f"find {file or 'the newest verified backup'} of {database} in {folder}; check programs, role and disk",
+        preflight=planned is None,
+        planned=(lambda: planned) if planned else None,
     )
     with restored(ready, keep_owners=False) as done:
         action("drop", done.scratch.drop, about=f"drop {done.scratch.name}")

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -52,6 +52,19 @@ LEASE_MARGIN_SECONDS = 4.0
 """How long before it may be declared dead such a process stops."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step as a dry run notes it. No secret stands in `environment`."""
+
+    index: int
+    name: str
+    command: str
+    timeout_seconds: float
+    environment: Mapping[str, str]
+    preflight: bool
+    """Whether it was executed: it only looks."""
+
+
 @dataclass
 class ActiveRun:
     """The run that this process executes."""
@@ -67,6 +80,8 @@ class ActiveRun:
     """Returns when the run is known not to have been taken from this process."""
     fenced: threading.Event = field(default_factory=threading.Event)
     step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    plan: list[PlannedStep] | None = None
+    """In a dry run, what the steps would do: none but preflights are executed."""
 
     @property
     def log_dir(self) -> Path:
@@ -213,7 +228,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None) 
     )
     if facts is None:
         log.info("run %s is in no lane: it is not recorded", flow_run.id)
-        with _activated(run):
+        with activated(run):
             yield run
         return
     states = _states(flow_run)
@@ -239,12 +254,13 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None) 
     )
     with recorder:
         run.record, run.make_sure = recorder.record, recorder.make_sure
-        with _activated(run):
+        with activated(run):
             yield run
 
 
 @contextmanager
-def _activated(run: ActiveRun) -> Iterator[None]:
+def activated(run: ActiveRun) -> Iterator[None]:
+    """Steps of the calling code are steps of this run."""
     token = _active.set(run)
     try:
         yield

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.masking import MASK
 from flows.output import OutputLimits
-from flows.runbook import ActiveRun, current_run
+from flows.runbook import ActiveRun, PlannedStep, current_run
 from flows.shell import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
+from flows.step_environment import step_environment
 from opsdb.errors import StepError
 from opsdb.records import step_finished, step_started
 from opsdb.tables import StepStatus
@@ -27,15 +29,21 @@ def step(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     working_dir: Path | None = None,
+    planned: str = "",
 ) -> ShellResult:
     """Run one shell command as a step of the current runbook.
 
     `timeout` is in seconds. `env` is added to a small allow-list of this process's environment; values reach the
     command only that way, nothing is put into its text. `secrets` are environment too, and masked in all output.
-    Raises StepFailedError or StepTimeoutError.
+    `planned` is what a dry run takes for the standard output. Raises StepFailedError or StepTimeoutError.
     """
     run = current_run()
     index = next(run.step_numbers)
+    if run.plan is not None:
+        step_environment(env=env or {}, secrets=secrets or {}, run_id=str(run.id), step=str(index))
+        shown = {**(env or {}), **dict.fromkeys(secrets or (), MASK.decode())}
+        run.plan.append(PlannedStep(index, name, command, timeout, shown, preflight=False))
+        return _planned_result(planned)
 
     def execute() -> ShellResult:
         log_path = run.log_dir / f"{index:02d}-{name}.log"
@@ -75,13 +83,38 @@ def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
         run.event(f"step {name} left processes behind: killed", level="warning", processes=result.leftovers_killed)
 
 
-def action(name: str, work: Callable[[], T], *, about: str) -> T:
+def action(
+    name: str, work: Callable[[], T], *, about: str, preflight: bool = False, planned: Callable[[], T] | None = None
+) -> T:
     """Run Python as a step of the current runbook, with `about` where the command would stand.
 
-    It has no timeout: it is for work that takes moments and is safer in Python than in shell.
+    It has no timeout: it is for work that takes moments and is safer in Python than in shell. A dry run takes
+    what `planned` returns instead of the work's result, or None where nobody reads it. A `preflight` only looks: a dry
+    run executes it, or the `planned` of one that changes something as well.
     """
     run = current_run()
-    return _recorded(run, index=next(run.step_numbers), name=name, command=about, timeout=0, work=work)
+    index = next(run.step_numbers)
+    if run.plan is None:
+        return _recorded(run, index=index, name=name, command=about, timeout=0, work=work)
+    run.plan.append(PlannedStep(index, name, about, 0, {}, preflight=preflight))
+    if planned is not None:
+        return planned()
+    return work() if preflight else cast("T", None)
+
+
+def _planned_result(stdout: str) -> ShellResult:
+    return ShellResult(
+        exit_code=0,
+        stdout=stdout,
+        stderr="",
+        log_path=Path("/dev/null"),
+        log_bytes=0,
+        log_truncated=False,
+        log_error=None,
+        duration_seconds=0.0,
+        leftovers_killed=0,
+        survivors=(),
+    )
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

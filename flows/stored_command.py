@@ -26,7 +26,9 @@ def stored_command(block: BlockName, timeout_seconds: TimeoutSeconds = 600) -> d
         block: Name of a Shell Operation block: lower-case letters, digits and dashes.
         timeout_seconds: Seconds after which the commands are stopped.
     """
-    operation = action("preflight", lambda: _load(block), about=f"load the block shell-operation/{block}")
+    operation = action(
+        "preflight", lambda: _load(block), about=f"load the block shell-operation/{block}", preflight=True
+    )
     result = step(
         "commands",
         "\n".join(operation.commands),

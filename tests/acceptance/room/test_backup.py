@@ -100,3 +100,19 @@ def test_backup_shows_its_steps_in_order(answer: Answer) -> None:
     finished = re.findall(r"step (\d) (\w+): succeeded", answer.fine())
     names = ("preflight", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune")
     assert finished == [(str(number), name) for number, name in enumerate(names, start=1)]
+
+
+def test_dry_run_shows_the_steps_and_starts_nothing(desk: Desk, answer: Answer) -> None:
+    before = desk.json("runs")
+    kind = ("run", "odoo_db_backup", "-p", f"odoo_db={DATABASE}", "--dry-run")
+    shown = desk.ops(*kind).fine()
+    for word in ("preflight", "executed", "pg_dump", "600 s", f"ODOO_DB={DATABASE}", "It could start"):
+        assert word in shown, shown
+    told = desk.json(*kind)
+    names = ("preflight", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune")
+    assert tuple(step["name"] for step in told["steps"]) == names
+    assert (told["error"], told["steps"][2]["timeout_seconds"]) == (None, 600)
+    failing = desk.ops("run", "odoo_db_backup", "-p", "odoo_db=odoo_nowhere", "--dry-run")
+    assert failing.code == 1
+    assert "there is no database 'odoo_nowhere'" in failing.out
+    assert desk.json("runs") == before

@@ -19,8 +19,10 @@ import psycopg
 import pytest
 
 from flows import odoo_module_upgrade as module
+from flows.dry_run import dry_run
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
+from opsdb.settings import load_settings
 from tests.integration.flows.conftest import wait_until
 from tests.stand_ins.docker import Docker, docker
 
@@ -165,6 +167,27 @@ def marked(database: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site) -> None:
+    commit = git(site.checkout, "rev-parse", "HEAD")
+    site.commit("second")
+    facts = {"odoo_db": site.database, "repo_dir": str(site.checkout), "health_url": site.health}
+    planned = dry_run(odoo_module_upgrade, {**facts, "modules": ["sale"]}, settings=load_settings())
+    assert planned.error is None
+    assert [one.name for one in planned.steps] == [
+        "preflight",
+        "pull_latest",
+        "upgrade_modules",
+        "check_modules",
+        "rebuild_assets",
+        "restart_odoo",
+        "wait_health",
+    ]
+    assert planned.steps[2].environment["MODULES"] == "sale"
+    assert (git(site.checkout, "rev-parse", "HEAD"), site.odoo_calls()) == (commit, [])
+    unknown = dry_run(odoo_module_upgrade, {**facts, "modules": ["hr"]}, settings=load_settings())
+    assert "hr" in str(unknown.error)
 
 
 def test_upgrade_checks_out_upgrades_once_drops_assets_restarts_and_awaits_health(site: Site) -> None:

@@ -1,0 +1,87 @@
+"""`ops run --dry-run`: the steps that a run would take, and whether it could start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.harmless import harmless_line
+from cli.output import console, print_json
+from flows.dry_run import DryRun, dry_run, load_runbook
+from flows.runbook import PlannedStep
+from opsdb.errors import UsageError
+from opsdb.kinds import registered_entrypoints
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+
+def show_dry_run(settings: Settings, *, kind: str, lane: Lane, params: dict[str, Any], as_json: bool) -> None:
+    """Print what a run would do, with these parameters, as this host sees it.
+
+    Raises UsageError for a kind that is not registered here, and typer.Exit with 1 when a preflight fails.
+    """
+    entrypoints = registered_entrypoints(settings.prefect_yaml)
+    entrypoint = next((one for one in sorted(entrypoints) if one.rpartition(".")[2] == kind), None)
+    if entrypoint is None:
+        raise UsageError(f"KIND: {kind!r} is deployed, but not registered in {settings.prefect_yaml}: `ops deploy`")
+    found = dry_run(load_runbook(entrypoint), params, settings=settings)
+    if as_json:
+        print_json(_document(found, kind=kind, lane=lane, params=params))
+    else:
+        _print(found, kind=kind, lane=lane)
+    if found.error is not None:
+        raise typer.Exit(1)
+
+
+def _document(found: DryRun, *, kind: str, lane: Lane, params: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "lane": lane,
+        "params": params,
+        "steps": [
+            {
+                "index": step.index,
+                "name": step.name,
+                "command": step.command,
+                "timeout_seconds": step.timeout_seconds or None,
+                "environment": dict(step.environment),
+                "executed": step.preflight,
+            }
+            for step in found.steps
+        ],
+        "warnings": found.warnings,
+        "error": found.error,
+    }
+
+
+def _print(found: DryRun, *, kind: str, lane: Lane) -> None:
+    console.print(
+        Text(f"{harmless_line(kind)} in lane {lane}: a dry run. Only preflights were executed, on this host.")
+    )
+    table = Table("#", "Step", "Timeout", "What it does, with which environment", show_lines=True)
+    for step in found.steps:
+        table.add_row(str(step.index), Text(harmless_line(step.name)), _timeout(step), _what(step))
+    console.print(table)
+    for warning in found.warnings:
+        console.print(Text(f"Warning: {harmless_line(warning)}", style="yellow"))
+    if found.error is None:
+        console.print("It could start: nothing was found in its way.", style="green")
+        return
+    lines = [harmless_line(line) for line in found.error.splitlines()]
+    console.print(Text("It would fail, and change nothing: " + "\n".join(lines), style="bold red"), soft_wrap=True)
+
+
+def _timeout(step: PlannedStep) -> str:
+    return f"{step.timeout_seconds:g} s" if step.timeout_seconds else "executed" if step.preflight else ""
+
+
+def _what(step: PlannedStep) -> Text:
+    lines = [harmless_line(line) for line in step.command.rstrip().splitlines()]
+    text = Text("\n".join(lines))
+    if step.environment:
+        environment = "\n".join(harmless_line(f"{name}={value}") for name, value in sorted(step.environment.items()))
+        text.append(f"\n{environment}", style="cyan")
+    return text
