@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.backup_parameters import OdooDatabase
+from flows.checkout import CHECK_OUT
 from flows.odoo_modules import check_upgradable, check_upgraded, read_modules
 from flows.odoo_parameters import CheckoutFolder, ComposeFile, ComposeService, GitRef, HealthUrl, OdooModules
 from flows.postgres_access import missing_tools
@@ -22,29 +23,6 @@ RESTART_SECONDS = 60
 HEALTH_SECONDS = 150
 MARGIN_SECONDS = 60  # preflight and the look at the modules
 STOP_SECONDS = 10  # of a step's time, for what ends in the container before the step does
-
-# A branch is the one of origin and not a local one of that name. The commit is checked out by itself: no branch of the
-# checkout is moved, and nothing that somebody committed there is lost.
-PULL = """\
-cd -- "$REPO"
-if dirty=$(git status --porcelain --untracked-files=no) && [ -n "$dirty" ]; then
-  echo "files in $REPO were changed by hand: commit or stash them first" >&2
-  echo "$dirty" >&2
-  exit 65
-fi
-echo "before: $(git rev-parse HEAD)"
-git fetch --quiet --tags --prune origin
-for name in "refs/remotes/origin/$GIT_REF" "refs/tags/$GIT_REF" "$GIT_REF"; do
-  if commit=$(git rev-parse --quiet --verify --end-of-options "$name^{commit}"); then break; fi
-done
-if [ -z "$commit" ]; then
-  echo "origin has no branch, tag or commit $GIT_REF" >&2
-  exit 65
-fi
-git -c advice.detachedHead=false checkout --quiet --detach "$commit" --
-echo "after: $(git rev-parse HEAD)"
-git log -1 --format='%h %s (%cs)'
-"""
 
 # What ends the client of `docker compose exec` leaves its program running in the container. So the program carries a
 # mark, a limit of its own ends it there, and whatever else ends this step ends it by its mark.
@@ -164,7 +142,7 @@ def odoo_module_upgrade(
         "MODULES": ",".join(modules),
         "HEALTH_URL": health_url,
     }
-    pulled = step("pull_latest", PULL, timeout=PULL_SECONDS, env=env).stdout
+    pulled = step("pull_latest", CHECK_OUT, timeout=PULL_SECONDS, env=env).stdout
     limit = {"LIMIT": str(UPGRADE_SECONDS - STOP_SECONDS)}
     step("upgrade_modules", UPGRADE, timeout=UPGRADE_SECONDS, env=env | limit)
     after = action(

@@ -12,6 +12,7 @@ from prefect.exceptions import ParameterTypeError
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
+from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from flows.odoo_restore_drill import odoo_restore_drill
 
@@ -87,6 +88,20 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
         "compose_file": "good.yml",
         "odoo_service": "good",
         "health_url": "http://localhost/web",
+    },
+    odoo_fresh_deploy: {
+        "droplet_name": "good",
+        "domain": "good.example",
+        "email": "good@good.example",
+        "odoo_db": "good",
+        "ssh_keys": ["12"],
+        "git_ref": "good",
+        "repo_url": "https://good.example/good",
+        "repo_dir": "/good",
+        "compose_file": "good.yml",
+        "region": "sgp1",
+        "size": "good",
+        "image": "good",
     },
 }
 HARMLESS = re.compile(r"/good[@=~]?|/[@=~]good|/go[@=~]od")  # in the middle of a path these mean nothing

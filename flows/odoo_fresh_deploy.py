@@ -1,0 +1,212 @@
+"""The runbook `odoo_fresh_deploy`: a new droplet with Odoo behind nginx and a certificate."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any
+
+from flows.backup_parameters import OdooDatabase
+from flows.checkout import CHECK_OUT
+from flows.deploy_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
+from flows.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
+from flows.odoo_parameters import CheckoutFolder, ComposeFile, GitRef
+from flows.postgres_access import missing_tools
+from flows.runbook import runbook
+from flows.step import action, step
+from opsdb.errors import PreflightError, StepFailedError
+
+PROVISION_SECONDS = 300
+SSH_SECONDS = 180
+FIRST_BOOT_SECONDS = 300
+CLONE_SECONDS = 120
+FIREWALL_SECONDS = 60
+POSTGRESQL_SECONDS = 300
+ODOO_SECONDS = 600
+NGINX_SECONDS = 120
+DNS_SECONDS = 300
+SSL_SECONDS = 120
+SMOKE_SECONDS = 30
+MARGIN_SECONDS = 60  # preflight, and what lies between the steps
+STOP_SECONDS = 10  # of a step's time, for what ends by itself, here or on the droplet, before the step does
+
+# A new Ubuntu still installs things when it first answers, and holds apt's lock while it does.
+FIRST_BOOT = """\
+if command -v cloud-init > /dev/null; then
+  cloud-init status --wait || [ $? -eq 2 ]  # 2: done, with warnings
+fi
+"""
+# A clone that is cut off never bears the checkout's name. The scripts are looked for before the first of them runs.
+CLONE = f"""\
+if [ -e "$REPO/.git" ]; then
+  origin=$(git -C "$REPO" config --get remote.origin.url || true)
+  if [ "$origin" != "$REPO_URL" ]; then
+    echo "$REPO on the droplet is a checkout of $origin, not of $REPO_URL: give another repo_dir" >&2
+    exit 65
+  fi
+elif [ -e "$REPO" ] && [ -n "$(ls -A -- "$REPO")" ]; then
+  echo "$REPO on the droplet is no git checkout and not empty: give another repo_dir" >&2
+  exit 65
+else
+  rm -rf -- "$REPO.ops-clone"
+  git clone --quiet -- "$REPO_URL" "$REPO.ops-clone"
+  mv -T -- "$REPO.ops-clone" "$REPO"
+fi
+{CHECK_OUT}
+missing=()
+for file in scripts/setup-firewall.sh scripts/install-postgresql.sh scripts/deploy/bootstrap_from_tag.sh \\
+    scripts/setup-nginx.sh "$COMPOSE_FILE"; do
+  [ -f "$file" ] || missing+=("$file")
+done
+if (( ${{#missing[@]}} )); then
+  echo "not in $REPO_URL at $GIT_REF: ${{missing[*]}}" >&2
+  exit 65
+fi
+"""
+SCRIPT = 'cd -- "$REPO"\nbash {}\n'
+SSL = """\
+if ! command -v certbot > /dev/null; then
+  echo "certbot is not on the droplet: scripts/setup-nginx.sh should install it" >&2
+  exit 69
+fi
+certbot --nginx -d "$DOMAIN" -m "$EMAIL" --non-interactive --agree-tos --keep-until-expiring
+"""
+# The authority prefers IPv6, so an address of another host there fails the certificate as well.
+DNS = """\
+while :; do
+  found=$(getent ahostsv4 "$DOMAIN"; getent ahostsv6 "$DOMAIN") || true
+  addresses=$(awk '$1 !~ /^::ffff:/ {print $1}' <<< "$found" | sort -u)
+  if [ "$addresses" = "$ADDRESS" ]; then break; fi
+  if (( SECONDS >= LIMIT )); then
+    echo "$DOMAIN leads to ${addresses:-no address} after $LIMIT s: want an A record of $ADDRESS alone" >&2
+    exit 69
+  fi
+  sleep 2
+done
+echo "$DOMAIN leads to $ADDRESS"
+"""
+SMOKE = """\
+until curl --fail --silent --show-error --max-time 5 --output /dev/null -- "https://$DOMAIN/web/health"; do
+  if (( SECONDS >= LIMIT )); then
+    echo "https://$DOMAIN/web/health did not answer well within $LIMIT s" >&2
+    exit 69
+  fi
+  sleep 2
+done
+echo "healthy after $SECONDS s"
+"""
+
+
+@runbook(
+    deadline_seconds=PROVISION_SECONDS
+    + SSH_SECONDS
+    + FIRST_BOOT_SECONDS
+    + CLONE_SECONDS
+    + FIREWALL_SECONDS
+    + POSTGRESQL_SECONDS
+    + ODOO_SECONDS
+    + NGINX_SECONDS
+    + DNS_SECONDS
+    + SSL_SECONDS
+    + SMOKE_SECONDS
+    + MARGIN_SECONDS,
+    exclusive="droplet_name",
+)
+def odoo_fresh_deploy(
+    *,
+    droplet_name: DropletName,
+    domain: Domain,
+    email: Email,
+    odoo_db: OdooDatabase,
+    ssh_keys: SshKeys,
+    git_ref: GitRef = "main",
+    repo_url: RepoUrl = "https://github.com/jgtolentino/odoo-ce.git",
+    repo_dir: CheckoutFolder = "/opt/odoo",
+    compose_file: ComposeFile = "deploy/docker-compose.prod.yml",
+    region: Region = "sgp1",
+    size: Slug = "s-4vcpu-8gb",
+    image: Slug = "ubuntu-22-04-x64",
+) -> dict[str, Any]:
+    """Make a droplet at DigitalOcean, and on it Odoo, by the scripts of its repository, with a certificate.
+
+    A droplet of that name is used when there is one, so another attempt makes no second one. It is never repeated by
+    itself.
+
+    Args:
+        droplet_name: Name of the droplet.
+        domain: Host name under which Odoo is reached. Its A record must lead to the droplet.
+        email: Whom the certificate authority writes to.
+        odoo_db: Odoo's database on the droplet.
+        ssh_keys: Ids or fingerprints of keys at DigitalOcean, the worker's own among them.
+        git_ref: Branch, tag or commit to deploy.
+        repo_url: Public repository with the code, the compose file and the scripts.
+        repo_dir: Absolute path of the checkout on the droplet.
+        compose_file: The compose file, relative to the checkout.
+        region: Region of the droplet.
+        size: Size of a new droplet.
+        image: Image of a new droplet.
+    """
+    started = time.monotonic()
+    action("preflight", _prepare, about="check programs")
+    env = {
+        "DROPLET_NAME": droplet_name,
+        "REGION": region,
+        "SIZE": size,
+        "IMAGE": image,
+        "SSH_KEYS": ",".join(ssh_keys),
+        "DOMAIN": domain,
+        "EMAIL": email,
+        "ODOO_DB": odoo_db,
+        "GIT_REF": git_ref,
+        "REPO_URL": repo_url,
+        "REPO": repo_dir,
+        "COMPOSE_FILE": compose_file,
+        "NAMES": "DOMAIN EMAIL ODOO_DB GIT_REF REPO_URL REPO COMPOSE_FILE LIMIT",
+    }
+    if agent := os.environ.get("SSH_AUTH_SOCK"):
+        env["SSH_AUTH_SOCK"] = agent
+    token = os.environ.get("DIGITALOCEAN_ACCESS_TOKEN")
+    provisioned = step(
+        "provision_droplet",
+        PROVISION,
+        timeout=PROVISION_SECONDS,
+        env=env | _limit(PROVISION_SECONDS),
+        secrets={"DIGITALOCEAN_ACCESS_TOKEN": token} if token else {},
+    ).stdout
+    made = re.search(r"^droplet: ([0-9]+) ([0-9.]+)$", provisioned, re.MULTILINE)
+    if made is None:
+        raise StepFailedError("doctl ended well but named no id and address: read the log of provision_droplet")
+    env |= {"DROPLET_ID": made[1], "ADDRESS": made[2]}
+
+    def take(name: str, command: str, seconds: int) -> str:
+        return step(name, command, timeout=seconds, env=env | _limit(seconds)).stdout
+
+    take("wait_ssh", WAIT_FOR_SSH, SSH_SECONDS)
+    take("wait_first_boot", on_droplet(FIRST_BOOT), FIRST_BOOT_SECONDS)
+    cloned = take("clone_repo", on_droplet(CLONE), CLONE_SECONDS)
+    take("configure_firewall", on_droplet(SCRIPT.format("scripts/setup-firewall.sh")), FIREWALL_SECONDS)
+    take("install_postgresql", on_droplet(SCRIPT.format("scripts/install-postgresql.sh")), POSTGRESQL_SECONDS)
+    take("deploy_odoo", on_droplet(SCRIPT.format("scripts/deploy/bootstrap_from_tag.sh")), ODOO_SECONDS)
+    take("configure_nginx", on_droplet(SCRIPT.format("scripts/setup-nginx.sh")), NGINX_SECONDS)
+    take("wait_dns", DNS, DNS_SECONDS)
+    take("configure_ssl", on_droplet(SSL), SSL_SECONDS)
+    take("smoke_test", SMOKE, SMOKE_SECONDS)
+    commit = re.search(r"^after: ([0-9a-f]{40,64})$", cloned, re.MULTILINE)
+    return {
+        "droplet_id": int(made[1]),
+        "address": made[2],
+        "url": f"https://{domain}",
+        "commit": commit[1] if commit else "",
+        "duration_seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _limit(seconds: int) -> dict[str, str]:
+    return {"LIMIT": str(seconds - STOP_SECONDS)}
+
+
+def _prepare() -> None:
+    """Raise PreflightError unless all is there."""
+    if missing := missing_tools("bash", "awk", "curl", "doctl", "getent", "ssh"):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}")

@@ -1,0 +1,126 @@
+"""Stand-ins for DigitalOcean: doctl, and an ssh whose far side is a clean environment on this machine.
+
+They keep what they know in a folder, write each call into its `ledger`, and refuse what they do not know. As with the
+real ssh, the words for the far side become one text for its shell, and no variable goes along.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_START = """#!{python} -I
+import json, os, pathlib, subprocess, sys
+state, words = pathlib.Path({state!r}), sys.argv[1:]
+with open(state / "ledger", "a") as ledger:
+    ledger.write(json.dumps([pathlib.Path(sys.argv[0]).name, *words]) + "\\n")
+"""
+DOCTL = (
+    _START
+    + """
+if (state / "token").read_text() != os.environ.get("DIGITALOCEAN_ACCESS_TOKEN", ""):
+    sys.exit("Error: Unable to authenticate you (status 401)")
+assert words[:2] == ["compute", "droplet"], words
+verb, words = words[2], words[3:]
+columns = ["--format", "ID,Name,Region,Status,PublicIPv4", "--no-header"]
+assert words[-3:] == columns, words
+words = words[:-3]
+known = json.loads((state / "droplets").read_text())
+shown = []
+if verb == "list":
+    assert words == [], words
+    shown = known
+elif verb == "create":
+    name, *options = words
+    assert not name.startswith("-") and options[-1] == "--wait", words
+    given = dict(zip(options[:-1:2], options[1:-1:2]))
+    assert set(given) == {{"--region", "--size", "--image", "--ssh-keys"}} and all(given.values()), given
+    shown = [[str(100 + len(known)), name, given["--region"], "new", ""]]
+    (state / "droplets").write_text(json.dumps(known + shown))
+    if (state / "dies").exists():
+        sys.exit("Error: connection reset by peer")
+elif verb == "get":
+    for droplet in known:
+        if [droplet[0]] == words:
+            droplet[3:] = ["active", "203.0.113.7"]
+            shown = [droplet]
+    (state / "droplets").write_text(json.dumps(known))
+else:
+    sys.exit(f"Error: unknown command {{verb}}")
+for droplet in shown:
+    print("    ".join(droplet).rstrip())
+"""
+)
+SSH = (
+    _START
+    + """
+options = []
+while words[0] != "--":
+    assert words[0].startswith("-o"), words
+    options.append(words.pop(0)[2:])
+for needed in ("BatchMode=yes", "StrictHostKeyChecking=accept-new"):
+    assert needed in options, options
+host, *command = words[1:]
+assert host == "root@203.0.113.7", host
+refusals = int((state / "refusals").read_text())
+if refusals:
+    (state / "refusals").write_text(str(refusals - 1))
+    print("ssh: connect to host 203.0.113.7 port 22: Connection refused", file=sys.stderr)
+    sys.exit(255)
+environment = json.loads((state / "far_side").read_text())
+far = subprocess.Popen(["sh", "-c", " ".join(command)], env=environment, cwd="/", start_new_session=True)
+sys.exit(far.wait())
+"""
+)
+GETENT = (
+    _START
+    + """
+if words[0] == "ahostsv4":
+    print((state / "address").read_text(), "STREAM", words[1])
+else:
+    print("::ffff:" + (state / "address").read_text(), "STREAM", words[1])
+"""
+)
+CURL = (
+    _START
+    + """
+assert words[-1] == "https://shop.example/web/health" and "--fail" in words, words
+left = int((state / "unhealthy").read_text())
+(state / "unhealthy").write_text(str(left - 1))
+sys.exit(22 if left > 0 else 0)
+"""
+)
+
+
+@dataclass
+class DigitalOcean:
+    """What the stand-ins know, and what they were asked."""
+
+    state: Path
+
+    def calls(self, program: str) -> list[list[str]]:
+        """The words of each call of a program."""
+        ledger = self.state / "ledger"
+        lines = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
+        return [line[1:] for line in lines if line[0] == program]
+
+    def know(self, **facts: Any) -> None:
+        """Set what the stand-ins know."""
+        for name, fact in facts.items():
+            (self.state / name).write_text(fact if isinstance(fact, str) else json.dumps(fact))
+
+
+def digitalocean(folder: Path, *, far_side: dict[str, str]) -> DigitalOcean:
+    """Write the programs into `folder`. `far_side` is the environment of what runs on a droplet."""
+    state = folder / "state"
+    state.mkdir()
+    for name, text in (("doctl", DOCTL), ("ssh", SSH), ("getent", GETENT), ("curl", CURL)):
+        program = folder / name
+        program.write_text(text.format(python=sys.executable, state=str(state)))
+        program.chmod(0o755)
+    made = DigitalOcean(state)
+    made.know(droplets=[], refusals=2, unhealthy=1, token="", address="203.0.113.7", far_side=far_side)
+    return made
