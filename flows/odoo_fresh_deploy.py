@@ -148,7 +148,7 @@ def odoo_fresh_deploy(
         image: Image of a new droplet.
     """
     started = time.monotonic()
-    action("preflight", _prepare, about="check programs")
+    action("preflight", _prepare, about="check programs", preflight=True)
     env = {
         "DROPLET_NAME": droplet_name,
         "REGION": region,
@@ -173,6 +173,7 @@ def odoo_fresh_deploy(
         timeout=PROVISION_SECONDS,
         env=env | _limit(PROVISION_SECONDS),
         secrets={"DIGITALOCEAN_ACCESS_TOKEN": token} if token else {},
+        planned="droplet: 0 192.0.2.1",  # an address for documents, RFC 5737
     ).stdout
     made = re.search(r"^droplet: ([0-9]+) ([0-9.]+)$", provisioned, re.MULTILINE)
     if made is None:

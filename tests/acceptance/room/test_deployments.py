@@ -16,7 +16,14 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.timeout(180)
 
 REPOSITORY = Path(__file__).parents[3]
-KINDS = ("odoo_db_backup", "odoo_db_restore", "odoo_module_upgrade", "odoo_restore_drill", "stored_command")
+KINDS = (
+    "odoo_db_backup",
+    "odoo_db_restore",
+    "odoo_fresh_deploy",
+    "odoo_module_upgrade",
+    "odoo_restore_drill",
+    "stored_command",
+)
 LANES = ("lane-a", "lane-b", "lane-c", "lane-d")
 QUEUES = {"urgent": 1, "high": 2, "default": 3, "low": 4}
 CLOCKS = ("updated", "last_polled", "status", "revision", "ready")

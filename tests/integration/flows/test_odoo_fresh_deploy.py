@@ -13,8 +13,10 @@ import pytest
 
 from flows import odoo_fresh_deploy as module
 from flows.droplet import on_droplet
+from flows.dry_run import dry_run
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.settings import load_settings
 from tests.stand_ins.digitalocean import DigitalOcean, digitalocean
 
 URL = "https://git.example/odoo.git"
@@ -99,6 +101,20 @@ def plain(site: Site, tmp_path: Path) -> Site:
     """The same, with a folder name that the flow's parameters allow."""
     site.repo = tmp_path / "odoo"
     return site
+
+
+def test_dry_run_tells_all_steps_and_asks_nobody(plain: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_secret")
+    facts = {"droplet_name": "odoo-prod", "domain": "shop.example", "email": "ops@shop.example"}
+    planned = dry_run(
+        odoo_fresh_deploy, {**facts, "odoo_db": "odoo_prod", "ssh_keys": ["12"]}, settings=load_settings()
+    )
+    assert planned.error is None
+    assert [one.name for one in planned.steps][:3] == ["preflight", "provision_droplet", "wait_ssh"]
+    assert planned.steps[-1].name == "smoke_test"
+    assert planned.steps[1].environment["DIGITALOCEAN_ACCESS_TOKEN"] == "***"
+    assert "dop_v1_secret" not in repr(planned)
+    assert (plain.ocean.calls("doctl"), plain.ocean.calls("ssh")) == ([], [])
 
 
 @pytest.mark.usefixtures("prefect_room")
