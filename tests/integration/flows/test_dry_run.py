@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import Flow
 
+from flows.backup_files import BackupName
 from flows.dry_run import DryRun, dry_run, load_runbook
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
@@ -64,11 +66,9 @@ def test_dry_run_of_a_backup_tells_the_steps_that_a_backup_takes(
     assert [one.name for one in planned.steps if one.preflight] == ["preflight"]
 
 
-def test_dry_run_leaves_the_folder_as_it_is_with_what_killed_backups_left(
-    database: str, folder: Path, nothing_starts: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dry_run_leaves_the_folder_as_it_is_with_what_killed_backups_left(database: str, folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
-    (folder / f"{database}_2026-01-01T00-00-00Z.dump.partial").write_text("half")
+    (folder / BackupName(database, datetime(2026, 1, 1, tzinfo=UTC)).partial).write_text("half")
     before = files(folder)
     assert plan(odoo_db_backup, odoo_db=database).error is None
     assert files(folder) == before
