@@ -12,8 +12,7 @@ from cli.harmless import harmless_line
 from cli.output import console, print_json
 from flows.dry_run import DryRun, dry_run, load_runbook
 from flows.runbook import PlannedStep
-from opsdb.errors import UsageError
-from opsdb.kinds import registered_entrypoints
+from opsdb.kinds import registered_entrypoint
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -23,10 +22,7 @@ def show_dry_run(settings: Settings, *, kind: str, lane: Lane, params: dict[str,
 
     Raises UsageError for a kind that is not registered here, and typer.Exit with 1 when a preflight fails.
     """
-    entrypoints = registered_entrypoints(settings.prefect_yaml)
-    entrypoint = next((one for one in sorted(entrypoints) if one.rpartition(".")[2] == kind), None)
-    if entrypoint is None:
-        raise UsageError(f"KIND: {kind!r} is deployed, but not registered in {settings.prefect_yaml}: `ops deploy`")
+    entrypoint = registered_entrypoint(settings.prefect_yaml, kind=kind)
     found = dry_run(load_runbook(entrypoint), params, settings=settings)
     if as_json:
         print_json(_document(found, kind=kind, lane=lane, params=params))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+from sqlalchemy import Connection
 
 from cli.output import console, print_json
 from cli.run_cancel import user
@@ -10,26 +11,32 @@ from cli.run_start import final_document, report_end
 from cli.run_wait import follow, view_for
 from deployments import starting
 from opsdb.errors import UsageError
+from opsdb.kept_steps import KeptStep, kept_steps
+from opsdb.kinds import registered_entrypoint
 from opsdb.lookup import RunView, find_run, read_run, reading, short_id
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
+from opsdb.tables import Run
 
 
-def retry_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> None:
-    """Start a run once more, with its parameters, in its lane.
+def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as_json: bool) -> None:
+    """Start a run once more, with its parameters, in its lane; with `from_failed` without the steps that succeeded.
 
-    Raises UsageError when it is not over, when it succeeded, and when its processes are not known to be gone, and
-    typer.Exit with 1 when it was waited for and did not succeed.
+    Raises UsageError when it is not over, when it succeeded, when its processes are not known to be gone, and when what
+    it did before does not stand any more, and typer.Exit with 1 when it was waited for and did not succeed.
     """
     with reading(settings) as db:
         details = read_run(db, find_run(db, run))
-    if details is None:
-        raise UsageError(f"run {run!r} was just deleted from the ops database")
-    _check(details.view)
+        if details is None:
+            raise UsageError(f"run {run!r} was just deleted from the ops database")
+        _check(details.view)
+        kept = _kept(db, details.view.run, settings) if from_failed else []
     view, name = details.view, short_id(details.view.run.id)
     with starting.prefect_server(settings) as server:
         # by the database's clock: Prefect compares it with its own, which ours may not be
-        server.retry(view.run.id, at=view.now, message=f"retried by {user()} with `ops retry`")
+        how = "from its failed step " if from_failed else ""
+        message = f"retried {how}by {user()} with `ops retry`"
+        server.retry(view.run.id, at=view.now, message=message, keep_steps=from_failed)
         document = {"id": view.run.id, "short_id": name, "kind": view.run.kind, "lane": view.run.lane}
         if not as_json:
             console.print(
@@ -38,6 +45,9 @@ def retry_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> Non
                 highlight=False,
                 soft_wrap=True,
             )
+            if from_failed:
+                done = ", ".join(step.name for step in kept) or "none"
+                console.print(f"Not done again: {done}.", markup=False, highlight=False, soft_wrap=True)
         if not wait:
             if as_json:
                 print_json({**document, "attempt": view.run.attempt + 1, "status": RunStatus.QUEUED})
@@ -50,6 +60,16 @@ def retry_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> Non
         report_end(settings, end)
     if end.state.status is not RunStatus.SUCCEEDED:
         raise typer.Exit(1)
+
+
+def _kept(db: Connection, run: Run, settings: Settings) -> list[KeptStep]:
+    """What would not be done again, as this host sees it; the run process looks once more."""
+    from flows.dry_run import load_runbook
+    from flows.runbook import definition_hash
+
+    definition = definition_hash(load_runbook(registered_entrypoint(settings.prefect_yaml, kind=run.kind)))
+    kept = kept_steps(db, run_id=run.id, before_attempt=run.attempt + 1, definition=definition, resource=run.resource)
+    return list(kept.values())
 
 
 def _check(view: RunView) -> None:

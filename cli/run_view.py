@@ -153,6 +153,12 @@ def details_document(details: RunDetails) -> dict[str, Any]:
 def waiting_lines(view: RunView, waiting: Waiting) -> list[str]:
     """Why a queued run has not started, a sentence each."""
     lane = view.run.lane.value
+    if waiting.approval is not None:
+        name = short_id(view.run.id)
+        return [
+            f"it {harmless_line(waiting.approval, width=500)}",
+            f"ops approve {name} lets it go on, ops cancel {name} ends it",
+        ]
     found = []
     if waiting.due_at is not None:
         found.append(f"its schedule wants it at {_clock(waiting.due_at)}")

@@ -96,7 +96,7 @@ def follow(
             details=details,
             waited_seconds=waited,
             last_line=_last_line(settings, details),
-            note=_note(state, lane, waited) or trouble,
+            note=_note(run_id, state, lane, waited) or trouble,
         )
         view.show(now)
         if state.status.terminal or (limit_seconds is not None and waited >= limit_seconds):
@@ -215,7 +215,9 @@ def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> 
         return known, harmless_line(f"the steps can not be followed: {error}", width=300)
 
 
-def _note(state: State, lane: Lane | None, waited: float) -> str:
+def _note(run_id: UUID, state: State, lane: Lane | None, waited: float) -> str:
+    if state.waits_for_approval:
+        return f"{harmless_line(state.message or '', width=500)} (ops approve {short_id(run_id)})"
     if state.status is RunStatus.QUEUED and waited > QUEUE_HINT_SECONDS:
         return (
             f"still queued: its lane{f' {lane}' if lane else ''} is full, or no worker serves it (`ops status` tells)"

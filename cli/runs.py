@@ -1,4 +1,4 @@
-"""The commands about runs: run, runs, show, logs, cancel, retry."""
+"""The commands about runs: run, runs, show, logs, cancel, retry, approve."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 
 def register(app: typer.Typer) -> None:
     """Add the commands about runs."""
-    for command in (run, runs, show, logs, cancel, retry):
+    for command in (run, runs, show, logs, cancel, retry, approve):
         app.command(rich_help_panel="Runs")(command)
 
 
@@ -193,6 +193,10 @@ def cancel(
 
 def retry(
     run: RunArgument,
+    from_failed: Annotated[
+        bool,
+        typer.Option("--from-failed", help="Go on with the step that did not succeed; those before it stand."),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Show the steps as they go; exit with 1 if the run fails.")
     ] = False,
@@ -200,11 +204,26 @@ def retry(
 ) -> None:
     """Start another attempt of a run that failed or was cancelled: all of its steps, with the same parameters.
 
+    With --from-failed it is refused where the runbook has changed since, where a step before must run again, and where
+    another run did the same to the same thing meanwhile.
+
     Example: ops retry 1f3a9c0b --wait
+
+    Example: ops retry 1f3a9c0b --from-failed
     """
     from cli.run_retry import retry_run
 
-    retry_run(load_settings(), run=run, wait=wait, as_json=as_json)
+    retry_run(load_settings(), run=run, from_failed=from_failed, wait=wait, as_json=as_json)
+
+
+def approve(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Let a run go on that waits for an approval. `ops show` tells what it asks, `ops cancel` ends it.
+
+    Example: ops approve 1f3a9c0b
+    """
+    from cli.run_approve import approve_run
+
+    approve_run(load_settings(), run=run, as_json=as_json)
 
 
 def _lane(text: str) -> Lane:

@@ -28,9 +28,9 @@ class RunTask:
 
 
 FENCED_EXIT_CODE = 75
-"""The run was taken from its process (`flows.runbook`): whoever took it says how it ended."""
+"""The run was taken from its process (`flows.lane_orders`): whoever took it says how it ended."""
 CUT_OFF_EXIT_CODE = 76
-"""The process of a run that may be repeated stopped by itself (`flows.runbook`)."""
+"""The process of a run that may be repeated stopped by itself (`flows.lane_orders`)."""
 CANCEL_SIGNAL = signal.SIGUSR1
 """Ends the run as cancelled. SIGTERM ends it as crashed."""
 

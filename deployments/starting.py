@@ -1,4 +1,4 @@
-"""Starting, watching and cancelling runs: what the room asks of Prefect's server, in the room's own terms."""
+"""Starting, watching and ending runs: what the room asks of Prefect's server, in the room's own terms."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import httpx
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.sessions import tag_of
 from opsdb.settings import Settings
-from opsdb.states import STATUS_OF_PREFECT, State
+from opsdb.states import RESUMING, STATUS_OF_PREFECT, State
 from opsdb.tables import Lane
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import State as PrefectState
     from prefect.client.schemas.responses import OrchestrationResult
 
 T = TypeVar("T")
@@ -158,13 +159,35 @@ class PrefectServer:
         reason = getattr(answer.details, "reason", None) or answer.status.value
         raise UsageError(f"Prefect does not cancel run {run_id}: {reason}")
 
-    def retry(self, run_id: UUID, *, at: datetime, message: str) -> None:
+    def approve(self, run_id: UUID, *, at: datetime, message: str) -> State:
+        """Let a run go on that waits for an approval, at once when `at` is now by Prefect's clock; its new state.
+
+        Raises UsageError when it does not wait for one, or waited too long.
+        """
+        from prefect.client.schemas.responses import SetStateStatus
+        from prefect.states import Scheduled
+
+        from opsdb.prefect_runs import state_of
+
+        before = self.state(run_id)
+        if not before.waits_for_approval:
+            raise UsageError(f"run {run_id} waits for no approval: it is {before.name} in Prefect")
+        wanted: PrefectState[None] = Scheduled(name=RESUMING, scheduled_time=at, message=message)
+        with _answering(self._client):
+            answer: OrchestrationResult[None] = self._client.set_flow_run_state(run_id, wanted)
+        if answer.state is None or answer.status is not SetStateStatus.ACCEPT:
+            reason = getattr(answer.details, "reason", None) or answer.status.value
+            raise UsageError(f"Prefect does not let run {run_id} go on: {reason}")
+        return state_of(answer.state)
+
+    def retry(self, run_id: UUID, *, at: datetime, message: str, keep_steps: bool) -> None:
         """Have a run that is over started once more, at once when `at` is now by Prefect's clock.
 
-        Raises UsageError when Prefect says that it is not over, or has nothing to start it from.
+        With `keep_steps` the steps that succeeded are not done again. Raises UsageError when Prefect says that it is
+        not over, or has nothing to start it from.
         """
         from prefect.exceptions import ObjectNotFound
-        from prefect.states import AwaitingRetry
+        from prefect.states import AwaitingRetry, Scheduled
 
         before = self.state(run_id)
         if not before.status.terminal:
@@ -180,7 +203,13 @@ class PrefectServer:
                     f"the deployment of run {run_id} is gone: `ops deploy` makes it anew for other runs"
                 ) from None
             # forced: Prefect's rules lead out of a terminal state only for a flow with retries of its own
-            self._client.set_flow_run_state(run_id, AwaitingRetry(scheduled_time=at, message=message), force=True)
+            self._client.set_flow_run_state(
+                run_id,
+                Scheduled(name=RESUMING, scheduled_time=at, message=message)
+                if keep_steps
+                else AwaitingRetry(scheduled_time=at, message=message),
+                force=True,
+            )
 
     def address(self, run_id: UUID) -> str:
         """Where the run stands in the Prefect UI."""

@@ -56,6 +56,12 @@ WORDINGS = {
         "`ops show {run}` tells the step and its error, `ops logs {run}` its output. Resolved by the next success of "
         "its kind.",
     ),
+    Rule.APPROVAL: Wording(
+        "Run Waits For Approval",
+        "runs",
+        "`ops show {run}` tells what it asks; `ops approve {run}`, or Resume in Prefect's UI, lets it go on, and "
+        "`ops cancel {run}` ends it. It fails when nobody answers in time.",
+    ),
     Rule.BACKUP: Wording(
         "No Verified Backup",
         "databases",
@@ -150,6 +156,7 @@ def _special(facts: Mapping[str, Any]) -> dict[str, str]:
         "Seconds since the last heartbeat": f"{float(silent):.0f}" if isinstance(silent, int | float) else "",
         "Deadline": _moment(facts.get("deadline_at")),
         "Due since": _moment(facts.get("waiting_since")),
+        "Answer wanted until": quoted(facts["until"]) if facts.get("until") else "",
         "Error": quoted(facts["error"]) if facts.get("error") else "",
         "Processes": quoted(", ".join(map(str, pids))) if isinstance(pids, list) else "",
         "Database": quoted(facts["database"]) if "database" in facts else "",

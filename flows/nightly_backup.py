@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from prefect import get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from flows.backup_parameters import BackupFolder, OdooDatabases, RetentionDays
 from flows.backup_preflight import connect_to
+from flows.ops_database import in_ops
 from flows.runbook import current_run, runbook
 from flows.step import action
-from opsdb.database import GONE, connect, reachable
 from opsdb.errors import MissedError, PreflightError, StepFailedError
 from opsdb.prefect_runs import queue_of, tags_of
 from opsdb.sessions import make_session
 from opsdb.tables import Lane
 
-T = TypeVar("T")
-
 DEADLINE_SECONDS = 900
-PATIENCE_SECONDS = 300.0
-"""How long it waits for an ops database that is away: a night without backups is worse than a late one."""
 LANE = Lane.A
 PRIORITY = 10
 DATABASES = ["odoo_prod", "odoo_staging"]
@@ -89,7 +83,8 @@ def nightly_backup(
 
 
 def _check_lateness(due_at: datetime, allowed_minutes: int) -> None:
-    now: datetime = _in_ops(lambda db: db.execute(select(func.clock_timestamp())).scalar_one())
+    settings = current_run().settings
+    now: datetime = in_ops(settings, lambda db: db.execute(select(func.clock_timestamp())).scalar_one())
     late = now - due_at
     if late <= timedelta(minutes=allowed_minutes):
         return
@@ -116,10 +111,11 @@ def _make_session(session_id: UUID, due_at: datetime | None) -> None:
     """Before any run that names it: a run of a session that is not there counts as started outside one."""
     about = f"Automated backup {due_at:%Y-%m-%d %H:%M} UTC" if due_at else "Backup of all databases, started by hand"
     triggered_by = "schedule" if due_at else "manual"
-    _in_ops(
+    in_ops(
+        current_run().settings,
         lambda db: make_session(
             db, session_id=session_id, name="Daily Backup", description=about, triggered_by=triggered_by
-        )
+        ),
     )
 
 
@@ -140,21 +136,3 @@ def _start(parameters: dict[str, Any], *, session_id: UUID, key: str) -> UUID:
             idempotency_key=key,
         )
     return run.id
-
-
-def _in_ops(work: Callable[[Connection], T]) -> T:
-    """Do something in the ops database, as soon as it answers. Raises DatabaseUnavailableError after a while."""
-    engine = connect(current_run().settings, application="run")
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    try:
-        while True:
-            try:
-                with engine.begin() as db:
-                    return work(db)
-            except GONE:
-                if time.monotonic() > give_up_at:
-                    with reachable():
-                        raise
-            time.sleep(1)
-    finally:
-        engine.dispose()

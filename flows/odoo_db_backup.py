@@ -157,6 +157,7 @@ def odoo_db_backup(
                 snapshot.open,
                 about="export a snapshot, and begin to count and hash the rows of all tables in it",
                 planned=str,
+                must_run_again=True,  # it ends with its connection
             )
             counting_until = time.monotonic() + FINGERPRINT_SECONDS
             pg_dump = {"PG_DUMP": str(ready.programs.pg_dump), "SNAPSHOT": snapshot_id}

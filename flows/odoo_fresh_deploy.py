@@ -7,11 +7,12 @@ import re
 import time
 from typing import Any
 
+from flows.approval import approval
 from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
 from flows.deploy_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
 from flows.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
-from flows.odoo_parameters import CheckoutFolder, ComposeFile, GitRef
+from flows.odoo_parameters import ApprovalMinutes, CheckoutFolder, ComposeFile, GitRef
 from flows.postgres_access import missing_tools
 from flows.runbook import runbook
 from flows.step import action, step
@@ -127,6 +128,7 @@ def odoo_fresh_deploy(
     region: Region = "sgp1",
     size: Slug = "s-4vcpu-8gb",
     image: Slug = "ubuntu-22-04-x64",
+    approval_minutes: ApprovalMinutes = 60,
 ) -> dict[str, Any]:
     """Make a droplet at DigitalOcean, and on it Odoo, by the scripts of its repository, with a certificate.
 
@@ -146,6 +148,7 @@ def odoo_fresh_deploy(
         region: Region of the droplet.
         size: Size of a new droplet.
         image: Image of a new droplet.
+        approval_minutes: Minutes that it waits, before Odoo is deployed, for `ops approve`. 0: it asks nobody.
     """
     started = time.monotonic()
     action("preflight", _prepare, about="check programs", preflight=True)
@@ -188,6 +191,9 @@ def odoo_fresh_deploy(
     cloned = take("clone_repo", on_droplet(CLONE), CLONE_SECONDS)
     take("configure_firewall", on_droplet(SCRIPT.format("scripts/setup-firewall.sh")), FIREWALL_SECONDS)
     take("install_postgresql", on_droplet(SCRIPT.format("scripts/install-postgresql.sh")), POSTGRESQL_SECONDS)
+    if approval_minutes:
+        question = f"deploy {git_ref} of {repo_url} as https://{domain}, to droplet {droplet_name} at {made[2]}?"
+        approval("approve_deploy", question, timeout=approval_minutes * 60)
     take("deploy_odoo", on_droplet(SCRIPT.format("scripts/deploy/bootstrap_from_tag.sh")), ODOO_SECONDS)
     take("configure_nginx", on_droplet(SCRIPT.format("scripts/setup-nginx.sh")), NGINX_SECONDS)
     take("wait_dns", DNS, DNS_SECONDS)

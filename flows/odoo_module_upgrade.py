@@ -7,10 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.approval import approval
 from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
 from flows.odoo_modules import check_upgradable, check_upgraded, read_modules
-from flows.odoo_parameters import CheckoutFolder, ComposeFile, ComposeService, GitRef, HealthUrl, OdooModules
+from flows.odoo_parameters import (
+    ApprovalMinutes,
+    CheckoutFolder,
+    ComposeFile,
+    ComposeService,
+    GitRef,
+    HealthUrl,
+    OdooModules,
+)
 from flows.postgres_access import missing_tools
 from flows.runbook import current_run, runbook
 from flows.step import action, step
@@ -108,6 +117,7 @@ def odoo_module_upgrade(
     compose_file: ComposeFile = "deploy/docker-compose.prod.yml",
     odoo_service: ComposeService = "odoo",
     health_url: HealthUrl = "http://localhost:8069/web/health",
+    approval_minutes: ApprovalMinutes = 0,
 ) -> dict[str, Any]:
     """Check out the wanted code, upgrade modules of one Odoo database in its container, restart Odoo, await its health.
 
@@ -122,6 +132,7 @@ def odoo_module_upgrade(
         compose_file: The compose file, relative to the checkout or absolute.
         odoo_service: Odoo's service in the compose file.
         health_url: Address that answers with success when Odoo is up.
+        approval_minutes: Minutes that it waits, once the code is there, for `ops approve`. 0: it asks nobody.
     """
     started = time.monotonic()
     repo = Path(repo_dir)
@@ -143,6 +154,10 @@ def odoo_module_upgrade(
         "HEALTH_URL": health_url,
     }
     pulled = step("pull_latest", CHECK_OUT, timeout=PULL_SECONDS, env=env).stdout
+    if approval_minutes:
+        commit = _commit("after", pulled)
+        question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {commit[:12]}?"
+        approval("approve_upgrade", question, timeout=approval_minutes * 60)
     limit = {"LIMIT": str(UPGRADE_SECONDS - STOP_SECONDS)}
     step("upgrade_modules", UPGRADE, timeout=UPGRADE_SECONDS, env=env | limit)
     after = action(

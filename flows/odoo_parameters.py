@@ -30,6 +30,7 @@ OdooModules = Annotated[
     Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
     AfterValidator(_each_once),
 ]
+ApprovalMinutes = Annotated[int, Field(ge=0, le=7 * 24 * 60)]
 GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"), AfterValidator(_ref)]
 CheckoutFolder = Annotated[
     str, Field(pattern=r"^/[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(_not_upwards)

@@ -117,7 +117,8 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
     listed = "\n".join(f"{sha256}  {path}" for sha256, path in sums)
     step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed})
     with closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)) as scratch:
-        action("scratch database", scratch.make, about=f"create {scratch.name}, empty")
+        # dropped when the attempt ends
+        action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
         started = time.monotonic()
         with passfile(ready.password) as password_file:
             env = ready.env | password_file

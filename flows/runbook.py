@@ -6,9 +6,7 @@ import functools
 import inspect
 import itertools
 import logging
-import multiprocessing
 import os
-import signal
 import threading
 import time
 import traceback
@@ -16,24 +14,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from prefect import Flow, flow, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
+from sqlalchemy import Connection
 
+from flows.definition import definition_of
 from flows.exclusion import WAIT_SECONDS, exclude_others
+from flows.lane_orders import LaneOrders
+from flows.ops_database import in_ops
+from flows.suspension import Suspension, suspend
 from opsdb.database import connect
-from opsdb.errors import OpsError, UsageError
+from opsdb.errors import OpsError, PreflightError, StepError, UsageError
 from opsdb.journal import Entry, Journal, journal_dir
+from opsdb.kept_steps import KeptStep, kept_steps
 from opsdb.prefect_runs import facts_of, state_of
 from opsdb.processes import become_subreaper, kill_processes
-from opsdb.recorder import Recorder
-from opsdb.records import artifact, event, run_closed, run_opened
+from opsdb.recorder import Recorder, deliver_abandoned
+from opsdb.records import artifact, event, run_closed, run_opened, step_skipped
 from opsdb.settings import Settings, load_settings
 from opsdb.states import State, fold
 
@@ -42,12 +46,6 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
-FENCED_EXIT_CODE = 75
-"""The run was taken from its process; whoever took it says how it ended."""
-CUT_OFF_EXIT_CODE = 76
-"""The process stopped by itself: its run may be repeated, and may be given to another any moment."""
-PARK_SIGNAL = signal.SIGUSR2
-"""Holds the main thread of a process that is about to end without another word."""
 LEASE_MARGIN_SECONDS = 4.0
 """How long before it may be declared dead such a process stops."""
 
@@ -82,6 +80,16 @@ class ActiveRun:
     step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     plan: list[PlannedStep] | None = None
     """In a dry run, what the steps would do: none but preflights are executed."""
+    continues: bool = False
+    """Whether what succeeded in earlier attempts is kept."""
+    kept: dict[int, KeptStep] = field(default_factory=dict)
+    """The steps that need not be done again, by index."""
+    approved: bool = False
+    """Whether somebody approved of the next approval that the run comes to."""
+    bound: list[str] = field(default_factory=list)
+    """The steps so far whose work ends with this attempt."""
+    clock: Callable[[], datetime] | None = None
+    """The time by the clock of Prefect's server, in a lane."""
 
     @property
     def log_dir(self) -> Path:
@@ -96,46 +104,15 @@ class ActiveRun:
         """Record something that the run made: see `ops.artifacts`."""
         self.record(artifact(self.id, kind=kind, name=name, **columns))
 
-
-class LaneOrders:
-    """What a run process does when the database tells it to stop. Called from the recorder's thread."""
-
-    def __init__(self, run: ActiveRun) -> None:
-        self._run = run
-        self._worker = multiprocessing.parent_process()  # None where Prefect's own process worker started us
-        self._parent = os.getppid()
-        self._parked = threading.Event()
-        signal.signal(PARK_SIGNAL, self._park)
-
-    def fenced(self) -> None:
-        """Somebody declared us dead: end at once, without another effect and without another word."""
-        self._end(FENCED_EXIT_CODE)
-
-    def cancelled(self) -> None:
-        """The worker cancels its runs itself; without one, this process does."""
-        # our parent is the fork server, which lives as long as we do
-        orphaned = os.getppid() != self._parent if self._worker is None else not self._worker.is_alive()
-        if orphaned and not self._run.fenced.is_set():
-            self._run.fenced.set()
-            os.environ["PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"] = "true"  # nobody else will report it
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    def cut_off(self) -> None:
-        """We may be declared dead any moment: a run that may be repeated stops before it is started elsewhere."""
-        self._end(CUT_OFF_EXIT_CODE)
-
-    def _end(self, exit_code: int) -> NoReturn:
-        self._run.fenced.set()
-        # else the runbook would take the death of its step for the step's own end, and tell Prefect so
-        signal.pthread_kill(threading.main_thread().ident or 0, PARK_SIGNAL)
-        self._parked.wait(1)
-        kill_processes(run_id=str(self._run.id), orphans=self._run.in_lane, grace_seconds=0)
-        os._exit(exit_code)
-
-    def _park(self, _number: int, _frame: object) -> None:
-        self._parked.set()
-        while True:  # the process ends from the other thread
-            time.sleep(60)
+    def keep(self, index: int, *, name: str, command: str) -> KeptStep | None:
+        """The step if it need not be done again, which is recorded then. Raises StepError where it is another one."""
+        kept = self.kept.get(index)
+        if kept is None:
+            return None
+        if (kept.name, kept.command) != (name, command):
+            raise StepError(f"step {index} was {kept.name} in the earlier attempt and is {name} now: start another run")
+        self.record(step_skipped(self.id, attempt=self.attempt, step=kept))
+        return kept
 
 
 _active: ContextVar[ActiveRun] = ContextVar("active_run")
@@ -150,7 +127,7 @@ def current_run() -> ActiveRun:
 
 
 def runbook(
-    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None
+    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, definition: str | None = None
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
 
@@ -159,42 +136,73 @@ def runbook(
     `max_attempts` above 1 says that a run whose process died may be executed again from the start.
     `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. A run that
     waits for another one has not begun: its deadline counts from when it has its resource.
+    `definition` is a hash of what the steps are; without one it is that of the function's source and what it imports.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
         signature = inspect.signature(function, eval_str=True)
+        hashed = definition or definition_of(function)
 
         @functools.wraps(function)
         def run_recorded(*args: P.args, **kwargs: P.kwargs) -> R:
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
-            with _open_run(deadline_seconds, max_attempts, resource) as run:
+            with _open_run(deadline_seconds, max_attempts, resource, hashed) as run:
                 try:
-                    _begin(run, resource, deadline_seconds)
+                    _begin(run, resource, deadline_seconds, hashed)
                     result = function(*args, **kwargs)
+                except Suspension as asked:
+                    suspension = asked
+                    _kill_leftovers(run)
                 except BaseException as error:
                     _kill_leftovers(run)
                     interrupted = not isinstance(error, Exception)
                     described = _describe(error)
                     run.record(run_closed(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
                     raise
-                _kill_leftovers(run)
-                run.record(run_closed(run.id, attempt=run.attempt, result=result))
-                return result
+                else:
+                    _kill_leftovers(run)
+                    run.record(run_closed(run.id, attempt=run.attempt, result=result))
+                    return result
+            raise suspend(suspension)
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
         run_recorded.__signature__ = signature  # type: ignore[attr-defined]
+        run_recorded.definition = hashed  # type: ignore[attr-defined]
         return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
 
     return decorate
 
 
-def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float) -> None:
-    """Return when no other run stands in the way. A run in no lane is not recorded, so it can hold nothing."""
-    if resource is None or not run.in_lane:
-        return
+def definition_hash(runbook: Flow[..., Any]) -> str:
+    """The hash of what a runbook's steps are, as it is recorded with its runs."""
+    return str(runbook.fn.definition)  # type: ignore[attr-defined]
+
+
+def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float, definition: str) -> None:
+    """Return when no other run stands in the way, and it is known what stands of the attempts before."""
+    if run.in_lane and resource is not None:  # one in no lane is not recorded, so it can hold nothing
+        _hold(run, resource, deadline_seconds)
+    if run.continues:
+        run.kept = _kept(run, resource, definition)
+
+
+def _kept(run: ActiveRun, resource: str | None, definition: str) -> dict[int, KeptStep]:
+    def look(db: Connection) -> dict[int, KeptStep]:
+        # what an attempt that died here could not deliver is part of what it did
+        deliver_abandoned(db.engine, journal_dir(run.settings))
+        before = run.attempt
+        return kept_steps(db, run_id=run.id, before_attempt=before, definition=definition, resource=resource)
+
+    try:
+        return in_ops(run.settings, look)
+    except UsageError as error:
+        raise PreflightError(f"{error}. Nothing was done in this attempt") from error
+
+
+def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
     engine = connect(run.settings, application="run lock", statement_seconds=10)
     try:
         exclude_others(
@@ -210,7 +218,7 @@ def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float) -> Non
 
 
 @contextmanager
-def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None) -> Iterator[ActiveRun]:
+def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, definition: str) -> Iterator[ActiveRun]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise UsageError("a runbook runs as a Prefect flow")
@@ -232,7 +240,10 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None) 
             yield run
         return
     states = _states(flow_run)
-    run.attempt = fold(states).attempt if len(states) > 1 else 1
+    life = fold(states)
+    run.attempt, run.continues, run.approved = life.attempt, life.continues, life.approval is not None
+    began = time.monotonic()
+    run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
     recorder = Recorder(
         engine=connect(settings, application="run", statement_seconds=10),
         journal=Journal(journal_dir(settings), run.id),
@@ -246,11 +257,12 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None) 
             deadline_seconds=deadline_seconds + WAIT_SECONDS if resource else deadline_seconds,
             max_attempts=max_attempts,
             resource=resource,
+            definition=None if run.continues else definition,
         ),
         heartbeat_seconds=settings.heartbeat_seconds,
         # who must not overlap with another run ends before that one may begin
         lease_seconds=settings.lost_seconds - LEASE_MARGIN_SECONDS if max_attempts > 1 or resource else None,
-        orders=LaneOrders(run),
+        orders=LaneOrders(run_id=run.id, fenced=run.fenced),
     )
     with recorder:
         run.record, run.make_sure = recorder.record, recorder.make_sure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -30,12 +31,15 @@ def step(
     secrets: Mapping[str, str] | None = None,
     working_dir: Path | None = None,
     planned: str = "",
+    must_run_again: bool = False,
 ) -> ShellResult:
     """Run one shell command as a step of the current runbook.
 
     `timeout` is in seconds. `env` is added to a small allow-list of this process's environment; values reach the
     command only that way, nothing is put into its text. `secrets` are environment too, and masked in all output.
-    `planned` is what a dry run takes for the standard output. Raises StepFailedError or StepTimeoutError.
+    `planned` is what a dry run takes for the standard output. An attempt that keeps the steps of an earlier one does
+    not do this one again, and gets the standard output of then; what makes something that ends with its attempt says
+    `must_run_again`. Raises StepFailedError or StepTimeoutError.
     """
     run = current_run()
     index = next(run.step_numbers)
@@ -43,7 +47,9 @@ def step(
         step_environment(env=env or {}, secrets=secrets or {}, run_id=str(run.id), step=str(index))
         shown = {**(env or {}), **dict.fromkeys(secrets or (), MASK.decode())}
         run.plan.append(PlannedStep(index, name, command, timeout, shown, preflight=False))
-        return _planned_result(planned)
+        return _result_of(planned)
+    if kept := run.keep(index, name=name, command=command):
+        return _result_of(str((kept.result or {}).get("stdout", "")))
 
     def execute() -> ShellResult:
         log_path = run.log_dir / f"{index:02d}-{name}.log"
@@ -66,7 +72,16 @@ def step(
         _note_result(run, name=name, result=result)
         return result
 
-    return _recorded(run, index=index, name=name, command=command, timeout=timeout, work=execute)
+    return _recorded(
+        run,
+        index=index,
+        name=name,
+        command=command,
+        timeout=timeout,
+        work=execute,
+        given=lambda result: {"stdout": result.stdout},
+        must_run_again=must_run_again,
+    )
 
 
 def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
@@ -84,25 +99,62 @@ def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
 
 
 def action(
-    name: str, work: Callable[[], T], *, about: str, preflight: bool = False, planned: Callable[[], T] | None = None
+    name: str,
+    work: Callable[[], T],
+    *,
+    about: str,
+    preflight: bool = False,
+    planned: Callable[[], T] | None = None,
+    must_run_again: bool = False,
 ) -> T:
     """Run Python as a step of the current runbook, with `about` where the command would stand.
 
     It has no timeout: it is for work that takes moments and is safer in Python than in shell. A dry run takes
     what `planned` returns instead of the work's result, or None where nobody reads it. A `preflight` only looks: a dry
     run executes it, or the `planned` of one that changes something as well.
+
+    An attempt that keeps the steps of an earlier one does not do this one again, but for a preflight, and gets what it
+    returned then. So what is no JSON must run again, as must what says `must_run_again`. No secret may be in a result.
     """
     run = current_run()
     index = next(run.step_numbers)
-    if run.plan is None:
-        return _recorded(run, index=index, name=name, command=about, timeout=0, work=work)
-    run.plan.append(PlannedStep(index, name, about, 0, {}, preflight=preflight))
-    if planned is not None:
-        return planned()
-    return work() if preflight else cast("T", None)
+    if run.plan is not None:
+        run.plan.append(PlannedStep(index, name, about, 0, {}, preflight=preflight))
+        if planned is not None:
+            return planned()
+        return work() if preflight else cast("T", None)
+    kept = run.kept.get(index) if preflight else run.keep(index, name=name, command=about)
+    known = kept.result["value"] if kept and kept.result else None
+    if kept and not preflight:
+        return cast("T", known)
+
+    def look_again() -> T:
+        work()
+        return cast("T", known)
+
+    return _recorded(
+        run,
+        index=index,
+        name=name,
+        command=about,
+        timeout=0,
+        work=look_again if kept and kept.result else work,
+        given=_value,
+        must_run_again=must_run_again,
+        preflight=preflight,
+    )
 
 
-def _planned_result(stdout: str) -> ShellResult:
+def _value(result: object) -> dict[str, Any] | None:
+    """How what an action returned is kept; None for what JSON cannot give back."""
+    try:
+        same = json.loads(json.dumps(result)) == result
+    except (TypeError, ValueError):
+        return None
+    return {"value": result} if same else None
+
+
+def _result_of(stdout: str) -> ShellResult:
     return ShellResult(
         exit_code=0,
         stdout=stdout,
@@ -122,7 +174,18 @@ def _step_task(work: Callable[[], T]) -> T:
     return work()
 
 
-def _recorded(run: ActiveRun, *, index: int, name: str, command: str, timeout: float, work: Callable[[], T]) -> T:
+def _recorded(
+    run: ActiveRun,
+    *,
+    index: int,
+    name: str,
+    command: str,
+    timeout: float,
+    work: Callable[[], T],
+    given: Callable[[T], dict[str, Any] | None],
+    must_run_again: bool,
+    preflight: bool = False,
+) -> T:
     run.make_sure()
     if run.fenced.is_set():
         raise StepError(f"step {name} was not started: the run was taken from this process")
@@ -137,5 +200,13 @@ def _recorded(run: ActiveRun, *, index: int, name: str, command: str, timeout: f
         run.record(step_finished(run.id, **key, status=status, exit_code=exit_code, error=message))
         raise
     exit_code = result.exit_code if isinstance(result, ShellResult) else None
-    run.record(step_finished(run.id, **key, status=StepStatus.SUCCEEDED, exit_code=exit_code, error=None))
+    kept = given(result)
+    again = not preflight and (must_run_again or kept is None)
+    if again:
+        run.bound.append(name)
+    run.record(
+        step_finished(
+            run.id, **key, status=StepStatus.SUCCEEDED, exit_code=exit_code, result=kept, must_run_again=again
+        )
+    )
     return result

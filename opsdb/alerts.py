@@ -25,6 +25,7 @@ class Rule(StrEnum):
     CLAIM = "claim"
     QUEUED = "queued"
     FAILED = "failed"
+    APPROVAL = "approval"
     BACKUP = "backup"
     LEFTOVERS = "leftovers"
     WORKER_LOST = "worker_lost"
@@ -33,7 +34,7 @@ class Rule(StrEnum):
     @property
     def severity(self) -> Severity:
         """How bad it is."""
-        mild = (Rule.OVERDUE, Rule.CLAIM, Rule.QUEUED, Rule.FAILED)
+        mild = (Rule.OVERDUE, Rule.CLAIM, Rule.QUEUED, Rule.FAILED, Rule.APPROVAL)
         return Severity.WARNING if self in mild else Severity.CRITICAL
 
     @property

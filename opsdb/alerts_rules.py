@@ -50,6 +50,16 @@ QUERIES = {
               AND NOT EXISTS (SELECT FROM ops.runs later WHERE later.kind = r.kind AND later.status = 'succeeded'
                               AND later.created_at > clock_timestamp() - interval '3 days'
                               AND later.finished_at > r.finished_at)""",
+    # what it asks may hold parameters: that stands in `ops show` and Prefect's UI
+    Rule.APPROVAL: """
+        SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
+               jsonb_build_object('attempt', r.attempt, 'session', s.name,
+                                  'until', substring(st.message FROM 'until ([0-9: -]+ UTC)')) AS facts, true AS ripe
+        FROM ops.runs r
+             JOIN ops.sessions s ON s.id = r.session_id
+             JOIN ops.run_states st ON st.id = r.state_id AND st.type = 'PAUSED'
+        WHERE r.status = 'queued' AND r.finished_at IS NULL
+              AND extract(epoch FROM clock_timestamp() - st.recorded_at) > :seconds""",
     Rule.BACKUP: """
         SELECT b.database AS subject, 'room' AS lane, 'odoo_db_backup' AS kind, NULL::uuid AS run_id,
                jsonb_build_object('database', b.database, 'verified_at', b.verified_at,
@@ -96,7 +106,7 @@ QUERIES = {
         WHERE sync.name = 'sync' AND extract(epoch FROM clock_timestamp() - sync.updated_at) > :seconds""",
 }
 
-NEEDS_SYNC = (Rule.QUEUED, Rule.FAILED)
+NEEDS_SYNC = (Rule.QUEUED, Rule.FAILED, Rule.APPROVAL)
 """Rules about what Prefect says: while nobody hears it, the outage is told, not each run."""
 
 KNOWN = text("""

@@ -13,6 +13,7 @@ OFF = math.inf
 DEFAULTS = {
     Rule.QUEUED: 900.0,
     Rule.FAILED: OFF,
+    Rule.APPROVAL: 0.0,
     Rule.BACKUP: 26 * 3600.0,
     Rule.LEFTOVERS: 30.0,
     Rule.WORKER_LOST: 30.0,

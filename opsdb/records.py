@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from opsdb.journal import Entry, age_seconds, stamp
+from opsdb.kept_steps import KeptStep
 from opsdb.runs import RunFacts, apply_states
 from opsdb.states import State
 from opsdb.storable import storable
@@ -38,8 +40,9 @@ def run_opened(
     deadline_seconds: float | None,
     max_attempts: int = 1,
     resource: str | None = None,
+    definition: str | None = None,
 ) -> Entry:
-    """The run process has started."""
+    """The run process has started. `definition` is that of its steps, and None where it keeps those of before."""
     return _entry(
         "run_opened",
         facts.id,
@@ -58,6 +61,7 @@ def run_opened(
         deadline_seconds=deadline_seconds,
         max_attempts=max_attempts,
         resource=resource,
+        definition=definition,
     )
 
 
@@ -93,12 +97,33 @@ def step_started(run_id: UUID, *, attempt: int, index: int, name: str, command: 
 
 
 def step_finished(
-    run_id: UUID, *, attempt: int, index: int, status: StepStatus, exit_code: int | None, error: str | None
+    run_id: UUID,
+    *,
+    attempt: int,
+    index: int,
+    status: StepStatus,
+    exit_code: int | None = None,
+    error: str | None = None,
+    result: dict[str, Any] | None = None,
+    must_run_again: bool = False,
 ) -> Entry:
     """A step has ended."""
     return _entry(
-        "step_finished", run_id, attempt=attempt, index=index, status=status, exit_code=exit_code, error=error
+        "step_finished",
+        run_id,
+        attempt=attempt,
+        index=index,
+        status=status,
+        exit_code=exit_code,
+        error=error,
+        result=result,
+        must_run_again=must_run_again,
     )
+
+
+def step_skipped(run_id: UUID, *, attempt: int, step: KeptStep) -> Entry:
+    """A step is not done again: it succeeded in an earlier attempt."""
+    return _entry("step_skipped", run_id, attempt=attempt, **asdict(step))
 
 
 def event(run_id: UUID, message: str, *, level: str = "info", **data: Any) -> Entry:
@@ -169,7 +194,10 @@ def _apply_run_opened(db: Connection, run_id: UUID, entry: Entry) -> None:
             for s in entry["states"]
         ],
     )
-    db.execute(update(Run).where(col(Run.id) == run_id).values(max_attempts=entry["max_attempts"]))
+    of_run: dict[str, Any] = {"max_attempts": entry["max_attempts"]}
+    if entry.get("definition") is not None:
+        of_run["definition"] = entry["definition"]
+    db.execute(update(Run).where(col(Run.id) == run_id).values(**of_run))
     values: dict[str, Any] = {key: entry[key] for key in ("claimed_by", "resource")}
     if entry["deadline_seconds"] is not None:
         deadline = _made_at(entry) + func.make_interval(0, 0, 0, 0, 0, 0, entry["deadline_seconds"])
@@ -210,8 +238,20 @@ def _apply_step_finished(db: Connection, run_id: UUID, entry: Entry) -> None:
             status=entry["status"],
             exit_code=entry["exit_code"],
             error=entry["error"],
+            result=entry.get("result"),
+            must_run_again=entry.get("must_run_again", False),
             finished_at=func.greatest(_made_at(entry), col(RunStep.started_at)),
         )
+    )
+
+
+def _apply_step_skipped(db: Connection, run_id: UUID, entry: Entry) -> None:
+    columns = {key: entry[key] for key in ("attempt", *KeptStep.__dataclass_fields__)}
+    at = _made_at(entry)
+    db.execute(
+        insert(RunStep)
+        .values(run_id=run_id, status=StepStatus.SKIPPED, started_at=at, finished_at=at, **columns)
+        .on_conflict_do_nothing()
     )
 
 
@@ -250,6 +290,7 @@ APPLY: dict[str, Callable[[Connection, UUID, Entry], None]] = {
     "run_closed": _apply_run_closed,
     "step_started": _apply_step_started,
     "step_finished": _apply_step_finished,
+    "step_skipped": _apply_step_skipped,
     "event": _apply_event,
     "artifact": _apply_artifact,
 }

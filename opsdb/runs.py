@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from opsdb.alerts import open_crashed
 from opsdb.sessions import ensure_session
-from opsdb.states import Life, RunStatus, State, fold, rewrites
+from opsdb.states import RESUMING, Life, RunStatus, State, approvals, fold, rewrites
 from opsdb.storable import storable
 from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepStatus
 
@@ -78,6 +78,9 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
     for before, after in rewrites(known):
         if after.id in added or before.id in added:
             _note_rewrite(db, run_id=facts.id, before=before, after=after)
+    for before, after in approvals(known):
+        if after.name == RESUMING and (after.id in added or before.id in added):
+            _note(db, run_id=facts.id, state=after, message=after.message or "approved in Prefect's UI or over its API")
     return life.status
 
 
@@ -145,14 +148,26 @@ def _error(life: Life, recorded: dict[str, Any] | None) -> dict[str, Any] | None
 
 
 def _note_rewrite(db: Connection, *, run_id: UUID, before: State, after: State) -> None:
-    db.execute(
-        insert(RunEvent)
-        .values(
-            id=after.id,  # one event per rewriting state, however often it is reported
-            run_id=run_id,
-            level="warning",
-            message=f"Prefect rewrote {before.name} to {after.name}",
-            data={"before": before.name, "after": after.name, "message": after.message},
-        )
-        .on_conflict_do_nothing()
-    )
+    message = f"Prefect rewrote {before.name} to {after.name}"
+    data = {"before": before.name, "after": after.name, "message": after.message}
+    _note(db, run_id=run_id, state=after, message=message, level="warning", data=data)
+
+
+def _note(
+    db: Connection,
+    *,
+    run_id: UUID,
+    state: State,
+    message: str,
+    level: str = "info",
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Record what a state means for people: one event for it, however often it is reported."""
+    values = {
+        "id": state.id,
+        "run_id": run_id,
+        "level": level,
+        "message": storable(message),
+        "data": storable(data or {}),
+    }
+    db.execute(insert(RunEvent).values(values).on_conflict_do_nothing())

@@ -49,6 +49,13 @@ CLAIMED_BY = "claimed by "
 """How the message of a Pending state begins that names the worker: the claim and its owner are one fact."""
 
 
+APPROVAL = "waits for approval"
+"""How the message of a Paused state begins that a run's own process asked for: nothing of it runs until it goes on.
+A run that somebody suspends from outside goes on running."""
+RESUMING = "Resuming"
+"""Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class State:
     """One state of a run. `id` and `at` are Prefect's own; `at` comes from its server's clock."""
@@ -63,7 +70,12 @@ class State:
     @property
     def status(self) -> RunStatus:
         """What this state means for the run."""
-        return STATUS_OF_PREFECT[self.type]
+        return RunStatus.QUEUED if self.waits_for_approval else STATUS_OF_PREFECT[self.type]
+
+    @property
+    def waits_for_approval(self) -> bool:
+        """Whether the run ended its process to wait until somebody approves of what comes next."""
+        return self.type == "PAUSED" and (self.message or "").startswith(APPROVAL)
 
     @property
     def claimed_by(self) -> str | None:
@@ -83,6 +95,10 @@ class Life:
     claimed_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    continues: bool
+    """Whether this attempt keeps what succeeded in those before."""
+    approval: State | None
+    """With which state somebody approved of going on in this attempt."""
 
     @property
     def status(self) -> RunStatus:
@@ -99,15 +115,22 @@ def fold(states: Iterable[State]) -> Life:
     """Tell the life of a run from all that was reported of it.
 
     A new attempt begins with the first state that waits for a start after an attempt that had started or ended. The
-    times are those of the latest attempt. Raises ValueError without states.
+    times are those of the latest attempt. What an attempt was to keep, and what was approved, goes over to the next one
+    when it never started. Raises ValueError without states.
     """
     ordered = in_order({state.id: state for state in states}.values())
     if not ordered:
         raise ValueError("a run without states has no life")
     attempt, claimed_by, claimed_at, started_at, ended = 1, None, None, None, False
-    for state in ordered:
+    continues, approval = False, None
+    for before, state in zip([None, *ordered], ordered, strict=False):
         if state.status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or ended):
+            if started_at is not None:
+                continues, approval = False, None
             attempt, claimed_by, claimed_at, started_at, ended = attempt + 1, None, None, None, False
+        if state.type == "SCHEDULED" and state.name == RESUMING:
+            continues = True
+            approval = state if before is not None and before.waits_for_approval else approval
         ended = ended or state.status.terminal
         claimed_by = state.claimed_by or claimed_by
         if state.status is RunStatus.CLAIMED and claimed_at is None:
@@ -122,6 +145,8 @@ def fold(states: Iterable[State]) -> Life:
         claimed_at=claimed_at,
         started_at=started_at,
         finished_at=latest.at if latest.status.terminal else None,
+        continues=continues,
+        approval=approval,
     )
 
 
@@ -138,3 +163,8 @@ def rewrites(states: Iterable[State]) -> list[tuple[State, State]]:
         and after.status.terminal
         and not (before.source == "room" and after.status is before.status)
     ]
+
+
+def approvals(states: Iterable[State]) -> list[tuple[State, State]]:
+    """The pairs of a state that waited for an approval and the one that followed, whatever that was, oldest first."""
+    return [(before, after) for before, after in itertools.pairwise(in_order(states)) if before.waits_for_approval]

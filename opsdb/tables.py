@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -47,13 +48,19 @@ class Lane(enum.StrEnum):
 
 
 class StepStatus(enum.StrEnum):
-    """The status of one step. Interrupted: its run ended meanwhile, and how the step ended is not known."""
+    """The status of one step.
+
+    Interrupted: its run ended meanwhile, and how the step ended is not known. Suspended: its attempt ended there, to
+    wait for an approval. Skipped: it succeeded in an earlier attempt, and that stands.
+    """
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
+    SUSPENDED = "suspended"
+    SKIPPED = "skipped"
 
 
 class Table(SQLModel):
@@ -178,6 +185,8 @@ class Run(Table, table=True):
     outcome_at: datetime | None = Field(default=None, sa_column=_time())
     # what no other run may hold meanwhile, see RunLock
     resource: str | None = Field(default=None, sa_column=Column(Text))
+    # a hash of the runbook that the steps are of
+    definition: str | None = Field(default=None, sa_column=Column(Text))
     state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
     state_at: datetime = Field(sa_column=_time(null=False))
 
@@ -219,6 +228,10 @@ class RunStep(Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_column=_time())
     exit_code: int | None = Field(default=None, sa_column=Column(Integer))
     error: str | None = Field(default=None, sa_column=Column(Text))
+    # what the runbook got from it: `{"stdout": ...}`, masked and bounded, or `{"value": ...}`
+    result: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    # what it made lives no longer than its attempt
+    must_run_again: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
 
 
 class RunLock(Table, table=True):

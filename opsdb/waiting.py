@@ -11,8 +11,8 @@ from sqlmodel import col
 
 from opsdb.locks import holder_of
 from opsdb.lookup import RunView, list_runs
-from opsdb.states import RunStatus
-from opsdb.tables import Run
+from opsdb.states import RunStatus, State
+from opsdb.tables import Run, RunState
 
 ONLINE_SECONDS = 30.0
 """How long a worker may have been silent and still counts as there."""
@@ -35,6 +35,8 @@ class Waiting:
     """The runs that its lane executes, the newest first."""
     before: int
     """How many runs wait in its lane and go first: those of a more urgent queue, then older ones."""
+    approval: str | None = None
+    """What it asks a person, and until when; None when it waits for none."""
 
 
 def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
@@ -48,6 +50,7 @@ def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
 def why_waiting(db: Connection, view: RunView) -> Waiting:
     """What a queued run waits for."""
     run = view.run
+    latest = db.execute(select(RunState).where(col(RunState.id) == run.state_id)).one()
     online = db.scalar(WORKER_ONLINE, {"lane": run.lane, "seconds": ONLINE_SECONDS})
     holders = [
         holder
@@ -64,9 +67,11 @@ def why_waiting(db: Connection, view: RunView) -> Waiting:
         col(Run.created_at) <= view.now,
         tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, run.created_at, run.id),
     )
+    state = State(id=run.state_id, at=run.state_at, type=latest.type, name=latest.name, message=latest.message)
     return Waiting(
         due_at=run.created_at if run.created_at > view.now else None,
         worker_online=bool(online),
         holders=holders,
         before=db.scalar(before) or 0,
+        approval=state.message if state.waits_for_approval else None,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.approval import approval
 from flows.runbook import current_run, runbook
-from flows.step import step
+from flows.step import action, step
 
 Manner = Literal["ticking", "quiet", "printing", "stubborn", "escaping"]
 
@@ -49,6 +50,27 @@ def repeatable(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> d
 def alone(ledger: str, odoo_db: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
     """Work on a database that nothing else may work on meanwhile, to be over 20 s after it began."""
     return work(ledger, seconds, manner)
+
+
+@runbook(deadline_seconds=60, exclusive="odoo_db")
+def asking(
+    ledger: str, odoo_db: str = "asked", seconds: float = 60, fail_at: str = "", bound: bool = False
+) -> dict[str, Any]:
+    """Work that asks a person before its second part, and fails at a step while a file of that name is there."""
+    environment = {"LEDGER": ledger, "ATTEMPT": str(current_run().attempt), "STOP": fail_at}
+    look = f'{TICK}; echo "$1 of attempt $ATTEMPT"; [ ! -e "$STOP.$1" ]'
+    hang = '[ "$1" != deploy ] || [ ! -e "$STOP.hang" ] || sleep 30'
+
+    def take(name: str, **options: Any) -> str:
+        return step(name, f"set -- {name}; {look}; {hang}", timeout=30, env=environment, **options).stdout
+
+    said = [take("prepare", must_run_again=bound)]
+    counted = action("count", lambda: {"attempt": current_run().attempt}, about="count the attempts")
+    said += [take("build")]
+    if seconds:
+        approval("ask", f"deploy {odoo_db}?", timeout=seconds)
+    said += [take("deploy"), take("tell")]
+    return {"said": said, "counted": counted}
 
 
 @runbook(deadline_seconds=5)

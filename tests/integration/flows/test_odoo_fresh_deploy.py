@@ -50,6 +50,7 @@ class Site:
             "ssh_keys": ["12", "34"],
             "repo_url": URL,
             "repo_dir": str(self.repo),
+            "approval_minutes": 0,
         }
         result: dict[str, Any] = odoo_fresh_deploy(**(facts | changes))
         return result

@@ -48,6 +48,21 @@ def test_queued_holds_after_15_minutes(lab: Lab, age: float, count: int) -> None
     assert len(holds(lab, "queued")) == count
 
 
+def test_approval_holds_while_a_run_waits_for_one(lab: Lab) -> None:
+    run = lab.run(status="queued", state="PAUSED", state_name="Suspended", age=1)
+    lab.sql(
+        "UPDATE ops.run_states SET message = 'waits for approval until 2026-11-25 21:30:00 UTC: deploy `@all`?' "
+        "WHERE run_id = :run",
+        run=run,
+    )
+    assert holds(lab, "approval") == [f"{run}/1"]
+    [row] = lab.sql("SELECT facts FROM ops.alert_episodes WHERE rule = 'approval'")
+    assert row.facts["until"] == "2026-11-25 21:30:00 UTC"
+    assert "deploy" not in json.dumps(row.facts)
+    lab.sql("UPDATE ops.runs SET status = 'running' WHERE id = :run", run=run)
+    assert holds(lab, "approval") == []
+
+
 def test_queued_does_not_hold_of_what_is_planned(lab: Lab) -> None:
     late(lab, 86_400, state_name="Scheduled")
     assert holds(lab, "queued") == []

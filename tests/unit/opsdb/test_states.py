@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsdb.states import STATUS_OF_PREFECT, RunStatus, State, fold, rewrites
+from opsdb.states import APPROVAL, RESUMING, STATUS_OF_PREFECT, RunStatus, State, approvals, fold, rewrites
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -93,3 +94,49 @@ def test_fold_tells_who_claimed_the_latest_attempt() -> None:
     second = [claim(0, "claimed by host-1"), make_state(1, "CRASHED"), make_state(2, "SCHEDULED")]
     assert fold(second).claimed_by is None
     assert replace(make_state(0, "RUNNING"), message="claimed by me").claimed_by is None
+
+
+def named(*words: str) -> list[State]:
+    """A life in which `asks` is the wait for an approval, and `resumes` Prefect's Resuming."""
+    special: dict[str, dict[str, Any]] = {
+        "asks": {"type": "PAUSED", "name": "Suspended", "message": f"{APPROVAL} until noon: deploy?"},
+        "resumes": {"type": "SCHEDULED", "name": RESUMING, "message": "approved by me"},
+    }
+    return [replace(make_state(number, word), **special.get(word, {})) for number, word in enumerate(words)]
+
+
+def test_fold_of_a_run_that_waits_for_an_approval() -> None:
+    life = fold(named("RUNNING", "asks"))
+    assert (life.status, life.attempt, life.started_at, life.continues) == (RunStatus.QUEUED, 2, None, False)
+
+
+def test_fold_of_a_run_that_was_approved_goes_on_in_its_second_attempt() -> None:
+    states = named("RUNNING", "asks", "resumes", "PENDING", "RUNNING")
+    life = fold(states)
+    assert (life.status, life.attempt, life.continues, life.approval) == (RunStatus.RUNNING, 2, True, states[2])
+    assert approvals(reversed(states)) == [(states[1], states[2])]
+
+
+def test_fold_of_a_run_suspended_from_outside_runs_on_and_was_approved_by_nobody() -> None:
+    outside = replace(make_state(1, "PAUSED"), name="Suspended", message=None)
+    states = [make_state(0, "RUNNING"), outside]
+    assert (fold(states).status, fold(states).attempt) == (RunStatus.RUNNING, 1)
+    life = fold([*states, replace(make_state(2, "SCHEDULED"), name=RESUMING)])
+    assert (life.attempt, life.continues, life.approval) == (2, True, None)
+
+
+@pytest.mark.parametrize("end", ["CRASHED", "FAILED"])
+def test_fold_keeps_what_stands_and_what_was_approved_when_the_attempt_never_started(end: str) -> None:
+    states = named("RUNNING", "asks", "resumes", "PENDING", end, "SCHEDULED", "PENDING", "RUNNING")
+    life = fold(states)
+    assert (life.attempt, life.continues, life.approval) == (3, True, states[2])
+
+
+def test_fold_starts_anew_after_an_attempt_that_went_on_and_failed() -> None:
+    life = fold(named("RUNNING", "asks", "resumes", "RUNNING", "CRASHED", "SCHEDULED", "RUNNING"))
+    assert (life.attempt, life.continues, life.approval) == (3, False, None)
+
+
+def test_fold_does_not_take_a_retry_from_the_failed_step_for_an_approval() -> None:
+    life = fold(named("RUNNING", "FAILED", "resumes", "RUNNING"))
+    assert (life.attempt, life.continues, life.approval) == (2, True, None)

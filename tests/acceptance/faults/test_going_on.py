@@ -1,0 +1,219 @@
+"""Attempts that go on where another ended: after a failure, and when somebody approved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolUpdate
+
+from cli.run_cancel import user
+from opsdb.lookup import short_id
+from tests.acceptance.faults.conftest import Start
+from tests.acceptance.faults.lab import REPOSITORY, Lab
+from tests.acceptance.faults.test_exclusion import events, shown
+from tests.waiting import wait_for
+
+
+def ops(lab: Lab, *arguments: str, code: int = 0) -> str:
+    """What an `ops` command says, which must end with that code."""
+    command = [sys.executable, "-m", "cli", *arguments]
+    done = subprocess.run(command, env=lab.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def steps(lab: Lab, run: UUID) -> dict[int, dict[str, str]]:
+    """The status of each step, by attempt and name."""
+    found: dict[int, dict[str, str]] = {}
+    for row in lab.rows("SELECT * FROM ops.run_steps WHERE run_id = %s ORDER BY attempt, index", run):
+        found.setdefault(row["attempt"], {})[row["name"]] = row["status"]
+    return found
+
+
+def done(lab: Lab, run: UUID) -> list[str]:
+    """What the steps of a run did, each as `name/attempt`."""
+    return [f"{effect.what}/{effect.attempt}" for effect in lab.effects(run)]
+
+
+def wait_asking(lab: Lab, run: UUID, *, seconds: float = 30) -> None:
+    """Return when the run waits for an approval, and its process is gone."""
+    asked = "SELECT 1 AS ok FROM ops.run_states WHERE run_id = %s AND type = 'PAUSED'"
+    wait_for(lambda: lab.rows(asked, run), seconds=seconds, what=f"run {run} asks")
+    wait_for(lambda: not lab.living(run), seconds=10, what=f"run {run} has no process")
+    lab.wait_status(run, "queued")
+
+
+@pytest.fixture
+def stop(tmp_path: Path) -> Path:
+    """While `stop.STEP` is there that step fails."""
+    return tmp_path / "stop"
+
+
+def failing(stop: Path, step: str) -> Path:
+    """Make a step fail; remove the file to let it succeed."""
+    file = stop.with_name(f"{stop.name}.{step}")
+    file.touch()
+    return file
+
+
+def test_retry_from_failed_does_the_rest_only_and_gives_back_what_was_found(lab: Lab, start: Start, stop: Path) -> None:
+    broken = failing(stop, "deploy")
+    run = start("asking", odoo_db="rest", seconds=0, fail_at=str(stop))
+    lab.wait_status(run, "failed")
+    for attempt in (2, 3):  # the second fails as well: what the first did stands in the third
+        if attempt == 3:
+            broken.unlink()
+        said = ops(lab, "retry", str(run), "--from-failed")
+        assert "Not done again: prepare, count, build." in said
+        wait_for(lambda: max(steps(lab, run)) == attempt, seconds=20, what=f"attempt {attempt} has begun")  # noqa: B023  # called at once
+        row = lab.wait_status(run, "succeeded" if attempt == 3 else "failed")
+    kept = {"prepare": "skipped", "count": "skipped", "build": "skipped"}
+    assert steps(lab, run)[2] == {**kept, "deploy": "failed"}
+    assert steps(lab, run)[3] == {**kept, "deploy": "succeeded", "tell": "succeeded"}
+    assert done(lab, run) == ["prepare/1", "build/1", "deploy/1", "deploy/2", "deploy/3", "tell/3"]
+    assert row["result"]["counted"] == {"attempt": 1}
+    assert [line.strip() for line in row["result"]["said"]] == [
+        "prepare of attempt 1",
+        "build of attempt 1",
+        "deploy of attempt 3",
+        "tell of attempt 3",
+    ]
+    assert any("retried from its failed step by" in (s["message"] or "") for s in shown(lab, run)["states"])
+
+
+def test_retry_from_failed_is_refused_where_what_was_done_does_not_stand(lab: Lab, start: Start, stop: Path) -> None:
+    broken = failing(stop, "deploy")
+    run = start("asking", odoo_db="same", seconds=0, fail_at=str(stop))
+    bound = start("asking", odoo_db="bound", seconds=0, fail_at=str(stop), bound=True)
+    lab.wait_status(run, "failed")
+    lab.wait_status(bound, "failed")
+    refused = ops(lab, "retry", str(bound), "--from-failed", code=2)
+    assert "step 1, prepare, succeeded and must run again" in refused
+    lab.rows("UPDATE ops.runs SET definition = 'another' WHERE id = %s RETURNING id", run)
+    assert "the runbook asking has changed" in ops(lab, "retry", str(run), "--from-failed", code=2)
+    lab.rows("UPDATE ops.runs SET definition = d.definition FROM ops.runs d WHERE d.id = %s RETURNING d.id", bound)
+    broken.unlink()
+    other = start("asking", odoo_db="same", seconds=0, fail_at=str(stop))
+    lab.wait_status(other, "succeeded")
+    refused = ops(lab, "retry", str(run), "--from-failed", code=2)
+    assert f"run {short_id(other)} did the same to odoo_db same" in refused
+    assert lab.run_row(run)["attempt"] == 1
+    ops(lab, "retry", str(run))  # from its start it may
+    assert lab.wait_status(run, "succeeded")["attempt"] == 2
+    assert done(lab, run)[-4:] == ["prepare/2", "build/2", "deploy/2", "tell/2"]
+
+
+def test_worker_refuses_what_changed_after_the_retry_was_asked_for(lab: Lab, start: Start, stop: Path) -> None:
+    failing(stop, "deploy")
+    run = start("asking", odoo_db="late", seconds=0, fail_at=str(stop))
+    lab.wait_status(run, "failed")
+    lab.kill("worker", signal.SIGTERM)
+    ops(lab, "retry", str(run), "--from-failed")
+    lab.rows("UPDATE ops.runs SET definition = 'another' WHERE id = %s RETURNING id", run)
+    lab.start_worker()
+    wait_for(lambda: lab.run_row(run)["attempt"] == 2, seconds=20, what="another attempt")
+    row = lab.wait_status(run, "failed")
+    assert "has changed since its steps ran" in row["error"]["message"]
+    assert done(lab, run) == ["prepare/1", "build/1", "deploy/1"]
+
+
+@pytest.fixture
+def one_slot(client: SyncPrefectClient) -> Iterator[None]:
+    """Lane A executes one run at a time."""
+    client.update_work_pool("lane-a", WorkPoolUpdate(concurrency_limit=1))
+    yield
+    client.update_work_pool("lane-a", WorkPoolUpdate(concurrency_limit=8))
+
+
+@pytest.mark.usefixtures("one_slot")
+def test_approval_frees_the_slot_and_what_was_held_and_who_gave_it_is_told(lab: Lab, start: Start) -> None:
+    run = start("asking", odoo_db="free")
+    wait_asking(lab, run)
+    other = start("alone", odoo_db="free")
+    lab.wait_status(other, "succeeded")
+    waits = shown(lab, run)["waits_for"]
+    assert waits[0].startswith("it waits for approval until ")
+    assert waits[0].endswith("deploy free?")
+    assert waits[1] == f"ops approve {short_id(run)} lets it go on, ops cancel {short_id(run)} ends it"
+    assert done(lab, run) == ["prepare/1", "build/1"]
+    assert "not over" in ops(lab, "retry", str(run), code=2)
+    ops(lab, "approve", str(run))
+    row = lab.wait_status(run, "succeeded")
+    assert row["attempt"] == 2
+    assert done(lab, run) == ["prepare/1", "build/1", "deploy/2", "tell/2"]
+    kept = dict.fromkeys(("prepare", "count", "build"), "skipped")
+    assert steps(lab, run) == {
+        1: {"prepare": "succeeded", "count": "succeeded", "build": "succeeded", "ask": "suspended"},
+        2: {**kept, **dict.fromkeys(("ask", "deploy", "tell"), "succeeded")},
+    }
+    assert [event for event in events(lab, run) if "approved" in event] == [f"approved by {user()} with `ops approve`"]
+    assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
+
+
+def test_who_waits_for_approval_outlives_its_worker_and_the_limits_for_lost_runs(
+    lab: Lab, start: Start, client: SyncPrefectClient
+) -> None:
+    run = start("asking", odoo_db="patient")
+    wait_asking(lab, run)
+    lab.kill("worker")
+    time.sleep(lab.settings.claim_seconds + 3)
+    assert lab.run_row(run)["status"] == "queued"
+    lab.start_worker()
+    client.resume_flow_run(run)  # what the button in Prefect's UI does
+    lab.wait_status(run, "succeeded")
+    assert done(lab, run) == ["prepare/1", "build/1", "deploy/2", "tell/2"]
+    assert "approved in Prefect's UI or over its API" in events(lab, run)
+    assert not lab.rows("SELECT 1 AS ok FROM ops.alert_episodes WHERE run_id = %s AND rule <> 'approval'", run)
+
+
+def test_approval_that_nobody_gives_in_time_ends_the_run(lab: Lab, start: Start) -> None:
+    run = start("asking", odoo_db="late", seconds=2)
+    wait_asking(lab, run)
+    row = lab.wait_status(run, "failed")
+    assert "never resumed" in row["error"]["message"]
+    assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
+    assert done(lab, run) == ["prepare/1", "build/1"]
+
+
+def test_cancelled_instead_of_approved_it_never_goes_on(lab: Lab, start: Start) -> None:
+    run = start("asking", odoo_db="no")
+    wait_asking(lab, run)
+    ops(lab, "cancel", str(run), "--wait")
+    lab.wait_status(run, "cancelled")
+    assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
+    assert done(lab, run) == ["prepare/1", "build/1"]
+
+
+def test_approval_does_not_hold_for_what_another_run_changed_meanwhile(lab: Lab, start: Start) -> None:
+    run = start("asking", odoo_db="both")
+    wait_asking(lab, run)
+    other = start("asking", odoo_db="both", seconds=0)
+    lab.wait_status(other, "succeeded")
+    ops(lab, "approve", str(run))
+    row = lab.wait_status(run, "failed")
+    assert f"run {short_id(other)} did the same to odoo_db both" in row["error"]["message"]
+    assert done(lab, run) == ["prepare/1", "build/1"]
+
+
+def test_killed_after_its_approval_it_goes_on_without_asking_again(lab: Lab, start: Start, stop: Path) -> None:
+    hang = failing(stop, "hang")
+    run = start("asking", odoo_db="killed", fail_at=str(stop))
+    wait_asking(lab, run)
+    ops(lab, "approve", str(run))
+    lab.wait_effect(run, "deploy", attempt=2)
+    os.kill(lab.run_process(run), signal.SIGKILL)
+    lab.wait_status(run, "failed")
+    hang.unlink()
+    ops(lab, "retry", str(run), "--from-failed")
+    lab.wait_status(run, "succeeded")
+    assert done(lab, run) == ["prepare/1", "build/1", "deploy/2", "deploy/3", "tell/3"]
+    assert steps(lab, run)[3]["ask"] == "skipped"
