@@ -23,6 +23,17 @@ DOCTL = (
     + """
 if (state / "token").read_text() != os.environ.get("DIGITALOCEAN_ACCESS_TOKEN", ""):
     sys.exit("Error: Unable to authenticate you (status 401)")
+if (state / "talks").exists():  # as with --trace, which shows requests and their headers
+    import base64, time, urllib.parse
+    token = os.environ["DIGITALOCEAN_ACCESS_TOKEN"]
+    lists = [path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
+    (state / "arguments").write_bytes(b"".join(lists))
+    for spelling in (token, base64.b64encode(token.encode()).decode(), urllib.parse.quote(token, safe="")):
+        for out in (sys.stdout, sys.stderr):
+            print("> Authorization: " + spelling[:7], end="", file=out, flush=True)
+            time.sleep(0.05)
+            print(spelling[7:], file=out, flush=True)
+    sys.exit("Error: the token " + token + " was refused")
 assert words[:2] == ["compute", "droplet"], words
 verb, words = words[2], words[3:]
 columns = ["--format", "ID,Name,Region,Status,PublicIPv4", "--no-header"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from prefect import get_client
+from prefect.client.schemas.sorting import LogSort
+from prefect.logging.handlers import APILogHandler
 
 from flows import odoo_fresh_deploy as module
 from flows.droplet import on_droplet
@@ -102,6 +108,24 @@ def plain(site: Site, tmp_path: Path) -> Site:
     """The same, with a folder name that the flow's parameters allow."""
     site.repo = tmp_path / "odoo"
     return site
+
+
+def test_token_that_doctl_shows_is_seen_nowhere(plain: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    token = "dop_v1_0a/b+c=d&e'f" + "0123456789abcdef" * 3
+    monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", token)
+    plain.ocean.know(token=token, talks="yes")
+    with pytest.raises(StepFailedError, match=r"the token \*\*\* was refused") as caught:
+        plain.deploy()
+    APILogHandler().flush()
+    with get_client(sync_client=True) as client:
+        lines = [line.message for line in client.read_logs(sort=LogSort.TIMESTAMP_DESC, limit=200)]
+    files = [path.read_text() for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    told = "\n".join([str(caught.value), *traceback.format_exception(caught.value), *lines, *files])
+    assert any("> Authorization: ***" in line for line in lines)
+    assert any("> Authorization: ***" in text for text in files)
+    told += (plain.ocean.state / "arguments").read_bytes().decode(errors="replace")
+    for spelling in (token, base64.b64encode(token.encode()).decode(), quote(token, safe=""), token[:20], token[-20:]):
+        assert spelling not in told
 
 
 def test_dry_run_tells_all_steps_and_asks_nobody(plain: Site, monkeypatch: pytest.MonkeyPatch) -> None:

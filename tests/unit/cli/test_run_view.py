@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 
 from cli.amounts import seconds, size
 from cli.run_view import details_document, error_lines, run_page, runs_table, waiting_lines
-from opsdb.states import RunStatus
+from opsdb.states import APPROVAL, RunStatus
 from opsdb.waiting import Waiting
 from tests.unit.cli.runs_made_up import HOSTILE, details
 
@@ -83,3 +83,13 @@ def test_queued_run_says_why_it_waits() -> None:
     page = drawn(run_page(details(status=RunStatus.QUEUED), waits_for=[due, worker, lane, before]))
     assert "[bold red]x[/]" in page
     assert not set("\x1b\x07\x00\u202e") & set(page)
+
+
+def test_run_that_waits_for_approval_says_what_it_asks_and_how_to_answer() -> None:
+    view = details(status=RunStatus.QUEUED).view
+    asks = Waiting(due_at=None, worker_online=True, holders=[view], before=3, approval=f"{APPROVAL}: {HOSTILE}?")
+    asked, answer = waiting_lines(view, asks)
+    assert asked.startswith("it waits for approval: ")
+    assert not set("\x1b\x07\x00\u202e") & set(asked)
+    name = view.run.id.hex[-8:]
+    assert answer == f"ops approve {name} lets it go on, ops cancel {name} ends it"

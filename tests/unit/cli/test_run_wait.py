@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from cli.run_start import report_end
 from cli.run_wait import Lines, Moment, Silent, follow
 from opsdb.errors import RoomUnreachableError
 from opsdb.settings import Settings
-from opsdb.states import RunStatus
+from opsdb.states import APPROVAL, RunStatus
 from opsdb.tables import Lane
 from tests.unit.cli.runs_made_up import HOSTILE, FakePrefect, details, state
 
@@ -84,6 +85,18 @@ def test_wait_ends_at_its_limit_and_says_why_a_run_is_queued(tmp_path: Path) -> 
     )
     assert not end.state.status.terminal
     assert said().count("lane C is full, or no worker serves it") == 1
+
+
+@pytest.mark.usefixtures("database_away")
+def test_run_that_waits_for_approval_says_who_is_asked_what_and_how_to_answer(tmp_path: Path) -> None:
+    clock = Clock()
+    asks = replace(state("PAUSED"), message=f"{APPROVAL} until 21:30: deploy {HOSTILE}?")
+    server = FakePrefect(states=[state("RUNNING"), asks, asks, state("COMPLETED")])
+    view, said = lines()
+    follow(Settings(home=tmp_path), server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    assert said().count(f"(ops approve {server.run_id.hex[-8:]})") == 1
+    assert "waits for approval until 21:30: deploy " in said()
+    assert "\x1b" not in said()
 
 
 def test_lines_tell_each_change_of_a_step_once_and_harmlessly() -> None:
