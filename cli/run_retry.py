@@ -68,8 +68,7 @@ def _kept(db: Connection, run: Run, settings: Settings) -> list[KeptStep]:
     from flows.runbook import definition_hash
 
     definition = definition_hash(load_runbook(registered_entrypoint(settings.prefect_yaml, kind=run.kind)))
-    kept = kept_steps(db, run_id=run.id, before_attempt=run.attempt + 1, definition=definition, resource=run.resource)
-    return list(kept.values())
+    return kept_steps(db, run_id=run.id, before_attempt=run.attempt + 1, definition=definition, resource=run.resource)
 
 
 def _check(view: RunView) -> None:

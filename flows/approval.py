@@ -25,7 +25,7 @@ def approval(name: str, question: str, *, timeout: float) -> None:
     if run.plan is not None:
         run.plan.append(PlannedStep(index, name, about, timeout, {}, preflight=False))
         return
-    if run.keep(index, name=name, command=about) is not None:
+    if run.skip(index, name=name, command=about) is not None:
         return
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
     started = step_started(run.id, **key, name=name, command=about, timeout_seconds=timeout)

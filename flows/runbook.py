@@ -82,8 +82,8 @@ class ActiveRun:
     """In a dry run, what the steps would do: none but preflights are executed."""
     continues: bool = False
     """Whether what succeeded in earlier attempts is kept."""
-    kept: dict[int, KeptStep] = field(default_factory=dict)
-    """The steps that need not be done again, by index."""
+    kept: list[KeptStep] = field(default_factory=list)
+    """The next steps that need not be done again, in order."""
     approved: bool = False
     """Whether somebody approved of the next approval that the run comes to."""
     bound: list[str] = field(default_factory=list)
@@ -104,14 +104,20 @@ class ActiveRun:
         """Record something that the run made: see `ops.artifacts`."""
         self.record(artifact(self.id, kind=kind, name=name, **columns))
 
-    def keep(self, index: int, *, name: str, command: str) -> KeptStep | None:
-        """The step if it need not be done again, which is recorded then. Raises StepError where it is another one."""
-        kept = self.kept.get(index)
-        if kept is None:
+    def take_kept(self, name: str, command: str) -> KeptStep | None:
+        """What the next step gave in an earlier attempt, if that stands. Raises StepError where it was another step."""
+        if not self.kept:
             return None
+        kept = self.kept.pop(0)
         if (kept.name, kept.command) != (name, command):
-            raise StepError(f"step {index} was {kept.name} in the earlier attempt and is {name} now: start another run")
-        self.record(step_skipped(self.id, attempt=self.attempt, step=kept))
+            raise StepError(f"the earlier attempt had the step {kept.name} where {name} stands now: start another run")
+        return kept
+
+    def skip(self, index: int, *, name: str, command: str) -> KeptStep | None:
+        """The same, for a step that is not done then, which is recorded."""
+        kept = self.take_kept(name, command)
+        if kept is not None:
+            self.record(step_skipped(self.id, attempt=self.attempt, index=index, step=kept))
         return kept
 
 
@@ -189,8 +195,8 @@ def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float, defini
         run.kept = _kept(run, resource, definition)
 
 
-def _kept(run: ActiveRun, resource: str | None, definition: str) -> dict[int, KeptStep]:
-    def look(db: Connection) -> dict[int, KeptStep]:
+def _kept(run: ActiveRun, resource: str | None, definition: str) -> list[KeptStep]:
+    def look(db: Connection) -> list[KeptStep]:
         # what an attempt that died here could not deliver is part of what it did
         deliver_abandoned(db.engine, journal_dir(run.settings))
         before = run.attempt

@@ -48,7 +48,7 @@ def step(
         shown = {**(env or {}), **dict.fromkeys(secrets or (), MASK.decode())}
         run.plan.append(PlannedStep(index, name, command, timeout, shown, preflight=False))
         return _result_of(planned)
-    if kept := run.keep(index, name=name, command=command):
+    if kept := run.skip(index, name=name, command=command):
         return _result_of(str((kept.result or {}).get("stdout", "")))
 
     def execute() -> ShellResult:
@@ -123,7 +123,7 @@ def action(
         if planned is not None:
             return planned()
         return work() if preflight else cast("T", None)
-    kept = run.kept.get(index) if preflight else run.keep(index, name=name, command=about)
+    kept = run.take_kept(name, about) if preflight else run.skip(index, name=name, command=about)
     known = kept.result["value"] if kept and kept.result else None
     if kept and not preflight:
         return cast("T", known)

@@ -32,17 +32,27 @@ class KeptStep:
 
 def kept_steps(
     db: Connection, *, run_id: UUID, before_attempt: int, definition: str, resource: str | None
-) -> dict[int, KeptStep]:
-    """The steps that an attempt need not do again, by index: those up to the first that did not succeed.
+) -> list[KeptStep]:
+    """The steps that an attempt need not do again, in order: those before the first that did not succeed in the end.
 
     They are those of the latest attempt that came as far as a step. `definition` is that of the runbook now. Raises
     UsageError that says why they do not stand any more.
     """
-    kept = list(itertools.takewhile(lambda step: step.status in DONE, _steps(db, run_id, before_attempt)))
+    kept = _succeeded(_steps(db, run_id, before_attempt))
     if kept:
         _check(db, run_id=run_id, kept=kept, definition=definition, resource=resource)
-    steps = [KeptStep(**{column: step._mapping[column] for column in KeptStep.__dataclass_fields__}) for step in kept]
-    return {step.index: step for step in steps}
+    return [KeptStep(**{column: step._mapping[column] for column in KeptStep.__dataclass_fields__}) for step in kept]
+
+
+def _succeeded(steps: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Those before the first that did not succeed. One that failed and was tried again at once is its last try."""
+    kept = []
+    for step, following in itertools.zip_longest(steps, steps[1:]):
+        if step.status in DONE:
+            kept.append(step)
+        elif following is None or (step.name, step.command) != (following.name, following.command):
+            break
+    return kept
 
 
 def _steps(db: Connection, run_id: UUID, before_attempt: int) -> Sequence[Row[Any]]:

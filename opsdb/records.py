@@ -121,9 +121,9 @@ def step_finished(
     )
 
 
-def step_skipped(run_id: UUID, *, attempt: int, step: KeptStep) -> Entry:
-    """A step is not done again: it succeeded in an earlier attempt."""
-    return _entry("step_skipped", run_id, attempt=attempt, **asdict(step))
+def step_skipped(run_id: UUID, *, attempt: int, index: int, step: KeptStep) -> Entry:
+    """A step is not done again: it succeeded in an earlier attempt, perhaps under another index."""
+    return _entry("step_skipped", run_id, attempt=attempt, **{**asdict(step), "index": index})
 
 
 def event(run_id: UUID, message: str, *, level: str = "info", **data: Any) -> Entry:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from flows.approval import approval
 from flows.runbook import current_run, runbook
 from flows.step import action, step
+from opsdb.errors import StepFailedError
 
 Manner = Literal["ticking", "quiet", "printing", "stubborn", "escaping"]
 
@@ -56,17 +57,24 @@ def alone(ledger: str, odoo_db: str, seconds: float = 0, manner: Manner = "ticki
 def asking(
     ledger: str, odoo_db: str = "asked", seconds: float = 60, fail_at: str = "", bound: bool = False
 ) -> dict[str, Any]:
-    """Work that asks a person before its second part, and fails at a step while a file of that name is there."""
+    """Work that asks a person before its second part, and fails at a step while a file of that name is there.
+
+    What fails at `build` is tried once more.
+    """
     environment = {"LEDGER": ledger, "ATTEMPT": str(current_run().attempt), "STOP": fail_at}
     look = f'{TICK}; echo "$1 of attempt $ATTEMPT"; [ ! -e "$STOP.$1" ]'
+    once = '[ ! -e "$STOP.once.$1" ] || { rm -- "$STOP.once.$1"; exit 1; }'
     hang = '[ "$1" != deploy ] || [ ! -e "$STOP.hang" ] || sleep 30'
 
     def take(name: str, **options: Any) -> str:
-        return step(name, f"set -- {name}; {look}; {hang}", timeout=30, env=environment, **options).stdout
+        return step(name, f"set -- {name}; {look}; {once}; {hang}", timeout=30, env=environment, **options).stdout
 
     said = [take("prepare", must_run_again=bound)]
     counted = action("count", lambda: {"attempt": current_run().attempt}, about="count the attempts")
-    said += [take("build")]
+    try:
+        said += [take("build")]
+    except StepFailedError:
+        said += [take("build")]
     if seconds:
         approval("ask", f"deploy {odoo_db}?", timeout=seconds)
     said += [take("deploy"), take("tell")]

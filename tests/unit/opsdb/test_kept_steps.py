@@ -1,0 +1,41 @@
+"""Which steps of an attempt stand: those before the first that did not succeed in the end."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from opsdb.kept_steps import _succeeded
+
+
+def rows(*steps: str) -> Any:
+    """Rows from words like `build:failed`."""
+    return [
+        SimpleNamespace(name=name, command=f"make {name}", status=status)
+        for name, _, status in (step.partition(":") for step in steps)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    [
+        ([], ""),
+        (["a:succeeded", "b:failed"], "a"),
+        (["a:skipped", "b:succeeded", "c:cancelled"], "a b"),
+        (["a:succeeded", "b:interrupted", "c:succeeded"], "a"),  # nobody knows how b ended
+        (["a:failed", "a:failed", "a:succeeded", "b:failed", "b:failed"], "a"),
+        (["a:succeeded", "b:failed", "clean:succeeded"], "a"),  # what is done after a failure is not kept
+        (["a:succeeded", "ask:suspended"], "a"),
+        (["a:succeeded", "a:succeeded", "b:running"], "a a"),
+    ],
+)
+def test_steps_stand_up_to_the_first_that_did_not_succeed(steps: list[str], kept: str) -> None:
+    assert " ".join(step.name for step in _succeeded(rows(*steps))) == kept
+
+
+def test_step_that_failed_is_not_taken_for_a_try_of_another_of_its_name() -> None:
+    failed, other = rows("a:failed", "a:succeeded")
+    other.command = "make another"
+    assert _succeeded([failed, other]) == []
