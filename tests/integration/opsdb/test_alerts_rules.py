@@ -49,6 +49,7 @@ def test_queued_holds_after_15_minutes(lab: Lab, age: float, count: int) -> None
 
 
 def test_approval_holds_while_a_run_waits_for_one(lab: Lab) -> None:
+    late(lab, 60)  # which waits for nobody
     run = lab.run(status="queued", state="PAUSED", state_name="Suspended", age=1)
     lab.sql(
         "UPDATE ops.run_states SET message = 'waits for approval until 2026-11-25 21:30:00 UTC: deploy `@all`?' "
