@@ -11,11 +11,12 @@ from cli.run_start import final_document, report_end
 from cli.run_wait import follow, view_for
 from deployments import starting
 from opsdb.errors import UsageError
-from opsdb.kept_steps import KeptStep, kept_steps
+from opsdb.kept_steps import KeptStep, what_stands
 from opsdb.kinds import registered_entrypoint
 from opsdb.lookup import RunView, find_run, read_run, reading, short_id
+from opsdb.runs import recorded_states
 from opsdb.settings import Settings
-from opsdb.states import RunStatus
+from opsdb.states import RunStatus, fold
 from opsdb.tables import Run
 
 
@@ -68,7 +69,9 @@ def _kept(db: Connection, run: Run, settings: Settings) -> list[KeptStep]:
     from flows.runbook import definition_hash
 
     definition = definition_hash(load_runbook(registered_entrypoint(settings.prefect_yaml, kind=run.kind)))
-    return kept_steps(db, run_id=run.id, before_attempt=run.attempt + 1, definition=definition, resource=run.resource)
+    life = fold(recorded_states(db, run_id=run.id))
+    attempts = range(life.base, run.attempt + 1)
+    return what_stands(db, run_id=run.id, attempts=attempts, definition=definition, resource=run.resource).steps
 
 
 def _check(view: RunView) -> None:

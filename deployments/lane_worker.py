@@ -196,16 +196,16 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             deployment = await self._surroundings.deployment(flow_run)
             known = await self._surroundings.related(flow_run, deployment, pool=self._work_pool)
         except httpx.HTTPError:
-            await self._hand_back(flow_run, "its worker could not read its deployment")
+            await self._hand_back(flow_run, attempt, "its worker could not read its deployment")
             return None
         refused = refusal(flow_run, deployment, entrypoints=self._entrypoints)
         if refused is not None:
             self._logger.error("run %s refused: %s", flow_run.id, refused)
-            await self._report(flow_run, Failed(name="Refused", message=refused))
+            await self._report(flow_run, attempt, Failed(name="Refused", message=refused))
         elif flow_run.id in self._cancelled:
-            await self._report(flow_run, Cancelled(message="cancelled before it started"))
+            await self._report(flow_run, attempt, Cancelled(message="cancelled before it started"))
         elif self.draining:
-            await self._hand_back(flow_run, "its worker is about to end")
+            await self._hand_back(flow_run, attempt, "its worker is about to end")
         elif deployment is not None:  # else it was refused
             return await self._start(flow_run, attempt, entrypoint=deployment.entrypoint or "", known=known), attempt
         return None
@@ -240,7 +240,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             report = await asyncio.to_thread(end_processes, entered, grace_seconds=5)
             gone = not report.survivors
         if process.cancelled:
-            told = await self._report(flow_run, Cancelled(message="cancelled; all its processes are gone"))
+            told = await self._report(flow_run, attempt, Cancelled(message="cancelled; all its processes are gone"))
         else:
             told = exit_code == 0 or await self._report_end(flow_run, attempt, exit_code)
         if told and gone:
@@ -258,20 +258,24 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         if known is not None and known.taken:
             return False
         if known is not None and known.outcome == "succeeded":
-            return await self._report(flow_run, Completed(message="its process recorded that it succeeded"))
+            return await self._report(flow_run, attempt, Completed(message="its process recorded that it succeeded"))
         if known is not None and known.outcome == "failed":
-            return await self._report(flow_run, Failed(message=known.message))
-        return await self._report(flow_run, Crashed(message=f"the run process ended: {exit_words(exit_code)}"))
+            return await self._report(flow_run, attempt, Failed(message=known.message))
+        return await self._report(flow_run, attempt, Crashed(message=f"the run process ended: {exit_words(exit_code)}"))
 
-    async def _report(self, flow_run: FlowRun, state: State[Any]) -> bool:
-        """Set a state in Prefect, unless the run is over there. False when Prefect does not answer for long."""
+    async def _report(self, flow_run: FlowRun, attempt: int, state: State[Any]) -> bool:
+        """Set a state in Prefect, unless the attempt is over there. False when Prefect does not answer for long.
+
+        An attempt that was suspended is over, too: what follows is not its to say.
+        """
         give_up_at = asyncio.get_running_loop().time() + REPORT_SECONDS
         while True:
             try:
-                current = (await self.client.read_flow_run(flow_run.id)).state
-                if current is not None and current.is_cancelling() and state.is_scheduled():
+                history = await self.client.read_flow_run_states(flow_run.id)
+                life = fold(state_of(known) for known in history)
+                if life.latest.type == "CANCELLING" and state.is_scheduled():
                     state = Cancelled(message="cancelled before it started")
-                if current is None or not current.is_final():
+                if life.attempt == attempt and not life.status.terminal:
                     await self.client.set_flow_run_state(flow_run.id, state, force=True)
             except ObjectNotFound:
                 return True
@@ -283,9 +287,9 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             else:
                 return True
 
-    async def _hand_back(self, flow_run: FlowRun, why: str) -> None:
+    async def _hand_back(self, flow_run: FlowRun, attempt: int, why: str) -> None:
         """Let another worker claim a run that was not started."""
-        await self._report(flow_run, Scheduled(scheduled_time=self._now(), message=f"handed back: {why}"))
+        await self._report(flow_run, attempt, Scheduled(scheduled_time=self._now(), message=f"handed back: {why}"))
 
     def _environment(self, flow_run: FlowRun, attempt: int) -> dict[str, str]:
         return {

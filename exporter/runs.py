@@ -8,12 +8,13 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from exporter.collector import Collector, Room, Row
 
-UNFINISHED = ("queued", "claimed", "running")
+UNFINISHED = ("queued", "suspended", "claimed", "running")
+"""Suspended: queued, for an approval and not for a slot."""
 IN_A_SLOT = ("claimed", "running")
 
 # through the partial index of unfinished runs: the history is never looked at
 SQL = """
-SELECT kind, lane::text, status, count(*),
+SELECT kind, lane::text, CASE WHEN asks.id IS NULL THEN status ELSE 'suspended' END, count(*),
        count(*) FILTER (WHERE status <> 'queued'
                         AND heartbeat_at < statement_timestamp() - make_interval(secs => %(lost_seconds)s)),
        extract(epoch FROM min(heartbeat_at) FILTER (WHERE status <> 'queued'))::double precision,
@@ -21,7 +22,11 @@ SELECT kind, lane::text, status, count(*),
                                    WHEN status = 'claimed' THEN claimed_at
                                    WHEN attempt = 1 THEN created_at
                                    ELSE state_at END))::double precision
-FROM ops.runs WHERE finished_at IS NULL GROUP BY kind, lane, status
+FROM ops.runs
+     -- to wait for an approval begins another attempt
+     LEFT JOIN ops.run_states asks
+          ON runs.attempt > 1 AND runs.status = 'queued' AND asks.id = runs.state_id AND asks.type = 'PAUSED'
+WHERE finished_at IS NULL GROUP BY 1, 2, 3
 """
 
 

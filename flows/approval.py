@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.runbook import PlannedStep, current_run
 from flows.suspension import Suspension
-from opsdb.errors import UsageError
+from opsdb.errors import PreflightError, UsageError
 from opsdb.records import step_finished, step_started
 from opsdb.tables import StepStatus
 
@@ -17,7 +17,7 @@ def approval(name: str, question: str, *, timeout: float) -> None:
 
     The run ends its process here and gives up its slot and what it holds for itself. When it goes on it begins another
     attempt, in which the steps up to here are not done again. So none of them may make anything that ends with its
-    attempt: UsageError, as for a run in no lane.
+    attempt: UsageError, as for a run in no lane. What was approved is this question and no other: PreflightError.
     """
     run = current_run()
     index = next(run.step_numbers)
@@ -27,10 +27,14 @@ def approval(name: str, question: str, *, timeout: float) -> None:
         return
     if run.skip(index, name=name, command=about) is not None:
         return
+    run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
-    started = step_started(run.id, **key, name=name, command=about, timeout_seconds=timeout)
-    if run.approved:
-        run.approved = False
+    facts: dict[str, Any] = {"name": name, "command": about, "definition": run.definition}
+    started = step_started(run.id, **key, **facts, timeout_seconds=timeout)
+    if run.approved is not None:
+        if run.approved != (name, about):
+            raise PreflightError(f"another question was approved than step {name} asks now: {question}")
+        run.approved = None
         run.record(started)
         run.record(step_finished(run.id, **key, status=StepStatus.SUCCEEDED))
         return

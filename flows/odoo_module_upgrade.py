@@ -69,7 +69,13 @@ odoo() {
   ended=yes
 }
 """
+# Between an approval and this step another upgrade may have checked out something else.
 UPGRADE = f"""\
+found=$(git -C "$REPO" rev-parse HEAD)
+if [ "$found" != "$COMMIT" ]; then
+  echo "$REPO is at $found now and no longer at $COMMIT: something else has checked it out. Nothing was upgraded" >&2
+  exit 65
+fi
 {IN_CONTAINER}
 odoo -d "$ODOO_DB" -u "$MODULES" --stop-after-init < /dev/null
 """
@@ -154,9 +160,9 @@ def odoo_module_upgrade(
         "HEALTH_URL": health_url,
     }
     pulled = step("pull_latest", CHECK_OUT, timeout=PULL_SECONDS, env=env).stdout
+    env["COMMIT"] = _commit("after", pulled)
     if approval_minutes:
-        commit = _commit("after", pulled)
-        question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {commit[:12]}?"
+        question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {env['COMMIT'][:12]}?"
         approval("approve_upgrade", question, timeout=approval_minutes * 60)
     limit = {"LIMIT": str(UPGRADE_SECONDS - STOP_SECONDS)}
     step("upgrade_modules", UPGRADE, timeout=UPGRADE_SECONDS, env=env | limit)
@@ -175,7 +181,7 @@ def odoo_module_upgrade(
     step("wait_health", WAIT, timeout=HEALTH_SECONDS, env=env | limit)
     return {
         "commit_before": _commit("before", pulled),
-        "commit": _commit("after", pulled),
+        "commit": env["COMMIT"],
         "modules": {name: {"before": before[name], "after": after[name]} for name in modules},
         "duration_seconds": round(time.monotonic() - started, 3),
     }

@@ -22,7 +22,7 @@ from uuid import UUID
 from prefect import Flow, flow, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Pause, TerminationSignal
 from sqlalchemy import Connection
 
 from flows.definition import definition_of
@@ -33,13 +33,13 @@ from flows.suspension import Suspension, suspend
 from opsdb.database import connect
 from opsdb.errors import OpsError, PreflightError, StepError, UsageError
 from opsdb.journal import Entry, Journal, journal_dir
-from opsdb.kept_steps import KeptStep, kept_steps
+from opsdb.kept_steps import KeptStep, Standing, what_stands
 from opsdb.prefect_runs import facts_of, state_of
 from opsdb.processes import become_subreaper, kill_processes
 from opsdb.recorder import Recorder, deliver_abandoned
-from opsdb.records import artifact, event, run_closed, run_opened, step_skipped
+from opsdb.records import artifact, event, run_closed, run_opened, run_suspended, step_skipped
 from opsdb.settings import Settings, load_settings
-from opsdb.states import State, fold
+from opsdb.states import Life, State, fold
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,14 +80,18 @@ class ActiveRun:
     step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     plan: list[PlannedStep] | None = None
     """In a dry run, what the steps would do: none but preflights are executed."""
-    continues: bool = False
-    """Whether what succeeded in earlier attempts is kept."""
+    life: Life | None = None
+    """What led to this attempt, in a lane."""
     kept: list[KeptStep] = field(default_factory=list)
     """The next steps that need not be done again, in order."""
-    approved: bool = False
-    """Whether somebody approved of the next approval that the run comes to."""
+    approved: tuple[str, str] | None = None
+    """Name and command of the approval that was given for this attempt."""
     bound: list[str] = field(default_factory=list)
     """The steps so far whose work ends with this attempt."""
+    definition: str | None = None
+    """A hash of the runbook."""
+    settle: Callable[[], None] = lambda: None
+    """Returns when all that was recorded is in the database."""
     clock: Callable[[], datetime] | None = None
     """The time by the clock of Prefect's server, in a lane."""
 
@@ -103,6 +107,12 @@ class ActiveRun:
     def artifact(self, *, kind: str, name: str, **columns: Any) -> None:
         """Record something that the run made: see `ops.artifacts`."""
         self.record(artifact(self.id, kind=kind, name=name, **columns))
+
+    def make_sure_of(self, step: str) -> None:
+        """Return when the run is known to be ours still, before a step. Raises StepError when it was taken from us."""
+        self.make_sure()
+        if self.fenced.is_set():
+            raise StepError(f"step {step} was not started: the run was taken from this process")
 
     def take_kept(self, name: str, command: str) -> KeptStep | None:
         """What the next step gave in an earlier attempt, if that stands. Raises StepError where it was another step."""
@@ -157,22 +167,18 @@ def runbook(
             resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
             with _open_run(deadline_seconds, max_attempts, resource, hashed) as run:
                 try:
-                    _begin(run, resource, deadline_seconds, hashed)
-                    result = function(*args, **kwargs)
-                except Suspension as asked:
-                    suspension = asked
-                    _kill_leftovers(run)
+                    result = _executed(run, lambda: function(*args, **kwargs), resource, deadline_seconds)
+                except Pause:
+                    raise  # another attempt tells how it ended
                 except BaseException as error:
                     _kill_leftovers(run)
                     interrupted = not isinstance(error, Exception)
                     described = _describe(error)
                     run.record(run_closed(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
                     raise
-                else:
-                    _kill_leftovers(run)
-                    run.record(run_closed(run.id, attempt=run.attempt, result=result))
-                    return result
-            raise suspend(suspension)
+                _kill_leftovers(run)
+                run.record(run_closed(run.id, attempt=run.attempt, result=result))
+                return result
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
         run_recorded.__signature__ = signature  # type: ignore[attr-defined]
@@ -187,20 +193,33 @@ def definition_hash(runbook: Flow[..., Any]) -> str:
     return str(runbook.fn.definition)  # type: ignore[attr-defined]
 
 
-def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float, definition: str) -> None:
+def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None, deadline_seconds: float) -> R:
+    """What the runbook returns. Raises Pause when it was suspended."""
+    try:
+        _begin(run, resource, deadline_seconds)
+        return work()
+    except Suspension as asked:
+        _kill_leftovers(run)
+        run.settle()  # who goes on elsewhere must find all that was done
+        raise suspend(asked, told=lambda state: run.record(run_suspended(run.id, state))) from None
+
+
+def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float) -> None:
     """Return when no other run stands in the way, and it is known what stands of the attempts before."""
     if run.in_lane and resource is not None:  # one in no lane is not recorded, so it can hold nothing
         _hold(run, resource, deadline_seconds)
-    if run.continues:
-        run.kept = _kept(run, resource, definition)
+    if run.life is not None and run.life.continues:
+        standing = _standing(run, run.life, resource)
+        run.kept = standing.steps
+        run.approved = standing.asked if run.life.approval else None
 
 
-def _kept(run: ActiveRun, resource: str | None, definition: str) -> list[KeptStep]:
-    def look(db: Connection) -> list[KeptStep]:
+def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
+    def look(db: Connection) -> Standing:
         # what an attempt that died here could not deliver is part of what it did
         deliver_abandoned(db.engine, journal_dir(run.settings))
-        before = run.attempt
-        return kept_steps(db, run_id=run.id, before_attempt=before, definition=definition, resource=resource)
+        attempts = range(life.base, run.attempt)
+        return what_stands(db, run_id=run.id, attempts=attempts, definition=run.definition or "", resource=resource)
 
     try:
         return in_ops(run.settings, look)
@@ -247,7 +266,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         return
     states = _states(flow_run)
     life = fold(states)
-    run.attempt, run.continues, run.approved = life.attempt, life.continues, life.approval is not None
+    run.attempt, run.life, run.definition = life.attempt, life, definition
     began = time.monotonic()
     run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
     recorder = Recorder(
@@ -263,7 +282,6 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
             deadline_seconds=deadline_seconds + WAIT_SECONDS if resource else deadline_seconds,
             max_attempts=max_attempts,
             resource=resource,
-            definition=None if run.continues else definition,
         ),
         heartbeat_seconds=settings.heartbeat_seconds,
         # who must not overlap with another run ends before that one may begin
@@ -271,7 +289,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         orders=LaneOrders(run_id=run.id, fenced=run.fenced),
     )
     with recorder:
-        run.record, run.make_sure = recorder.record, recorder.make_sure
+        run.record, run.make_sure, run.settle = recorder.record, recorder.make_sure, recorder.settle
         with activated(run):
             yield run
 

@@ -148,7 +148,7 @@ def action(
 def _value(result: object) -> dict[str, Any] | None:
     """How what an action returned is kept; None for what JSON cannot give back."""
     try:
-        same = json.loads(json.dumps(result)) == result
+        same = json.loads(json.dumps(result, allow_nan=False)) == result
     except (TypeError, ValueError):
         return None
     return {"value": result} if same else None
@@ -186,11 +186,10 @@ def _recorded(
     must_run_again: bool,
     preflight: bool = False,
 ) -> T:
-    run.make_sure()
-    if run.fenced.is_set():
-        raise StepError(f"step {name} was not started: the run was taken from this process")
+    run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
-    run.record(step_started(run.id, **key, name=name, command=command, timeout_seconds=timeout))
+    about: dict[str, Any] = {"name": name, "command": command, "definition": run.definition}
+    run.record(step_started(run.id, **key, **about, timeout_seconds=timeout))
     try:
         result = _step_task.with_options(name=name, task_run_name=name)(work)
     except BaseException as error:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State as PrefectState
 from prefect.exceptions import Abort, Pause
-from prefect.states import Suspended
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Running, Suspended
 from prefect.utilities.engine import propose_state_sync
 
 from opsdb.errors import StepError
-from opsdb.states import APPROVAL
+from opsdb.prefect_runs import state_of
+from opsdb.states import APPROVAL, State, fold
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(eq=False)
@@ -28,17 +39,51 @@ class Suspension(BaseException):
     until_at: datetime
 
 
-def suspend(asked: Suspension) -> Pause:
-    """Have Prefect suspend the run. Returns what ends its execution when it is raised. Raises StepError."""
+def suspend(asked: Suspension, *, told: Callable[[State], None]) -> Pause:
+    """Have Prefect suspend the run, however long it does not answer; its state goes to `told`.
+
+    Returns what ends the execution when it is raised. Raises StepError where Prefect does not let the run wait.
+    """
+    # what is asked here is asked again by itself; with more retries it would sleep for minutes in between
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+        while True:
+            try:
+                with get_client(sync_client=True) as client:
+                    state = _suspended(client, asked)
+            except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: not even its version could be asked for
+                log.warning("run %s asks for its suspension again: %s", asked.run_id, error)
+                time.sleep(ASK_AGAIN_SECONDS)
+            else:
+                told(state)
+                return Pause(f"run {asked.run_id} {state.message}")
+
+
+def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
+    """The state in which it waits. Raises StepError, and httpx.HTTPError while Prefect is away."""
     message = f"{APPROVAL} until {asked.until_at:%Y-%m-%d %H:%M:%S} UTC: {asked.question}"
-    wanted: State[Any] = Suspended(
-        pause_expiration_time=asked.until_at, pause_key=f"{asked.step}-{asked.attempt}", message=message
-    )
-    with get_client(sync_client=True) as client:
-        try:
-            state = propose_state_sync(client, wanted, flow_run_id=asked.run_id)
-        except Abort as error:
-            raise StepError(f"Prefect does not let the run wait for an approval: {error}") from error
-    if not state.is_paused():
-        raise StepError(f"Prefect does not let the run wait for an approval: it is {state.name}")
-    return Pause(state=state)
+    history = _history(client, asked.run_id)
+    if ours := _of_message(history, message):
+        return ours  # taken up before, and the answer was lost
+    life = fold(history)
+    if life.attempt != asked.attempt:
+        raise StepError("the run was begun anew elsewhere: this attempt asks nobody")
+    if life.latest.type == "PAUSED":  # somebody suspended it from outside, which lets a run go on
+        client.set_flow_run_state(asked.run_id, Running(), force=True)
+    key = f"{asked.step}-{asked.attempt}"
+    wanted: PrefectState[Any] = Suspended(pause_expiration_time=asked.until_at, pause_key=key, message=message)
+    try:
+        propose_state_sync(client, wanted, flow_run_id=asked.run_id)
+    except (Pause, Abort) as answer:
+        log.info("run %s asked for its suspension: %s", asked.run_id, answer)
+    history = _history(client, asked.run_id)
+    if ours := _of_message(history, message):
+        return ours
+    raise StepError(f"Prefect does not let the run wait for an approval: it is {fold(history).latest.name}")
+
+
+def _history(client: SyncPrefectClient, run_id: UUID) -> list[State]:
+    return [state_of(state) for state in client.read_flow_run_states(run_id)]
+
+
+def _of_message(history: list[State], message: str) -> State | None:
+    return next((state for state in history if state.waits_for_approval and state.message == message), None)

@@ -29,8 +29,8 @@ QUERIES = {
                extract(epoch FROM clock_timestamp() - greatest(st.recorded_at, p.at)) > t.seconds AS ripe
         FROM ops.runs r
              JOIN ops.sessions s ON s.id = r.session_id
-             -- Scheduled may be planned for next week; Late and AwaitingRetry are due
-             JOIN ops.run_states st ON st.id = r.state_id AND st.name IN ('Late', 'AwaitingRetry')
+             -- Scheduled may be planned for next week; the others are due
+             JOIN ops.run_states st ON st.id = r.state_id AND st.name IN ('Late', 'AwaitingRetry', 'Resuming')
              JOIN ops.sync_marks p ON p.name = 'prefect',
              LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t
         WHERE r.status = 'queued' AND r.finished_at IS NULL

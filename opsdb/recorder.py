@@ -69,7 +69,7 @@ class Recorder:
         self._lease_seconds = lease_seconds
         self._orders = orders
         self._patience_seconds = patience_seconds
-        self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._entries: queue.SimpleQueue[Entry | threading.Event | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._give_up_at: float | None = None
         self._delivered = True
@@ -112,8 +112,15 @@ class Recorder:
         while time.monotonic() > self._sure_until and time.monotonic() < give_up_at:
             time.sleep(0.01)
 
+    def settle(self) -> None:
+        """Return when all that was recorded so far is in the database, however long that is away."""
+        arrived = threading.Event()
+        self._entries.put(arrived)
+        while not arrived.wait(1.0) and self._threads[0].is_alive():
+            pass
+
     def _deliver(self) -> None:
-        entry: Entry | None = self._entries.get()  # the opening: what is looked at must be there
+        entry: Entry | threading.Event | None = self._entries.get()  # the opening: what is looked at must be there
         next_beat = next_look = retry_at = time.monotonic()
         while True:
             now = time.monotonic()
@@ -165,7 +172,10 @@ class Recorder:
             self._lease_from = asked_at
         return True
 
-    def _apply(self, entry: Entry) -> bool:
+    def _apply(self, entry: Entry | threading.Event) -> bool:
+        if isinstance(entry, threading.Event):
+            entry.set()
+            return True
         try:
             deliver(self._engine, entry, aside=self._journal.folder)
         except DBAPIError as error:

@@ -15,10 +15,10 @@ from sqlmodel import col
 
 from opsdb.journal import Entry, age_seconds, stamp
 from opsdb.kept_steps import KeptStep
-from opsdb.runs import RunFacts, apply_states
+from opsdb.runs import RunFacts, apply_states, facts_of_row
 from opsdb.states import State
 from opsdb.storable import storable
-from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, StepStatus
+from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, StepResult, StepStatus
 
 INLINE_BYTES = 1024 * 1024
 
@@ -40,9 +40,8 @@ def run_opened(
     deadline_seconds: float | None,
     max_attempts: int = 1,
     resource: str | None = None,
-    definition: str | None = None,
 ) -> Entry:
-    """The run process has started. `definition` is that of its steps, and None where it keeps those of before."""
+    """The run process has started."""
     return _entry(
         "run_opened",
         facts.id,
@@ -53,16 +52,17 @@ def run_opened(
         session_id=str(facts.session_id) if facts.session_id else None,
         params=facts.params,
         created_at=facts.created_at.isoformat(),
-        states=[
-            {"id": str(s.id), "at": s.at.isoformat(), "type": s.type, "name": s.name, "message": s.message}
-            for s in states
-        ],
+        states=[_state(state) for state in states],
         claimed_by=claimed_by,
         deadline_seconds=deadline_seconds,
         max_attempts=max_attempts,
         resource=resource,
-        definition=definition,
     )
+
+
+def run_suspended(run_id: UUID, state: State) -> Entry:
+    """Prefect took up the wish of the run process to wait: this is the state."""
+    return _entry("run_suspended", run_id, state=_state(state))
 
 
 def run_closed(
@@ -83,8 +83,17 @@ def run_closed(
     return _entry("run_closed", run_id, attempt=attempt, result=result, error=error, outcome=outcome)
 
 
-def step_started(run_id: UUID, *, attempt: int, index: int, name: str, command: str, timeout_seconds: float) -> Entry:
-    """A step has started. Indexes count from 1."""
+def step_started(
+    run_id: UUID,
+    *,
+    attempt: int,
+    index: int,
+    name: str,
+    command: str,
+    timeout_seconds: float,
+    definition: str | None = None,
+) -> Entry:
+    """A step has started. Indexes count from 1. `definition` is the hash of its runbook."""
     return _entry(
         "step_started",
         run_id,
@@ -93,6 +102,7 @@ def step_started(run_id: UUID, *, attempt: int, index: int, name: str, command: 
         name=name,
         command=command,
         timeout_seconds=timeout_seconds,
+        definition=definition,
     )
 
 
@@ -166,6 +176,16 @@ def _entry(operation: str, run_id: UUID, **values: Any) -> Entry:
     return entry
 
 
+def _state(state: State) -> dict[str, Any]:
+    at = state.at.isoformat()
+    return {"id": str(state.id), "at": at, "type": state.type, "name": state.name, "message": state.message}
+
+
+def _state_of(entry: Mapping[str, Any]) -> State:
+    at = datetime.fromisoformat(entry["at"])
+    return State(id=UUID(entry["id"]), at=at, type=entry["type"], name=entry["name"], message=entry["message"])
+
+
 def _made_at(entry: Entry) -> ColumnElement[datetime]:
     """When the entry was made, on the database's clock."""
     return func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, age_seconds(entry["made"]))
@@ -183,27 +203,21 @@ def _apply_run_opened(db: Connection, run_id: UUID, entry: Entry) -> None:
             params=entry["params"],
             created_at=datetime.fromisoformat(entry["created_at"]),
         ),
-        states=[
-            State(
-                id=UUID(s["id"]),
-                at=datetime.fromisoformat(s["at"]),
-                type=s["type"],
-                name=s["name"],
-                message=s["message"],
-            )
-            for s in entry["states"]
-        ],
+        states=[_state_of(state) for state in entry["states"]],
     )
-    of_run: dict[str, Any] = {"max_attempts": entry["max_attempts"]}
-    if entry.get("definition") is not None:
-        of_run["definition"] = entry["definition"]
-    db.execute(update(Run).where(col(Run.id) == run_id).values(**of_run))
+    db.execute(update(Run).where(col(Run.id) == run_id).values(max_attempts=entry["max_attempts"]))
     values: dict[str, Any] = {key: entry[key] for key in ("claimed_by", "resource")}
     if entry["deadline_seconds"] is not None:
         deadline = _made_at(entry) + func.make_interval(0, 0, 0, 0, 0, 0, entry["deadline_seconds"])
         values["deadline_at"] = func.coalesce(col(Run.deadline_at), deadline)
     this_attempt = [col(Run.id) == run_id, col(Run.attempt) == entry["attempt"]]
     db.execute(update(Run).where(*this_attempt, col(Run.finished_at).is_(None)).values(**values))
+
+
+def _apply_run_suspended(db: Connection, run_id: UUID, entry: Entry) -> None:
+    run = db.execute(select(Run).where(col(Run.id) == run_id)).one_or_none()
+    if run is not None:
+        apply_states(db, facts=facts_of_row(run), states=[_state_of(entry["state"])])
 
 
 def _apply_run_closed(db: Connection, run_id: UUID, entry: Entry) -> None:
@@ -218,6 +232,7 @@ def _apply_run_closed(db: Connection, run_id: UUID, entry: Entry) -> None:
 
 def _apply_step_started(db: Connection, run_id: UUID, entry: Entry) -> None:
     columns = {key: entry[key] for key in ("attempt", "index", "name", "command", "timeout_seconds")}
+    columns["definition"] = entry.get("definition")
     db.execute(
         insert(RunStep)
         .values(run_id=run_id, status=StepStatus.RUNNING, started_at=_made_at(entry), **columns)
@@ -226,6 +241,7 @@ def _apply_step_started(db: Connection, run_id: UUID, entry: Entry) -> None:
 
 
 def _apply_step_finished(db: Connection, run_id: UUID, entry: Entry) -> None:
+    _keep_result(db, run_id, entry)
     db.execute(
         update(RunStep)
         .where(
@@ -238,15 +254,22 @@ def _apply_step_finished(db: Connection, run_id: UUID, entry: Entry) -> None:
             status=entry["status"],
             exit_code=entry["exit_code"],
             error=entry["error"],
-            result=entry.get("result"),
             must_run_again=entry.get("must_run_again", False),
             finished_at=func.greatest(_made_at(entry), col(RunStep.started_at)),
         )
     )
 
 
+def _keep_result(db: Connection, run_id: UUID, entry: Entry) -> None:
+    if entry.get("result") is None:
+        return
+    row = {"run_id": run_id, "attempt": entry["attempt"], "index": entry["index"], "result": entry["result"]}
+    db.execute(insert(StepResult).values(row).on_conflict_do_nothing())
+
+
 def _apply_step_skipped(db: Connection, run_id: UUID, entry: Entry) -> None:
-    columns = {key: entry[key] for key in ("attempt", *KeptStep.__dataclass_fields__)}
+    _keep_result(db, run_id, entry)
+    columns = {key: entry[key] for key in ("attempt", *KeptStep.__dataclass_fields__) if key != "result"}
     at = _made_at(entry)
     db.execute(
         insert(RunStep)
@@ -287,6 +310,7 @@ def _apply_artifact(db: Connection, run_id: UUID, entry: Entry) -> None:
 
 APPLY: dict[str, Callable[[Connection, UUID, Entry], None]] = {
     "run_opened": _apply_run_opened,
+    "run_suspended": _apply_run_suspended,
     "run_closed": _apply_run_closed,
     "step_started": _apply_step_started,
     "step_finished": _apply_step_finished,

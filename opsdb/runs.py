@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
@@ -16,7 +16,7 @@ from opsdb.alerts import open_crashed
 from opsdb.sessions import ensure_session
 from opsdb.states import RESUMING, Life, RunStatus, State, approvals, fold, rewrites
 from opsdb.storable import storable
-from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepStatus
+from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepResult, StepStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
         "updated_at": func.clock_timestamp(),
     }
     if life.attempt != row.attempt:
-        values |= {"result": None, "claimed_by": None, "heartbeat_at": None, "deadline_at": None, "resource": None}
+        values |= {"result": None, "claimed_by": None, "heartbeat_at": None, "deadline_at": None}
         values |= {"fenced_at": None, "fence_reason": None, "reaped_at": None, "outcome": None, "outcome_at": None}
     if life.claimed_by is not None:
         values["claimed_by"] = life.claimed_by
@@ -125,6 +125,8 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
     db.execute(update(Run).where(col(Run.id) == run_id).values(**values))
     if life.status.terminal:
         _interrupt_steps(db, run_id=run_id)
+    if life.status is RunStatus.SUCCEEDED:
+        db.execute(delete(StepResult).where(col(StepResult.run_id) == run_id))  # nothing goes on from here
 
 
 def _interrupt_steps(db: Connection, *, run_id: UUID) -> None:

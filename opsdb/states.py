@@ -90,20 +90,20 @@ class Life:
     """What the states of a run, taken together, say of it."""
 
     latest: State
+    status: RunStatus
     attempt: int
     claimed_by: str | None
     claimed_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
     continues: bool
-    """Whether this attempt keeps what succeeded in those before."""
+    """Whether this attempt keeps what succeeded before."""
+    base: int
+    """The attempt that began with the first step: what came after it, up to this one, went on from there."""
+    crashes: int
+    """How many attempts ended by the death of their process or their worker."""
     approval: State | None
     """With which state somebody approved of going on in this attempt."""
-
-    @property
-    def status(self) -> RunStatus:
-        """The status of the run."""
-        return self.latest.status
 
 
 def in_order(states: Iterable[State]) -> list[State]:
@@ -115,38 +115,48 @@ def fold(states: Iterable[State]) -> Life:
     """Tell the life of a run from all that was reported of it.
 
     A new attempt begins with the first state that waits for a start after an attempt that had started or ended. The
-    times are those of the latest attempt. What an attempt was to keep, and what was approved, goes over to the next one
-    when it never started. Raises ValueError without states.
+    times are those of the latest attempt. A wish to go on that finds an attempt claimed or running changes nothing. An
+    approval goes over to the next attempt only when nothing but a death came between it and the start. Raises
+    ValueError without states.
     """
     ordered = in_order({state.id: state for state in states}.values())
     if not ordered:
         raise ValueError("a run without states has no life")
-    attempt, claimed_by, claimed_at, started_at, ended = 1, None, None, None, False
+    attempt, base, crashes, status = 1, 1, 0, ordered[0].status
+    claimed_by, claimed_at, started_at, ended = None, None, None, ""
     continues, approval = False, None
     for before, state in zip([None, *ordered], ordered, strict=False):
-        if state.status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or ended):
-            if started_at is not None:
-                continues, approval = False, None
-            attempt, claimed_by, claimed_at, started_at, ended = attempt + 1, None, None, None, False
-        if state.type == "SCHEDULED" and state.name == RESUMING:
+        resumes = state.type == "SCHEDULED" and state.name == RESUMING
+        if resumes and status in (RunStatus.CLAIMED, RunStatus.RUNNING):
+            continue
+        status = state.status
+        if status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or ended):
+            if started_at is not None or ended != "CRASHED":
+                approval = None
+            attempt, crashes = attempt + 1, crashes + (ended == "CRASHED")
+            claimed_by, claimed_at, started_at, ended, continues = None, None, None, "", False
+        if resumes:
             continues = True
             approval = state if before is not None and before.waits_for_approval else approval
-        ended = ended or state.status.terminal
+        ended = state.type if status.terminal else ended
         claimed_by = state.claimed_by or claimed_by
-        if state.status is RunStatus.CLAIMED and claimed_at is None:
+        if status is RunStatus.CLAIMED and claimed_at is None:
             claimed_at = state.at
         elif state.type == "RUNNING" and started_at is None:
-            started_at = state.at
+            started_at, base = state.at, base if continues else attempt
     latest = ordered[-1]
     return Life(
         latest=latest,
+        status=status,
         attempt=attempt,
         claimed_by=claimed_by,
         claimed_at=claimed_at,
         started_at=started_at,
-        finished_at=latest.at if latest.status.terminal else None,
+        finished_at=latest.at if status.terminal else None,
         continues=continues,
-        approval=approval,
+        base=base,
+        crashes=crashes + (ended == "CRASHED"),
+        approval=approval if continues else None,
     )
 
 

@@ -185,8 +185,6 @@ class Run(Table, table=True):
     outcome_at: datetime | None = Field(default=None, sa_column=_time())
     # what no other run may hold meanwhile, see RunLock
     resource: str | None = Field(default=None, sa_column=Column(Text))
-    # a hash of the runbook that the steps are of
-    definition: str | None = Field(default=None, sa_column=Column(Text))
     state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
     state_at: datetime = Field(sa_column=_time(null=False))
 
@@ -228,10 +226,24 @@ class RunStep(Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_column=_time())
     exit_code: int | None = Field(default=None, sa_column=Column(Integer))
     error: str | None = Field(default=None, sa_column=Column(Text))
-    # what the runbook got from it: `{"stdout": ...}`, masked and bounded, or `{"value": ...}`
-    result: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    # a hash of the runbook that it is a step of
+    definition: str | None = Field(default=None, sa_column=Column(Text))
     # what it made lives no longer than its attempt
     must_run_again: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+
+
+class StepResult(Table, table=True):
+    """What the runbook got from a step, for an attempt that goes on: not for readers, and gone when the run succeeds.
+
+    `{"stdout": ...}`, masked and bounded, or `{"value": ...}` of an action.
+    """
+
+    __tablename__ = "step_results"
+
+    run_id: UUID = Field(sa_column=_run_id(primary_key=True))
+    attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    index: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    result: dict[str, Any] = Field(sa_column=_json(null=False))
 
 
 class RunLock(Table, table=True):

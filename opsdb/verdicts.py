@@ -14,12 +14,13 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry
+from prefect.states import Scheduled
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from opsdb.states import RunStatus
+from opsdb.runs import recorded_states
+from opsdb.states import RESUMING, RunStatus, fold
 from opsdb.tables import Run, RunState
 
 log = logging.getLogger(__name__)
@@ -85,20 +86,22 @@ def _verdicts(db: Connection) -> list[Telling]:
 def _retries(db: Connection) -> list[Telling]:
     """Runs that died, whose processes are known to be gone, and that may be tried again.
 
-    Whether a kind may be repeated matters once a run has started: before, it had no effect.
+    Whether a kind may be repeated matters once a run has started: before, it had no effect, and goes on where it was to
+    go on. What never was claimed had no process that could die.
     """
-    unborn = col(Run.started_at).is_(None) & (col(Run.attempt) < ATTEMPTS_TO_START)
+    unborn = col(Run.started_at).is_(None) & col(Run.claimed_at).is_not(None)
     rows = db.execute(
         select(
             col(Run.id),
             col(Run.state_id),
             col(Run.attempt),
+            col(Run.max_attempts),
             func.clock_timestamp().label("now"),  # Prefect compares it with its clock, which ours may not be
         )
         .join(RunState, col(Run.state_id) == col(RunState.id))
         .where(
             col(Run.status) == RunStatus.FAILED,
-            (col(Run.attempt) < col(Run.max_attempts)) | unborn,
+            (col(Run.max_attempts) > 1) | unborn,
             col(Run.updated_at) > func.clock_timestamp() - REQUEUE_WITHIN,
             col(RunState.type) == "CRASHED",
             col(RunState.source) == "prefect",
@@ -106,14 +109,11 @@ def _retries(db: Connection) -> list[Telling]:
             col(Run.fenced_at).is_(None) | col(Run.reaped_at).is_not(None),
         )
     )
-    return [
-        Telling(
-            row.id,
-            row.state_id,
-            AwaitingRetry(
-                scheduled_time=row.now,
-                message=f"attempt {row.attempt} died; its processes are gone",
-            ),
-        )
-        for row in rows
-    ]
+    found = []
+    for row in rows.all():
+        life = fold(recorded_states(db, run_id=row.id))
+        if life.crashes < (row.max_attempts if life.started_at else ATTEMPTS_TO_START):
+            name = RESUMING if life.continues and life.started_at is None else "AwaitingRetry"
+            message = f"attempt {row.attempt} died; its processes are gone"
+            found.append(Telling(row.id, row.state_id, Scheduled(name=name, scheduled_time=row.now, message=message)))
+    return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, case, func, select, text, tuple_
+from sqlalchemy import Connection, case, exists, func, select, text, tuple_
 from sqlmodel import col
 
 from opsdb.locks import holder_of
@@ -65,6 +65,7 @@ def why_waiting(db: Connection, view: RunView) -> Waiting:
         col(Run.status) == RunStatus.QUEUED,
         col(Run.finished_at).is_(None),
         col(Run.created_at) <= view.now,
+        ~exists().where(col(RunState.id) == col(Run.state_id), col(RunState.type) == "PAUSED"),
         tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, run.created_at, run.id),
     )
     state = State(id=run.state_id, at=run.state_at, type=latest.type, name=latest.name, message=latest.message)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from flows.approval import approval
 from flows.runbook import current_run, runbook
 from flows.step import action, step
-from opsdb.errors import StepFailedError
+from opsdb.errors import PreflightError, StepFailedError
 
 Manner = Literal["ticking", "quiet", "printing", "stubborn", "escaping"]
 
@@ -64,11 +64,16 @@ def asking(
     environment = {"LEDGER": ledger, "ATTEMPT": str(current_run().attempt), "STOP": fail_at}
     look = f'{TICK}; echo "$1 of attempt $ATTEMPT"; [ ! -e "$STOP.$1" ]'
     once = '[ ! -e "$STOP.once.$1" ] || { rm -- "$STOP.once.$1"; exit 1; }'
-    hang = '[ "$1" != deploy ] || [ ! -e "$STOP.hang" ] || sleep 30'
+    hang = 'while [ -e "$STOP.hang.$1" ]; do sleep 0.1; done'
 
     def take(name: str, **options: Any) -> str:
         return step(name, f"set -- {name}; {look}; {once}; {hang}", timeout=30, env=environment, **options).stdout
 
+    def check() -> None:
+        if Path(f"{fail_at}.check").exists():
+            raise PreflightError("it is not there")
+
+    action("check", check, about="look whether all is there", preflight=True)
     said = [take("prepare", must_run_again=bound)]
     counted = action("count", lambda: {"attempt": current_run().attempt}, about="count the attempts")
     try:

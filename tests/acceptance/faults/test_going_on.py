@@ -74,10 +74,10 @@ def test_retry_from_failed_does_the_rest_only_and_gives_back_what_was_found(lab:
         if attempt == 3:
             broken.unlink()
         said = ops(lab, "retry", str(run), "--from-failed")
-        assert "Not done again: prepare, count, build." in said
+        assert "Not done again: check, prepare, count, build." in said
         wait_for(lambda: max(steps(lab, run)) == attempt, seconds=20, what=f"attempt {attempt} has begun")  # noqa: B023  # called at once
         row = lab.wait_status(run, "succeeded" if attempt == 3 else "failed")
-    kept = {"prepare": "skipped", "count": "skipped", "build": "skipped"}
+    kept = {"check": "succeeded", "prepare": "skipped", "count": "skipped", "build": "skipped"}
     assert steps(lab, run)[2] == {**kept, "deploy": "failed"}
     assert steps(lab, run)[3] == {**kept, "deploy": "succeeded", "tell": "succeeded"}
     assert done(lab, run) == ["prepare/1", "build/1", "build/1", "deploy/1", "deploy/2", "deploy/3", "tell/3"]
@@ -98,10 +98,15 @@ def test_retry_from_failed_is_refused_where_what_was_done_does_not_stand(lab: La
     lab.wait_status(run, "failed")
     lab.wait_status(bound, "failed")
     refused = ops(lab, "retry", str(bound), "--from-failed", code=2)
-    assert "step 1, prepare, succeeded and must run again" in refused
-    lab.rows("UPDATE ops.runs SET definition = 'another' WHERE id = %s RETURNING id", run)
+    assert "step 2, prepare, succeeded and must run again" in refused
+    lab.rows("UPDATE ops.run_steps SET definition = 'another' WHERE run_id = %s RETURNING 1 AS done", run)
     assert "the runbook asking has changed" in ops(lab, "retry", str(run), "--from-failed", code=2)
-    lab.rows("UPDATE ops.runs SET definition = d.definition FROM ops.runs d WHERE d.id = %s RETURNING d.id", bound)
+    lab.rows(
+        "UPDATE ops.run_steps s SET definition = o.definition FROM ops.run_steps o"
+        " WHERE s.run_id = %s AND o.run_id = %s RETURNING 1 AS done",
+        run,
+        bound,
+    )
     broken.unlink()
     other = start("asking", odoo_db="same", seconds=0, fail_at=str(stop))
     lab.wait_status(other, "succeeded")
@@ -119,7 +124,7 @@ def test_worker_refuses_what_changed_after_the_retry_was_asked_for(lab: Lab, sta
     lab.wait_status(run, "failed")
     lab.kill("worker", signal.SIGTERM)
     ops(lab, "retry", str(run), "--from-failed")
-    lab.rows("UPDATE ops.runs SET definition = 'another' WHERE id = %s RETURNING id", run)
+    lab.rows("UPDATE ops.run_steps SET definition = 'another' WHERE run_id = %s RETURNING 1 AS done", run)
     lab.start_worker()
     wait_for(lambda: lab.run_row(run)["attempt"] == 2, seconds=20, what="another attempt")
     row = lab.wait_status(run, "failed")
@@ -153,9 +158,10 @@ def test_approval_frees_the_slot_and_what_was_held_and_who_gave_it_is_told(lab: 
     assert done(lab, run) == ["prepare/1", "build/1", "deploy/2", "tell/2"]
     kept = dict.fromkeys(("prepare", "count", "build"), "skipped")
     assert steps(lab, run) == {
-        1: {"prepare": "succeeded", "count": "succeeded", "build": "succeeded", "ask": "suspended"},
-        2: {**kept, **dict.fromkeys(("ask", "deploy", "tell"), "succeeded")},
+        1: {**dict.fromkeys(("check", "prepare", "count", "build"), "succeeded"), "ask": "suspended"},
+        2: {**kept, **dict.fromkeys(("check", "ask", "deploy", "tell"), "succeeded")},
     }
+    assert not lab.rows("SELECT 1 AS ok FROM ops.step_results WHERE run_id = %s", run)  # nobody needs them any more
     assert [event for event in events(lab, run) if "approved" in event] == [f"approved by {user()} with `ops approve`"]
     assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
 
@@ -206,7 +212,7 @@ def test_approval_does_not_hold_for_what_another_run_changed_meanwhile(lab: Lab,
 
 
 def test_killed_after_its_approval_it_goes_on_without_asking_again(lab: Lab, start: Start, stop: Path) -> None:
-    hang = failing(stop, "hang")
+    hang = failing(stop, "hang.deploy")
     run = start("asking", odoo_db="killed", fail_at=str(stop))
     wait_asking(lab, run)
     ops(lab, "approve", str(run))

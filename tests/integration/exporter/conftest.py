@@ -87,7 +87,7 @@ Insert = Callable[..., None]
 INSERT = """
 INSERT INTO ops.runs (id, session_id, kind, lane, status, attempt, params, result, created_at, claimed_at, started_at,
                       heartbeat_at, finished_at, state_id, state_at)
-SELECT gen_random_uuid(), (SELECT id FROM ops.sessions LIMIT 1), %(kind)s, %(lane)s, %(status)s, 1,
+SELECT gen_random_uuid(), (SELECT id FROM ops.sessions LIMIT 1), %(kind)s, %(lane)s, %(status)s, %(attempt)s,
        %(params)s::jsonb, %(result)s::jsonb,
        now() - make_interval(secs => %(created)s), now() - make_interval(secs => %(claimed)s),
        now() - make_interval(secs => %(started)s), now() - make_interval(secs => %(heartbeat)s),
@@ -102,7 +102,7 @@ def insert(db: psycopg.Connection[Any]) -> Insert:
 
     def run(kind: str, lane: str, status: str, *, count: int = 1, **seconds_ago: Any) -> None:
         given = {"created": 100, "claimed": None, "started": None, "heartbeat": None, "finished": None}
-        given |= {"params": "{}", "result": None} | seconds_ago
+        given |= {"params": "{}", "result": None, "attempt": 1} | seconds_ago
         db.execute(INSERT, {"kind": kind, "lane": lane, "status": status, "count": count, **given})
 
     return run

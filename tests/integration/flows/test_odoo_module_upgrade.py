@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from flows import odoo_module_upgrade as module
+from flows.checkout import CHECK_OUT
 from flows.dry_run import dry_run
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
@@ -233,6 +234,16 @@ def test_dirty_checkout_is_refused_and_kept(site: Site) -> None:
     with pytest.raises(StepFailedError, match="changed by hand: commit or stash"):
         site.upgrade()
     assert (site.checkout / COMPOSE).read_text() == "changed by hand\n"
+    assert site.odoo_calls() == []
+
+
+def test_checkout_that_moved_on_since_it_was_made_is_not_upgraded_to(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.commit("wanted")
+    monkeypatch.setattr(module, "CHECK_OUT", f'{CHECK_OUT}\ngit -C "$REPO" checkout -q --detach HEAD~1\n')
+    with pytest.raises(StepFailedError, match="something else has checked it out"):
+        site.upgrade()
     assert site.odoo_calls() == []
 
 

@@ -64,6 +64,12 @@ def test_approval_holds_while_a_run_waits_for_one(lab: Lab) -> None:
     assert holds(lab, "approval") == []
 
 
+@pytest.mark.parametrize("name", ["AwaitingRetry", "Resuming"])
+def test_queued_holds_of_another_attempt_that_nobody_takes(lab: Lab, name: str) -> None:
+    late(lab, 910, state_name=name, attempt=2)
+    assert len(holds(lab, "queued")) == 1
+
+
 def test_queued_does_not_hold_of_what_is_planned(lab: Lab) -> None:
     late(lab, 86_400, state_name="Scheduled")
     assert holds(lab, "queued") == []

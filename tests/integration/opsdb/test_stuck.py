@@ -16,7 +16,7 @@ from opsdb.database import connect
 from opsdb.records import Standing, apply_entry, look, run_closed, run_opened
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
-from opsdb.states import State
+from opsdb.states import APPROVAL, RESUMING, State
 from opsdb.stuck import doomed, fence_run, note_reaped, sweep, told_of
 from opsdb.sync_marks import write_watermark
 from opsdb.tables import Lane
@@ -453,3 +453,43 @@ def test_late_record_of_an_earlier_attempt_leaves_the_later_one_alone(case: Case
     row = case.row()
     assert (row.claimed_by, row.deadline_at, row.result, row.outcome) == ("second", None, None, None)
     assert row.max_attempts == 2
+
+
+def suspended(case: Case) -> list[State]:
+    """The states of a run that waits for an approval."""
+    at = PREFECT_NOW
+    wait = State(id=uuid4(), at=at + timedelta(seconds=2), type="PAUSED", name="Suspended", message=f"{APPROVAL}: go?")
+    return [State(id=uuid4(), at=at + timedelta(seconds=1), type="RUNNING", name="Running"), wait]
+
+
+def applied(case: Case, *states: State) -> None:
+    facts = RunFacts(id=case.id, kind="k", lane=Lane.A, priority=0, session_id=None, params={}, created_at=PREFECT_NOW)
+    with case.engine.begin() as db:
+        apply_states(db, facts=facts, states=list(states))
+
+
+def later(seconds: int, type_: str, name: str | None = None) -> State:
+    return State(id=uuid4(), at=PREFECT_NOW + timedelta(seconds=seconds), type=type_, name=name or type_.title())
+
+
+def test_run_that_waits_for_an_approval_is_neither_lost_nor_ever_repeated(case: Case) -> None:
+    applied(case, *suspended(case))
+    case.age(86_400)
+    assert case.sweep() == []
+    assert case.row().status == "queued"
+    applied(case, later(3, "CRASHED"))  # over what waits: nothing ran that could have died
+    assert case.told() == []
+
+
+def test_approved_run_whose_worker_died_before_its_start_goes_on(case: Case) -> None:
+    applied(case, *suspended(case), later(3, "SCHEDULED", RESUMING), later(4, "PENDING"), later(5, "CRASHED"))
+    assert case.told() == [RESUMING]
+
+
+def test_approvals_do_not_use_up_the_attempts_after_a_death(case: Case) -> None:
+    applied(case, *suspended(case), later(3, "SCHEDULED", RESUMING), later(4, "RUNNING"), later(5, "CRASHED"))
+    assert case.told() == []
+    case.set("max_attempts = 2")
+    assert case.told() == ["AwaitingRetry"]
+    applied(case, later(6, "SCHEDULED", "AwaitingRetry"), later(7, "RUNNING"), later(8, "CRASHED"))
+    assert case.told() == []

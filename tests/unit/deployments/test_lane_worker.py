@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Crashed
 
 from deployments.lane_worker import LaneWorker
+from opsdb.states import APPROVAL
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -29,3 +31,19 @@ def test_run_that_another_worker_took_since_the_poll_is_left_alone(then: StateTy
     run = FlowRun(id=uuid4(), flow_id=uuid4())
     assert asyncio.run(worker._claim(run)) is None
     client.set_flow_run_state.assert_not_called()
+
+
+@pytest.mark.parametrize("then", [[], [StateType.SCHEDULED], [StateType.SCHEDULED, StateType.PENDING]])
+def test_death_of_a_process_that_had_suspended_its_run_is_no_end_of_the_run(then: list[StateType]) -> None:
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    known = states(StateType.RUNNING, StateType.PAUSED, *then)
+    known[1].message = f"{APPROVAL} until noon: deploy?"
+    client.read_flow_run_states.return_value = known
+    worker._client = client
+    run = FlowRun(id=uuid4(), flow_id=uuid4())
+    assert asyncio.run(worker._report(run, 1, Crashed()))
+    client.set_flow_run_state.assert_not_called()
+    client.read_flow_run_states.return_value = states(StateType.RUNNING)
+    assert asyncio.run(worker._report(run, 1, Crashed()))
+    client.set_flow_run_state.assert_called_once()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from opsdb.kept_steps import _succeeded
+from opsdb.kept_steps import succeeded
 
 
 def rows(*steps: str) -> Any:
     """Rows from words like `build:failed`."""
     return [
-        SimpleNamespace(name=name, command=f"make {name}", status=status)
-        for name, _, status in (step.partition(":") for step in steps)
+        SimpleNamespace(index=index, name=name, command=f"make {name}", status=status)
+        for index, (name, _, status) in enumerate((step.partition(":") for step in steps), start=1)
     ]
 
 
@@ -32,10 +32,16 @@ def rows(*steps: str) -> Any:
     ],
 )
 def test_steps_stand_up_to_the_first_that_did_not_succeed(steps: list[str], kept: str) -> None:
-    assert " ".join(step.name for step in _succeeded(rows(*steps))) == kept
+    assert " ".join(step.name for step in succeeded(rows(*steps))) == kept
 
 
 def test_step_that_failed_is_not_taken_for_a_try_of_another_of_its_name() -> None:
     failed, other = rows("a:failed", "a:succeeded")
     other.command = "make another"
-    assert _succeeded([failed, other]) == []
+    assert succeeded([failed, other]) == []
+
+
+def test_nothing_stands_behind_a_step_of_which_nothing_is_known() -> None:
+    first, second, third = rows("a:succeeded", "b:succeeded", "c:succeeded")
+    assert succeeded([first, third]) == [first]
+    assert succeeded([second, third]) == []

@@ -117,24 +117,52 @@ def test_fold_of_a_run_that_was_approved_goes_on_in_its_second_attempt() -> None
     assert approvals(reversed(states)) == [(states[1], states[2])]
 
 
-def test_fold_of_a_run_suspended_from_outside_runs_on_and_was_approved_by_nobody() -> None:
+def test_fold_of_a_run_suspended_from_outside_runs_on_resumed_or_not() -> None:
     outside = replace(make_state(1, "PAUSED"), name="Suspended", message=None)
     states = [make_state(0, "RUNNING"), outside]
-    assert (fold(states).status, fold(states).attempt) == (RunStatus.RUNNING, 1)
-    life = fold([*states, replace(make_state(2, "SCHEDULED"), name=RESUMING)])
-    assert (life.attempt, life.continues, life.approval) == (2, True, None)
+    for more in ([], [replace(make_state(2, "SCHEDULED"), name=RESUMING)]):
+        life = fold([*states, *more])
+        assert (life.status, life.attempt, life.continues) == (RunStatus.RUNNING, 1, False)
+    ended = fold([*states, replace(make_state(2, "SCHEDULED"), name=RESUMING), make_state(3, "COMPLETED")])
+    assert (ended.status, ended.attempt) == (RunStatus.SUCCEEDED, 1)
 
 
-@pytest.mark.parametrize("end", ["CRASHED", "FAILED"])
-def test_fold_keeps_what_stands_and_what_was_approved_when_the_attempt_never_started(end: str) -> None:
-    states = named("RUNNING", "asks", "resumes", "PENDING", end, "SCHEDULED", "PENDING", "RUNNING")
+def test_fold_of_a_run_that_is_to_go_on_twice_goes_on_once() -> None:
+    for claimed in (["PENDING"], ["PENDING", "RUNNING"]):
+        life = fold(named("RUNNING", "asks", "resumes", *claimed, "resumes"))
+        assert (life.attempt, life.continues) == (2, True)
+        assert life.status is (RunStatus.RUNNING if len(claimed) == 2 else RunStatus.CLAIMED)
+
+
+def test_fold_keeps_an_approval_when_only_a_death_came_between_it_and_the_start() -> None:
+    states = named("RUNNING", "asks", "resumes", "PENDING", "CRASHED", "resumes", "PENDING", "RUNNING")
     life = fold(states)
-    assert (life.attempt, life.continues, life.approval) == (3, True, states[2])
+    assert (life.attempt, life.continues, life.approval, life.crashes) == (3, True, states[2], 1)
 
 
-def test_fold_starts_anew_after_an_attempt_that_went_on_and_failed() -> None:
-    life = fold(named("RUNNING", "asks", "resumes", "RUNNING", "CRASHED", "SCHEDULED", "RUNNING"))
-    assert (life.attempt, life.continues, life.approval) == (3, False, None)
+@pytest.mark.parametrize("end", ["CANCELLED", "FAILED"])
+def test_fold_drops_an_approval_when_somebody_ended_what_was_approved(end: str) -> None:
+    life = fold(named("RUNNING", "asks", "resumes", end, "resumes", "RUNNING"))
+    assert (life.attempt, life.continues, life.approval) == (3, True, None)
+
+
+@pytest.mark.parametrize("end", ["CANCELLED", "FAILED", "CRASHED"])
+def test_fold_starts_anew_where_nobody_said_that_it_goes_on(end: str) -> None:
+    for begun in ([], ["RUNNING"]):
+        life = fold(named("RUNNING", "asks", "resumes", *begun, end, "SCHEDULED", "RUNNING"))
+        assert (life.attempt, life.continues, life.approval, life.base) == (3, False, None, 3)
+
+
+def test_fold_knows_the_attempt_that_began_with_the_first_step() -> None:
+    assert fold(named("RUNNING", "FAILED", "resumes", "RUNNING", "FAILED", "resumes", "RUNNING")).base == 1
+    assert fold(named("RUNNING", "FAILED", "SCHEDULED", "RUNNING", "FAILED", "resumes", "RUNNING")).base == 2
+    assert fold(named("RUNNING", "asks", "CANCELLED")).base == 1  # the attempt that waited never started
+    assert fold(named("RUNNING", "FAILED", "SCHEDULED", "CANCELLED")).base == 1
+
+
+def test_fold_counts_deaths_by_attempt() -> None:
+    assert fold(named("RUNNING", "CRASHED", "CRASHED", "SCHEDULED", "RUNNING", "CRASHED")).crashes == 2
+    assert fold(named("RUNNING", "FAILED", "SCHEDULED", "RUNNING")).crashes == 0
 
 
 def test_fold_does_not_take_a_retry_from_the_failed_step_for_an_approval() -> None:
