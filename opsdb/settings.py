@@ -101,6 +101,9 @@ class Settings(BaseSettings):
         Path(__file__).parent.parent / "prefect.yaml",
         description="The file of deployments: what `ops deploy` applies, and all that a worker executes.",
     )
+    templates: AbsolutePath | None = Field(
+        None, description="Folder with further templates, runbooks as JSON or YAML files, beside `flows/templates/`."
+    )
     stored_commands: bool = Field(
         False,
         description="Allow the runbook `stored_command`. Whoever may edit Prefect blocks then runs commands here.",

@@ -1,0 +1,165 @@
+"""A command of a template as the shell gets it: parameters are references to variables, each quoted where it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tree_sitter import Node
+
+from flows.bash_evaluation import Evaluation, arithmetic_names, evaluation
+from flows.bash_tree import parse, programs, read_unguarded, set_here, text_of, variable, walk
+from flows.template_names import PREFIX
+
+REFERENCE = re.compile(r"\$\{params\.([^}\n]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+class CommandError(ValueError):
+    """The command cannot be made safe: says where, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a command wants to be there: names of parameters, of variables, of programs."""
+
+    parameters: tuple[str, ...]
+    variables: tuple[str, ...]
+    programs: tuple[str, ...]
+
+
+def references(text: str) -> list[str]:
+    """The parameters that a text names as `${params.x}`. Raises CommandError for one that cannot be a name."""
+    found = list(dict.fromkeys(REFERENCE.findall(text)))
+    for name in found:
+        if not _NAME.match(name):
+            raise CommandError(f"${{params.{name}}}: {name!r} cannot be the name of a parameter")
+    return found
+
+
+def wants(command: str) -> Wants:
+    """What a command names. Raises CommandError."""
+    named = references(command)
+    root = parse(_with_variables(command))
+    read = [name for name in read_unguarded(root) if not name.startswith(PREFIX)]
+    here = set_here(root)
+    return Wants(tuple(named), tuple(name for name in read if name not in here), tuple(programs(root)))
+
+
+def check_syntax(command: str) -> None:
+    """Raises CommandError for what bash itself cannot read."""
+    done = subprocess.run(
+        ["bash", "--norc", "-n", "-c", "--", _with_variables(command)],  # noqa: S607 - as the steps find it
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    if done.returncode:
+        raise CommandError("bash cannot read it: " + " ".join(done.stderr.replace("bash: -c: ", "").split())[:300])
+
+
+def compiled(command: str, *, tainted: Mapping[str, bool]) -> str:
+    """The command with each `${params.x}` and each tainted variable quoted, so that bash takes its value as it is.
+
+    `tainted` are the variables with a value from outside; True for one that holds a number. Raises CommandError where
+    a value would be evaluated once more.
+    """
+    text = _with_variables(command)
+    root = parse(text)
+    tainted = _spread(root, tainted)
+    concerned = [node for node in walk(root) if _reads(node, tainted)]
+    hidden = list(_hidden_in_quotes(root))
+    if root.has_error and (concerned or hidden or references(command)):
+        raise CommandError("its shell text cannot be followed, so parameters cannot be made safe in it: " + _ADVICE)
+    for name in arithmetic_names(root):
+        if tainted.get(text_of(name)) is False:
+            raise _refusal(text_of(name), Evaluation("in arithmetic, which bash evaluates", arithmetic=True))
+    edits: list[tuple[int, int, str]] = []
+    for node in concerned:
+        edits += _quoted(node, tainted)
+    for node, start, end, name in hidden:
+        edits.append((start, end, _out_of_quotes(node, name, text.encode()[start:end].decode())))
+    data = text.encode()
+    for start, end, new in sorted(edits, reverse=True):
+        data = data[:start] + new.encode() + data[end:]
+    return data.decode()
+
+
+_ADVICE = "give it to the step as `env`, and read that variable in the program"
+
+
+def _with_variables(command: str) -> str:
+    return REFERENCE.sub(lambda match: f"${{{PREFIX}{match[1]}}}", command)
+
+
+def _reads(node: Node, tainted: Mapping[str, bool]) -> bool:
+    return node.type in ("expansion", "simple_expansion") and variable(node) in tainted
+
+
+def _spread(root: Node, tainted: Mapping[str, bool]) -> dict[str, bool]:
+    """With the variables to which the command gives such a value."""
+    spread = dict(tainted)
+    given = [node for node in walk(root) if node.type in ("variable_assignment", "for_statement")]
+    while True:
+        known = len(spread)
+        for node in given:
+            name = variable(node)
+            parts = [one for child in node.children if child.type != "do_group" for one in walk(child)]
+            from_outside = [variable(one) or "" for one in parts if _reads(one, spread)]
+            if name and from_outside and name not in spread:
+                spread[name] = node.type == "variable_assignment" and all(
+                    spread[one] and text_of(node.children[-1]) in (f"${one}", f"${{{one}}}") for one in from_outside
+                )
+        if len(spread) == known:
+            return spread
+
+
+def _quoted(node: Node, tainted: Mapping[str, bool]) -> Iterator[tuple[int, int, str]]:
+    name = variable(node) or ""
+    if any(child.type == "!" for child in node.children):
+        raise _refusal(name, Evaluation("in ${!...}, where bash takes it for the name of a variable"))
+    found = evaluation(node)
+    if found is not None and not (found.arithmetic and tainted[name]):
+        raise _refusal(name, found)
+    if found is None and not _in_quotes(node):
+        yield node.start_byte, node.start_byte, '"'
+        yield node.end_byte, node.end_byte, '"'
+
+
+def _in_quotes(node: Node) -> bool:
+    parent = node.parent
+    while parent is not None and parent.type not in ("command_substitution", "process_substitution"):
+        if parent.type in ("string", "heredoc_body"):
+            return True
+        parent = parent.parent
+    return False
+
+
+def _hidden_in_quotes(root: Node) -> Iterator[tuple[Node, int, int, str]]:
+    """The references that bash would leave alone where they stand: node, from, to, name."""
+    text = root.text or b""
+    pattern = re.compile(rb"\$\{" + PREFIX.encode() + rb"([A-Za-z0-9_]+)\}")
+    for match in pattern.finditer(text):
+        node = root.descendant_for_byte_range(match.start(), match.end())
+        if node is not None and node.type not in ("expansion", "simple_expansion", "comment"):
+            yield node, match.start(), match.end(), PREFIX + match[1].decode()
+
+
+def _out_of_quotes(node: Node, name: str, reference: str) -> str:
+    if node.type == "heredoc_body":
+        raise _refusal(name, Evaluation("in a here-document with a quoted mark, where the shell expands nothing"))
+    if node.type != "raw_string":
+        raise _refusal(name, Evaluation("where the shell does not expand it: behind a backslash, or in $'...'"))
+    found = evaluation(node)
+    if found is not None:
+        raise _refusal(name, found)
+    return f"'\"{reference}\"'"
+
+
+def _refusal(name: str, found: Evaluation) -> CommandError:
+    shown = f"${{params.{name.removeprefix(PREFIX)}}}" if name.startswith(PREFIX) else name
+    advice = "declare it as an integer, or " + _ADVICE if found.arithmetic else _ADVICE
+    return CommandError(f"{shown} stands {found.reason}: {advice}")
