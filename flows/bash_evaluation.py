@@ -15,25 +15,66 @@ from tree_sitter import Node
 from flows.bash_tree import literal, text_of, walk, words
 
 _TRANSPARENT = frozenset(
-    (
+    re.split(
+        " ",
         "program list subshell if_statement elif_clause else_clause while_statement do_group function_definition "
         "negated_command string concatenation variable_assignments array case_statement case_item file_redirect "
-        "herestring_redirect heredoc_body parenthesized_expression process_substitution test_command for_statement"
-    ).split()
+        "herestring_redirect heredoc_body parenthesized_expression process_substitution test_command for_statement",
+    )
 )
 _ARITHMETIC_TESTS = {"-eq", "-ne", "-lt", "-le", "-gt", "-ge"}
 _PLAIN_TESTS = {f"-{letter}" for letter in "abcdefghknprstuwxzGLNOS"}
-_TAKE_NAMES = {"let", "read", "unset", "getopts", "mapfile", "readarray", "wait", "source", ".", "eval", "trap", "alias"}
-_EVALUATE = {"eval", "trap", "xargs", "su", "runuser", "watch", "parallel", "at", "batch", "sqlite3", "script", "expect"}
+_TAKE_NAMES = {
+    "let",
+    "read",
+    "unset",
+    "getopts",
+    "mapfile",
+    "readarray",
+    "wait",
+    "source",
+    ".",
+    "eval",
+    "trap",
+    "alias",
+}
+_EVALUATE = {
+    "eval",
+    "trap",
+    "xargs",
+    "su",
+    "runuser",
+    "watch",
+    "parallel",
+    "at",
+    "batch",
+    "sqlite3",
+    "script",
+    "expect",
+}
 _INTERPRETER = re.compile(
     r"((ba|da|z|k|mk|fi|c|tc|a)?sh|busybox|[gmn]?awk|g?sed|ed|perl[0-9.]*|python[0-9.]*|ruby[0-9.]*|node|nodejs|deno"
     r"|php[0-9.]*|lua[0-9.]*|tclsh|osascript)\Z"
 )
 _SHELLS_ON_STDIN = re.compile(r"((ba|da|z|k|mk|fi|c|tc|a)?sh|perl|python[0-9.]*|ruby|node|php)\Z")
-_READ_PROGRAMS = {"ssh", "psql", "mysql", "mariadb", "sqlite3", "xargs", "parallel", "at", "batch", "eval", "source", "."}
+_READ_PROGRAMS = {
+    "ssh",
+    "psql",
+    "mysql",
+    "mariadb",
+    "sqlite3",
+    "xargs",
+    "parallel",
+    "at",
+    "batch",
+    "eval",
+    "source",
+    ".",
+}
 _SQL = {"psql", "mysql", "mariadb"}
 _SQL_TEXT = re.compile(r"(-c|-v|-e|--command|--set|--variable|--execute|--init-command)")
-_WRAPPERS = {"exec", "command", "builtin", "env", "sudo", "doas", "nohup", "setsid", "nice"}
+_WRAPPERS = {"env", "sudo", "doas", "nohup", "setsid", "nice"}
+_OWN_WRAPPERS = {"exec", "command", "builtin"}
 _SSH_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
@@ -61,7 +102,10 @@ def arithmetic_names(root: Node) -> Iterator[Node]:
     """The names without a dollar sign that bash evaluates as arithmetic: each may be a variable."""
     for node in walk(root):
         if _is_arithmetic(node):
-            yield from (one for one in walk(node) if one.type in ("variable_name", "word") and not one.children)
+            # the array itself is no formula, its index is
+            formula = node.children[2:] if node.type in ("subscript", "expansion") else [node]
+            leaves = (leaf for part in formula for leaf in walk(part) if not leaf.children)
+            yield from (leaf for leaf in leaves if leaf.type in ("variable_name", "word"))
 
 
 def _is_arithmetic(node: Node) -> bool:
@@ -75,7 +119,7 @@ def _is_arithmetic(node: Node) -> bool:
     return node.type in ("arithmetic_expansion", "subscript", "c_style_for_statement") or first == "(("
 
 
-def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR0912, C901  # one place after another
+def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR0912  # one place after another
     first = parent.children[0].type
     match parent.type:
         case "compound_statement" | "test_command" if first == "((":
@@ -103,6 +147,8 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
         case "variable_assignment":
             if child == parent.children[0]:
                 return Evaluation("in the name of a variable")
+        case "command_name":
+            return Evaluation("where the name of a command stands")
         case "command":
             return _by_command(parent, child)
         case "pipeline":
@@ -139,10 +185,7 @@ def _by_command(command: Node, child: Node) -> Evaluation | None:
         return _by_readers([command])
     if child not in given:
         return None  # VAR=value before a command, or where its output goes
-    at = given.index(child)
-    if at == 0:
-        return Evaluation("where the name of a command stands")
-    said = [literal(word) for word in given[:at]]
+    said = [literal(word) for word in given[: given.index(child)]]
     for position, word in enumerate(said):
         reason = _by_word(_base(word), position, said, _beginning(child))
         if reason:
@@ -165,7 +208,8 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
         return "in a command that ssh has a shell on the other host evaluate"
     if word == "env" and any((one or "").startswith(("-S", "--split")) for one in between):
         return "in text that env splits"
-    if word in _WRAPPERS and not any(one and not one.startswith("-") and not _ASSIGNMENT.match(one) for one in between):
+    wraps = word in _WRAPPERS or (leading and word in _OWN_WRAPPERS)
+    if wraps and not any(one and not one.startswith("-") and not _ASSIGNMENT.match(one) for one in between):
         return f"where {word} takes the name of a command" if not _ASSIGNMENT.match(beginning) else None
     if leading and word in ("printf", "test") and before == "-v":
         return f"where {word} takes the name of a variable"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -11,13 +12,14 @@ from tree_sitter import Language, Node, Parser
 _DEFAULTING = {":-", "-", ":=", "=", ":+", "+", ":?", "?"}
 _SETTERS = {"read", "mapfile", "readarray", "getopts"}
 _ASKING = {"command", "type", "which", "hash"}
-_BUILTINS = frozenset(
-    (
-        ". : [ alias bg bind break builtin caller cd command compgen complete compopt continue declare dirs disown echo "
-        "enable eval exec exit export false fc fg getopts hash help history jobs kill let local logout mapfile popd "
-        "printf pushd pwd read readarray readonly return set shift shopt source suspend test times trap true type "
-        "typeset ulimit umask unalias unset wait time"
-    ).split()
+BUILTINS = frozenset(
+    re.split(
+        " ",
+        ". : [ alias bg bind break builtin caller cd command compgen complete compopt continue declare dirs disown "
+        "echo enable eval exec exit export false fc fg getopts hash help history jobs kill let local logout mapfile "
+        "popd printf pushd pwd read readarray readonly return set shift shopt source suspend test times trap true "
+        "type typeset ulimit umask unalias unset wait time",
+    )
 )
 
 
@@ -89,9 +91,8 @@ def set_here(root: Node) -> set[str]:
     """The variables that the command itself gives a value."""
     found: set[str] = set()
     for node in walk(root):
-        if node.type in ("variable_assignment", "for_statement"):
-            found.add(variable(node) or "")
-        elif node.type == "expansion" and any(child.type in (":=", "=") for child in node.children):
+        sets = node.type == "expansion" and any(child.type in (":=", "=") for child in node.children)
+        if sets or node.type in ("variable_assignment", "for_statement"):
             found.add(variable(node) or "")
         elif node.type == "declaration_command":
             found |= {text_of(child) for child in node.children if child.type == "variable_name"}
@@ -116,6 +117,4 @@ def programs(root: Node) -> list[str]:
                 asked |= {word for word in given[1:] if word}
             elif given and given[0]:
                 called.append(given[0])
-    return list(
-        dict.fromkeys(name for name in called if "/" not in name and name not in functions | asked | _BUILTINS)
-    )
+    return list(dict.fromkeys(name for name in called if "/" not in name and name not in functions | asked | BUILTINS))

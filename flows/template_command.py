@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from tree_sitter import Node
 
 from flows.bash_evaluation import Evaluation, arithmetic_names, evaluation
-from flows.bash_tree import parse, programs, read_unguarded, set_here, text_of, variable, walk
+from flows.bash_tree import (
+    BUILTINS,
+    literal,
+    parse,
+    programs,
+    read_unguarded,
+    set_here,
+    text_of,
+    variable,
+    walk,
+    words,
+)
 from flows.template_names import PREFIX
 
 REFERENCE = re.compile(r"\$\{params\.([^}\n]*)\}")
@@ -61,14 +72,15 @@ def check_syntax(command: str) -> None:
         raise CommandError("bash cannot read it: " + " ".join(done.stderr.replace("bash: -c: ", "").split())[:300])
 
 
-def compiled(command: str, *, tainted: Mapping[str, bool]) -> str:
+def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[str] = ()) -> str:
     """The command with each `${params.x}` and each tainted variable quoted, so that bash takes its value as it is.
 
-    `tainted` are the variables with a value from outside; True for one that holds a number. Raises CommandError where
-    a value would be evaluated once more.
+    `tainted` are the variables with a value from outside; True for one that holds a number. Those that are `secret`
+    are among them. Raises CommandError where a value would be evaluated once more, or a secret shown.
     """
     text = _with_variables(command)
     root = parse(text)
+    _check_shown(root, _spread(root, dict.fromkeys(secret, False)))
     tainted = _spread(root, tainted)
     concerned = [node for node in walk(root) if _reads(node, tainted)]
     hidden = list(_hidden_in_quotes(root))
@@ -127,6 +139,20 @@ def _quoted(node: Node, tainted: Mapping[str, bool]) -> Iterator[tuple[int, int,
     if found is None and not _in_quotes(node):
         yield node.start_byte, node.start_byte, '"'
         yield node.end_byte, node.end_byte, '"'
+
+
+def _check_shown(root: Node, secret: Mapping[str, bool]) -> None:
+    """Arguments of a program are for everybody on the host to read."""
+    for node in walk(root):
+        name = variable(node) if _reads(node, secret) else None
+        child, parent = node, node.parent
+        while name and parent is not None and parent.type not in ("command_substitution", "process_substitution"):
+            if parent.type == "command" and child in (given := words(parent)) and literal(given[0]) not in BUILTINS:
+                raise CommandError(
+                    f"{name} is secret, and stands in an argument of a program, which everybody on the host can read: "
+                    f'let the program read its environment, or its input: program <<< "${name}"'
+                )
+            child, parent = parent, parent.parent
 
 
 def _in_quotes(node: Node) -> bool:

@@ -128,7 +128,8 @@ class Template(_Part):
         1, ge=1, le=10, description="Times that a run is started in all when its process or host dies. Default: once."
     )
     exclusive: str | None = Field(
-        None, description="Name of a parameter: runs with the same value of it, of whatever runbook, exclude each other."
+        None,
+        description="Name of a parameter: runs with the same value of it, of whatever runbook, exclude each other.",
     )
     preflight: list[Program] | None = Field(
         None, max_length=100, description="Programs that must be there. Default: those that the commands call."

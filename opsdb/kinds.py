@@ -22,7 +22,9 @@ def registered_kinds(prefect_yaml: Path) -> list[str]:
 
 def template_kinds(settings: Settings) -> list[str]:
     """The kinds that template files have now, without those that prefect.yaml registers. Raises as the above."""
-    return sorted({file.kind for file in template_files(settings) if file.kind} - {*registered_kinds(settings.prefect_yaml)})
+    return sorted(
+        {file.kind for file in template_files(settings) if file.kind} - {*registered_kinds(settings.prefect_yaml)}
+    )
 
 
 def template_entrypoints(settings: Settings) -> frozenset[str]:

@@ -105,7 +105,9 @@ class _Loader(yaml.SafeLoader):
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     loader.flatten_mapping(node)
-    return _each_once([(loader.construct_object(k, deep=True), loader.construct_object(v, deep=True)) for k, v in node.value])
+    return _each_once(
+        [(loader.construct_object(k, deep=True), loader.construct_object(v, deep=True)) for k, v in node.value]
+    )
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
