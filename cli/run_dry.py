@@ -13,7 +13,7 @@ from cli.output import console, print_json
 from flows.dry_run import DryRun, dry_run, load_runbook
 from flows.runbook import PlannedStep
 from opsdb.errors import UsageError
-from opsdb.kinds import registered_entrypoints
+from opsdb.kinds import registered_entrypoints, with_templates
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -23,10 +23,13 @@ def show_dry_run(settings: Settings, *, kind: str, lane: Lane, params: dict[str,
 
     Raises UsageError for a kind that is not registered here, and typer.Exit with 1 when a preflight fails.
     """
-    entrypoints = registered_entrypoints(settings.prefect_yaml)
+    entrypoints = with_templates(registered_entrypoints(settings.prefect_yaml), settings)
     entrypoint = next((one for one in sorted(entrypoints) if one.rpartition(".")[2] == kind), None)
     if entrypoint is None:
-        raise UsageError(f"KIND: {kind!r} is deployed, but not registered in {settings.prefect_yaml}: `ops deploy`")
+        raise UsageError(
+            f"KIND: {kind!r} is deployed, but neither registered in {settings.prefect_yaml} nor a template here: "
+            "`ops deploy`"
+        )
     found = dry_run(load_runbook(entrypoint), params, settings=settings)
     if as_json:
         print_json(_document(found, kind=kind, lane=lane, params=params))

@@ -111,12 +111,22 @@ def arithmetic_names(root: Node) -> Iterator[Node]:
 def _is_arithmetic(node: Node) -> bool:
     first = node.children[0].type if node.children else ""
     if node.type == "binary_expression":
-        return any(text_of(child) in _ARITHMETIC_TESTS for child in node.children)
+        return _evaluates_numbers(node)
     if node.type == "command":
         return literal(node.children[0]) == "let"
     if node.type == "expansion":  # ${text:offset:length}
         return any(child.type == ":" for child in node.children)
     return node.type in ("arithmetic_expansion", "subscript", "c_style_for_statement") or first == "(("
+
+
+def _evaluates_numbers(comparison: Node) -> bool:
+    """`[[ a -gt b ]]` takes its words for formulas; `[ a -gt b ]` wants numbers, and fails."""
+    if not any(text_of(child) in _ARITHMETIC_TESTS for child in comparison.children):
+        return False
+    parent = comparison.parent
+    while parent is not None and parent.type != "test_command":
+        parent = parent.parent
+    return parent is None or parent.children[0].type != "["
 
 
 def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR0912  # one place after another
@@ -142,7 +152,7 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
             if not any(text_of(one) in _PLAIN_TESTS | {"!"} for one in parent.children):
                 return Evaluation(f"behind {text_of(parent.children[0])}, which takes the name of a variable")
         case "binary_expression":
-            if any(text_of(one) in _ARITHMETIC_TESTS for one in parent.children):
+            if _evaluates_numbers(parent):
                 return _ARITHMETIC
         case "variable_assignment":
             if child == parent.children[0]:

@@ -92,9 +92,8 @@ def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[st
     edits: list[tuple[int, int, str]] = []
     for node in concerned:
         edits += _quoted(node, tainted)
-    for node, start, end, name in hidden:
-        edits.append((start, end, _out_of_quotes(node, name, text.encode()[start:end].decode())))
     data = text.encode()
+    edits += [(start, end, _out_of_quotes(node, reference)) for node, start, end, reference in hidden]
     for start, end, new in sorted(edits, reverse=True):
         data = data[:start] + new.encode() + data[end:]
     return data.decode()
@@ -165,7 +164,7 @@ def _in_quotes(node: Node) -> bool:
 
 
 def _hidden_in_quotes(root: Node) -> Iterator[tuple[Node, int, int, str]]:
-    """The references that bash would leave alone where they stand: node, from, to, name."""
+    """The references that bash would leave alone where they stand: node, from, to, variable."""
     text = root.text or b""
     pattern = re.compile(rb"\$\{" + PREFIX.encode() + rb"([A-Za-z0-9_]+)\}")
     for match in pattern.finditer(text):
@@ -174,7 +173,7 @@ def _hidden_in_quotes(root: Node) -> Iterator[tuple[Node, int, int, str]]:
             yield node, match.start(), match.end(), PREFIX + match[1].decode()
 
 
-def _out_of_quotes(node: Node, name: str, reference: str) -> str:
+def _out_of_quotes(node: Node, name: str) -> str:
     if node.type == "heredoc_body":
         raise _refusal(name, Evaluation("in a here-document with a quoted mark, where the shell expands nothing"))
     if node.type != "raw_string":
@@ -182,10 +181,10 @@ def _out_of_quotes(node: Node, name: str, reference: str) -> str:
     found = evaluation(node)
     if found is not None:
         raise _refusal(name, found)
-    return f"'\"{reference}\"'"
+    return f"'\"${{{name}}}\"'"
 
 
 def _refusal(name: str, found: Evaluation) -> CommandError:
     shown = f"${{params.{name.removeprefix(PREFIX)}}}" if name.startswith(PREFIX) else name
-    advice = "declare it as an integer, or " + _ADVICE if found.arithmetic else _ADVICE
+    advice = "declare it as an integer, or compare it with [ ... -gt ... ]" if found.arithmetic else _ADVICE
     return CommandError(f"{shown} stands {found.reason}: {advice}")

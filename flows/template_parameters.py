@@ -121,6 +121,11 @@ def signature_of(parameters: Iterable[FormParameter]) -> inspect.Signature:
     )
 
 
+def schema_of(parameters: Iterable[FormParameter]) -> dict[str, dict[str, Any]]:
+    """The JSON Schema of each, by name."""
+    return {one.name: TypeAdapter(one.annotation).json_schema() for one in parameters}
+
+
 def as_text(value: Any) -> str:
     """A parameter's value as a command reads it."""
     if isinstance(value, bool):
@@ -146,7 +151,7 @@ def _annotation(declared: Parameter) -> Any:
         case "string":
             return _text(declared, _TEXT)
         case _:
-            item = Literal[tuple(declared.enum)] if declared.enum is not None else _text(declared, _ITEM)
+            item: Any = Literal[tuple(declared.enum)] if declared.enum is not None else _text(declared, _ITEM)
             return Annotated[
                 list[Annotated[item, AfterValidator(_no_comma)]],
                 Field(min_length=1, max_length=LONGEST_LIST, json_schema_extra={"uniqueItems": True}),

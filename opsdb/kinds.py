@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -17,16 +18,21 @@ def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
 
 def registered_kinds(prefect_yaml: Path) -> list[str]:
     """The kinds: each is the function that its dotted entrypoint ends with."""
-    return sorted(entrypoint.rpartition(".")[2] for entrypoint in registered_entrypoints(prefect_yaml))
+    return sorted(_kind(entrypoint) for entrypoint in registered_entrypoints(prefect_yaml))
 
 
-def template_kinds(settings: Settings) -> list[str]:
-    """The kinds that template files have now, without those that prefect.yaml registers. Raises as the above."""
-    return sorted(
-        {file.kind for file in template_files(settings) if file.kind} - {*registered_kinds(settings.prefect_yaml)}
-    )
+def with_templates(registered: Collection[str], settings: Settings) -> frozenset[str]:
+    """With the entrypoints of the template files that are there now; a kind that is registered has none of those."""
+    taken = {_kind(entrypoint) for entrypoint in registered}
+    kinds = {file.kind for file in template_files(settings) if file.kind} - taken
+    return frozenset([*registered, *(f"{PACKAGE}.{kind}" for kind in kinds)])
 
 
-def template_entrypoints(settings: Settings) -> frozenset[str]:
-    """How those are loaded. Raises as the above."""
-    return frozenset(f"{PACKAGE}.{kind}" for kind in template_kinds(settings))
+def known_kinds(settings: Settings) -> list[str]:
+    """The kinds of prefect.yaml and of the templates. Raises as `registered_entrypoints`."""
+    entrypoints = with_templates(registered_entrypoints(settings.prefect_yaml), settings)
+    return sorted(_kind(entrypoint) for entrypoint in entrypoints)
+
+
+def _kind(entrypoint: str) -> str:
+    return entrypoint.rpartition(".")[2]
