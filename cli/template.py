@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -180,7 +181,8 @@ def _table(documents: list[dict[str, Any]]) -> Table:
     for name in ("kind", "lane", "valid", "versions", "last run", "file"):
         table.add_column(name, overflow="fold")
     for one in documents:
-        last = f"{one['last_status']}, {moment(one['last_run_at'])}" if one["last_run_at"] else ""
+        now = datetime.now(UTC)
+        last = f"{one['last_status']}, {moment(one['last_run_at'], now)}" if one["last_run_at"] else ""
         table.add_row(
             Text(harmless_line(one["kind"] or "?")),
             one["lane"] or "all",

@@ -38,20 +38,8 @@ _TAKE_NAMES = {
     "trap",
     "alias",
 }
-_EVALUATE = {
-    "eval",
-    "trap",
-    "xargs",
-    "su",
-    "runuser",
-    "watch",
-    "parallel",
-    "at",
-    "batch",
-    "sqlite3",
-    "script",
-    "expect",
-}
+_TAKE_NAMES |= {"at", "batch", "script", "expect"}  # programs whose names are words as well
+_EVALUATE = {"eval", "trap", "xargs", "su", "runuser", "watch", "parallel", "sqlite3"}
 _INTERPRETER = re.compile(
     r"((ba|da|z|k|mk|fi|c|tc|a)?sh|busybox|[gmn]?awk|g?sed|ed|perl[0-9.]*|python[0-9.]*|ruby[0-9.]*|node|nodejs|deno"
     r"|php[0-9.]*|lua[0-9.]*|tclsh|osascript)\Z"

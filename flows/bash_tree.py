@@ -64,7 +64,7 @@ def literal(node: Node) -> str | None:
 def variable(node: Node) -> str | None:
     """The name of the variable that `$name` or `${name...}` reads."""
     for child in node.children:
-        if child.type == "variable_name":
+        if child.type in ("variable_name", "special_variable_name"):
             return text_of(child)
         if child.type == "subscript" and child.children:
             return text_of(child.children[0])

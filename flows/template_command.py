@@ -99,6 +99,7 @@ def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[st
     return data.decode()
 
 
+_POSITIONAL = ("@", "*", *"123456789")
 _ADVICE = "give it to the step as `env`, and read that variable in the program"
 
 
@@ -114,6 +115,8 @@ def _spread(root: Node, tainted: Mapping[str, bool]) -> dict[str, bool]:
     """With the variables to which the command gives such a value."""
     spread = dict(tainted)
     given = [node for node in walk(root) if node.type in ("variable_assignment", "for_statement")]
+    functions = {text_of(node.children[0]) for node in walk(root) if node.type == "function_definition"}
+    calls = [node for node in walk(root) if node.type == "command" and literal(words(node)[0]) in functions | {"set"}]
     while True:
         known = len(spread)
         for node in given:
@@ -124,6 +127,9 @@ def _spread(root: Node, tainted: Mapping[str, bool]) -> dict[str, bool]:
                 spread[name] = node.type == "variable_assignment" and all(
                     spread[one] and text_of(node.children[-1]) in (f"${one}", f"${{{one}}}") for one in from_outside
                 )
+        for command in calls:
+            if any(_reads(one, spread) for word in words(command)[1:] for one in walk(word)):
+                spread |= dict.fromkeys(_POSITIONAL, False)
         if len(spread) == known:
             return spread
 
