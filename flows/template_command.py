@@ -65,6 +65,7 @@ def check_syntax(command: str) -> None:
         ["bash", "--norc", "-n", "-c", "--", _with_variables(command)],  # noqa: S607 - as the steps find it
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=10,
         check=False,
     )

@@ -68,7 +68,7 @@ def read_template(path: Path) -> ReadTemplate:
 
 
 def _error(path: Path, lines: Iterator[str] | Sequence[str]) -> TemplateError:
-    return TemplateError("\n".join(f"{path}: {line}" for line in lines))
+    return TemplateError("\n".join(f"{path}: {' '.join(line.split())}" for line in lines))
 
 
 def _names(template: Template) -> Iterator[str]:

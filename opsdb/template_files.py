@@ -54,7 +54,7 @@ def read_content(path: Path) -> dict[str, Any]:
             raise TemplateError(f"{path}: is larger than {LONGEST_BYTES:,} bytes: that is no template")
         text = path.read_text(encoding="utf-8")
         content = json.loads(text, object_pairs_hook=_each_once) if path.suffix == ".json" else _read_yaml(text)
-        json.dumps(content, allow_nan=False).encode()
+        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
     except (OSError, UnicodeError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise TemplateError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason}") from None
