@@ -107,6 +107,14 @@ def _is_arithmetic(node: Node) -> bool:
     return node.type in ("arithmetic_expansion", "subscript", "c_style_for_statement") or first == "(("
 
 
+def _is_argument(redirect: Node, child: Node) -> bool:
+    """The grammar counts what comes behind `< file` to the redirection."""
+    if child.type in ("pipeline", "command", "file_redirect", "list"):
+        return False
+    targets = [one for one in redirect.children if one.is_named and one.type != "file_descriptor"]
+    return child != targets[0]
+
+
 def _evaluates_numbers(comparison: Node) -> bool:
     """`[[ a -gt b ]]` takes its words for formulas; `[ a -gt b ]` wants numbers, and fails."""
     if not any(text_of(child) in _ARITHMETIC_TESTS for child in comparison.children):
@@ -151,6 +159,8 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
             return _by_command(parent, child)
         case "pipeline":
             return _by_readers(parent.children[parent.children.index(child) + 1 :])
+        case "file_redirect" | "heredoc_redirect" if child.type != "heredoc_body" and _is_argument(parent, child):
+            return Evaluation("behind a redirection, though it is an argument: write it in front of that")
         case "heredoc_redirect":
             return _by_readers(parent.children) if child.type == "heredoc_body" else None
         case "redirected_statement":

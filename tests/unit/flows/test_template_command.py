@@ -77,6 +77,8 @@ REFUSED = {
     "another host": "ssh host rm ${params.x}",
     "a trap": 'trap "rm ${params.x}" EXIT',
     "source": ". ${params.x}",
+    "an argument behind a redirection": "eval < file ${params.x}",
+    "an argument behind a here-document": "bash <<EOF -c ${params.x}\nEOF",
     "exec": "exec ${params.x}",
     "another user": 'su -c "echo ${params.x}" odoo',
     "env -S": 'env -S "a ${params.x}"',
