@@ -85,7 +85,8 @@ def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[st
     tainted = _spread(root, tainted)
     concerned = [node for node in walk(root) if _reads(node, tainted)]
     hidden = list(_hidden_in_quotes(root))
-    if root.has_error and (concerned or hidden or references(command)):
+    overlooked = any(True for _ in _overlooked(root, tainted))
+    if overlooked or (root.has_error and (concerned or hidden or references(command))):
         raise CommandError("its shell text cannot be followed, so parameters cannot be made safe in it: " + _ADVICE)
     for name in arithmetic_names(root):
         if tainted.get(text_of(name)) is False:
@@ -178,6 +179,31 @@ def _hidden_in_quotes(root: Node) -> Iterator[tuple[Node, int, int, str]]:
         node = root.descendant_for_byte_range(match.start(), match.end())
         if node is not None and node.type not in ("expansion", "simple_expansion", "comment"):
             yield node, match.start(), match.end(), PREFIX + match[1].decode()
+
+
+def _overlooked(root: Node, tainted: Mapping[str, bool]) -> Iterator[str]:
+    """What looks like a tainted variable, and that the tree neither knows as one nor as text that stays text."""
+    text = root.text or b""
+    for match in re.finditer(rb"\$\{?[#!]?([A-Za-z_][A-Za-z0-9_]*|[@*1-9])", text):
+        name = match[1].decode()
+        before = text[: match.start()]
+        escaped = (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+        if name not in tainted or escaped:
+            continue
+        node = root.descendant_for_byte_range(match.start(), match.end())
+        while node is not None and node.start_byte >= match.start() and not _reads(node, tainted):
+            node = node.parent
+        if node is None or not (_reads(node, tainted) or node.type in _STAYS_TEXT or _is_quoted_document(node)):
+            yield name
+
+
+_STAYS_TEXT = ("raw_string", "comment", "ansi_c_string")
+
+
+def _is_quoted_document(node: Node) -> bool:
+    """Whether this is a here-document in which the shell expands nothing."""
+    start = node.parent.children[1:2] if node.parent is not None else []
+    return node.type == "heredoc_body" and any(not text_of(one).isidentifier() for one in start)
 
 
 def _out_of_quotes(node: Node, name: str) -> str:

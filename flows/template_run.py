@@ -129,7 +129,7 @@ class _Execution:
         if left <= 0:
             raise StepTimeoutError(f"timeout_seconds: the {total:g} s of the template were over before step {one.name}")
         if left < one.timeout:
-            self._run.event(f"step {one.name} gets {left:.0f} s: what timeout_seconds leaves of its {one.timeout:g} s")
+            self._run.event(f"step {one.name} gets {left:.1f} s: what timeout_seconds leaves of its {one.timeout:g} s")
         return min(left, one.timeout)
 
     def _after_failure(self, failed: Step) -> None:
