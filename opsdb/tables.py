@@ -449,7 +449,7 @@ class RunTemplate(Table, table=True):
     __tablename__ = "run_templates"
     __table_args__ = (
         UniqueConstraint("name", "version"),
-        UniqueConstraint("name", "definition", name="uq_run_templates_definition"),
+        UniqueConstraint("name", "definition"),
     )
 
     id: int | None = Field(default=None, sa_column=_number())
