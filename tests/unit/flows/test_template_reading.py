@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from flows.template_model import Template, template_schema
-from flows.template_parameters import REQUIRED
+from flows.template_model import Parameter, RetryPolicy, Step, Template, template_schema
+from flows.template_parameters import KNOWN, REQUIRED
 from flows.template_reading import ReadTemplate, read_template
 from opsdb.template_files import TemplateError
 
@@ -257,6 +258,21 @@ def test_schema_in_the_documents_is_that_of_the_model() -> None:
     for seed in SEED.glob("*.json"):
         validator.validate(json.loads(seed.read_text()))
     assert not validator.is_valid({"kind": "t", "steps": [{**STEP, "colour": "red"}]})
+
+
+def test_examples_of_the_page_are_right(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "templates.md").read_text()
+    examples = re.findall(r"^```(json|yaml)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    found = [read_template(write(tmp_path, text, f"example.{ending}")) for ending, text in examples]
+    assert [one.name for one in found[0].parameters] == ["service", "compose_file"]
+    assert [one.name for one in found[1].parameters] == ["text", "level"]
+
+
+def test_page_names_every_field_and_every_known_parameter() -> None:
+    page = (ROOT / "docs" / "templates.md").read_text()
+    fields = {*Template.model_fields, *Step.model_fields, *Parameter.model_fields, *RetryPolicy.model_fields, *KNOWN}
+    assert [name for name in sorted(fields) if f"`{name}`" not in page] == []
 
 
 def test_every_field_is_described_for_editors() -> None:
