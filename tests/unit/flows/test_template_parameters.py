@@ -15,7 +15,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.template_model import Parameter
 from flows.template_parameters import KNOWN, REQUIRED, as_text, form_parameter
-from flows.template_reading import read_template
+from flows.template_reading import ReadTemplate, read_template
 from flows.template_run import environment_of, runbook_of
 from tests.unit.flows.test_hostile_parameters import HOSTILE
 
@@ -80,7 +80,8 @@ def test_there_are_more_than_200_hostile_texts() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_hostile_text_is_refused_or_literal(form: str, tmp_path: Path) -> None:
     """Texts with a rule take nothing that means something to a shell. The others are what the command gets."""
-    runbook = runbook_of(read_template(template(form, tmp_path)))
+    read = read_template(template(form, tmp_path))
+    runbook = runbook_of(read)
     good = FORMS[form]
     assert runbook.validate_parameters(good)
     taken = 0
@@ -93,7 +94,7 @@ def test_hostile_text_is_refused_or_literal(form: str, tmp_path: Path) -> None:
                 assert set(value) <= set("go/=@~d-_."), (name, value)
             else:
                 taken += 1
-                assert shown(values, tmp_path) == literal(values)
+                assert shown(values, read, tmp_path) == literal(values)
     assert form in FILES or taken > 100, "one that takes anything is there to take it"
     assert not list(tmp_path.rglob("canary*"))
 
@@ -103,9 +104,8 @@ def literal(values: dict[str, Any]) -> list[str]:
     return [a, f"a{b}", f"b{c}", a, b, c, f"<{a}|{c}>", f"{c}."]
 
 
-def shown(values: dict[str, Any], folder: Path) -> list[str]:
+def shown(values: dict[str, Any], read: ReadTemplate, folder: Path) -> list[str]:
     """What the arguments of the loose template's command are."""
-    read = read_template(template("one without rules", folder))
     (step,) = read.template.steps
     env, _ = environment_of(step, {name: as_text(one) for name, one in values.items()}, {})
     done = subprocess.run(
@@ -119,15 +119,21 @@ def shown(values: dict[str, Any], folder: Path) -> list[str]:
     return done.stdout.decode().split("\0")[:-1]
 
 
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> ReadTemplate:
+    return read_template(template("one without rules", tmp_path_factory.mktemp("loose")))
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.text(max_size=60))
-def test_any_text_that_a_form_takes_reaches_the_command_as_it_is(value: str, tmp_path: Path) -> None:
-    runbook = runbook_of(read_template(template("one without rules", tmp_path)))
-    values = accepted(runbook, FORMS["one without rules"], "anything", value)
+def test_any_text_that_a_form_takes_reaches_the_command_as_it_is(
+    value: str, loose: ReadTemplate, tmp_path: Path
+) -> None:
+    values = accepted(runbook_of(loose), FORMS["one without rules"], "anything", value)
     if values is None:
         assert any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in value)
     else:
-        assert shown(values, tmp_path) == literal(values)
+        assert shown(values, loose, tmp_path) == literal(values)
 
 
 @pytest.mark.parametrize("text", ["-x", " x", "a\nb", "a\0", "a\x1b[2J", "\u202ea", "a\u200fb", "", "x" * 1001, "\x85"])
