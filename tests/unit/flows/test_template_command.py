@@ -110,6 +110,7 @@ REFUSED = {
     "a quoted here-document": "cat <<'EOF'\n${params.x}\nEOF",
     "behind a backslash": "echo \\${params.x}",
     "dollar quotes": "echo $'${params.x}'",
+    "text that the grammar misreads": 'eval " =~ | "env$x-eq env ',
     "text that cannot be followed": "echo ${params.x} @(a|${x}",
 }
 EACH_VALUE = """\

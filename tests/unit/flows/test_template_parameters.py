@@ -144,6 +144,15 @@ def test_text_without_a_rule_has_the_usual_one(text: str, tmp_path: Path) -> Non
     assert accepted(runbook, FORMS["one without rules"], "items", "a,b") is None
 
 
+def test_item_holds_no_comma_whatever_its_pattern(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    items = {"type": "list", "pattern": r"[\s\S]*"}
+    path.write_text(json.dumps({**LOOSE, "params": {**LOOSE["params"], "items": items}}))
+    runbook = runbook_of(read_template(path))
+    assert accepted(runbook, FORMS["one without rules"], "items", "a b")
+    assert accepted(runbook, FORMS["one without rules"], "items", "a,b") is None
+
+
 def test_pattern_is_for_the_whole_text(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(json.dumps({**LOOSE, "params": {**LOOSE["params"], "text": {"pattern": "[a-z]+|x1"}}}))

@@ -173,6 +173,13 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
             "step one: command: ${params.token} is secret",
         ),
         (
+            {
+                "params": {"token": {"secret": {"env": "T"}}},
+                "steps": [{**STEP, "command": 'curl -H "$H" x', "env": {"H": "Bearer ${params.token}"}}],
+            },
+            "step one: command: H is secret, and stands in an argument of a program",
+        ),
+        (
             {"params": {"token": {"secret": {"env": "T"}}}, "steps": [{**STEP, "command": "curl -u $TOKEN x"}]},
             "step one: command: TOKEN is secret, and stands in an argument of a program",
         ),
