@@ -41,14 +41,16 @@ def check(
     from flows.template_catalogue import check_kind
     from flows.template_reading import read_template
     from opsdb.kinds import registered_kinds
-    from opsdb.template_files import TemplateError, template_files
+    from opsdb.template_files import TemplateError, template_files, template_folders
 
     settings = load_settings()
     path = file.absolute()
     try:
         read = read_template(path)
         taken = registered_kinds(settings.prefect_yaml)
-        check_kind(read.template.kind, path, template_files(settings), taken=taken)
+        # a file that lies elsewhere may be the next version of one in the folders
+        beside = template_files(settings) if path.parent in template_folders(settings) else []
+        check_kind(read.template.kind, path, beside, taken=taken)
     except TemplateError as error:
         if as_json:
             print_json({"file": str(path), "valid": False, "errors": str(error).splitlines()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -61,8 +62,11 @@ def wants(command: str) -> Wants:
 
 def check_syntax(command: str) -> None:
     """Raises CommandError for what bash itself cannot read."""
+    bash = shutil.which("bash")
+    if bash is None:
+        raise CommandError("there is no bash on the PATH that could read it")
     done = subprocess.run(
-        ["bash", "--norc", "-n", "-c", "--", _with_variables(command)],  # noqa: S607 - as the steps find it
+        [bash, "--norc", "-n", "-c", "--", _with_variables(command)],
         capture_output=True,
         text=True,
         errors="replace",

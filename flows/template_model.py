@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
@@ -185,8 +184,3 @@ def template_schema() -> dict[str, Any]:
     schema = Template.model_json_schema()
     schema["properties"]["$schema"] = {"type": "string", "description": "Where editors find the schema."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def is_absolute(path: str) -> bool:
-    """Whether a path does not depend on where the template lies."""
-    return PurePosixPath(path).is_absolute()

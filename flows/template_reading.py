@@ -45,10 +45,8 @@ def read_template(path: Path) -> ReadTemplate:
         template = Template.model_validate(content)
     except ValidationError as error:
         raise _error(path, (_line(item, content) for item in error.errors())) from None
-    problems = list(_names(template))
-    if problems:
-        raise _error(path, problems)
     wanted, problems = _wanted(template)
+    problems = [*_names(template), *problems]
     if problems:
         raise _error(path, problems)
     secrets = {name: one.secret for name, one in (template.params or {}).items() if one.secret is not None}
@@ -91,12 +89,15 @@ def _wanted(template: Template) -> tuple[list[str], list[str]]:
     found = dict.fromkeys(template.params or {})
     problems = []
     for where, step in template.all_steps:
+        named: list[tuple[str, str]] = []
+        field = "command"
         try:
-            named = [("command", name) for name in _check_command(step)]
-            named += [(f"env {key}", name) for key, value in step.env.items() for name in references(value)]
+            named += [(field, name) for name in _check_command(step)]
+            for key, value in step.env.items():
+                field = f"env {key}"
+                named += [(field, name) for name in references(value)]
         except CommandError as error:
-            problems.append(f"{where}: command: {error}")
-            continue
+            problems.append(f"{where}: {field}: {error}")
         for field, name in named:
             if template.params is not None and name not in template.params:
                 close = difflib.get_close_matches(name, template.params, n=1)

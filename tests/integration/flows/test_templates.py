@@ -75,14 +75,18 @@ def write(folder: Path, *steps: dict[str, Any], **fields: Any) -> Path:
 class Ran:
     """What became of a template that was run here, by what it recorded."""
 
-    def __init__(self, template: Path | ReadTemplate, **values: Any) -> None:
+    def __init__(self, template: Path | ReadTemplate, *, fenced_in: str = "", **values: Any) -> None:
         runbook = runbook_of(read_template(template) if isinstance(template, Path) else template)
         self.entries: list[Entry] = []
         self.error: Exception | None = None
         self.result: Any = None
-        run = ActiveRun(
-            id=uuid4(), attempt=1, settings=load_settings(), record=self.entries.append, in_lane=False, plan=None
-        )
+
+        def record(entry: Entry) -> None:
+            self.entries.append(entry)
+            if fenced_in and entry.get("name") == fenced_in:
+                run.fenced.set()
+
+        run = ActiveRun(id=uuid4(), attempt=1, settings=load_settings(), record=record, in_lane=False)
         self.logs = run.log_dir
         with activated(run):
             try:
@@ -263,6 +267,14 @@ def test_on_failure_steps_do_not_run_for_a_run_that_is_stopped(tmp_path: Path) -
         thread.join()
         signal.signal(signal.SIGUSR1, before)
     assert not (tmp_path / "after").exists()
+
+
+def test_run_that_was_taken_away_does_nothing_more(tmp_path: Path) -> None:
+    after = [{"name": "after", "command": "true", "timeout": 5}]
+    path = write(tmp_path, {"command": "exit 3", "retries": 2}, on_failure=after)
+    ran = Ran(path, fenced_in="step_1")
+    assert ran.steps == [("preflight", "succeeded"), ("step_1", "failed")]
+    assert ran.events == []
 
 
 def test_template_has_a_time_of_its_own(tmp_path: Path) -> None:

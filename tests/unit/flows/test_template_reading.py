@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from flows.template_model import Parameter, RetryPolicy, Step, Template, template_schema
 from flows.template_parameters import KNOWN, REQUIRED
 from flows.template_reading import ReadTemplate, read_template
+from flows.template_run import runbook_of
 from opsdb.template_files import TemplateError
 
 ROOT = Path(__file__).parents[3]
@@ -154,6 +155,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"params": {"a": {"enum": [1]}}}, "param a: enum: 1 is no str"),
         ({"params": {"odoo_db": {"default": "a b"}}}, "param odoo_db: default: String should match"),
         ({"steps": [{**STEP, "command": "echo ${params.a-b}"}]}, "step one: command: ${params.a-b}: "),
+        ({"steps": [{**STEP, "env": {"A": "${params.a-b}"}}]}, "step one: env A: ${params.a-b}: "),
         ({"steps": [{**STEP, "command": "if true"}]}, "step one: command: bash cannot read it: "),
         ({"steps": [{**STEP, "command": "eval ${params.a}"}]}, "step one: command: ${params.a} stands in an argument"),
         (
@@ -210,6 +212,14 @@ def test_file_that_cannot_be_read_says_why_in_one_line(name: str, text: str, exp
     assert expected in line
 
 
+def test_errors_of_several_steps_are_told_together(tmp_path: Path) -> None:
+    evil = {"name": "two", "command": "eval ${params.a} ${params.b}; (( a ))", "timeout": 5}
+    found = wrong(tmp_path, steps=[{**STEP, "command": "bash ${params.a}"}, evil, STEP | {"name": "three"}])
+    assert [line.split(":")[0] for line in found] == ["step one", "step two"]
+    found = wrong(tmp_path, steps=[{**STEP, "command": "if"}, {**evil, "command": "fi"}, STEP])
+    assert [line.split(":")[0] for line in found] == ["step one", "step one", "step two"]
+
+
 def test_missing_and_huge_files_say_so(tmp_path: Path) -> None:
     assert "No such file" in errors(tmp_path / "none.json")[0]
     assert "that is no template" in errors(write(tmp_path, " " * 2**21))[0]
@@ -248,6 +258,25 @@ def test_deadline_is_what_steps_tries_and_pauses_add_up_to(tmp_path: Path) -> No
     ).template
     assert template.steps_seconds == (3 * 5 + 2 * 10) + (2 * 5 + 10)
     assert template.on_failure_seconds == 7 + 5
+
+
+def test_run_is_bounded_and_repeated_and_alone_as_the_file_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def runbook(**words: Any) -> Any:
+        asked.update(words)
+        return lambda function: function
+
+    monkeypatch.setattr("flows.template_run.runbook", runbook)
+    after = [{**STEP, "name": "after"}]
+    params = {"odoo_db": {}}
+    function = runbook_of(read(tmp_path, requeue=3, exclusive="odoo_db", params=params, on_failure=after))
+    assert asked == {"deadline_seconds": 5 + 5 + 60, "max_attempts": 3, "exclusive": "odoo_db"}
+    assert function.__name__ == "t"
+    runbook_of(read(tmp_path, timeout_seconds=3))
+    assert asked == {"deadline_seconds": 3 + 60, "max_attempts": 1, "exclusive": None}
 
 
 def test_folders_are_below_the_templates_own(tmp_path: Path) -> None:
