@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 
-from flows.template_model import Parameter
+from flows.template_model import Parameter, PlainStep
 from flows.template_parameters import KNOWN, REQUIRED, as_text, form_parameter
 from flows.template_reading import ReadTemplate, read_template
 from flows.template_run import environment_of, runbook_of
@@ -205,6 +205,19 @@ def test_types_bound_what_they_take(tmp_path: Path) -> None:
     assert schema["required"] == ["size"]
     assert schema["properties"]["size"]["maximum"] == 5
     assert schema["properties"]["colour"]["enum"] == ["red", "green"]
+
+
+def test_own_variable_of_a_step_takes_the_place_of_a_parameter() -> None:
+    own = {"NAME": "Bearer ${params.token}", "TOKEN": "none", "plain": "$HOME ${params.name} ${params.name}"}
+    one = PlainStep(name="a", command="echo ${params.name}", timeout=5, env=own)
+    env, secret = environment_of(one, {"name": "good ${params.token}"}, {"token": "s3cret-token"})
+    assert env == {
+        "name": "good ${params.token}",
+        "params_name": "good ${params.token}",
+        "TOKEN": "none",
+        "plain": "$HOME good ${params.token} good ${params.token}",
+    }
+    assert secret == {"token": "s3cret-token", "NAME": "Bearer s3cret-token"}
 
 
 def test_values_as_commands_read_them() -> None:

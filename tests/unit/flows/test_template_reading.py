@@ -271,8 +271,8 @@ def test_run_is_bounded_and_repeated_and_alone_as_the_file_says(
 
     monkeypatch.setattr("flows.template_run.runbook", runbook)
     after = [{**STEP, "name": "after"}]
-    params = {"odoo_db": {}}
-    function = runbook_of(read(tmp_path, requeue=3, exclusive="odoo_db", params=params, on_failure=after))
+    one = read(tmp_path, requeue=3, exclusive="odoo_db", params={"odoo_db": {}}, on_failure=after)
+    function: Any = runbook_of(one)
     assert asked == {"deadline_seconds": 5 + 5 + 60, "max_attempts": 3, "exclusive": "odoo_db"}
     assert function.__name__ == "t"
     runbook_of(read(tmp_path, timeout_seconds=3))
