@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tree_sitter import Node
 
 from flows.bash_tree import literal, text_of, walk, words
+from flows.template_names import obeyed
 
 _TRANSPARENT = frozenset(
     re.split(
@@ -25,39 +26,22 @@ _TRANSPARENT = frozenset(
 _ARITHMETIC_TESTS = {"-eq", "-ne", "-lt", "-le", "-gt", "-ge"}
 _PLAIN_TESTS = {f"-{letter}" for letter in "abcdefghknprstuwxzGLNOS"}
 _TAKE_NAMES = {
-    "let",
-    "read",
-    "unset",
-    "getopts",
-    "mapfile",
-    "readarray",
-    "wait",
-    "source",
-    ".",
-    "eval",
-    "trap",
-    "alias",
+    *("let", "read", "unset", "getopts", "mapfile", "readarray", "wait", "source", ".", "eval", "trap", "alias"),
+    *("enable", "bind", "compgen", "complete", "fc", "shopt", "hash"),
+    *("at", "batch", "script", "expect"),  # programs whose names are words as well
 }
-_TAKE_NAMES |= {"at", "batch", "script", "expect"}  # programs whose names are words as well
-_EVALUATE = {"eval", "trap", "xargs", "su", "runuser", "watch", "parallel", "sqlite3"}
+_EVALUATE = {
+    *("eval", "trap", "xargs", "su", "runuser", "watch", "parallel", "sqlite3", "make", "gmake", "tmux", "screen"),
+    *("ansible", "gdb", "vim", "ex", "dc"),
+}
+_PROGRAM_TEXT = {"-c", "-e", "-E", "--command", "--eval", "--execute"}
 _INTERPRETER = re.compile(
     r"((ba|da|z|k|mk|fi|c|tc|a)?sh|busybox|[gmn]?awk|g?sed|ed|perl[0-9.]*|python[0-9.]*|ruby[0-9.]*|node|nodejs|deno"
     r"|php[0-9.]*|lua[0-9.]*|tclsh|osascript)\Z"
 )
 _SHELLS_ON_STDIN = re.compile(r"((ba|da|z|k|mk|fi|c|tc|a)?sh|perl|python[0-9.]*|ruby|node|php)\Z")
 _READ_PROGRAMS = {
-    "ssh",
-    "psql",
-    "mysql",
-    "mariadb",
-    "sqlite3",
-    "xargs",
-    "parallel",
-    "at",
-    "batch",
-    "eval",
-    "source",
-    ".",
+    *("ssh", "psql", "mysql", "mariadb", "sqlite3", "xargs", "parallel", "at", "batch", "eval", "source", ".", "dc"),
 }
 _SQL = {"psql", "mysql", "mariadb"}
 _SQL_TEXT = re.compile(r"(-c|-v|-e|--command|--set|--variable|--execute|--init-command)")
@@ -153,6 +137,8 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
         case "variable_assignment":
             if child == parent.children[0]:
                 return Evaluation("in the name of a variable")
+            if obeyed(text_of(parent.children[0])):
+                return Evaluation(f"in the value of {text_of(parent.children[0])}, which programs obey")
         case "command_name":
             return Evaluation("where the name of a command stands")
         case "command":
@@ -212,7 +198,9 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
         return f"in an argument of {word} that may be program text"
     if word in _SQL and (_SQL_TEXT.match(before) or _SQL_TEXT.match(beginning)):
         return f"in SQL that {word} executes"
-    if word == "ssh" and _ssh_destination(between):
+    if before in _PROGRAM_TEXT and (word == "flock" or (position == 0 and said[0] is None)):
+        return f"behind {before}, which may take program text"
+    if word == "ssh" and (_ssh_destination(between) or beginning.startswith("-")):
         return "in a command that ssh has a shell on the other host evaluate"
     if word == "env" and any((one or "").startswith(("-S", "--split")) for one in between):
         return "in text that env splits"

@@ -97,12 +97,16 @@ def set_here(root: Node) -> set[str]:
         elif node.type == "declaration_command":
             found |= {text_of(child) for child in node.children if child.type == "variable_name"}
         elif node.type == "command":
-            given = [literal(word) or "" for word in words(node)]
-            if given[0] in _SETTERS:
-                found |= {*given[1:]}
-            elif given[:2] == ["printf", "-v"]:
-                found |= {*given[2:3]}
+            found |= filled_by(node)
     return found
+
+
+def filled_by(command: Node) -> set[str]:
+    """The variables that a command such as `read` puts its input into."""
+    given = [literal(word) or "" for word in words(command)]
+    if given[:1] and given[0] in _SETTERS:
+        return {*given[1:]}
+    return {*given[2:3]} if given[:2] == ["printf", "-v"] else set()
 
 
 def programs(root: Node) -> list[str]:

@@ -13,6 +13,7 @@ from tree_sitter import Node
 from flows.bash_evaluation import Evaluation, arithmetic_names, evaluation
 from flows.bash_tree import (
     BUILTINS,
+    filled_by,
     literal,
     parse,
     programs,
@@ -123,6 +124,7 @@ def _spread(root: Node, tainted: Mapping[str, bool]) -> dict[str, bool]:
     given = [node for node in walk(root) if node.type in ("variable_assignment", "for_statement")]
     functions = {text_of(node.children[0]) for node in walk(root) if node.type == "function_definition"}
     calls = [node for node in walk(root) if node.type == "command" and literal(words(node)[0]) in functions | {"set"}]
+    readers = [node for node in walk(root) if node.type == "command" and filled_by(node)]
     while True:
         known = len(spread)
         for node in given:
@@ -136,8 +138,21 @@ def _spread(root: Node, tainted: Mapping[str, bool]) -> dict[str, bool]:
         for command in calls:
             if any(_reads(one, spread) for word in words(command)[1:] for one in walk(word)):
                 spread |= dict.fromkeys(_POSITIONAL, False)
+        for command in readers:
+            if any(_reads(one, spread) for one in walk(_fed(command))):
+                spread |= dict.fromkeys(filled_by(command) - spread.keys(), False)
         if len(spread) == known:
             return spread
+
+
+def _fed(command: Node) -> Node:
+    """The statement that says where the input of a command comes from."""
+    found, parent = command, command.parent
+    while parent is not None and parent.type not in ("program", "command_substitution"):
+        if parent.type in ("redirected_statement", "pipeline"):
+            found = parent
+        parent = parent.parent
+    return found
 
 
 def _quoted(node: Node, tainted: Mapping[str, bool]) -> Iterator[tuple[int, int, str]]:

@@ -16,6 +16,7 @@ SHELL_OWN = re.compile(
     r"|PPID|PS[0-4]|PROMPT_COMMAND|PWD|RANDOM|READLINE_.*|REPLY|SECONDS|SHELLOPTS|SHLVL|SRANDOM|TIMEFORMAT|UID|ENV)\Z"
 )
 _DANGEROUS = re.compile(r"(LD_.*|OPS_.*|PREFECT_.*|PYTHON.*|PERL.*|RUBY.*|NODE_.*|GIT_.*COMMAND|LC_.*)\Z")
+_FOUND_BY = ("PATH", "SHELL", "HOME", "TMPDIR")
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}\Z")
 _OF_PREFECT = ("cls", "self")
@@ -24,6 +25,11 @@ _OF_PREFECT = ("cls", "self")
 def inherited(name: str) -> bool:
     """Whether each step has the variable from the worker."""
     return name in INHERITED or name.startswith("LC_")
+
+
+def obeyed(name: str) -> bool:
+    """Whether bash, the loader or an interpreter does what the variable says."""
+    return bool(SHELL_OWN.match(name) or _DANGEROUS.match(name)) or name in _FOUND_BY
 
 
 def check_parameter_name(name: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flows.template_command import CommandError, check_syntax, compiled, references, wants
+from flows.template_command import REFERENCE, CommandError, check_syntax, compiled, references, wants
 from flows.template_model import Parameter, PlainStep, RetryPolicy, SecretSource, Step, Template
-from flows.template_names import PREFIX, SHELL_OWN, check_parameter_name, inherited, may_be_parameter
+from flows.template_names import PREFIX, SHELL_OWN, check_parameter_name, inherited, may_be_parameter, obeyed
 from flows.template_parameters import FormParameter, form_parameter
 from opsdb.template_files import TemplateError, read_content
 
@@ -95,6 +95,8 @@ def _wanted(template: Template) -> tuple[list[str], list[str]]:
             named += [(field, name) for name in _check_command(step)]
             for key, value in step.env.items():
                 field = f"env {key}"
+                if obeyed(key) and REFERENCE.search(value):
+                    problems.append(f"{where}: {field}: programs obey this variable: no parameter may say what they do")
                 named += [(field, name) for name in references(value)]
         except CommandError as error:
             problems.append(f"{where}: {field}: {error}")

@@ -156,6 +156,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"params": {"odoo_db": {"default": "a b"}}}, "param odoo_db: default: String should match"),
         ({"steps": [{**STEP, "command": "echo ${params.a-b}"}]}, "step one: command: ${params.a-b}: "),
         ({"steps": [{**STEP, "env": {"A": "${params.a-b}"}}]}, "step one: env A: ${params.a-b}: "),
+        ({"steps": [{**STEP, "env": {"LD_PRELOAD": "${params.a}"}}]}, "step one: env LD_PRELOAD: programs obey this"),
         ({"steps": [{**STEP, "command": "if true"}]}, "step one: command: bash cannot read it: "),
         ({"steps": [{**STEP, "command": "eval ${params.a}"}]}, "step one: command: ${params.a} stands in an argument"),
         (
