@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from cli.output import console
+from cli.harmless import harmless
+from cli.output import console, errors
+from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
 
@@ -13,15 +17,31 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Parts of the room: `ops up` runs them")(deploy)
 
 
-def deploy() -> None:
-    """Apply the lanes and the deployments of prefect.yaml to Prefect.
+def deploy(
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Name templates that are not right, and end with 0 all the same.")
+    ] = False,
+) -> None:
+    """Apply the lanes, the deployments of prefect.yaml and the templates to Prefect.
 
-    Repeating it changes nothing.
+    Repeating it changes nothing. Templates that are not right are named and left as they were deployed.
     """
     from deployments import access
 
     settings = load_settings()
     access.use(settings)
     from deployments import lanes
+    from flows.template_catalogue import catalogue
 
-    lanes.deploy(settings, say=lambda line: console.print(line, markup=False))
+    found = catalogue(settings)
+    broken = [template.error for template in found if template.error]
+    ready = [
+        lanes.TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])
+        for one in (template.read for template in found)
+        if one is not None
+    ]
+    lanes.deploy(settings, templates=ready, all_read=not broken, say=lambda line: console.print(line, markup=False))
+    if broken and not skip_broken:
+        raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
+    for error in broken:
+        errors.print(harmless(f"template left out: {error}"), markup=False, highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from cli.harmless import harmless_line
 from cli.output import console, print_json
 from flows.dry_run import DryRun, dry_run, load_runbook
 from flows.runbook import PlannedStep
-from opsdb.kinds import registered_entrypoint
+from opsdb.kinds import entrypoint_of
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -22,7 +22,7 @@ def show_dry_run(settings: Settings, *, kind: str, lane: Lane, params: dict[str,
 
     Raises UsageError for a kind that is not registered here, and typer.Exit with 1 when a preflight fails.
     """
-    entrypoint = registered_entrypoint(settings.prefect_yaml, kind=kind)
+    entrypoint = entrypoint_of(kind, settings)
     found = dry_run(load_runbook(entrypoint), params, settings=settings)
     if as_json:
         print_json(_document(found, kind=kind, lane=lane, params=params))

@@ -12,7 +12,7 @@ from cli.run_wait import follow, view_for
 from deployments import starting
 from opsdb.errors import UsageError
 from opsdb.kept_steps import KeptStep, what_stands
-from opsdb.kinds import registered_entrypoint
+from opsdb.kinds import entrypoint_of
 from opsdb.lookup import RunView, find_run, read_run, reading, short_id
 from opsdb.runs import recorded_states
 from opsdb.settings import Settings
@@ -68,7 +68,7 @@ def _kept(db: Connection, run: Run, settings: Settings) -> list[KeptStep]:
     from flows.dry_run import load_runbook
     from flows.runbook import definition_hash
 
-    definition = definition_hash(load_runbook(registered_entrypoint(settings.prefect_yaml, kind=run.kind)))
+    definition = definition_hash(load_runbook(entrypoint_of(run.kind, settings)))
     life = fold(recorded_states(db, run_id=run.id))
     attempts = range(life.base, run.attempt + 1)
     return what_stands(db, run_id=run.id, attempts=attempts, definition=definition, resource=run.resource).steps

@@ -1,15 +1,18 @@
-"""Applies what Prefect needs to know of the room: four lanes, and the deployments of prefect.yaml."""
+"""Applies what Prefect needs to know of the room: four lanes, the deployments of prefect.yaml, and the templates."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 import httpx
+import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
@@ -22,13 +25,29 @@ from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.tables import Lane
+from opsdb.template_files import PACKAGE
 
+TEMPLATE_TAG = "template"
 QUEUES = ("urgent", "high", "default", "low")
 """In order of priority: Prefect serves a queue with a lower number first, from 1."""
 
 
-def deploy(settings: Settings, *, say: Callable[[str], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class TemplateDeployment:
+    """A template as Prefect shows it: its kind in one lane, or in all of them."""
+
+    kind: str
+    lane: Lane | None
+    version: str
+
+
+def deploy(
+    settings: Settings, *, templates: Collection[TemplateDeployment], all_read: bool, say: Callable[[str], None]
+) -> None:
     """Make or update the lanes and the deployments. Repeating it changes nothing.
+
+    Deployments of templates that are gone are removed, if `all_read`: else a file could not be read, and what it was
+    is not known.
 
     Raises RoomUnreachableError when Prefect's API does not answer, OpsError when prefect.yaml can not be applied.
     """
@@ -38,7 +57,10 @@ def deploy(settings: Settings, *, say: Callable[[str], None]) -> None:
                 _apply_lane(client, lane, limit=settings.lane_limit)
                 say(f"lane {lane}: {settings.lane_limit} runs at once")
             with _parameters_of_schedules_kept(client):
-                _apply_deployments(settings.prefect_yaml)
+                _apply_deployments(settings.prefect_yaml, templates)
+            if all_read:
+                for name in _remove_others(client, templates):
+                    say(f"{name} removed: its template is gone")
     except httpx.HTTPStatusError as error:
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error
     except httpx.HTTPError as error:
@@ -94,13 +116,47 @@ def _schedules(client: SyncPrefectClient) -> Iterator[tuple[UUID, DeploymentSche
             yield deployment.id, schedule
 
 
-def _apply_deployments(file: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)],
-        cwd=file.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _apply_deployments(file: Path, templates: Collection[TemplateDeployment]) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as whole:
+        try:
+            content = yaml.safe_load(file.read_text())
+            content["deployments"] += [one for template in templates for one in _deployments_of(template)]
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise OpsError(f"{file} could not be applied: {error}") from error
+        yaml.safe_dump(content, whole)
+        whole.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", whole.name],
+            cwd=file.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise OpsError(f"{file} could not be applied:\n{(done.stdout + done.stderr).strip()[-2000:]}")
+
+
+def _deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
+    """As prefect.yaml would name them."""
+    for lane in [template.lane] if template.lane else Lane:
+        yield {
+            "name": lane.pool,
+            "version": template.version,
+            "tags": [RUNBOOK_TAG, TEMPLATE_TAG],
+            "enforce_parameter_schema": True,
+            "work_pool": {"name": lane.pool, "work_queue_name": "default"},
+            "entrypoint": f"{PACKAGE}.{template.kind}",
+        }
+
+
+def _remove_others(client: SyncPrefectClient, templates: Collection[TemplateDeployment]) -> list[str]:
+    """Remove the deployments of templates that no longer are there. Returns their names."""
+    wanted = {(str(one["entrypoint"]), str(one["name"])) for template in templates for one in _deployments_of(template)}
+    made = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG, TEMPLATE_TAG]))
+    removed = []
+    for deployment in list(pages(client.read_deployments, deployment_filter=made)):
+        entrypoint = deployment.entrypoint or ""
+        if entrypoint.startswith(f"{PACKAGE}.") and (entrypoint, deployment.name) not in wanted:
+            client.delete_deployment(deployment.id)
+            removed.append(f"{entrypoint.removeprefix(f'{PACKAGE}.')} in {deployment.name}")
+    return removed

@@ -10,6 +10,7 @@ import logging
 
 from opsdb.kinds import registered_entrypoints
 from opsdb.settings import load_settings
+from opsdb.template_files import PACKAGE
 
 EVERY_RUN = (
     # imported by the first run otherwise, that is by each of them
@@ -28,7 +29,7 @@ def _runbooks() -> set[str]:
     return {name.rpartition(".")[0] for name in registered_entrypoints(load_settings().prefect_yaml)}
 
 
-for module in (*EVERY_RUN, *sorted(_runbooks())):
+for module in (*EVERY_RUN, *sorted(_runbooks()), PACKAGE):
     try:
         importlib.import_module(module)
     except Exception:  # a run that wants it will import it again, and say why it fails; the others go on

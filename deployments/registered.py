@@ -1,4 +1,4 @@
-"""What a lane executes: the deployments of prefect.yaml as they stand there, and nothing that a run brings along."""
+"""What a lane executes: the runbooks of prefect.yaml and of templates, and nothing that a run brings along."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def refusal(  # noqa: PLR0911  # one return for each reason reads best
     if deployment is None:
         return f"the deployment {flow_run.deployment_id} no longer exists"
     if deployment.entrypoint not in entrypoints:
-        return f"the entrypoint {deployment.entrypoint!r} is none of those in prefect.yaml"
+        return f"the entrypoint {deployment.entrypoint!r} is none of those in prefect.yaml, nor of a template"
     if deployment.pull_steps or deployment.job_variables:
-        return f"the deployment {deployment.name} carries pull steps or job variables; apply prefect.yaml again"
+        return f"the deployment {deployment.name} carries pull steps or job variables; run `ops deploy` again"
     known = (deployment.parameter_openapi_schema or {}).get("properties") or {}
     if unknown := sorted(set(flow_run.parameters) - set(known)):
         # Prefect's form schema admits parameters that it does not name, and its engine would die of them: a crash

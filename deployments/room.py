@@ -54,8 +54,10 @@ def parts(settings: Settings) -> list[Part]:
     database = settings.ops_url
     here = Path.cwd()
 
-    def ops(name: str, ready: Callable[[datetime], bool] | None, after: str, grace: float = 10.0) -> Part:
-        command = [sys.executable, "-m", "cli", name]
+    def ops(
+        name: str, ready: Callable[[datetime], bool] | None, after: str, *options: str, grace: float = 10.0
+    ) -> Part:
+        command = [sys.executable, "-m", "cli", name, *options]
         return Part(name, command, ours, here, ready, after=(after,), grace_seconds=grace)
 
     found: list[Part] = []
@@ -102,7 +104,8 @@ def parts(settings: Settings) -> list[Part]:
             address=access.ui_url(settings),
         )
     )
-    found.append(ops("deploy", None, "prefect"))
+    # a template that someone is editing is no reason to be without a room
+    found.append(ops("deploy", None, "prefect", "--skip-broken"))
     found.append(
         ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.drain_seconds + 20)
     )

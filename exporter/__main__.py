@@ -14,7 +14,7 @@ from exporter.collector import Room
 from exporter.scrape import Scraper
 from exporter.server import MetricsServer
 from opsdb.errors import OpsError
-from opsdb.kinds import registered_kinds
+from opsdb.kinds import known_kinds
 from opsdb.settings import Settings, load_settings
 
 log = logging.getLogger("ops.exporter")
@@ -45,7 +45,7 @@ def main() -> None:
 
 def _kinds(settings: Settings) -> tuple[str, ...]:
     try:
-        return tuple(registered_kinds(settings.prefect_yaml))
+        return tuple(known_kinds(settings))
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         log.warning("%s tells no kinds (%s): a kind shows after its first run", settings.prefect_yaml, error)
         return ()

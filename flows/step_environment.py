@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from opsdb.errors import UsageError
 from opsdb.processes import RUN_ID_VARIABLE, STEP_VARIABLE
 
-_INHERITED = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"})  # and LC_*
+INHERITED = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"})  # and LC_*
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Ours, the server's, and those by which bash runs other code or by other rules before the command.
 _REFUSED = re.compile(
@@ -31,7 +31,7 @@ def step_environment(*, env: Mapping[str, str], secrets: Mapping[str, str], run_
     check_text("run_id", run_id)
     check_text("step", step)
     inherited = {
-        name: value for name, value in os.environ.items() if name in _INHERITED or re.match(r"LC_[A-Z]+\Z", name)
+        name: value for name, value in os.environ.items() if name in INHERITED or re.match(r"LC_[A-Z]+\Z", name)
     }
     return {**inherited, **env, **secrets, RUN_ID_VARIABLE: run_id, STEP_VARIABLE: step}
 

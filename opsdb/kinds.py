@@ -1,12 +1,15 @@
-"""The kinds of runbooks that the room executes, as prefect.yaml registers them."""
+"""The kinds of runbooks that the room executes: those of prefect.yaml, and those of template files."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
 
 from opsdb.errors import UsageError
+from opsdb.settings import Settings
+from opsdb.template_files import PACKAGE, template_files
 
 
 def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
@@ -16,12 +19,31 @@ def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
 
 def registered_kinds(prefect_yaml: Path) -> list[str]:
     """The kinds: each is the function that its dotted entrypoint ends with."""
-    return sorted(entrypoint.rpartition(".")[2] for entrypoint in registered_entrypoints(prefect_yaml))
+    return sorted(_kind(entrypoint) for entrypoint in registered_entrypoints(prefect_yaml))
 
 
-def registered_entrypoint(prefect_yaml: Path, *, kind: str) -> str:
-    """The entrypoint of a kind. Raises UsageError for one that the file does not register."""
-    for entrypoint in sorted(registered_entrypoints(prefect_yaml)):
-        if entrypoint.rpartition(".")[2] == kind:
+def with_templates(registered: Collection[str], settings: Settings) -> frozenset[str]:
+    """With the entrypoints of the template files that are there now; a kind that is registered has none of those."""
+    taken = {_kind(entrypoint) for entrypoint in registered}
+    kinds = {file.kind for file in template_files(settings) if file.kind} - taken
+    return frozenset([*registered, *(f"{PACKAGE}.{kind}" for kind in kinds)])
+
+
+def known_kinds(settings: Settings) -> list[str]:
+    """The kinds of prefect.yaml and of the templates. Raises as `registered_entrypoints`."""
+    entrypoints = with_templates(registered_entrypoints(settings.prefect_yaml), settings)
+    return sorted(_kind(entrypoint) for entrypoint in entrypoints)
+
+
+def entrypoint_of(kind: str, settings: Settings) -> str:
+    """The entrypoint of a kind. Raises UsageError for one that this room has not."""
+    for entrypoint in sorted(with_templates(registered_entrypoints(settings.prefect_yaml), settings)):
+        if _kind(entrypoint) == kind:
             return entrypoint
-    raise UsageError(f"KIND: {kind!r} is not registered in {prefect_yaml}: `ops deploy` applies what is")
+    raise UsageError(
+        f"KIND: {kind!r} is neither registered in {settings.prefect_yaml} nor a template here: see `ops template list`"
+    )
+
+
+def _kind(entrypoint: str) -> str:
+    return entrypoint.rpartition(".")[2]

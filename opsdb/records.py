@@ -19,6 +19,7 @@ from opsdb.runs import RunFacts, apply_states, facts_of_row
 from opsdb.states import State
 from opsdb.storable import storable
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, StepResult, StepStatus
+from opsdb.template_versions import keep_version
 
 INLINE_BYTES = 1024 * 1024
 
@@ -146,6 +147,11 @@ def artifact(run_id: UUID, *, kind: str, name: str, **columns: Any) -> Entry:
     if len((columns.get("content_text") or "").encode()) > INLINE_BYTES:
         raise ValueError(f"artifact {name!r} holds over 1 MB of text: write a file and give its storage_path")
     return _entry("artifact", run_id, id=str(uuid4()), kind=kind, name=name, columns=columns)
+
+
+def template_used(run_id: UUID, *, name: str, template: Mapping[str, Any], definition: str) -> Entry:
+    """The run executes this template: the file's name without its ending, and all that the file says."""
+    return _entry("template_used", run_id, id=str(uuid4()), name=name, template=template, definition=definition)
 
 
 def apply_entry(db: Connection, entry: Entry) -> None:
@@ -308,6 +314,12 @@ def _apply_artifact(db: Connection, run_id: UUID, entry: Entry) -> None:
     )
 
 
+def _apply_template_used(db: Connection, run_id: UUID, entry: Entry) -> None:
+    version = keep_version(db, name=entry["name"], template=entry["template"], definition=entry["definition"])
+    told = event(run_id, f"runs version {version} of the template {entry['name']}", version=version)
+    _apply_event(db, run_id, {**told, "id": entry["id"], "made": entry["made"]})
+
+
 APPLY: dict[str, Callable[[Connection, UUID, Entry], None]] = {
     "run_opened": _apply_run_opened,
     "run_suspended": _apply_run_suspended,
@@ -317,4 +329,5 @@ APPLY: dict[str, Callable[[Connection, UUID, Entry], None]] = {
     "step_skipped": _apply_step_skipped,
     "event": _apply_event,
     "artifact": _apply_artifact,
+    "template_used": _apply_template_used,
 }

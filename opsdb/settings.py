@@ -99,7 +99,11 @@ class Settings(BaseSettings):
     )
     prefect_yaml: AbsolutePath = Field(
         Path(__file__).parent.parent / "prefect.yaml",
-        description="The file of deployments: what `ops deploy` applies, and all that a worker executes.",
+        description="The file of deployments: what `ops deploy` applies. A worker executes these and templates, and "
+        "nothing else.",
+    )
+    templates: AbsolutePath | None = Field(
+        None, description="Folder with further templates, runbooks as JSON or YAML files, beside `flows/templates/`."
     )
     stored_commands: bool = Field(
         False,

@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -465,3 +466,24 @@ class AlertTotal(Table, table=True):
 
     outcome: str = Field(sa_column=Column(Text, primary_key=True))
     count: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+
+
+class RunTemplate(Table, table=True):
+    """A version of a template that ran. The database lets nobody change or delete one."""
+
+    __tablename__ = "run_templates"
+    __table_args__ = (
+        UniqueConstraint("name", "version"),
+        UniqueConstraint("name", "definition"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_number())
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    version: int = Field(sa_column=Column(Integer, nullable=False))
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    steps: list[dict[str, Any]] = Field(sa_column=_json(null=False))
+    timeout_seconds: float | None = Field(default=None, sa_column=Column(Double))
+    retry_policy: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+    definition: str = Field(sa_column=Column(Text, nullable=False))
+    document: dict[str, Any] = Field(sa_column=_json(null=False))
+    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))

@@ -55,6 +55,7 @@ def started(programs: Path, chat: Mattermost) -> Iterator[tuple[Desk, Answer]]:
             {
                 "OPS_PG_BIN": str(programs),
                 "OPS_STORED_COMMANDS": "true",
+                "OPS_TEMPLATES": str(folder / "templates"),
                 "OPS_ALERT_URLS": f"{chat.url} warning=block:chat",
             },
         )

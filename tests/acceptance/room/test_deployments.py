@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(180)
 
 REPOSITORY = Path(__file__).parents[3]
 KINDS = (
+    "disk_space",
     "odoo_db_backup",
     "odoo_db_restore",
     "odoo_fresh_deploy",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from exporter.__main__ import _kinds
 from exporter.credentials import Credentials
+from opsdb.settings import Settings
 
 
 @pytest.mark.parametrize("module", ["exporter.__main__", "cli.exporter"])
@@ -29,3 +32,12 @@ def test_hash_password_prints_what_the_setting_takes() -> None:
     result = CliRunner().invoke(app, ["exporter", "--hash-password", "prom"], input="geheim\n")
     assert result.exit_code == 0
     assert Credentials(result.output.strip()).accept("Basic cHJvbTpnZWhlaW0=")
+
+
+def test_series_begin_with_the_kinds_of_prefect_yaml_and_of_templates(tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_text("deployments:\n  - {entrypoint: flows.one.one}\n")
+    (tmp_path / "two.json").write_text('{"kind": "two"}')
+    (tmp_path / "broken.json").write_text("{")
+    settings = Settings(templates=tmp_path, prefect_yaml=tmp_path / "prefect.yaml")
+    assert _kinds(settings) == ("disk_space", "one", "two")
+    assert _kinds(Settings(prefect_yaml=tmp_path / "none.yaml")) == ()

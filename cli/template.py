@@ -1,0 +1,243 @@
+"""The commands about templates: what a file means, and which there are."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.amounts import moment
+from cli.harmless import harmless, harmless_line
+from cli.output import console, errors, print_json
+from cli.runs import JsonOption
+from opsdb.errors import OpsError
+from opsdb.settings import Settings, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    template = typer.Typer(help="Runbooks that are files.", no_args_is_help=True)
+    for name, command in (("check", check), ("list", list_), ("schema", schema)):
+        template.command(name)(command)
+    app.add_typer(template, name="template", rich_help_panel="Runs")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON or YAML.", show_default=False)],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say everything that is wrong with a template, or what it means: its parameters, and what its steps execute.
+
+    Works without a room. Ends with 2 for a template that is not right.
+
+    Example: ops template check flows/templates/disk_space.yaml
+    """
+    from flows.template_catalogue import check_kind
+    from flows.template_reading import read_template
+    from opsdb.kinds import registered_kinds
+    from opsdb.template_files import TemplateError, template_files, template_folders
+
+    settings = load_settings()
+    path = file.absolute()
+    try:
+        read = read_template(path)
+        taken = registered_kinds(settings.prefect_yaml)
+        # a file that lies elsewhere may be the next version of one in the folders
+        beside = template_files(settings) if path.parent in template_folders(settings) else []
+        check_kind(read.template.kind, path, beside, taken=taken)
+    except TemplateError as error:
+        if as_json:
+            print_json({"file": str(path), "valid": False, "errors": str(error).splitlines()})
+            raise typer.Exit(2) from None
+        raise
+    found = document(read)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def list_(*, as_json: JsonOption = False) -> None:
+    """List the templates in the folders: whether each can run, how many versions of it ran, and its last run.
+
+    Works without a room, which then cannot say what ran.
+
+    Example: ops template list --json
+    """
+    from flows.template_catalogue import catalogue
+    from opsdb.template_files import template_folders
+
+    settings = load_settings()
+    found = catalogue(settings)
+    records = _records(settings, [(one.path.stem, one.kind) for one in found])
+    documents = [
+        {
+            "kind": one.kind,
+            "file": str(one.path),
+            "valid": one.error is None,
+            "errors": (one.error or "").splitlines(),
+            "lane": one.read.template.lane if one.read else None,
+            "definition": one.read.template.definition if one.read else None,
+            "versions": record.versions if record else None,
+            "last_run_at": record.last_run_at if record else None,
+            "last_status": record.last_status if record else None,
+        }
+        for one, record in zip(found, records, strict=True)
+    ]
+    if as_json:
+        print_json(documents)
+    elif documents:
+        console.print(_table(documents))
+        for one in found:
+            if one.error:
+                errors.print(harmless(one.error), markup=False, highlight=False, soft_wrap=True)
+    else:
+        folders = " and ".join(str(folder) for folder in template_folders(settings))
+        errors.print(f"No templates in {folders}.", markup=False)
+
+
+def schema() -> None:
+    """Print the JSON Schema of templates, with which editors complete and check them.
+
+    Example: ops template schema > template.schema.json
+    """
+    from flows.template_model import template_schema
+
+    typer.echo(json.dumps(template_schema(), indent=2))
+
+
+def document(read: Any) -> dict[str, Any]:
+    """What was understood of a template (a ReadTemplate), for programs."""
+    from flows.template_parameters import REQUIRED, schema_of
+
+    template = read.template
+    forms = schema_of(read.parameters)
+
+    def step(one: Any) -> dict[str, Any]:
+        return {
+            "name": one.name,
+            "command": read.commands[one.name],
+            "timeout_seconds": one.timeout,
+            "environment": dict(one.env),
+            "working_dir": str(read.folder_of(one)),
+        }
+
+    return {
+        "file": str(read.path),
+        "valid": True,
+        "errors": [],
+        "kind": template.kind,
+        "lane": template.lane,
+        "definition": template.definition,
+        "timeout_seconds": template.steps_seconds,
+        "requeue": template.requeue,
+        "exclusive": template.exclusive,
+        "preflight": list(read.programs),
+        "params": [
+            {
+                "name": one.name,
+                "type": one.type,
+                "required": one.default is REQUIRED,
+                "default": None if one.default is REQUIRED else one.default,
+                "description": one.description,
+                "schema": forms[one.name],
+            }
+            for one in read.parameters
+        ],
+        "secrets": {
+            name: {"block": source.block} if source.block else {"env": source.env}
+            for name, source in read.secrets.items()
+        },
+        "steps": [
+            {
+                **step(one),
+                "tries": 1 + template.retries_of(one),
+                "on_failure": [step(after) for after in one.on_failure],
+            }
+            for one in template.steps
+        ],
+        "on_failure": [step(one) for one in template.on_failure],
+    }
+
+
+def _records(settings: Settings, templates: list[tuple[str, str | None]]) -> list[Any]:
+    from opsdb.lookup import reading
+    from opsdb.template_versions import read_record
+
+    try:
+        with reading(settings) as db:
+            return [read_record(db, name=name, kind=kind or "") for name, kind in templates]
+    except OpsError as error:
+        errors.print(f"What ran is not known: {harmless_line(str(error), width=300)}", markup=False)
+        return [None] * len(templates)
+
+
+def _table(documents: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("kind", "lane", "valid", "versions", "last run", "file"):
+        table.add_column(name, overflow="fold")
+    for one in documents:
+        now = datetime.now(UTC)
+        last = f"{one['last_status']}, {moment(one['last_run_at'], now)}" if one["last_run_at"] else ""
+        table.add_row(
+            Text(harmless_line(one["kind"] or "?")),
+            one["lane"] or "all",
+            Text("yes", style="green") if one["valid"] else Text("no", style="bold red"),
+            "" if one["versions"] is None else str(one["versions"]),
+            last,
+            Text(harmless_line(one["file"])),
+        )
+    return table
+
+
+def _print(found: dict[str, Any]) -> None:
+    lane = f"lane {found['lane']}" if found["lane"] else "every lane"
+    tries = f", started up to {found['requeue']} times" if found["requeue"] > 1 else ""
+    alone = f", alone for its {found['exclusive']}" if found["exclusive"] else ""
+    _say(f"{found['kind']}: {lane}, at most {found['timeout_seconds']:g} s{tries}{alone}")
+    _say(f"programs: {', '.join(found['preflight']) or 'none'}")
+    parameters = Table("Parameter", "Type", "Default", "Meaning", "Rule")
+    for one in found["params"]:
+        default = "required" if one["required"] else json.dumps(one["default"], ensure_ascii=False)
+        cells = (one["name"], one["type"], default, one["description"], _rule(one["schema"]))
+        parameters.add_row(*(Text(harmless_line(cell)) for cell in cells))
+    for name, source in found["secrets"].items():
+        where = f"Secret block {source['block']}" if "block" in source else f"variable {source['env']} of the worker"
+        parameters.add_row(name, "secret", "", Text(harmless_line(where)), "")
+    console.print(parameters)
+    steps = Table("Step", "At most", "Tries", "What it executes, with which environment", show_lines=True)
+    for one in found["steps"]:
+        steps.add_row(*_row(one), str(one["tries"]), _what(one))
+        for after in one["on_failure"]:
+            steps.add_row(f"  after a failure: {after['name']}", _row(after)[1], "1", _what(after))
+    for one in found["on_failure"]:
+        steps.add_row(f"after any failure: {one['name']}", _row(one)[1], "1", _what(one))
+    console.print(steps)
+
+
+def _row(step: dict[str, Any]) -> tuple[str, str]:
+    return step["name"], f"{step['timeout_seconds']:g} s"
+
+
+def _what(step: dict[str, Any]) -> Text:
+    text = Text(harmless(step["command"].rstrip()))
+    for name, value in step["environment"].items():
+        text.append(f"\n{name}={harmless_line(value)}", style="cyan")
+    text.append(f"\nin {step['working_dir']}", style="dim")
+    return text
+
+
+def _rule(schema: dict[str, Any]) -> str:
+    rules = {**schema, **schema.get("items", {})}
+    shown = [f"{word} {rules[word]}" for word in ("enum", "pattern", "minimum", "maximum") if word in rules]
+    return ", ".join(shown)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

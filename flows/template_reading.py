@@ -1,0 +1,220 @@
+"""A template file becomes a runbook's parts: checked, its parameters found, its commands made safe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from flows.template_command import REFERENCE, CommandError, check_syntax, compiled, references, wants
+from flows.template_model import Approval, Parameter, PlainStep, RetryPolicy, SecretSource, Step, Template
+from flows.template_names import PREFIX, SHELL_OWN, check_parameter_name, inherited, may_be_parameter, obeyed
+from flows.template_parameters import FormParameter, form_parameter
+from opsdb.template_files import TemplateError, read_content
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTemplate:
+    """A template that can run."""
+
+    path: Path
+    template: Template
+    parameters: tuple[FormParameter, ...]
+    """Those of the form, in the order of the file."""
+    secrets: Mapping[str, SecretSource]
+    commands: Mapping[str, str]
+    """By step name, what the shell gets."""
+    programs: tuple[str, ...]
+    """What must be on the PATH."""
+
+    def folder_of(self, step: PlainStep) -> Path:
+        """The absolute folder that a step runs in."""
+        return self.path.parent / (step.working_dir or ".")
+
+
+def read_template(path: Path) -> ReadTemplate:
+    """Read a file. Raises TemplateError with a line for each thing that is wrong: file, step, field."""
+    path = path.absolute()
+    content = read_content(path)
+    content.pop("$schema", None)  # by which editors find the schema
+    try:
+        template = Template.model_validate(content)
+    except ValidationError as error:
+        raise _error(path, (_line(item, content) for item in error.errors())) from None
+    wanted, problems = _wanted(template)
+    problems = [*_names(template), *problems]
+    if problems:
+        raise _error(path, problems)
+    secrets = {name: one.secret for name, one in (template.params or {}).items() if one.secret is not None}
+    parameters, problems = _parameters(template, [name for name in wanted if name not in secrets])
+    if template.exclusive is not None and template.exclusive not in {one.name for one in parameters}:
+        known = ", ".join(one.name for one in parameters) or "there are none"
+        problems.append(f"exclusive: {template.exclusive!r} is no parameter of the form: {known}")
+    commands: dict[str, str] = {}
+    for where, step in template.all_steps:
+        if shown := secrets.keys() & references(_question(step)):
+            problems.append(f"{where}: approval: question: {min(shown)} is secret, and everybody reads a question")
+        try:
+            commands[step.name] = _command(step, parameters, secrets)
+        except CommandError as error:
+            problems.append(f"{where}: command: {error}")
+    if problems:
+        raise _error(path, problems)
+    return ReadTemplate(path, template, tuple(parameters), secrets, commands, _programs(template))
+
+
+def _error(path: Path, lines: Iterator[str] | Sequence[str]) -> TemplateError:
+    return TemplateError("\n".join(f"{path}: {' '.join(line.split())}" for line in lines))
+
+
+def _names(template: Template) -> Iterator[str]:
+    seen: set[str] = set()
+    for where, step in template.all_steps:
+        if step.name in seen:
+            yield f"{where}: name: another step has that name: each needs its own"
+        seen.add(step.name)
+    for name, declared in (template.params or {}).items():
+        if declared.secret is not None:
+            if (declared.secret.block is None) == (declared.secret.env is None):
+                yield f"param {name}: secret: want either `block` or `env`"
+            others = sorted(declared.model_fields_set - {"secret", "description"})
+            if others:
+                yield f"param {name}: {others[0]}: is not for a secret, which takes secret and description"
+
+
+def _wanted(template: Template) -> tuple[list[str], list[str]]:
+    """The names of all parameters, and what is wrong with how they are named."""
+    found = dict.fromkeys(template.params or {})
+    problems = []
+    for where, step in template.all_steps:
+        named: list[tuple[str, str]] = []
+        field = "command"
+        try:
+            named += [(field, name) for name in _check_command(step)]
+            for key, value in step.env.items():
+                field = f"env {key}"
+                if obeyed(key) and REFERENCE.search(value):
+                    problems.append(f"{where}: {field}: programs obey this variable: no parameter may say what they do")
+                named += [(field, name) for name in references(value)]
+            field = "approval: question"
+            named += [(field, name) for name in references(_question(step))]
+        except CommandError as error:
+            problems.append(f"{where}: {field}: {error}")
+        for field, name in named:
+            if template.params is not None and name not in template.params:
+                close = difflib.get_close_matches(name, template.params, n=1)
+                meant = f". Did you mean {close[0]}?" if close else ": declare it, or leave out `params` altogether"
+                problems.append(f"{where}: {field}: {name} is not among the declared params{meant}")
+            elif template.params is None:
+                try:
+                    found[check_parameter_name(name)] = None
+                except ValueError as error:
+                    problems.append(f"{where}: {field}: ${{params.{name}}}: {error}")
+    return list(found), problems
+
+
+def _question(step: PlainStep) -> str:
+    return step.approval.question if isinstance(step, Step) and step.approval else ""
+
+
+def _check_command(step: PlainStep) -> list[str]:
+    """The parameters that a command names, by `${params.x}` or as a variable that nothing else sets."""
+    check_syntax(step.command)
+    wanted = wants(step.command)
+    free = [
+        name.lower()
+        for name in wanted.variables
+        if name not in step.env and not inherited(name) and not SHELL_OWN.match(name) and may_be_parameter(name)
+    ]
+    return list(dict.fromkeys([*wanted.parameters, *free]))
+
+
+def _parameters(template: Template, names: list[str]) -> tuple[list[FormParameter], list[str]]:
+    found, problems = [], []
+    declared: Mapping[str, Parameter] = template.params or {}
+    for name in names:
+        try:
+            found.append(form_parameter(name, declared.get(name)))
+        except ValueError as error:
+            problems.append(f"param {name}: {error}")
+    return found, problems
+
+
+def _command(step: PlainStep, parameters: list[FormParameter], secrets: Mapping[str, SecretSource]) -> str:
+    shown = [name for name in references(step.command) if name in secrets]
+    if shown:
+        raise CommandError(
+            f"${{params.{shown[0]}}} is secret: the step has it as the environment variable {shown[0].upper()}, "
+            f'for the program to read, or for its input: program <<< "${shown[0].upper()}"'
+        )
+    numbers = {one.name: one.number for one in parameters} | dict.fromkeys(secrets, False)
+    tainted = {spelled: number for name, number in numbers.items() for spelled in (name, name.upper(), PREFIX + name)}
+    secret = {spelled for name in secrets for spelled in (name, name.upper())}
+    for key, value in step.env.items():
+        tainted.pop(key, None)
+        named = references(value)
+        if named:
+            tainted[key] = all(numbers[name] and value == f"${{params.{name}}}" for name in named)
+            if not secrets.keys().isdisjoint(named):
+                secret.add(key)
+    return compiled(step.command, tainted=tainted, secret=secret & tainted.keys())
+
+
+def _programs(template: Template) -> tuple[str, ...]:
+    if template.preflight is not None:
+        return tuple(template.preflight)
+    steps = [step for _, step in template.all_steps if "PATH" not in step.env]
+    return tuple(dict.fromkeys(program for step in steps for program in wants(step.command).programs))
+
+
+def _line(item: Any, content: Mapping[str, Any]) -> str:
+    """One of pydantic's errors in the words of the file."""
+    words, fields, here = [], _fields(Template), content
+    where = list(item["loc"])
+    while where:
+        part = where.pop(0)
+        if part in ("steps", "on_failure") and where and isinstance(where[0], int):
+            number = where.pop(0)
+            step = _at(_at(here, part), number)
+            name = _at(step, "name")
+            shown = name if isinstance(name, str) and name else f"{number + 1}"
+            words.append(f"{'' if part == 'steps' else 'on_failure '}step {shown}")
+            here, fields = step, _fields(Step if part == "steps" else PlainStep)
+        elif part == "params" and where:
+            name = where.pop(0)
+            words.append(f"param {name}")
+            here, fields = _at(_at(here, part), name), _fields(Parameter)
+        elif part == "[key]" or (isinstance(part, str) and part.startswith(("function-", "constrained-"))):
+            continue
+        else:
+            words.append(str(part))
+            parts: dict[str, type[BaseModel]] = {
+                "secret": SecretSource,
+                "retry_policy": RetryPolicy,
+                "approval": Approval,
+            }
+            fields = _fields(parts[part]) if part in parts else fields
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(words[-1], fields, n=1)
+        message = f"no such field{f'. Did you mean {close[0]}?' if close else ''}. There are: {', '.join(fields)}"
+    elif item["type"] == "missing":
+        message = "is missing"
+    elif item["type"] == "string_type" and isinstance(item.get("input"), (bool, int, float)):
+        message = f"want text: put quotes around {item['input']!r}"
+    return ": ".join([*words, message])
+
+
+def _fields(model: type[BaseModel]) -> list[str]:
+    return list(model.model_fields)
+
+
+def _at(value: Any, key: Any) -> Any:
+    try:
+        return value[key]
+    except (KeyError, IndexError, TypeError):
+        return None

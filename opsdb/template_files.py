@@ -1,0 +1,117 @@
+"""The files that may hold templates, and what can be said of them without understanding them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opsdb.errors import UsageError
+from opsdb.settings import Settings
+
+SUFFIXES = (".json", ".yaml", ".yml")
+LONGEST_BYTES = 1024 * 1024
+PACKAGE = "flows.templates"
+"""The module whose attributes are the runbooks of templates: an entrypoint is this, a dot and the kind."""
+OWN_FOLDER = Path(__file__).parent.parent / "flows" / "templates"
+
+
+class TemplateError(UsageError):
+    """A template is not as it has to be: one line for each error, with file, step and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFile:
+    """A file that may hold a template. `kind` is None when it is not even readable: `error` says why."""
+
+    path: Path
+    kind: str | None
+    error: str | None
+
+
+def template_files(settings: Settings) -> list[TemplateFile]:
+    """Every file in the folders that by its name holds a template, in order."""
+    return [_look(path) for folder in template_folders(settings) for path in _paths(folder)]
+
+
+def template_folders(settings: Settings) -> list[Path]:
+    """The room's own folder, and that of OPS_TEMPLATES when it is set."""
+    own = [OWN_FOLDER]
+    return own if settings.templates in (None, OWN_FOLDER) else [*own, settings.templates]
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """What the file says, as JSON or YAML. Raises TemplateError in one line that names the file."""
+    if path.suffix not in SUFFIXES:
+        raise TemplateError(f"{path}: a template's name ends in {', '.join(SUFFIXES)}")
+    try:
+        if path.stat().st_size > LONGEST_BYTES:
+            raise TemplateError(f"{path}: is larger than {LONGEST_BYTES:,} bytes: that is no template")
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_each_once) if path.suffix == ".json" else _read_yaml(text)
+        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+    except (OSError, UnicodeError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise TemplateError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason}") from None
+    if not isinstance(content, dict):
+        raise TemplateError(f"{path}: want an object with `kind` and `steps`, not {type(content).__name__}")
+    return content
+
+
+def _look(path: Path) -> TemplateFile:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return TemplateFile(path, None, f"{path}: {error.strerror}")
+    return _read_kind(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(maxsize=1024)
+def _read_kind(path: Path, _version: tuple[int, int, int]) -> TemplateFile:
+    """Read once for each version of the file: a worker asks before each run."""
+    try:
+        kind = read_content(path).get("kind")
+    except TemplateError as error:
+        return TemplateFile(path, None, str(error))
+    if not isinstance(kind, str) or not kind:
+        return TemplateFile(path, None, f"{path}: kind: is missing: the name under which the runbook is started")
+    return TemplateFile(path, kind, None)
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    try:
+        yield from sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.name[0] != ".")
+    except OSError:  # a folder that is not there holds no templates; `ops template list` shows which are looked at
+        return
+
+
+def _each_once(pairs: list[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
+    found: dict[Hashable, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands there twice: one of them would be ignored")
+        found[key] = value
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose mappings hold each key once."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    loader.flatten_mapping(node)
+    return _each_once(
+        [(loader.construct_object(k, deep=True), loader.construct_object(v, deep=True)) for k, v in node.value]
+    )
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader

@@ -1,0 +1,57 @@
+"""The versions of templates that ran: each is kept once, under the next number of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col
+
+from opsdb.tables import Run, RunTemplate
+
+
+class TemplateRecord(NamedTuple):
+    """What is recorded of a template: how many versions ran, and when its kind was last started."""
+
+    versions: int
+    last_run_at: datetime | None
+    last_status: str | None
+
+
+def keep_version(db: Connection, *, name: str, template: Mapping[str, Any], definition: str) -> int:
+    """Record what ran, unless it is recorded. Returns the number of its version."""
+    same_name = col(RunTemplate.name) == name
+    db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"ops.run_templates:{name}", 0))))
+    known = select(col(RunTemplate.version)).where(same_name, col(RunTemplate.definition) == definition)
+    version = db.execute(known).scalar_one_or_none()
+    if version is not None:
+        return version
+    latest = db.execute(select(func.coalesce(func.max(col(RunTemplate.version)), 0)).where(same_name)).scalar_one()
+    db.execute(
+        insert(RunTemplate).values(
+            name=name,
+            version=latest + 1,
+            kind=template["kind"],
+            steps=template["steps"],
+            timeout_seconds=template.get("timeout_seconds"),
+            retry_policy=template.get("retry_policy", {}),
+            definition=definition,
+            document=dict(template),
+        )
+    )
+    return int(latest + 1)
+
+
+def read_record(db: Connection, *, name: str, kind: str) -> TemplateRecord:
+    """What is recorded of a template."""
+    versions = db.execute(select(func.count()).where(col(RunTemplate.name) == name)).scalar_one()
+    last = db.execute(
+        select(func.coalesce(col(Run.started_at), col(Run.created_at)), col(Run.status))
+        .where(col(Run.kind) == kind)
+        .order_by(col(Run.created_at).desc())
+        .limit(1)
+    ).one_or_none()
+    return TemplateRecord(versions, *(last or (None, None)))

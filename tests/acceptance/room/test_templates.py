@@ -1,0 +1,106 @@
+"""A file becomes a runbook: deployed, started, recorded, changed, and taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.room.api import Api
+from tests.acceptance.room.desk import Desk
+
+pytestmark = pytest.mark.timeout(400)
+
+KIND = "greet_somebody"
+
+
+@pytest.fixture
+def folder(desk: Desk) -> Iterator[Path]:
+    """The room's folder of templates, empty before and after."""
+    folder = Path(desk.env["OPS_TEMPLATES"])
+    folder.mkdir(exist_ok=True)
+    yield folder
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def write(folder: Path, command: str, **fields: Any) -> Path:
+    path = folder / "greeting.json"
+    steps = [{"name": "greet", "command": command, "timeout": 10}]
+    path.write_text(json.dumps({"kind": KIND, "steps": steps, **fields}))
+    return path
+
+
+def deployed(api: Api) -> set[str]:
+    flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter")}
+    return {one["name"] for one in api.post("/deployments/filter") if flows[one["flow_id"]] == KIND}
+
+
+def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder: Path) -> None:
+    write(folder, "echo hello ${params.name}", params={"name": {"description": "Whom to greet."}})
+    (folder / "broken.yaml").write_text("kind: broken\nsteps:\n- {name: a, command: 'eval ${params.x}', timeout: 5}\n")
+    answer = desk.ops("deploy", timeout=100)
+    assert answer.code == 2
+    assert "broken.yaml: step a: command: ${params.x} stands in an argument of eval" in " ".join(answer.err.split())
+    assert "deployments of prefect.yaml applied" in answer.out
+    assert deployed(api) == {"lane-a", "lane-b", "lane-c", "lane-d"}
+    form = api.deployment(f"{KIND}/lane-c")
+    assert form["tags"] == ["runbook", "template"]
+    assert form["parameter_openapi_schema"]["properties"]["name"]["description"] == "Whom to greet."
+
+    hostile = f"$(touch {folder}/canary)'\""
+    run = desk.run(KIND, "-p", f"name={hostile}", "--lane", "C")
+    assert run["status"] == "succeeded"
+    assert [step["name"] for step in run["steps"]] == ["preflight", "greet"]
+    assert f"hello {hostile}" in desk.ops("logs", run["id"]).fine()
+    assert not (folder / "canary").exists()
+    assert "runs version 1 of the template greeting" in desk.ops("show", run["id"]).fine()
+    assert desk.ops("run", KIND, "-p", "name=-x").code == 2
+    assert desk.ops("run", KIND, "-p", "name=x", "-p", "colour=red").code == 2
+    planned = desk.json("run", KIND, "-p", "name=x", "--dry-run")
+    assert planned["steps"][1]["command"] == 'echo hello "${params_name}"'
+
+    write(folder, "echo bye ${params.name}", params={"name": {}})
+    changed = desk.run(KIND, "-p", "name=x")
+    told = [event["message"] for event in desk.json("show", changed["id"])["events"]]
+    assert "runs version 2 of the template greeting" in told
+    assert any(message.startswith("the template changed since `ops deploy`") for message in told)
+    (mine,) = [one for one in desk.json("template", "list") if one["kind"] == KIND]
+    assert (mine["valid"], mine["versions"], mine["last_status"]) == (True, 2, "succeeded")
+    (broken,) = [one for one in desk.json("template", "list") if one["kind"] == "broken"]
+    assert broken["valid"] is False
+    assert "step a: command: " in broken["errors"][0]
+
+    write(folder, "eval ${params.name}")
+    failed = desk.run(KIND, "-p", "name=x")
+    assert failed["status"] == "failed"
+    assert "stands in an argument of eval" in json.dumps(failed["error"])
+
+    write(folder, "true", lane="B")
+    (folder / "broken.yaml").write_text("{")  # so nobody knows whose deployments were its own
+    assert "template left out" in desk.ops("deploy", "--skip-broken", timeout=100).err
+    assert deployed(api) == {"lane-a", "lane-b", "lane-c", "lane-d"}
+    (folder / "broken.yaml").unlink()
+    said = desk.ops("deploy", timeout=100).fine()
+    assert f"{KIND} in lane-d removed: its template is gone" in said
+    assert deployed(api) == {"lane-b"}
+
+
+def test_template_whose_kind_is_taken_is_refused(desk: Desk, folder: Path) -> None:
+    seed = Path(__file__).parents[2] / "seed_templates" / "odoo_db_backup.json"
+    answer = desk.ops("template", "check", str(seed))
+    assert answer.code == 2
+    assert "odoo_db_backup is a runbook of prefect.yaml already" in " ".join(answer.err.split())
+    checked = json.loads(desk.ops("template", "check", str(seed), "--json").out)
+    assert checked["valid"] is False
+    registry = folder / "prefect.txt"
+    registry.write_text("deployments: []\n")
+    found = json.loads(
+        desk.ops("template", "check", str(seed), "--json", env={"OPS_PREFECT_YAML": os.fspath(registry)}).fine()
+    )
+    assert [one["name"] for one in found["params"]] == ["odoo_db", "s3_bucket"]
+    assert found["steps"][0]["timeout_seconds"] == 600

@@ -1,0 +1,256 @@
+"""Where a parameter may stand in a command, and that it is never more than a value there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from flows.template_command import CommandError, check_syntax, compiled, wants
+
+TAINTED = {"params_x": False, "x": False, "X": False, "params_n": True, "n": True, "N": True}
+PERFORMS = "$(touch canary)"
+HOSTILE = [
+    f"a'b\"c\\ {PERFORMS} `touch canary` ; touch canary\n& touch canary",
+    f"a[{PERFORMS}]",
+    f"x[$({'touch canary'})]",
+    f"'{PERFORMS}'",
+    f'"{PERFORMS}"',
+    f"'; {PERFORMS}; '",
+    f'"; {PERFORMS}; "',
+    f"EOF\n{PERFORMS}\nEOF",
+    f"e {PERFORMS}",
+    "s/a/b/e; touch canary",
+    "BEGIN{system(/touch canary/)}",
+    "* ? [a-z] {a,b} ~ !! $HOME ${HOME}",
+    "-n -e --help",
+    "touch canary",
+    "\\$(touch canary)",
+]
+
+LITERAL = {
+    "unquoted": "say ${params.x}",
+    "by its own name": "say ${x}; say $x; say ${X}",
+    "in double quotes": 'say "${params.x}"',
+    "in single quotes": "say 'a'${params.x}'b' | cut_ends",
+    "in the middle of single quotes": "say 'a${params.x}b' | cut_ends",
+    "beside text": "say a${params.x}b | cut_ends",
+    "in a here-document": 'say "$(cat <<EOF\n${params.x}.\nEOF\n)" | cut_last',
+    "in a here-string": 'say "$(cat <<< ${params.x}.)" | cut_last',
+    "in a substitution": 'say "$(printf %s. ${params.x})" | cut_last',
+    "in an assignment": "y=${params.x}; say $y; say ${y}",
+    "in an array": 'y=(${params.x}); say "${y[0]}"',
+    "in the environment of a command": 'y=${params.x} bash -c \'printf "%s\\0" "$y"\'',
+    "as an argument of a script": "bash script ${params.x}",
+    "as an argument of a function": "f() { local y=$1; say $y; }; f ${params.x}",
+    "in a loop": "for y in ${params.x}; do say $y; done",
+    "in a case": "case ${params.x} in ${x}) say ${x};; *) exit 9;; esac",
+    "read from input": "IFS= read -r -d '' y < <(printf '%s\\0' $x); say $y",
+    "in a test": "if [[ ${params.x} == ${x} && -n $x ]] && [ ${x} = ${params.x} ]; then say ${x}; else exit 9; fi",
+    "through a pipe": 'say "$(printf %s. ${params.x} | cat)" | cut_last',
+    "in braces and a subshell": "{ (say ${params.x}); }",
+    "behind a negation": "! ! say ${params.x}",
+    "in the name of a file": "f=./$(printf %s $x | md5sum | cut -c 1-8); printf '%s\\0' ${params.x} > $f; cat $f",
+}
+
+REFUSED = {
+    "as a command": "${params.x} a",
+    "in the name of a command": "./do-${params.x}.sh",
+    "eval": 'eval "echo ${params.x}"',
+    "eval by another way": 'y=${params.x}; eval "$y"',
+    "a shell's text": 'bash -c "echo ${params.x}"',
+    "a shell's text in single quotes": "sudo sh -c 'echo ${params.x}'",
+    "a shell's script": "bash ${params.x}",
+    "a shell's input": "bash <<EOF\necho ${params.x}\nEOF",
+    "a shell's input by a pipe": "echo ${params.x} | bash",
+    "a shell's input by a here-string": "sh <<< ${params.x}",
+    "a shell behind a here-document": "cat <<EOF | sh\n${params.x}\nEOF",
+    "a shell reading a file that is none": "bash <(echo ${params.x})",
+    "input of SQL": "psql <<EOF\nselect ${params.x}\nEOF",
+    "SQL": 'psql -c "select ${params.x}"',
+    "another host": "ssh host rm ${params.x}",
+    "a trap": 'trap "rm ${params.x}" EXIT',
+    "source": ". ${params.x}",
+    "an argument behind a redirection": "eval < file ${params.x}",
+    "an argument behind a here-document": "bash <<EOF -c ${params.x}\nEOF",
+    "an option of ssh": "ssh -oProxyCommand=${params.x} host",
+    "a shell by its variable": '"$SHELL" -c "echo ${params.x}"',
+    "a lock's command": 'flock lock -c "echo ${params.x}"',
+    "make": "make NAME=${params.x}",
+    "words of a completion": "compgen -W ${params.x}",
+    "a variable that bash obeys": "set -x; PS4=${params.x}",
+    "a variable that programs obey": "PATH=${params.x} program",
+    "arithmetic on what was read": "read -r y <<< ${params.x}; (( y ))",
+    "arithmetic on what a loop read": "echo ${params.x} | while read -r y; do (( y )); done",
+    "arithmetic on what was printed": "printf -v y %s ${params.x}; (( y ))",
+    "exec": "exec ${params.x}",
+    "another user": 'su -c "echo ${params.x}" odoo',
+    "env -S": 'env -S "a ${params.x}"',
+    "xargs": "echo ${params.x} | xargs rm",
+    "awk": 'awk "{print ${params.x}}"',
+    "perl": 'perl -e "print ${params.x}"',
+    "python": "python3 -c 'print(${params.x})'",
+    "sed": 'sed "s/a/${params.x}/" file',
+    "arithmetic": "echo $(( ${params.x} ))",
+    "an arithmetic command": "(( ${params.x} > 1 ))",
+    "arithmetic by name": "(( x > 1 ))",
+    "arithmetic by another name": "y=${params.x}; (( y > 1 ))",
+    "let": "let y=${params.x}",
+    "a number's test": "[[ ${params.x} -eq 1 ]]",
+    "a number's test by name": "[[ x -eq 1 ]]",
+    "a variable's test": "[[ -v ${params.x} ]]",
+    "an index": "echo ${a[${params.x}]}",
+    "an index that is set": "a[${params.x}]=1",
+    "an offset": "echo ${HOME:x}",
+    "an integer's declaration": "declare -i y=${params.x}",
+    "a name's declaration": "export ${params.x}",
+    "the name of a variable": "read ${params.x}",
+    "printf's variable": "printf -v ${params.x} a",
+    "printf's format": "printf ${params.x}",
+    "by reference": "echo ${!x}",
+    "within another expansion": "echo ${y:-${params.x}}",
+    "backquotes": "echo `echo ${params.x}`",
+    "a quoted here-document": "cat <<'EOF'\n${params.x}\nEOF",
+    "behind a backslash": "echo \\${params.x}",
+    "dollar quotes": "echo $'${params.x}'",
+    "text that the grammar misreads": 'eval " =~ | "env$x-eq env ',
+    "text that cannot be followed": "echo ${params.x} @(a|${x}",
+}
+EACH_VALUE = """\
+say() { printf '%s\\0' "$@"; }
+cut_ends() { local d; IFS= read -r -d '' d; d=${d#a}; say "${d%b}"; }
+cut_last() { local d; IFS= read -r -d '' d; say "${d%.}"; }
+for file in values/*; do
+  ( x=$(cat "$file"; printf .); x=${x%.}; X=$x; params_x=$x; export x X params_x; . ./command )
+  say "after $file"
+done
+"""
+
+
+def run(command: str, value: str, folder: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    """As a step runs it, with the value under all names."""
+    return subprocess.run(
+        ["bash", "--norc", "-euo", "pipefail", "-c", "--", command],
+        env={"PATH": os.environ["PATH"], **dict.fromkeys(("x", "X", "params_x"), value), **env},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", LITERAL.values(), ids=LITERAL)
+def test_value_is_literal_where_it_is_allowed(command: str, tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("printf '%s\\0' \"$1\"")
+    (tmp_path / "command").write_text(compiled(command, tainted=TAINTED))
+    (tmp_path / "values").mkdir()
+    for number, value in enumerate(HOSTILE):
+        (tmp_path / "values" / f"{number:03}").write_text(value)
+    done = run(EACH_VALUE, "", tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    said = done.stdout.decode()
+    for number, value in enumerate(HOSTILE):
+        of_one, _, said = said.partition(f"after values/{number:03}\0")
+        assert set(of_one.split("\0")[:-1]) == {value}
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("command", REFUSED.values(), ids=REFUSED)
+def test_value_is_refused_where_something_would_evaluate_it(command: str) -> None:
+    with pytest.raises(CommandError, match=r"stands|followed"):
+        compiled(command, tainted=TAINTED)
+
+
+def test_refusals_are_no_more_than_needed() -> None:
+    for command in (
+        "(( ${params.n} > 1 )) && echo $(( n + 1 ))",
+        "[ ${params.x} -gt 3 ]",
+        'ssh -p 22 -o BatchMode=yes "${params.x}" uptime',
+        "bash -c 'echo \"$1\"' || bash script.sh ${params.x}",
+        "docker compose -f ${x} exec -T ${x} odoo -d ${x}",
+        "find . -name ${params.x}",
+        "psql -d ${params.x} -c 'select 1'",
+        "sudo -n systemctl restart ${params.x}",
+        "a=(b c); echo ${a[@]} # ${params.x} is a comment",
+        "echo '$x' $'\\n' `date`",
+    ):
+        compiled(command, tainted=TAINTED)
+
+
+PARTS = re.split(
+    " ",
+    "echo printf %s eval bash -c sh ' \" \\ $( ) ` (( )) [[ ]] -v -eq == = =~ { } ; && || | ! <<EOF \nEOF\n << <<< < "
+    "<( > a b f() y= y=( ) declare -i local export read let test [ ] ${params.x} ${params.x} ${params.x} ${x} $x x $y "
+    "${y} ${y:- ${a[ } $(( for in do done case esac if then fi # \n * ~ $' , + 1 : . source exec trap EXIT env time",
+)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(st.sampled_from([*PARTS, " ", " "]), min_size=2, max_size=12), value=st.sampled_from(HOSTILE[:9]))
+@example(parts=["eval", " ", "'", "${params.x}", "'"], value=HOSTILE[0])
+@example(parts=["eval ", '" =~ | "', "env$x-eq", " env "], value=HOSTILE[0])
+@example(parts=["(( ", "x", " ))"], value=HOSTILE[1])
+@example(parts=["y=", "(", "${params.x}", ")", ";", "[[", " ", "-v", " ", "$y", " ", "]]"], value=HOSTILE[1])
+def test_whatever_the_command_its_values_execute_nothing(tmp_path: Path, parts: list[str], value: str) -> None:
+    command = "".join(parts)
+    try:
+        text = compiled(command, tainted=TAINTED)
+    except CommandError:
+        return
+    programs = tmp_path / "programs"
+    programs.mkdir(exist_ok=True)
+    for name in ("touch", "bash", "sh", "env"):  # a command made at random gets nothing else into its hands
+        if not (programs / name).exists():
+            (programs / name).symlink_to(shutil.which(name) or "")
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        work = Path(tempfile.mkdtemp(dir=tmp_path))  # a new one: what one command writes the next could execute
+        run(text, value, work, PATH=str(programs), a="1", b="1", y="1")
+    assert not list(tmp_path.rglob("canary")), text
+
+
+def test_wants_what_nothing_sets() -> None:
+    found = wants('docker run ${IMAGE} "${A:-b}" $plain; for i in 1; do echo ${i}; done; y=1; echo ${y} ${params.z}')
+    assert found.parameters == ("z",)
+    assert found.variables == ("IMAGE",)
+    assert found.programs == ("docker",)
+    read = wants("while read -r line; do echo ${line}; done; printf -v t x; echo ${t} ${u:=3} ${u}; local k; echo ${k}")
+    assert read.variables == ()
+
+
+def test_wants_programs_that_are_called_and_not_asked_for() -> None:
+    found = wants("command -v jq && jq . || true; ./own.sh; f() { tar x; }; f | gzip; cd /; $(date)")
+    assert found.programs == ("tar", "gzip", "date")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a-b", "$(id)", "é"])
+def test_reference_needs_a_name(name: str) -> None:
+    with pytest.raises(CommandError, match="cannot be the name of a parameter"):
+        wants(f"echo ${{params.{name}}}")
+
+
+def test_syntax_is_bashs_own() -> None:
+    check_syntax("echo ${params.x}; cat <<EOF\na\nEOF")
+    with pytest.raises(CommandError, match=r"bash cannot read it: .*line \d"):
+        check_syntax("if true; then")
+
+
+@pytest.mark.parametrize(
+    "command", ['curl -H "token: $X"', "y=$x; curl -d ${y} host", "psql <<EOF\n$(program $x)\nEOF", "sudo printf $x"]
+)
+def test_secret_is_refused_in_arguments_of_programs(command: str) -> None:
+    with pytest.raises(CommandError, match="is secret, and stands in an argument of a program"):
+        compiled(command, tainted=TAINTED, secret={"x", "X"})
+
+
+@pytest.mark.parametrize("command", ["program <<< $X", "printf %s $x | program", "A=$x program", '[ -n "$X" ]'])
+def test_secret_may_be_input_or_environment(command: str) -> None:
+    compiled(command, tainted=TAINTED, secret={"x", "X"})
