@@ -7,11 +7,12 @@ import re
 import time
 from typing import Any
 
+from blocks.odoo_fields import CheckoutFolder, ComposeFile
 from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
 from flows.deploy_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
 from flows.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
-from flows.odoo_parameters import CheckoutFolder, ComposeFile, GitRef
+from flows.odoo_parameters import GitRef
 from flows.postgres_access import missing_tools
 from flows.runbook import runbook
 from flows.step import action, step
