@@ -48,9 +48,7 @@ class OdooHost(Block):
         title="Compose file",
         description="The compose file, relative to the checkout or absolute.",
     )
-    service: ComposeService = Field(
-        default="odoo", title="Service", description="Odoo's service in the compose file."
-    )
+    service: ComposeService = Field(default="odoo", title="Service", description="Odoo's service in the compose file.")
     health_url: HealthUrl = Field(
         default="http://localhost:8069/web/health",
         title="Health address",

@@ -1,4 +1,4 @@
-"""Applies what Prefect needs to know of the room: four lanes, and the deployments of prefect.yaml."""
+"""Applies what Prefect needs to know of the room: four lanes, the deployments of prefect.yaml, the types of blocks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.exceptions import ObjectNotFound
 
+from blocks.block_types import register_block_types
 from deployments.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from deployments.starting import pages
 from opsdb.errors import OpsError, RoomUnreachableError
@@ -28,7 +29,7 @@ QUEUES = ("urgent", "high", "default", "low")
 
 
 def deploy(settings: Settings, *, say: Callable[[str], None]) -> None:
-    """Make or update the lanes and the deployments. Repeating it changes nothing.
+    """Make or update the lanes, the deployments and the types of blocks. Repeating it changes nothing.
 
     Raises RoomUnreachableError when Prefect's API does not answer, OpsError when prefect.yaml can not be applied.
     """
@@ -39,11 +40,13 @@ def deploy(settings: Settings, *, say: Callable[[str], None]) -> None:
                 say(f"lane {lane}: {settings.lane_limit} runs at once")
             with _parameters_of_schedules_kept(client):
                 _apply_deployments(settings.prefect_yaml)
+        slugs = register_block_types()
     except httpx.HTTPStatusError as error:
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error
     except httpx.HTTPError as error:
         raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` tells what runs") from error
     say(f"deployments of {settings.prefect_yaml.name} applied")
+    say(f"block types registered: {', '.join(slugs)}")
 
 
 def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:

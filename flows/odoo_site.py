@@ -22,7 +22,9 @@ def find_host(block: str | None, **asked: str | None) -> OdooHost:
         try:
             stored = OdooHost.load(block).model_dump(include=set(OdooHost.model_fields))
         except ValueError as error:
-            raise PreflightError(f"odoo_host: there is no Odoo Host block {block!r} that can be used: {error}") from None
+            raise PreflightError(
+                f"odoo_host: there is no Odoo Host block {block!r} that can be used: {error}"
+            ) from None
     return OdooHost(**stored | {name: value for name, value in asked.items() if value is not None})
 
 

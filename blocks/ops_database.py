@@ -1,0 +1,82 @@
+"""The block `OpsDatabase`: a login at the ops database, for what stands beside the room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from prefect.blocks.core import Block
+from pydantic import Field, HttpUrl, SecretStr
+from sqlalchemy import Engine
+
+from blocks.check import Check
+from blocks.database_check import check_database
+from opsdb.database import connect
+from opsdb.settings import Settings
+
+Host = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_./-]+|[A-Za-z0-9][A-Za-z0-9.:-]{0,252})$", max_length=300)]
+# What PostgreSQL allows in a name and needs no escape in a shell or a URL.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]*$", max_length=63)]
+SslMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class OpsDatabase(Block):
+    """A login at the ops database, for runbooks and programs that read the room's record.
+
+    Example:
+        Load a stored login and read from one of the room's views:
+        ```python
+        from blocks.ops_database import OpsDatabase
+        from sqlalchemy import text
+
+        engine = OpsDatabase.load("BLOCK_NAME").engine()
+        with engine.connect() as db:
+            rows = db.execute(text("SELECT * FROM ops.stuck_runs")).all()
+        ```
+    """
+
+    _block_type_name = "Ops Database"
+    _block_type_slug = "ops-database"
+    _description = (
+        "A login at the ops database: a reader's for Superset or for a runbook of your own, or a writer's for a "
+        "worker on another host. `ops doctor` tests what it may do. The room itself uses OPS_DATABASE_URL."
+    )
+    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
+
+    host: Host = Field(
+        title="Host", description="Host name or address of the server, or the absolute folder of its socket."
+    )
+    port: int = Field(default=5432, ge=1, le=65535, title="Port", description="Port of the server.")
+    database: Name = Field(title="Database", description="The database that holds the schema ops.")
+    user: Name = Field(title="User", description="The login, for a reader a member of ops_monitor.")
+    password: SecretStr | None = Field(
+        default=None, title="Password", description="Empty where the server lets this user in without one."
+    )
+    sslmode: SslMode = Field(
+        default="prefer",
+        title="TLS",
+        description="As libpq's sslmode: over a network give verify-full, or at least require.",
+    )
+    may_write: bool = Field(
+        default=False,
+        title="May write",
+        description="Whether this login is for a worker, which writes. The test refuses a reader that may write.",
+    )
+
+    def url(self) -> SecretStr:
+        """The connection as libpq and OPS_DATABASE_URL spell it. The password stands in it: hand it on, never show it."""
+        user, password = quote(self.user, safe=""), self.password.get_secret_value() if self.password else ""
+        login = f"{user}:{quote(password, safe='')}" if password else user
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        query = f"?sslmode={self.sslmode}"
+        if self.host.startswith("/"):
+            return SecretStr(f"postgresql://{login}@/{quote(self.database, safe='')}?host={self.host}&port={self.port}")
+        return SecretStr(f"postgresql://{login}@{host}:{self.port}/{quote(self.database, safe='')}{query}")
+
+    def engine(self) -> Engine:
+        """Connections of this login, in UTC and with the search path `ops`. Nothing connects before its first use."""
+        return connect(Settings(database_url=self.url()), role=None, application="block")
+
+    def check(self) -> list[Check]:
+        """Look whether the login gets in, what it finds, and whether it may do what it is for."""
+        return check_database(self.url().get_secret_value(), writes=self.may_write)
