@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import httpx
-from prefect.blocks.notifications import MattermostWebhook
 
 from blocks.check import Check
 
 ASK_SECONDS = 5.0
 TOKEN = re.compile(r"[a-z0-9]{26}")
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
+PORT = 8065
 PING = "/api/v4/system/ping"
 
 
-def check_mattermost(block: MattermostWebhook) -> list[Check]:
-    """Look at the block's fields, and ask the server whether it is well. Takes a few seconds at most."""
-    return [*check_fields(block), check_server(block)]
+def check_mattermost(fields: Mapping[str, Any]) -> list[Check]:
+    """Look at the block's fields, and ask the server whether it is well. Takes a few seconds at most.
+
+    They are taken as stored: the block itself would log a token that it cannot use.
+    """
+    return [*check_fields(fields), check_server(fields)]
 
 
-def check_fields(block: MattermostWebhook) -> list[Check]:
+def check_fields(fields: Mapping[str, Any]) -> list[Check]:
     """What the form lets pass, and alerts would stumble over."""
-    checks = []
-    if TOKEN.fullmatch(block.token.get_secret_value()):
+    checks, channels = [], fields.get("channels") or []
+    if TOKEN.fullmatch(str(fields.get("token"))):
         checks.append(Check("token", "looks like one"))
     else:
         advice = "paste what follows /hooks/ in the webhook's address: 26 small letters and digits"
         checks.append(Check("token", "is none of Mattermost's", advice))
-    if len(block.channels or []) > 1:
+    if len(channels) > 1:
         advice = "name one channel, or none; give each channel a block of its own"
-        checks.append(Check("channels", f"{len(block.channels or [])} channels", advice))
+        checks.append(Check("channels", f"{len(channels)} channels", advice))
     return checks
 
 
-def check_server(block: MattermostWebhook) -> Check:
+def check_server(fields: Mapping[str, Any]) -> Check:
     """Whether a Mattermost answers there."""
-    scheme = "https" if block.secure else "http"
-    host = f"[{block.hostname}]" if ":" in block.hostname else block.hostname
-    where = f"{block.hostname}:{block.port}"
+    scheme, name, port = "https" if fields.get("secure") else "http", str(fields.get("hostname")), fields.get("port")
+    if HOST.fullmatch(name) is None:  # not shown: somebody may have put the whole address there, token included
+        return Check("server", "the host name is none", "give the name or address alone, as in chat.example.org")
+    host, path = f"[{name}]" if ":" in name else name, str(fields.get("path") or "").strip("/")
+    where = f"{name}:{port or PORT}"
     try:
-        url = httpx.URL(f"{scheme}://{host}:{block.port}{(block.path or '').rstrip('/')}{PING}")
         with httpx.Client(timeout=ASK_SECONDS, trust_env=False) as http:
-            answer = http.get(url)
-    except (httpx.InvalidURL, ValueError):
-        return Check(
-            "server", "host name, port and path make no address", "give the host name alone, as chat.example.org"
-        )
+            answer = http.get(f"{scheme}://{host}:{port or PORT}{path and '/' + path}{PING}")
+    except (httpx.InvalidURL, UnicodeError):
+        return Check("server", "host name, port and path make no address", "correct them")
     except httpx.TimeoutException:
         return Check(
             "server", f"{where} did not answer within {ASK_SECONDS:g} s", "see that it is up, and the firewall"

@@ -13,7 +13,7 @@ from blocks.check import Check
 if TYPE_CHECKING:
     from blocks.odoo_host import OdooHost
 
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 12.0
 SSH_OPTIONS = ("-oBatchMode=yes", "-oConnectTimeout=5", "-oStrictHostKeyChecking=yes")
 
 # Each line is a name, and what is wrong or what was seen, separated by a tab. Nothing is changed.
@@ -31,11 +31,11 @@ else
 fi
 if ! cd -- "$REPO" 2> /dev/null || ! [ -f "$COMPOSE_FILE" ]; then
   say service wrong "no compose file $COMPOSE_FILE"
-elif ! said=$(timeout 10 docker compose -f "$COMPOSE_FILE" config --services < /dev/null 2>&1); then
+elif ! said=$(timeout 5 docker compose -f "$COMPOSE_FILE" config --services < /dev/null 2>&1); then
   say service wrong "$said"
 elif ! grep -Fqx -- "$SERVICE" <<< "$said"; then
   say service unknown "$said"
-elif ! said=$(timeout 10 docker compose -f "$COMPOSE_FILE" ps --status running --services < /dev/null 2>&1); then
+elif ! said=$(timeout 5 docker compose -f "$COMPOSE_FILE" ps --status running --services < /dev/null 2>&1); then
   say service wrong "$said"
 elif ! grep -Fqx -- "$SERVICE" <<< "$said"; then
   say service stopped ""

@@ -64,14 +64,14 @@ class OpsDatabase(Block):
     )
 
     def url(self) -> SecretStr:
-        """The connection as libpq and OPS_DATABASE_URL spell it. The password stands in it: hand it on, never show it."""
+        """The connection as libpq and OPS_DATABASE_URL spell it, with the password in it: hand it on, never show it."""
         user, password = quote(self.user, safe=""), self.password.get_secret_value() if self.password else ""
         login = f"{user}:{quote(password, safe='')}" if password else user
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        query = f"?sslmode={self.sslmode}"
+        path = f"/{quote(self.database, safe='')}"
         if self.host.startswith("/"):
-            return SecretStr(f"postgresql://{login}@/{quote(self.database, safe='')}?host={self.host}&port={self.port}")
-        return SecretStr(f"postgresql://{login}@{host}:{self.port}/{quote(self.database, safe='')}{query}")
+            return SecretStr(f"postgresql://{login}@{path}?host={self.host}&port={self.port}")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return SecretStr(f"postgresql://{login}@{host}:{self.port}{path}?sslmode={self.sslmode}")
 
     def engine(self) -> Engine:
         """Connections of this login, in UTC and with the search path `ops`. Nothing connects before its first use."""

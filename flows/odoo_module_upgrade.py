@@ -15,11 +15,11 @@ from flows.odoo_modules import check_upgradable, check_upgraded, read_modules
 from flows.odoo_parameters import GitRef, OdooModules
 from flows.odoo_site import check_checkout, find_host, host_env, on_host
 from flows.postgres_access import missing_tools
+from flows.programs import PROGRAMS
 from flows.runbook import current_run, runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 
-PROGRAMS = ("bash", "curl", "docker", "git")
 PULL_SECONDS = 60
 UPGRADE_SECONDS = 300
 ASSETS_SECONDS = 300
@@ -176,7 +176,7 @@ def _prepare(
 ) -> tuple[OdooHost, dict[str, str | None]]:
     """Raise PreflightError unless all is there. Returns the host, and the modules' versions."""
     host = find_host(block, **asked)
-    if missing := missing_tools(*(("bash", "ssh") if host.ssh_destination else PROGRAMS)):
+    if missing := missing_tools(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")
     check_checkout(host)
     known = read_modules(database, url=current_run().settings.odoo_url)

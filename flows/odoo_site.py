@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 from blocks.odoo_host import OdooHost
 from flows.far_side import on_far_side
@@ -17,14 +18,14 @@ def find_host(block: str | None, **asked: str | None) -> OdooHost:
 
     Raises PreflightError when there is no such block.
     """
-    stored = {}
+    stored: dict[str, Any] = {}
     if block is not None:
         try:
-            stored = OdooHost.load(block).model_dump(include=set(OdooHost.model_fields))
+            loaded = cast("OdooHost", OdooHost.load(block))
         except ValueError as error:
-            raise PreflightError(
-                f"odoo_host: there is no Odoo Host block {block!r} that can be used: {error}"
-            ) from None
+            reason = str(error).splitlines()[0]
+            raise PreflightError(f"odoo_host: no Odoo Host block {block!r} that is in order: {reason}") from None
+        stored = loaded.model_dump(include=set(OdooHost.model_fields))
     return OdooHost(**stored | {name: value for name, value in asked.items() if value is not None})
 
 
