@@ -7,17 +7,18 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 
-def _not_upwards(path: str) -> str:
+def not_upwards(path: str) -> str:
+    """Refuse a path with `..` in it. Raises ValueError."""
     if ".." in path.split("/"):
         raise ValueError("must not hold `..`")
     return path
 
 
 CheckoutFolder = Annotated[
-    str, Field(pattern=r"^/[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(_not_upwards)
+    str, Field(pattern=r"^/[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(not_upwards)
 ]
 ComposeFile = Annotated[
-    str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(_not_upwards)
+    str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(not_upwards)
 ]
 ComposeService = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 # Without a name and password: an address is recorded and shown.

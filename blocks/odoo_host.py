@@ -26,16 +26,16 @@ class OdooHost(Block):
     _block_type_name = "Odoo Host"
     _block_type_slug = "odoo-host"
     _description = (
-        "An Odoo in Docker Compose, on the worker's own host or over SSH. The runbook odoo_module_upgrade takes its "
-        "name; `ops doctor` tests it. It holds no secret: SSH uses the keys of the user that runs the worker."
+        "An Odoo in Docker Compose, on the worker's host or over SSH. `odoo_module_upgrade` takes its name, "
+        "`ops doctor` tests it."
     )
     _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 
     ssh_destination: SshDestination = Field(
         default="",
         title="SSH destination",
-        description="Where Odoo runs, as in deploy@odoo.example.com. Empty when that is the worker's own host.",
-        examples=["deploy@odoo.example.com"],
+        description="Where Odoo runs, as user@host; empty when that is the worker's own host. SSH takes the keys of the "
+        "user that runs the worker.",
     )
     ssh_port: SshPort = Field(default=22, title="SSH port", description="Port of the SSH server there.")
     repo_dir: CheckoutFolder = Field(

@@ -6,15 +6,20 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr
 from sqlalchemy import Engine
 
 from blocks.check import Check
 from blocks.database_check import check_database
+from blocks.odoo_fields import not_upwards
 from opsdb.database import connect
 from opsdb.settings import Settings
 
-Host = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_./-]+|[A-Za-z0-9][A-Za-z0-9.:-]{0,252})$", max_length=300)]
+Host = Annotated[
+    str,
+    Field(pattern=r"^(/[A-Za-z0-9_./-]+|[A-Za-z0-9][A-Za-z0-9.:-]{0,252})$", max_length=300),
+    AfterValidator(not_upwards),
+]
 # What PostgreSQL allows in a name and needs no escape in a shell or a URL.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]*$", max_length=63)]
 SslMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
@@ -38,8 +43,8 @@ class OpsDatabase(Block):
     _block_type_name = "Ops Database"
     _block_type_slug = "ops-database"
     _description = (
-        "A login at the ops database: a reader's for Superset or for a runbook of your own, or a writer's for a "
-        "worker on another host. `ops doctor` tests what it may do. The room itself uses OPS_DATABASE_URL."
+        "A login at the ops database: for Superset, a worker on another host, or a runbook of your own. `ops doctor` "
+        "tests what it may do."
     )
     _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 
@@ -49,8 +54,9 @@ class OpsDatabase(Block):
     port: int = Field(default=5432, ge=1, le=65535, title="Port", description="Port of the server.")
     database: Name = Field(title="Database", description="The database that holds the schema ops.")
     user: Name = Field(title="User", description="The login, for a reader a member of ops_monitor.")
-    password: SecretStr | None = Field(
-        default=None, title="Password", description="Empty where the server lets this user in without one."
+    # not `| None`: for that Prefect's form has an open text field
+    password: SecretStr = Field(
+        default=SecretStr(""), title="Password", description="Empty where the server lets this user in without one."
     )
     sslmode: SslMode = Field(
         default="prefer",
@@ -60,12 +66,12 @@ class OpsDatabase(Block):
     may_write: bool = Field(
         default=False,
         title="May write",
-        description="Whether this login is for a worker, which writes. The test refuses a reader that may write.",
+        description="Whether this login is for a worker, which writes. ops doctor minds a reader that may write.",
     )
 
     def url(self) -> SecretStr:
         """The connection as libpq and OPS_DATABASE_URL spell it, with the password in it: hand it on, never show it."""
-        user, password = quote(self.user, safe=""), self.password.get_secret_value() if self.password else ""
+        user, password = quote(self.user, safe=""), self.password.get_secret_value()
         login = f"{user}:{quote(password, safe='')}" if password else user
         path = f"/{quote(self.database, safe='')}"
         if self.host.startswith("/"):

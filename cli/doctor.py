@@ -76,14 +76,20 @@ def all_looks(settings: Settings) -> list[Look]:
     from cli import doctor_room as room
     from cli.doctor_blocks import check_blocks
     from deployments.deployed import check_prefect
+    from deployments.room_file import current_report
 
-    return [
+    here = [
         Look("settings", lambda: host.check_settings(settings, os.environ)),
         Look("secrets", lambda: host.check_secrets_file(settings)),
         Look("programs", lambda: host.check_programs(settings, lambda: room.kinds_tried(settings))),
-        Look("programs", lambda: host.check_pg_dump(settings)),
         Look("disk", lambda: host.check_disks(settings)),
         Look("room", lambda: room.check_room(settings)),
+    ]
+    if settings.embedded and current_report(settings.home) is None:
+        return here  # of what is not started, each part would say so in its own words
+    return [
+        *here,
+        Look("programs", lambda: host.check_pg_dump(settings)),
         Look("ops database", lambda: room.check_ops_database(settings)),
         Look("prefect", lambda: check_prefect(settings)),
         Look("workers", lambda: room.check_workers(settings)),
