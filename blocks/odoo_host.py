@@ -34,8 +34,8 @@ class OdooHost(Block):
     ssh_destination: SshDestination = Field(
         default="",
         title="SSH destination",
-        description="Where Odoo runs, as user@host; empty when that is the worker's own host. SSH takes the keys of the "
-        "user that runs the worker.",
+        description="Where Odoo runs, as user@host; empty when that is the worker's own host. SSH takes the keys of "
+        "the user that runs the worker.",
     )
     ssh_port: SshPort = Field(default=22, title="SSH port", description="Port of the SSH server there.")
     repo_dir: CheckoutFolder = Field(

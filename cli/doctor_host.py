@@ -31,7 +31,7 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterat
     given = {name for name, value in environment.items() if name.startswith("OPS_") and value}
     wrong = False
     for name in sorted(given - known - SET_BY_US):
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         meant = f"did you mean {close[0]}?" if close else "`ops --help` lists the settings; unset it"
         yield Check(name, "is no setting: it does nothing", meant)
         wrong = True

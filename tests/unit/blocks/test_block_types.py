@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from prefect.blocks.core import Block
-from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
 
