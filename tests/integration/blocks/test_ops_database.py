@@ -81,8 +81,7 @@ def test_schema_of_another_version_is_told(settings: Settings, admin: Admin, rev
 def test_missing_database_and_unreachable_server_are_told(settings: Settings, tmp_path: Path) -> None:
     assert "does not exist" in wrong(block(settings, database="no_such_database").check())["reached"]
     assert "No such file" in wrong(block(settings, host=str(tmp_path)).check())["reached"]
-    closed = {"host": "127.0.0.1", "port": free_port()}
-    assert "refused" in wrong(block(settings, **closed).check())["reached"]
+    assert "refused" in wrong(block(settings, host="127.0.0.1", port=free_port()).check())["reached"]
 
 
 def test_server_that_says_nothing_is_given_up(settings: Settings) -> None:
