@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy() -> None:
-    """Apply the lanes and the deployments of prefect.yaml to Prefect.
+    """Apply the lanes, the deployments of prefect.yaml and the types of blocks to Prefect.
 
     Repeating it changes nothing.
     """

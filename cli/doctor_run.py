@@ -68,9 +68,9 @@ def _take(look: Look, into: list[Check]) -> None:
 
 def presentable(findings: Sequence[Finding], *, secrets: Sequence[str]) -> list[Finding]:
     """The findings as they may be shown: on one line each, without control characters, with secrets masked."""
-    patterns = SecretPatterns(
-        {str(number): secret for number, secret in enumerate(secrets) if len(secret.strip()) >= SHORTEST_SECRET}
-    )
+    # what is shown is valid UTF-8, so a secret that is none is in no line
+    written = (secret.encode(errors="ignore").decode() for secret in secrets)
+    patterns = SecretPatterns({secret: secret for secret in written if len(secret.strip()) >= SHORTEST_SECRET})
 
     def clean(text: str) -> str:
         return harmless_line(patterns.mask(text.encode(errors="replace").decode()), width=SHOWN)

@@ -68,7 +68,7 @@ def test_look_that_breaks_is_a_line_without_what_a_stranger_said(error: Exceptio
 
 def test_secrets_and_control_characters_are_not_shown() -> None:
     shown = f"a {SECRET} b\x1b[2J\n\u202e" + "x" * 1000 + "\ud800"
-    [found] = presentable([Finding("it", Check(shown, shown, shown))], secrets=[SECRET, "ab"])
+    [found] = presentable([Finding("it", Check(shown, shown, shown))], secrets=[SECRET, "ab", "not utf-8 \udcff"])
     for text in (found.check.subject, found.check.found, found.check.advice):
         assert text.startswith("a *** b")
         assert len(text) <= 300
