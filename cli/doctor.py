@@ -116,7 +116,9 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 def summary(findings: Sequence[Finding]) -> Text:
     """How much there is to do, on one line."""
     wrong = sum(not one.check.ok for one in findings)
+    well = len(findings) - wrong
+    checks = "1 check" if well == 1 else f"{well} checks"
     if not wrong:
-        return Text(f"All is well: {len(findings)} checks.", style="green")
+        return Text(f"All is well, by {checks}.", style="green")
     needs = "1 thing needs" if wrong == 1 else f"{wrong} things need"
-    return Text(f"{needs} doing, {len(findings) - wrong} checks are well.", style="bold red")
+    return Text(f"{needs} doing, {checks} {'is' if well == 1 else 'are'} well.", style="bold red")

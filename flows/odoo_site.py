@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
+
 from blocks.odoo_host import OdooHost
 from flows.far_side import on_far_side
 from opsdb.errors import PreflightError
@@ -25,6 +27,8 @@ def find_host(block: str | None, **asked: str | None) -> OdooHost:
         except ValueError as error:
             reason = str(error).splitlines()[0]
             raise PreflightError(f"odoo_host: no Odoo Host block {block!r} that is in order: {reason}") from None
+        except httpx.HTTPError as error:
+            raise PreflightError(f"odoo_host: Prefect does not give the block {block!r} out: {error}") from error
         stored = loaded.model_dump(include=set(OdooHost.model_fields))
     return OdooHost(**stored | {name: value for name, value in asked.items() if value is not None})
 

@@ -39,7 +39,10 @@ def test_writer_is_well_when_it_should_write_and_told_when_it_should_not(setting
     assert wrong(block(settings).check()) == {"rights": "may read and write"}
 
 
-def test_reader_gets_in_with_its_password_and_reads(settings: Settings, admin: Admin, login: str) -> None:
+def test_reader_gets_in_with_its_password_and_reads(
+    settings: Settings, admin: Admin, login: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     admin.execute(f"GRANT ops_monitor TO {login}")
     assert wrong(block(settings, login).check()) == {}
     assert wrong(block(settings, login, may_write=True).check()) == {"rights": "may read, and not write"}
@@ -47,7 +50,7 @@ def test_reader_gets_in_with_its_password_and_reads(settings: Settings, admin: A
     with engine.connect() as db:
         assert db.execute(text("SELECT count(*) FROM stuck_runs")).scalar_one() == 0
     engine.dispose()
-    assert PASSWORD not in repr(engine)
+    assert PASSWORD not in repr(engine) + caplog.text
 
 
 def test_login_that_only_may_take_on_the_role_counts_as_well(settings: Settings, admin: Admin, login: str) -> None:
