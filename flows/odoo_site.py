@@ -26,7 +26,10 @@ def find_host(block: str | None, **asked: str | None) -> OdooHost:
             loaded = cast("OdooHost", OdooHost.load(block))
         except ValueError as error:
             reason = str(error).splitlines()[0]
-            raise PreflightError(f"odoo_host: no Odoo Host block {block!r} that is in order: {reason}") from None
+            raise PreflightError(
+                f"odoo_host: no Odoo Host block {block!r} that is in order: {reason}. "
+                f"`ops doctor --block odoo-host/{block}` says more"
+            ) from None
         except httpx.HTTPError as error:
             raise PreflightError(f"odoo_host: Prefect does not give the block {block!r} out: {error}") from error
         stored = loaded.model_dump(include=set(OdooHost.model_fields))

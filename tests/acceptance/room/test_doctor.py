@@ -45,7 +45,7 @@ def blocks(desk: Desk, api: Api, chat: Mattermost) -> Iterator[dict[str, str]]:
     """Blocks in order and not, with secrets in them: their ids by how they are called."""
     socket = str(desk.home / "postgres" / "socket")
     there = {"host": socket, "database": "ops", "user": "postgres", "password": SECRET}
-    filled = {
+    filled: dict[tuple[str, str], dict[str, Any]] = {
         ("ops-database", "writer"): {**there, "may_write": True},
         ("ops-database", "misspelt"): {**there, "user": f"u {SECRET}", "database": HOSTILE},
         ("ops-database", "absent"): {**there, "database": "nothing-here"},

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -82,8 +83,8 @@ def test_secret_that_is_cut_off_at_the_end_of_a_line_is_not_shown_in_part() -> N
 
 def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
     names = [name for name, field in Settings.model_fields.items() if "Secret" in str(field)]
-    values = {name: f"https://room:{SECRET}@{name}.example/" for name in names}
-    settings = Settings(home=tmp_path, **{name: SecretStr(value) for name, value in values.items()})
+    values: dict[str, Any] = {name: f"https://room:{SECRET}@{name}.example/" for name in names}
+    settings = Settings(home=tmp_path, **values)
     settings.alert_urls = SecretStr("mmosts://chat.example/one-token/ warning=mmosts://chat.example/two-token/")
     ours = access.make_secrets(settings)
     known = set(known_secrets(settings))
