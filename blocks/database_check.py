@@ -17,13 +17,17 @@ STATEMENT_SECONDS = 3.0
 CLOCK_SECONDS = 30.0
 """A difference between two clocks that people notice. Nothing in the room depends on it."""
 
+# A policy that is for none of the login's roles shows it no rows, without an error.
 RIGHTS = text("""
-SELECT has_table_privilege(c.oid, 'SELECT') AS reads, has_table_privilege(c.oid, 'INSERT, UPDATE') AS writes
+SELECT has_table_privilege(c.oid, 'SELECT') AS reads, has_table_privilege(c.oid, 'INSERT, UPDATE') AS writes,
+    NOT row_security_active(c.oid) OR EXISTS (
+        SELECT FROM pg_policy p, unnest(p.polroles) role
+        WHERE p.polrelid = c.oid AND (role = 0 OR pg_has_role(role, 'USAGE'))) AS sees
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'ops' AND c.relname = 'runs' AND has_schema_privilege(n.oid, 'USAGE')
 """)
 SCHEMA = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'ops')")
-ROLES = text("SELECT rolname FROM pg_roles WHERE rolname IN ('ops_writer', 'ops_monitor') AND pg_has_role(oid, 'SET')")
+WRITER = text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ops_writer' AND pg_has_role(oid, 'SET'))")
 
 
 def check_database(url: str, *, writes: bool) -> list[Check]:
@@ -57,19 +61,22 @@ def _reached(db: Connection) -> Check:
 
 
 def _look(db: Connection, *, writes: bool) -> list[Check]:
-    roles = set(db.execute(ROLES).scalars())
-    # the room takes on a role right after connecting, and so may this login
-    if role := next((name for name in ("ops_writer", "ops_monitor") if name in roles), None):
-        db.execute(text(f"SET ROLE {role}"))
+    # a worker takes on the role right after connecting, whatever it may do by itself
+    writer = bool(db.execute(WRITER).scalar_one())
+    if writes and writer:
+        db.execute(text("SET ROLE ops_writer"))
     rights = db.execute(RIGHTS).one_or_none()
     checks = [_protected(db)]
     if rights is None and not db.execute(SCHEMA).scalar_one():
         checks.append(Check("schema", "there is no schema `ops`", "run `ops db upgrade` with this database"))
     elif rights is None or not rights.reads:
         checks.append(Check("rights", "may not read the schema `ops`", _grant(writes=writes)))
+    elif not rights.sees:
+        checks.append(Check("rights", "may read, but row-level security shows it no rows", _grant(writes=writes)))
     else:
         at = db.execute(text("SELECT version_num FROM ops.alembic_version")).scalar_one_or_none()
-        checks += [judge_revision(at, known=revisions(), newest=head()), judge_rights(bool(rights.writes), writes)]
+        may_write = writer if writes else writer or bool(rights.writes)
+        checks += [judge_revision(at, known=revisions(), newest=head()), judge_rights(may_write, writes)]
     return [*checks, judge_clock(clock_ahead(db))]
 
 

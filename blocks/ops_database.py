@@ -81,7 +81,8 @@ class OpsDatabase(Block):
 
     def engine(self) -> Engine:
         """Connections of this login, in UTC and with the search path `ops`. Nothing connects before its first use."""
-        return connect(Settings(database_url=self.url()), role=None, application="block")
+        role = "ops_writer" if self.may_write else None
+        return connect(Settings(database_url=self.url()), role=role, application="block")
 
     def check(self) -> list[Check]:
         """Look whether the login gets in, what it finds, and whether it may do what it is for."""

@@ -53,9 +53,28 @@ def test_reader_gets_in_with_its_password_and_reads(
     assert PASSWORD not in repr(engine) + caplog.text
 
 
-def test_login_that_only_may_take_on_the_role_counts_as_well(settings: Settings, admin: Admin, login: str) -> None:
+def test_writer_takes_on_the_role_as_a_worker_does(settings: Settings, admin: Admin, login: str) -> None:
     admin.execute(f"GRANT ops_writer TO {login} WITH INHERIT FALSE, SET TRUE")
-    assert wrong(block(settings, login, may_write=True).check()) == {}
+    writer = block(settings, login, may_write=True)
+    assert wrong(writer.check()) == {}
+    engine = writer.engine()
+    with engine.connect() as db:
+        assert db.execute(text("SELECT count(*) FROM runs")).scalar_one() == 0
+    engine.dispose()
+    assert wrong(block(settings, login).check()) == {"rights": "may not read the schema `ops`"}
+
+
+def test_rights_without_the_role_are_no_use_to_a_worker_and_show_a_reader_no_rows(
+    settings: Settings, admin: Admin, login: str
+) -> None:
+    admin.execute(f"GRANT USAGE ON SCHEMA ops TO {login}")
+    admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA ops TO {login}")
+    assert wrong(block(settings, login).check()) == {"rights": "may read, but row-level security shows it no rows"}
+    admin.execute(f"GRANT ops_monitor TO {login}")
+    assert wrong(block(settings, login).check()) == {}
+    admin.execute(f"GRANT INSERT, UPDATE ON ops.runs TO {login}")
+    assert list(wrong(block(settings, login).check())) == ["rights"]
+    assert list(wrong(block(settings, login, may_write=True).check())) == ["rights"]
 
 
 def test_login_without_rights_is_told(settings: Settings, login: str) -> None:
