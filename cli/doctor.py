@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from rich.text import Text
 from blocks.check import Check
 from cli.doctor_run import Finding, Look, presentable, run_looks
 from cli.output import console, print_json
-from opsdb.errors import UsageError
+from opsdb.errors import OpsError, UsageError
 from opsdb.settings import Settings, load_settings
 
 LOOK_SECONDS = 20.0
@@ -59,7 +60,7 @@ def examine(block: str | None = None) -> list[Finding]:
     from cli.doctor_host import known_secrets
     from deployments import access
 
-    if access.secrets_path(settings).exists():
+    with suppress(OpsError):  # what is wrong with the secrets is a finding
         access.use(settings)  # before anything imports Prefect
     from cli.doctor_blocks import check_blocks
 

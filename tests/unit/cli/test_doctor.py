@@ -174,3 +174,14 @@ def test_settings_that_cannot_be_read_are_the_one_finding(monkeypatch: pytest.Mo
     [found] = doctor.examine()
     assert "OPS_DATABASE_URL" in found.check.found
     assert SECRET not in repr(found)
+
+
+def test_secrets_that_others_may_read_are_a_finding_and_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access.make_secrets(Settings(home=tmp_path))
+    access.secrets_path(Settings(home=tmp_path)).chmod(0o644)
+    monkeypatch.setenv("OPS_HOME", str(tmp_path))
+    wrong = [one for one in doctor.examine() if not one.check.ok]
+    assert [one.area for one in wrong] == ["secrets", "room"]
+    assert "readable by its owner alone" in wrong[0].check.found
