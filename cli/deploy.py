@@ -22,7 +22,7 @@ def deploy(
         bool, typer.Option("--skip-broken", help="Name templates that are not right, and end with 0 all the same.")
     ] = False,
 ) -> None:
-    """Apply the lanes, the deployments of prefect.yaml and the templates to Prefect.
+    """Apply the lanes, the deployments of prefect.yaml, the templates and the types of blocks to Prefect.
 
     Repeating it changes nothing. Templates that are not right are named and left as they were deployed.
     """

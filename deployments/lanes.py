@@ -1,4 +1,4 @@
-"""Applies what Prefect needs to know of the room: four lanes, the deployments of prefect.yaml, and the templates."""
+"""Applies what Prefect needs to know of the room: lanes, deployments of prefect.yaml and of templates, types of blocks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.exceptions import ObjectNotFound
 
+from blocks.block_types import register_block_types
 from deployments.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from deployments.starting import pages
 from opsdb.errors import OpsError, RoomUnreachableError
@@ -44,7 +45,7 @@ class TemplateDeployment:
 def deploy(
     settings: Settings, *, templates: Collection[TemplateDeployment], all_read: bool, say: Callable[[str], None]
 ) -> None:
-    """Make or update the lanes and the deployments. Repeating it changes nothing.
+    """Make or update the lanes, the deployments and the types of blocks. Repeating it changes nothing.
 
     Deployments of templates that are gone are removed, if `all_read`: else a file could not be read, and what it was
     is not known.
@@ -61,11 +62,13 @@ def deploy(
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
+        slugs = register_block_types()
     except httpx.HTTPStatusError as error:
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error
     except httpx.HTTPError as error:
         raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` tells what runs") from error
     say(f"deployments of {settings.prefect_yaml.name} applied")
+    say(f"block types registered: {', '.join(slugs)}")
 
 
 def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:

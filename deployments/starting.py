@@ -68,7 +68,7 @@ class PrefectServer:
 
     def startable(self, *, kind: str, lane: Lane) -> Startable:
         """The deployment of a kind in a lane. Raises UsageError that names the kinds that exist."""
-        with _answering(self._client):
+        with answering(self._client):
             deployed = self._deployed_to()
             if kind not in deployed:
                 raise UsageError(_unknown_kind(kind, sorted(deployed)))
@@ -98,7 +98,7 @@ class PrefectServer:
         """Create a run. A key that was used before gives the run of then; UsageError if that was another request."""
         from opsdb.prefect_runs import queue_of, state_of, tags_of
 
-        with _answering(self._client):
+        with answering(self._client):
             earlier = self._run_of_key(startable, idempotency_key) if idempotency_key else None
             run = self._client.create_flow_run_from_deployment(
                 startable.id,
@@ -124,7 +124,7 @@ class PrefectServer:
 
         from opsdb.prefect_runs import state_of
 
-        with _answering(self._client):
+        with answering(self._client):
             try:
                 state = self._client.read_flow_run(run_id).state
             except ObjectNotFound:
@@ -148,7 +148,7 @@ class PrefectServer:
             raise UsageError(f"run {run_id} is already {before.status}: there is nothing to cancel")
         if before.type == "CANCELLING":
             return Cancelled(state=before, asked=False)
-        with _answering(self._client):
+        with answering(self._client):
             answer: OrchestrationResult[None] = self._client.set_flow_run_state(run_id, Cancelling(message=message))
         if answer.state is not None and answer.status in (SetStateStatus.ACCEPT, SetStateStatus.REJECT):
             # REJECT: a run without a process goes to Cancelled instead of Cancelling
@@ -193,7 +193,7 @@ class PrefectServer:
         before = self.state(run_id)
         if not before.status.terminal:
             raise UsageError(f"run {run_id} is {before.status} in Prefect, not over")
-        with _answering(self._client):
+        with answering(self._client):
             flow_run = self._client.read_flow_run(run_id)
             try:
                 if flow_run.deployment_id is None:
@@ -231,7 +231,7 @@ class PrefectServer:
             tags=FlowRunFilterTags(all_=[tag_of(session_id)]),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished)),
         )
-        with _answering(self._client):
+        with answering(self._client):
             return [run.id for run in pages(self._client.read_flow_runs, flow_run_filter=wanted)]
 
     def _deployed_to(self) -> dict[str, dict[Lane, str]]:
@@ -273,6 +273,13 @@ class PrefectServer:
 @contextmanager
 def prefect_server(settings: Settings) -> Iterator[PrefectServer]:
     """The Prefect server of this room. Raises RoomUnreachableError when there is none."""
+    with prefect_client(settings) as client:
+        yield PrefectServer(client)
+
+
+@contextmanager
+def prefect_client(settings: Settings, *, request_seconds: float = REQUEST_SECONDS) -> Iterator[SyncPrefectClient]:
+    """Prefect's own client of this room's server. Raises RoomUnreachableError when there is none."""
     from deployments import access
 
     access.use(settings)
@@ -283,20 +290,21 @@ def prefect_server(settings: Settings) -> Iterator[PrefectServer]:
     if not where:
         raise RoomUnreachableError  # Prefect would quietly start a server of its own, with nothing in it
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):  # 5 retries of 10 s keep a person waiting for minutes
-        client = get_client(httpx_settings={"timeout": REQUEST_SECONDS}, sync_client=True)
+        client = get_client(httpx_settings={"timeout": request_seconds}, sync_client=True)
         try:
-            with _answering(client):
+            with answering(client):
                 client.__enter__()
         except RuntimeError as error:  # how the client says that it could not ask for the server's version
             raise _unreachable(where, error.__cause__ or error) from error
         try:
-            yield PrefectServer(client)
+            yield client
         finally:
             client.__exit__(None, None, None)
 
 
 @contextmanager
-def _answering(client: SyncPrefectClient) -> Iterator[None]:
+def answering(client: SyncPrefectClient) -> Iterator[None]:
+    """Turn a failed request into one line: RoomUnreachableError, or UsageError for what Prefect refuses."""
     where = str(client.api_url)
     try:
         yield

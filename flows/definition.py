@@ -13,8 +13,8 @@ _IMPORT = re.compile(r"^(?:from|import) ((?:\w+\.)+\w+)", re.MULTILINE)
 
 
 def definition_of(function: Callable[..., Any]) -> str:
-    """A hash (sha256, hex) of the module of a function and of all that it imports from its own package or `flows`."""
-    packages = {"flows", function.__module__.partition(".")[0]}
+    """A hash (sha256, hex) of the module of a function and of what it imports of its own package, `flows` or `blocks`."""
+    packages = {"flows", "blocks", function.__module__.partition(".")[0]}
     sources: dict[str, str] = {}
     wanted = [function.__module__]
     while wanted:

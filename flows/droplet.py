@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flows.far_side import on_far_side, ssh
+
 # An attempt that was killed may have made the droplet already, so it is looked for first. Its address comes last in
 # the line because it is missing while the droplet is being made.
 PROVISION = """\
@@ -35,63 +37,9 @@ echo "droplet: $id $address"
 """
 
 # The key of a host is kept by the droplet's id: addresses are handed on to other droplets.
-_SSH = """\
-droplet() {
-  ssh -oBatchMode=yes -oConnectTimeout=5 -oServerAliveInterval=10 -oServerAliveCountMax=3 \\
-    -oStrictHostKeyChecking=accept-new -oHostKeyAlias="droplet-$DROPLET_ID" -- "root@$ADDRESS" "$@"
-}
-"""
-# Values are quoted by bash, from variables. What ends the connection would leave the program running on the droplet:
-# there a watcher holds the other end of the connection, and ends the program with it, or at its limit. All of it is in
-# a function, so that nothing runs before everything has arrived, and the script does not read from the connection.
-_RUN = f"""\
-{_SSH}
-send() {{
-  for name in $NAMES; do printf 'export %s=%q\\n' "$name" "${{!name}}"; done
-  cat <<'BEFORE'
-export DEBIAN_FRONTEND=noninteractive GIT_TERMINAL_PROMPT=0
-main() {{
-work() {{
-set -euo pipefail
-BEFORE
-  printf '%s\\n' "$script"
-  cat <<'AFTER'
-}}
-exec 3<&0
-set -m
-work < /dev/null 3<&- &
-work=$!
-set +m
-(
-  trap 'exit 0' TERM
-  read -r -t "$LIMIT" -u 3 || true
-  kill -TERM -- "-$work"
-  sleep 3
-  kill -KILL -- "-$work"
-) > /dev/null 2>&1 &
-watcher=$!
-code=0
-wait "$work" || code=$?
-kill "$watcher" 2> /dev/null || true
-exit "$code"
-}}
-main
-AFTER
-  exec sleep infinity
-}}
-on_droplet() {{
-  local script sender code=0
-  script=$(cat)
-  exec {{connection}}< <(send)
-  sender=$!
-  droplet exec bash -s <&"$connection" || code=$?
-  kill "$sender" 2> /dev/null || true
-  return "$code"
-}}
-"""
+_DROPLET = '-oStrictHostKeyChecking=accept-new -oHostKeyAlias="droplet-$DROPLET_ID" -- "root@$ADDRESS"'
 WAIT_FOR_SSH = f"""\
-{_SSH}
-until droplet true < /dev/null; do
+until {ssh(_DROPLET)} true < /dev/null; do
   if (( SECONDS >= LIMIT )); then
     echo "no SSH as root@$ADDRESS within $LIMIT s: is the worker's key among ssh_keys?" >&2
     exit 69
@@ -103,8 +51,5 @@ echo "SSH answers after $SECONDS s"
 
 
 def on_droplet(script: str) -> str:
-    """The shell text that runs a constant bash script on the droplet, as root and without input.
-
-    Its environment is that of the names in `NAMES`, with the values that they have here.
-    """
-    return f"{_RUN}on_droplet <<'ON_DROPLET'\n{script.rstrip()}\nON_DROPLET\n"
+    """The shell text that runs a constant bash script on the droplet, as root: see `on_far_side`."""
+    return on_far_side(script, to=_DROPLET)

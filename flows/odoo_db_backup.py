@@ -36,6 +36,7 @@ from flows.backup_preflight import (
 )
 from flows.database_contents import Contents, check_server
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
+from flows.programs import PROGRAMS
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
 from flows.restoring import Ready as ReadyToRestore
 from flows.restoring import drill
@@ -255,7 +256,7 @@ def _planned_draft(db: Database, database: str, folder: Path) -> Draft:
 def _examine(database: str, reserve: Callable[[Database], Draft]) -> _Ready:
     """Check programs and database, and what the dump is written to last."""
     run = current_run()
-    if missing := missing_tools("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee"):
+    if missing := missing_tools(*PROGRAMS["odoo_db_backup"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
     with connect_to(database, url=run.settings.odoo_url) as db:
         server_version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)

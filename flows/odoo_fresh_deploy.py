@@ -7,13 +7,15 @@ import re
 import time
 from typing import Any
 
+from blocks.odoo_fields import CheckoutFolder, ComposeFile
 from flows.approval import approval
 from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
 from flows.deploy_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
 from flows.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
-from flows.odoo_parameters import ApprovalMinutes, CheckoutFolder, ComposeFile, GitRef
+from flows.odoo_parameters import ApprovalMinutes, GitRef
 from flows.postgres_access import missing_tools
+from flows.programs import PROGRAMS
 from flows.runbook import runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
@@ -215,5 +217,5 @@ def _limit(seconds: int) -> dict[str, str]:
 
 def _prepare() -> None:
     """Raise PreflightError unless all is there."""
-    if missing := missing_tools("bash", "awk", "curl", "doctl", "getent", "ssh"):
+    if missing := missing_tools(*PROGRAMS["odoo_fresh_deploy"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 from typing import Any
 
+from blocks.block_name import BlockName
+from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
+from blocks.odoo_host import OdooHost
 from flows.approval import approval
 from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
 from flows.odoo_modules import check_upgradable, check_upgraded, read_modules
-from flows.odoo_parameters import (
-    ApprovalMinutes,
-    CheckoutFolder,
-    ComposeFile,
-    ComposeService,
-    GitRef,
-    HealthUrl,
-    OdooModules,
-)
+from flows.odoo_parameters import ApprovalMinutes, GitRef, OdooModules
+from flows.odoo_site import check_checkout, find_host, host_env, on_host
 from flows.postgres_access import missing_tools
+from flows.programs import PROGRAMS
 from flows.runbook import current_run, runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
@@ -119,10 +115,11 @@ def odoo_module_upgrade(
     odoo_db: OdooDatabase,
     modules: OdooModules,
     git_ref: GitRef = "main",
-    repo_dir: CheckoutFolder = "/opt/odoo",
-    compose_file: ComposeFile = "deploy/docker-compose.prod.yml",
-    odoo_service: ComposeService = "odoo",
-    health_url: HealthUrl = "http://localhost:8069/web/health",
+    odoo_host: BlockName | None = None,
+    repo_dir: CheckoutFolder | None = None,
+    compose_file: ComposeFile | None = None,
+    odoo_service: ComposeService | None = None,
+    health_url: HealthUrl | None = None,
     approval_minutes: ApprovalMinutes = 0,
 ) -> dict[str, Any]:
     """Check out the wanted code, upgrade modules of one Odoo database in its container, restart Odoo, await its health.
@@ -134,68 +131,75 @@ def odoo_module_upgrade(
         odoo_db: Database whose modules are upgraded.
         modules: Names of installed modules, each once.
         git_ref: Branch of origin, tag or commit to check out.
-        repo_dir: Absolute path of the checkout with the code and the compose file.
-        compose_file: The compose file, relative to the checkout or absolute.
-        odoo_service: Odoo's service in the compose file.
-        health_url: Address that answers with success when Odoo is up.
+        odoo_host: Name of an Odoo Host block: says where Odoo runs, and all that is not given below.
+        repo_dir: Absolute path of the checkout with the code and the compose file; /opt/odoo if nobody says.
+        compose_file: The compose file, relative to the checkout or absolute; deploy/docker-compose.prod.yml if nobody
+            says.
+        odoo_service: Odoo's service in the compose file; odoo if nobody says.
+        health_url: Address that answers with success when Odoo is up; http://localhost:8069/web/health if nobody says.
         approval_minutes: Minutes that it waits, once the code is there, for `ops approve`. 0: it asks nobody.
     """
     started = time.monotonic()
-    repo = Path(repo_dir)
-    before = action(
+    asked = {"repo_dir": repo_dir, "compose_file": compose_file, "service": odoo_service, "health_url": health_url}
+    told = f"the block odoo-host/{odoo_host}" if odoo_host else "the checkout"
+    host, found = action(
         "preflight",
-        lambda: _prepare(odoo_db, modules, repo),
-        about=f"check programs, {repo}, and that {', '.join(modules)} are installed in {odoo_db}",
+        lambda: _prepare(odoo_db, modules, odoo_host, asked),
+        about=f"check programs, {told}, and that {', '.join(modules)} are installed in {odoo_db}",
         preflight=True,
     )
-    env = {
-        "REPO": repo_dir,
+    # an attempt that goes on after the upgrade finds other versions; one that finds another place does not go on
+    where = f"{host.ssh_destination or 'this host'}, {host.repo_dir}"
+    before = action(
+        "note_versions", lambda: found, about=f"note the versions of the modules, at {where}", planned=lambda: found
+    )
+    values = {
         "GIT_REF": git_ref,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
-        "COMPOSE_FILE": compose_file,
-        "ODOO_SERVICE": odoo_service,
         "ODOO_DB": odoo_db,
         "MODULES": ",".join(modules),
-        "HEALTH_URL": health_url,
     }
-    pulled = step("pull_latest", CHECK_OUT, timeout=PULL_SECONDS, env=env).stdout
-    env["COMMIT"] = _commit("after", pulled)
+
+    def take(name: str, command: str, seconds: int, *, planned: str = "") -> str:
+        env = host_env(host, values | {"LIMIT": str(seconds - STOP_SECONDS)})
+        return step(name, on_host(host, command), timeout=seconds, env=env, planned=planned).stdout
+
+    pulled = take("pull_latest", CHECK_OUT, PULL_SECONDS)
+    values["COMMIT"] = _commit("after", pulled)
     if approval_minutes:
-        question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {env['COMMIT'][:12]}?"
+        question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
         approval("approve_upgrade", question, timeout=approval_minutes * 60)
-    limit = {"LIMIT": str(UPGRADE_SECONDS - STOP_SECONDS)}
-    step("upgrade_modules", UPGRADE, timeout=UPGRADE_SECONDS, env=env | limit)
+    take("upgrade_modules", UPGRADE, UPGRADE_SECONDS)
     after = action(
         "check_modules",
         lambda: _check_upgraded(odoo_db, modules),
         about=f"look whether {', '.join(modules)} are installed in {odoo_db}",
         planned=lambda: before,
     )
-    limit = {"LIMIT": str(ASSETS_SECONDS - STOP_SECONDS)}
-    rebuilt = step("rebuild_assets", ASSETS, timeout=ASSETS_SECONDS, env=env | limit, planned="assets: dropped")
-    if "assets: dropped" not in rebuilt.stdout:
+    if "assets: dropped" not in take("rebuild_assets", ASSETS, ASSETS_SECONDS, planned="assets: dropped"):
         raise StepFailedError("Odoo's shell ended without having dropped the assets: read the log of rebuild_assets")
-    step("restart_odoo", RESTART, timeout=RESTART_SECONDS, env=env)
-    limit = {"LIMIT": str(HEALTH_SECONDS - STOP_SECONDS)}
-    step("wait_health", WAIT, timeout=HEALTH_SECONDS, env=env | limit)
+    take("restart_odoo", RESTART, RESTART_SECONDS)
+    take("wait_health", WAIT, HEALTH_SECONDS)
     return {
         "commit_before": _commit("before", pulled),
-        "commit": env["COMMIT"],
+        "commit": values["COMMIT"],
         "modules": {name: {"before": before[name], "after": after[name]} for name in modules},
         "duration_seconds": round(time.monotonic() - started, 3),
     }
 
 
-def _prepare(database: str, modules: list[str], repo: Path) -> dict[str, str | None]:
-    """Raise PreflightError unless all is there. Returns the modules' versions."""
-    if missing := missing_tools("bash", "curl", "docker", "git"):
+def _prepare(
+    database: str, modules: list[str], block: str | None, asked: dict[str, str | None]
+) -> tuple[OdooHost, dict[str, str | None]]:
+    """Raise PreflightError unless all is there. Returns the host, and the modules' versions."""
+    host = find_host(block, **asked)
+    if missing := missing_tools(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")
-    if not (repo / ".git").exists():
-        raise PreflightError(f"repo_dir: {repo} is no git checkout; odoo_fresh_deploy makes one")
+    check_checkout(host)
     known = read_modules(database, url=current_run().settings.odoo_url)
     check_upgradable(modules, known, database=database)
-    return {name: known[name].version for name in modules}
+    return host, {name: known[name].version for name in modules}
 
 
 def _check_upgraded(database: str, modules: list[str]) -> dict[str, str | None]:

@@ -1,16 +1,13 @@
-"""The parameters that runbooks about Odoo share. Their descriptions stand in the docstrings of the flows."""
+"""The parameters that runbooks about Odoo share, beside those in `blocks/odoo_fields.py`.
+
+Their descriptions stand in the docstrings of the flows.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
-
-
-def _not_upwards(path: str) -> str:
-    if ".." in path.split("/"):
-        raise ValueError("must not hold `..`")
-    return path
 
 
 def _ref(ref: str) -> str:
@@ -32,11 +29,3 @@ OdooModules = Annotated[
 ]
 ApprovalMinutes = Annotated[int, Field(ge=0, le=7 * 24 * 60)]
 GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"), AfterValidator(_ref)]
-CheckoutFolder = Annotated[
-    str, Field(pattern=r"^/[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(_not_upwards)
-]
-ComposeFile = Annotated[
-    str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(_not_upwards)
-]
-ComposeService = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
-HealthUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?$", max_length=500)]

@@ -17,14 +17,12 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from opsdb.errors import PreflightError
+from opsdb.settings import POSTGRESQL_URL
 
 Database = psycopg.Connection[tuple[object, ...]]
 
 APPLICATION = "ops-backup"  # what pg_stat_activity shows
 URL_VARIABLE = "OPS_ODOO_DATABASE_URL"
-# Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
-# quotes it in its error.
-_URL = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#]*/[^@/?#]*(?:\?[^#]*)?")
 # Parameters of libpq that have no environment variable and do not change what is reached or how it is protected.
 _TUNING = {
     "fallback_application_name",
@@ -44,7 +42,7 @@ def connect(url: str, *, database: str | None = None) -> Database:
     The environment variables of libpq fill in what the URL leaves open, as they do for psql. Raises PreflightError,
     which never quotes the URL.
     """
-    if not _URL.fullmatch(url):
+    if not POSTGRESQL_URL.fullmatch(url):
         raise PreflightError(
             f"{URL_VARIABLE}: want postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
         )

@@ -15,6 +15,7 @@ import psycopg
 from flows.backup_files import Backup, Manifest, list_backups, parse_name
 from flows.database_contents import check_server, differences, pin_settings, shown
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
+from flows.programs import PROGRAMS
 from flows.runbook import current_run
 from flows.scratch_database import Scratch, check_free, check_may_create, drop_leftovers
 from flows.step import action, step
@@ -79,7 +80,7 @@ def find_backup(folder: Path, database: str, file: str | None) -> Backup:
 def prepare(folder: Path, database: str, file: str | None) -> Ready:
     """Find the backup, and check programs, role and disk. Changes nothing. Raises PreflightError."""
     run = current_run()
-    if missing := missing_tools("bash", "sha256sum"):
+    if missing := missing_tools(*PROGRAMS["odoo_restore_drill"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
     backup = find_backup(folder, database, file)
     manifest = backup.manifest

@@ -120,7 +120,10 @@ class ActiveRun:
             return None
         kept = self.kept.pop(0)
         if (kept.name, kept.command) != (name, command):
-            raise StepError(f"the earlier attempt had the step {kept.name} where {name} stands now: start another run")
+            raise StepError(
+                f"step {name} is not what the earlier attempt did at this place, which was {kept.name}: "
+                f"{kept.command.strip()[:200]}. Start another run"
+            )
         return kept
 
     def skip(self, index: int, *, name: str, command: str) -> KeptStep | None:

@@ -69,6 +69,11 @@ def head() -> str:
     return revision
 
 
+def revisions() -> list[str]:
+    """All revisions that this version of the room knows, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(alembic_config(None)).walk_revisions()]
+
+
 def alembic_config(db: Connection | None) -> Config:
     """Alembic's configuration for the given connection."""
     config = Config()

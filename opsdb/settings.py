@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from opsdb.errors import UsageError
+
+# Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
+# quotes it in its error.
+POSTGRESQL_URL = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#]*/[^@/?#]*(?:\?[^#]*)?")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -191,5 +196,6 @@ def _check_postgresql_url(variable: str, url: str) -> None:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    if parsed is None or parsed.drivername not in ("postgresql", "postgres") or not parsed.database:
-        raise UsageError(f"{variable}: want postgresql://user@host:port/database")
+    whole = POSTGRESQL_URL.fullmatch(url)
+    if whole is None or parsed is None or parsed.drivername not in ("postgresql", "postgres") or not parsed.database:
+        raise UsageError(f"{variable}: want postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #")

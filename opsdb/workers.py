@@ -16,6 +16,10 @@ SUCCEED = text("""
 DELETE FROM ops.workers
 WHERE host = :host AND name <> :name AND lane = ANY(:lanes) AND heartbeat_at < clock_timestamp() - interval '30 s'
 """)
+SERVED = text("""
+SELECT lane, count(*) FROM ops.workers
+WHERE heartbeat_at > clock_timestamp() - make_interval(secs => :seconds) GROUP BY lane
+""")
 LEAVE = text("DELETE FROM ops.workers WHERE name = :name")
 
 
@@ -28,3 +32,8 @@ def beat(db: Connection, *, name: str, host: str, lanes: Sequence[str]) -> None:
 def leave(db: Connection, *, name: str) -> None:
     """Say that this worker ended on purpose: nobody needs to look for it."""
     db.execute(LEAVE, {"name": name})
+
+
+def served(db: Connection, *, seconds: float) -> dict[str, int]:
+    """How many workers of each lane were heard of within so many seconds. Lanes without any are left out."""
+    return {lane: count for lane, count in db.execute(SERVED, {"seconds": seconds})}  # noqa: C416  # a Row is no tuple for mypy

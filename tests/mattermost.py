@@ -85,7 +85,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, body)
 
     def do_GET(self) -> None:
-        self._answer(200, b"<!DOCTYPE html><title>Log in</title>")
+        mood = self.server.chat.mood()
+        if mood == "hang":
+            self.server.chat.closing.wait(60)
+        elif mood == "redirect":
+            self._answer(302, b"", {"Location": "/login"})
+        elif self.path != "/api/v4/system/ping" or mood == "login":
+            self._answer(200, b"<!DOCTYPE html><title>Log in</title>")
+        else:
+            self._answer(mood, b'{"status":"OK"}' if mood == 200 else b'{"status":"UNHEALTHY"}')
 
     def _take(self, raw: bytes) -> tuple[int, bytes]:
         if len(raw) > BODY_BYTES:

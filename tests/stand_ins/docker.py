@@ -46,6 +46,8 @@ class Docker:
     """The folder of the container's own programs."""
     environment: dict[str, str] = field(default_factory=dict)
     """The container's own environment."""
+    stopped: bool = False
+    """Whether the service does not run."""
     calls: list[list[str]] = field(default_factory=list)
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -58,6 +60,9 @@ class Docker:
             return 125
         self.calls.append(request["words"])
         if command is None:
+            if request["words"][-1] == "--services":
+                stopped = "ps" in request["words"] and self.stopped
+                say({"error": False, "text": "db\n" if stopped else f"db\n{self.service}\n"})
             return 0
         path = f"{self.programs}:/usr/bin:/bin"
         try:
@@ -91,6 +96,10 @@ class Docker:
         if verb == "restart":
             if rest != [self.service]:
                 raise ValueError(f"no such service: {rest}")
+            return None, {}
+        if verb == "config" and rest == ["--services"]:
+            return None, {}
+        if verb == "ps" and rest == ["--status", "running", "--services"]:
             return None, {}
         if verb != "exec" or rest[0] != "-T":
             raise ValueError("the input device is not a TTY")

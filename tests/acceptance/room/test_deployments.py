@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from blocks.block_types import BLOCK_TYPES
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
@@ -40,6 +41,11 @@ def everything(api: Api) -> dict[str, Any]:
             found[f"{pool['name']}/{queue['name']}"] = queue
     for deployment in api.post("/deployments/filter"):
         found[f"{deployment['flow_id']}/{deployment['name']}"] = deployment
+    for block_type in BLOCK_TYPES:
+        slug = block_type.get_block_type_slug()
+        found[slug] = api.get(f"/block_types/slug/{slug}")
+        wanted = {"block_type_id": {"any_": [found[slug]["id"]]}}
+        found[f"{slug} schemas"] = api.post("/block_schemas/filter", block_schemas=wanted)
     return {name: without_clocks(value) for name, value in found.items()}
 
 
@@ -139,5 +145,7 @@ def test_deploying_again_changes_nothing_neither_by_ops_nor_by_prefect(desk: Des
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert everything(api) == before
-    assert "deployments of prefect.yaml applied" in desk.ops("deploy", timeout=100).fine()
+    said = desk.ops("deploy", timeout=100).fine()
+    assert "deployments of prefect.yaml applied" in said
+    assert f"block types registered: {', '.join(one.get_block_type_slug() for one in BLOCK_TYPES)}" in said
     assert everything(api) == before

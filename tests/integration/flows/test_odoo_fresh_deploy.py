@@ -261,7 +261,7 @@ def droplet_shell(site: Site, script: str, **values: str) -> subprocess.Popen[st
 
 def test_values_reach_the_droplet_as_they_are(site: Site, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    hostile = f"a'b\"c\n$(touch {canary}) `touch {canary}`; touch {canary} \\ ~ * é -x\nON_DROPLET\nAFTER\n"
+    hostile = f"a'b\"c\n$(touch {canary}) `touch {canary}`; touch {canary} \\ ~ * é -x\nFAR_SIDE\nAFTER\n"
     process = droplet_shell(site, 'printf "%s." "$VALUE"', VALUE=hostile, LIMIT="20")
     assert process.communicate(timeout=20)[0] == f"{hostile}."
     assert process.returncode == 0

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 
+from blocks.odoo_host import OdooHost
 from flows import odoo_module_upgrade as module
 from flows.checkout import CHECK_OUT
 from flows.dry_run import dry_run
@@ -26,6 +28,7 @@ from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import wait_until
 from tests.stand_ins.docker import Docker, docker
+from tests.stand_ins.ssh import Ssh, ssh
 
 COMPOSE = "deploy/docker-compose.prod.yml"
 ODOO = """#!{python}
@@ -156,6 +159,19 @@ def site(database: str, odoo_database: str, tmp_path: Path, client: Path, health
     odoo.chmod(0o755)
     with docker(client, compose_file=COMPOSE, service="odoo", programs=programs) as daemon:
         yield Site(checkout, work, database, daemon, manner, ledger, health)
+
+
+@pytest.fixture
+def far(site: Site, client: Path) -> Ssh:
+    """The block `far` leads over SSH to the host where the site is: Docker is there alone."""
+    over_there = client / "far"
+    over_there.mkdir()
+    (client / "docker").rename(over_there / "docker")
+    (client / "docker").write_text("#!/bin/sh\necho 'Docker on the wrong host' >&2; exit 1\n")
+    (client / "docker").chmod(0o755)
+    there = {"ssh_destination": "deploy@odoo.example", "ssh_port": 2222}
+    OdooHost(**there, repo_dir=str(site.checkout), health_url=site.health).save("far", overwrite=True)
+    return ssh(client, far_side={"PATH": f"{over_there}:/usr/bin:/bin", "HOME": "/root"})
 
 
 def marked(database: str) -> list[int]:
@@ -299,8 +315,9 @@ def test_limit_in_the_container_ends_odoo_when_the_client_is_gone(site: Site, mo
     def kill_client() -> None:
         wait_until(lambda: bool(marked(site.database)))
         for process in psutil.Process().children(recursive=True):
-            if any("docker" in word for word in process.cmdline()[:3]):
-                process.kill()
+            with suppress(psutil.Error):  # it ended meanwhile
+                if any("docker" in word for word in process.cmdline()[:3]):
+                    process.kill()
 
     with ending(kill_client), pytest.raises(StepFailedError):
         site.upgrade()
@@ -329,6 +346,79 @@ def test_missing_programs_are_named_at_once(site: Site, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PreflightError, match="not on the PATH: bash, curl, docker, git"):
         site.upgrade()
+
+
+def test_block_says_what_is_not_given(site: Site) -> None:
+    facts = {"repo_dir": "/nowhere", "health_url": site.health, "service": "odoo", "compose_file": "other.yml"}
+    OdooHost(**facts).save("here", overwrite=True)
+    given = {"repo_dir": str(site.checkout), "compose_file": COMPOSE}
+    commit = site.commit("second")
+    result = odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="here", **given)
+    assert result["commit"] == commit
+    with pytest.raises(PreflightError, match="/nowhere is no git checkout"):
+        odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="here")
+
+
+def test_defaults_of_the_room_count_where_nobody_says_anything(site: Site) -> None:
+    with pytest.raises(PreflightError, match="/opt/odoo is no git checkout"):
+        odoo_module_upgrade(odoo_db=site.database, modules=["sale"])
+
+
+def test_missing_block_is_named_before_anything_starts(site: Site) -> None:
+    with pytest.raises(PreflightError, match="no Odoo Host block 'absent'"):
+        site.upgrade(odoo_host="absent")
+    assert site.daemon.calls == []
+
+
+def test_upgrade_over_ssh_runs_every_step_over_there(site: Site, far: Ssh) -> None:
+    commit = site.commit("second")
+    result = odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="far")
+    assert result["commit"] == commit == git(site.checkout, "rev-parse", "HEAD")
+    assert result["modules"] == {"sale": {"before": "18.0.1", "after": "18.0.2"}}
+    assert site.odoo_calls()[0][:4] == ["-d", site.database, "-u", "sale"]
+    assert ["compose", "-f", COMPOSE, "restart", "odoo"] in site.daemon.calls
+    assert len(far.calls) == 6, "the preflight, and each step that touches the host"
+    assert all("deploy@odoo.example" in call and "-oPort=2222" in call for call in far.calls)
+
+
+def test_host_that_is_not_reached_ends_the_run_before_anything_changes(site: Site, far: Ssh) -> None:
+    far.feel("Host key verification failed.")
+    before = git(site.checkout, "rev-parse", "HEAD")
+    site.commit("second")
+    with pytest.raises(PreflightError, match=r"deploy@odoo\.example: reached: Host key verification failed"):
+        odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="far")
+    assert git(site.checkout, "rev-parse", "HEAD") == before
+
+
+def test_connection_that_ends_ends_odoo_in_the_container_too(
+    site: Site, far: Ssh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.manner.write_text("hangs")
+    monkeypatch.setattr(module, "STOP_SECONDS", 0)  # neither limit helps, over there or in the container
+
+    def cut() -> None:
+        wait_until(lambda: bool(marked(site.database)))
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # it ended meanwhile
+                if str(far.state.parent / "ssh") in process.cmdline():
+                    process.kill()
+
+    with ending(cut), pytest.raises(StepFailedError):
+        odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="far")
+    wait_until(lambda: marked(site.database) == [], seconds=15)
+
+
+def test_dry_run_over_ssh_looks_and_changes_nothing(site: Site, far: Ssh) -> None:
+    site.commit("second")
+    before = git(site.checkout, "rev-parse", "HEAD")
+    facts = {"odoo_db": site.database, "modules": ["sale"], "odoo_host": "far", "odoo_service": "web"}
+    planned = dry_run(odoo_module_upgrade, facts, settings=load_settings())
+    assert planned.error is None
+    pulled = planned.steps[1]
+    assert (pulled.name, pulled.environment["SSH_DESTINATION"]) == ("pull_latest", "deploy@odoo.example")
+    assert (pulled.environment["REPO"], pulled.environment["ODOO_SERVICE"]) == (str(site.checkout), "web")
+    assert len(far.calls) == 1
+    assert git(site.checkout, "rev-parse", "HEAD") == before
 
 
 class ending:  # noqa: N801 - reads as a word

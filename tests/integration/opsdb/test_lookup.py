@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect
 from opsdb.errors import RoomUnreachableError, UsageError
-from opsdb.lookup import find_run, list_runs, read_run, reading, short_id
+from opsdb.lookup import find_run, kinds_used, list_runs, read_run, reading, short_id
 from opsdb.records import apply_entry, artifact, event, step_finished, step_started
 from opsdb.runs import RunFacts, apply_states
 from opsdb.sessions import join_session
@@ -193,3 +193,15 @@ def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Setti
         db.execute(text("UPDATE ops.workers SET heartbeat_at = now() - interval '31 s'"))
     assert not why(waiting).worker_online
     assert why(planned).due_at is not None
+
+
+def test_kinds_that_are_used_are_those_of_late_on_the_workers_own_host(engine: Engine) -> None:
+    for kind in ("lately", "elsewhere", "long_ago", "both"):
+        made(engine, kind=kind)
+    made(engine, kind="both")
+    with engine.begin() as db:
+        db.execute(text("UPDATE ops.runs SET created_at = now() - interval '29 days'"))
+        db.execute(text("UPDATE ops.runs SET created_at = now() - interval '31 days' WHERE kind = 'long_ago'"))
+        db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": \"far\"}' WHERE kind = 'elsewhere'"))
+        db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": null}' WHERE kind = 'lately'"))
+        assert kinds_used(db, days=30) == {"lately", "both"}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from opsdb.database import connect
 from opsdb.settings import Settings
-from opsdb.workers import beat, leave
+from opsdb.workers import beat, leave, served
 
 
 @pytest.fixture
@@ -40,3 +40,11 @@ def test_a_killed_worker_is_forgotten_for_the_one_that_replaced_it_on_its_host(d
     db.execute(text("UPDATE ops.workers SET heartbeat_at = heartbeat_at - interval '1 minute'"))
     beat(db, name="a-2", host="a", lanes=["A"])
     assert marks(db) == [("a-1", "B"), ("a-2", "A"), ("b-1", "A"), ("b-1", "B")]
+
+
+def test_lanes_are_served_by_workers_that_were_heard_of_lately(db: Connection) -> None:
+    beat(db, name="a-1", host="a", lanes=["A", "B"])
+    beat(db, name="b-1", host="b", lanes=["B"])
+    assert served(db, seconds=30) == {"A": 1, "B": 2}
+    db.execute(text("UPDATE ops.workers SET heartbeat_at = heartbeat_at - interval '31 s' WHERE name = 'a-1'"))
+    assert served(db, seconds=30) == {"B": 1}

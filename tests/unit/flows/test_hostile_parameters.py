@@ -92,6 +92,7 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
         "odoo_db": "good",
         "modules": ["good"],
         "git_ref": "good",
+        "odoo_host": "good",
         "repo_dir": "/good",
         "compose_file": "good.yml",
         "odoo_service": "good",

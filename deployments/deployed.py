@@ -1,0 +1,97 @@
+"""Whether Prefect has what the room needs of it: the version, the lanes with their queues, the deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import requires, version
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import WorkPool, WorkQueue
+
+from blocks.check import Check
+from deployments.lanes import QUEUES
+from deployments.starting import answering, pages, prefect_client
+from opsdb.kinds import Deployed, registered_deployments
+from opsdb.prefect_runs import RUNBOOK_TAG
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+REQUEST_SECONDS = 3.0
+DEPLOY = "run `ops deploy`"
+
+
+def check_prefect(settings: Settings) -> Iterator[Check]:
+    """Look at the room's Prefect server. Raises RoomUnreachableError when it does not answer or lets nobody in."""
+    with prefect_client(settings, request_seconds=REQUEST_SECONDS) as client, answering(client):
+        yield judge_version(client.api_version(), version("prefect"), pinned_version())
+        pools = {pool.name: pool for pool in client.read_work_pools()}
+        for lane in Lane:
+            queues = client.read_work_queues(work_pool_name=lane.pool) if lane.pool in pools else []
+            yield judge_lane(lane, pools.get(lane.pool), queues, limit=settings.lane_limit)
+        yield judge_deployments(registered_deployments(settings.prefect_yaml), _deployments(client))
+
+
+def pinned_version() -> str:
+    """The only version of Prefect that this installation was made for."""
+    pins = (line.partition(";")[0].replace(" ", "") for line in requires("ops-control-room") or [])
+    return next((pin.removeprefix("prefect==") for pin in pins if pin.startswith("prefect==")), "")
+
+
+def judge_version(server: str, installed: str, pinned: str) -> Check:
+    """Whether server and client are the version that the lane worker was written for."""
+    if installed != pinned:
+        advice = f"the worker uses inner names of Prefect {pinned}: install it with `make install`"
+        return Check("version", f"Prefect {installed} is installed here", advice)
+    if server != installed:
+        advice = "restart the room, so that its server is what is installed: `ops down`, `ops up`"
+        return Check("version", f"the server is Prefect {server}, {installed} is installed here", advice)
+    return Check("version", f"Prefect {server}, as pinned")
+
+
+def judge_lane(lane: Lane, pool: WorkPool | None, queues: list[WorkQueue], *, limit: int) -> Check:
+    """Whether a lane is there, with its queues in order, and takes runs."""
+    subject = f"lane {lane}"
+    if pool is None:
+        return Check(subject, "is not there", DEPLOY)
+    if pool.is_paused:
+        return Check(subject, "is paused: it starts nothing", f"resume the work pool {lane.pool} in the Prefect UI")
+    priorities = {queue.name: queue.priority for queue in queues}
+    if [priorities.get(name) for name in QUEUES] != list(range(1, len(QUEUES) + 1)):
+        return Check(subject, "its queues are not those of a lane, or not in order", DEPLOY)
+    if paused := [queue.name for queue in queues if queue.is_paused]:
+        return Check(subject, f"paused queues: {', '.join(paused)}", "resume them in the Prefect UI, Work Pools")
+    if pool.concurrency_limit != limit:
+        found = f"executes {pool.concurrency_limit or 'any number of'} runs at once, OPS_LANE_LIMIT here says {limit}"
+        return Check(subject, found, f"{DEPLOY} with the OPS_LANE_LIMIT that is right")
+    return Check(subject, f"{limit} runs at once, queues in order")
+
+
+def judge_deployments(wanted: Mapping[str, Deployed], found: Mapping[str, Deployed]) -> Check:
+    """Whether Prefect has the deployments as prefect.yaml says, and no other ones of runbooks."""
+    missing = sorted(wanted.keys() - found.keys())
+    changed = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
+    foreign = sorted(name for name in found.keys() - wanted.keys())
+    if missing or changed:
+        parts = [("missing", missing), ("other than in prefect.yaml", changed)]
+        return Check("deployments", "; ".join(f"{word}: {_some(names)}" for word, names in parts if names), DEPLOY)
+    if foreign:
+        advice = "delete them in the Prefect UI; a lane refuses their runs unless prefect.yaml names what they execute"
+        return Check("deployments", f"not in prefect.yaml: {_some(foreign)}", advice)
+    return Check("deployments", f"{len(wanted)}, as in prefect.yaml")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _deployments(client: SyncPrefectClient) -> dict[str, Deployed]:
+    runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
+    kinds = {flow.id: flow.name for flow in pages(client.read_flows, deployment_filter=runbooks)}
+    return {
+        f"{kinds.get(one.flow_id)}/{one.name}": Deployed(
+            one.entrypoint or "", one.work_pool_name or "", one.work_queue_name or ""
+        )
+        for one in pages(client.read_deployments, deployment_filter=runbooks)
+    }

@@ -1,0 +1,91 @@
+"""Whether what Prefect has is what the room needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import WorkPool, WorkQueue
+
+from deployments.deployed import judge_deployments, judge_lane, judge_version, pinned_version
+from deployments.lanes import QUEUES
+from opsdb.kinds import Deployed
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+ONE = Deployed("flows.a.a", "lane-a", "default")
+
+
+@pytest.mark.parametrize(
+    ("server", "installed", "ok"), [("3.8.8", "3.8.8", True), ("3.8.7", "3.8.8", False), ("3.9.0", "3.9.0", False)]
+)
+def test_only_the_pinned_version_is_well(server: str, installed: str, ok: bool) -> None:
+    assert judge_version(server, installed, "3.8.8").ok is ok
+
+
+def test_pin_is_that_of_the_project() -> None:
+    assert pinned_version() == "3.8.8"
+
+
+def queue(name: str, priority: int) -> WorkQueue:
+    return WorkQueue(name=name, priority=priority, work_pool_id=uuid4())
+
+
+def lane() -> tuple[dict[str, Any], list[WorkQueue]]:
+    pool = {"name": "lane-a", "type": "lane", "concurrency_limit": 3, "is_paused": False, "default_queue_id": uuid4()}
+    return pool, [queue(name, number) for number, name in enumerate(QUEUES, 1)]
+
+
+BREAKS: dict[str, Callable[[dict[str, Any], list[WorkQueue]], object]] = {
+    "paused: it starts nothing": lambda pool, _: pool.update(is_paused=True),
+    "any number of runs": lambda pool, _: pool.update(concurrency_limit=None),
+    "OPS_LANE_LIMIT here says 3": lambda pool, _: pool.update(concurrency_limit=4),
+    "not those of a lane": lambda _, queues: queues.pop(),
+    "or not in order": lambda _, queues: setattr(queues[0], "priority", 9),
+    "paused queues: urgent": lambda _, queues: setattr(queues[0], "is_paused", True),
+}
+
+
+def test_lane_that_is_as_deployed_is_well() -> None:
+    pool, queues = lane()
+    more = [*queues, queue("of-somebody", 9)]
+    assert judge_lane(Lane.A, WorkPool(**pool), more, limit=3).ok
+
+
+@pytest.mark.parametrize("words", BREAKS)
+def test_lane_that_is_not_says_why(words: str) -> None:
+    pool, queues = lane()
+    BREAKS[words](pool, queues)
+    check = judge_lane(Lane.A, WorkPool(**pool), queues, limit=3)
+    assert not check.ok
+    assert words in check.found
+
+
+def test_lane_that_is_missing_is_told() -> None:
+    assert judge_lane(Lane.A, None, [], limit=3).found == "is not there"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"a/lane-a": ONE}, ""),
+        ({}, "missing: a/lane-a"),
+        ({"a/lane-a": Deployed("flows.b.b", "lane-a", "default")}, "other than in prefect.yaml: a/lane-a"),
+        ({"a/lane-a": ONE, "mine/x": ONE}, "not in prefect.yaml: mine/x"),
+    ],
+)
+def test_deployments_are_those_of_the_file(found: dict[str, Deployed], words: str) -> None:
+    check = judge_deployments({"a/lane-a": ONE}, found)
+    assert check.ok is (words == "")
+    assert words in check.found
+
+
+def test_every_kind_of_the_file_has_its_programs_listed() -> None:
+    from flows.programs import PROGRAMS
+    from opsdb.kinds import registered_deployments, registered_kinds
+
+    settings = Settings()
+    assert set(registered_kinds(settings.prefect_yaml)) - PROGRAMS.keys() == {"nightly_backup"}  # it starts no program
+    assert registered_deployments(settings.prefect_yaml)["nightly_backup/nightly-backup"].queue == "high"
