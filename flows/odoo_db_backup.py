@@ -34,7 +34,9 @@ from flows.backup_preflight import (
     locale_of,
     prepare_folder,
 )
+from flows.block_parameters import BlockName
 from flows.database_contents import Contents, check_server
+from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, look, prune_copies, upload
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
 from flows.restoring import Ready as ReadyToRestore
@@ -112,6 +114,8 @@ class _Ready:
     + FILESTORE_SECONDS
     + VERIFY_SECONDS
     + DRILL_SECONDS
+    + UPLOAD_SECONDS
+    + PRUNE_SECONDS
     + MARGIN_SECONDS,
     max_attempts=2,
     exclusive="odoo_db",
@@ -121,6 +125,7 @@ def odoo_db_backup(
     retention_days: RetentionDays = 30,
     backup_dir: BackupFolder | None = None,
     restore_drill: bool = False,
+    target: BlockName | None = None,
 ) -> dict[str, Any]:
     """Dump one Odoo database, verify the dump, and delete the backups of that database that are too old.
 
@@ -133,6 +138,7 @@ def odoo_db_backup(
         retention_days: Days after which earlier backups of this database are deleted; the newest good one never is.
         backup_dir: Absolute path of the folder for the dump, without `..`. Left empty: the room's own.
         restore_drill: Whether to restore the backup into a scratch database and compare it before old ones go.
+        target: Name of a Backup Target block, to which the backup is copied. Left empty: it stays in its folder.
     """
     started = time.monotonic()
     run = current_run()
@@ -144,6 +150,11 @@ def odoo_db_backup(
             about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder}",
             preflight=True,
             planned=lambda: _examine(odoo_db, lambda db: _planned_draft(db, odoo_db, folder)),
+        )
+        place = (
+            action("look at target", lambda: look(target), about=f"backup-target/{target}", preflight=True)
+            if target
+            else None
         )
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
@@ -206,6 +217,10 @@ def odoo_db_backup(
         about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, never the newest good one",
         planned=list,
     )
+    # after the clean-up here, which a target that is away must not stop
+    copied = {"target": upload(place, folder, manifest)} if place else {}
+    if place:
+        copied["target"]["pruned"] = prune_copies(place, manifest, retention_days)
     return {
         "file": str(ready.draft.dump),
         "manifest": str(ready.draft.manifest),
@@ -220,6 +235,7 @@ def odoo_db_backup(
         "duration_seconds": round(time.monotonic() - started, 3),
         "pruned": pruned,
         **proven,
+        **copied,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from prefect_shell import ShellOperation  # type: ignore[import-untyped]  # ships no types
 from pydantic import Field
 
+from flows.block_parameters import BlockName
 from flows.runbook import current_run, runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError
@@ -14,7 +15,6 @@ from opsdb.errors import PreflightError
 LONGEST_SECONDS = 3600
 MARGIN_SECONDS = 60
 
-BlockName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
 TimeoutSeconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS)]
 
 

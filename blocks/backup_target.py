@@ -1,0 +1,152 @@
+"""The block that says where copies of backups go: a folder, or a bucket of an S3-compatible store."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, Field, SecretStr, model_validator
+
+from blocks.check import Check
+from blocks.target_store import Store, TargetError
+
+SHORTEST_KEY = 6
+"""Characters: a shorter one cannot be masked in output."""
+
+_FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
+_BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+_PREFIX_PATTERN = r"^[A-Za-z0-9_=-][A-Za-z0-9_.=-]*(/[A-Za-z0-9_=-][A-Za-z0-9_.=-]*)*/?$"
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?/?")
+
+
+class BackupTarget(Block):
+    """Where copies of backups go: a folder on another disk, or a bucket of an S3-compatible store."""
+
+    _block_type_name = "Backup Target"
+    _block_type_slug = "backup-target"
+    _description = "Where copies of backups go: a folder on another disk, or a bucket of an S3-compatible store."
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may be a key
+
+    folder: Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024)] | None = Field(
+        None, description="Absolute path of a folder that is there, on another disk. Leave it empty for a bucket."
+    )
+    bucket: Annotated[str, Field(pattern=_BUCKET_PATTERN)] | None = Field(
+        None, description="Name of a bucket. Leave it empty for a folder."
+    )
+    endpoint_url: str | None = Field(
+        None,
+        description="Address of the store, without the bucket: https://sgp1.digitaloceanspaces.com. Empty for AWS.",
+    )
+    region: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,40}$")] = Field(
+        "us-east-1", description="Region of the bucket. Stores outside AWS mostly take any."
+    )
+    prefix: Annotated[str, Field(pattern=_PREFIX_PATTERN, max_length=512)] | None = Field(
+        None, description="Folder within the bucket, for this room alone: odoo-backups. Empty: the bucket itself."
+    )
+    access_key_id: SecretStr | None = Field(None, description="The key's id, as the store names it.")
+    secret_access_key: SecretStr | None = Field(None, description="The key's secret.")
+    allow_http: bool = Field(
+        False, description="Send backups without TLS: whoever is on the way can read all that the databases hold."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> BackupTarget:
+        """Raises ValueError that names the fields, and never a key."""
+        if (self.folder is None) == (self.bucket is None):
+            raise ValueError("fill in either folder or bucket")
+        if self.folder is not None:
+            given = [
+                name for name in ("endpoint_url", "prefix", "access_key_id", "secret_access_key") if getattr(self, name)
+            ]
+            if given:
+                raise ValueError(f"a folder takes no {', '.join(given)}: leave them empty, or fill in bucket instead")
+            return self
+        for name in ("access_key_id", "secret_access_key"):
+            secret: SecretStr | None = getattr(self, name)
+            if secret is None or not secret.get_secret_value():
+                raise ValueError(f"a bucket needs {name}")
+            value = secret.get_secret_value()
+            if value != value.strip() or not value.isprintable():
+                raise ValueError(f"{name} holds blanks or line ends at its edges, or control characters: paste it anew")
+            if len(value) < SHORTEST_KEY:
+                raise ValueError(f"{name} has fewer than {SHORTEST_KEY} characters: too short to be masked in output")
+        if self.endpoint_url:
+            self._check_endpoint(self.endpoint_url)
+        return self
+
+    def _check_endpoint(self, url: str) -> None:
+        if not _ENDPOINT.fullmatch(url):
+            raise ValueError("endpoint_url: want https://host or https://host:port, with nothing after it")
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if host.startswith(f"{self.bucket}."):
+            raise ValueError(f"endpoint_url holds the bucket: want https://{host.removeprefix(f'{self.bucket}.')}")
+        if parts.scheme == "http" and not self.allow_http and not _is_loopback(host):
+            raise ValueError(
+                "endpoint_url: want https:// - with http whoever is on the way can read the backups; "
+                "allow_http permits it"
+            )
+
+    def store(self) -> Store:
+        """The place itself."""
+        if self.folder is not None:
+            from blocks.target_folder import FolderStore
+
+            return FolderStore(Path(self.folder))
+        from blocks.target_bucket import BucketStore
+
+        return BucketStore(
+            bucket=self.bucket or "",
+            region=self.region,
+            endpoint_url=self.endpoint_url.rstrip("/") if self.endpoint_url else None,
+            prefix=(self.prefix or "").rstrip("/"),
+            access_key_id=_value(self.access_key_id),
+            secret_access_key=_value(self.secret_access_key),
+        )
+
+    def check(self) -> list[Check]:
+        """See whether copies could go there, with a small file of its own that is removed again."""
+        store = self.store()
+        steps: dict[str, Any] = {"look": store.look, "write, read and delete": lambda: _try_out(store)}
+        checks: list[Check] = []
+        for step, work in steps.items():
+            try:
+                work()
+            except TargetError as error:
+                return [*checks, Check(f"{store.place}: {step}", error.found, advice=error.advice)]
+            checks.append(Check(f"{store.place}: {step}", "works"))
+        return checks
+
+
+def _try_out(store: Store) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"ops-check-{uuid4().hex}"
+        file.write_bytes(uuid4().bytes)
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        try:
+            store.put(file, sha256=sha256)
+            if store.sha256(file.name) != sha256:
+                raise TargetError("what was read is not what was written", advice="do not trust this store")
+        finally:
+            store.delete(file.name)
+    if file.name in store.sizes(file.name):
+        raise TargetError(f"{file.name} could not be deleted", advice="let these keys delete objects")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _value(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
