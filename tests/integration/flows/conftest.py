@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -125,13 +126,13 @@ def start_flow(
     prefect_client: dict[str, str], room: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., psutil.Popen]]:
     """Starts the runbook in a process of its own; what is left of it at the end of the test is killed."""
-    code = "import sys; from importlib import import_module as load; kind = sys.argv[2]"
-    code += "; getattr(load(f'flows.{kind}'), kind)(sys.argv[1])"
+    code = "import json, sys; from importlib import import_module as load; kind = sys.argv[2]"
+    code += "; getattr(load(f'flows.{kind}'), kind)(sys.argv[1], **json.loads(sys.argv[3]))"
     started: list[psutil.Popen] = []
 
-    def start(database: str, kind: str = "odoo_db_backup") -> psutil.Popen:
+    def start(database: str, kind: str = "odoo_db_backup", **parameters: object) -> psutil.Popen:
         with (tmp_path / "flow.log").open("ab") as out:
-            argv = [sys.executable, "-c", code, database, kind]
+            argv = [sys.executable, "-c", code, database, kind, json.dumps(parameters)]
             env = {**os.environ, **prefect_client, **room}
             started.append(psutil.Popen(argv, env=env, stdout=out, stderr=out, cwd=Path(__file__).parents[3]))
         return started[-1]
