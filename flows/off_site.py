@@ -19,7 +19,7 @@ from blocks.target_store import Store, TargetAwayError, TargetError
 from flows.backup_files import Manifest
 from flows.runbook import current_run
 from flows.step import step
-from opsdb.errors import PreflightError
+from opsdb.errors import PreflightError, RoomUnreachableError
 
 UPLOAD_SECONDS = 3600
 PRUNE_SECONDS = 300
@@ -38,7 +38,10 @@ class Target:
 
 
 def load_target(name: str) -> Target:
-    """The target of a block. Raises PreflightError, which quotes nothing of what is in the block."""
+    """The target of a block.
+
+    Raises PreflightError, which quotes nothing of what is in the block, and RoomUnreachableError without Prefect.
+    """
     try:
         block = cast("BackupTarget", BackupTarget.load(name))  # a coroutine in async code only
         return Target(name, block.store())
@@ -51,8 +54,8 @@ def load_target(name: str) -> Target:
             f"there is no Backup Target block {name!r}: make one in the Prefect UI under Blocks, or name another"
         ) from None
     except httpx.HTTPError as error:
-        raise PreflightError(
-            f"the block backup-target/{name} cannot be read ({type(error).__name__}): does Prefect answer? `ops status`"
+        raise RoomUnreachableError(
+            f"the block backup-target/{name} cannot be read ({type(error).__name__}): `ops status` tells what runs"
         ) from None
 
 

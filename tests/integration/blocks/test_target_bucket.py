@@ -89,7 +89,12 @@ def test_store_that_says_nothing_of_use_is_read_back(
     read: list[str] = []
     really = BucketStore.sha256
     monkeypatch.setattr(checksums.Sums, "agree", lambda *_, **__: False)
-    monkeypatch.setattr(BucketStore, "sha256", lambda self, name: (read.append(name), really(self, name))[1])
+
+    def noted(self: BucketStore, name: str) -> str:
+        read.append(name)
+        return really(self, name)
+
+    monkeypatch.setattr(BucketStore, "sha256", noted)
     file, sha256 = make(tmp_path, 200)
     assert store.put(file, sha256=sha256)
     assert read == ["some.dump"]
