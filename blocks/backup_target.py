@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from blocks.check import Check
 from blocks.target_store import Store, TargetError
@@ -27,10 +27,23 @@ _ENDPOINT = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?|https?://\[[0-9
 
 
 class BackupTarget(Block):
-    """Where copies of backups go: a folder on another disk, or a bucket of an S3-compatible store."""
+    """Where copies of backups go: a folder on another disk, or a bucket of an S3-compatible store.
+
+    Runbooks get its name as their parameter `target`, and never what is in it.
+
+    Example:
+        ```python
+        from blocks.backup_target import BackupTarget
+
+        target = BackupTarget.load("BLOCK_NAME")
+        for check in target.check():
+            print(check.subject, check.found, check.advice)
+        ```
+    """
 
     _block_type_name = "Backup Target"
     _block_type_slug = "backup-target"
+    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
     _description = "Where copies of backups go: a folder on another disk, or a bucket of an S3-compatible store."
 
     model_config = ConfigDict(hide_input_in_errors=True)  # it may be a key
@@ -43,7 +56,7 @@ class BackupTarget(Block):
     )
     endpoint_url: str | None = Field(
         None,
-        description="Address of the store, without the bucket: https://sgp1.digitaloceanspaces.com. Empty for AWS.",
+        description="Address of the store, without the bucket, as https://sgp1.digitaloceanspaces.com. Empty for AWS.",
     )
     region: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,40}$")] = Field(
         "us-east-1", description="Region of the bucket. Stores outside AWS mostly take any."
