@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import psutil
+import psycopg
 import pytest
+from prefect.logging.handlers import APILogHandler
 
 from blocks.backup_target import BackupTarget
+from cli import backups as command
 from flows.backup_files import BackupName
+from flows.dry_run import dry_run
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_restore_drill import odoo_restore_drill
 from flows.runbook import ActiveRun
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.settings import Settings, load_settings
 from tests.bucket_server import BucketServer
 from tests.integration.flows.conftest import names, wait_until
 from tests.integration.flows.test_odoo_db_backup import content
@@ -295,3 +306,138 @@ def test_what_a_killed_restore_had_fetched_goes_with_the_next_one(
     assert len(names(folder)) == 1
     odoo_restore_drill(database, target=target.block)
     assert names(folder) == set()
+
+
+def test_dry_run_looks_and_changes_nothing(database: str, folder: Path, target: Bucket) -> None:
+    target.put("odoo/theirs")
+    planned = dry_run(odoo_db_backup, {"odoo_db": database, "target": target.block}, settings=load_settings())
+    assert (planned.error, planned.warnings) == (None, [])
+    assert [one.name for one in planned.steps if one.preflight] == ["preflight", "look at target"]
+    assert [one.name for one in planned.steps][-3:] == ["prune", "upload", "prune target"]
+    assert planned.steps[-1].environment["TARGET_SECRET_ACCESS_KEY"] == "***"
+    assert target.server.secret_access_key not in str(planned.steps)
+    assert target.server.access_key_id not in str(planned.steps)
+    assert target.keys == {"odoo/theirs"}
+    assert not folder.exists()
+    target.fill_in(bucket="not-there")
+    planned = dry_run(odoo_db_backup, {"odoo_db": database, "target": target.block}, settings=load_settings())
+    assert "bucket not-there at" in str(planned.error)
+
+
+@pytest.fixture
+def block(prefect_client: object) -> Callable[[Path], str]:
+    """Makes a block of a folder; returns its name."""
+    BackupTarget.register_type_and_schema()
+
+    def make(folder: Path) -> str:
+        name = f"folder-{uuid4().hex}"
+        BackupTarget(folder=str(folder)).save(name)
+        return name
+
+    return make
+
+
+def test_folder_on_another_disk_is_a_target_too(
+    database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
+) -> None:
+    disk = small_disk(32)
+    name = block(disk)
+    old = make_backup(disk, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
+    result = odoo_db_backup(database, target=name)
+    dump = Path(result["file"])
+    assert result["target"]["url"] == f"file://{disk}/{dump.name}"
+    assert result["target"]["pruned"] == [old.name]
+    assert files(disk) == files(folder)
+    shutil.rmtree(folder)
+    assert odoo_restore_drill(database, target=name)["backup"] == dump.name
+
+
+def test_folder_that_is_full_fails_the_run_and_keeps_nothing_of_it(
+    database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
+) -> None:
+    disk = small_disk(1)
+    with pytest.raises(StepFailedError, match="make room there"):
+        odoo_db_backup(database, target=block(disk))
+    assert names(disk) == set()
+    assert len(list(folder.glob("*.dump"))) == 1
+
+
+def test_folder_that_is_read_only_or_gone_fails_before_anything_is_dumped(
+    database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
+) -> None:
+    disk = small_disk(1)
+    name = block(disk)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True, timeout=10)
+    with pytest.raises(PreflightError, match=f"backup target {name}: {disk} cannot be written to"):
+        odoo_db_backup(database, target=name)
+    gone = block(disk.parent / "not-mounted")
+    with pytest.raises(PreflightError, match="is the disk mounted"):
+        odoo_db_backup(database, target=gone)
+    assert not list(folder.glob("*.dump"))
+
+
+def spellings(secret: str) -> list[bytes]:
+    return [secret.encode(), base64.b64encode(secret.encode()), quote(secret, safe="").encode()]
+
+
+def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
+    database: str, target: Bucket, tmp_path: Path, postgres: str, start_flow: Callable[..., psutil.Popen]
+) -> None:
+    seen: set[bytes] = set()
+    environments: list[bytes] = []
+    run = start_flow(database, target=target.block)
+    while run.poll() is None:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # it ended
+                seen.add(path.read_bytes())
+                if b"flows.transfer" in path.read_bytes():
+                    environments.append((path.parent / "environ").read_bytes())
+        time.sleep(0.02)
+    assert run.returncode == 0
+    target.fill_in(bucket="not-there")
+    with pytest.raises(PreflightError):
+        odoo_db_backup(database, target=target.block)
+    APILogHandler().flush()
+
+    secrets = [one for key in (target.server.access_key_id, target.server.secret_access_key) for one in spellings(key)]
+    assert any(secrets[0] in one and secrets[3] in one for one in environments)  # it is the right thing to look for
+    logs = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("upload" in path.name for path in logs)
+    told = [path.read_bytes() for path in logs] + list(seen)
+    with psycopg.connect(postgres.format(database="prefect_tests")) as db:
+        for table in ("log", "flow_run", "task_run", "flow_run_state", "task_run_state", "artifact", "events"):
+            rows = db.execute(f'SELECT "{table}"::text FROM "{table}"').fetchall()
+            assert rows or table in ("artifact",), table
+            told += [str(row).encode() for row in rows]
+    assert [secret for secret in secrets if any(secret in text for text in told)] == []
+
+
+def test_listing_asks_the_target_itself(
+    database: str,
+    target: Bucket,
+    prefect_room: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = odoo_db_backup(database, target=target.block)
+    name = Path(result["file"]).name
+    shutil.rmtree(Path(result["file"]).parent)
+    monkeypatch.setenv("OPS_HOME", str(prefect_room.home))
+    monkeypatch.setenv("OPS_PREFECT_PORT", str(prefect_room.prefect_port))
+    monkeypatch.delenv("OPS_DATABASE_URL")  # there is no record: the target alone tells
+    command.backups(target=target.block, check=True, as_json=True)
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["file"], told["path"], told["good"], told["bytes_checked"]) == (
+        name,
+        result["target"]["url"],
+        True,
+        True,
+    )
+    content = bytearray(target.read(f"odoo/{name}"))
+    content[1000] ^= 1
+    target.put(f"odoo/{name}", bytes(content))
+    command.backups(database, target=target.block, check=True, as_json=True)
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["good"], told["wrong"]) == (False, f"{name} is damaged: its sha256 differs")
+    command.backups("other", target=target.block)
+    assert f"-p target={target.block}" in capsys.readouterr().err
