@@ -131,6 +131,7 @@ def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there:
     newest = newest_verified(FolderStore(there), "odoo")
     assert newest is not None
     assert newest.name.dump == dump.name
+    assert prune(FolderStore(there), "odoo", now=NOW + timedelta(days=90), retention_days=1) == []
 
 
 @pytest.mark.parametrize("database", ["odoo", "a.dump", "a.dump_20260101T000000Z", "x.json"])
