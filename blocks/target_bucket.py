@@ -264,7 +264,7 @@ class BucketStore:
             while under_way:
                 finish_one()
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)  # at the end of all this nobody sends any more
         return done
 
     def _send_part(self, key: Mapping[str, Any], number: int, data: bytes, part: PartSum) -> CompletedPartTypeDef:

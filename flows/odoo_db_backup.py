@@ -23,7 +23,8 @@ from flows.backup_companions import (
     written_in,
 )
 from flows.backup_draft import Draft, clear_leftovers, draft
-from flows.backup_files import Backup, BackupName, Companion, Locale, Manifest, list_backups, prunable, remove
+from flows.backup_files import Backup, BackupName, Companion, Locale, Manifest, list_backups
+from flows.backup_outcome import prune_folder, record_files
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_preflight import (
     check_readable,
@@ -151,11 +152,7 @@ def odoo_db_backup(
             preflight=True,
             planned=lambda: _examine(odoo_db, lambda db: _planned_draft(db, odoo_db, folder)),
         )
-        place = (
-            action("look at target", lambda: look(target), about=f"backup-target/{target}", preflight=True)
-            if target
-            else None
-        )
+        place = look(target) if target else None
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
             env = names | ready.env | password_file
@@ -209,11 +206,11 @@ def odoo_db_backup(
             lambda: ready.draft.publish(manifest),
             about=f"ln {ready.draft.partial} {ready.draft.dump}, after its manifest",
         )
-    _record_files(folder, ready.draft, manifest)
+    record_files(folder, ready.draft, manifest)
     proven = {"drill": drill(folder, odoo_db, manifest.file, planned=ready.drilled(manifest))} if restore_drill else {}
     pruned = action(
         "prune",
-        lambda: _prune(folder, manifest, retention_days),
+        lambda: prune_folder(folder, manifest, retention_days),
         about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, never the newest good one",
         planned=list,
     )
@@ -302,44 +299,3 @@ def _found(pattern: str, output: str) -> str:
     if match is None:
         raise StepFailedError(f"the step's output lacks {pattern}")
     return match[1]
-
-
-def _record_files(folder: Path, done: Draft, manifest: Manifest) -> None:
-    run = current_run()
-    run.artifact(
-        kind="file",
-        name=done.dump.name,
-        storage_path=str(done.dump),
-        size_bytes=manifest.size_bytes,
-        sha256=manifest.sha256,
-        mime_type="application/octet-stream",
-    )
-    for other in manifest.companions:
-        run.artifact(
-            kind="file",
-            name=other.file,
-            storage_path=str(folder / other.file),
-            size_bytes=other.size_bytes,
-            sha256=other.sha256,
-        )
-    run.artifact(
-        kind="file",
-        name=done.manifest.name,
-        storage_path=str(done.manifest),
-        size_bytes=len(manifest.text().encode()),
-        mime_type="application/json",
-    )
-
-
-def _prune(folder: Path, newest: Manifest, retention_days: int) -> list[str]:
-    """Delete what is too old as seen from the new backup: its time is the only clock that is read."""
-    backups = list_backups(folder, newest.database)
-    old = prunable(backups, now=newest.created_at, retention_days=retention_days)
-    for backup in old:
-        try:
-            remove(backup)
-        except OSError as error:
-            raise StepFailedError(
-                f"the new backup {newest.file} is good, but {backup.path} could not be deleted: {error.strerror}"
-            ) from error
-    return [backup.name.dump for backup in old]

@@ -18,7 +18,7 @@ from blocks.backup_target import BackupTarget
 from blocks.target_store import Store, TargetAwayError, TargetError
 from flows.backup_files import Manifest
 from flows.runbook import current_run
-from flows.step import step
+from flows.step import action, step
 from opsdb.errors import PreflightError, RoomUnreachableError
 
 UPLOAD_SECONDS = 3600
@@ -60,10 +60,15 @@ def load_target(name: str) -> Target:
 
 
 def look(name: str) -> Target:
-    """The target of a block, which lets us in. Changes nothing. Raises PreflightError.
+    """The target of a block, which lets us in, as a preflight of the current runbook. Raises PreflightError.
 
     One that does not answer now is told and no error: a dump on this host's disk is better than none.
     """
+    about = f"load the block backup-target/{name}, and see whether the place lets us in"
+    return action("look at target", lambda: _look(name), about=about, preflight=True)
+
+
+def _look(name: str) -> Target:
     target = load_target(name)
     try:
         target.store.look()

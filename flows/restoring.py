@@ -75,9 +75,11 @@ def find_backup(folder: Path, database: str, file: str | None, target: Target | 
     there = [one for one in backups if one.verified] if file is None else [one for one in backups if one.name == name]
     if there and (there[-1].verified or target is None):
         return there[-1]
-    elsewhere = f" and {target.store.place}" if target else ""
     if target and (found := find_fetchable(target, folder, database, name)):
         return found
+    if there:
+        return there[-1]
+    elsewhere = f" and {target.store.place}" if target else ""
     if file is None:
         raise PreflightError(
             f"{folder}{elsewhere} holds no verified backup of {database}: make one with odoo_db_backup"

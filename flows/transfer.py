@@ -91,12 +91,15 @@ def _ended(_number: int, _frame: object) -> None:
 
 
 def run() -> int:
-    """The program. Errors are one line on stderr."""
+    """The program; returns its exit code. Errors are one line on stderr."""
     signal.signal(signal.SIGTERM, _ended)
     try:
         main(sys.argv[1], os.environ)
     except OpsError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGTERM
@@ -104,4 +107,7 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads that still send a part of what was given up are not waited for

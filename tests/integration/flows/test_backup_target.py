@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -204,6 +205,22 @@ def test_killed_upload_publishes_nothing_and_the_next_one_cleans_up(
     result = odoo_db_backup(database, target=target.block)
     assert target.keys == copied(folder, Path(result["file"]).name) | foreign
     assert target.unfinished == []
+
+
+@pytest.mark.usefixtures("attachments")
+def test_cancelled_upload_takes_back_what_it_had_sent(
+    database: str, folder: Path, target: Bucket, line: TcpProxy, start_flow: Callable[..., psutil.Popen]
+) -> None:
+    line.bytes_per_second = MEBIBYTE
+    run = start_flow(database, target=target.block)
+    wait_until(lambda: bool(target.unfinished))
+    run.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    run.wait(30)
+    assert time.monotonic() - started < 10
+    assert target.keys == set()
+    assert target.unfinished == []
+    assert len(list(folder.glob("*.dump"))) == 1
 
 
 @pytest.mark.parametrize("kind", [odoo_db_backup, nightly_backup])
