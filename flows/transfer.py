@@ -45,7 +45,7 @@ def _upload(store: Store, name: BackupName, environment: Mapping[str, str]) -> N
         for file in clear_unfinished(store, folder, name.database, keep=name):
             print(f"removed what a killed upload left: {file}")
     except TargetError as error:
-        print(f"what killed uploads left was not removed: {error}", file=sys.stderr)
+        print(f"what killed uploads left was not removed: {error}")
     sizes = {one.name: one.stat().st_size for one in folder.glob(f"{name.dump}*")}
     done = upload(store, folder, name, tell=lambda file: _progress(file, sizes.get(file, 0)))
     print(f"uploaded: {done}")

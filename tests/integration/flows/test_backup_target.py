@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil
 import psycopg
 import pytest
+from prefect import get_client
 from prefect.logging.handlers import APILogHandler
 
 from blocks.backup_target import BackupTarget
@@ -323,6 +324,29 @@ def test_what_a_killed_restore_had_fetched_goes_with_the_next_one(
     assert len(names(folder)) == 1
     odoo_restore_drill(database, target=target.block)
     assert names(folder) == set()
+
+
+def test_nightly_backup_hands_the_target_on(database: str, target: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Any]] = []
+
+    def start(parameters: dict[str, Any], **_: object) -> UUID:
+        started.append(parameters)
+        return uuid4()
+
+    monkeypatch.setattr("flows.nightly_backup._make_session", lambda *_: None)
+    monkeypatch.setattr("flows.nightly_backup._start", start)
+    nightly_backup([database], target=target.block)
+    assert [one["target"] for one in started] == [target.block]
+    nightly_backup([database])
+    assert "target" not in started[1]
+
+
+def test_block_shows_no_key_to_who_may_read_it(target: Bucket) -> None:
+    with get_client(sync_client=True) as client:
+        shown = client.read_block_document_by_name(target.block, "backup-target", include_secrets=False)
+    assert shown.data["bucket"] == target.bucket
+    assert target.server.secret_access_key not in str(shown)
+    assert target.server.access_key_id not in str(shown)
 
 
 def test_dry_run_looks_and_changes_nothing(database: str, folder: Path, target: Bucket) -> None:
