@@ -281,6 +281,12 @@ def test_backup_that_is_only_at_the_target_is_restored(
     assert files(tmp_path / "new") == files(tmp_path / "filestore" / database)
     assert names(folder) == set()
 
+    for file in (dump, f"{dump}.json"):
+        (folder / file).write_bytes(target.read(f"odoo/{file}"))  # without its roles and filestore it is not whole
+    planned = dry_run(odoo_restore_drill, {"odoo_db": database, "target": target.block}, settings=load_settings())
+    assert (planned.error, "download" in [one.name for one in planned.steps]) == (None, True)
+    assert names(folder) == {dump, f"{dump}.json"}
+
 
 def test_damaged_copy_is_found_before_anything_is_restored(
     postgres: str, database: str, folder: Path, target: Bucket, only_at_the_target: dict[str, Any]
