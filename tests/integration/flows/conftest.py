@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -22,9 +24,13 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from blocks.backup_target import BackupTarget
 from deployments.access import client_env
 from flows.postgres_access import find_programs
 from opsdb.settings import Settings
+from tests.bucket_server import BucketServer
+from tests.integration.flows.targets import MEBIBYTE, Bucket
+from tests.tcp_proxy import TcpProxy
 
 PROGRAMS = find_programs(None, server_version="1")
 _numbers = itertools.count()
@@ -142,6 +148,42 @@ def start_flow(
         if process.poll() is None:
             process.kill()
             process.wait(10)
+
+
+@pytest.fixture
+def line(buckets: BucketServer) -> Iterator[TcpProxy]:
+    """The way to the bucket."""
+    with TcpProxy(buckets.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def target(prefect_client: object, buckets: BucketServer, bucket: str, line: TcpProxy) -> Bucket:
+    BackupTarget.register_type_and_schema()
+    return Bucket(buckets, bucket, line.port)
+
+
+@pytest.fixture
+def attachments(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A filestore that is sent in two parts."""
+    folder = tmp_path / "filestore" / database
+    folder.mkdir(parents=True)
+    (folder / "large").write_bytes(random.Random(1).randbytes(20 * MEBIBYTE))
+    monkeypatch.setenv("OPS_FILESTORE_DIR", str(folder.parent))
+    return folder
+
+
+@pytest.fixture
+def block(prefect_client: object) -> Callable[[Path], str]:
+    """Makes a block of a folder; returns its name."""
+    BackupTarget.register_type_and_schema()
+
+    def make(folder: Path) -> str:
+        name = f"folder-{uuid4().hex}"
+        BackupTarget(folder=str(folder)).save(name)
+        return name
+
+    return make
 
 
 def names(folder: Path) -> set[str]:
