@@ -168,7 +168,7 @@ def attachments(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) 
     """A filestore that is sent in two parts."""
     folder = tmp_path / "filestore" / database
     folder.mkdir(parents=True)
-    (folder / "large").write_bytes(random.Random(1).randbytes(20 * MEBIBYTE))
+    (folder / "large").write_bytes(random.Random(1).randbytes(17 * MEBIBYTE))
     monkeypatch.setenv("OPS_FILESTORE_DIR", str(folder.parent))
     return folder
 

@@ -149,7 +149,7 @@ def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
                 seen.add(path.read_bytes())
                 if b"flows.transfer" in path.read_bytes():
                     environments.append((path.parent / "environ").read_bytes())
-        time.sleep(0.1)
+        time.sleep(0.25)
     assert run.returncode == 0
     target.fill_in(bucket="not-there")
     with pytest.raises(PreflightError):

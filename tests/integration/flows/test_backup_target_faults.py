@@ -87,7 +87,7 @@ def test_cancelled_upload_takes_back_what_it_had_sent(
     run.send_signal(signal.SIGINT)
     started = time.monotonic()
     run.wait(30)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 15
     assert target.keys == set()
     assert target.unfinished == []
     assert len(list(folder.glob("*.dump"))) == 1
