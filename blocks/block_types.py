@@ -8,6 +8,7 @@ from typing import Any
 from prefect.blocks.core import Block
 from prefect.blocks.notifications import MattermostWebhook
 
+from blocks.backup_target import BackupTarget
 from blocks.check import Check
 from blocks.mattermost import check_mattermost
 from blocks.odoo_host import OdooHost
@@ -16,6 +17,7 @@ from blocks.ops_database import OpsDatabase
 BLOCK_TYPES: dict[type[Block], Callable[[dict[str, Any]], list[Check]]] = {
     OpsDatabase: lambda fields: OpsDatabase(**fields).check(),
     OdooHost: lambda fields: OdooHost(**fields).check(),
+    BackupTarget: lambda fields: BackupTarget(**fields).check(),
     MattermostWebhook: check_mattermost,
 }
 """Ours, and the one of Prefect's that alerts use. A test takes a block's fields as stored, secrets included."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +13,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from blocks.target_store import Store, TargetError
 from cli.amounts import seconds, size
 from cli.harmless import harmless_line
 from cli.output import console, errors, print_json
 from cli.runs import JsonOption
-from flows.backup_files import Backup, list_backups, list_databases
+from flows.backup_files import Backup, BackupName, Manifest, list_backups, list_databases
+from flows.copies import Copy, files_of, list_copies
+from opsdb.copies import CopyMade, copies_made
 from opsdb.drills import Drill, last_drills
 from opsdb.errors import OpsError, UsageError
 from opsdb.lookup import reading, short_id
@@ -28,55 +32,107 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Runs")(backups)
 
 
+@dataclass(frozen=True)
+class Record:
+    """What the room's own record says of backups, by the dump's file name."""
+
+    drills: Mapping[str, Drill] = field(default_factory=dict)
+    copies: Mapping[str, Sequence[CopyMade]] = field(default_factory=dict)
+
+
 def backups(
     database: Annotated[str | None, typer.Argument(metavar="[DATABASE]", help="Only of this one.")] = None,
     *,
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="FOLDER", help="The folder. Default: the room's own.")
     ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="BLOCK", help="The copies at the target of this block instead.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Read all bytes, and compare them with their sha256.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the backups in the folder, the newest first: how old, how large, and what proves each.
+    """List the backups in the folder, the newest first: how old, how large, what proves each, and where copies are.
 
-    Works without a room, which then cannot say which backups were restored.
+    Works without a room, which then cannot say which backups were restored or copied. `--target` asks the target itself
+    what is there, and needs Prefect, which holds the block.
 
     Example: ops backups odoo_prod --check
     """
     settings = load_settings()
-    drills = _drills(settings)
-    where = (folder or settings.backups).absolute()
-    try:
-        names = list_databases(where) if database is None else [database]
-        found = {name: list_backups(where, name)[::-1] for name in names}
-    except OSError as error:
-        raise UsageError(f"the folder {where} cannot be read: {error.strerror}") from error
-    now = datetime.now(UTC)
-    documents = [
-        document(one, drills=drills or {}, now=now, check=check) for of_one in found.values() for one in of_one
-    ]
+    if folder is not None and target is not None:
+        raise UsageError("either --dir or --target: a copy is in no folder of this host")
+    record, now = _recorded(settings), datetime.now(UTC)
+    known = record or Record()
+    if target is not None:
+        store = _store(settings, target)
+        where = store.place
+        documents = [
+            copy_document(one, store, known, now=now, check=check)
+            for one in _newest_first(list_copies(store, database))
+        ]
+    else:
+        at = (folder or settings.backups).absolute()
+        where = str(at)
+        documents = [document(one, known, now=now, check=check) for one in _in_folder(at, database)]
     if as_json:
         print_json(documents)
     elif documents:
-        console.print(f"{where}", markup=False, highlight=False, soft_wrap=True)
-        console.print(_table(documents, drills_known=drills is not None))
+        console.print(where, markup=False, highlight=False, soft_wrap=True)
+        console.print(_table(documents, recorded=record is not None))
     else:
-        errors.print(f"No backups in {where}. Make one: ops run odoo_db_backup -p odoo_db=NAME", markup=False)
+        to = f" -p target={target}" if target else ""
+        errors.print(f"No backups in {where}. Make one: ops run odoo_db_backup -p odoo_db=NAME{to}", markup=False)
 
 
-def document(backup: Backup, *, drills: Mapping[str, Drill], now: datetime, check: bool) -> dict[str, Any]:
+def document(backup: Backup, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:
     """What is known of a backup. `good` is whether its own files speak for it: with `check` every byte, else sizes."""
-    manifest = backup.manifest
+    return _document(
+        backup.name,
+        backup.manifest,
+        record,
+        path=str(backup.path),
+        dump_bytes=backup.size_bytes,
+        wrong=_wrong(backup, check=check),
+        now=now,
+        check=check,
+    )
+
+
+def copy_document(copy: Copy, store: Store, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:
+    """The same of a copy at a target."""
+    return _document(
+        copy.name,
+        copy.manifest,
+        record,
+        path=store.url(copy.name.dump),
+        dump_bytes=copy.sizes.get(copy.name.dump, 0),
+        wrong=_wrong_there(copy, store, check=check),
+        now=now,
+        check=check,
+    )
+
+
+def _document(
+    name: BackupName,
+    manifest: Manifest | None,
+    record: Record,
+    *,
+    path: str,
+    dump_bytes: int,
+    wrong: str | None,
+    now: datetime,
+    check: bool,
+) -> dict[str, Any]:
     companions = manifest.companions if manifest else []
-    wrong = _wrong(backup, check=check)
-    drill = drills.get(backup.name.dump)
+    drill = record.drills.get(name.dump)
     return {
-        "database": backup.name.database,
-        "file": backup.name.dump,
-        "path": str(backup.path),
-        "created_at": backup.name.created_at,
-        "age_seconds": max(0.0, round((now - backup.name.created_at).total_seconds(), 1)),
-        "size_bytes": backup.size_bytes + sum(one.size_bytes for one in companions),
+        "database": name.database,
+        "file": name.dump,
+        "path": path,
+        "created_at": name.created_at,
+        "age_seconds": max(0.0, round((now - name.created_at).total_seconds(), 1)),
+        "size_bytes": dump_bytes + sum(one.size_bytes for one in companions),
         "good": wrong is None,
         "wrong": wrong,
         "bytes_checked": check and manifest is not None,
@@ -87,16 +143,39 @@ def document(backup: Backup, *, drills: Mapping[str, Drill], now: datetime, chec
         "restored_at": drill.at if drill else None,
         "restored_by_run": drill.run_id if drill else None,
         "restore_seconds": drill.seconds if drill else None,
+        "copies": [
+            {"target": one.target, "url": one.url, "verified_at": one.verified_at, "verified_by_run": one.run_id}
+            for one in record.copies.get(name.dump, [])
+        ],
     }
 
 
+def _in_folder(folder: Path, database: str | None) -> list[Backup]:
+    try:
+        names = list_databases(folder) if database is None else [database]
+        return [one for name in names for one in list_backups(folder, name)[::-1]]
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}") from error
+
+
+def _newest_first(copies: list[Copy]) -> list[Copy]:
+    """Of each database."""
+    return sorted(copies, key=lambda copy: (copy.name.database, -copy.name.created_at.timestamp()))
+
+
+def _store(settings: Settings, target: str) -> Store:
+    from deployments import access
+
+    access.use(settings)
+    from flows.off_site import load_target
+
+    return load_target(target).store
+
+
 def _wrong(backup: Backup, *, check: bool) -> str | None:
-    manifest = backup.manifest
-    if manifest is None:
+    if backup.manifest is None:
         return "no manifest that is as it was written"
-    files = [(manifest.file, manifest.size_bytes, manifest.sha256)]
-    files += [(one.file, one.size_bytes, one.sha256) for one in manifest.companions]
-    for name, expected_bytes, sha256 in files:
+    for name, expected_bytes, sha256 in files_of(backup.manifest):
         try:
             with (backup.folder / name).open("rb") as file:
                 if (backup.folder / name).stat().st_size != expected_bytes:
@@ -108,19 +187,34 @@ def _wrong(backup: Backup, *, check: bool) -> str | None:
     return None
 
 
-def _drills(settings: Settings) -> dict[str, Drill] | None:
+def _wrong_there(copy: Copy, store: Store, *, check: bool) -> str | None:
+    if copy.manifest is None:
+        return "no manifest that is as it was written"
+    for name, expected_bytes, sha256 in files_of(copy.manifest):
+        if copy.sizes.get(name) != expected_bytes:
+            return f"{name} does not have its {expected_bytes} bytes"
+        try:
+            if check and store.sha256(name) != sha256:
+                return f"{name} is damaged: its sha256 differs"
+        except TargetError as error:
+            return f"{name} cannot be read: {error}"
+    return None
+
+
+def _recorded(settings: Settings) -> Record | None:
     try:
         with reading(settings) as db:
-            return last_drills(db)
+            return Record(drills=last_drills(db), copies=copies_made(db))
     except OpsError as error:
-        errors.print(f"Which were restored is not known: {harmless_line(str(error), width=300)}", markup=False)
+        what = harmless_line(str(error), width=300)
+        errors.print(f"Which were restored or copied is not known: {what}", markup=False)
         return None
 
 
-def _table(documents: list[dict[str, Any]], *, drills_known: bool) -> Table:
+def _table(documents: list[dict[str, Any]], *, recorded: bool) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("database", "file", "age", "size", "verified", "restored", "took"):
-        table.add_column(name, no_wrap=name != "verified", overflow="fold")
+    for name in ("database", "file", "age", "size", "verified", "restored", "took", "copied"):
+        table.add_column(name, no_wrap=name not in ("verified", "copied"), overflow="fold")
     for one in documents:
         at, by = one["restored_at"], one["restored_by_run"]
         table.add_row(
@@ -129,10 +223,21 @@ def _table(documents: list[dict[str, Any]], *, drills_known: bool) -> Table:
             _age(one["age_seconds"]),
             size(one["size_bytes"]),
             _verdict(one),
-            f"{at:%Y-%m-%d %H:%M} by {short_id(by)}" if at else Text("never" if drills_known else "?", style="dim"),
+            f"{at:%Y-%m-%d %H:%M} by {short_id(by)}" if at else Text("never" if recorded else "?", style="dim"),
             seconds(one["restore_seconds"]),
+            _copied(one["copies"], recorded=recorded),
         )
     return table
+
+
+def _copied(copies: list[dict[str, Any]], *, recorded: bool) -> Text:
+    if not copies:
+        return Text("nowhere" if recorded else "?", style="dim")
+    told = (
+        f"to {one['target']} {one['verified_at']:%Y-%m-%d %H:%M} by {short_id(one['verified_by_run'])}"
+        for one in copies
+    )
+    return Text("; ".join(told))
 
 
 def _verdict(one: dict[str, Any]) -> Text:

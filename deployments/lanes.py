@@ -1,4 +1,4 @@
-"""Applies what Prefect needs to know of the room: lanes, deployments of prefect.yaml and of templates, types of blocks."""
+"""Applies what Prefect needs to know: lanes, the deployments of prefect.yaml and of templates, types of blocks."""
 
 from __future__ import annotations
 

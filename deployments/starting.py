@@ -174,7 +174,7 @@ class PrefectServer:
         if not before.waits_for_approval:
             raise UsageError(f"run {run_id} waits for no approval: it is {before.name} in Prefect")
         wanted: PrefectState[None] = Scheduled(name=RESUMING, scheduled_time=at, message=message)
-        with _answering(self._client), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # it may have arrived
+        with answering(self._client), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # it may have arrived
             answer: OrchestrationResult[None] = self._client.set_flow_run_state(run_id, wanted)
         if answer.state is None or answer.status is not SetStateStatus.ACCEPT:
             reason = getattr(answer.details, "reason", None) or answer.status.value

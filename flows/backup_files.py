@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -159,7 +159,8 @@ def _checksum_line(head: str) -> str:
     return f'{_CHECKSUM}{hashlib.sha256(head.encode()).hexdigest()}"\n}}\n'
 
 
-def _parse_manifest(text: str) -> Manifest | None:
+def parse_manifest(text: str) -> Manifest | None:
+    """The manifest that a text is, or None when it is not as it was written. Raises ValidationError for other text."""
     manifest = Manifest.model_validate_json(text)
     if manifest.format == 1:
         return manifest
@@ -176,7 +177,7 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
-        return _parse_manifest(os.read(handle, _MANIFEST_BYTES).decode())
+        return parse_manifest(os.read(handle, _MANIFEST_BYTES).decode())
     except (OSError, UnicodeDecodeError, ValidationError):
         return None
     finally:
@@ -228,8 +229,8 @@ def list_backups(folder: Path, database: str) -> list[Backup]:
         except FileNotFoundError:  # pruned by another run meanwhile
             continue
         manifest = read_manifest(folder / name.manifest)
-        if manifest is not None and not _is_of(manifest, name):
-            manifest = None  # of another backup: copied or renamed by hand
+        if manifest is not None and not is_of(manifest, name):
+            manifest = None
         backups.append(Backup(folder=folder, name=name, size_bytes=size, manifest=manifest))
     return sorted(backups, key=lambda backup: backup.name.created_at)
 
@@ -243,13 +244,33 @@ def list_databases(folder: Path) -> list[str]:
     return sorted({name.database for name in names if name is not None})
 
 
-def _is_of(manifest: Manifest, name: BackupName) -> bool:
+def is_of(manifest: Manifest, name: BackupName) -> bool:
+    """Whether it was written for the backup of this name, and not copied or renamed by hand."""
     if (manifest.database, manifest.file, manifest.created_at) != (name.database, name.dump, name.created_at):
         return False
     return {one.file for one in manifest.companions} <= set(name.companions)
 
 
-def prunable(backups: Iterable[Backup], *, now: datetime, retention_days: int, keep_at_least: int = 1) -> list[Backup]:
+class Kept(Protocol):
+    """A backup wherever it lies."""
+
+    @property
+    def name(self) -> BackupName:
+        """Its database and time."""
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What makes it ours."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether it was verified when it was made, and all of it still has its size."""
+
+
+B = TypeVar("B", bound=Kept)
+
+
+def prunable(backups: Iterable[B], *, now: datetime, retention_days: int, keep_at_least: int = 1) -> list[B]:
     """Those of one database's backups that may be deleted, oldest first.
 
     That is what has a manifest and is older than `retention_days` at `now`, but never one of the `keep_at_least`

@@ -13,7 +13,7 @@ _IMPORT = re.compile(r"^(?:from|import) ((?:\w+\.)+\w+)", re.MULTILINE)
 
 
 def definition_of(function: Callable[..., Any]) -> str:
-    """A hash (sha256, hex) of the module of a function and of what it imports of its own package, `flows` or `blocks`."""
+    """A hash (sha256, hex) of a function's module and of what that imports of its own package, `flows` and `blocks`."""
     packages = {"flows", "blocks", function.__module__.partition(".")[0]}
     sources: dict[str, str] = {}
     wanted = [function.__module__]

@@ -12,8 +12,10 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import Field
 from sqlalchemy import func, select
 
+from blocks.block_name import BlockName
 from flows.backup_parameters import BackupFolder, OdooDatabases, RetentionDays
 from flows.backup_preflight import connect_to
+from flows.off_site import look
 from flows.ops_database import in_ops
 from flows.runbook import current_run, runbook
 from flows.step import action
@@ -31,17 +33,18 @@ LatenessMinutes = Annotated[int, Field(ge=1, le=1440)]
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=3)
-def nightly_backup(
+def nightly_backup(  # noqa: PLR0917 - they are passed by name
     databases: OdooDatabases = DATABASES,
     retention_days: RetentionDays = 30,
     backup_dir: BackupFolder | None = None,
     lateness_minutes: LatenessMinutes = 120,
     restore_drill: bool = False,
+    target: BlockName | None = None,
 ) -> dict[str, Any]:
     """Start a backup of each Odoo database in lane A, all in one session `Daily Backup`, and end.
 
-    It starts nothing unless it can connect to all of them. However often it is repeated for one tick of its schedule,
-    there is one session and one backup of each database. The backups go on by themselves.
+    It starts nothing unless it can connect to all of them and the target lets it in. However often it is repeated for
+    one tick of its schedule, there is one session and one backup of each database. The backups go on by themselves.
 
     Args:
         databases: Databases to back up, each once.
@@ -49,6 +52,7 @@ def nightly_backup(
         backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
         lateness_minutes: Minutes after its time in which a run of the schedule still starts backups; then it is missed.
         restore_drill: Whether each backup is restored into a scratch database and compared before old ones go.
+        target: Name of a Backup Target block, to which each backup is copied. Left empty: they stay in their folder.
     """
     run = current_run()
     tick = run.due_at.astimezone(UTC).isoformat() if run.due_at else str(run.id)
@@ -61,11 +65,15 @@ def nightly_backup(
             preflight=True,
         )
     action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
+    if target:
+        look(target)
     session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
     action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
     parameters: dict[str, Any] = {"retention_days": retention_days, "restore_drill": restore_drill}
     if backup_dir:
         parameters["backup_dir"] = backup_dir
+    if target:
+        parameters["target"] = target
     started = {}
     for database in databases:
         run_id = action(

@@ -12,6 +12,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from blocks.block_name import BlockName
 from flows.backup_companions import (
     FILESTORE_SECONDS,
     GLOBALS_SECONDS,
@@ -23,7 +24,8 @@ from flows.backup_companions import (
     written_in,
 )
 from flows.backup_draft import Draft, clear_leftovers, draft
-from flows.backup_files import Backup, BackupName, Companion, Locale, Manifest, list_backups, prunable, remove
+from flows.backup_files import Backup, BackupName, Companion, Locale, Manifest, list_backups
+from flows.backup_outcome import prune_folder, record_files
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_preflight import (
     check_readable,
@@ -35,6 +37,7 @@ from flows.backup_preflight import (
     prepare_folder,
 )
 from flows.database_contents import Contents, check_server
+from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, look, prune_copies, upload
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.programs import PROGRAMS
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
@@ -113,6 +116,8 @@ class _Ready:
     + FILESTORE_SECONDS
     + VERIFY_SECONDS
     + DRILL_SECONDS
+    + UPLOAD_SECONDS
+    + PRUNE_SECONDS
     + MARGIN_SECONDS,
     max_attempts=2,
     exclusive="odoo_db",
@@ -122,6 +127,7 @@ def odoo_db_backup(
     retention_days: RetentionDays = 30,
     backup_dir: BackupFolder | None = None,
     restore_drill: bool = False,
+    target: BlockName | None = None,
 ) -> dict[str, Any]:
     """Dump one Odoo database, verify the dump, and delete the backups of that database that are too old.
 
@@ -134,6 +140,7 @@ def odoo_db_backup(
         retention_days: Days after which earlier backups of this database are deleted; the newest good one never is.
         backup_dir: Absolute path of the folder for the dump, without `..`. Left empty: the room's own.
         restore_drill: Whether to restore the backup into a scratch database and compare it before old ones go.
+        target: Name of a Backup Target block, to which the backup is copied. Left empty: it stays in its folder.
     """
     started = time.monotonic()
     run = current_run()
@@ -146,6 +153,7 @@ def odoo_db_backup(
             preflight=True,
             planned=lambda: _examine(odoo_db, lambda db: _planned_draft(db, odoo_db, folder)),
         )
+        place = look(target) if target else None
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
             env = names | ready.env | password_file
@@ -200,14 +208,18 @@ def odoo_db_backup(
             lambda: ready.draft.publish(manifest),
             about=f"ln {ready.draft.partial} {ready.draft.dump}, after its manifest",
         )
-    _record_files(folder, ready.draft, manifest)
+    record_files(folder, ready.draft, manifest)
     proven = {"drill": drill(folder, odoo_db, manifest.file, planned=ready.drilled(manifest))} if restore_drill else {}
     pruned = action(
         "prune",
-        lambda: _prune(folder, manifest, retention_days),
+        lambda: prune_folder(folder, manifest, retention_days),
         about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, never the newest good one",
         planned=list,
     )
+    # after the clean-up here, which a target that is away must not stop
+    copied = {"target": upload(place, folder, manifest)} if place else {}
+    if place:
+        copied["target"]["pruned"] = prune_copies(place, manifest, retention_days)
     return {
         "file": str(ready.draft.dump),
         "manifest": str(ready.draft.manifest),
@@ -222,6 +234,7 @@ def odoo_db_backup(
         "duration_seconds": round(time.monotonic() - started, 3),
         "pruned": pruned,
         **proven,
+        **copied,
     }
 
 
@@ -288,44 +301,3 @@ def _found(pattern: str, output: str) -> str:
     if match is None:
         raise StepFailedError(f"the step's output lacks {pattern}")
     return match[1]
-
-
-def _record_files(folder: Path, done: Draft, manifest: Manifest) -> None:
-    run = current_run()
-    run.artifact(
-        kind="file",
-        name=done.dump.name,
-        storage_path=str(done.dump),
-        size_bytes=manifest.size_bytes,
-        sha256=manifest.sha256,
-        mime_type="application/octet-stream",
-    )
-    for other in manifest.companions:
-        run.artifact(
-            kind="file",
-            name=other.file,
-            storage_path=str(folder / other.file),
-            size_bytes=other.size_bytes,
-            sha256=other.sha256,
-        )
-    run.artifact(
-        kind="file",
-        name=done.manifest.name,
-        storage_path=str(done.manifest),
-        size_bytes=len(manifest.text().encode()),
-        mime_type="application/json",
-    )
-
-
-def _prune(folder: Path, newest: Manifest, retention_days: int) -> list[str]:
-    """Delete what is too old as seen from the new backup: its time is the only clock that is read."""
-    backups = list_backups(folder, newest.database)
-    old = prunable(backups, now=newest.created_at, retention_days=retention_days)
-    for backup in old:
-        try:
-            remove(backup)
-        except OSError as error:
-            raise StepFailedError(
-                f"the new backup {newest.file} is good, but {backup.path} could not be deleted: {error.strerror}"
-            ) from error
-    return [backup.name.dump for backup in old]

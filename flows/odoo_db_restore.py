@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from blocks.block_name import BlockName
 from flows.backup_files import parse_name
 from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
@@ -23,6 +24,7 @@ def odoo_db_restore(
     backup: BackupFile,
     backup_dir: BackupFolder | None = None,
     filestore_dir: BackupFolder | None = None,
+    target: BlockName | None = None,
 ) -> dict[str, Any]:
     """Restore a backup into a new database, compare it with what was dumped, and only then give it its name.
 
@@ -34,18 +36,19 @@ def odoo_db_restore(
         backup: File name of the backup, as `ops backups` shows it.
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
+        target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
     started = time.monotonic()
     run = current_run()
     folder = Path(backup_dir) if backup_dir else run.settings.backups
-    target = Path(filestore_dir) if filestore_dir else None
+    attachments = Path(filestore_dir) if filestore_dir else None
     ready = action(
         "preflight",
-        lambda: _prepare(folder, backup, odoo_db, target),
+        lambda: _prepare(folder, backup, odoo_db, attachments, target),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder}; check programs, role and disk",
         preflight=True,
     )
-    with restored(ready, keep_owners=ready.superuser) as done, unpacked(ready.backup, target) as files:
+    with restored(ready, keep_owners=ready.superuser) as done, unpacked(ready.backup, attachments) as files:
         action(
             "publish",
             lambda: _publish(done.scratch, odoo_db, files),
@@ -53,7 +56,7 @@ def odoo_db_restore(
         )
     return proof(ready.manifest, seconds=done.seconds) | {
         "database": odoo_db,
-        "filestore": str(target) if target else None,
+        "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
     }
 
@@ -67,14 +70,14 @@ def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
         raise
 
 
-def _prepare(folder: Path, file: str, database: str, target: Path | None) -> Ready:
+def _prepare(folder: Path, file: str, database: str, attachments: Path | None, target: str | None) -> Ready:
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
     name = parse_name(file)
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
-    ready = prepare(folder, name.database, file)
-    if target is not None:
-        check_new_folder(ready.manifest, target)
+    ready = prepare(folder, name.database, file, target)
+    if attachments is not None:
+        check_new_folder(ready.manifest, attachments)
     return ready

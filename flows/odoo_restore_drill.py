@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from blocks.block_name import BlockName
 from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.restoring import DEADLINE_SECONDS, drill
 from flows.runbook import current_run, runbook
@@ -13,7 +14,10 @@ from flows.runbook import current_run, runbook
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)
 def odoo_restore_drill(
-    odoo_db: OdooDatabase, backup: BackupFile | None = None, backup_dir: BackupFolder | None = None
+    odoo_db: OdooDatabase,
+    backup: BackupFile | None = None,
+    backup_dir: BackupFolder | None = None,
+    target: BlockName | None = None,
 ) -> dict[str, Any]:
     """Restore a backup into a scratch database, compare it with what was dumped, and drop it.
 
@@ -23,10 +27,11 @@ def odoo_restore_drill(
         odoo_db: Database whose backup is tried.
         backup: File name of the backup, as `ops backups` shows it. Left empty: the newest verified one.
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
+        target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
     started = time.monotonic()
     folder = Path(backup_dir) if backup_dir else current_run().settings.backups
-    return drill(folder, odoo_db, backup) | {
+    return drill(folder, odoo_db, backup, target) | {
         "backup_dir": str(folder),
         "duration_seconds": round(time.monotonic() - started, 3),
     }

@@ -12,8 +12,11 @@ from typing import Any
 
 import psycopg
 
+from blocks.block_name import BlockName
 from flows.backup_files import Backup, Manifest, list_backups, parse_name
 from flows.database_contents import check_server, differences, pin_settings, shown
+from flows.fetching import DOWNLOAD_SECONDS, fetched, find_fetchable
+from flows.off_site import Target, load_target
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.programs import PROGRAMS
 from flows.runbook import current_run
@@ -24,7 +27,7 @@ from opsdb.errors import PreflightError, StepFailedError
 CHECKSUM_SECONDS = 600
 RESTORE_SECONDS = 3600
 COMPARE_SECONDS = 900
-DEADLINE_SECONDS = CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + 120
+DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + 120
 
 # The sums come from the manifest, which has one of its own.
 CHECKSUM = """\
@@ -49,6 +52,8 @@ class Ready:
     superuser: bool
     env: dict[str, str]
     password: str = field(repr=False)
+    target: Target | None = None
+    """Where the backup comes from, when the folder has not got it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +64,38 @@ class Restored:
     seconds: float
 
 
-def find_backup(folder: Path, database: str, file: str | None) -> Backup:
-    """The named backup of the database, or its newest verified one. Raises PreflightError."""
+def find_backup(folder: Path, database: str, file: str | None, target: Target | None) -> Backup:
+    """The named backup of the database, or its newest verified one: in the folder, and else at the target.
+
+    Raises PreflightError.
+    """
     backups = list_backups(folder, database)
-    if file is None:
-        verified = [one for one in backups if one.verified]
-        if not verified:
-            raise PreflightError(f"{folder} holds no verified backup of {database}: make one with odoo_db_backup")
-        return verified[-1]
-    for one in backups:
-        if one.name.dump == file:
-            return one
-    name = parse_name(file)
+    name = parse_name(file) if file else None
     if name is not None and name.database != database:
         raise PreflightError(f"{file} is a backup of {name.database} and not of {database}")
+    there = [one for one in backups if one.verified] if file is None else [one for one in backups if one.name == name]
+    if there and (there[-1].verified or target is None):
+        return there[-1]
+    if target and (found := find_fetchable(target, folder, database, name)):
+        return found
+    if there:
+        return there[-1]
+    elsewhere = f" and {target.store.place}" if target else ""
+    if file is None:
+        raise PreflightError(
+            f"{folder}{elsewhere} holds no verified backup of {database}: make one with odoo_db_backup"
+        )
     shown_files = ", ".join(one.name.dump for one in backups[-3:]) or "none"
-    raise PreflightError(f"{folder} holds no backup {file}; its newest of {database}: {shown_files}")
+    raise PreflightError(f"{folder}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
 
 
-def prepare(folder: Path, database: str, file: str | None) -> Ready:
+def prepare(folder: Path, database: str, file: str | None, target: BlockName | None) -> Ready:
     """Find the backup, and check programs, role and disk. Changes nothing. Raises PreflightError."""
     run = current_run()
     if missing := missing_tools(*PROGRAMS["odoo_restore_drill"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
-    backup = find_backup(folder, database, file)
+    place = load_target(target) if target else None
+    backup = find_backup(folder, database, file, place)
     manifest = backup.manifest
     if manifest is None:
         raise PreflightError(f"{backup.path} has no manifest that is as it was written: nothing tells what it held")
@@ -103,12 +116,13 @@ def prepare(folder: Path, database: str, file: str | None) -> Ready:
             superuser=server.info.parameter_status("is_superuser") == "on",
             env=program_env(server),
             password=server.info.password,
+            target=place,
         )
 
 
 @contextmanager
 def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
-    """Check the backup's bytes, restore it into a scratch database, and compare that with the manifest.
+    """Fetch the backup if it is elsewhere, check its bytes, restore it into a scratch database, and compare it.
 
     The database is dropped at the end, unless it was kept. Raises StepFailedError for a backup that is not whole.
     """
@@ -116,30 +130,37 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
     action("leftovers", _clear, about="drop the scratch databases of runs that were killed")
     sums = [(manifest.sha256, backup.path), *((one.sha256, backup.folder / one.file) for one in manifest.companions)]
     listed = "\n".join(f"{sha256}  {path}" for sha256, path in sums)
-    step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed})
-    with closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)) as scratch:
-        # dropped when the attempt ends
-        action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
-        started = time.monotonic()
-        with passfile(ready.password) as password_file:
-            env = ready.env | password_file
-            env |= {"PG_RESTORE": str(ready.programs.pg_restore), "DUMP": str(backup.path), "SCRATCH": scratch.name}
-            env |= {"JOBS": str(min(4, os.cpu_count() or 1))}
-            env |= {"OWNERS": "" if keep_owners else "--no-owner --no-privileges"}
-            step("restore", RESTORE, timeout=RESTORE_SECONDS, env=env)
-        seconds = round(time.monotonic() - started, 3)
-        action("compare", lambda: _compare(manifest, scratch.name), about=_compared(manifest))
-        yield Restored(scratch=scratch, seconds=seconds)
+    with fetched(ready.target, backup):
+        step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed})
+        with closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)) as scratch:
+            yield _restored_into(scratch, ready, keep_owners=keep_owners)
 
 
-def drill(folder: Path, database: str, file: str | None, *, planned: Ready | None = None) -> dict[str, Any]:
+def _restored_into(scratch: Scratch, ready: Ready, *, keep_owners: bool) -> Restored:
+    # dropped when the attempt ends
+    action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
+    started = time.monotonic()
+    with passfile(ready.password) as password_file:
+        env = ready.env | password_file
+        env |= {"PG_RESTORE": str(ready.programs.pg_restore), "DUMP": str(ready.backup.path), "SCRATCH": scratch.name}
+        env |= {"JOBS": str(min(4, os.cpu_count() or 1))}
+        env |= {"OWNERS": "" if keep_owners else "--no-owner --no-privileges"}
+        step("restore", RESTORE, timeout=RESTORE_SECONDS, env=env)
+    seconds = round(time.monotonic() - started, 3)
+    action("compare", lambda: _compare(ready.manifest, scratch.name), about=_compared(ready.manifest))
+    return Restored(scratch=scratch, seconds=seconds)
+
+
+def drill(
+    folder: Path, database: str, file: str | None, target: BlockName | None = None, *, planned: Ready | None = None
+) -> dict[str, Any]:
     """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven.
 
     A dry run looks for the backup, unless it is one that is only `planned`.
     """
     ready = action(
         "restore preflight",
-        lambda: prepare(folder, database, file),
+        lambda: prepare(folder, database, file, target),
         about=f"find {file or 'the newest verified backup'} of {database} in {folder}; check programs, role and disk",
         preflight=planned is None,
         planned=(lambda: planned) if planned else None,

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
+from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from flows.backup_parameters import OdooDatabase, RetentionDays
 from flows.deploy_parameters import Domain, DropletName, Email, RepoUrl
-from flows.odoo_parameters import CheckoutFolder, ComposeFile, ComposeService, GitRef, HealthUrl, OdooModules
+from flows.odoo_parameters import GitRef, OdooModules
 from flows.template_model import Parameter
 
 REQUIRED = inspect.Parameter.empty

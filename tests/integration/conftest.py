@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -18,6 +19,9 @@ from pydantic import SecretStr
 from deployments import access
 from opsdb.migrate import create_database
 from opsdb.settings import Settings
+from tests.bucket_server import BucketServer, bucket_server
+
+_numbers = itertools.count()
 
 
 def free_port() -> int:
@@ -75,3 +79,18 @@ def prefect_room(postgres: str, short_folder: Path) -> Iterator[Settings]:
     with child([*argv, "--port", str(settings.prefect_port)], env, log) as process:
         wait_for_api(settings, process, log)
         yield settings
+
+
+@pytest.fixture(scope="session")
+def buckets(short_folder: Path) -> Iterator[BucketServer]:
+    """An S3-compatible server; see `bucket` for a new bucket on it."""
+    with bucket_server(free_port(), short_folder / "moto.log") as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(buckets: BucketServer) -> str:
+    """The name of a new, empty bucket."""
+    name = f"backups-{next(_numbers)}"
+    buckets.client().create_bucket(Bucket=name)
+    return name

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -21,9 +24,13 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from blocks.backup_target import BackupTarget
 from deployments.access import client_env
 from flows.postgres_access import find_programs
 from opsdb.settings import Settings
+from tests.bucket_server import BucketServer
+from tests.integration.flows.targets import MEBIBYTE, Bucket
+from tests.tcp_proxy import TcpProxy
 
 PROGRAMS = find_programs(None, server_version="1")
 _numbers = itertools.count()
@@ -125,13 +132,13 @@ def start_flow(
     prefect_client: dict[str, str], room: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., psutil.Popen]]:
     """Starts the runbook in a process of its own; what is left of it at the end of the test is killed."""
-    code = "import sys; from importlib import import_module as load; kind = sys.argv[2]"
-    code += "; getattr(load(f'flows.{kind}'), kind)(sys.argv[1])"
+    code = "import json, sys; from importlib import import_module as load; kind = sys.argv[2]"
+    code += "; getattr(load(f'flows.{kind}'), kind)(sys.argv[1], **json.loads(sys.argv[3]))"
     started: list[psutil.Popen] = []
 
-    def start(database: str, kind: str = "odoo_db_backup") -> psutil.Popen:
+    def start(database: str, kind: str = "odoo_db_backup", **parameters: object) -> psutil.Popen:
         with (tmp_path / "flow.log").open("ab") as out:
-            argv = [sys.executable, "-c", code, database, kind]
+            argv = [sys.executable, "-c", code, database, kind, json.dumps(parameters)]
             env = {**os.environ, **prefect_client, **room}
             started.append(psutil.Popen(argv, env=env, stdout=out, stderr=out, cwd=Path(__file__).parents[3]))
         return started[-1]
@@ -141,6 +148,42 @@ def start_flow(
         if process.poll() is None:
             process.kill()
             process.wait(10)
+
+
+@pytest.fixture
+def line(buckets: BucketServer) -> Iterator[TcpProxy]:
+    """The way to the bucket."""
+    with TcpProxy(buckets.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def target(prefect_client: object, buckets: BucketServer, bucket: str, line: TcpProxy) -> Bucket:
+    BackupTarget.register_type_and_schema()
+    return Bucket(buckets, bucket, line.port)
+
+
+@pytest.fixture
+def attachments(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A filestore that is sent in two parts."""
+    folder = tmp_path / "filestore" / database
+    folder.mkdir(parents=True)
+    (folder / "large").write_bytes(random.Random(1).randbytes(17 * MEBIBYTE))
+    monkeypatch.setenv("OPS_FILESTORE_DIR", str(folder.parent))
+    return folder
+
+
+@pytest.fixture
+def block(prefect_client: object) -> Callable[[Path], str]:
+    """Makes a block of a folder; returns its name."""
+    BackupTarget.register_type_and_schema()
+
+    def make(folder: Path) -> str:
+        name = f"folder-{uuid4().hex}"
+        BackupTarget(folder=str(folder)).save(name)
+        return name
+
+    return make
 
 
 def names(folder: Path) -> set[str]:

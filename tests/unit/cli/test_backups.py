@@ -9,26 +9,34 @@ from uuid import UUID
 
 import pytest
 
+from blocks.target_folder import FolderStore
 from cli import backups as command
-from cli.backups import document
+from cli.backups import Record, copy_document, document
 from flows.backup_files import list_backups
+from flows.copies import list_copies
+from opsdb.copies import CopyMade
 from opsdb.drills import Drill
+from opsdb.errors import UsageError
 from tests.unit.flows.test_backup_files import NOW, make_backup
 
 RUN = UUID(int=7)
 
 
-def only(folder: Path, *, check: bool = False, drills: dict[str, Drill] | None = None) -> dict[str, object]:
+def only(folder: Path, *, check: bool = False, record: Record = Record()) -> dict[str, object]:  # noqa: B008 - frozen
     (backup,) = list_backups(folder, "odoo")
-    return document(backup, drills=drills or {}, now=NOW + timedelta(hours=3), check=check)
+    return document(backup, record, now=NOW + timedelta(hours=3), check=check)
 
 
 def test_good_backup_tells_age_size_and_its_drill(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
     drill = Drill(run_id=RUN, at=NOW + timedelta(hours=1), seconds=12.5)
-    told = only(tmp_path, drills={dump.name: drill})
+    copy = CopyMade(target="far", url=f"s3://far/{dump.name}", verified_at=NOW, run_id=RUN)
+    told = only(tmp_path, record=Record(drills={dump.name: drill}, copies={dump.name: [copy]}))
     assert (told["age_seconds"], told["size_bytes"], told["good"], told["wrong"]) == (10800.0, 4, True, None)
     assert (told["restored_by_run"], told["restore_seconds"], told["bytes_checked"]) == (RUN, 12.5, False)
+    assert told["copies"] == [
+        {"target": "far", "url": f"s3://far/{dump.name}", "verified_at": NOW, "verified_by_run": RUN}
+    ]
 
 
 def test_changed_byte_is_found_by_check_only(tmp_path: Path) -> None:
@@ -62,7 +70,7 @@ def test_backups_are_listed_without_a_room(
         ("odoo", 3),
         ("shop", 2),
     ]
-    assert "Which were restored is not known" in err
+    assert "Which were restored or copied is not known" in err
     command.backups("shop", folder=tmp_path)
     assert "2 d 0 h" in capsys.readouterr().out
 
@@ -73,3 +81,25 @@ def test_empty_folder_says_how_to_make_a_backup(
     monkeypatch.setenv("OPS_HOME", str(tmp_path))
     command.backups()
     assert "ops run odoo_db_backup" in capsys.readouterr().err
+
+
+def test_copies_at_a_target_are_told_like_backups_and_all_bytes_read_there(tmp_path: Path) -> None:
+    dump = make_backup(tmp_path, "odoo", NOW)
+    store = FolderStore(tmp_path)
+
+    def told(*, check: bool) -> dict[str, object]:
+        (copy,) = list_copies(store)
+        return copy_document(copy, store, Record(), now=NOW + timedelta(hours=3), check=check)
+
+    here = document(list_backups(tmp_path, "odoo")[0], Record(), now=NOW + timedelta(hours=3), check=True)
+    assert told(check=True) == here | {"path": dump.as_uri()}
+    dump.write_bytes(b"dumq")
+    assert told(check=False)["good"]
+    assert "its sha256 differs" in str(told(check=True)["wrong"])
+    dump.write_bytes(b"dum")
+    assert "does not have its 4 bytes" in str(told(check=False)["wrong"])
+
+
+def test_folder_and_target_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="either --dir or --target"):
+        command.backups(folder=tmp_path, target="far")

@@ -79,15 +79,21 @@ WHOLE = [
 ]
 HOSTILE = [shape.format(piece) for piece in PIECES for shape in ("{}", "good{}", "{}good", "go{}od", "/good{}")] + WHOLE
 FINE: dict[Flow[..., Any], dict[str, Any]] = {
-    odoo_db_backup: {"odoo_db": "good", "backup_dir": "/good"},
+    odoo_db_backup: {"odoo_db": "good", "backup_dir": "/good", "target": "good"},
     odoo_db_restore: {
         "odoo_db": "good",
         "backup": "good_20260101T000000Z.dump",
         "backup_dir": "/good",
         "filestore_dir": "/good",
+        "target": "good",
     },
-    odoo_restore_drill: {"odoo_db": "good", "backup": "good_20260101T000000Z.dump", "backup_dir": "/good"},
-    nightly_backup: {"databases": ["good"], "backup_dir": "/good"},
+    odoo_restore_drill: {
+        "odoo_db": "good",
+        "backup": "good_20260101T000000Z.dump",
+        "backup_dir": "/good",
+        "target": "good",
+    },
+    nightly_backup: {"databases": ["good"], "backup_dir": "/good", "target": "good"},
     odoo_module_upgrade: {
         "odoo_db": "good",
         "modules": ["good"],

@@ -1,0 +1,167 @@
+"""A backup target that is a folder, on another disk or mounted from another host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.target_store import LARGEST_READ, TargetError, Tell, silent
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """Files directly in a folder that is there already: one that is not mounted must not be made on this disk."""
+
+    folder: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> FolderStore:
+        """What `public` describes."""
+        return cls(Path(json.loads(environment["TARGET"])["folder"]))
+
+    @property
+    def place(self) -> str:
+        """See Store."""
+        return f"folder {self.folder}"
+
+    @property
+    def public(self) -> Mapping[str, str]:
+        """See Store."""
+        return {"TARGET": json.dumps({"folder": str(self.folder)})}
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """See Store."""
+        return {}
+
+    def url(self, name: str) -> str:
+        """See Store."""
+        return (self.folder / name).as_uri()
+
+    def look(self) -> None:
+        """See Store."""
+        with self._asked():
+            found = self.folder.stat()
+            if not stat.S_ISDIR(found.st_mode):
+                raise TargetError(f"{self.folder} is no folder", advice="correct folder of the block")
+            if found.st_mode & stat.S_IWOTH:
+                raise TargetError(f"everybody may write to {self.folder}", advice="chmod o-w it, or choose another")
+            if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+                raise TargetError(f"{self.folder} cannot be written to", advice="give it to the room's user")
+
+    def sizes(self, start: str = "") -> dict[str, int]:
+        """See Store."""
+        with self._asked():
+            return {
+                entry.name: entry.stat(follow_symlinks=False).st_size
+                for entry in os.scandir(self.folder)
+                if entry.name.startswith(start) and entry.is_file(follow_symlinks=False)
+            }
+
+    def read(self, name: str) -> bytes:
+        """See Store."""
+        with self._asked(), (self.folder / name).open("rb") as file:
+            return file.read(LARGEST_READ)
+
+    def sha256(self, name: str) -> str:
+        """See Store."""
+        with self._asked(), (self.folder / name).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what counts is on the disk
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def put(self, file: Path, *, sha256: str, tell: Tell = silent) -> bool:
+        """See Store. It gets its name when it was read back."""
+        partial, final = self.folder / _partial(file.name), self.folder / file.name
+        if file.name in self.sizes(file.name):
+            if self.sha256(file.name) != sha256:
+                raise TargetError(
+                    f"{final} is there already, and it is another file",
+                    advice="nothing was overwritten; see who wrote it, and move it away",
+                )
+            return False
+        with self._asked():
+            self._check_space(file.stat().st_size)
+            try:
+                handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with os.fdopen(handle, "wb") as target:
+                    _copy(file, target.write, tell)
+                    target.flush()
+                    os.fsync(handle)
+                if self.sha256(partial.name) != sha256:
+                    raise TargetError(
+                        f"{final} did not arrive as it was sent", advice="it was removed again; check both disks"
+                    )
+                # no hard link, which mounts of other systems lack: nobody else writes under this name meanwhile
+                partial.rename(final)
+                self._sync()
+            finally:
+                partial.unlink(missing_ok=True)
+        return True
+
+    def get(self, name: str, file: Path, *, tell: Tell = silent) -> None:
+        """See Store."""
+        with self._asked(), file.open("wb") as target:
+            _copy(self.folder / name, target.write, tell)
+
+    def delete(self, name: str) -> None:
+        """See Store."""
+        with self._asked():
+            (self.folder / name).unlink(missing_ok=True)
+
+    def drop_unfinished(self, ours: Callable[[str], bool]) -> list[str]:
+        """See Store."""
+        dropped = []
+        for partial in self.sizes("."):
+            name = partial.removeprefix(".").removesuffix(".partial")
+            if partial == _partial(name) and ours(name):
+                self.delete(partial)
+                dropped.append(name)
+        return dropped
+
+    def _check_space(self, size_bytes: int) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free < size_bytes:
+            raise TargetError(
+                f"{self.folder} has {free:,} bytes free and {size_bytes:,} are needed", advice="make room there"
+            )
+
+    def _sync(self) -> None:
+        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise TargetError(f"{error.filename} is not there", advice="is the disk mounted?") from error
+        except OSError as error:
+            raise TargetError(
+                f"{self.folder}: {error.strerror or type(error).__name__}",
+                advice="make room there, or see what is wrong with the disk",
+            ) from error
+
+
+def _partial(name: str) -> str:
+    return f".{name}.partial"
+
+
+def _copy(source: Path, write: Callable[[bytes], object], tell: Tell) -> None:
+    done = 0
+    with source.open("rb") as file:
+        while data := file.read(_CHUNK_BYTES):
+            write(data)
+            done += len(data)
+            tell(done)

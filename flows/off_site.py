@@ -1,0 +1,126 @@
+"""A backup target as runbooks use it: found by its block's name, and asked by steps of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from pydantic import ValidationError
+
+from blocks.backup_target import BackupTarget
+from blocks.target_store import Store, TargetAwayError, TargetError
+from flows.backup_files import Manifest
+from flows.runbook import current_run
+from flows.step import action, step
+from opsdb.errors import PreflightError, RoomUnreachableError
+
+UPLOAD_SECONDS = 3600
+PRUNE_SECONDS = 300
+
+# How this host reaches others. The address of a proxy may hold a password.
+_NETWORK = ("AWS_CA_BUNDLE", "NO_PROXY", "no_proxy")
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A block's name, and the place that it describes."""
+
+    name: str
+    store: Store = field(repr=False)
+
+
+def load_target(name: str) -> Target:
+    """The target of a block.
+
+    Raises PreflightError, which quotes nothing of what is in the block, and RoomUnreachableError without Prefect.
+    """
+    try:
+        block = cast("BackupTarget", BackupTarget.load(name))  # a coroutine in async code only
+        return Target(name, block.store())
+    except ValidationError as error:
+        told = error.errors(include_url=False, include_input=False, include_context=False)
+        wrong = "; ".join(": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in told)
+        raise PreflightError(f"the block backup-target/{name} is not filled in right: {wrong}") from None
+    except ValueError:
+        raise PreflightError(
+            f"there is no Backup Target block {name!r}: make one in the Prefect UI under Blocks, or name another"
+        ) from None
+    except httpx.HTTPError as error:
+        raise RoomUnreachableError(
+            f"the block backup-target/{name} cannot be read ({type(error).__name__}): `ops status` tells what runs"
+        ) from None
+
+
+def look(name: str) -> Target:
+    """The target of a block, which lets us in, as a preflight of the current runbook. Raises PreflightError.
+
+    One that does not answer now is told and no error: a dump on this host's disk is better than none.
+    """
+    about = f"load the block backup-target/{name}, and see whether the place lets us in"
+    return action("look at target", lambda: _look(name), about=about, preflight=True)
+
+
+def _look(name: str) -> Target:
+    target = load_target(name)
+    try:
+        target.store.look()
+    except TargetAwayError as error:
+        current_run().event(f"backup target {name}: {error}", level="warning")
+    except TargetError as error:
+        raise PreflightError(f"backup target {name}: {error}") from None
+    return target
+
+
+def upload(target: Target, folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """Copy the backup to the target, each file compared there; returns what the run's result says of it."""
+    started = time.monotonic()
+    env = {"FOLDER": str(folder), "BACKUP": manifest.file}
+    transfer("upload", "upload", target, env, timeout=UPLOAD_SECONDS)
+    url = target.store.url(manifest.file)
+    current_run().artifact(
+        kind="link", name=manifest.file, content_url=url, size_bytes=manifest.size_bytes, sha256=manifest.sha256
+    )
+    return {
+        "block": target.name,
+        "url": url,
+        "files": len(manifest.companions) + 2,
+        "duration_seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def prune_copies(target: Target, manifest: Manifest, retention_days: int) -> list[str]:
+    """Delete the copies of that database that are too old as seen from the new one."""
+    env = {"BACKUP": manifest.file, "RETENTION_DAYS": str(retention_days)}
+    printed = transfer("prune target", "prune", target, env, timeout=PRUNE_SECONDS)
+    return re.findall(r"^pruned: (\S+)$", printed, re.MULTILINE)
+
+
+def transfer(
+    name: str,
+    order: str,
+    target: Target,
+    env: Mapping[str, str],
+    *,
+    timeout: float,
+    must_run_again: bool = False,
+) -> str:
+    """Run flows/transfer.py as a step; returns what it printed."""
+    network = {one: os.environ[one] for one in _NETWORK if os.environ.get(one)}
+    proxies = {one: os.environ[one] for one in _PROXIES if os.environ.get(one)}
+    done = step(
+        name,
+        f'"$PYTHON" -P -m flows.transfer {order}',
+        timeout=timeout,
+        env={"PYTHON": sys.executable, **target.store.public, **env, **network},
+        secrets={**target.store.secrets, **proxies},
+        must_run_again=must_run_again,
+    )
+    return done.stdout

@@ -1,0 +1,113 @@
+"""What a step does at a backup target: `python -m flows.transfer upload|prune|download`.
+
+A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, FOLDER, ODOO_DB,
+BACKUP (the dump's name) and RETENTION_DAYS. Prints its progress, and for what it did lines of `word: value`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from blocks.target_bucket import BucketStore
+from blocks.target_folder import FolderStore
+from blocks.target_store import Store, TargetError, Tell
+from flows.backup_files import BackupName, parse_name
+from flows.copies import clear_unfinished, files_of, find_copy, prune, upload
+from opsdb.errors import OpsError, UsageError
+
+_TELL_SECONDS = 5.0
+
+
+def store_of(environment: Mapping[str, str]) -> Store:
+    """The target that the environment describes, see `Store.public` and `Store.secrets`."""
+    kind = FolderStore if "folder" in json.loads(environment["TARGET"]) else BucketStore
+    return kind.from_environment(environment)
+
+
+def main(order: str, environment: Mapping[str, str]) -> None:
+    """Do what is ordered. Raises OpsError."""
+    work = {"upload": _upload, "prune": _prune, "download": _download}[order]
+    name = parse_name(environment["BACKUP"])
+    if name is None:
+        raise UsageError(f"BACKUP: {environment['BACKUP']} is no name of a backup")
+    work(store_of(environment), name, environment)
+
+
+def _upload(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
+    folder = Path(environment["FOLDER"])
+    try:
+        for file in clear_unfinished(store, folder, name.database, keep=name):
+            print(f"removed what a killed upload left: {file}")
+    except TargetError as error:
+        print(f"what killed uploads left was not removed: {error}")
+    sizes = {one.name: one.stat().st_size for one in folder.glob(f"{name.dump}*")}
+    done = upload(store, folder, name, tell=lambda file: _progress(file, sizes.get(file, 0)))
+    print(f"uploaded: {done}")
+
+
+def _prune(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
+    days = int(environment["RETENTION_DAYS"])
+    for file in prune(store, name.database, now=name.created_at, retention_days=days):
+        print(f"pruned: {file}")
+
+
+def _download(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
+    copy = find_copy(store, name)
+    if copy is None or copy.manifest is None:
+        raise TargetError(f"{store.url(name.dump)} is not there any more", advice="choose another backup")
+    for file, size, _ in files_of(copy.manifest):
+        store.get(file, Path(environment["FOLDER"]) / file, tell=_progress(file, size))
+
+
+def _progress(file: str, size: int) -> Tell:
+    """Prints how far a file is, every few seconds and at its end."""
+    last = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if size and (done >= size or time.monotonic() - last > _TELL_SECONDS):
+            last = time.monotonic()
+            print(f"{file}: {100 * done // size} % of {_shown(size)}", flush=True)
+
+    return tell
+
+
+def _shown(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"
+
+
+def _ended(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt  # so that what is half sent is taken back
+
+
+def run() -> int:
+    """The program; returns its exit code. Errors are one line on stderr."""
+    signal.signal(signal.SIGTERM, _ended)
+    try:
+        main(sys.argv[1], os.environ)
+    except OpsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGTERM
+    return 0
+
+
+if __name__ == "__main__":
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads that still send a part of what was given up are not waited for

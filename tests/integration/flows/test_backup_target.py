@@ -1,0 +1,200 @@
+"""Backups that are copied to a target: what is there, what is told, and what goes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import psutil
+import psycopg
+import pytest
+from prefect import get_client
+from prefect.logging.handlers import APILogHandler
+
+from blocks.backup_target import BackupTarget
+from cli import backups as command
+from flows.backup_files import BackupName
+from flows.dry_run import dry_run
+from flows.nightly_backup import nightly_backup
+from flows.odoo_db_backup import odoo_db_backup
+from flows.odoo_restore_drill import odoo_restore_drill
+from flows.runbook import ActiveRun
+from opsdb.errors import PreflightError
+from opsdb.settings import Settings, load_settings
+from tests.integration.flows.targets import Bucket, copied
+from tests.integration.flows.test_odoo_db_restore import files
+from tests.unit.flows.test_backup_files import make_backup
+
+
+def test_backup_is_copied_whole_and_told(
+    database: str, folder: Path, target: Bucket, attachments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts: list[dict[str, Any]] = []
+    monkeypatch.setattr(ActiveRun, "artifact", lambda _run, **columns: artifacts.append(columns))
+    result = odoo_db_backup(database, target=target.block)
+    dump = Path(result["file"])
+    assert len(copied(folder, dump.name)) == 4
+    assert target.keys == copied(folder, dump.name)
+    assert {key: target.read(key) for key in target.keys} == {
+        f"odoo/{p.name}": p.read_bytes() for p in folder.iterdir()
+    }
+    url = f"s3://{target.bucket}/odoo/{dump.name}"
+    told = result["target"]
+    assert (told["block"], told["url"], told["files"], told["pruned"]) == (target.block, url, 4, [])
+    (link,) = (one for one in artifacts if one["kind"] == "link")
+    assert (link["content_url"], link["sha256"], link["size_bytes"]) == (url, result["sha256"], result["size_bytes"])
+    assert target.unfinished == []
+
+
+def test_old_copies_go_and_what_is_not_ours_stays(database: str, target: Bucket, folder: Path, tmp_path: Path) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    old = [target.put_copy(tmp_path / "made", database, now - timedelta(days=days)) for days in (9, 8)]
+    young = target.put_copy(tmp_path / "made", database, now - timedelta(days=6))
+    target.put_copy(tmp_path / "made", f"{database}_prod", now - timedelta(days=90))
+    without_manifest = BackupName(database, now - timedelta(days=95)).dump
+    broken = BackupName(database, now - timedelta(days=96)).dump
+    for key in (without_manifest, broken, f"{broken}.json", f"{database}.dump", "notes.txt", f"deep/{old[0]}"):
+        target.put(f"odoo/{key}")
+    target.put(f"elsewhere/{old[0]}")
+    before = target.keys
+    result = odoo_db_backup(database, retention_days=7, target=target.block)
+    assert result["target"]["pruned"] == old
+    gone = {f"odoo/{dump}{suffix}" for dump in old for suffix in ("", ".json")}
+    assert target.keys == before - gone | copied(folder, Path(result["file"]).name)
+    assert f"odoo/{young}" in target.keys
+
+
+def test_missing_block_is_named(database: str) -> None:
+    BackupTarget.register_type_and_schema()
+    with pytest.raises(PreflightError, match="there is no Backup Target block 'not-there': make one"):
+        odoo_db_backup(database, target="not-there")
+
+
+def test_nightly_backup_hands_the_target_on(database: str, target: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Any]] = []
+
+    def start(parameters: dict[str, Any], **_: object) -> UUID:
+        started.append(parameters)
+        return uuid4()
+
+    monkeypatch.setattr("flows.nightly_backup._make_session", lambda *_: None)
+    monkeypatch.setattr("flows.nightly_backup._start", start)
+    nightly_backup([database], target=target.block)
+    assert [one["target"] for one in started] == [target.block]
+    nightly_backup([database])
+    assert "target" not in started[1]
+
+
+def test_block_shows_no_key_to_who_may_read_it(target: Bucket) -> None:
+    with get_client(sync_client=True) as client:
+        shown = client.read_block_document_by_name(target.block, "backup-target", include_secrets=False)
+    assert shown.data["bucket"] == target.bucket
+    assert target.server.secret_access_key not in str(shown)
+    assert target.server.access_key_id not in str(shown)
+
+
+def test_dry_run_looks_and_changes_nothing(database: str, folder: Path, target: Bucket) -> None:
+    target.put("odoo/theirs")
+    planned = dry_run(odoo_db_backup, {"odoo_db": database, "target": target.block}, settings=load_settings())
+    assert (planned.error, planned.warnings) == (None, [])
+    assert [one.name for one in planned.steps if one.preflight] == ["preflight", "look at target"]
+    assert [one.name for one in planned.steps][-3:] == ["prune", "upload", "prune target"]
+    assert planned.steps[-1].environment["TARGET_SECRET_ACCESS_KEY"] == "***"
+    assert target.server.secret_access_key not in str(planned.steps)
+    assert target.server.access_key_id not in str(planned.steps)
+    assert target.keys == {"odoo/theirs"}
+    assert not folder.exists()
+    target.fill_in(bucket="not-there")
+    planned = dry_run(odoo_db_backup, {"odoo_db": database, "target": target.block}, settings=load_settings())
+    assert "bucket not-there at" in str(planned.error)
+
+
+def test_folder_on_another_disk_is_a_target_too(
+    database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
+) -> None:
+    disk = small_disk(32)
+    name = block(disk)
+    old = make_backup(disk, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
+    result = odoo_db_backup(database, target=name)
+    dump = Path(result["file"])
+    assert result["target"]["url"] == f"file://{disk}/{dump.name}"
+    assert result["target"]["pruned"] == [old.name]
+    assert files(disk) == files(folder)
+    shutil.rmtree(folder)
+    assert odoo_restore_drill(database, target=name)["backup"] == dump.name
+
+
+def spellings(secret: str) -> list[bytes]:
+    return [secret.encode(), base64.b64encode(secret.encode()), quote(secret, safe="").encode()]
+
+
+def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
+    database: str, target: Bucket, tmp_path: Path, postgres: str, start_flow: Callable[..., psutil.Popen]
+) -> None:
+    seen: set[bytes] = set()
+    environments: list[bytes] = []
+    run = start_flow(database, target=target.block)
+    while run.poll() is None:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # it ended
+                seen.add(path.read_bytes())
+                if b"flows.transfer" in path.read_bytes():
+                    environments.append((path.parent / "environ").read_bytes())
+        time.sleep(0.25)
+    assert run.returncode == 0
+    target.fill_in(bucket="not-there")
+    with pytest.raises(PreflightError):
+        odoo_db_backup(database, target=target.block)
+    APILogHandler().flush()
+
+    secrets = [one for key in (target.server.access_key_id, target.server.secret_access_key) for one in spellings(key)]
+    assert any(secrets[0] in one and secrets[3] in one for one in environments)  # it is the right thing to look for
+    logs = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("upload" in path.name for path in logs)
+    told = [path.read_bytes() for path in logs] + list(seen)
+    with psycopg.connect(postgres.format(database="prefect_tests")) as db:
+        for table in ("log", "flow_run", "task_run", "flow_run_state", "task_run_state", "artifact", "events"):
+            rows = db.execute(f'SELECT "{table}"::text FROM "{table}"').fetchall()
+            assert rows or table in ("artifact",), table
+            told += [str(row).encode() for row in rows]
+    assert [secret for secret in secrets if any(secret in text for text in told)] == []
+
+
+def test_listing_asks_the_target_itself(
+    database: str,
+    target: Bucket,
+    prefect_room: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = odoo_db_backup(database, target=target.block)
+    name = Path(result["file"]).name
+    shutil.rmtree(Path(result["file"]).parent)
+    monkeypatch.setenv("OPS_HOME", str(prefect_room.home))
+    monkeypatch.setenv("OPS_PREFECT_PORT", str(prefect_room.prefect_port))
+    monkeypatch.delenv("OPS_DATABASE_URL")  # there is no record: the target alone tells
+    command.backups(target=target.block, check=True, as_json=True)
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["file"], told["path"], told["good"], told["bytes_checked"]) == (
+        name,
+        result["target"]["url"],
+        True,
+        True,
+    )
+    content = bytearray(target.read(f"odoo/{name}"))
+    content[1000] ^= 1
+    target.put(f"odoo/{name}", bytes(content))
+    command.backups(database, target=target.block, check=True, as_json=True)
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["good"], told["wrong"]) == (False, f"{name} is damaged: its sha256 differs")
+    command.backups("other", target=target.block)
+    assert f"-p target={target.block}" in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""What goes wrong with a target: nothing half is published there, and the backup here stays good."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.backup_files import BackupName
+from flows.nightly_backup import nightly_backup
+from flows.odoo_db_backup import odoo_db_backup
+from flows.runbook import ActiveRun
+from opsdb.errors import PreflightError, StepFailedError
+from tests.integration.flows.conftest import names, wait_until
+from tests.integration.flows.targets import MEBIBYTE, Bucket, copied
+from tests.tcp_proxy import TcpProxy
+from tests.unit.flows.test_backup_files import make_backup
+
+
+def test_cut_upload_fails_the_run_publishes_nothing_and_stops_no_clean_up_here(
+    database: str, folder: Path, target: Bucket, attachments: Path, line: TcpProxy
+) -> None:
+    folder.mkdir(parents=True, mode=0o700)
+    old = make_backup(folder, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
+    line.cut_after = 12 * MEBIBYTE
+    with pytest.raises(StepFailedError, match=f"bucket {target.bucket} at http.* does not answer"):
+        odoo_db_backup(database, target=target.block)
+    assert not old.exists()
+    assert not any(key.endswith(".json") for key in target.keys)
+    (first,) = (path for path in folder.glob("*.dump"))
+
+    line.cut_after = None
+    result = odoo_db_backup(database, target=target.block)
+    assert target.keys == copied(folder, Path(result["file"]).name)  # what the cut one had sent is removed
+    assert target.unfinished == []
+    assert first.exists()
+
+
+def test_byte_that_flipped_on_the_way_fails_the_run_and_leaves_nothing(
+    database: str, folder: Path, target: Bucket, line: TcpProxy
+) -> None:
+    line.flip_at = MEBIBYTE
+    with pytest.raises(StepFailedError, match="did not arrive as it was sent"):
+        odoo_db_backup(database, target=target.block)
+    assert target.keys == set()
+    assert len(list(folder.glob("*.dump"))) == 1
+
+
+@pytest.mark.usefixtures("attachments")
+def test_killed_upload_publishes_nothing_and_the_next_one_cleans_up(
+    database: str,
+    folder: Path,
+    target: Bucket,
+    line: TcpProxy,
+    start_flow: Callable[..., psutil.Popen],
+) -> None:
+    line.bytes_per_second = 4 * MEBIBYTE
+    run = start_flow(database, target=target.block)
+    wait_until(lambda: bool(target.unfinished))
+    left = run.children(recursive=True)
+    for process in [run, *left]:
+        process.kill()
+    run.wait(10)
+    assert len(target.keys) == 2  # dump and roles
+    assert not any(key.endswith(".json") for key in target.keys)
+    line.bytes_per_second = None
+    target.put(f"odoo/{BackupName(database, datetime(2026, 1, 1, tzinfo=UTC)).dump}")  # not sent from here
+    foreign = target.keys - copied(folder, "")
+    result = odoo_db_backup(database, target=target.block)
+    assert target.keys == copied(folder, Path(result["file"]).name) | foreign
+    assert target.unfinished == []
+
+
+@pytest.mark.usefixtures("attachments")
+def test_cancelled_upload_takes_back_what_it_had_sent(
+    database: str, folder: Path, target: Bucket, line: TcpProxy, start_flow: Callable[..., psutil.Popen]
+) -> None:
+    line.bytes_per_second = MEBIBYTE
+    run = start_flow(database, target=target.block)
+    wait_until(lambda: bool(target.unfinished))
+    run.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    run.wait(30)
+    assert time.monotonic() - started < 15
+    assert target.keys == set()
+    assert target.unfinished == []
+    assert len(list(folder.glob("*.dump"))) == 1
+
+
+def test_target_that_is_away_stops_no_dump_and_fails_the_run(
+    database: str, folder: Path, target: Bucket, line: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(ActiveRun, "event", lambda _run, message, **_: told.append(message))
+    line.__exit__()
+    with pytest.raises(StepFailedError, match="does not answer"):
+        odoo_db_backup(database, target=target.block)
+    assert len(list(folder.glob("*.dump"))) == 1
+    assert any(f"backup target {target.block}: bucket {target.bucket}" in message for message in told)
+
+
+def test_folder_that_is_full_fails_the_run_and_keeps_nothing_of_it(
+    database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
+) -> None:
+    disk = small_disk(1)
+    with pytest.raises(StepFailedError, match="make room there"):
+        odoo_db_backup(database, target=block(disk))
+    assert names(disk) == set()
+    assert len(list(folder.glob("*.dump"))) == 1
+
+
+def test_folder_that_is_read_only_or_gone_fails_before_anything_is_dumped(
+    database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
+) -> None:
+    disk = small_disk(1)
+    name = block(disk)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True, timeout=10)
+    with pytest.raises(PreflightError, match=f"backup target {name}: {disk} cannot be written to"):
+        odoo_db_backup(database, target=name)
+    gone = block(disk.parent / "not-mounted")
+    with pytest.raises(PreflightError, match="is the disk mounted"):
+        odoo_db_backup(database, target=gone)
+    assert not list(folder.glob("*.dump"))
+
+
+@pytest.mark.parametrize("kind", [odoo_db_backup, nightly_backup])
+def test_wrong_key_fails_before_anything_is_dumped(
+    kind: Callable[..., object], database: str, folder: Path, target: Bucket
+) -> None:
+    target.fill_in(secret_access_key="wrong-word-that-nobody-may-see")
+    with pytest.raises(PreflightError) as caught:
+        kind([database] if kind is nightly_backup else database, target=target.block)
+    said = str(caught.value)
+    assert f"backup target {target.block}: bucket {target.bucket} at http" in said
+    assert "correct access_key_id and secret_access_key" in said
+    assert "wrong-word" not in said
+    assert not list(folder.glob("*.dump*")) if folder.exists() else True

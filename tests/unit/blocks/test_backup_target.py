@@ -1,0 +1,116 @@
+"""The block of a backup target: what is refused with which words, and what its connection test finds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
+from pydantic import ValidationError
+
+from blocks.backup_target import BackupTarget
+from blocks.target_bucket import BucketStore
+from blocks.target_folder import FolderStore
+
+ID, SECRET = "AKIA-some-id", "a/secret+with=signs"
+BUCKET: dict[str, Any] = {
+    "bucket": "backups",
+    "endpoint_url": "https://sgp1.digitaloceanspaces.com",
+    "access_key_id": ID,
+    "secret_access_key": SECRET,
+}
+
+
+class TestStandard(BlockStandardTestSuite):
+    @pytest.fixture
+    def block(self) -> type[Block]:
+        return BackupTarget
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "fill in either folder or bucket"),
+        ({"folder": "/mnt/backups", **BUCKET}, "fill in either folder or bucket"),
+        ({"folder": "/mnt/backups", "prefix": "odoo", "access_key_id": ID}, "a folder takes no prefix, access_key_id"),
+        ({"folder": "mnt"}, "folder"),
+        ({"folder": "/mnt/../etc"}, "folder"),
+        ({**BUCKET, "access_key_id": None}, "a bucket needs access_key_id"),
+        ({**BUCKET, "secret_access_key": ""}, "a bucket needs secret_access_key"),
+        ({**BUCKET, "secret_access_key": "short"}, "secret_access_key has fewer than 6 characters"),
+        ({**BUCKET, "secret_access_key": f"{SECRET}\n"}, "secret_access_key holds blanks or line ends"),
+        ({**BUCKET, "access_key_id": f"{ID}\x00{ID}"}, "access_key_id holds"),
+        ({**BUCKET, "bucket": "Backups"}, "bucket"),
+        ({**BUCKET, "prefix": "/odoo"}, "prefix"),
+        ({**BUCKET, "prefix": "odoo/../other"}, "prefix"),
+        ({**BUCKET, "endpoint_url": "sgp1.digitaloceanspaces.com"}, "want https://host"),
+        ({**BUCKET, "endpoint_url": "https://user:word@host"}, "want https://host"),
+        ({**BUCKET, "endpoint_url": "https://host/backups"}, "with nothing after it"),
+        ({**BUCKET, "endpoint_url": "https://backups.sgp1.digitaloceanspaces.com"}, "want https://sgp1.digitalocean"),
+        ({**BUCKET, "endpoint_url": "http://store.example"}, "whoever is on the way can read the backups"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_without_a_secret(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        BackupTarget(**fields)
+    assert message in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert ID not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9000", "http://localhost", "http://[::1]:9000/", "https://h:1/", None]
+)
+def test_loopback_needs_no_tls(url: str | None) -> None:
+    assert isinstance(BackupTarget(**{**BUCKET, "endpoint_url": url}).store(), BucketStore)
+
+
+def test_http_is_there_for_who_asks_for_it() -> None:
+    assert BackupTarget(**{**BUCKET, "endpoint_url": "http://store.example", "allow_http": True}).store()
+
+
+def test_store_is_what_the_fields_say() -> None:
+    assert BackupTarget(**BUCKET, prefix="odoo/prod/").store() == BucketStore(
+        bucket="backups",
+        region="us-east-1",
+        endpoint_url="https://sgp1.digitaloceanspaces.com",
+        prefix="odoo/prod",
+        access_key_id=ID,
+        secret_access_key=SECRET,
+    )
+    assert BackupTarget(folder="/mnt/backups/").store() == FolderStore(Path("/mnt/backups"))
+
+
+def test_keys_are_in_no_text_of_block_or_store() -> None:
+    block = BackupTarget(**BUCKET)
+    store = block.store()
+    for text in (repr(block), str(block), block.model_dump_json(), repr(store), str(store.public), store.place):
+        assert SECRET not in text
+        assert ID not in text
+    assert set(store.secrets.values()) == {ID, SECRET}
+    for name in ("boto3", "botocore", "s3transfer", "urllib3"):
+        assert logging.getLogger(name).level >= logging.WARNING
+
+
+def test_connection_test_tries_all_and_leaves_nothing(tmp_path: Path) -> None:
+    checks = BackupTarget(folder=str(tmp_path)).check()
+    assert [check.ok for check in checks] == [True, True]
+    assert checks[1].subject == f"folder {tmp_path}: write, read and delete"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_connection_test_stops_at_what_is_wrong(tmp_path: Path) -> None:
+    (check,) = BackupTarget(folder=str(tmp_path / "not-mounted")).check()
+    assert (check.ok, check.advice) == (False, "is the disk mounted?")
+
+
+def test_connection_test_finds_a_folder_that_keeps_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderStore, "sha256", lambda *_: "0" * 64)
+    checks = BackupTarget(folder=str(tmp_path)).check()
+    assert [check.ok for check in checks] == [True, False]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,85 @@
+"""A folder as a backup target."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from blocks import target_folder
+from blocks.target_folder import FolderStore
+from blocks.target_store import TargetError
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    folder = tmp_path / "mnt"
+    folder.mkdir()
+    return folder
+
+
+def make(folder: Path, content: bytes = b"content") -> tuple[Path, str]:
+    file = folder / "some.dump"
+    file.write_bytes(content)
+    return file, hashlib.sha256(content).hexdigest()
+
+
+def test_file_arrives_closed_to_others_and_comes_back(there: Path, tmp_path: Path) -> None:
+    file, sha256 = make(tmp_path)
+    store, told = FolderStore(there), list[int]()
+    assert store.put(file, sha256=sha256, tell=told.append)
+    assert [(path.name, path.stat().st_mode & 0o777) for path in there.iterdir()] == [("some.dump", 0o600)]
+    assert told == [7]
+    assert (store.sizes(), store.read("some.dump"), store.sha256("some.dump")) == ({"some.dump": 7}, b"content", sha256)
+    store.get("some.dump", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"content"
+    assert not store.put(file, sha256=sha256)
+    store.delete("some.dump")
+    store.delete("some.dump")
+    assert store.sizes() == {}
+
+
+def test_another_file_is_never_overwritten(there: Path, tmp_path: Path) -> None:
+    file, sha256 = make(tmp_path)
+    (there / "some.dump").write_bytes(b"other")
+    with pytest.raises(TargetError, match="is there already, and it is another file"):
+        FolderStore(there).put(file, sha256=sha256)
+    assert (there / "some.dump").read_bytes() == b"other"
+
+
+def test_what_arrived_otherwise_gets_no_name(there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, sha256 = make(tmp_path)
+
+    def damaging(_source: Path, write: object, _tell: object) -> None:
+        write(b"cOntent")  # type: ignore[operator]  # a fake
+
+    monkeypatch.setattr(target_folder, "_copy", damaging)
+    with pytest.raises(TargetError, match="did not arrive as it was sent"):
+        FolderStore(there).put(file, sha256=sha256)
+    assert list(there.iterdir()) == []
+
+
+def test_what_killed_copies_left_goes_and_nothing_else(there: Path) -> None:
+    for name in (".ours.partial", ".theirs.partial", "ours", ".ours", "ours.partial"):
+        (there / name).touch()
+    assert FolderStore(there).drop_unfinished(lambda name: name == "ours") == ["ours"]
+    assert {path.name for path in there.iterdir()} == {".theirs.partial", "ours", ".ours", "ours.partial"}
+
+
+def test_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
+    file, sha256 = make(tmp_path)
+    store = FolderStore(tmp_path / "mnt")
+    for work in (store.look, store.sizes, lambda: store.put(file, sha256=sha256)):
+        with pytest.raises(TargetError, match="is not there: is the disk mounted"):
+            work()
+    assert not (tmp_path / "mnt").exists()
+
+
+def test_folder_that_everybody_writes_to_and_a_file_are_refused(there: Path, tmp_path: Path) -> None:
+    there.chmod(0o777)
+    with pytest.raises(TargetError, match="everybody may write"):
+        FolderStore(there).look()
+    file, _ = make(tmp_path)
+    with pytest.raises(TargetError, match="is no folder"):
+        FolderStore(file).look()

@@ -1,0 +1,215 @@
+"""Copies of backups: which are good, in which order files are sent, and which may go."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocks.target_folder import FolderStore
+from blocks.target_store import TargetError, Tell, silent
+from flows.backup_files import BackupName, Companion, parse_name, read_manifest
+from flows.copies import clear_unfinished, find_copy, list_copies, newest_verified, prune, upload
+from tests.unit.flows.test_backup_files import NOW, make_backup
+from tests.unit.flows.test_retention import kinds
+
+
+class NotingStore(FolderStore):
+    """Notes what it is asked to do, and refuses what it is told to."""
+
+    def __init__(self, folder: Path, *, refuse: Callable[[str], bool] = lambda _: False) -> None:
+        super().__init__(folder)
+        object.__setattr__(self, "noted", [])
+        object.__setattr__(self, "refuse", refuse)
+
+    noted: list[str]
+    refuse: Callable[[str], bool]
+
+    def put(self, file: Path, *, sha256: str, tell: Tell = silent) -> bool:
+        self.noted.append(f"put {file.name}")
+        if self.refuse(file.name):
+            raise TargetError("cut", advice="try again")
+        return super().put(file, sha256=sha256, tell=tell)
+
+    def delete(self, name: str) -> None:
+        self.noted.append(f"delete {name}")
+        super().delete(name)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    return folder
+
+
+def whole_backup(folder: Path) -> BackupName:
+    """One with roles and a filestore."""
+    dump = make_backup(folder, "odoo", NOW)
+    name = BackupName("odoo", NOW)
+    for file in name.companions:
+        (folder / file).write_bytes(b"dump")
+    manifest = read_manifest(folder / name.manifest)
+    assert manifest is not None
+    one = Companion(file=name.globals, size_bytes=4, sha256=manifest.sha256)
+    other = one.model_copy(update={"file": name.filestore})
+    (folder / name.manifest).write_text(manifest.model_copy(update={"globals": one, "filestore": other}).text())
+    assert dump.name == name.dump
+    return name
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_manifest_is_sent_last(here: Path, there: Path) -> None:
+    name, store = whole_backup(here), NotingStore(there)
+    size = upload(store, here, name, tell=lambda _: silent)
+    assert store.noted == [f"put {file}" for file in (name.dump, name.globals, name.filestore, name.manifest)]
+    assert size == sum(path.stat().st_size for path in here.iterdir())
+    copy = find_copy(store, name)
+    assert copy is not None
+    assert copy.verified
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_what_was_sent_before_a_failure_is_removed_and_what_was_there_stays(here: Path, there: Path, at: int) -> None:
+    name = whole_backup(here)
+    files = (name.dump, name.globals, name.filestore, name.manifest)
+    FolderStore(there).put(here / name.globals, sha256=read(here, name).sha256)
+    with pytest.raises(TargetError, match="cut"):
+        upload(NotingStore(there, refuse=lambda file: file == files[at]), here, name, tell=lambda _: silent)
+    assert names(there) == {name.globals}
+    upload(FolderStore(there), here, name, tell=lambda _: silent)
+    assert names(there) == set(files)
+
+
+def read(folder: Path, name: BackupName) -> Companion:
+    manifest = read_manifest(folder / name.manifest)
+    assert manifest is not None
+    assert manifest.globals is not None
+    return manifest.globals
+
+
+def test_copy_without_its_manifest_is_none_and_one_with_a_file_missing_is_not_good(here: Path, there: Path) -> None:
+    name, store = whole_backup(here), FolderStore(there)
+    upload(store, here, name, tell=lambda _: silent)
+    (there / name.filestore).unlink()
+    (copy,) = list_copies(store)
+    assert not copy.verified
+    assert newest_verified(store, "odoo") is None
+    (there / name.manifest).unlink()
+    assert list_copies(store) == []
+    assert find_copy(store, name) is None
+
+
+def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there: Path) -> None:
+    dump = make_backup(there, "odoo", NOW)
+    later = BackupName("odoo", NOW + timedelta(hours=1))
+    (there / later.dump).write_bytes(dump.read_bytes())
+    (there / later.manifest).write_bytes(Path(f"{dump}.json").read_bytes())
+    broken = BackupName("odoo", NOW + timedelta(hours=2))
+    (there / broken.manifest).write_bytes(b"\xff{")
+    assert [(copy.name.dump, copy.verified) for copy in list_copies(FolderStore(there))] == [
+        (dump.name, True),
+        (later.dump, False),
+        (broken.dump, False),
+    ]
+    newest = newest_verified(FolderStore(there), "odoo")
+    assert newest is not None
+    assert newest.name.dump == dump.name
+    assert prune(FolderStore(there), "odoo", now=NOW + timedelta(days=90), retention_days=1) == []
+
+
+@pytest.mark.parametrize("database", ["odoo", "a.dump", "a.dump_20260101T000000Z", "x.json"])
+def test_copies_are_of_exactly_their_database(there: Path, database: str) -> None:
+    for one in (database, f"{database}_prod", f"{database}_20260101T000000Z"):
+        make_backup(there, one, NOW)
+    assert [copy.name.database for copy in list_copies(FolderStore(there), database)] == [database]
+    assert len(list_copies(FolderStore(there))) == 3
+
+
+def test_backup_whose_manifest_was_changed_is_not_copied(here: Path, there: Path) -> None:
+    name = whole_backup(here)
+    text = (here / name.manifest).read_text()
+    (here / name.manifest).write_text(text.replace('"tables": 1', '"tables": 2'))
+    with pytest.raises(TargetError, match="is not as it was written"):
+        upload(FolderStore(there), here, name, tell=lambda _: silent)
+    assert names(there) == set()
+
+
+def test_only_what_was_sent_from_here_and_has_no_manifest_is_cleared(here: Path, there: Path) -> None:
+    ours = whole_backup(here)
+    new = BackupName("odoo", NOW + timedelta(days=1))
+    make_backup(here, "odoo", new.created_at)
+    make_backup(here, "odoo_prod", NOW)
+    theirs = BackupName("odoo", NOW - timedelta(days=1))
+    done = make_backup(there, "odoo", NOW - timedelta(days=2)).name
+    left = {ours.dump, ours.globals, f".{ours.filestore}.partial", f".{new.dump}.partial"}
+    kept = {new.dump, theirs.dump, BackupName("odoo_prod", NOW).dump, f".{BackupName('odoo_prod', NOW).dump}.partial"}
+    for file in left | kept:
+        (there / file).touch()
+    cleared = clear_unfinished(FolderStore(there), here, "odoo", keep=new)
+    assert sorted(cleared) == sorted([ours.dump, ours.globals, ours.filestore, new.dump])
+    assert names(there) == kept | {done, f"{done}.json"}
+
+
+@given(st.lists(kinds, min_size=1, max_size=10), st.integers(min_value=1, max_value=5), st.data())
+def test_nights_never_lose_the_last_good_copy_nor_a_file_of_others(
+    nights: list[str], days: int, data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        there = Path(name)
+        store = NotingStore(there)
+        strangers = {"odoo_2.dump", "notes", "odoo_20250101T000000Z.dump", "odoo_20250101T000001Z.dump.globals.sql"}
+        for stranger in strangers:
+            (there / stranger).write_text("theirs")
+        other = make_backup(there, "odoo_shop", NOW - timedelta(days=300))
+        best: str | None = None
+        now = NOW
+        for kind in nights:
+            now += timedelta(hours=data.draw(st.integers(min_value=-30, max_value=72)))  # clocks jump
+            if (there / BackupName("odoo", now).dump).exists():
+                continue
+            dump = make_backup(there, "odoo", now)
+            if kind == "damaged":
+                dump.write_bytes(b"du")
+            elif kind == "without manifest":
+                Path(f"{dump}.json").unlink()
+                strangers.add(dump.name)
+                dump.write_text("theirs")
+            good = [copy.name for copy in list_copies(store, "odoo") if copy.verified]
+            best = max(good, key=lambda one: one.created_at).dump if good else None
+            gone = prune(store, "odoo", now=now, retention_days=days)
+            assert best not in gone
+            assert all(
+                parsed is not None and now - parsed.created_at > timedelta(days=days)
+                for parsed in map(parse_name, gone)
+            )
+            assert best is None or ((there / best).exists() and (there / f"{best}.json").exists())
+        assert all((there / stranger).read_text() == "theirs" for stranger in strangers)
+        assert other.exists()
+        assert json.loads(Path(f"{other}.json").read_text())["database"] == "odoo_shop"
+
+
+def test_manifest_of_a_copy_is_deleted_last(there: Path) -> None:
+    make_backup(there, "odoo", NOW)
+    old = BackupName("odoo", NOW - timedelta(days=40))
+    make_backup(there, "odoo", old.created_at)
+    (there / old.globals).touch()
+    store = NotingStore(there)
+    assert prune(store, "odoo", now=NOW, retention_days=30) == [old.dump]
+    assert store.noted == [f"delete {file}" for file in (old.globals, old.dump, old.manifest)]

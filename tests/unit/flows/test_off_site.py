@@ -1,0 +1,55 @@
+"""What the process of a transfer is told, and by which way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from blocks.target_bucket import BucketStore
+from flows import off_site
+from flows.off_site import Target, transfer
+from flows.step import _result_of
+from flows.transfer import store_of
+
+STORE = BucketStore(
+    bucket="backups",
+    region="sgp1",
+    endpoint_url=None,
+    prefix="odoo",
+    access_key_id="the-id-of-it",
+    secret_access_key="the-secret-of-it",
+)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the step got."""
+    given: dict[str, Any] = {}
+
+    def step(name: str, command: str, **other: Any) -> object:
+        given.update(other, name=name, command=command)
+        return _result_of("pruned: a.dump\n")
+
+    monkeypatch.setattr(off_site, "step", step)
+    return given
+
+
+def test_process_knows_the_target_by_its_environment_and_keys_are_secrets(told: dict[str, Any]) -> None:
+    assert transfer("prune target", "prune", Target("far", STORE), {"BACKUP": "b"}, timeout=9) == "pruned: a.dump\n"
+    assert store_of({**told["env"], **told["secrets"]}) == STORE
+    assert (told["name"], told["timeout"], told["env"]["BACKUP"]) == ("prune target", 9, "b")
+    shown = f"{told['command']} {told['env']}"
+    assert "the-id-of-it" not in shown
+    assert "the-secret-of-it" not in shown
+
+
+def test_process_reaches_the_target_as_the_worker_does_and_a_proxys_password_is_masked(
+    told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:word@proxy:3128")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/ca.pem")
+    transfer("upload", "upload", Target("far", STORE), {}, timeout=9)
+    assert told["secrets"]["HTTPS_PROXY"] == "http://user:word@proxy:3128"
+    assert (told["env"]["NO_PROXY"], told["env"]["AWS_CA_BUNDLE"]) == ("127.0.0.1", "/etc/ca.pem")
