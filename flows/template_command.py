@@ -172,12 +172,16 @@ def _check_shown(root: Node, secret: Mapping[str, bool]) -> None:
     for node in walk(root):
         name = variable(node) if _reads(node, secret) else None
         child, parent = node, node.parent
-        while name and parent is not None and parent.type not in ("command_substitution", "process_substitution"):
-            if parent.type == "command" and child in (given := words(parent)) and literal(given[0]) not in BUILTINS:
-                raise CommandError(
-                    f"{name} is secret, and stands in an argument of a program, which everybody on the host can read: "
-                    f'let the program read its environment, or its input: program <<< "${name}"'
-                )
+        while name and parent is not None and parent.type != "process_substitution":
+            program = literal(words(parent)[0]) if parent.type == "command" else "echo"
+            if program not in BUILTINS:
+                if child in words(parent):
+                    raise CommandError(
+                        f"{name} is secret, and stands in an argument of a program, which everybody on the host can "
+                        f'read: let the program read its environment, or its input: program <<< "${name}"'
+                    )
+                if program != "cat":
+                    break  # what it makes of its input or environment is its own
             child, parent = parent, parent.parent
 
 

@@ -244,13 +244,33 @@ def test_syntax_is_bashs_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ['curl -H "token: $X"', "y=$x; curl -d ${y} host", "psql <<EOF\n$(program $x)\nEOF", "sudo printf $x"]
+    "command",
+    [
+        'curl -H "token: $X"',
+        "y=$x; curl -d ${y} host",
+        "psql <<EOF\n$(program $x)\nEOF",
+        "sudo printf $x",
+        'curl -H "$(printf %s "$X")"',
+        "curl -H $(cat <<< $x)",
+        "h=$(echo $x); curl -H $h",
+    ],
 )
 def test_secret_is_refused_in_arguments_of_programs(command: str) -> None:
     with pytest.raises(CommandError, match="is secret, and stands in an argument of a program"):
         compiled(command, tainted=TAINTED, secret={"x", "X"})
 
 
-@pytest.mark.parametrize("command", ["program <<< $X", "printf %s $x | program", "A=$x program", '[ -n "$X" ]'])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "program <<< $X",
+        "printf %s $x | program",
+        "A=$x program",
+        '[ -n "$X" ]',
+        "curl -K <(echo $x)",
+        'curl -H "$(sign <<< $x)"',
+        "echo $x",
+    ],
+)
 def test_secret_may_be_input_or_environment(command: str) -> None:
     compiled(command, tainted=TAINTED, secret={"x", "X"})
