@@ -351,7 +351,7 @@ def test_missing_programs_are_named_at_once(site: Site, monkeypatch: pytest.Monk
 def test_block_says_what_is_not_given(site: Site) -> None:
     facts = {"repo_dir": "/nowhere", "health_url": site.health, "service": "odoo", "compose_file": "other.yml"}
     OdooHost(**facts).save("here", overwrite=True)
-    given = {"repo_dir": str(site.checkout), "compose_file": COMPOSE}
+    given: dict[str, Any] = {"repo_dir": str(site.checkout), "compose_file": COMPOSE}
     commit = site.commit("second")
     result = odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="here", **given)
     assert result["commit"] == commit
