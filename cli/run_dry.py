@@ -10,8 +10,8 @@ from rich.text import Text
 
 from cli.harmless import harmless_line
 from cli.output import console, print_json
+from flows.active_run import PlannedStep
 from flows.dry_run import DryRun, dry_run, load_runbook
-from flows.runbook import PlannedStep
 from opsdb.kinds import entrypoint_of
 from opsdb.settings import Settings
 from opsdb.tables import Lane

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from flows.runbook import PlannedStep, current_run
+from flows.active_run import PlannedStep, current_run
 from flows.suspension import Suspension
 from opsdb.errors import PreflightError, UsageError
 from opsdb.records import step_finished, step_started

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flows.active_run import current_run
 from flows.backup_draft import Draft
 from flows.backup_files import Manifest, list_backups, prunable, remove
-from flows.runbook import current_run
 from opsdb.errors import StepFailedError
 
 

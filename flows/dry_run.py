@@ -11,7 +11,7 @@ from uuid import uuid4
 from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 
-from flows.runbook import ActiveRun, PlannedStep, activated
+from flows.active_run import ActiveRun, PlannedStep, activated
 from opsdb.errors import OpsError, UsageError
 from opsdb.journal import Entry
 from opsdb.settings import Settings

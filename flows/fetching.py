@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blocks.target_store import TargetError
+from flows.active_run import current_run
 from flows.backup_files import Backup, BackupName, Manifest
 from flows.backup_preflight import check_space, prepare_folder
 from flows.copies import Copy, files_of, find_copy, newest_verified
 from flows.off_site import Target, transfer
-from flows.runbook import current_run
 from opsdb.errors import PreflightError
 
 DOWNLOAD_SECONDS = 3600

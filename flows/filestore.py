@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.active_run import current_run
 from flows.backup_files import Backup, Manifest
-from flows.runbook import current_run
 from flows.step import step
 from opsdb.errors import PreflightError, StepFailedError
 

@@ -13,11 +13,12 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from blocks.block_name import BlockName
+from flows.active_run import current_run
 from flows.backup_parameters import BackupFolder, OdooDatabases, RetentionDays
 from flows.backup_preflight import connect_to
 from flows.off_site import look
 from flows.ops_database import in_ops
-from flows.runbook import current_run, runbook
+from flows.runbook import runbook
 from flows.step import action
 from opsdb.errors import MissedError, PreflightError, StepFailedError
 from opsdb.prefect_runs import queue_of, tags_of

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.block_name import BlockName
+from flows.active_run import current_run
 from flows.backup_companions import (
     FILESTORE_SECONDS,
     GLOBALS_SECONDS,
@@ -43,7 +44,7 @@ from flows.programs import PROGRAMS
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
 from flows.restoring import Ready as ReadyToRestore
 from flows.restoring import drill
-from flows.runbook import current_run, runbook
+from flows.runbook import runbook
 from flows.snapshot import Snapshot
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from blocks.block_name import BlockName
+from flows.active_run import current_run
 from flows.backup_files import parse_name
 from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
 from flows.postgres_access import connect
 from flows.restoring import DEADLINE_SECONDS, Ready, prepare, proof, restored
-from flows.runbook import current_run, runbook
+from flows.runbook import runbook
 from flows.scratch_database import Scratch
 from flows.step import action
 from opsdb.errors import PreflightError

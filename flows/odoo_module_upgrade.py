@@ -9,6 +9,7 @@ from typing import Any
 from blocks.block_name import BlockName
 from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from blocks.odoo_host import OdooHost
+from flows.active_run import current_run
 from flows.approval import approval
 from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
@@ -17,7 +18,7 @@ from flows.odoo_parameters import ApprovalMinutes, GitRef, OdooModules
 from flows.odoo_site import check_checkout, find_host, host_env, on_host
 from flows.postgres_access import missing_tools
 from flows.programs import PROGRAMS
-from flows.runbook import current_run, runbook
+from flows.runbook import runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 

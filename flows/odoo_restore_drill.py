@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from blocks.block_name import BlockName
+from flows.active_run import current_run
 from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.restoring import DEADLINE_SECONDS, drill
-from flows.runbook import current_run, runbook
+from flows.runbook import runbook
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)

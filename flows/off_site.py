@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from blocks.backup_target import BackupTarget
 from blocks.target_store import Store, TargetAwayError, TargetError
+from flows.active_run import current_run
 from flows.backup_files import Manifest
-from flows.runbook import current_run
 from flows.step import action, step
 from opsdb.errors import PreflightError, RoomUnreachableError
 

@@ -13,13 +13,13 @@ from typing import Any
 import psycopg
 
 from blocks.block_name import BlockName
+from flows.active_run import current_run
 from flows.backup_files import Backup, Manifest, list_backups, parse_name
 from flows.database_contents import check_server, differences, pin_settings, shown
 from flows.fetching import DOWNLOAD_SECONDS, fetched, find_fetchable
 from flows.off_site import Target, load_target
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.programs import PROGRAMS
-from flows.runbook import current_run
 from flows.scratch_database import Scratch, check_free, check_may_create, drop_leftovers
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError

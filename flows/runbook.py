@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import logging
 import os
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
-from uuid import UUID
 
 from prefect import Flow, flow, get_client
 from prefect.client.schemas.objects import FlowRun
@@ -25,20 +19,21 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause, TerminationSignal
 from sqlalchemy import Connection
 
+from flows.active_run import ActiveRun, activated
 from flows.definition import definition_of
 from flows.exclusion import WAIT_SECONDS, exclude_others
 from flows.lane_orders import LaneOrders
 from flows.ops_database import in_ops
 from flows.suspension import Suspension, suspend
 from opsdb.database import connect
-from opsdb.errors import OpsError, PreflightError, StepError, UsageError
-from opsdb.journal import Entry, Journal, journal_dir
-from opsdb.kept_steps import KeptStep, Standing, what_stands
+from opsdb.errors import OpsError, PreflightError, UsageError
+from opsdb.journal import Journal, journal_dir
+from opsdb.kept_steps import Standing, what_stands
 from opsdb.prefect_runs import facts_of, state_of
 from opsdb.processes import become_subreaper, kill_processes
 from opsdb.recorder import Recorder, deliver_abandoned
-from opsdb.records import artifact, event, run_closed, run_opened, run_suspended, step_skipped
-from opsdb.settings import Settings, load_settings
+from opsdb.records import run_closed, run_opened, run_suspended
+from opsdb.settings import load_settings
 from opsdb.states import Life, State, fold
 
 P = ParamSpec("P")
@@ -48,101 +43,6 @@ log = logging.getLogger(__name__)
 
 LEASE_MARGIN_SECONDS = 4.0
 """How long before it may be declared dead such a process stops."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
-    """A step as a dry run notes it. No secret stands in `environment`."""
-
-    index: int
-    name: str
-    command: str
-    timeout_seconds: float
-    environment: Mapping[str, str]
-    preflight: bool
-    """Whether it was executed: it only looks."""
-
-
-@dataclass
-class ActiveRun:
-    """The run that this process executes."""
-
-    id: UUID
-    attempt: int
-    settings: Settings
-    record: Callable[[Entry], None]
-    in_lane: bool
-    due_at: datetime | None = None
-    """When its schedule wanted it to start; None when somebody asked for it."""
-    make_sure: Callable[[], None] = lambda: None
-    """Returns when the run is known not to have been taken from this process."""
-    fenced: threading.Event = field(default_factory=threading.Event)
-    step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    plan: list[PlannedStep] | None = None
-    """In a dry run, what the steps would do: none but preflights are executed."""
-    life: Life | None = None
-    """What led to this attempt, in a lane."""
-    kept: list[KeptStep] = field(default_factory=list)
-    """The next steps that need not be done again, in order."""
-    approved: tuple[str, str] | None = None
-    """Name and command of the approval that was given for this attempt."""
-    bound: list[str] = field(default_factory=list)
-    """The steps so far whose work ends with this attempt."""
-    definition: str | None = None
-    """A hash of the runbook."""
-    settle: Callable[[], None] = lambda: None
-    """Returns when all that was recorded is in the database."""
-    clock: Callable[[], datetime] | None = None
-    """The time by the clock of Prefect's server, in a lane."""
-
-    @property
-    def log_dir(self) -> Path:
-        """The folder with the full output of each step of this attempt."""
-        return self.settings.logs / str(self.id) / f"attempt-{self.attempt}"
-
-    def event(self, message: str, *, level: str = "info", **data: Any) -> None:
-        """Record something that an operator may want to know."""
-        self.record(event(self.id, message, level=level, **data))
-
-    def artifact(self, *, kind: str, name: str, **columns: Any) -> None:
-        """Record something that the run made: see `ops.artifacts`."""
-        self.record(artifact(self.id, kind=kind, name=name, **columns))
-
-    def make_sure_of(self, step: str) -> None:
-        """Return when the run is known to be ours still, before a step. Raises StepError when it was taken from us."""
-        self.make_sure()
-        if self.fenced.is_set():
-            raise StepError(f"step {step} was not started: the run was taken from this process")
-
-    def take_kept(self, name: str, command: str) -> KeptStep | None:
-        """What the next step gave in an earlier attempt, if that stands. Raises StepError where it was another step."""
-        if not self.kept:
-            return None
-        kept = self.kept.pop(0)
-        if (kept.name, kept.command) != (name, command):
-            raise StepError(
-                f"step {name} is not what the earlier attempt did at this place, which was {kept.name}: "
-                f"{kept.command.strip()[:200]}. Start another run"
-            )
-        return kept
-
-    def skip(self, index: int, *, name: str, command: str) -> KeptStep | None:
-        """The same, for a step that is not done then, which is recorded."""
-        kept = self.take_kept(name, command)
-        if kept is not None:
-            self.record(step_skipped(self.id, attempt=self.attempt, index=index, step=kept))
-        return kept
-
-
-_active: ContextVar[ActiveRun] = ContextVar("active_run")
-
-
-def current_run() -> ActiveRun:
-    """The run that the calling code is part of. Raises UsageError outside a runbook."""
-    try:
-        return _active.get()
-    except LookupError:
-        raise UsageError("steps run inside a @runbook only") from None
 
 
 def runbook(
@@ -295,16 +195,6 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         run.record, run.make_sure, run.settle = recorder.record, recorder.make_sure, recorder.settle
         with activated(run):
             yield run
-
-
-@contextmanager
-def activated(run: ActiveRun) -> Iterator[None]:
-    """Steps of the calling code are steps of this run."""
-    token = _active.set(run)
-    try:
-        yield
-    finally:
-        _active.reset(token)
 
 
 def _states(flow_run: FlowRun) -> list[State]:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar, cast
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.active_run import ActiveRun, PlannedStep, current_run
 from flows.masking import MASK
 from flows.output import OutputLimits
-from flows.runbook import ActiveRun, PlannedStep, current_run
 from flows.shell import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
 from flows.step_environment import step_environment
 from opsdb.errors import StepError

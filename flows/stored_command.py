@@ -8,7 +8,8 @@ from prefect_shell import ShellOperation  # type: ignore[import-untyped]  # ship
 from pydantic import Field
 
 from blocks.block_name import BlockName
-from flows.runbook import current_run, runbook
+from flows.active_run import current_run
+from flows.runbook import runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError
 

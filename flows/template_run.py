@@ -13,9 +13,10 @@ from prefect import Flow
 from prefect.blocks.system import Secret
 from prefect.context import FlowRunContext
 
+from flows.active_run import ActiveRun, current_run
 from flows.approval import approval
 from flows.masking import SecretPatterns
-from flows.runbook import ActiveRun, current_run, runbook
+from flows.runbook import runbook
 from flows.step import action, step
 from flows.template_command import REFERENCE, references
 from flows.template_model import PlainStep, SecretSource, Step

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.active_run import current_run
 from flows.approval import approval
-from flows.runbook import current_run, runbook
+from flows.runbook import runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 

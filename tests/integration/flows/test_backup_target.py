@@ -22,12 +22,12 @@ from prefect.logging.handlers import APILogHandler
 
 from blocks.backup_target import BackupTarget
 from cli import backups as command
+from flows.active_run import ActiveRun
 from flows.backup_files import BackupName
 from flows.dry_run import dry_run
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.runbook import ActiveRun
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied

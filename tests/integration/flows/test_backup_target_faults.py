@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.active_run import ActiveRun
 from flows.backup_files import BackupName
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
-from flows.runbook import ActiveRun
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import names, wait_until
 from tests.integration.flows.targets import MEBIBYTE, Bucket, copied

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from prefect import Flow
 
+from flows.active_run import ActiveRun
 from flows.backup_files import BackupName
 from flows.dry_run import DryRun, dry_run, load_runbook
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.runbook import ActiveRun, runbook
+from flows.runbook import runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, UsageError
 from opsdb.kinds import registered_entrypoints
@@ -162,7 +163,7 @@ def test_warnings_of_a_preflight_are_shown() -> None:
             run.event("free space was not checked", level="warning")
             raise PreflightError("no")
 
-        from flows.runbook import current_run
+        from flows.active_run import current_run
 
         action("preflight", lambda: look(current_run()), about="look", preflight=True)
 

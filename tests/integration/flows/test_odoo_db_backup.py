@@ -13,9 +13,9 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from flows import odoo_db_backup as module
+from flows.active_run import ActiveRun
 from flows.backup_files import BackupName
 from flows.odoo_db_backup import odoo_db_backup
-from flows.runbook import ActiveRun
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, names
 from tests.unit.flows.test_backup_files import make_backup

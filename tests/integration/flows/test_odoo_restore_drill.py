@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from flows import restoring, scratch_database
+from flows.active_run import ActiveRun
 from flows.backup_files import Manifest, list_backups, read_manifest
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.runbook import ActiveRun
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, wait_until
 from tests.unit.flows.test_backup_files import make_backup

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 from prefect.blocks.system import Secret
 
+from flows.active_run import ActiveRun, activated
 from flows.dry_run import DryRun, dry_run, load_runbook
-from flows.runbook import ActiveRun, activated
 from flows.template_reading import ReadTemplate, read_template
 from flows.template_run import runbook_of
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError, UsageError
