@@ -158,6 +158,7 @@ def document(read: Any) -> dict[str, Any]:
             {
                 **step(one),
                 "tries": 1 + template.retries_of(one),
+                "approval": one.approval.question if one.approval else None,
                 "on_failure": [step(after) for after in one.on_failure],
             }
             for one in template.steps
@@ -226,7 +227,10 @@ def _row(step: dict[str, Any]) -> tuple[str, str]:
 
 
 def _what(step: dict[str, Any]) -> Text:
-    text = Text(harmless(step["command"].rstrip()))
+    text = Text()
+    if question := step.get("approval"):
+        text.append(f"asks first: {harmless_line(question)}\n", style="yellow")
+    text.append(harmless(step["command"].rstrip()))
     for name, value in step["environment"].items():
         text.append(f"\n{name}={harmless_line(value)}", style="cyan")
     text.append(f"\nin {step['working_dir']}", style="dim")

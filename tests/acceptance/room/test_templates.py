@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -88,6 +89,40 @@ def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder
     said = desk.ops("deploy", timeout=100).fine()
     assert f"{KIND} in lane-d removed: its template is gone" in said
     assert deployed(api) == {"lane-b"}
+
+
+def test_template_asks_before_a_step_and_goes_on_when_it_was_approved(desk: Desk, folder: Path) -> None:
+    steps = [
+        {"name": "prepare", "command": f"echo $OPS_RUN_ID >> {folder}/prepared.txt", "timeout": 10},
+        {
+            "name": "greet",
+            "command": f'test -e {folder}/open.txt && echo "hello ${{params.name}}"',
+            "timeout": 10,
+            "approval": {"question": "greet ${params.name}?", "timeout": 300},
+        },
+    ]
+    (folder / "asking.json").write_text(json.dumps({"kind": KIND, "lane": "B", "steps": steps}))
+    assert "asks first: greet ${params.name}?" in " ".join(
+        desk.ops("template", "check", str(folder / "asking.json")).fine().split()
+    )
+    desk.ops("deploy", timeout=100).fine()
+    planned = desk.json("run", KIND, "-p", "name=Ada", "--lane", "B", "--dry-run")
+    assert [step["name"] for step in planned["steps"]] == ["preflight", "prepare", "approve_greet", "greet"]
+    run = desk.json("run", KIND, "-p", "name=Ada", "--lane", "B")["id"]
+    wait_for(
+        lambda: desk.ops("show", run).code == 0 and "greet Ada?" in "".join(desk.json("show", run)["waits_for"]),
+        seconds=30,
+        what="it asks",
+    )
+    assert desk.json("show", run)["status"] == "queued"
+    desk.ops("approve", run).fine()
+    assert desk.ops("retry", run, "--from-failed").code == 2  # it is not over
+    wait_for(lambda: desk.json("show", run)["status"] == "failed", seconds=30, what="the closed door")
+    (folder / "open.txt").touch()
+    said = desk.ops("retry", run, "--from-failed", "--wait").fine()
+    assert "Not done again: preflight, prepare, approve_greet." in said
+    assert (folder / "prepared.txt").read_text().split() == [run]
+    assert "hello Ada" in desk.ops("logs", run, "--step", "greet").fine()
 
 
 def test_template_whose_kind_is_taken_is_refused(desk: Desk, folder: Path) -> None:

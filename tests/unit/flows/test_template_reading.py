@@ -281,6 +281,18 @@ def test_run_is_bounded_and_repeated_and_alone_as_the_file_says(
     assert (asked["deadline_seconds"], asked["max_attempts"], asked["exclusive"]) == (3 + 60, 1, None)
 
 
+def test_question_of_an_approval_names_parameters_and_no_secret(tmp_path: Path) -> None:
+    asking = {**STEP, "approval": {"question": "greet ${params.name}?"}}
+    assert [one.name for one in read(tmp_path, steps=[asking]).parameters] == ["name"]
+    params = {"name": {"secret": {"env": "NAME"}}}
+    with pytest.raises(TemplateError, match="approval: question: name is secret"):
+        read(tmp_path, steps=[asking], params=params)
+    with pytest.raises(TemplateError, match="approval: question: name is not among the declared params"):
+        read(tmp_path, steps=[asking], params={})
+    with pytest.raises(TemplateError, match=r"approval: questoin: no such field\. Did you mean question\?"):
+        read(tmp_path, steps=[{**STEP, "approval": {"questoin": "?"}}])
+
+
 def test_folders_are_below_the_templates_own(tmp_path: Path) -> None:
     steps = [STEP, {**STEP, "name": "two", "working_dir": "sub"}, {**STEP, "name": "three", "working_dir": "/"}]
     found = read(tmp_path, steps=steps)
