@@ -20,7 +20,7 @@ install: .venv/installed  ## make .venv from constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-test: install    ## all tests, with a real PostgreSQL and a real Prefect server; half an hour
+test: install    ## all tests, with a real PostgreSQL and a real Prefect server; about an hour
 	@$(BIN)/pytest
 
 faults: install  ## the fault cases alone: everything is killed, stopped and cut off
