@@ -85,6 +85,10 @@ class BucketStore:
         with translated(self.place):
             self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)
 
+    def is_beside(self, folder: Path) -> bool:  # noqa: ARG002 - never
+        """See Store."""
+        return False
+
     def sizes(self, start: str = "") -> dict[str, int]:
         """See Store. What lies deeper than the prefix is not of ours."""
         folder = self._key("")

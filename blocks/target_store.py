@@ -53,6 +53,9 @@ class Store(Protocol):
     def look(self) -> None:
         """Return when it is there and lets us in. Changes nothing."""
 
+    def is_beside(self, folder: Path) -> bool:
+        """Whether it is on the disk of this folder, as far as that is known. Raises TargetError where it is that."""
+
     def sizes(self, start: str = "") -> dict[str, int]:
         """The size in bytes of each file whose name begins with `start`."""
 

@@ -45,14 +45,15 @@ def files_of(manifest: Manifest) -> list[tuple[str, int, str]]:
 def list_copies(store: Store, database: str | None = None) -> list[Copy]:
     """The copies of this database, or of all, oldest first. Raises TargetError."""
     sizes = store.sizes(f"{database}_" if database else "")
-    return [_copy(store, name, sizes) for name in _names(sizes, database)]
+    copies = [_copy(store, name, sizes) for name in _names(sizes, database)]
+    return [copy for copy in copies if copy is not None]
 
 
 def newest_verified(store: Store, database: str) -> Copy | None:
     """The newest good copy, looking no further than needed. Raises TargetError."""
     sizes = store.sizes(f"{database}_")
     copies = (_copy(store, name, sizes) for name in reversed(_names(sizes, database)))
-    return next((copy for copy in copies if copy.verified), None)
+    return next((copy for copy in copies if copy is not None and copy.verified), None)
 
 
 def find_copy(store: Store, name: BackupName) -> Copy | None:
@@ -124,9 +125,15 @@ def _names(files: Iterable[str], database: str | None) -> list[BackupName]:
     return sorted(ours, key=lambda name: (name.database, name.created_at))
 
 
-def _copy(store: Store, name: BackupName, sizes: Mapping[str, int]) -> Copy:
-    own = {one: sizes[one] for one in _own_files(name) if one in sizes}
-    return Copy(name=name, sizes=own, manifest=_manifest(store, name))
+def _copy(store: Store, name: BackupName, sizes: Mapping[str, int]) -> Copy | None:
+    """None for one that went since the sizes were taken: another run pruned it."""
+    try:
+        manifest = _manifest(store, name)
+    except TargetError:
+        if name.manifest in store.sizes(name.manifest):
+            raise
+        return None
+    return Copy(name=name, sizes={one: sizes[one] for one in _own_files(name) if one in sizes}, manifest=manifest)
 
 
 def _own_files(name: BackupName) -> Iterable[str]:

@@ -16,6 +16,7 @@ from flows.backup_files import Backup, BackupName, Manifest
 from flows.backup_preflight import check_space, prepare_folder
 from flows.copies import Copy, files_of, find_copy, newest_verified
 from flows.off_site import Target, transfer
+from flows.target_claim import ClaimedError, check_claim
 from opsdb.errors import PreflightError
 
 DOWNLOAD_SECONDS = 3600
@@ -29,7 +30,7 @@ def find_fetchable(target: Target, folder: Path, database: str, name: BackupName
     None where there is none. Changes nothing. Raises PreflightError where it is not whole, or the folder has no room.
     """
     try:
-        copy = newest_verified(target.store, database) if name is None else find_copy(target.store, name)
+        copy = _find(target, database, name)
     except TargetError as error:
         raise PreflightError(f"backup target {target.name}: {error}") from None
     if copy is None:
@@ -64,6 +65,16 @@ def fetched(target: Target | None, backup: Backup) -> Iterator[None]:
     finally:
         shutil.rmtree(here, ignore_errors=True)
         os.close(lock)
+
+
+def _find(target: Target, database: str, name: BackupName | None) -> Copy | None:
+    try:
+        check_claim(target.store, target.room)
+    except ClaimedError as error:
+        if name is None:
+            raise PreflightError(f"backup target {target.name}: {error.found}: name the backup that you want") from None
+        current_run().event(f"backup target {target.name}: {error.found}", level="warning", backup=name.dump)
+    return newest_verified(target.store, database) if name is None else find_copy(target.store, name)
 
 
 def _checked(target: Target, copy: Copy) -> Manifest:

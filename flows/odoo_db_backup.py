@@ -154,7 +154,7 @@ def odoo_db_backup(
             preflight=True,
             planned=lambda: _examine(odoo_db, lambda db: _planned_draft(db, odoo_db, folder)),
         )
-        place = look(target) if target else None
+        place = look(target, folder) if target else None
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
             env = names | ready.env | password_file

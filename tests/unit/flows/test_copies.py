@@ -134,6 +134,22 @@ def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there:
     assert prune(FolderStore(there), "odoo", now=NOW + timedelta(days=90), retention_days=1) == []
 
 
+class VanishingStore(FolderStore):
+    """Another run prunes what is about to be read."""
+
+    def read(self, name: str) -> bytes:
+        self.delete(name)
+        return super().read(name)
+
+
+def test_copy_that_goes_while_it_is_listed_is_none(there: Path) -> None:
+    dump = make_backup(there, "odoo", NOW)
+    assert list_copies(VanishingStore(there)) == []
+    make_backup(there, "odoo", NOW)
+    assert newest_verified(VanishingStore(there), "odoo") is None
+    assert dump.exists()
+
+
 @pytest.mark.parametrize("database", ["odoo", "a.dump", "a.dump_20260101T000000Z", "x.json"])
 def test_copies_are_of_exactly_their_database(there: Path, database: str) -> None:
     for one in (database, f"{database}_prod", f"{database}_20260101T000000Z"):

@@ -1,0 +1,67 @@
+"""Whose a backup target is. Two rooms may have databases of one name, so each place belongs to one room.
+
+The room that first sends something there writes its id into a file. Nobody else sends or deletes anything there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.target_store import Store, TargetError
+
+FILE = "ops-room.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The room's id, and the host from which it was claimed, by which people know the room."""
+
+    room: str
+    host: str
+
+
+class ClaimedError(TargetError):
+    """The place is not this room's. Who knows which copy is wanted may read it all the same."""
+
+
+def claim(store: Store, room: str) -> None:
+    """Make the place this room's, if it is nobody's. Raises ClaimedError where it is another room's."""
+    if check_claim(store, room):
+        return
+    written = json.dumps({"room": room, "host": socket.gethostname()}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / FILE
+        file.write_bytes(written)
+        store.drop_unfinished(lambda name: name == FILE)  # of a claim that was killed
+        store.put(file, sha256=hashlib.sha256(written).hexdigest())
+    check_claim(store, room)  # a bucket takes two at once, and keeps the last
+
+
+def check_claim(store: Store, room: str) -> bool:
+    """Whether the place is this room's; False where it is nobody's. Raises ClaimedError where it is another room's."""
+    found = read_claim(store)
+    if found is not None and found.room != room:
+        raise ClaimedError(
+            f"{store.place} belongs to another room, that of host {found.host}: {store.url(FILE)} says so",
+            advice="give this room a place of its own; if that room is gone, delete that file",
+        )
+    return found is not None
+
+
+def read_claim(store: Store) -> Claim | None:
+    """Whose the place is, or None where it is nobody's. Raises ClaimedError for a file that does not say it."""
+    if FILE not in store.sizes(FILE):
+        return None
+    try:
+        said = json.loads(store.read(FILE))
+        return Claim(str(said["room"]), str(said["host"]))
+    except (ValueError, KeyError, TypeError):
+        raise ClaimedError(
+            f"{store.url(FILE)} does not say which room the place belongs to",
+            advice="see who wrote it; delete it if the copies there are this room's",
+        ) from None
