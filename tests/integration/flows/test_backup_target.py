@@ -29,7 +29,7 @@ from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from flows.target_claim import FILE
-from opsdb.errors import PreflightError
+from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied
 from tests.integration.flows.test_odoo_db_restore import files
@@ -153,7 +153,7 @@ def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
         time.sleep(0.25)
     assert run.returncode == 0
     target.fill_in(bucket="not-there")
-    with pytest.raises(PreflightError):
+    with pytest.raises(StepFailedError):
         odoo_db_backup(database, target=target.block)
     APILogHandler().flush()
 
