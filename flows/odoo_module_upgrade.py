@@ -51,12 +51,13 @@ if [ -n "$left" ]; then
 fi
 ended=no
 stop() {
+  trap '' PIPE  # whoever reads this may be gone: Odoo is ended all the same
   [ "$ended" = no ] || return 0
   left=$(marked TERM) || true
   if [ -n "$left" ]; then
-    echo "ending Odoo in the container, process" $left >&2
+    echo "ending Odoo in the container, process" $left >&2 || true
     sleep 1
-    marked KILL >&2 || true
+    marked KILL > /dev/null || true
   fi
 }
 trap stop EXIT
@@ -150,7 +151,8 @@ def odoo_module_upgrade(
         preflight=True,
     )
     # an attempt that goes on after the upgrade finds other versions; one that finds another place does not go on
-    where = f"{host.ssh_destination or 'this host'}, {host.repo_dir}"
+    far = f"{host.ssh_destination} port {host.ssh_port}" if host.ssh_destination else "this host"
+    where = f"{far}, service {host.service} of {host.compose_file} in {host.repo_dir}"
     before = action(
         "note_versions", lambda: found, about=f"note the versions of the modules, at {where}", planned=lambda: found
     )

@@ -32,14 +32,17 @@ def read_modules(database: str, *, url: str) -> dict[str, Module]:
 
 
 def check_upgradable(wanted: Sequence[str], known: dict[str, Module], *, database: str) -> None:
-    """Raise PreflightError unless all modules are installed: Odoo skips others without a word, and exits with 0."""
+    """Raise PreflightError unless all modules are installed: Odoo skips others without a word, and exits with 0.
+
+    An Odoo that was killed in the middle leaves them `to upgrade`: the next upgrade goes on with those.
+    """
     wrong = []
     for name in wanted:
         if name not in known:
             close = get_close_matches(name, known, n=1)
             meant = f", did you mean {close[0]}?" if close else ""
             wrong.append(f"{name} is unknown{meant}")
-        elif known[name].state != "installed":
+        elif known[name].state not in ("installed", "to upgrade"):
             wrong.append(f"{name} is {known[name].state}")
     if wrong:
         raise PreflightError(f"only installed modules can be upgraded. In {database}: {'; '.join(wrong)}")
