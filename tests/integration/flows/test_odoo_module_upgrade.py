@@ -194,6 +194,7 @@ def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site
     assert planned.error is None
     assert [one.name for one in planned.steps] == [
         "preflight",
+        "note_versions",
         "pull_latest",
         "upgrade_modules",
         "check_modules",
@@ -201,7 +202,7 @@ def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site
         "restart_odoo",
         "wait_health",
     ]
-    assert planned.steps[2].environment["MODULES"] == "sale"
+    assert planned.steps[3].environment["MODULES"] == "sale"
     assert (git(site.checkout, "rev-parse", "HEAD"), site.odoo_calls()) == (commit, [])
     unknown = dry_run(odoo_module_upgrade, {**facts, "modules": ["hr"]}, settings=load_settings())
     assert "hr" in str(unknown.error)
@@ -414,7 +415,9 @@ def test_dry_run_over_ssh_looks_and_changes_nothing(site: Site, far: Ssh) -> Non
     facts = {"odoo_db": site.database, "modules": ["sale"], "odoo_host": "far", "odoo_service": "web"}
     planned = dry_run(odoo_module_upgrade, facts, settings=load_settings())
     assert planned.error is None
-    pulled = planned.steps[1]
+    noted, pulled = planned.steps[1:3]
+    place = f"deploy@odoo.example port 2222, service web of {COMPOSE} in {site.checkout}"
+    assert noted.command == f"note the versions of the modules, at {place}"
     assert (pulled.name, pulled.environment["SSH_DESTINATION"]) == ("pull_latest", "deploy@odoo.example")
     assert (pulled.environment["REPO"], pulled.environment["ODOO_SERVICE"]) == (str(site.checkout), "web")
     assert len(far.calls) == 1
