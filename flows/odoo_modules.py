@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,6 +30,26 @@ def read_modules(database: str, *, url: str) -> dict[str, Module]:
             reason = str(error).splitlines()[0]
             raise PreflightError(f"{database} shows no Odoo modules: {reason}") from None
     return {str(name): Module(str(state), str(version) if version else None) for name, state, version in rows}
+
+
+def read_uuid(database: str, *, url: str) -> str | None:
+    """By what Odoo tells one database from another, or None where it does not say. Raises PreflightError."""
+    with connect_to(database, url=url) as db:
+        try:
+            row = db.execute("SELECT value FROM public.ir_config_parameter WHERE key = 'database.uuid'").fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
+            return None
+    return str(row[0]) if row and row[0] else None
+
+
+def check_same(database: str, uuid: str | None, said: str) -> None:
+    """Raise StepFailedError when what Odoo's shell `said` of its database is not what was read of ours."""
+    found = re.search(r"^database: (\S+)$", said, re.MULTILINE)
+    if uuid is not None and (found is None or found[1] != uuid):
+        raise StepFailedError(
+            f"Odoo upgraded another database {database}: its database.uuid is {found[1] if found else 'unknown'}, and "
+            f"where OPS_ODOO_DATABASE_URL leads it is {uuid}: let it lead to the PostgreSQL of Odoo's container"
+        )
 
 
 def check_upgradable(wanted: Sequence[str], known: dict[str, Module], *, database: str) -> None:

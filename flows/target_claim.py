@@ -39,7 +39,8 @@ def claim(store: Store, room: str) -> None:
         file.write_bytes(written)
         store.drop_unfinished(lambda name: name == FILE)  # of a claim that was killed
         store.put(file, sha256=hashlib.sha256(written).hexdigest())
-    check_claim(store, room)  # a bucket takes two at once, and keeps the last
+    if not check_claim(store, room):  # a bucket takes two at once, and keeps the last
+        raise TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
 
 
 def check_claim(store: Store, room: str) -> bool:

@@ -42,6 +42,9 @@ assert mark and words[-1] == "--no-http" and words[words.index("-d") + 1] == mar
 if words[0] == "shell":
     code = sys.stdin.read()
     assert "regenerate_assets_bundles()" in code and "env.cr.commit()" in code, code
+    with psycopg.connect({url!r}) as db:
+        (uuid,) = db.execute("SELECT value FROM ir_config_parameter WHERE key = 'database.uuid'").fetchone()
+    print("database:", uuid if manner != "another" else "another")
     print("assets: dropped" if manner != "no assets" else "no")
     sys.exit()
 assert "--stop-after-init" in words, words
@@ -123,6 +126,8 @@ def odoo_database(database: str, postgres: str) -> str:
     url = postgres.format(database=database)
     with psycopg.connect(url) as db:
         db.execute("CREATE TABLE ir_module_module (name text, state text, latest_version text)")
+        db.execute("CREATE TABLE ir_config_parameter (key text, value text)")
+        db.execute("INSERT INTO ir_config_parameter VALUES ('database.uuid', 'the-uuid-of-it')")
         db.execute(
             "INSERT INTO ir_module_module VALUES ('sale', 'installed', '18.0.1'), ('web', 'installed', '18.0.1'),"
             " ('stock', 'installed', '18.0.1'), ('hr', 'uninstalled', NULL)"
@@ -289,7 +294,12 @@ def test_module_that_odoo_would_ignore_is_refused_before_anything_changes(
 
 @pytest.mark.parametrize(
     ("manner", "message"),
-    [("fails", "ParseError"), ("half way", "sale is to upgrade"), ("no assets", "not|without having dropped")],
+    [
+        ("fails", "ParseError"),
+        ("half way", "sale is to upgrade"),
+        ("no assets", "not|without having dropped"),
+        ("another", "another database .* is another, .* the-uuid-of-it"),
+    ],
 )
 def test_odoo_that_does_not_do_its_work_fails_the_run_and_restarts_nothing(
     site: Site, manner: str, message: str

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.odoo_module_upgrade import IN_CONTAINER
-from flows.odoo_modules import Module, check_upgradable, check_upgraded
+from flows.odoo_modules import Module, check_same, check_upgradable, check_upgraded
 from opsdb.errors import PreflightError, StepFailedError
 
 KNOWN = {"sale": Module("installed", "1"), "stock": Module("to upgrade", "1"), "hr": Module("uninstalled", None)}
@@ -41,3 +41,11 @@ def test_odoo_is_killed_when_nobody_reads_what_is_said(tmp_path: Path) -> None:
     finally:
         os.close(writing)
     assert asked.read_text().split() == ["look", "TERM", "KILL"]
+
+
+def test_database_of_odoo_must_be_the_one_that_was_looked_at() -> None:
+    check_same("odoo", "a-b", "noise\ndatabase: a-b\nassets: dropped\n")
+    check_same("odoo", None, "assets: dropped\n")
+    for said in ("database: c-d\n", "assets: dropped\n"):
+        with pytest.raises(StepFailedError, match="Odoo upgraded another database odoo"):
+            check_same("odoo", "a-b", said)
