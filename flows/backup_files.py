@@ -20,6 +20,9 @@ from flows.database_contents import Contents
 # At most 63 bytes, PostgreSQL's limit.
 DATABASE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 
+KEPT_AT_LEAST = 3
+"""Verified backups of a database that stay whatever their age: what is wrong with the newest may be noticed late."""
+
 FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
 """What the folder is called into which a run fetches a backup, within the folder of backups."""
 

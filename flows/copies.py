@@ -15,7 +15,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from blocks.target_store import Store, TargetError, Tell
-from flows.backup_files import BackupName, Manifest, is_of, parse_manifest, parse_name, prunable, read_manifest
+from flows.backup_files import (
+    KEPT_AT_LEAST,
+    BackupName,
+    Manifest,
+    is_of,
+    parse_manifest,
+    parse_name,
+    prunable,
+    read_manifest,
+)
 
 _SUFFIXES = (".json", ".globals.sql", ".filestore.tar.gz")
 
@@ -111,7 +120,8 @@ def clear_unfinished(store: Store, folder: Path, database: str, *, keep: BackupN
 
 def prune(store: Store, database: str, *, now: datetime, retention_days: int) -> list[str]:
     """Delete the copies that are too old, as in the folder; returns the names of the dumps. Raises TargetError."""
-    old = prunable(list_copies(store, database), now=now, retention_days=retention_days)
+    copies = list_copies(store, database)
+    old = prunable(copies, now=now, retention_days=retention_days, keep_at_least=KEPT_AT_LEAST)
     for copy in old:
         for file in copy.sizes:  # the manifest last: without it, the rest would be nobody's
             store.delete(file)

@@ -50,7 +50,7 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
 
     Args:
         databases: Databases to back up, each once.
-        retention_days: Days after which earlier backups are deleted; the newest good one of a database never is.
+        retention_days: Days after which earlier backups are deleted; the three newest good ones of a database stay.
         backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
         lateness_minutes: Minutes after its time in which a run of the schedule still starts backups; then it is missed.
         restore_drill: Whether each backup is restored into a scratch database and compared before old ones go.

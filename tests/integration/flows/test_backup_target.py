@@ -60,6 +60,7 @@ def test_old_copies_go_and_what_is_not_ours_stays(database: str, target: Bucket,
     now = datetime.now(UTC).replace(microsecond=0)
     old = [target.put_copy(tmp_path / "made", database, now - timedelta(days=days)) for days in (9, 8)]
     young = target.put_copy(tmp_path / "made", database, now - timedelta(days=6))
+    target.put_copy(tmp_path / "made", database, now - timedelta(days=5))
     target.put_copy(tmp_path / "made", f"{database}_prod", now - timedelta(days=90))
     without_manifest = BackupName(database, now - timedelta(days=95)).dump
     broken = BackupName(database, now - timedelta(days=96)).dump
@@ -124,12 +125,13 @@ def test_folder_on_another_disk_is_a_target_too(
 ) -> None:
     disk = small_disk(32)
     name = block(disk)
-    old = make_backup(disk, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
+    now = datetime.now(UTC).replace(microsecond=0)
+    old, *_ = [make_backup(disk, database, now - timedelta(days=days)) for days in (90, 2, 1)]
     result = odoo_db_backup(database, target=name)
     dump = Path(result["file"])
     assert result["target"]["url"] == f"file://{disk}/{dump.name}"
     assert result["target"]["pruned"] == [old.name]
-    assert files(disk).keys() == files(folder).keys() | {FILE}
+    assert files(disk).keys() > files(folder).keys() | {FILE}
     shutil.rmtree(folder)
     assert odoo_restore_drill(database, target=name)["backup"] == dump.name
 

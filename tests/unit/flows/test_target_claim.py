@@ -68,8 +68,8 @@ def test_claim_that_says_nothing_is_nobodys_leave(there: Path, written: bytes) -
 @pytest.mark.parametrize("order", ["upload", "prune"])
 def test_place_of_another_room_is_neither_sent_to_nor_cleared(here: Path, there: Path, order: str) -> None:
     dump = make_backup(here, "odoo", NOW)
-    make_backup(there, "odoo", NOW - timedelta(days=90))
-    make_backup(there, "odoo", NOW - timedelta(days=80))
+    for days in (90, 80, 70, 60):
+        make_backup(there, "odoo", NOW - timedelta(days=days))
     (there / f".{dump.name}.partial").touch()
     claim(FolderStore(there), "theirs")
     before = names(there)
