@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.target_store import LARGEST_READ, TargetError, Tell, silent
+from blocks.target_store import LARGEST_READ, SameFolderError, TargetError, Tell, silent
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -63,7 +63,7 @@ class FolderStore:
         try:
             there = next(one for one in (folder, *folder.parents) if one.exists())
             if there == folder and self.folder.samefile(folder):
-                raise TargetError(
+                raise SameFolderError(
                     f"{self.folder} is the folder of the backups itself", advice="choose one on another disk"
                 )
             return self.folder.stat().st_dev == there.stat().st_dev

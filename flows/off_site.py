@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +17,14 @@ import httpx
 from pydantic import ValidationError
 
 from blocks.backup_target import BackupTarget
-from blocks.target_store import Store, TargetError
+from blocks.target_store import SameFolderError, Store, TargetAwayError, TargetError
 from flows.active_run import current_run
 from flows.backup_files import Manifest
 from flows.step import action, step
 from flows.target_claim import check_claim
 from opsdb.errors import PreflightError, RoomUnreachableError
 
+LOOK_SECONDS = 45
 UPLOAD_SECONDS = 3600
 PRUNE_SECONDS = 300
 
@@ -75,20 +78,38 @@ def look(name: str, folder: Path) -> Target:
 def _look(name: str, folder: Path) -> Target:
     run, target = current_run(), load_target(name)
     try:
-        beside = target.store.is_beside(folder)
+        if _ask(target, folder):
+            told = f"{target.store.place} is on the disk of {folder}: what breaks one breaks both"
+            run.event(f"backup target {name}: {told}", level="warning")
     except TargetError as error:
-        raise PreflightError(f"backup target {name}: {error}") from None
-    if beside:
-        told = f"backup target {name}: {target.store.place} is on the disk of {folder}: what breaks one breaks both"
-        run.event(told, level="warning")
-    try:
-        target.store.look()
-        check_claim(target.store, target.room)
-    except TargetError as error:
-        if run.plan is not None:
+        if run.plan is not None or isinstance(error, SameFolderError):
             raise PreflightError(f"backup target {name}: {error}") from None
         run.event(f"backup target {name}: {error}", level="warning")
     return target
+
+
+def _ask(target: Target, folder: Path) -> bool:
+    """Whether the place is on the folder's disk. Raises TargetError, also when it does not answer in time.
+
+    In a thread that is left behind then: a mount whose host is gone lets nobody go.
+    """
+    answer: Future[bool] = Future()
+
+    def ask() -> None:
+        try:
+            beside = target.store.is_beside(folder)
+            target.store.look()
+            check_claim(target.store, target.room)
+            answer.set_result(beside)
+        except BaseException as error:  # whatever it is, it is raised below
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="look at target", daemon=True).start()
+    try:
+        return answer.result(LOOK_SECONDS)
+    except TimeoutError:
+        found = f"{target.store.place} did not answer within {LOOK_SECONDS} s"
+        raise TargetAwayError(found, advice="see whether its host is up, and what the mount waits for") from None
 
 
 def upload(target: Target, folder: Path, manifest: Manifest) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +117,18 @@ def test_what_is_wrong_with_the_place_is_told_and_an_error_in_a_dry_run_only(her
         with activated(dry), pytest.raises(PreflightError, match=wrong):
             off_site._look("far", here)
         there.chmod(0o777)
+
+
+@pytest.mark.usefixtures("block")
+def test_place_that_hangs_holds_no_dump_up(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(FolderStore, "look", lambda _store: hangs.wait(30))
+    monkeypatch.setattr(off_site, "LOOK_SECONDS", 0.1)
+    run, told = a_run()
+    with activated(run):
+        off_site._look("far", here)
+    hangs.set()
+    assert "did not answer within 0.1 s" in told[0]["message"]
 
 
 @pytest.mark.usefixtures("block")
