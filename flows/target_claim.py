@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import socket
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.target_store import Store, TargetError
+from blocks.target_store import Store, TargetAwayError, TargetError
 
 FILE = "ops-room.json"
+_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,30 @@ class ClaimedError(TargetError):
 
 def claim(store: Store, room: str) -> None:
     """Make the place this room's, if it is nobody's. Raises ClaimedError where it is another room's."""
-    if check_claim(store, room):
-        return
+    refused = TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
+    for _ in range(_TRIES):
+        if check_claim(store, room):  # also after it was written: a bucket takes two at once, and keeps the last
+            return
+        try:
+            _write(store, room)
+        except TargetAwayError:
+            raise
+        except TargetError as error:
+            # another run of this room writes it now, or was killed while it did
+            refused = error
+            time.sleep(random.uniform(0.1, 0.4))  # noqa: S311 - so that two do not meet again
+            if not check_claim(store, room):
+                store.drop_unfinished(lambda name: name == FILE)
+    if not check_claim(store, room):
+        raise refused
+
+
+def _write(store: Store, room: str) -> None:
     written = json.dumps({"room": room, "host": socket.gethostname()}).encode()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FILE
         file.write_bytes(written)
-        store.drop_unfinished(lambda name: name == FILE)  # of a claim that was killed
         store.put(file, sha256=hashlib.sha256(written).hexdigest())
-    if not check_claim(store, room):  # a bucket takes two at once, and keeps the last
-        raise TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
 
 
 def check_claim(store: Store, room: str) -> bool:

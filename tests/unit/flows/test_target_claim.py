@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +58,18 @@ def test_first_room_has_the_place_for_good_and_a_killed_claim_is_none(there: Pat
     with pytest.raises(ClaimedError, match=f"belongs to another room.*{FILE}.*if that room is gone, delete that file"):
         claim(store, "two")
     assert check_claim(store, "one")
+
+
+def test_backups_of_one_room_that_claim_at_once_all_go_on(there: Path) -> None:
+    together = threading.Barrier(4)
+
+    def one(_number: int) -> None:
+        together.wait()
+        claim(FolderStore(there), "ours")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(one, range(4))) == [None] * 4
+    assert names(there) == {FILE}
 
 
 @pytest.mark.parametrize("written", [b"", b"\xff{", b"[]", b'{"room": "two"}'])
