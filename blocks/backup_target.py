@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ SHORTEST_KEY = 6
 _FOLDER_PATTERN = r"^((/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?)?$"
 _BUCKET_PATTERN = r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$"
 _PREFIX_PATTERN = r"^([A-Za-z0-9_=-][A-Za-z0-9_.=-]*(/[A-Za-z0-9_=-][A-Za-z0-9_.=-]*)*/?)?$"
-_ENDPOINT = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?/?")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_ENDPOINT = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9a-f:]+\])(:[0-9]{{1,5}})?/?")
+_CHECK_FILE = "ops-check-"
+_OLD = timedelta(hours=1)
 
 
 class BackupTarget(Block):
@@ -116,6 +120,10 @@ class BackupTarget(Block):
         if not _ENDPOINT.fullmatch(url):
             raise ValueError("endpoint_url: want https://host or https://host:port, with nothing after it")
         parts = urlsplit(url)
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("endpoint_url: there is no port above 65535") from None
         host = parts.hostname or ""
         if host.startswith(f"{self.bucket}."):
             raise ValueError(f"endpoint_url holds the bucket: want https://{host.removeprefix(f'{self.bucket}.')}")
@@ -125,8 +133,8 @@ class BackupTarget(Block):
                 "allow_http permits it"
             )
 
-    def store(self) -> Store:
-        """The place itself."""
+    def store(self, *, patient: bool = True) -> Store:
+        """The place itself, which is asked again and waited for if `patient`."""
         if self.folder:
             from blocks.target_folder import FolderStore
 
@@ -140,11 +148,12 @@ class BackupTarget(Block):
             prefix=self.prefix.rstrip("/"),
             access_key_id=self.access_key_id.get_secret_value(),
             secret_access_key=self.secret_access_key.get_secret_value(),
+            patient=patient,
         )
 
     def check(self) -> list[Check]:
         """See whether copies could go there, with a small file of its own that is removed again."""
-        store = self.store()
+        store = self.store(patient=False)  # `ops doctor` waits for seconds
         steps: dict[str, Any] = {"look": store.look, "write, read and delete": lambda: _try_out(store)}
         checks: list[Check] = []
         for step, work in steps.items():
@@ -157,8 +166,10 @@ class BackupTarget(Block):
 
 
 def _try_out(store: Store) -> None:
+    now = datetime.now(UTC)
+    _remove_left(store, before=_check_file(now - _OLD))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"ops-check-{uuid4().hex}"
+        file = Path(folder) / f"{_check_file(now)}-{uuid4().hex}"
         file.write_bytes(uuid4().bytes)
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         try:
@@ -169,6 +180,22 @@ def _try_out(store: Store) -> None:
             store.delete(file.name)
     if file.name in store.sizes(file.name):
         raise TargetError(f"{file.name} could not be deleted", advice="let these keys delete objects")
+
+
+def _check_file(at: datetime) -> str:
+    """How the name of a test's file begins, in the order of their times."""
+    return f"{_CHECK_FILE}{at:%Y%m%dT%H%M%SZ}"
+
+
+def _remove_left(store: Store, *, before: str) -> None:
+    """Remove what killed tests left; one that runs now beside this one keeps its file."""
+
+    def left(name: str) -> bool:
+        return name.startswith(_CHECK_FILE) and name < before
+
+    for name in filter(left, store.sizes(_CHECK_FILE)):
+        store.delete(name)
+    store.drop_unfinished(left)
 
 
 def _is_loopback(host: str) -> bool:

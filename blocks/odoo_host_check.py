@@ -6,18 +6,24 @@ import os
 import shlex
 import signal
 import subprocess
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from blocks.check import Check
+from blocks.inherited import inherited
+from blocks.ssh_options import KNOWN_HOSTS_ONLY, SSH_OPTIONS
 
 if TYPE_CHECKING:
     from blocks.odoo_host import OdooHost
 
+Judge = Callable[["OdooHost", str, str], Check]
+"""Says what the state and the detail of a line mean."""
+
 LOOK_SECONDS = 12.0
-SSH_OPTIONS = ("-oBatchMode=yes", "-oConnectTimeout=5", "-oStrictHostKeyChecking=yes")
+"""Longer than what the parts of a look may take together: 5 s to connect, twice 3 s for Docker."""
 
 # Each line is a name, and what is wrong or what was seen, separated by a tab. Nothing is changed.
-LOOK = """\
+CODE = """\
 say() { printf '%s\\t%s\\t%s\\n' "$1" "$2" "$(tr -s '[:space:]' ' ' <<< "$3")"; }
 missing=
 for program in bash git docker curl; do command -v "$program" > /dev/null || missing+=" $program"; done
@@ -29,32 +35,43 @@ elif said=$(git -C "$REPO" log -1 --format='%h of %cs' 2>&1); then
 else
   say checkout wrong "$said"
 fi
+"""
+# Odoo is asked while Docker is.
+RUNNING = """\
+exec {health}< <(curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$HEALTH_URL" 2>&1 && echo well)
 if ! cd -- "$REPO" 2> /dev/null || ! [ -f "$COMPOSE_FILE" ]; then
   say service wrong "no compose file $COMPOSE_FILE"
-elif ! said=$(timeout 5 docker compose -f "$COMPOSE_FILE" config --services < /dev/null 2>&1); then
+elif ! said=$(timeout 3 docker compose -f "$COMPOSE_FILE" config --services < /dev/null 2>&1); then
   say service wrong "$said"
 elif ! grep -Fqx -- "$SERVICE" <<< "$said"; then
   say service unknown "$said"
-elif ! said=$(timeout 5 docker compose -f "$COMPOSE_FILE" ps --status running --services < /dev/null 2>&1); then
+elif ! said=$(timeout 3 docker compose -f "$COMPOSE_FILE" ps --status running --services < /dev/null 2>&1); then
   say service wrong "$said"
 elif ! grep -Fqx -- "$SERVICE" <<< "$said"; then
   say service stopped ""
 else
   say service ok ""
 fi
-if said=$(curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$HEALTH_URL" 2>&1); then
-  say health ok ""
-else
-  say health wrong "$said"
-fi
+said=$(cat <&"$health")
+if [ "$said" = well ]; then say health ok ""; else say health wrong "$said"; fi
 """
 
 
 def check_odoo_host(host: OdooHost) -> list[Check]:
-    """Run the look, on this host or over SSH, and say what it means. Takes at most `LOOK_SECONDS`."""
+    """Look whether all is there and Odoo answers. Takes at most `LOOK_SECONDS`."""
+    return _look(host, CODE + RUNNING, {**_CODE, **_RUNNING})
+
+
+def check_code(host: OdooHost) -> list[Check]:
+    """Look for programs and checkout alone: an Odoo that does not run may be upgraded as well."""
+    return _look(host, CODE, _CODE)
+
+
+def _look(host: OdooHost, look: str, judges: Mapping[str, Judge]) -> list[Check]:
+    """Run the look, on this host or over SSH, and say what it means."""
     words = ["bash"]
     if host.ssh_destination:
-        words = ["ssh", *SSH_OPTIONS, f"-oPort={host.ssh_port}", "--", host.ssh_destination, "bash"]
+        words = ["ssh", *SSH_OPTIONS, KNOWN_HOSTS_ONLY, f"-oPort={host.ssh_port}", "--", host.ssh_destination, "bash"]
     values = {
         "REPO": host.repo_dir,
         "COMPOSE_FILE": host.compose_file,
@@ -63,14 +80,14 @@ def check_odoo_host(host: OdooHost) -> list[Check]:
     }
     script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
     try:
-        code, said, complaint = _run([*words, "-s"], f"main() {{\n{script}{LOOK}}}\nmain\n")
+        code, said, complaint = _run([*words, "-s"], f"main() {{\n{script}{look}}}\nmain\n")
     except FileNotFoundError:
         return [Check(words[0], "not on the PATH of this host", f"install {words[0]}")]
     if code is None:
         found = f"no answer within {LOOK_SECONDS:g} s"
         return [Check("reached", found, "look at the host: its load, its Docker daemon, the network between")]
     reached = _reached(host, code, complaint)
-    return [reached, *judge_look(host, said)] if reached.ok else [reached]
+    return [reached, *judge_look(host, said, judges)] if reached.ok else [reached]
 
 
 def _reached(host: OdooHost, code: int, complaint: str) -> Check:
@@ -89,18 +106,13 @@ def _reached(host: OdooHost, code: int, complaint: str) -> Check:
     return Check("reached", reason, advice)
 
 
-def judge_look(host: OdooHost, said: str) -> list[Check]:
-    """What the lines of the look mean: programs, checkout, service, health. A line that is missing is told too."""
+def judge_look(host: OdooHost, said: str, judges: Mapping[str, Judge]) -> list[Check]:
+    """What the lines of the look mean. A line that is missing is told too."""
     lines = [line.split("\t", 2) for line in said.splitlines() if line.count("\t") == 2]
     seen = {name: (state, detail.strip()[:200]) for name, state, detail in lines}
     return [
         judge(host, *seen.get(name, ("wrong", "the look ended before it came to this")))
-        for name, judge in (
-            ("programs", _programs),
-            ("checkout", _checkout),
-            ("service", _service),
-            ("health", _health),
-        )
+        for name, judge in judges.items()
     ]
 
 
@@ -133,10 +145,20 @@ def _health(host: OdooHost, state: str, detail: str) -> Check:
     return Check("health", f"{host.health_url}: {detail or 'no answer'}", "read Odoo's log: docker compose logs")
 
 
+_CODE: dict[str, Judge] = {"programs": _programs, "checkout": _checkout}
+_RUNNING: dict[str, Judge] = {"service": _service, "health": _health}
+
+
 def _run(words: list[str], script: str) -> tuple[int | None, str, str]:
     """The exit code (None after `LOOK_SECONDS`), and what was said. Nothing of it is left running here."""
     process = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", start_new_session=True
+        words,
+        env=inherited() | ({"SSH_AUTH_SOCK": agent} if (agent := os.environ.get("SSH_AUTH_SOCK")) else {}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
     )
     try:
         said, complaint = process.communicate(script.encode(), timeout=LOOK_SECONDS)

@@ -45,6 +45,8 @@ class BucketStore:
     prefix: str
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
+    patient: bool = True
+    """Whether it is asked again and waited for; a test is not."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> BucketStore:
@@ -84,6 +86,10 @@ class BucketStore:
         """See Store."""
         with translated(self.place):
             self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)
+
+    def is_beside(self, folder: Path) -> bool:  # noqa: ARG002 - never
+        """See Store."""
+        return False
 
     def sizes(self, start: str = "") -> dict[str, int]:
         """See Store. What lies deeper than the prefix is not of ours."""
@@ -170,9 +176,9 @@ class BucketStore:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # the stubs lack it
-            connect_timeout=10,
-            read_timeout=30,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=10 if self.patient else 4,
+            read_timeout=30 if self.patient else 4,
+            retries={"mode": "standard", "total_max_attempts": 3 if self.patient else 1},
             s3={"addressing_style": "path" if self.endpoint_url else "virtual"},
             max_pool_connections=10,
         )

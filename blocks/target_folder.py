@@ -8,11 +8,11 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.target_store import LARGEST_READ, TargetError, Tell, silent
+from blocks.target_store import LARGEST_READ, SameFolderError, TargetError, Tell, silent
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -58,14 +58,27 @@ class FolderStore:
             if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
                 raise TargetError(f"{self.folder} cannot be written to", advice="give it to the room's user")
 
+    def is_beside(self, folder: Path) -> bool:
+        """See Store."""
+        try:
+            there = next(one for one in (folder, *folder.parents) if one.exists())
+            if there == folder and self.folder.samefile(folder):
+                raise SameFolderError(
+                    f"{self.folder} is the folder of the backups itself", advice="choose one on another disk"
+                )
+            return self.folder.stat().st_dev == there.stat().st_dev
+        except OSError:  # of what is not there, look() says more
+            return False
+
     def sizes(self, start: str = "") -> dict[str, int]:
         """See Store."""
         with self._asked():
-            return {
-                entry.name: entry.stat(follow_symlinks=False).st_size
-                for entry in os.scandir(self.folder)
-                if entry.name.startswith(start) and entry.is_file(follow_symlinks=False)
-            }
+            found = {}
+            for entry in os.scandir(self.folder):
+                if entry.name.startswith(start) and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # pruned meanwhile, by a run on another database
+                        found[entry.name] = entry.stat(follow_symlinks=False).st_size
+            return found
 
     def read(self, name: str) -> bytes:
         """See Store."""
@@ -80,6 +93,7 @@ class FolderStore:
 
     def put(self, file: Path, *, sha256: str, tell: Tell = silent) -> bool:
         """See Store. It gets its name when it was read back."""
+        self.is_beside(file.parent)
         partial, final = self.folder / _partial(file.name), self.folder / file.name
         if file.name in self.sizes(file.name):
             if self.sha256(file.name) != sha256:

@@ -32,6 +32,10 @@ class TargetAwayError(TargetError):
     """It does not answer: it may later, with nothing changed here."""
 
 
+class SameFolderError(TargetError):
+    """It is the very place where the backups lie already."""
+
+
 class Store(Protocol):
     """Files under names. All methods raise TargetError."""
 
@@ -52,6 +56,9 @@ class Store(Protocol):
 
     def look(self) -> None:
         """Return when it is there and lets us in. Changes nothing."""
+
+    def is_beside(self, folder: Path) -> bool:
+        """Whether it is on the disk of this folder, as far as is known. Raises SameFolderError where it is that."""
 
     def sizes(self, start: str = "") -> dict[str, int]:
         """The size in bytes of each file whose name begins with `start`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -20,11 +20,15 @@ from cli.output import console, errors, print_json
 from cli.runs import JsonOption
 from flows.backup_files import Backup, BackupName, Manifest, list_backups, list_databases
 from flows.copies import Copy, files_of, list_copies
+from flows.target_claim import ClaimedError, check_claim
 from opsdb.copies import CopyMade, copies_made
 from opsdb.drills import Drill, last_drills
 from opsdb.errors import OpsError, UsageError
 from opsdb.lookup import reading, short_id
 from opsdb.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from flows.off_site import Target
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +69,12 @@ def backups(
     record, now = _recorded(settings), datetime.now(UTC)
     known = record or Record()
     if target is not None:
-        store = _store(settings, target)
+        there = _target(settings, target)
+        store = there.store
+        try:
+            check_claim(store, there.room)
+        except ClaimedError as error:
+            errors.print(f"These are another room's: {error.found}", markup=False, soft_wrap=True)
         where = store.place
         documents = [
             copy_document(one, store, known, now=now, check=check)
@@ -163,13 +172,13 @@ def _newest_first(copies: list[Copy]) -> list[Copy]:
     return sorted(copies, key=lambda copy: (copy.name.database, -copy.name.created_at.timestamp()))
 
 
-def _store(settings: Settings, target: str) -> Store:
+def _target(settings: Settings, target: str) -> Target:
     from deployments import access
 
     access.use(settings)
     from flows.off_site import load_target
 
-    return load_target(target).store
+    return load_target(target)
 
 
 def _wrong(backup: Backup, *, check: bool) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from cli.harmless import harmless
 from cli.output import console, errors
 from opsdb.errors import UsageError
 from opsdb.settings import load_settings
+
+if TYPE_CHECKING:
+    from deployments.lanes import TemplateDeployment
+    from flows.template_catalogue import CataloguedTemplate
 
 
 def register(app: typer.Typer) -> None:
@@ -35,13 +40,24 @@ def deploy(
 
     found = catalogue(settings)
     broken = [template.error for template in found if template.error]
-    ready = [
-        lanes.TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])
-        for one in (template.read for template in found)
-        if one is not None
-    ]
-    lanes.deploy(settings, templates=ready, all_read=not broken, say=lambda line: console.print(line, markup=False))
+    lanes.deploy(
+        settings,
+        templates=template_deployments(found),
+        all_read=not broken,
+        say=lambda line: console.print(line, markup=False),
+    )
     if broken and not skip_broken:
         raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
     for error in broken:
         errors.print(harmless(f"template left out: {error}"), markup=False, highlight=False, soft_wrap=True)
+
+
+def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:
+    """What Prefect has to have of those that can run."""
+    from deployments.lanes import TemplateDeployment
+
+    return [
+        TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])
+        for one in (template.read for template in found)
+        if one is not None
+    ]

@@ -76,13 +76,13 @@ def all_looks(settings: Settings) -> list[Look]:
     from cli import doctor_host as host
     from cli import doctor_room as room
     from cli.doctor_blocks import check_blocks
-    from deployments.deployed import check_prefect
     from deployments.room_file import current_report
 
     here = [
         Look("settings", lambda: host.check_settings(settings, os.environ)),
         Look("secrets", lambda: host.check_secrets_file(settings)),
         Look("programs", lambda: host.check_programs(settings, lambda: room.kinds_tried(settings))),
+        Look("templates", lambda: host.check_templates(settings)),
         Look("disk", lambda: host.check_disks(settings)),
         Look("room", lambda: room.check_room(settings)),
     ]
@@ -92,7 +92,7 @@ def all_looks(settings: Settings) -> list[Look]:
         *here,
         Look("programs", lambda: host.check_pg_dump(settings)),
         Look("ops database", lambda: room.check_ops_database(settings)),
-        Look("prefect", lambda: check_prefect(settings)),
+        Look("prefect", lambda: room.check_prefect(settings)),
         Look("workers", lambda: room.check_workers(settings)),
         Look("sync", lambda: room.check_sync(settings)),
         Look("metrics", lambda: room.check_exporter(settings)),

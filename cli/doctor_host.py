@@ -46,9 +46,13 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterat
 
 def check_programs(settings: Settings, used: Callable[[], Collection[str]]) -> Iterator[Check]:
     """Look whether each runbook finds its programs. `used` are those tried lately; the others may lack some."""
+    from flows.template_catalogue import catalogue
+
+    wanted = {kind: PROGRAMS.get(kind, ("bash",)) for kind in registered_kinds(settings.prefect_yaml)}
+    wanted |= {one.read.template.kind: one.read.programs for one in catalogue(settings) if one.read}
     tried, complete = used(), []
-    for kind in registered_kinds(settings.prefect_yaml):
-        names = ", ".join(missing_tools(*PROGRAMS.get(kind, ("bash",))))
+    for kind, programs in sorted(wanted.items()):
+        names = ", ".join(missing_tools(*programs))
         if not names:
             complete.append(kind)
         elif kind in tried:
@@ -57,6 +61,17 @@ def check_programs(settings: Settings, used: Callable[[], Collection[str]]) -> I
             yield Check(kind, f"could not run here without {names}; nobody used it lately")
     if complete:
         yield Check("runbooks", f"all programs are there of {', '.join(complete)}")
+
+
+def check_templates(settings: Settings) -> Iterator[Check]:
+    """Look whether the files in the folders of templates can run."""
+    from flows.template_catalogue import catalogue
+
+    found = catalogue(settings)
+    for one in found:
+        if one.error:
+            yield Check(one.path.name, one.error, "correct it: docs/templates.md; `ops template check` says more")
+    yield Check("templates", f"{sum(one.read is not None for one in found)} can run")
 
 
 def check_pg_dump(settings: Settings) -> Iterator[Check]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from blocks.check import Check
 from blocks.database_check import check_database
+from cli.deploy import template_deployments
 from deployments.readiness import SYNC_SECONDS, exporter_is_ready, sync_is_current
 from deployments.room import exporter_url
 from deployments.room_file import GOOD, RoomReport, current_report
@@ -43,6 +44,17 @@ def judge_parts(report: RoomReport, *, log: Path) -> list[Check]:
 def check_ops_database(settings: Settings) -> list[Check]:
     """Look at the ops database as this room's own login."""
     return check_database(settings.ops_url, writes=True)
+
+
+def check_prefect(settings: Settings) -> Iterator[Check]:
+    """Look at Prefect's server, its lanes and the deployments."""
+    from deployments import deployed
+    from flows.template_catalogue import catalogue
+
+    found = catalogue(settings)
+    yield from deployed.check_prefect(
+        settings, templates=template_deployments(found), all_read=not any(one.error for one in found)
+    )
 
 
 def check_workers(settings: Settings) -> Iterator[Check]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import requires, version
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -10,26 +10,32 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import WorkPool, WorkQueue
 
 from blocks.check import Check
-from deployments.lanes import QUEUES
+from deployments.lanes import QUEUES, TemplateDeployment, deployments_of
 from deployments.starting import answering, pages, prefect_client
-from opsdb.kinds import Deployed, registered_deployments
+from opsdb.kinds import Deployed, named, registered_deployments
 from opsdb.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.tables import Lane
+from opsdb.template_files import PACKAGE
 
 REQUEST_SECONDS = 3.0
 DEPLOY = "run `ops deploy`"
 
 
-def check_prefect(settings: Settings) -> Iterator[Check]:
-    """Look at the room's Prefect server. Raises RoomUnreachableError when it does not answer or lets nobody in."""
+def check_prefect(settings: Settings, *, templates: Collection[TemplateDeployment], all_read: bool) -> Iterator[Check]:
+    """Look at the room's Prefect server. Raises RoomUnreachableError when it does not answer or lets nobody in.
+
+    Unless `all_read`, a template that is no longer right keeps its deployments, as `ops deploy` leaves them.
+    """
     with prefect_client(settings, request_seconds=REQUEST_SECONDS) as client, answering(client):
         yield judge_version(client.api_version(), version("prefect"), pinned_version())
         pools = {pool.name: pool for pool in client.read_work_pools()}
         for lane in Lane:
             queues = client.read_work_queues(work_pool_name=lane.pool) if lane.pool in pools else []
             yield judge_lane(lane, pools.get(lane.pool), queues, limit=settings.lane_limit)
-        yield judge_deployments(registered_deployments(settings.prefect_yaml), _deployments(client))
+        wanted = registered_deployments(settings.prefect_yaml)
+        wanted |= named(one for template in templates for one in deployments_of(template))
+        yield judge_deployments(wanted, _deployments(client), all_read=all_read)
 
 
 def pinned_version() -> str:
@@ -67,18 +73,19 @@ def judge_lane(lane: Lane, pool: WorkPool | None, queues: list[WorkQueue], *, li
     return Check(subject, f"{limit} runs at once, queues in order")
 
 
-def judge_deployments(wanted: Mapping[str, Deployed], found: Mapping[str, Deployed]) -> Check:
-    """Whether Prefect has the deployments as prefect.yaml says, and no other ones of runbooks."""
+def judge_deployments(wanted: Mapping[str, Deployed], found: Mapping[str, Deployed], *, all_read: bool) -> Check:
+    """Whether Prefect has the deployments as prefect.yaml and the templates say, and no other ones of runbooks."""
     missing = sorted(wanted.keys() - found.keys())
     changed = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
-    foreign = sorted(name for name in found.keys() - wanted.keys())
+    others = found.keys() - wanted.keys()
+    foreign = sorted(name for name in others if all_read or not found[name].entrypoint.startswith(f"{PACKAGE}."))
     if missing or changed:
-        parts = [("missing", missing), ("other than in prefect.yaml", changed)]
+        parts = [("missing", missing), ("other than here", changed)]
         return Check("deployments", "; ".join(f"{word}: {_some(names)}" for word, names in parts if names), DEPLOY)
     if foreign:
-        advice = "delete them in the Prefect UI; a lane refuses their runs unless prefect.yaml names what they execute"
-        return Check("deployments", f"not in prefect.yaml: {_some(foreign)}", advice)
-    return Check("deployments", f"{len(wanted)}, as in prefect.yaml")
+        advice = "`ops deploy` removes those of templates that are gone; delete others in the Prefect UI"
+        return Check("deployments", f"neither in prefect.yaml nor of a template: {_some(foreign)}", advice)
+    return Check("deployments", f"{len(wanted)}, as in prefect.yaml and the templates")
 
 
 def _some(names: list[str]) -> str:

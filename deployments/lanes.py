@@ -123,7 +123,7 @@ def _apply_deployments(file: Path, templates: Collection[TemplateDeployment]) ->
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as whole:
         try:
             content = yaml.safe_load(file.read_text())
-            content["deployments"] += [one for template in templates for one in _deployments_of(template)]
+            content["deployments"] += [one for template in templates for one in deployments_of(template)]
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise OpsError(f"{file} could not be applied: {error}") from error
         yaml.safe_dump(content, whole)
@@ -139,7 +139,7 @@ def _apply_deployments(file: Path, templates: Collection[TemplateDeployment]) ->
         raise OpsError(f"{file} could not be applied:\n{(done.stdout + done.stderr).strip()[-2000:]}")
 
 
-def _deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
+def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
     """As prefect.yaml would name them."""
     for lane in [template.lane] if template.lane else Lane:
         yield {
@@ -154,7 +154,7 @@ def _deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]
 
 def _remove_others(client: SyncPrefectClient, templates: Collection[TemplateDeployment]) -> list[str]:
     """Remove the deployments of templates that no longer are there. Returns their names."""
-    wanted = {(str(one["entrypoint"]), str(one["name"])) for template in templates for one in _deployments_of(template)}
+    wanted = {(str(one["entrypoint"]), str(one["name"])) for template in templates for one in deployments_of(template)}
     made = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG, TEMPLATE_TAG]))
     removed = []
     for deployment in list(pages(client.read_deployments, deployment_filter=made)):

@@ -20,6 +20,12 @@ from flows.database_contents import Contents
 # At most 63 bytes, PostgreSQL's limit.
 DATABASE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 
+KEPT_AT_LEAST = 3
+"""Verified backups of a database that stay whatever their age: what is wrong with the newest may be noticed late."""
+
+FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
+"""What the folder is called into which a run fetches a backup, within the folder of backups."""
+
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(rf"({DATABASE_PATTERN.strip('^$')})_([0-9]{{8}}T[0-9]{{6}}Z)\.dump")
 _MANIFEST_BYTES = 16 * 1024 * 1024
@@ -192,6 +198,8 @@ class Backup:
     name: BackupName
     size_bytes: int
     manifest: Manifest | None
+    at_target: bool = False
+    """Whether it is still to be fetched, into a folder that is made for it and removed after."""
 
     @property
     def path(self) -> Path:

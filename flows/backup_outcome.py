@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.active_run import current_run
 from flows.backup_draft import Draft
-from flows.backup_files import Manifest, list_backups, prunable, remove
+from flows.backup_files import KEPT_AT_LEAST, Manifest, list_backups, prunable, remove
 from opsdb.errors import StepFailedError
 
 
@@ -44,7 +44,7 @@ def prune_folder(folder: Path, newest: Manifest, retention_days: int) -> list[st
     Returns the names of the dumps. Raises StepFailedError.
     """
     backups = list_backups(folder, newest.database)
-    old = prunable(backups, now=newest.created_at, retention_days=retention_days)
+    old = prunable(backups, now=newest.created_at, retention_days=retention_days, keep_at_least=KEPT_AT_LEAST)
     for backup in old:
         try:
             remove(backup)

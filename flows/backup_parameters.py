@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from flows.backup_files import DATABASE_PATTERN
+from flows.backup_files import DATABASE_PATTERN, FETCHED
 
 # Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
 _FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
@@ -27,6 +27,12 @@ def _each_once(databases: list[str]) -> list[str]:
     return databases
 
 
+def _not_fetched(folder: str) -> str:
+    if any(FETCHED.fullmatch(part) for part in folder.split("/")):
+        raise ValueError("a folder of that name is removed with the run that fetched a backup into it: name another")
+    return folder
+
+
 OdooDatabase = Annotated[
     str, Field(pattern=DATABASE_PATTERN, min_length=1, max_length=63), AfterValidator(_not_maintenance)
 ]
@@ -37,4 +43,4 @@ OdooDatabases = Annotated[
 ]
 RetentionDays = Annotated[int, Field(ge=1, le=3650)]
 BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]
-BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024)]
+BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024), AfterValidator(_not_fetched)]

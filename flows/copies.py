@@ -15,7 +15,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from blocks.target_store import Store, TargetError, Tell
-from flows.backup_files import BackupName, Manifest, is_of, parse_manifest, parse_name, prunable, read_manifest
+from flows.backup_files import (
+    KEPT_AT_LEAST,
+    BackupName,
+    Manifest,
+    is_of,
+    parse_manifest,
+    parse_name,
+    prunable,
+    read_manifest,
+)
 
 _SUFFIXES = (".json", ".globals.sql", ".filestore.tar.gz")
 
@@ -45,14 +54,15 @@ def files_of(manifest: Manifest) -> list[tuple[str, int, str]]:
 def list_copies(store: Store, database: str | None = None) -> list[Copy]:
     """The copies of this database, or of all, oldest first. Raises TargetError."""
     sizes = store.sizes(f"{database}_" if database else "")
-    return [_copy(store, name, sizes) for name in _names(sizes, database)]
+    copies = [_copy(store, name, sizes) for name in _names(sizes, database)]
+    return [copy for copy in copies if copy is not None]
 
 
 def newest_verified(store: Store, database: str) -> Copy | None:
     """The newest good copy, looking no further than needed. Raises TargetError."""
     sizes = store.sizes(f"{database}_")
     copies = (_copy(store, name, sizes) for name in reversed(_names(sizes, database)))
-    return next((copy for copy in copies if copy.verified), None)
+    return next((copy for copy in copies if copy is not None and copy.verified), None)
 
 
 def find_copy(store: Store, name: BackupName) -> Copy | None:
@@ -110,7 +120,8 @@ def clear_unfinished(store: Store, folder: Path, database: str, *, keep: BackupN
 
 def prune(store: Store, database: str, *, now: datetime, retention_days: int) -> list[str]:
     """Delete the copies that are too old, as in the folder; returns the names of the dumps. Raises TargetError."""
-    old = prunable(list_copies(store, database), now=now, retention_days=retention_days)
+    copies = list_copies(store, database)
+    old = prunable(copies, now=now, retention_days=retention_days, keep_at_least=KEPT_AT_LEAST)
     for copy in old:
         for file in copy.sizes:  # the manifest last: without it, the rest would be nobody's
             store.delete(file)
@@ -124,9 +135,15 @@ def _names(files: Iterable[str], database: str | None) -> list[BackupName]:
     return sorted(ours, key=lambda name: (name.database, name.created_at))
 
 
-def _copy(store: Store, name: BackupName, sizes: Mapping[str, int]) -> Copy:
-    own = {one: sizes[one] for one in _own_files(name) if one in sizes}
-    return Copy(name=name, sizes=own, manifest=_manifest(store, name))
+def _copy(store: Store, name: BackupName, sizes: Mapping[str, int]) -> Copy | None:
+    """None for one that went since the sizes were taken: another run pruned it."""
+    try:
+        manifest = _manifest(store, name)
+    except TargetError:
+        if name.manifest in store.sizes(name.manifest):
+            raise
+        return None
+    return Copy(name=name, sizes={one: sizes[one] for one in _own_files(name) if one in sizes}, manifest=manifest)
 
 
 def _own_files(name: BackupName) -> Iterable[str]:

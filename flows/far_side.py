@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_OPTIONS = "-oBatchMode=yes -oConnectTimeout=5 -oServerAliveInterval=10 -oServerAliveCountMax=3"
+from blocks.ssh_options import SSH_OPTIONS
+
 # Values are quoted by bash, from variables. What ends the connection would leave the program running on the far side:
 # there a watcher holds the other end of the connection, and ends the program with it, or at its limit. All of it is in
 # a function, so that nothing runs before everything has arrived, and the script does not read from the connection.
@@ -49,7 +50,7 @@ def ssh(to: str) -> str:
 
     `to` are constant words as well: options, `--`, and the destination in a variable.
     """
-    return f"ssh {_OPTIONS} {to}"
+    return f"ssh {' '.join(SSH_OPTIONS)} {to}"
 
 
 def on_far_side(script: str, *, to: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +11,14 @@ from pathlib import Path
 
 from blocks.target_store import TargetError
 from flows.active_run import current_run
-from flows.backup_files import Backup, BackupName, Manifest
+from flows.backup_files import FETCHED, Backup, BackupName, Manifest
 from flows.backup_preflight import check_space, prepare_folder
 from flows.copies import Copy, files_of, find_copy, newest_verified
 from flows.off_site import Target, transfer
+from flows.target_claim import ClaimedError, check_claim
 from opsdb.errors import PreflightError
 
 DOWNLOAD_SECONDS = 3600
-
-_FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
 
 
 def find_fetchable(target: Target, folder: Path, database: str, name: BackupName | None) -> Backup | None:
@@ -29,7 +27,7 @@ def find_fetchable(target: Target, folder: Path, database: str, name: BackupName
     None where there is none. Changes nothing. Raises PreflightError where it is not whole, or the folder has no room.
     """
     try:
-        copy = newest_verified(target.store, database) if name is None else find_copy(target.store, name)
+        copy = _find(target, database, name)
     except TargetError as error:
         raise PreflightError(f"backup target {target.name}: {error}") from None
     if copy is None:
@@ -38,7 +36,7 @@ def find_fetchable(target: Target, folder: Path, database: str, name: BackupName
     there = next(one for one in (folder, *folder.parents) if one.is_dir())
     check_space(there, needed_bytes=sum(size for _, size, _ in files_of(manifest)))
     here = folder / f".fetched-{current_run().id}"
-    return Backup(folder=here, name=copy.name, size_bytes=manifest.size_bytes, manifest=manifest)
+    return Backup(folder=here, name=copy.name, size_bytes=manifest.size_bytes, manifest=manifest, at_target=True)
 
 
 @contextmanager
@@ -48,7 +46,7 @@ def fetched(target: Target | None, backup: Backup) -> Iterator[None]:
     Does nothing with a backup that needs no fetching.
     """
     here = backup.folder
-    if target is None or not _FETCHED.fullmatch(here.name):
+    if target is None or not backup.at_target:
         yield
         return
     env = {"FOLDER": str(here), "BACKUP": backup.name.dump}
@@ -64,6 +62,16 @@ def fetched(target: Target | None, backup: Backup) -> Iterator[None]:
     finally:
         shutil.rmtree(here, ignore_errors=True)
         os.close(lock)
+
+
+def _find(target: Target, database: str, name: BackupName | None) -> Copy | None:
+    try:
+        check_claim(target.store, target.room)
+    except ClaimedError as error:
+        if name is None:
+            raise PreflightError(f"backup target {target.name}: {error.found}: name the backup that you want") from None
+        current_run().event(f"backup target {target.name}: {error.found}", level="warning", backup=name.dump)
+    return newest_verified(target.store, database) if name is None else find_copy(target.store, name)
 
 
 def _checked(target: Target, copy: Copy) -> Manifest:
@@ -97,7 +105,7 @@ def _make(here: Path) -> int:
 def _clear(folder: Path) -> list[str]:
     cleared = []
     for path in sorted(folder.iterdir()):
-        if not _FETCHED.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        if not FETCHED.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
             continue
         lock = _lock(path)
         if lock is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -44,12 +45,12 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
 ) -> dict[str, Any]:
     """Start a backup of each Odoo database in lane A, all in one session `Daily Backup`, and end.
 
-    It starts nothing unless it can connect to all of them and the target lets it in. However often it is repeated for
+    It starts nothing unless it can connect to all of them. However often it is repeated for
     one tick of its schedule, there is one session and one backup of each database. The backups go on by themselves.
 
     Args:
         databases: Databases to back up, each once.
-        retention_days: Days after which earlier backups are deleted; the newest good one of a database never is.
+        retention_days: Days after which earlier backups are deleted; the three newest good ones of a database stay.
         backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
         lateness_minutes: Minutes after its time in which a run of the schedule still starts backups; then it is missed.
         restore_drill: Whether each backup is restored into a scratch database and compared before old ones go.
@@ -67,7 +68,7 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
         )
     action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
     if target:
-        look(target)
+        look(target, Path(backup_dir) if backup_dir else run.settings.backups)
     session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
     action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
     parameters: dict[str, Any] = {"retention_days": retention_days, "restore_drill": restore_drill}

@@ -138,7 +138,7 @@ def odoo_db_backup(
 
     Args:
         odoo_db: Database to dump: letters, digits, `_`, `-` and `.`, at most 63. Not postgres, not a template.
-        retention_days: Days after which earlier backups of this database are deleted; the newest good one never is.
+        retention_days: Days after which earlier backups of this database are deleted; the three newest good ones stay.
         backup_dir: Absolute path of the folder for the dump, without `..`. Left empty: the room's own.
         restore_drill: Whether to restore the backup into a scratch database and compare it before old ones go.
         target: Name of a Backup Target block, to which the backup is copied. Left empty: it stays in its folder.
@@ -154,7 +154,7 @@ def odoo_db_backup(
             preflight=True,
             planned=lambda: _examine(odoo_db, lambda db: _planned_draft(db, odoo_db, folder)),
         )
-        place = look(target) if target else None
+        place = look(target, folder) if target else None
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
         with passfile(ready.password) as password_file:
             env = names | ready.env | password_file
@@ -214,7 +214,7 @@ def odoo_db_backup(
     pruned = action(
         "prune",
         lambda: prune_folder(folder, manifest, retention_days),
-        about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, never the newest good one",
+        about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, but the three newest good",
         planned=list,
     )
     # after the clean-up here, which a target that is away must not stop

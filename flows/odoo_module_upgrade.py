@@ -13,7 +13,7 @@ from flows.active_run import current_run
 from flows.approval import approval
 from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
-from flows.odoo_modules import check_upgradable, check_upgraded, read_modules
+from flows.odoo_modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
 from flows.odoo_parameters import ApprovalMinutes, GitRef, OdooModules
 from flows.odoo_site import check_checkout, find_host, host_env, on_host
 from flows.postgres_access import missing_tools
@@ -51,12 +51,13 @@ if [ -n "$left" ]; then
 fi
 ended=no
 stop() {
+  trap '' PIPE  # whoever reads this may be gone: Odoo is ended all the same
   [ "$ended" = no ] || return 0
   left=$(marked TERM) || true
   if [ -n "$left" ]; then
-    echo "ending Odoo in the container, process" $left >&2
+    echo "ending Odoo in the container, process" $left >&2 || true
     sleep 1
-    marked KILL >&2 || true
+    marked KILL > /dev/null || true
   fi
 }
 trap stop EXIT
@@ -83,6 +84,7 @@ ASSETS = f"""\
 odoo shell -d "$ODOO_DB" <<'PYTHON'
 env["ir.attachment"].regenerate_assets_bundles()
 env.cr.commit()
+print("database:", env["ir.config_parameter"].sudo().get_param("database.uuid"))
 print("assets: dropped")
 PYTHON
 """
@@ -150,7 +152,8 @@ def odoo_module_upgrade(
         preflight=True,
     )
     # an attempt that goes on after the upgrade finds other versions; one that finds another place does not go on
-    where = f"{host.ssh_destination or 'this host'}, {host.repo_dir}"
+    far = f"{host.ssh_destination} port {host.ssh_port}" if host.ssh_destination else "this host"
+    where = f"{far}, service {host.service} of {host.compose_file} in {host.repo_dir}"
     before = action(
         "note_versions", lambda: found, about=f"note the versions of the modules, at {where}", planned=lambda: found
     )
@@ -176,16 +179,18 @@ def odoo_module_upgrade(
         "check_modules",
         lambda: _check_upgraded(odoo_db, modules),
         about=f"look whether {', '.join(modules)} are installed in {odoo_db}",
-        planned=lambda: before,
+        planned=lambda: {"versions": before, "database": None},
     )
-    if "assets: dropped" not in take("rebuild_assets", ASSETS, ASSETS_SECONDS, planned="assets: dropped"):
+    assets = take("rebuild_assets", ASSETS, ASSETS_SECONDS, planned="assets: dropped")
+    if "assets: dropped" not in assets:
         raise StepFailedError("Odoo's shell ended without having dropped the assets: read the log of rebuild_assets")
+    check_same(odoo_db, after["database"], assets)
     take("restart_odoo", RESTART, RESTART_SECONDS)
     take("wait_health", WAIT, HEALTH_SECONDS)
     return {
         "commit_before": _commit("before", pulled),
         "commit": values["COMMIT"],
-        "modules": {name: {"before": before[name], "after": after[name]} for name in modules},
+        "modules": {name: {"before": before[name], "after": after["versions"][name]} for name in modules},
         "duration_seconds": round(time.monotonic() - started, 3),
     }
 
@@ -203,10 +208,12 @@ def _prepare(
     return host, {name: known[name].version for name in modules}
 
 
-def _check_upgraded(database: str, modules: list[str]) -> dict[str, str | None]:
-    known = read_modules(database, url=current_run().settings.odoo_url)
+def _check_upgraded(database: str, modules: list[str]) -> dict[str, Any]:
+    """The versions of the modules, and the id of the database in which they stand."""
+    url = current_run().settings.odoo_url
+    known = read_modules(database, url=url)
     check_upgraded(modules, known, database=database)
-    return {name: known[name].version for name in modules}
+    return {"versions": {name: known[name].version for name in modules}, "database": read_uuid(database, url=url)}
 
 
 def _commit(which: str, output: str) -> str:

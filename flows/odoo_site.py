@@ -9,10 +9,12 @@ from typing import Any, cast
 import httpx
 
 from blocks.odoo_host import OdooHost
+from blocks.odoo_host_check import check_code
+from blocks.ssh_options import KNOWN_HOSTS_ONLY
 from flows.far_side import on_far_side
 from opsdb.errors import PreflightError
 
-_OVER_SSH = '-oStrictHostKeyChecking=yes -oPort="$SSH_PORT" -- "$SSH_DESTINATION"'
+_OVER_SSH = f'{KNOWN_HOSTS_ONLY} -oPort="$SSH_PORT" -- "$SSH_DESTINATION"'
 
 
 def find_host(block: str | None, **asked: str | None) -> OdooHost:
@@ -42,8 +44,7 @@ def check_checkout(host: OdooHost) -> None:
         if not (Path(host.repo_dir) / ".git").exists():
             raise PreflightError(f"repo_dir: {host.repo_dir} is no git checkout; odoo_fresh_deploy makes one")
         return
-    needed = [check for check in host.check() if check.subject in ("reached", "programs", "checkout")]
-    if wrong := [f"{check.subject}: {check.found}; {check.advice}" for check in needed if not check.ok]:
+    if wrong := [f"{check.subject}: {check.found}; {check.advice}" for check in check_code(host) if not check.ok]:
         raise PreflightError(f"odoo_host: {host.ssh_destination}: {'. '.join(wrong)}")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +17,14 @@ import httpx
 from pydantic import ValidationError
 
 from blocks.backup_target import BackupTarget
-from blocks.target_store import Store, TargetAwayError, TargetError
+from blocks.target_store import SameFolderError, Store, TargetAwayError, TargetError
 from flows.active_run import current_run
 from flows.backup_files import Manifest
 from flows.step import action, step
+from flows.target_claim import check_claim
 from opsdb.errors import PreflightError, RoomUnreachableError
 
+LOOK_SECONDS = 45
 UPLOAD_SECONDS = 3600
 PRUNE_SECONDS = 300
 
@@ -34,6 +38,8 @@ class Target:
     """A block's name, and the place that it describes."""
 
     name: str
+    room: str
+    """The id of the room: that of the block type in its Prefect, which outlives blocks that are filled in anew."""
     store: Store = field(repr=False)
 
 
@@ -44,7 +50,7 @@ def load_target(name: str) -> Target:
     """
     try:
         block = cast("BackupTarget", BackupTarget.load(name))  # a coroutine in async code only
-        return Target(name, block.store())
+        return Target(name, room=str(block._block_type_id), store=block.store())
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False, include_context=False)
         wrong = "; ".join(": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in told)
@@ -59,24 +65,51 @@ def load_target(name: str) -> Target:
         ) from None
 
 
-def look(name: str) -> Target:
-    """The target of a block, which lets us in, as a preflight of the current runbook. Raises PreflightError.
+def look(name: str, folder: Path) -> Target:
+    """The target of a block for the backups in the folder, as a preflight of the current runbook.
 
-    One that does not answer now is told and no error: a dump on this host's disk is better than none.
+    Raises PreflightError for a block that is not right, and where the target is the folder itself. Whatever else is
+    wrong with the place is told, and an error in a dry run only: a dump on this host's disk is better than none.
     """
     about = f"load the block backup-target/{name}, and see whether the place lets us in"
-    return action("look at target", lambda: _look(name), about=about, preflight=True)
+    return action("look at target", lambda: _look(name, folder), about=about, preflight=True)
 
 
-def _look(name: str) -> Target:
-    target = load_target(name)
+def _look(name: str, folder: Path) -> Target:
+    run, target = current_run(), load_target(name)
     try:
-        target.store.look()
-    except TargetAwayError as error:
-        current_run().event(f"backup target {name}: {error}", level="warning")
+        if _ask(target, folder):
+            told = f"{target.store.place} is on the disk of {folder}: what breaks one breaks both"
+            run.event(f"backup target {name}: {told}", level="warning")
     except TargetError as error:
-        raise PreflightError(f"backup target {name}: {error}") from None
+        if run.plan is not None or isinstance(error, SameFolderError):
+            raise PreflightError(f"backup target {name}: {error}") from None
+        run.event(f"backup target {name}: {error}", level="warning")
     return target
+
+
+def _ask(target: Target, folder: Path) -> bool:
+    """Whether the place is on the folder's disk. Raises TargetError, also when it does not answer in time.
+
+    In a thread that is left behind then: a mount whose host is gone lets nobody go.
+    """
+    answer: Future[bool] = Future()
+
+    def ask() -> None:
+        try:
+            beside = target.store.is_beside(folder)
+            target.store.look()
+            check_claim(target.store, target.room)
+            answer.set_result(beside)
+        except BaseException as error:  # whatever it is, it is raised below
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="look at target", daemon=True).start()
+    try:
+        return answer.result(LOOK_SECONDS)
+    except TimeoutError:
+        found = f"{target.store.place} did not answer within {LOOK_SECONDS} s"
+        raise TargetAwayError(found, advice="see whether its host is up, and what the mount waits for") from None
 
 
 def upload(target: Target, folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -119,7 +152,7 @@ def transfer(
         name,
         f'"$PYTHON" -P -m flows.transfer {order}',
         timeout=timeout,
-        env={"PYTHON": sys.executable, **target.store.public, **env, **network},
+        env={"PYTHON": sys.executable, "ROOM": target.room, **target.store.public, **env, **network},
         secrets={**target.store.secrets, **proxies},
         must_run_again=must_run_again,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 
+from blocks.inherited import INHERITED as INHERITED  # noqa: PLC0414 - templates ask for it here
+from blocks.inherited import inherited
 from opsdb.errors import UsageError
 from opsdb.processes import RUN_ID_VARIABLE, STEP_VARIABLE
 
-INHERITED = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"})  # and LC_*
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Ours, the server's, and those by which bash runs other code or by other rules before the command.
 _REFUSED = re.compile(
@@ -30,10 +30,7 @@ def step_environment(*, env: Mapping[str, str], secrets: Mapping[str, str], run_
         raise UsageError(f"both in env and in secrets: {', '.join(both)}")
     check_text("run_id", run_id)
     check_text("step", step)
-    inherited = {
-        name: value for name, value in os.environ.items() if name in INHERITED or re.match(r"LC_[A-Z]+\Z", name)
-    }
-    return {**inherited, **env, **secrets, RUN_ID_VARIABLE: run_id, STEP_VARIABLE: step}
+    return {**inherited(), **env, **secrets, RUN_ID_VARIABLE: run_id, STEP_VARIABLE: step}
 
 
 def check_text(what: str, text: str, *, beside: int = 0) -> None:

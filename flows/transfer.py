@@ -1,6 +1,6 @@
 """What a step does at a backup target: `python -m flows.transfer upload|prune|download`.
 
-A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, FOLDER, ODOO_DB,
+A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, ROOM, FOLDER,
 BACKUP (the dump's name) and RETENTION_DAYS. Prints its progress, and for what it did lines of `word: value`.
 """
 
@@ -19,6 +19,7 @@ from blocks.target_folder import FolderStore
 from blocks.target_store import Store, TargetError, Tell
 from flows.backup_files import BackupName, parse_name
 from flows.copies import clear_unfinished, files_of, find_copy, prune, upload
+from flows.target_claim import claim
 from opsdb.errors import OpsError, UsageError
 
 _TELL_SECONDS = 5.0
@@ -36,7 +37,10 @@ def main(order: str, environment: Mapping[str, str]) -> None:
     name = parse_name(environment["BACKUP"])
     if name is None:
         raise UsageError(f"BACKUP: {environment['BACKUP']} is no name of a backup")
-    work(store_of(environment), name, environment)
+    store = store_of(environment)
+    if order != "download":  # before anything is sent or deleted
+        claim(store, environment["ROOM"])
+    work(store, name, environment)
 
 
 def _upload(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:

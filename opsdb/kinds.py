@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,7 +21,7 @@ def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """Where a deployment of prefect.yaml runs what."""
+    """Where a deployment runs what."""
 
     entrypoint: str
     pool: str
@@ -29,8 +30,13 @@ class Deployed:
 
 def registered_deployments(prefect_yaml: Path) -> dict[str, Deployed]:
     """The deployments by the name that Prefect gives them, `kind/name`. Raises as `registered_entrypoints` does."""
+    return named(yaml.safe_load(prefect_yaml.read_text())["deployments"])
+
+
+def named(entries: Iterable[Mapping[str, Any]]) -> dict[str, Deployed]:
+    """Entries of prefect.yaml, or such as it might have, by `kind/name`. Raises KeyError for what is none."""
     found = {}
-    for one in yaml.safe_load(prefect_yaml.read_text())["deployments"]:
+    for one in entries:
         pool = one["work_pool"]
         name = f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}"
         found[name] = Deployed(one["entrypoint"], pool["name"], pool["work_queue_name"])

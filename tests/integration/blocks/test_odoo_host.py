@@ -141,3 +141,24 @@ def test_host_that_hangs_is_given_up_and_leaves_nothing(
     assert time.monotonic() - began < 5
     left = subprocess.run(["pgrep", "-f", str(far.state.parent / "ssh")], capture_output=True, check=False)
     assert left.stdout == b""
+
+
+def test_look_before_an_upgrade_asks_neither_docker_nor_odoo_and_shows_ssh_no_secret(
+    checkout: Path, far: Ssh, daemon: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ops:secret")
+    program = Path(os.environ["PATH"].split(":")[0]) / "ssh"
+    program.rename(program.with_name("real-ssh"))
+    seen = far.state / "environment"
+    program.write_text(f'#!/bin/sh\nenv > {seen}\nexec {program.with_name("real-ssh")} "$@"\n')
+    program.chmod(0o755)
+    host = facts(checkout, "http://127.0.0.1:9/", ssh_destination="deploy@odoo.example", ssh_port=2222)
+    checks = odoo_host_check.check_code(host)
+    assert [(check.subject, check.ok) for check in checks] == [
+        ("reached", True),
+        ("programs", True),
+        ("checkout", True),
+    ]
+    assert daemon.calls == []
+    assert "PATH=" in seen.read_text()
+    assert "PREFECT" not in seen.read_text()

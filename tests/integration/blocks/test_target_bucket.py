@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,7 +172,7 @@ def test_only_files_directly_under_the_prefix_are_ours(store: BucketStore, bucke
     ],
 )
 def test_refusal_says_what_is_wrong_and_what_to_do_and_no_key(
-    store: BucketStore, buckets: BucketServer, wrong: dict[str, str], message: str
+    store: BucketStore, buckets: BucketServer, wrong: dict[str, Any], message: str
 ) -> None:
     other = replace(store, **wrong)
     with pytest.raises(TargetError, match=message) as caught:

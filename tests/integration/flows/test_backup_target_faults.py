@@ -14,9 +14,11 @@ import pytest
 
 from flows.active_run import ActiveRun
 from flows.backup_files import BackupName
-from flows.nightly_backup import nightly_backup
+from flows.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
-from opsdb.errors import PreflightError, StepFailedError
+from flows.target_claim import FILE
+from opsdb.errors import StepFailedError
+from opsdb.settings import load_settings
 from tests.integration.flows.conftest import names, wait_until
 from tests.integration.flows.targets import MEBIBYTE, Bucket, copied
 from tests.tcp_proxy import TcpProxy
@@ -111,33 +113,33 @@ def test_folder_that_is_full_fails_the_run_and_keeps_nothing_of_it(
     disk = small_disk(1)
     with pytest.raises(StepFailedError, match="make room there"):
         odoo_db_backup(database, target=block(disk))
-    assert names(disk) == set()
+    assert names(disk) == {FILE}
     assert len(list(folder.glob("*.dump"))) == 1
 
 
-def test_folder_that_is_read_only_or_gone_fails_before_anything_is_dumped(
+def test_folder_that_is_read_only_or_gone_stops_no_dump_and_fails_the_run(
     database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
 ) -> None:
     disk = small_disk(1)
     name = block(disk)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True, timeout=10)
-    with pytest.raises(PreflightError, match=f"backup target {name}: {disk} cannot be written to"):
+    with pytest.raises(StepFailedError, match="Read-only file system"):
         odoo_db_backup(database, target=name)
     gone = block(disk.parent / "not-mounted")
-    with pytest.raises(PreflightError, match="is the disk mounted"):
+    with pytest.raises(StepFailedError, match="is the disk mounted"):
         odoo_db_backup(database, target=gone)
-    assert not list(folder.glob("*.dump"))
+    assert len(list(folder.glob("*.dump"))) == 2
 
 
-@pytest.mark.parametrize("kind", [odoo_db_backup, nightly_backup])
-def test_wrong_key_fails_before_anything_is_dumped(
-    kind: Callable[..., object], database: str, folder: Path, target: Bucket
+def test_wrong_key_stops_no_dump_fails_the_run_and_is_the_error_of_a_dry_run(
+    database: str, folder: Path, target: Bucket
 ) -> None:
     target.fill_in(secret_access_key="wrong-word-that-nobody-may-see")
-    with pytest.raises(PreflightError) as caught:
-        kind([database] if kind is nightly_backup else database, target=target.block)
-    said = str(caught.value)
-    assert f"backup target {target.block}: bucket {target.bucket} at http" in said
-    assert "correct access_key_id and secret_access_key" in said
-    assert "wrong-word" not in said
-    assert not list(folder.glob("*.dump*")) if folder.exists() else True
+    with pytest.raises(StepFailedError) as caught:
+        odoo_db_backup(database, target=target.block)
+    assert len(list(folder.glob("*.dump"))) == 1
+    planned = dry_run(odoo_db_backup, {"odoo_db": database, "target": target.block}, settings=load_settings())
+    assert f"backup target {target.block}: bucket {target.bucket} at http" in str(planned.error)
+    for said in (str(caught.value), str(planned.error)):
+        assert "correct access_key_id and secret_access_key" in said
+        assert "wrong-word" not in said

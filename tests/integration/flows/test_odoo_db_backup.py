@@ -176,6 +176,7 @@ def test_prune_takes_old_backups_of_this_database_only(database: str, folder: Pa
     now = datetime.now(UTC).replace(microsecond=0)
     old = make_backup(folder, database, now - timedelta(days=8))
     young = make_backup(folder, database, now - timedelta(days=6))
+    make_backup(folder, database, now - timedelta(days=5))
     others = [make_backup(folder, f"{database}_prod", now - timedelta(days=80))]
     others += [folder / name for name in ("notes.txt", f"{database}.dump", f"{database}_20200101T000000Z.dump.gz")]
     others += [folder / BackupName(database, now - timedelta(days=90)).dump]  # no manifest: perhaps not ours

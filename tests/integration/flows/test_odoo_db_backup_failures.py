@@ -147,8 +147,8 @@ def test_second_backup_of_one_second_waits_for_the_next(
 
 def test_failed_backup_prunes_nothing(database: str, folder: Path, stand_in: Callable[[str], Path]) -> None:
     folder.mkdir(parents=True, mode=0o700)
-    make_backup(folder, database, datetime(2020, 1, 1, tzinfo=UTC))
-    make_backup(folder, database, datetime(2020, 1, 2, tzinfo=UTC))
+    for day in range(1, 6):
+        make_backup(folder, database, datetime(2020, 1, day, tzinfo=UTC))
     before = names(folder)
     stand_in("exit 1")
     with pytest.raises(OpsError):

@@ -42,6 +42,9 @@ assert mark and words[-1] == "--no-http" and words[words.index("-d") + 1] == mar
 if words[0] == "shell":
     code = sys.stdin.read()
     assert "regenerate_assets_bundles()" in code and "env.cr.commit()" in code, code
+    with psycopg.connect({url!r}) as db:
+        (uuid,) = db.execute("SELECT value FROM ir_config_parameter WHERE key = 'database.uuid'").fetchone()
+    print("database:", uuid if manner != "another" else "another")
     print("assets: dropped" if manner != "no assets" else "no")
     sys.exit()
 assert "--stop-after-init" in words, words
@@ -123,6 +126,8 @@ def odoo_database(database: str, postgres: str) -> str:
     url = postgres.format(database=database)
     with psycopg.connect(url) as db:
         db.execute("CREATE TABLE ir_module_module (name text, state text, latest_version text)")
+        db.execute("CREATE TABLE ir_config_parameter (key text, value text)")
+        db.execute("INSERT INTO ir_config_parameter VALUES ('database.uuid', 'the-uuid-of-it')")
         db.execute(
             "INSERT INTO ir_module_module VALUES ('sale', 'installed', '18.0.1'), ('web', 'installed', '18.0.1'),"
             " ('stock', 'installed', '18.0.1'), ('hr', 'uninstalled', NULL)"
@@ -194,6 +199,7 @@ def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site
     assert planned.error is None
     assert [one.name for one in planned.steps] == [
         "preflight",
+        "note_versions",
         "pull_latest",
         "upgrade_modules",
         "check_modules",
@@ -201,7 +207,7 @@ def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site
         "restart_odoo",
         "wait_health",
     ]
-    assert planned.steps[2].environment["MODULES"] == "sale"
+    assert planned.steps[3].environment["MODULES"] == "sale"
     assert (git(site.checkout, "rev-parse", "HEAD"), site.odoo_calls()) == (commit, [])
     unknown = dry_run(odoo_module_upgrade, {**facts, "modules": ["hr"]}, settings=load_settings())
     assert "hr" in str(unknown.error)
@@ -288,7 +294,12 @@ def test_module_that_odoo_would_ignore_is_refused_before_anything_changes(
 
 @pytest.mark.parametrize(
     ("manner", "message"),
-    [("fails", "ParseError"), ("half way", "sale is to upgrade"), ("no assets", "not|without having dropped")],
+    [
+        ("fails", "ParseError"),
+        ("half way", "sale is to upgrade"),
+        ("no assets", "not|without having dropped"),
+        ("another", "another database .* is another, .* the-uuid-of-it"),
+    ],
 )
 def test_odoo_that_does_not_do_its_work_fails_the_run_and_restarts_nothing(
     site: Site, manner: str, message: str
@@ -414,7 +425,9 @@ def test_dry_run_over_ssh_looks_and_changes_nothing(site: Site, far: Ssh) -> Non
     facts = {"odoo_db": site.database, "modules": ["sale"], "odoo_host": "far", "odoo_service": "web"}
     planned = dry_run(odoo_module_upgrade, facts, settings=load_settings())
     assert planned.error is None
-    pulled = planned.steps[1]
+    noted, pulled = planned.steps[1:3]
+    place = f"deploy@odoo.example port 2222, service web of {COMPOSE} in {site.checkout}"
+    assert noted.command == f"note the versions of the modules, at {place}"
     assert (pulled.name, pulled.environment["SSH_DESTINATION"]) == ("pull_latest", "deploy@odoo.example")
     assert (pulled.environment["REPO"], pulled.environment["ODOO_SERVICE"]) == (str(site.checkout), "web")
     assert len(far.calls) == 1

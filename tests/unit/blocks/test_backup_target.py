@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ BUCKET: dict[str, Any] = {
         ({**BUCKET, "endpoint_url": "sgp1.digitaloceanspaces.com"}, "want https://host"),
         ({**BUCKET, "endpoint_url": "https://user:word@host"}, "want https://host"),
         ({**BUCKET, "endpoint_url": "https://host/backups"}, "with nothing after it"),
+        ({**BUCKET, "endpoint_url": "https://a..b"}, "want https://host"),
+        ({**BUCKET, "endpoint_url": "https://-host"}, "want https://host"),
+        ({**BUCKET, "endpoint_url": f"https://{'a' * 64}.example"}, "want https://host"),
+        ({**BUCKET, "endpoint_url": "https://host:65536"}, "there is no port above 65535"),
         ({**BUCKET, "endpoint_url": "https://backups.sgp1.digitaloceanspaces.com"}, "want https://sgp1.digitalocean"),
         ({**BUCKET, "endpoint_url": "http://store.example"}, "whoever is on the way can read the backups"),
     ],
@@ -104,3 +109,26 @@ def test_connection_test_finds_a_folder_that_keeps_something_else(
     checks = BackupTarget(folder=str(tmp_path)).check()
     assert [check.ok for check in checks] == [True, False]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_connection_test_removes_what_killed_ones_left_and_not_what_runs(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    old, young = (f"ops-check-{at:%Y%m%dT%H%M%SZ}-a" for at in (now - timedelta(hours=2), now))
+    for name in (old, f".{old}.partial", young, "ops-check", "odoo.dump"):
+        (tmp_path / name).touch()
+    assert [check.ok for check in BackupTarget(folder=str(tmp_path)).check()] == [True, True]
+    assert {path.name for path in tmp_path.iterdir()} == {young, "ops-check", "odoo.dump"}
+
+
+def test_connection_test_does_not_wait_longer_than_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[BucketStore] = []
+
+    def look(store: BucketStore) -> None:
+        asked.append(store)
+
+    monkeypatch.setattr(BucketStore, "look", look)
+    monkeypatch.setattr("blocks.backup_target._try_out", lambda _store: None)
+    BackupTarget(**BUCKET).check()
+    config: Any = asked[0]._client.meta.config
+    assert (config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]) == (4, 4, 1)
+    assert "patient" not in str(asked[0].public)

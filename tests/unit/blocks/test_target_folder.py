@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,28 @@ def test_folder_that_everybody_writes_to_and_a_file_are_refused(there: Path, tmp
     file, _ = make(tmp_path)
     with pytest.raises(TargetError, match="is no folder"):
         FolderStore(file).look()
+
+
+def test_folder_of_the_file_itself_holds_no_copy_of_it(there: Path, tmp_path: Path) -> None:
+    file, sha256 = make(there)
+    link = tmp_path / "link"
+    link.symlink_to(there)
+    with pytest.raises(TargetError, match="is the folder of the backups itself: choose one on another disk"):
+        FolderStore(link).put(file, sha256=sha256)
+    assert file.exists()
+
+
+def test_file_that_goes_while_it_is_listed_is_passed_over(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (there / "a").touch()
+    (there / "b").touch()
+
+    def scan(folder: Path) -> list[os.DirEntry[str]]:
+        entries = list(REAL_SCAN(folder))
+        (there / "a").unlink()
+        return entries
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert FolderStore(there).sizes() == {"b": 0}
+
+
+REAL_SCAN = os.scandir

@@ -14,6 +14,8 @@ from cli import backups as command
 from cli.backups import Record, copy_document, document
 from flows.backup_files import list_backups
 from flows.copies import list_copies
+from flows.off_site import Target
+from flows.target_claim import claim
 from opsdb.copies import CopyMade
 from opsdb.drills import Drill
 from opsdb.errors import UsageError
@@ -103,3 +105,17 @@ def test_copies_at_a_target_are_told_like_backups_and_all_bytes_read_there(tmp_p
 def test_folder_and_target_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="either --dir or --target"):
         command.backups(folder=tmp_path, target="far")
+
+
+def test_list_says_that_the_copies_are_another_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump = make_backup(tmp_path, "odoo", NOW)
+    claim(FolderStore(tmp_path), "theirs")
+    monkeypatch.setattr(command, "_recorded", lambda _settings: None)
+    for room, told in (("ours", True), ("theirs", False)):
+        monkeypatch.setattr(command, "_target", lambda *_, room=room: Target("far", room, FolderStore(tmp_path)))
+        command.backups(target="far", as_json=True)
+        said = capsys.readouterr()
+        assert ("another room's" in said.err) is told
+        assert [one["file"] for one in json.loads(said.out)] == [dump.name]

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from blocks.check import Check
 from cli import doctor, main
-from cli.doctor_host import check_programs, check_settings, judge_disk, known_secrets
+from cli.doctor_host import check_programs, check_settings, check_templates, judge_disk, known_secrets
 from cli.doctor_run import Finding, Look, presentable, run_looks
 from deployments import access
 from opsdb.errors import RoomUnreachableError, UsageError
@@ -117,7 +117,8 @@ def test_settings_in_order_are_one_line_without_values() -> None:
 
 
 def test_programs_are_wanted_for_what_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("bash", "docker", "git", "curl"):
+    (tmp_path / "bash").symlink_to("/bin/bash")  # which reads the templates
+    for name in ("docker", "git", "curl"):
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = {check.subject: check for check in check_programs(Settings(), lambda: {"odoo_db_backup"})}
@@ -126,6 +127,19 @@ def test_programs_are_wanted_for_what_is_used(monkeypatch: pytest.MonkeyPatch, t
     assert found["odoo_fresh_deploy"].ok
     assert "doctl" in found["odoo_fresh_deploy"].found
     assert "odoo_module_upgrade" in found["runbooks"].found
+
+
+def test_programs_and_errors_of_templates_are_told(tmp_path: Path) -> None:
+    step = {"name": "pull", "command": "no-such-program --now", "timeout": 9}
+    (tmp_path / "pull.json").write_text(json.dumps({"kind": "pull_it", "steps": [step]}))
+    (tmp_path / "broken.yaml").write_text("kind: broken\n")
+    settings = Settings(templates=tmp_path)
+    found = {check.subject: check for check in check_programs(settings, lambda: {"pull_it"})}
+    assert "no-such-program" in found["pull_it"].advice
+    assert "disk_space" in found["runbooks"].found
+    broken, others = check_templates(settings)
+    assert (broken.subject, broken.ok, others.ok) == ("broken.yaml", False, True)
+    assert "steps" in broken.found
 
 
 @pytest.mark.parametrize(

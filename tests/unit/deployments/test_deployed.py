@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import WorkPool, WorkQueue
 
+from blocks.check import Check
 from deployments.deployed import judge_deployments, judge_lane, judge_version, pinned_version
-from deployments.lanes import QUEUES
-from opsdb.kinds import Deployed
+from deployments.lanes import QUEUES, TemplateDeployment, deployments_of
+from opsdb.kinds import Deployed, named
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -72,12 +73,12 @@ def test_lane_that_is_missing_is_told() -> None:
     [
         ({"a/lane-a": ONE}, ""),
         ({}, "missing: a/lane-a"),
-        ({"a/lane-a": Deployed("flows.b.b", "lane-a", "default")}, "other than in prefect.yaml: a/lane-a"),
-        ({"a/lane-a": ONE, "mine/x": ONE}, "not in prefect.yaml: mine/x"),
+        ({"a/lane-a": Deployed("flows.b.b", "lane-a", "default")}, "other than here: a/lane-a"),
+        ({"a/lane-a": ONE, "mine/x": ONE}, "neither in prefect.yaml nor of a template: mine/x"),
     ],
 )
 def test_deployments_are_those_of_the_file(found: dict[str, Deployed], words: str) -> None:
-    check = judge_deployments({"a/lane-a": ONE}, found)
+    check = judge_deployments({"a/lane-a": ONE}, found, all_read=True)
     assert check.ok is (words == "")
     assert words in check.found
 
@@ -89,3 +90,20 @@ def test_every_kind_of_the_file_has_its_programs_listed() -> None:
     settings = Settings()
     assert set(registered_kinds(settings.prefect_yaml)) - PROGRAMS.keys() == {"nightly_backup"}  # it starts no program
     assert registered_deployments(settings.prefect_yaml)["nightly_backup/nightly-backup"].queue == "high"
+
+
+OWN = TemplateDeployment("disk_space", None, "1")
+LEFT = {"gone/lane-a": Deployed("flows.templates.gone", "lane-a", "default")}
+
+
+def judged(templates: list[TemplateDeployment], found: dict[str, Deployed], *, all_read: bool = True) -> Check:
+    wanted = named(one for template in templates for one in deployments_of(template))
+    return judge_deployments(wanted, found, all_read=all_read)
+
+
+def test_deployments_of_templates_are_wanted_in_all_their_lanes() -> None:
+    found = {f"disk_space/{lane.pool}": Deployed("flows.templates.disk_space", lane.pool, "default") for lane in Lane}
+    assert judged([OWN], found).ok
+    assert "missing: disk_space/lane-a" in judged([OWN], {}).found
+    assert "gone/lane-a" in judged([OWN], found | LEFT).found
+    assert judged([OWN], found | LEFT, all_read=False).ok  # its file is there, and not right

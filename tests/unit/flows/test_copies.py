@@ -134,6 +134,22 @@ def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there:
     assert prune(FolderStore(there), "odoo", now=NOW + timedelta(days=90), retention_days=1) == []
 
 
+class VanishingStore(FolderStore):
+    """Another run prunes what is about to be read."""
+
+    def read(self, name: str) -> bytes:
+        self.delete(name)
+        return super().read(name)
+
+
+def test_copy_that_goes_while_it_is_listed_is_none(there: Path) -> None:
+    dump = make_backup(there, "odoo", NOW)
+    assert list_copies(VanishingStore(there)) == []
+    make_backup(there, "odoo", NOW)
+    assert newest_verified(VanishingStore(there), "odoo") is None
+    assert dump.exists()
+
+
 @pytest.mark.parametrize("database", ["odoo", "a.dump", "a.dump_20260101T000000Z", "x.json"])
 def test_copies_are_of_exactly_their_database(there: Path, database: str) -> None:
     for one in (database, f"{database}_prod", f"{database}_20260101T000000Z"):
@@ -168,7 +184,7 @@ def test_only_what_was_sent_from_here_and_has_no_manifest_is_cleared(here: Path,
 
 
 @given(st.lists(kinds, min_size=1, max_size=10), st.integers(min_value=1, max_value=5), st.data())
-def test_nights_never_lose_the_last_good_copy_nor_a_file_of_others(
+def test_nights_never_lose_the_last_three_good_copies_nor_a_file_of_others(
     nights: list[str], days: int, data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -178,7 +194,6 @@ def test_nights_never_lose_the_last_good_copy_nor_a_file_of_others(
         for stranger in strangers:
             (there / stranger).write_text("theirs")
         other = make_backup(there, "odoo_shop", NOW - timedelta(days=300))
-        best: str | None = None
         now = NOW
         for kind in nights:
             now += timedelta(hours=data.draw(st.integers(min_value=-30, max_value=72)))  # clocks jump
@@ -192,21 +207,23 @@ def test_nights_never_lose_the_last_good_copy_nor_a_file_of_others(
                 strangers.add(dump.name)
                 dump.write_text("theirs")
             good = [copy.name for copy in list_copies(store, "odoo") if copy.verified]
-            best = max(good, key=lambda one: one.created_at).dump if good else None
+            best = {one.dump for one in sorted(good, key=lambda one: one.created_at)[-3:]}
             gone = prune(store, "odoo", now=now, retention_days=days)
-            assert best not in gone
+            assert not best & set(gone)
+            assert len(best) == 3 or not gone
             assert all(
                 parsed is not None and now - parsed.created_at > timedelta(days=days)
                 for parsed in map(parse_name, gone)
             )
-            assert best is None or ((there / best).exists() and (there / f"{best}.json").exists())
+            assert all((there / one).exists() and (there / f"{one}.json").exists() for one in best)
         assert all((there / stranger).read_text() == "theirs" for stranger in strangers)
         assert other.exists()
         assert json.loads(Path(f"{other}.json").read_text())["database"] == "odoo_shop"
 
 
 def test_manifest_of_a_copy_is_deleted_last(there: Path) -> None:
-    make_backup(there, "odoo", NOW)
+    for days in range(3):
+        make_backup(there, "odoo", NOW - timedelta(days=days))
     old = BackupName("odoo", NOW - timedelta(days=40))
     make_backup(there, "odoo", old.created_at)
     (there / old.globals).touch()

@@ -36,8 +36,12 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_process_knows_the_target_by_its_environment_and_keys_are_secrets(told: dict[str, Any]) -> None:
-    assert transfer("prune target", "prune", Target("far", STORE), {"BACKUP": "b"}, timeout=9) == "pruned: a.dump\n"
+    assert (
+        transfer("prune target", "prune", Target("far", "room-1", STORE), {"BACKUP": "b"}, timeout=9)
+        == "pruned: a.dump\n"
+    )
     assert store_of({**told["env"], **told["secrets"]}) == STORE
+    assert told["env"]["ROOM"] == "room-1"
     assert (told["name"], told["timeout"], told["env"]["BACKUP"]) == ("prune target", 9, "b")
     shown = f"{told['command']} {told['env']}"
     assert "the-id-of-it" not in shown
@@ -50,6 +54,6 @@ def test_process_reaches_the_target_as_the_worker_does_and_a_proxys_password_is_
     monkeypatch.setenv("HTTPS_PROXY", "http://user:word@proxy:3128")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/ca.pem")
-    transfer("upload", "upload", Target("far", STORE), {}, timeout=9)
+    transfer("upload", "upload", Target("far", "room-1", STORE), {}, timeout=9)
     assert told["secrets"]["HTTPS_PROXY"] == "http://user:word@proxy:3128"
     assert (told["env"]["NO_PROXY"], told["env"]["AWS_CA_BUNDLE"]) == ("127.0.0.1", "/etc/ca.pem")

@@ -18,7 +18,7 @@ def run(order: str, target: Path, **env: str) -> subprocess.CompletedProcess[str
     """As a step runs it, at the root of the file system."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "flows.transfer", order],
-        env={"PATH": os.environ["PATH"], "TARGET": json.dumps({"folder": str(target)}), **env},
+        env={"PATH": os.environ["PATH"], "TARGET": json.dumps({"folder": str(target)}), "ROOM": "here", **env},
         cwd="/",
         capture_output=True,
         text=True,

@@ -1,0 +1,85 @@
+"""Whose a backup target is. Two rooms may have databases of one name, so each place belongs to one room.
+
+The room that first sends something there writes its id into a file. Nobody else sends or deletes anything there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.target_store import Store, TargetAwayError, TargetError
+
+FILE = "ops-room.json"
+_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The room's id, and the host from which it was claimed, by which people know the room."""
+
+    room: str
+    host: str
+
+
+class ClaimedError(TargetError):
+    """The place is not this room's. Who knows which copy is wanted may read it all the same."""
+
+
+def claim(store: Store, room: str) -> None:
+    """Make the place this room's, if it is nobody's. Raises ClaimedError where it is another room's."""
+    refused = TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
+    for _ in range(_TRIES):
+        if check_claim(store, room):  # also after it was written: a bucket takes two at once, and keeps the last
+            return
+        try:
+            _write(store, room)
+        except TargetAwayError:
+            raise
+        except TargetError as error:
+            # another run of this room writes it now, or was killed while it did
+            refused = error
+            time.sleep(random.uniform(0.1, 0.4))  # noqa: S311 - so that two do not meet again
+            if not check_claim(store, room):
+                store.drop_unfinished(lambda name: name == FILE)
+    if not check_claim(store, room):
+        raise refused
+
+
+def _write(store: Store, room: str) -> None:
+    written = json.dumps({"room": room, "host": socket.gethostname()}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / FILE
+        file.write_bytes(written)
+        store.put(file, sha256=hashlib.sha256(written).hexdigest())
+
+
+def check_claim(store: Store, room: str) -> bool:
+    """Whether the place is this room's; False where it is nobody's. Raises ClaimedError where it is another room's."""
+    found = read_claim(store)
+    if found is not None and found.room != room:
+        raise ClaimedError(
+            f"{store.place} belongs to another room, that of host {found.host}: {store.url(FILE)} says so",
+            advice="give this room a place of its own; if that room is gone, delete that file",
+        )
+    return found is not None
+
+
+def read_claim(store: Store) -> Claim | None:
+    """Whose the place is, or None where it is nobody's. Raises ClaimedError for a file that does not say it."""
+    if FILE not in store.sizes(FILE):
+        return None
+    try:
+        said = json.loads(store.read(FILE))
+        return Claim(str(said["room"]), str(said["host"]))
+    except (ValueError, KeyError, TypeError):
+        raise ClaimedError(
+            f"{store.url(FILE)} does not say which room the place belongs to",
+            advice="see who wrote it; delete it if the copies there are this room's",
+        ) from None
