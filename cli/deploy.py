@@ -44,7 +44,7 @@ def deploy(
         settings,
         templates=template_deployments(found),
         all_read=not broken,
-        say=lambda line: console.print(line, markup=False),
+        say=lambda line: console.print(line, markup=False, soft_wrap=True),
     )
     if broken and not skip_broken:
         raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typer
-from sqlalchemy import Connection
 
 from cli.output import console, print_json
 from cli.run_cancel import user
@@ -31,9 +30,9 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
         if details is None:
             raise UsageError(f"run {run!r} was just deleted from the ops database")
         _check(details.view)
-        kept = _kept(db, details.view.run, settings) if from_failed else []
     view, name = details.view, short_id(details.view.run.id)
     with starting.prefect_server(settings) as server:
+        kept = _kept(settings, view.run) if from_failed else []
         # by the database's clock: Prefect compares it with its own, which ours may not be
         how = "from its failed step " if from_failed else ""
         message = f"retried {how}by {user()} with `ops retry`"
@@ -63,15 +62,18 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
         raise typer.Exit(1)
 
 
-def _kept(db: Connection, run: Run, settings: Settings) -> list[KeptStep]:
-    """What would not be done again, as this host sees it; the run process looks once more."""
+def _kept(settings: Settings, run: Run) -> list[KeptStep]:
+    """What would not be done again, as this host sees it; the run process looks once more.
+
+    To load a runbook is to load Prefect, which must know its server by then.
+    """
     from flows.dry_run import load_runbook
     from flows.runbook import definition_hash
 
     definition = definition_hash(load_runbook(entrypoint_of(run.kind, settings)))
-    life = fold(recorded_states(db, run_id=run.id))
-    attempts = range(life.base, run.attempt + 1)
-    return what_stands(db, run_id=run.id, attempts=attempts, definition=definition, resource=run.resource).steps
+    with reading(settings) as db:
+        attempts = range(fold(recorded_states(db, run_id=run.id)).base, run.attempt + 1)
+        return what_stands(db, run_id=run.id, attempts=attempts, definition=definition, resource=run.resource).steps
 
 
 def _check(view: RunView) -> None:
