@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
-from opsdb.template_files import PACKAGE, template_files
+from opsdb.template_files import KIND, PACKAGE, template_files
 
 
 def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
@@ -40,6 +41,12 @@ def registered_deployments(prefect_yaml: Path) -> dict[str, Deployed]:
 def registered_kinds(prefect_yaml: Path) -> list[str]:
     """The kinds: each is the function that its dotted entrypoint ends with."""
     return sorted(_kind(entrypoint) for entrypoint in registered_entrypoints(prefect_yaml))
+
+
+def is_of_template(entrypoint: str) -> bool:
+    """Whether it is, by its form, the entrypoint of a template. Loading it says whether there is one."""
+    package, _, kind = entrypoint.rpartition(".")
+    return package == PACKAGE and re.fullmatch(KIND, kind) is not None
 
 
 def with_templates(registered: Collection[str], settings: Settings) -> frozenset[str]:
