@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from flows.bash_tree import literal, text_of, walk, words
+from flows.bash_programs import ASSIGNMENT, base, called_at, executes_input
+from flows.bash_tree import beginning, functions_of, literal, text_of, walk, words
 from flows.template_names import obeyed
 
 _TRANSPARENT = frozenset(
@@ -39,16 +40,10 @@ _INTERPRETER = re.compile(
     r"((ba|da|z|k|mk|fi|c|tc|a)?sh|busybox|[gmn]?awk|g?sed|ed|perl[0-9.]*|python[0-9.]*|ruby[0-9.]*|node|nodejs|deno"
     r"|php[0-9.]*|lua[0-9.]*|tclsh|osascript)\Z"
 )
-_SHELLS_ON_STDIN = re.compile(r"((ba|da|z|k|mk|fi|c|tc|a)?sh|perl|python[0-9.]*|ruby|node|php)\Z")
-_READ_PROGRAMS = {
-    *("ssh", "psql", "mysql", "mariadb", "sqlite3", "xargs", "parallel", "at", "batch", "eval", "source", ".", "dc"),
-}
+_WRAPPERS = {"env", "sudo", "doas", "nohup", "setsid", "nice"}  # of a command behind another program, too
 _SQL = {"psql", "mysql", "mariadb"}
-_SQL_TEXT = re.compile(r"(-c|-v|-e|--command|--set|--variable|--execute|--init-command)")
-_WRAPPERS = {"env", "sudo", "doas", "nohup", "setsid", "nice"}
-_OWN_WRAPPERS = {"exec", "command", "builtin"}
+_SQL_TEXT = re.compile(r"(-[A-Za-z0-9]*[cve]|--command|--set|--variable|--execute|--init-command)")
 _SSH_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +142,12 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
             return _by_readers(parent.children[parent.children.index(child) + 1 :])
         case "file_redirect" | "heredoc_redirect" if child.type != "heredoc_body" and _is_argument(parent, child):
             return Evaluation("behind a redirection, though it is an argument: write it in front of that")
+        case "file_redirect" if any(one.type in (">&", "<&") for one in parent.children):
+            return Evaluation("behind >& or <&, where bash expands it twice: write &> FILE, or > FILE 2>&1")
         case "heredoc_redirect":
             return _by_readers(parent.children) if child.type == "heredoc_body" else None
         case "redirected_statement":
-            fed = child.type in ("heredoc_redirect", "herestring_redirect")
+            fed = child.type in ("heredoc_redirect", "herestring_redirect") or _feeds(child)
             return _by_readers(one for one in parent.children if one != child) if fed else None
         case "compound_statement" | "c_style_for_statement" | "command_substitution" | "test_command":
             return None
@@ -162,15 +159,23 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
 _ARITHMETIC = Evaluation("in arithmetic, which bash evaluates", arithmetic=True)
 
 
+def _feeds(redirect: Node) -> bool:
+    """Whether it is `< <(...)`."""
+    return redirect.type == "file_redirect" and any(one.type == "process_substitution" for one in redirect.children)
+
+
 def _by_readers(nodes: Iterator[Node] | Sequence[Node]) -> Evaluation | None:
     """A program that would execute what it reads."""
     for command in (one for node in nodes for one in walk(node) if one.type == "command"):
-        given = [_base(literal(word)) for word in words(command)]
-        for at, word in enumerate(given):
-            alone = not any(later and not later.startswith("-") for later in given[at + 1 :])
-            if word in _READ_PROGRAMS or (_SHELLS_ON_STDIN.match(word) and alone):
-                return Evaluation(f"in the input of {word}, which would execute it")
+        if program := executes_input(command, functions_of(_root(command))):
+            return Evaluation(f"in the input of {program}, which would execute it")
     return None
+
+
+def _root(node: Node) -> Node:
+    while node.parent is not None:
+        node = node.parent
+    return node
 
 
 def _by_command(command: Node, child: Node) -> Evaluation | None:
@@ -179,9 +184,16 @@ def _by_command(command: Node, child: Node) -> Evaluation | None:
         return _by_readers([command])
     if child not in given:
         return None  # VAR=value before a command, or where its output goes
+    if child.type == "process_substitution" and (found := _by_readers([command])):
+        return found
+    if (at := called_at(given)) == given.index(child):
+        wrapper = literal(given[0]) if at else None
+        return Evaluation(
+            f"where {wrapper} takes the name of a command" if wrapper else "where a command's name stands"
+        )
     said = [literal(word) for word in given[: given.index(child)]]
     for position, word in enumerate(said):
-        reason = _by_word(_base(word), position, said, _beginning(child))
+        reason = _by_word(base(word), position, said, beginning(child))
         if reason:
             return Evaluation(reason)
     return None
@@ -194,7 +206,7 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
     leading = position == 0 or said[position - 1] in ("builtin", "command")
     if word in _EVALUATE or (leading and word in _TAKE_NAMES):
         return f"in an argument of {word}, which evaluates it"
-    if _INTERPRETER.match(word) and (not between or between[0] is None or between[0].startswith("-")):
+    if _INTERPRETER.match(word) and (not between or between[0] is None or between[0].startswith(("-", "+"))):
         return f"in an argument of {word} that may be program text"
     if word in _SQL and (_SQL_TEXT.match(before) or _SQL_TEXT.match(beginning)):
         return f"in SQL that {word} executes"
@@ -204,9 +216,8 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
         return "in a command that ssh has a shell on the other host evaluate"
     if word == "env" and any((one or "").startswith(("-S", "--split")) for one in between):
         return "in text that env splits"
-    wraps = word in _WRAPPERS or (leading and word in _OWN_WRAPPERS)
-    if wraps and not any(one and not one.startswith("-") and not _ASSIGNMENT.match(one) for one in between):
-        return f"where {word} takes the name of a command" if not _ASSIGNMENT.match(beginning) else None
+    if word in _WRAPPERS and not any(one and not one.startswith("-") and not ASSIGNMENT.match(one) for one in between):
+        return f"where {word} takes the name of a command" if not ASSIGNMENT.match(beginning) else None
     if leading and word in ("printf", "test") and before == "-v":
         return f"where {word} takes the name of a variable"
     if leading and word == "printf" and not between:
@@ -225,18 +236,3 @@ def _ssh_destination(between: list[str | None]) -> bool:
         else:
             skip = len(word) == 2 and word[1] in _SSH_WITH_VALUE
     return skip
-
-
-def _beginning(node: Node) -> str:
-    """The text of a word before its first expansion."""
-    text = ""
-    for one in walk(node):
-        if one.type in ("expansion", "simple_expansion", "command_substitution"):
-            break
-        if not one.children and one.type != '"':
-            text += text_of(one)
-    return text
-
-
-def _base(word: str | None) -> str:
-    return (word or "").rpartition("/")[2]
