@@ -178,7 +178,7 @@ def _root(node: Node) -> Node:
     return node
 
 
-def _by_command(command: Node, child: Node) -> Evaluation | None:
+def _by_command(command: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911  # one place after another
     given = words(command)
     if child.type == "herestring_redirect":
         return _by_readers([command])
@@ -194,9 +194,17 @@ def _by_command(command: Node, child: Node) -> Evaluation | None:
     said = [literal(word) for word in given[: given.index(child)]]
     for position, word in enumerate(said):
         reason = _by_word(base(word), position, said, beginning(child))
+        if position > at and base(word) in _WRAPPERS and _names_program(said[position + 1 :], child):
+            return Evaluation(f"where {word} takes the name of a command")
         if reason:
             return Evaluation(reason)
     return None
+
+
+def _names_program(between: list[str | None], child: Node) -> bool:
+    """Whether a word may be the name of a command for all that stands between it and a wrapper."""
+    told = any(one and not one.startswith("-") and not ASSIGNMENT.match(one) for one in between)
+    return not told and not ASSIGNMENT.match(beginning(child))
 
 
 def _by_word(word: str, position: int, said: list[str | None], beginning: str) -> str | None:  # noqa: PLR0911
@@ -216,8 +224,6 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
         return "in a command that ssh has a shell on the other host evaluate"
     if word == "env" and any((one or "").startswith(("-S", "--split")) for one in between):
         return "in text that env splits"
-    if word in _WRAPPERS and not any(one and not one.startswith("-") and not ASSIGNMENT.match(one) for one in between):
-        return f"where {word} takes the name of a command" if not ASSIGNMENT.match(beginning) else None
     if leading and word in ("printf", "test") and before == "-v":
         return f"where {word} takes the name of a variable"
     if leading and word == "printf" and not between:

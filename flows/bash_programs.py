@@ -118,6 +118,21 @@ def program_from_input(command: Node) -> str | None:
     return None if _is_fed_by_file(command) else name
 
 
+def text_to_execute(command: Node) -> str | None:
+    """The text that a command keeps for bash, or gives to a shell, without an expansion: `trap '...' EXIT`."""
+    given = words(command)
+    at = called_at(given)
+    said = [literal(word) for word in given[at:]]
+    name = base(said[0] if said else None)
+    options = [bool(word and word.startswith(("-", "+")) and len(word) > 1) for word in said[1:]]
+    texts = [word for word, option in zip(said[1:], options, strict=True) if not option]
+    is_text = name == "trap" or (
+        SHELL.match(name)
+        and any(option and "c" in (word or "") for word, option in zip(said[1:], options, strict=True))
+    )
+    return texts[0] if is_text and texts else None
+
+
 def _is_fed_by_file(command: Node) -> bool:
     statement = command.parent
     if statement is None or statement.type != "redirected_statement":

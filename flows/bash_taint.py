@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tree_sitter import Node
 
@@ -12,13 +12,16 @@ from flows.bash_tree import filled_by, functions_of, literal, text_of, variable,
 POSITIONAL = ("@", "*", *"123456789")
 # bash fills these by itself, with what it read, matched or executed last
 _IMPLICIT = ("_", "REPLY", "MAPFILE", "OPTARG", "BASH_REMATCH", "BASH_COMMAND", "DIRSTACK")
+_WHOLE_ENVIRONMENT = ("env", "printenv", "compgen")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LITERAL = ("word", "string_content", "raw_string", "regex", "heredoc_content", "number")
 
 
-def names_any(root: Node, names: Iterable[str]) -> bool:
-    """Whether the text names one of the variables, in whatever place."""
-    return not set(_NAME.findall(text_of(root))).isdisjoint(names)
+def names_any(root: Node, names: Collection[str]) -> bool:
+    """Whether the text names one of the variables, in whatever place, or what has all of them."""
+    text = text_of(root)
+    said = set(_NAME.findall(text))
+    return bool(names) and ("${!" in text or not said.isdisjoint(names) or not said.isdisjoint(_WHOLE_ENVIRONMENT))
 
 
 def reads(node: Node, tainted: Mapping[str, bool]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tree_sitter import Node
 
 from flows.bash_evaluation import Evaluation, arithmetic_names, evaluation
-from flows.bash_programs import programs
+from flows.bash_programs import programs, text_to_execute
 from flows.bash_refusals import refused
 from flows.bash_secrets import shown
 from flows.bash_taint import names_any, reads, spread
@@ -101,6 +101,10 @@ def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[st
     edits += [(start, end, _out_of_quotes(node, reference)) for node, start, end, reference in hidden]
     for construct in refused(root) if named else ():
         raise CommandError(f"a command that names a parameter cannot hold {construct}")
+    for node in walk(root) if named else ():
+        inner = text_to_execute(node) if node.type == "command" else None
+        if inner and compiled(inner, tainted=tainted) != inner:
+            raise CommandError(f"a variable in {inner!r} stands without quotes: put double quotes around it")
     for start, end, new in sorted(edits, reverse=True):
         data = data[:start] + new.encode() + data[end:]
     return data.decode()
