@@ -43,6 +43,12 @@ _INTERPRETER = re.compile(
 _WRAPPERS = {"env", "sudo", "doas", "nohup", "setsid", "nice"}  # of a command behind another program, too
 _SQL = {"psql", "mysql", "mariadb"}
 _SQL_TEXT = re.compile(r"(-[A-Za-z0-9]*[cve]|--command|--set|--variable|--execute|--init-command)")
+_EXECUTED_OPTIONS = {
+    "find": (re.compile(r"-(exec|execdir|ok|okdir)\Z"),),
+    "git": (re.compile(r"(-c\Z|--config-env|--upload-pack|--receive-pack|--exec)"),),
+    "rsync": (re.compile(r"(-[A-Za-z]*e\Z|--rsh|--rsync-path)"),),
+    "tar": (re.compile(r"(-[A-Za-z]*[IF]\Z|--to-command|--use-compress-program|--checkpoint-action|--rsh-command)"),),
+}
 _SSH_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
 
 
@@ -226,9 +232,17 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
         return "in text that env splits"
     if leading and word in ("printf", "test") and before == "-v":
         return f"where {word} takes the name of a variable"
-    if leading and word == "printf" and not between:
+    if any(option.match(before) or option.match(beginning) for option in _EXECUTED_OPTIONS.get(word, ())):
+        return f"behind an option of {word} that names what it executes"
+    if leading and word == "printf" and "%n" in "".join(one or "" for one in between):
+        return "behind %n of printf, which takes the name of a variable"
+    if leading and word == "printf" and all(one and one.startswith("-") for one in _without_variable(between)):
         return "in the format of printf: write printf '%s' in front"
     return None
+
+
+def _without_variable(between: list[str | None]) -> list[str | None]:
+    return between[2:] if between[:1] == ["-v"] else between
 
 
 def _ssh_destination(between: list[str | None]) -> bool:

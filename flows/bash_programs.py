@@ -46,6 +46,11 @@ def base(word: str | None) -> str:
     return (word or "").rpartition("/")[2]
 
 
+def is_interpreter(name: str) -> bool:
+    """Whether a program executes its input when it is given nothing else."""
+    return bool(SHELL.match(name) or _SCRIPT_READER.match(name))
+
+
 def called_at(given: Sequence[Node], wrappers: Mapping[str, str] = WRAPPERS) -> int:
     """Where among a command's words the program stands; behind all of them when there is none."""
     at = 0
@@ -79,7 +84,7 @@ def executes_input(command: Node, functions: Mapping[str, Node]) -> str | None:
     for at, word in enumerate(given):
         rest = given[at + 1 :]
         alone = not any(later and not later.startswith(("-", "+")) and later != "stdin" for later in rest)
-        if word in _READ_PROGRAMS or (alone and (SHELL.match(word) or _SCRIPT_READER.match(word))):
+        if word in _READ_PROGRAMS or (alone and is_interpreter(word)):
             return word
         if word in ("odoo", "odoo-bin") and "shell" in rest:
             return f"{word} shell"
@@ -98,7 +103,7 @@ def program_from_input(command: Node) -> str | None:
     at = called_at(given)
     name = base(literal(given[at])) if at < len(given) else ""
     is_shell = SHELL.match(name)
-    if not (is_shell or _SCRIPT_READER.match(name)):
+    if not is_interpreter(name):
         return None
     rest = iter(given[at + 1 :])
     for word in rest:

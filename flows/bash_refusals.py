@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from flows.bash_programs import base, called_at, executes_input, program_from_input
+from flows.bash_programs import base, called_at, executes_input, is_interpreter, program_from_input
 from flows.bash_tree import filled_by, functions_of, literal, text_of, variable, walk, words
 from flows.template_names import obeyed
 
@@ -50,7 +51,11 @@ def _of_command(node: Node) -> Iterator[str]:
     at = called_at(given)
     said = [literal(word) for word in given[at:]]
     name, rest = base(said[0] if said else None), said[1:]
-    if name in ("eval", "let", "coproc", *_DECLARE):
+    if said and said[0] is None and not _ends_in_a_name(text_of(given[at])):
+        yield f"{text_of(given[at])} as the name of a command: write the name"
+    if name in ("mapfile", "readarray") and any((one or "").startswith("-C") for one in rest):
+        yield f"{name} -C: read the lines in a loop"
+    if name in ("eval", "let", "coproc", "alias", *_DECLARE):
         yield f"{name}: write what it would do"
     if name in _FILL and any("[" in text_of(word) for word in given):
         yield _INDEX
@@ -67,6 +72,12 @@ def _of_command(node: Node) -> Iterator[str]:
             yield f"{name} that sets {one}, which programs obey: take another name"
     if interpreter := program_from_input(node):
         yield f"{interpreter} that executes its input: give it a script, or a plain file: {interpreter} < file"
+
+
+def _ends_in_a_name(word: str) -> bool:
+    """Whether it is `"$folder/program"`: only the folder is a variable."""
+    _, slash, name = word.strip('"').rpartition("/")
+    return bool(slash and re.fullmatch(r"[A-Za-z0-9_.+-]+", name)) and not is_interpreter(name)
 
 
 def _is_plain(expansion: Node) -> bool:

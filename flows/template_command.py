@@ -103,7 +103,7 @@ def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[st
         raise CommandError(f"a command that names a parameter cannot hold {construct}")
     for node in walk(root) if named else ():
         inner = text_to_execute(node) if node.type == "command" else None
-        if inner and compiled(inner, tainted=tainted) != inner:
+        if inner and compiled(inner, tainted=tainted, secret=secret) != inner:
             raise CommandError(f"a variable in {inner!r} stands without quotes: put double quotes around it")
     for start, end, new in sorted(edits, reverse=True):
         data = data[:start] + new.encode() + data[end:]
