@@ -307,7 +307,8 @@ PARTS = re.split(
     " ",
     "echo printf %s eval bash -c sh ' \" \\ $( ) ` (( )) [[ ]] -v -eq == = =~ { } ; && || | ! <<EOF \nEOF\n << <<< < "
     "<( > a b f() y= y=( ) declare -i local export read let test [ ] ${params.x} ${params.x} ${params.x} ${x} $x x $y "
-    "${y} ${y:- ${a[ } $(( for in do done case esac if then fi # \n * ~ $' , + 1 : . source exec trap EXIT env time",
+    "${y} ${y:- ${a[ } $(( for in do done case esac if then fi # \n * ~ $' , + 1 : . source exec trap EXIT env time "
+    "unset -n read printf -vy @P} ${!y} ${!x ${x [x] y=x REPLY $REPLY $_ >& > >( | set -- f $1 coproc time -p %n",
 )
 
 
