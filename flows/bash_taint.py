@@ -39,6 +39,8 @@ def spread(root: Node, tainted: Mapping[str, bool], *, by_name: bool = False) ->
     spread = {**tainted, **dict.fromkeys(_IMPLICIT, False)}
     nodes = list(walk(root))
     functions = functions_of(root)
+    if by_name:  # what a function prints may be anything
+        spread |= dict.fromkeys(functions, False)
 
     def found(parts: Iterable[Node]) -> list[str]:
         return list(_named(parts, spread, by_name=by_name))
@@ -65,7 +67,7 @@ def spread(root: Node, tainted: Mapping[str, bool], *, by_name: bool = False) ->
                     calls = said[0] is None or any(word in functions or word == "set" for word in said)
                     if calls and found(words(node)[1:]):
                         spread |= dict.fromkeys(POSITIONAL, False)
-                    if filled_by(node) and (_within(node, functions) or found([_fed(node)])):
+                    if filled_by(node) and (by_name or _within(node, functions) or found([_fed(node)])):
                         spread |= dict.fromkeys(filled_by(node), False)
         if spread == before:
             return spread
