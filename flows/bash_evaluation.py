@@ -192,11 +192,12 @@ def _by_command(command: Node, child: Node) -> Evaluation | None:  # noqa: PLR09
         return None  # VAR=value before a command, or where its output goes
     if child.type == "process_substitution" and (found := _by_readers([command])):
         return found
-    if (at := called_at(given)) == given.index(child):
-        wrapper = literal(given[0]) if at else None
-        return Evaluation(
-            f"where {wrapper} takes the name of a command" if wrapper else "where a command's name stands"
-        )
+    at = called_at(given)
+    if at == given.index(child):
+        return Evaluation(f"where {literal(given[0])} takes the name of a command")
+    variable, sets, _ = beginning(child).partition("=")
+    if given.index(child) < at and sets and obeyed(variable):
+        return Evaluation(f"in the value of {variable}, which programs obey")
     said = [literal(word) for word in given[: given.index(child)]]
     for position, word in enumerate(said):
         reason = _by_word(base(word), position, said, beginning(child))

@@ -22,6 +22,7 @@ WRAPPERS: Mapping[str, str] = {
     "nice": "n",
     "ionice": "cnp",
     "timeout": "ks",
+    "flock": "wE",
     "stdbuf": "ioe",
     "chroot": "",
     "taskset": "",
@@ -29,13 +30,28 @@ WRAPPERS: Mapping[str, str] = {
     "unbuffer": "",
     "strace": "eopsu",
 }
-_OPERANDS = {"timeout": 1, "chroot": 1, "taskset": 1, "chrt": 1}
+_OPERANDS = {"timeout": 1, "flock": 1, "chroot": 1, "taskset": 1, "chrt": 1}
 _LONG_WITH_VALUE = re.compile(r"--(user|group|chdir|chroot|host|prompt|unset|signal|kill-after|adjustment|class)\Z")
 
 SHELL = re.compile(r"(ba|da|z|k|mk|fi|c|tc|a)?sh\Z")
 _SCRIPT_READER = re.compile(r"(perl|python[0-9.]*|ruby|node|nodejs|php)\Z")
 _READ_PROGRAMS = {
-    *("ssh", "psql", "mysql", "mariadb", "sqlite3", "xargs", "parallel", "at", "batch", "eval", "source", ".", "dc"),
+    *(
+        "ssh",
+        "psql",
+        "mysql",
+        "mariadb",
+        "sqlite3",
+        "xargs",
+        "parallel",
+        "at",
+        "batch",
+        "crontab",
+        "eval",
+        "source",
+        ".",
+        "dc",
+    ),
 }
 _ASKING = {"command", "type", "which", "hash"}
 _INPUT = re.compile(r"(-|/dev/stdin|/dev/fd/.*|/proc/.*|[0-9]+)\Z")

@@ -80,8 +80,12 @@ def _named(parts: Iterable[Node], spread: Mapping[str, bool], *, by_name: bool) 
         for one in walk(part):
             if reads(one, spread):
                 yield variable(one) or ""
-            elif by_name and one.type in _LITERAL:
+            elif by_name and one.type in _LITERAL and not _is_option(one):
                 yield from (name for name in _NAME.findall(text_of(one)) if name in spread)
+
+
+def _is_option(word: Node) -> bool:
+    return word.parent is not None and word.parent.type == "command" and text_of(word).startswith("-")
 
 
 def _within(node: Node, functions: Mapping[str, Node]) -> bool:
