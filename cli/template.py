@@ -38,15 +38,14 @@ def check(
 
     Example: ops template check flows/templates/disk_space.yaml
     """
-    from flows.template_catalogue import check_kind
-    from flows.template_reading import read_template
+    from flows.template_catalogue import check_kind, read_whole
     from opsdb.kinds import registered_kinds
     from opsdb.template_files import TemplateError, template_files, template_folders
 
     settings = load_settings()
     path = file.absolute()
     try:
-        read = read_template(path)
+        read = read_whole(path)
         taken = registered_kinds(settings.prefect_yaml)
         # a file that lies elsewhere may be the next version of one in the folders
         beside = template_files(settings) if path.parent in template_folders(settings) else []
@@ -75,7 +74,7 @@ def list_(*, as_json: JsonOption = False) -> None:
 
     settings = load_settings()
     found = catalogue(settings)
-    records = _records(settings, [(one.path.stem, one.kind) for one in found])
+    records = _records(settings, [one.kind for one in found])
     documents = [
         {
             "kind": one.kind,
@@ -159,6 +158,7 @@ def document(read: Any) -> dict[str, Any]:
                 **step(one),
                 "tries": 1 + template.retries_of(one),
                 "approval": one.approval.question if one.approval else None,
+                "must_run_again": one.must_run_again,
                 "on_failure": [step(after) for after in one.on_failure],
             }
             for one in template.steps
@@ -167,16 +167,16 @@ def document(read: Any) -> dict[str, Any]:
     }
 
 
-def _records(settings: Settings, templates: list[tuple[str, str | None]]) -> list[Any]:
+def _records(settings: Settings, kinds: list[str | None]) -> list[Any]:
     from opsdb.lookup import reading
     from opsdb.template_versions import read_record
 
     try:
         with reading(settings) as db:
-            return [read_record(db, name=name, kind=kind or "") for name, kind in templates]
+            return [read_record(db, kind=kind or "") for kind in kinds]
     except OpsError as error:
         errors.print(f"What ran is not known: {harmless_line(str(error), width=300)}", markup=False)
-        return [None] * len(templates)
+        return [None] * len(kinds)
 
 
 def _table(documents: list[dict[str, Any]]) -> Table:

@@ -27,7 +27,7 @@ from deployments.registered import refusal
 from deployments.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask
 from deployments.surroundings import Surroundings
 from opsdb.database import first_line
-from opsdb.kinds import registered_entrypoints, with_templates
+from opsdb.kinds import registered_entrypoints
 from opsdb.prefect_runs import state_of
 from opsdb.running import entry_of
 from opsdb.settings import load_settings
@@ -198,8 +198,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         except httpx.HTTPError:
             await self._hand_back(flow_run, attempt, "its worker could not read its deployment")
             return None
-        entrypoints = with_templates(self._entrypoints, self._settings)
-        refused = refusal(flow_run, deployment, entrypoints=entrypoints)
+        refused = refusal(flow_run, deployment, entrypoints=self._entrypoints)
         if refused is not None:
             self._logger.error("run %s refused: %s", flow_run.id, refused)
             await self._report(flow_run, attempt, Failed(name="Refused", message=refused))

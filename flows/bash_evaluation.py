@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from flows.bash_tree import literal, text_of, walk, words
+from flows.bash_programs import ASSIGNMENT, base, called_at, executes_input
+from flows.bash_tree import beginning, functions_of, literal, text_of, walk, words
 from flows.template_names import obeyed
 
 _TRANSPARENT = frozenset(
@@ -39,16 +40,16 @@ _INTERPRETER = re.compile(
     r"((ba|da|z|k|mk|fi|c|tc|a)?sh|busybox|[gmn]?awk|g?sed|ed|perl[0-9.]*|python[0-9.]*|ruby[0-9.]*|node|nodejs|deno"
     r"|php[0-9.]*|lua[0-9.]*|tclsh|osascript)\Z"
 )
-_SHELLS_ON_STDIN = re.compile(r"((ba|da|z|k|mk|fi|c|tc|a)?sh|perl|python[0-9.]*|ruby|node|php)\Z")
-_READ_PROGRAMS = {
-    *("ssh", "psql", "mysql", "mariadb", "sqlite3", "xargs", "parallel", "at", "batch", "eval", "source", ".", "dc"),
-}
+_WRAPPERS = {"env", "sudo", "doas", "nohup", "setsid", "nice"}  # of a command behind another program, too
 _SQL = {"psql", "mysql", "mariadb"}
-_SQL_TEXT = re.compile(r"(-c|-v|-e|--command|--set|--variable|--execute|--init-command)")
-_WRAPPERS = {"env", "sudo", "doas", "nohup", "setsid", "nice"}
-_OWN_WRAPPERS = {"exec", "command", "builtin"}
+_SQL_TEXT = re.compile(r"(-[A-Za-z0-9]*[cve]|--command|--set|--variable|--execute|--init-command)")
+_EXECUTED_OPTIONS = {
+    "find": (re.compile(r"-(exec|execdir|ok|okdir)\Z"),),
+    "git": (re.compile(r"(-c\Z|--config-env|--upload-pack|--receive-pack|--exec)"),),
+    "rsync": (re.compile(r"(-[A-Za-z]*e\Z|--rsh|--rsync-path)"),),
+    "tar": (re.compile(r"(-[A-Za-z]*[IF]\Z|--to-command|--use-compress-program|--checkpoint-action|--rsh-command)"),),
+}
 _SSH_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +148,12 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
             return _by_readers(parent.children[parent.children.index(child) + 1 :])
         case "file_redirect" | "heredoc_redirect" if child.type != "heredoc_body" and _is_argument(parent, child):
             return Evaluation("behind a redirection, though it is an argument: write it in front of that")
+        case "file_redirect" if any(one.type in (">&", "<&") for one in parent.children):
+            return Evaluation("behind >& or <&, where bash expands it twice: write &> FILE, or > FILE 2>&1")
         case "heredoc_redirect":
             return _by_readers(parent.children) if child.type == "heredoc_body" else None
         case "redirected_statement":
-            fed = child.type in ("heredoc_redirect", "herestring_redirect")
+            fed = child.type in ("heredoc_redirect", "herestring_redirect") or _feeds(child)
             return _by_readers(one for one in parent.children if one != child) if fed else None
         case "compound_statement" | "c_style_for_statement" | "command_substitution" | "test_command":
             return None
@@ -162,29 +165,53 @@ def _by(parent: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911, PLR09
 _ARITHMETIC = Evaluation("in arithmetic, which bash evaluates", arithmetic=True)
 
 
+def _feeds(redirect: Node) -> bool:
+    """Whether it is `< <(...)`."""
+    return redirect.type == "file_redirect" and any(one.type == "process_substitution" for one in redirect.children)
+
+
 def _by_readers(nodes: Iterator[Node] | Sequence[Node]) -> Evaluation | None:
     """A program that would execute what it reads."""
     for command in (one for node in nodes for one in walk(node) if one.type == "command"):
-        given = [_base(literal(word)) for word in words(command)]
-        for at, word in enumerate(given):
-            alone = not any(later and not later.startswith("-") for later in given[at + 1 :])
-            if word in _READ_PROGRAMS or (_SHELLS_ON_STDIN.match(word) and alone):
-                return Evaluation(f"in the input of {word}, which would execute it")
+        if program := executes_input(command, functions_of(_root(command))):
+            return Evaluation(f"in the input of {program}, which would execute it")
     return None
 
 
-def _by_command(command: Node, child: Node) -> Evaluation | None:
+def _root(node: Node) -> Node:
+    while node.parent is not None:
+        node = node.parent
+    return node
+
+
+def _by_command(command: Node, child: Node) -> Evaluation | None:  # noqa: PLR0911  # one place after another
     given = words(command)
     if child.type == "herestring_redirect":
         return _by_readers([command])
     if child not in given:
         return None  # VAR=value before a command, or where its output goes
+    if child.type == "process_substitution" and (found := _by_readers([command])):
+        return found
+    at = called_at(given)
+    if at == given.index(child):
+        return Evaluation(f"where {literal(given[0])} takes the name of a command")
+    variable, sets, _ = beginning(child).partition("=")
+    if given.index(child) < at and sets and obeyed(variable):
+        return Evaluation(f"in the value of {variable}, which programs obey")
     said = [literal(word) for word in given[: given.index(child)]]
     for position, word in enumerate(said):
-        reason = _by_word(_base(word), position, said, _beginning(child))
+        reason = _by_word(base(word), position, said, beginning(child))
+        if position > at and base(word) in _WRAPPERS and _names_program(said[position + 1 :], child):
+            return Evaluation(f"where {word} takes the name of a command")
         if reason:
             return Evaluation(reason)
     return None
+
+
+def _names_program(between: list[str | None], child: Node) -> bool:
+    """Whether a word may be the name of a command for all that stands between it and a wrapper."""
+    told = any(one and not one.startswith("-") and not ASSIGNMENT.match(one) for one in between)
+    return not told and not ASSIGNMENT.match(beginning(child))
 
 
 def _by_word(word: str, position: int, said: list[str | None], beginning: str) -> str | None:  # noqa: PLR0911
@@ -194,7 +221,7 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
     leading = position == 0 or said[position - 1] in ("builtin", "command")
     if word in _EVALUATE or (leading and word in _TAKE_NAMES):
         return f"in an argument of {word}, which evaluates it"
-    if _INTERPRETER.match(word) and (not between or between[0] is None or between[0].startswith("-")):
+    if _INTERPRETER.match(word) and (not between or between[0] is None or between[0].startswith(("-", "+"))):
         return f"in an argument of {word} that may be program text"
     if word in _SQL and (_SQL_TEXT.match(before) or _SQL_TEXT.match(beginning)):
         return f"in SQL that {word} executes"
@@ -204,14 +231,19 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
         return "in a command that ssh has a shell on the other host evaluate"
     if word == "env" and any((one or "").startswith(("-S", "--split")) for one in between):
         return "in text that env splits"
-    wraps = word in _WRAPPERS or (leading and word in _OWN_WRAPPERS)
-    if wraps and not any(one and not one.startswith("-") and not _ASSIGNMENT.match(one) for one in between):
-        return f"where {word} takes the name of a command" if not _ASSIGNMENT.match(beginning) else None
     if leading and word in ("printf", "test") and before == "-v":
         return f"where {word} takes the name of a variable"
-    if leading and word == "printf" and not between:
+    if any(option.match(before) or option.match(beginning) for option in _EXECUTED_OPTIONS.get(word, ())):
+        return f"behind an option of {word} that names what it executes"
+    if leading and word == "printf" and "%n" in "".join(one or "" for one in between):
+        return "behind %n of printf, which takes the name of a variable"
+    if leading and word == "printf" and all(one and one.startswith("-") for one in _without_variable(between)):
         return "in the format of printf: write printf '%s' in front"
     return None
+
+
+def _without_variable(between: list[str | None]) -> list[str | None]:
+    return between[2:] if between[:1] == ["-v"] else between
 
 
 def _ssh_destination(between: list[str | None]) -> bool:
@@ -225,18 +257,3 @@ def _ssh_destination(between: list[str | None]) -> bool:
         else:
             skip = len(word) == 2 and word[1] in _SSH_WITH_VALUE
     return skip
-
-
-def _beginning(node: Node) -> str:
-    """The text of a word before its first expansion."""
-    text = ""
-    for one in walk(node):
-        if one.type in ("expansion", "simple_expansion", "command_substitution"):
-            break
-        if not one.children and one.type != '"':
-            text += text_of(one)
-    return text
-
-
-def _base(word: str | None) -> str:
-    return (word or "").rpartition("/")[2]

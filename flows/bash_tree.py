@@ -1,4 +1,4 @@
-"""What a bash command consists of, by the grammar of tree-sitter: variables it reads and sets, programs it calls."""
+"""What a bash command consists of, by the grammar of tree-sitter: variables it reads and sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tree_sitter import Language, Node, Parser
 
 _DEFAULTING = {":-", "-", ":=", "=", ":+", "+", ":?", "?"}
 _SETTERS = {"read", "mapfile", "readarray", "getopts"}
-_ASKING = {"command", "type", "which", "hash"}
 BUILTINS = frozenset(
     re.split(
         " ",
@@ -71,10 +70,26 @@ def variable(node: Node) -> str | None:
     return None
 
 
+def beginning(node: Node) -> str:
+    """The text of a word before its first expansion."""
+    text = ""
+    for one in walk(node):
+        if one.type in ("expansion", "simple_expansion", "command_substitution"):
+            break
+        if not one.children and one.type != '"':
+            text += text_of(one)
+    return text
+
+
 def words(command: Node) -> list[Node]:
     """The name of a simple command and its arguments."""
     other = ("variable_assignment", "file_redirect", "herestring_redirect", "heredoc_redirect")
     return [child for child in command.children if child.is_named and child.type not in other]
+
+
+def functions_of(root: Node) -> dict[str, Node]:
+    """The functions that the command defines, by name."""
+    return {text_of(node.children[0]): node for node in walk(root) if node.type == "function_definition"}
 
 
 def read_unguarded(root: Node) -> list[str]:
@@ -104,21 +119,10 @@ def set_here(root: Node) -> set[str]:
 def filled_by(command: Node) -> set[str]:
     """The variables that a command such as `read` puts its input into."""
     given = [literal(word) or "" for word in words(command)]
+    while given[:1] and given[0] in ("builtin", "command"):
+        del given[0]
     if given[:1] and given[0] in _SETTERS:
-        return {*given[1:]}
-    return {*given[2:3]} if given[:2] == ["printf", "-v"] else set()
-
-
-def programs(root: Node) -> list[str]:
-    """The programs that the command calls by name, except those that it asks for first."""
-    functions = {text_of(node.children[0]) for node in walk(root) if node.type == "function_definition"}
-    asked: set[str] = set()
-    called: list[str] = []
-    for node in walk(root):
-        if node.type == "command":
-            given = [literal(word) for word in words(node)]
-            if given and given[0] in _ASKING:
-                asked |= {word for word in given[1:] if word}
-            elif given and given[0]:
-                called.append(given[0])
-    return list(dict.fromkeys(name for name in called if "/" not in name and name not in functions | asked | BUILTINS))
+        return {*given[1:], *(word[2:] for word in given[1:] if word.startswith("-") and len(word) > 2)}
+    if given[:1] == ["printf"] and len(given) > 1 and given[1].startswith("-v"):
+        return {given[1][2:] or "".join(given[2:3])}
+    return set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from blocks.inherited import INHERITED as INHERITED  # noqa: PLC0414 - templates ask for it here
 from blocks.inherited import inherited
 from opsdb.errors import UsageError
 from opsdb.processes import RUN_ID_VARIABLE, STEP_VARIABLE

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.template_reading import ReadTemplate, read_template
+from flows.template_run import runbook_of
 from opsdb.kinds import registered_kinds
 from opsdb.settings import Settings
 from opsdb.template_files import TemplateError, TemplateFile, template_files
@@ -34,9 +35,28 @@ def find(kind: str, settings: Settings) -> ReadTemplate | None:
     files = template_files(settings)
     for file in files:
         if file.kind == kind:
-            check_kind(kind, file.path, files, taken=())  # nobody deploys one that prefect.yaml has
+            check_kind(kind, file.path, files, taken=registered_kinds(settings.prefect_yaml))
             return read_template(file.path)
+    unreadable = [file.error for file in files if file.error]
+    if unreadable:
+        raise TemplateError(f"no template has the kind {kind}, and one may not be readable:\n" + "\n".join(unreadable))
     return None
+
+
+def read_whole(path: Path) -> ReadTemplate:
+    """Read a file, and make its runbook once. Raises TemplateError for whatever is wrong with it.
+
+    `prefect deploy` makes the runbooks of all deployments: one that cannot be made would keep the others from it.
+    """
+    try:
+        read = read_template(path)
+        runbook_of(read)
+    except TemplateError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise TemplateError(f"{path}: no runbook can be made of it: {type(error).__name__}: {reason}") from error
+    return read
 
 
 def check_kind(kind: str, path: Path, files: Collection[TemplateFile], *, taken: Collection[str]) -> None:
@@ -53,6 +73,6 @@ def _catalogued(file: TemplateFile, files: list[TemplateFile], *, taken: Collect
         return CataloguedTemplate(file.path, None, None, file.error)
     try:
         check_kind(file.kind, file.path, files, taken=taken)
-        return CataloguedTemplate(file.path, file.kind, read_template(file.path), None)
+        return CataloguedTemplate(file.path, file.kind, read_whole(file.path), None)
     except TemplateError as error:
         return CataloguedTemplate(file.path, file.kind, None, str(error))

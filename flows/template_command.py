@@ -11,19 +11,11 @@ from dataclasses import dataclass
 from tree_sitter import Node
 
 from flows.bash_evaluation import Evaluation, arithmetic_names, evaluation
-from flows.bash_tree import (
-    BUILTINS,
-    filled_by,
-    literal,
-    parse,
-    programs,
-    read_unguarded,
-    set_here,
-    text_of,
-    variable,
-    walk,
-    words,
-)
+from flows.bash_programs import programs, text_to_execute
+from flows.bash_refusals import refused
+from flows.bash_secrets import shown
+from flows.bash_taint import names_any, reads, spread
+from flows.bash_tree import parse, read_unguarded, set_here, text_of, variable, walk
 from flows.template_names import PREFIX
 
 REFERENCE = re.compile(r"\$\{params\.([^}\n]*)\}")
@@ -86,73 +78,43 @@ def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[st
     """
     text = _with_variables(command)
     root = parse(text)
-    _check_shown(root, _spread(root, dict.fromkeys(secret, False)))
-    tainted = _spread(root, tainted)
-    concerned = [node for node in walk(root) if _reads(node, tainted)]
+    for name in shown(root, secret):
+        raise CommandError(
+            f"{name} is secret, and stands in an argument of a program, which everybody on the host can read: let the "
+            f'program read its environment, or its input: program <<< "${name}"'
+        )
+    named = names_any(root, tainted)
+    formulas = spread(root, tainted, by_name=True)
+    tainted = spread(root, tainted)
+    concerned = [node for node in walk(root) if reads(node, tainted)]
     hidden = list(_hidden_in_quotes(root))
     overlooked = any(True for _ in _overlooked(root, tainted))
-    if overlooked or (root.has_error and (concerned or hidden or references(command))):
+    if overlooked or (root.has_error and (concerned or hidden or named)):
         raise CommandError("its shell text cannot be followed, so parameters cannot be made safe in it: " + _ADVICE)
-    for name in arithmetic_names(root):
-        if tainted.get(text_of(name)) is False:
-            raise _refusal(text_of(name), Evaluation("in arithmetic, which bash evaluates", arithmetic=True))
+    for leaf in arithmetic_names(root):
+        if formulas.get(text_of(leaf)) is False:
+            raise _refusal(text_of(leaf), Evaluation("in arithmetic, which bash evaluates", arithmetic=True))
     edits: list[tuple[int, int, str]] = []
     for node in concerned:
         edits += _quoted(node, tainted)
     data = text.encode()
     edits += [(start, end, _out_of_quotes(node, reference)) for node, start, end, reference in hidden]
+    for construct in refused(root) if named else ():
+        raise CommandError(f"a command that names a parameter cannot hold {construct}")
+    for node in walk(root) if named else ():
+        inner = text_to_execute(node) if node.type == "command" else None
+        if inner and compiled(inner, tainted=tainted, secret=secret) != inner:
+            raise CommandError(f"a variable in {inner!r} stands without quotes: put double quotes around it")
     for start, end, new in sorted(edits, reverse=True):
         data = data[:start] + new.encode() + data[end:]
     return data.decode()
 
 
-_POSITIONAL = ("@", "*", *"123456789")
 _ADVICE = "give it to the step as `env`, and read that variable in the program"
 
 
 def _with_variables(command: str) -> str:
     return REFERENCE.sub(lambda match: f"${{{PREFIX}{match[1]}}}", command)
-
-
-def _reads(node: Node, tainted: Mapping[str, bool]) -> bool:
-    return node.type in ("expansion", "simple_expansion") and variable(node) in tainted
-
-
-def _spread(root: Node, tainted: Mapping[str, bool]) -> dict[str, bool]:
-    """With the variables to which the command gives such a value."""
-    spread = dict(tainted)
-    given = [node for node in walk(root) if node.type in ("variable_assignment", "for_statement")]
-    functions = {text_of(node.children[0]) for node in walk(root) if node.type == "function_definition"}
-    calls = [node for node in walk(root) if node.type == "command" and literal(words(node)[0]) in functions | {"set"}]
-    readers = [node for node in walk(root) if node.type == "command" and filled_by(node)]
-    while True:
-        known = len(spread)
-        for node in given:
-            name = variable(node)
-            parts = [one for child in node.children if child.type != "do_group" for one in walk(child)]
-            from_outside = [variable(one) or "" for one in parts if _reads(one, spread)]
-            if name and from_outside and name not in spread:
-                spread[name] = node.type == "variable_assignment" and all(
-                    spread[one] and text_of(node.children[-1]) in (f"${one}", f"${{{one}}}") for one in from_outside
-                )
-        for command in calls:
-            if any(_reads(one, spread) for word in words(command)[1:] for one in walk(word)):
-                spread |= dict.fromkeys(_POSITIONAL, False)
-        for command in readers:
-            if any(_reads(one, spread) for one in walk(_fed(command))):
-                spread |= dict.fromkeys(filled_by(command) - spread.keys(), False)
-        if len(spread) == known:
-            return spread
-
-
-def _fed(command: Node) -> Node:
-    """The statement that says where the input of a command comes from."""
-    found, parent = command, command.parent
-    while parent is not None and parent.type not in ("program", "command_substitution"):
-        if parent.type in ("redirected_statement", "pipeline"):
-            found = parent
-        parent = parent.parent
-    return found
 
 
 def _quoted(node: Node, tainted: Mapping[str, bool]) -> Iterator[tuple[int, int, str]]:
@@ -165,24 +127,6 @@ def _quoted(node: Node, tainted: Mapping[str, bool]) -> Iterator[tuple[int, int,
     if found is None and not _in_quotes(node):
         yield node.start_byte, node.start_byte, '"'
         yield node.end_byte, node.end_byte, '"'
-
-
-def _check_shown(root: Node, secret: Mapping[str, bool]) -> None:
-    """Arguments of a program are for everybody on the host to read."""
-    for node in walk(root):
-        name = variable(node) if _reads(node, secret) else None
-        child, parent = node, node.parent
-        while name and parent is not None and parent.type != "process_substitution":
-            program = literal(words(parent)[0]) if parent.type == "command" else "echo"
-            if program not in BUILTINS:
-                if child in words(parent):
-                    raise CommandError(
-                        f"{name} is secret, and stands in an argument of a program, which everybody on the host can "
-                        f'read: let the program read its environment, or its input: program <<< "${name}"'
-                    )
-                if program != "cat":
-                    break  # what it makes of its input or environment is its own
-            child, parent = parent, parent.parent
 
 
 def _in_quotes(node: Node) -> bool:
@@ -214,9 +158,9 @@ def _overlooked(root: Node, tainted: Mapping[str, bool]) -> Iterator[str]:
         if name not in tainted or escaped:
             continue
         node = root.descendant_for_byte_range(match.start(), match.end())
-        while node is not None and node.start_byte >= match.start() and not _reads(node, tainted):
+        while node is not None and node.start_byte >= match.start() and not reads(node, tainted):
             node = node.parent
-        if node is None or not (_reads(node, tainted) or node.type in _STAYS_TEXT or _is_quoted_document(node)):
+        if node is None or not (reads(node, tainted) or node.type in _STAYS_TEXT or _is_quoted_document(node)):
             yield name
 
 

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from flows.template_names import check_parameter_name, check_variable_name
 from opsdb.tables import Lane
+from opsdb.template_files import KIND
 
-KIND = r"^[a-z][a-z0-9_]{0,62}$"
 LONGEST_SECONDS = 7 * 24 * 3600
 
 Word = Annotated[str, Field(min_length=1, max_length=100_000)]
@@ -113,6 +113,10 @@ class Step(PlainStep):
         None, description="Ask a person before this step. The run ends its process meanwhile, and takes no slot."
     )
     retries: StrictInt | None = Field(None, ge=0, le=20, description="Further tries. Default: that of `retry_policy`.")
+    must_run_again: StrictBool = Field(
+        False,
+        description="Whether another attempt takes it again though it succeeded: what it makes ends with its attempt.",
+    )
     on_failure: list[PlainStep] = Field(
         default_factory=list, max_length=50, description="Run when this step has failed for good, before the run fails."
     )
@@ -183,6 +187,12 @@ class Template(_Part):
         return math.fsum(
             step.timeout * (tries + 1) + delay * tries for step in self.steps for tries in [self.retries_of(step)]
         )
+
+    @property
+    def most_tries(self) -> int:
+        """How many commands a run executes at most."""
+        after = max(len(step.on_failure) for step in self.steps) + len(self.on_failure)
+        return sum(1 + self.retries_of(step) for step in self.steps) + after
 
     @property
     def on_failure_seconds(self) -> float:

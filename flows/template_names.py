@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 
-from flows.step_environment import INHERITED
+from blocks.inherited import INHERITED
 
 PREFIX = "params_"
 """`${params.x}` becomes a reference to this and the name: a variable that nothing else sets."""
@@ -15,11 +16,18 @@ SHELL_OWN = re.compile(
     r"|HISTCMD|HOST(NAME|TYPE)|IFS|LINENO|MACHTYPE|MAPFILE|OLDPWD|OPT(ARG|ERR|IND)|OSTYPE|PIPESTATUS|POSIXLY_CORRECT"
     r"|PPID|PS[0-4]|PROMPT_COMMAND|PWD|RANDOM|READLINE_.*|REPLY|SECONDS|SHELLOPTS|SHLVL|SRANDOM|TIMEFORMAT|UID|ENV)\Z"
 )
-_DANGEROUS = re.compile(r"(LD_.*|OPS_.*|PREFECT_.*|PYTHON.*|PERL.*|RUBY.*|NODE_.*|GIT_.*COMMAND|LC_.*)\Z")
+# What programs execute, or take for options that make them execute something.
+_DANGEROUS = re.compile(
+    r"(LD_.*|OPS_.*|PREFECT_.*|PYTHON.*|PERL.*|RUBY.*|NODE_.*|LC_.*|GIT_.*COMMAND|GIT_(SSH|EXTERNAL_DIFF|CONFIG.*|DIR"
+    r"|EXEC_PATH|TEMPLATE_DIR)|GIT_.*(EDITOR|PAGER|ASKPASS)|(.*_)?(EDITOR|PAGER|ASKPASS|RSH)|MANPAGER|VISUAL|BROWSER"
+    r"|LESS|LESSOPEN|LESSCLOSE|TAR_OPTIONS|(GNU)?MAKEFLAGS|MFLAGS|PSQLRC|XDG_CONFIG_.*|.*JAVA_OPTIONS|JAVA_TOOL_OPTIONS"
+    r"|RSYNC_.*_PROG|ZDOTDIR|INPUTRC)\Z"
+)
 _FOUND_BY = ("PATH", "SHELL", "HOME", "TMPDIR")
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}\Z")
-_OF_PREFECT = ("cls", "self")
+# A runbook is a function of its parameters, and Prefect makes a pydantic model of them.
+_OF_PYTHON = re.compile(r"(cls|self|wait_for|return_state|model_.*|v__.*)\Z")
 
 
 def inherited(name: str) -> bool:
@@ -36,9 +44,12 @@ def check_parameter_name(name: str) -> str:
     """The name itself. Raises ValueError for one that cannot be a parameter."""
     if not _PARAMETER.match(name):
         raise ValueError("want lower-case letters, digits and _, a letter first")
-    upper = name.upper()
-    if inherited(upper) or SHELL_OWN.match(upper) or _DANGEROUS.match(upper) or name in _OF_PREFECT:
-        raise ValueError(f"a parameter cannot have that name: each step has it as {upper} too, which has a meaning")
+    if keyword.iskeyword(name) or _OF_PYTHON.match(name):
+        raise ValueError("Python or Prefect keeps that name for itself: take another, such as the_" + name)
+    if _has_meaning(name.upper()):
+        raise ValueError(
+            f"a parameter cannot have that name: each step has it as {name.upper()} too, which has a meaning"
+        )
     if name.startswith(PREFIX):
         raise ValueError(f"names with {PREFIX} in front are the room's own")
     return name
@@ -54,9 +65,9 @@ def check_variable_name(name: str) -> str:
 
 
 def may_be_parameter(name: str) -> bool:
-    """Whether a variable that nothing sets may be a parameter of that name, in lower case."""
-    try:
-        check_parameter_name(name.lower())
-    except ValueError:
-        return False
-    return True
+    """Whether a variable that nothing sets stands for a parameter of that name, in lower case."""
+    return bool(_PARAMETER.match(name.lower())) and not _has_meaning(name.upper())
+
+
+def _has_meaning(upper: str) -> bool:
+    return inherited(upper) or bool(SHELL_OWN.match(upper) or _DANGEROUS.match(upper))

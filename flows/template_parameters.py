@@ -162,9 +162,11 @@ def _annotation(declared: Parameter) -> Any:
 
 def _text(declared: Parameter, usual: str) -> Any:
     # the whole text: a pattern without anchors would let anything stand around what it allows
-    pattern = f"^(?:{usual if declared.pattern is None else declared.pattern})$"
+    alone = usual if declared.pattern is None else declared.pattern
+    pattern = f"^(?:{alone})$"
     try:
-        re.compile(pattern)
+        re.compile(alone)  # by itself: `a)|(?:.*` would take the anchors apart
+        TypeAdapter(Annotated[str, Field(pattern=alone)])
         field = Annotated[
             str,
             Field(pattern=pattern, max_length=declared.max_length or LONGEST_TEXT),

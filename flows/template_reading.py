@@ -46,7 +46,7 @@ def read_template(path: Path) -> ReadTemplate:
     except ValidationError as error:
         raise _error(path, (_line(item, content) for item in error.errors())) from None
     wanted, problems = _wanted(template)
-    problems = [*_names(template), *problems]
+    problems = [*_mistakes(template), *problems]
     if problems:
         raise _error(path, problems)
     secrets = {name: one.secret for name, one in (template.params or {}).items() if one.secret is not None}
@@ -71,12 +71,20 @@ def _error(path: Path, lines: Iterator[str] | Sequence[str]) -> TemplateError:
     return TemplateError("\n".join(f"{path}: {' '.join(line.split())}" for line in lines))
 
 
-def _names(template: Template) -> Iterator[str]:
+def _mistakes(template: Template) -> Iterator[str]:
     seen: set[str] = set()
     for where, step in template.all_steps:
         if step.name in seen:
             yield f"{where}: name: another step has that name: each needs its own"
         seen.add(step.name)
+    bound = ""
+    for step in template.steps:
+        if step.approval is not None and bound:
+            yield (
+                f"step {step.name}: approval: cannot come after step {bound}, which must run again: a run that waits "
+                "ends its attempt, and what that step made"
+            )
+        bound = bound or (step.name if step.must_run_again else "")
     for name, declared in (template.params or {}).items():
         if declared.secret is not None:
             if (declared.secret.block is None) == (declared.secret.env is None):

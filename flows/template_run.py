@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -27,6 +28,7 @@ from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutE
 from opsdb.records import template_used
 
 MARGIN_SECONDS = 60  # the preflight, and what ends with each step
+KILL_SECONDS = 7  # what a step that is stopped may take beyond its timeout: TERM, 5 s, KILL
 
 
 def runbook_of(read: ReadTemplate) -> Flow[..., Any]:
@@ -41,7 +43,10 @@ def runbook_of(read: ReadTemplate) -> Flow[..., Any]:
     body.__signature__ = signature_of(read.parameters)  # type: ignore[attr-defined]
     body.__annotations__ = {}
     decorated = runbook(
-        deadline_seconds=template.steps_seconds + template.on_failure_seconds + MARGIN_SECONDS,
+        deadline_seconds=template.steps_seconds
+        + template.on_failure_seconds
+        + KILL_SECONDS * template.most_tries
+        + MARGIN_SECONDS,
         max_attempts=template.requeue,
         exclusive=template.exclusive,
         definition=template.definition,
@@ -68,9 +73,9 @@ class _Execution:
     def run(self) -> dict[str, Any]:
         template = self._read.template
         if self._run.plan is None:
-            name, definition = self._read.path.stem, template.definition
-            document = template.document
-            self._run.record(template_used(self._run.id, name=name, template=document, definition=definition))
+            name, document = self._read.path.stem, template.document
+            used = template_used(self._run.id, name=name, template=document, definition=template.definition)
+            self._run.record(used)
             _say_when_form_differs(self._run, template.definition)
         about = f"check programs ({', '.join(self._read.programs) or 'none'}), folders"
         action(
@@ -112,10 +117,11 @@ class _Execution:
         tries = 1 + self._read.template.retries_of(one)
         delay = self._read.template.retry_policy.delay_seconds
         for number in range(1, tries + 1):
+            timeout = self._time_for(one)
             try:
-                self._execute(one, timeout=self._time_for(one))
+                self._execute(one, timeout=timeout, must_run_again=one.must_run_again)
             except (StepFailedError, StepTimeoutError) as error:
-                if number == tries or self._run.fenced.is_set():
+                if number == tries or self._left <= delay or self._run.fenced.is_set():
                     raise
                 self._run.event(
                     f"step {one.name} failed in try {number} of {tries}: the next one in {delay:g} s",
@@ -128,15 +134,21 @@ class _Execution:
 
     def _time_for(self, one: Step) -> float:
         """The step's timeout, or what is left of the template's. Raises StepTimeoutError when nothing is."""
-        total = self._read.template.timeout_seconds
-        if total is None or self._run.plan is not None:
-            return one.timeout
-        left = total - (time.monotonic() - self._started)
+        left = self._left
         if left <= 0:
+            total = self._read.template.timeout_seconds
             raise StepTimeoutError(f"timeout_seconds: the {total:g} s of the template were over before step {one.name}")
         if left < one.timeout:
             self._run.event(f"step {one.name} gets {left:.1f} s: what timeout_seconds leaves of its {one.timeout:g} s")
         return min(left, one.timeout)
+
+    @property
+    def _left(self) -> float:
+        """The seconds that are left of the template's own timeout, which it may not have."""
+        total = self._read.template.timeout_seconds
+        if total is None or self._run.plan is not None:
+            return math.inf
+        return total - (time.monotonic() - self._started)
 
     def _after_failure(self, failed: Step) -> None:
         """Run what the template wants run after a failure. None of it hides that failure."""
@@ -149,7 +161,7 @@ class _Execution:
                 reason = str(error).partition("\n")[0]
                 self._run.event(f"on_failure step {one.name} failed as well: {reason}", level="warning")
 
-    def _execute(self, one: PlainStep, *, timeout: float) -> None:
+    def _execute(self, one: PlainStep, *, timeout: float, must_run_again: bool = False) -> None:
         env, secrets = environment_of(one, self._values, self._secrets)
         step(
             one.name,
@@ -158,6 +170,7 @@ class _Execution:
             env=env,
             secrets=secrets,
             working_dir=self._read.folder_of(one),
+            must_run_again=must_run_again,
         )
 
 

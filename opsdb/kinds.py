@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
-from opsdb.template_files import PACKAGE, template_files
+from opsdb.template_files import KIND, PACKAGE, template_files
 
 
 def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
@@ -46,6 +47,12 @@ def named(entries: Iterable[Mapping[str, Any]]) -> dict[str, Deployed]:
 def registered_kinds(prefect_yaml: Path) -> list[str]:
     """The kinds: each is the function that its dotted entrypoint ends with."""
     return sorted(_kind(entrypoint) for entrypoint in registered_entrypoints(prefect_yaml))
+
+
+def is_of_template(entrypoint: str) -> bool:
+    """Whether it is, by its form, the entrypoint of a template. Loading it says whether there is one."""
+    package, _, kind = entrypoint.rpartition(".")
+    return package == PACKAGE and re.fullmatch(KIND, kind) is not None
 
 
 def with_templates(registered: Collection[str], settings: Settings) -> frozenset[str]:

@@ -316,7 +316,7 @@ def _apply_artifact(db: Connection, run_id: UUID, entry: Entry) -> None:
 
 def _apply_template_used(db: Connection, run_id: UUID, entry: Entry) -> None:
     version = keep_version(db, name=entry["name"], template=entry["template"], definition=entry["definition"])
-    told = event(run_id, f"runs version {version} of the template {entry['name']}", version=version)
+    told = event(run_id, f"runs version {version} of the template {entry['template']['kind']}", version=version)
     _apply_event(db, run_id, {**told, "id": entry["id"], "made": entry["made"]})
 
 

@@ -473,12 +473,12 @@ class RunTemplate(Table, table=True):
 
     __tablename__ = "run_templates"
     __table_args__ = (
-        UniqueConstraint("name", "version"),
-        UniqueConstraint("name", "definition"),
+        UniqueConstraint("kind", "version"),
+        UniqueConstraint("kind", "definition"),
     )
 
     id: int | None = Field(default=None, sa_column=_number())
-    name: str = Field(sa_column=Column(Text, nullable=False))
+    name: str = Field(sa_column=Column(Text, nullable=False))  # of the file then, without its ending
     version: int = Field(sa_column=Column(Integer, nullable=False))
     kind: str = Field(sa_column=Column(Text, nullable=False))
     steps: list[dict[str, Any]] = Field(sa_column=_json(null=False))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import stat
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,7 @@ from opsdb.settings import Settings
 
 SUFFIXES = (".json", ".yaml", ".yml")
 LONGEST_BYTES = 1024 * 1024
+KIND = r"^[a-z][a-z0-9_]{0,62}$"
 PACKAGE = "flows.templates"
 """The module whose attributes are the runbooks of templates: an entrypoint is this, a dot and the kind."""
 OWN_FOLDER = Path(__file__).parent.parent / "flows" / "templates"
@@ -50,25 +53,34 @@ def read_content(path: Path) -> dict[str, Any]:
     if path.suffix not in SUFFIXES:
         raise TemplateError(f"{path}: a template's name ends in {', '.join(SUFFIXES)}")
     try:
-        if path.stat().st_size > LONGEST_BYTES:
-            raise TemplateError(f"{path}: is larger than {LONGEST_BYTES:,} bytes: that is no template")
-        text = path.read_text(encoding="utf-8")
+        text = _read_text(path)
         content = json.loads(text, object_pairs_hook=_each_once) if path.suffix == ".json" else _read_yaml(text)
         json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
-    except (OSError, UnicodeError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+    except TemplateError:
+        raise
+    except Exception as error:  # PyYAML answers odd tags with errors of all sorts, and no file may stop the others
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise TemplateError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason}") from None
     if not isinstance(content, dict):
         raise TemplateError(f"{path}: want an object with `kind` and `steps`, not {type(content).__name__}")
     return content
 
 
+def _read_text(path: Path) -> str:
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise TemplateError(f"{path}: is no regular file")  # a named pipe would be waited for without end
+    if about.st_size > LONGEST_BYTES:
+        raise TemplateError(f"{path}: is larger than {LONGEST_BYTES:,} bytes: that is no template")
+    return path.read_text(encoding="utf-8")
+
+
 def _look(path: Path) -> TemplateFile:
     try:
-        stat = path.stat()
+        about = path.stat()
     except OSError as error:
         return TemplateFile(path, None, f"{path}: {error.strerror}")
-    return _read_kind(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return _read_kind(path, (about.st_ino, about.st_mtime_ns, about.st_size))
 
 
 @lru_cache(maxsize=1024)
@@ -80,6 +92,10 @@ def _read_kind(path: Path, _version: tuple[int, int, int]) -> TemplateFile:
         return TemplateFile(path, None, str(error))
     if not isinstance(kind, str) or not kind:
         return TemplateFile(path, None, f"{path}: kind: is missing: the name under which the runbook is started")
+    if not re.fullmatch(KIND, kind):
+        return TemplateFile(
+            path, None, f"{path}: kind: {kind!r}: want lower-case letters, digits and _, a letter first"
+        )
     return TemplateFile(path, kind, None)
 
 
@@ -100,11 +116,18 @@ def _each_once(pairs: list[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose mappings hold each key once."""
+    """YAML whose mappings hold each key once, and without aliases: a few lines of those stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="a template has no aliases: write out what `*` stands for",
+                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        return super().compose_node(parent, index)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    loader.flatten_mapping(node)
     return _each_once(
         [(loader.construct_object(k, deep=True), loader.construct_object(v, deep=True)) for k, v in node.value]
     )

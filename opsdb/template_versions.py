@@ -1,4 +1,4 @@
-"""The versions of templates that ran: each is kept once, under the next number of its name."""
+"""The versions of templates that ran: each is kept once, under the next number of its kind."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ class TemplateRecord(NamedTuple):
 
 def keep_version(db: Connection, *, name: str, template: Mapping[str, Any], definition: str) -> int:
     """Record what ran, unless it is recorded. Returns the number of its version."""
-    same_name = col(RunTemplate.name) == name
-    db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"ops.run_templates:{name}", 0))))
-    known = select(col(RunTemplate.version)).where(same_name, col(RunTemplate.definition) == definition)
+    kind = template["kind"]
+    same_kind = col(RunTemplate.kind) == kind  # and not its name: two folders may hold files of one name
+    db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"ops.run_templates:{kind}", 0))))
+    known = select(col(RunTemplate.version)).where(same_kind, col(RunTemplate.definition) == definition)
     version = db.execute(known).scalar_one_or_none()
     if version is not None:
         return version
-    latest = db.execute(select(func.coalesce(func.max(col(RunTemplate.version)), 0)).where(same_name)).scalar_one()
+    latest = db.execute(select(func.coalesce(func.max(col(RunTemplate.version)), 0)).where(same_kind)).scalar_one()
     db.execute(
         insert(RunTemplate).values(
             name=name,
             version=latest + 1,
-            kind=template["kind"],
+            kind=kind,
             steps=template["steps"],
             timeout_seconds=template.get("timeout_seconds"),
             retry_policy=template.get("retry_policy", {}),
@@ -45,9 +46,9 @@ def keep_version(db: Connection, *, name: str, template: Mapping[str, Any], defi
     return int(latest + 1)
 
 
-def read_record(db: Connection, *, name: str, kind: str) -> TemplateRecord:
+def read_record(db: Connection, *, kind: str) -> TemplateRecord:
     """What is recorded of a template."""
-    versions = db.execute(select(func.count()).where(col(RunTemplate.name) == name)).scalar_one()
+    versions = db.execute(select(func.count()).where(col(RunTemplate.kind) == kind)).scalar_one()
     last = db.execute(
         select(func.coalesce(col(Run.started_at), col(Run.created_at)), col(Run.status))
         .where(col(Run.kind) == kind)

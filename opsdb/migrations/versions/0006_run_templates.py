@@ -44,8 +44,8 @@ def upgrade() -> None:
             "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run_templates")),
-        sa.UniqueConstraint("name", "version", name=op.f("uq_run_templates_name_version")),
-        sa.UniqueConstraint("name", "definition", name=op.f("uq_run_templates_name_definition")),
+        sa.UniqueConstraint("kind", "version", name=op.f("uq_run_templates_kind_version")),
+        sa.UniqueConstraint("kind", "definition", name=op.f("uq_run_templates_kind_definition")),
         schema="ops",
     )
     op.execute("ALTER TABLE ops.run_templates ENABLE ROW LEVEL SECURITY")

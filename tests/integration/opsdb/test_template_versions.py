@@ -41,12 +41,13 @@ def rows(engine: Engine, query: str) -> list[Any]:
         return [tuple(row) for row in db.execute(text(query))]
 
 
-def test_versions_are_numbered_by_name_and_kept_once(engine: Engine) -> None:
+def test_versions_are_numbered_by_kind_and_kept_once(engine: Engine) -> None:
     assert [keep(engine, one) for one in ("x", "y", "x", "z", "y")] == [1, 2, 1, 3, 2]
-    assert keep(engine, "x", name="other", timeout_seconds=5, retry_policy={"retries": 2}) == 1
+    assert keep(engine, "x", kind="other", timeout_seconds=5, retry_policy={"retries": 2}) == 1
+    assert keep(engine, "z", name="renamed") == 3
     kept = rows(engine, "SELECT name, version, kind, steps, timeout_seconds, retry_policy FROM ops.run_templates")
     assert len(kept) == 4
-    assert kept[-1] == ("other", 1, "k", TEMPLATE["steps"], 5.0, {"retries": 2})
+    assert kept[-1] == ("t", 1, "other", TEMPLATE["steps"], 5.0, {"retries": 2})
     assert kept[0] == ("t", 1, "k", TEMPLATE["steps"], None, {})
 
 
@@ -99,11 +100,11 @@ def test_entry_that_is_applied_late_and_twice_is_told_once(engine: Engine) -> No
         with engine.begin() as db:
             apply_entry(db, entry)
     assert rows(engine, "SELECT message, data->>'version' FROM ops.run_events") == [
-        ("runs version 2 of the template t", "2")
+        ("runs version 2 of the template k", "2")
     ]
     with engine.begin() as db:
-        record = read_record(db, name="t", kind="k")
-        nothing = read_record(db, name="none", kind="none")
+        record = read_record(db, kind="k")
+        nothing = read_record(db, kind="none")
     assert (record.versions, record.last_status) == (2, "running")
     assert record.last_run_at is not None
     assert nothing == (0, None, None)

@@ -27,6 +27,10 @@ def test_registered_runbook_is_executed() -> None:
     assert refusal(make_run(), make_deployment(), entrypoints={OURS}) is None
 
 
+def test_template_is_executed_even_when_its_file_is_just_being_saved() -> None:
+    assert refusal(make_run(), make_deployment(entrypoint="flows.templates.any"), entrypoints={OURS}) is None
+
+
 @pytest.mark.parametrize(
     ("run", "deployment", "why"),
     [
@@ -34,6 +38,8 @@ def test_registered_runbook_is_executed() -> None:
         ({"job_variables": {"env": {"BASH_ENV": "/tmp/x"}}}, {}, "['env']"),
         ({}, {"entrypoint": "os.system"}, "'os.system' is none of those"),
         ({}, {"entrypoint": "/tmp/evil.py:flow"}, "none of those"),
+        ({}, {"entrypoint": "flows.templates.a.b"}, "none of those"),
+        ({}, {"entrypoint": "flows.templates._run"}, "none of those"),
         ({}, {"entrypoint": None}, "none of those"),
         ({}, {"pull_steps": [{"run_shell_script": {"script": "id"}}]}, "pull steps"),
         ({}, {"job_variables": {"command": "id"}}, "job variables"),

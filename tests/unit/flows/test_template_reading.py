@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import keyword
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,17 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"steps": []}, "steps: "),
         ({"steps": [STEP, STEP]}, "step one: name: another step has that name"),
         ({"on_failure": [STEP]}, "on_failure step one: name: another step has that name"),
+        (
+            {"steps": [{**STEP, "must_run_again": True}, {**STEP, "name": "two", "approval": {"question": "?"}}]},
+            "step two: approval: cannot come after step one, which must run again",
+        ),
+        ({"params": {"a": {"pattern": "x)|(?:.*"}}}, "param a: pattern: is no regular expression"),
+        ({"params": {"wait_for": {}}}, "param wait_for: Python or Prefect keeps that name"),
+        ({"params": {"model_config": {}}}, "param model_config: Python or Prefect keeps that name"),
+        ({"steps": [{**STEP, "command": "echo ${CLASS}"}]}, "step one: command: ${params.class}: Python or Prefect"),
+        ({"params": {"git_ssh": {}}}, "param git_ssh: a parameter cannot have that name"),
+        ({"steps": [{**STEP, "env": {"PAGER": "${params.a}"}}]}, "step one: env PAGER: programs obey this"),
+        ({"steps": [{**STEP, "env": {"GIT_CONFIG_COUNT": "${params.a}"}}]}, "step one: env GIT_CONFIG_COUNT: programs"),
         ({"exclusive": "db"}, "exclusive: 'db' is no parameter of the form: there are none"),
         ({"params": {"a": {"secret": {}}}}, "param a: secret: want either `block` or `env`"),
         ({"params": {"a": {"secret": {"env": "A"}, "default": "x"}}}, "param a: default: is not for a secret"),
@@ -204,6 +217,10 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
         ("a.yml", "kind: a\nkind: b\n", "'kind' stands there twice"),
         ("a.yaml", "kind: a\nsteps: !!python/object/apply:os.system [id]\n", "cannot be read as YAML"),
         ("a.yaml", "kind: a\nwhen: 2026-01-01\n", "cannot be read as YAML"),
+        ("a.yaml", 'kind: !!int ""', "cannot be read as YAML"),
+        ("a.yaml", "kind: !!bool maybe", "cannot be read as YAML"),
+        ("a.yaml", "kind: !!timestamp abc", "cannot be read as YAML"),
+        ("a.yaml", "kind: &a a\nsteps: [*a, *a]", "a template has no aliases"),
         ("a.toml", "kind = 1", "ends in .json, .yaml, .yml"),
         ("a.json", '{"kind": "a\\ud800"}', "cannot be read as JSON"),
     ],
@@ -211,6 +228,11 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
 def test_file_that_cannot_be_read_says_why_in_one_line(name: str, text: str, expected: str, tmp_path: Path) -> None:
     (line,) = errors(write(tmp_path, text, name))
     assert expected in line
+
+
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    assert errors(tmp_path / "a.yaml") == ["is no regular file"]
 
 
 def test_errors_of_several_steps_are_told_together(tmp_path: Path) -> None:
@@ -252,6 +274,16 @@ def test_programs_are_those_of_the_file_if_it_names_them(tmp_path: Path) -> None
     assert read(tmp_path, preflight=["git"]).programs == ("git",)
 
 
+@pytest.mark.parametrize("name", [*keyword.kwlist, "copy", "json", "args", "kwargs", "v__args", "model_x", "git_ref"])
+def test_name_of_a_parameter_is_refused_or_makes_a_runbook(name: str, tmp_path: Path) -> None:
+    try:
+        found = read(tmp_path, params={name: {}})
+    except TemplateError:
+        assert name not in ("copy", "json", "args", "kwargs", "git_ref")
+        return
+    assert runbook_of(found).validate_parameters({name: "x"}) == {name: "x"}
+
+
 def test_deadline_is_what_steps_tries_and_pauses_add_up_to(tmp_path: Path) -> None:
     steps = [{**STEP, "retries": 2, "on_failure": [{**STEP, "name": "a", "timeout": 7}]}, {**STEP, "name": "two"}]
     template = read(
@@ -275,10 +307,10 @@ def test_run_is_bounded_and_repeated_and_alone_as_the_file_says(
     one = read(tmp_path, requeue=3, exclusive="odoo_db", params={"odoo_db": {}}, on_failure=after)
     function: Any = runbook_of(one)
     assert asked.pop("definition") == one.template.definition
-    assert asked == {"deadline_seconds": 5 + 5 + 60, "max_attempts": 3, "exclusive": "odoo_db"}
+    assert asked == {"deadline_seconds": 5 + 5 + 2 * 7 + 60, "max_attempts": 3, "exclusive": "odoo_db"}
     assert function.__name__ == "t"
     runbook_of(read(tmp_path, timeout_seconds=3))
-    assert (asked["deadline_seconds"], asked["max_attempts"], asked["exclusive"]) == (3 + 60, 1, None)
+    assert (asked["deadline_seconds"], asked["max_attempts"], asked["exclusive"]) == (3 + 7 + 60, 1, None)
 
 
 def test_question_of_an_approval_names_parameters_and_no_secret(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.template_catalogue import catalogue, find
-from opsdb.kinds import known_kinds, with_templates
+from flows.template_reading import ReadTemplate
+from opsdb.kinds import entrypoint_of, known_kinds, with_templates
 from opsdb.settings import Settings
 from opsdb.template_files import OWN_FOLDER, TemplateError, template_files
 
@@ -64,6 +65,35 @@ def test_kind_that_is_registered_has_no_template(tmp_path: Path) -> None:
     (mine,) = [one for one in catalogue(settings) if one.path.name == "a.json"]
     assert mine.read is None
     assert "kind: one is a runbook of prefect.yaml already" in (mine.error or "")
+
+
+@pytest.mark.parametrize("kind", ["a.disk_space", "A", "a-b", "_a"])
+def test_kind_that_is_no_name_is_none(kind: str, tmp_path: Path) -> None:
+    settings = room(tmp_path, a_json=f'{{"kind": "{kind}", {STEPS}}}')
+    assert entrypoint_of("disk_space", settings) == "flows.templates.disk_space"
+    assert kind not in known_kinds(settings)
+
+
+def test_kind_that_is_just_being_saved_is_looked_for_among_what_cannot_be_read(tmp_path: Path) -> None:
+    settings = room(tmp_path, a_json='{"kind": "sav')
+    with pytest.raises(TemplateError, match=r"no template has the kind saving(.|\n)*a\.json: cannot be read as JSON"):
+        find("saving", settings)
+
+
+def test_template_of_which_no_runbook_can_be_made_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runbook_of(read: ReadTemplate) -> None:
+        if read.template.kind == "odd":
+            raise TypeError("Prefect cannot make it")
+
+    monkeypatch.setattr("flows.template_catalogue.runbook_of", runbook_of)
+    settings = room(tmp_path, a_json=f'{{"kind": "odd", {STEPS}}}', b_json=f'{{"kind": "fine", {STEPS}}}')
+    found = {one.path.name: one for one in catalogue(settings)}
+    assert (found["a.json"].error or "").endswith(
+        "a.json: no runbook can be made of it: TypeError: Prefect cannot make it"
+    )
+    assert found["b.json"].read is not None
 
 
 def test_kind_of_two_files_is_refused_in_both(tmp_path: Path) -> None:
