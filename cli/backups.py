@@ -222,8 +222,12 @@ def _recorded(settings: Settings) -> Record | None:
 
 def _table(documents: list[dict[str, Any]], *, recorded: bool) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("database", "file", "age", "size", "verified", "restored", "took", "copied"):
-        table.add_column(name, no_wrap=name not in ("verified", "copied"), overflow="fold")
+    drills = any(one["restored_at"] for one in documents)
+    copies = any(one["copies"] for one in documents)
+    columns = ["database", "file", "age", "size", "verified", "restored", "took" * drills, "copied" * copies]
+    for name in filter(None, columns):
+        wraps = name in ("file", "verified", "copied")
+        table.add_column(name, no_wrap=not wraps, overflow="fold", min_width=12 if wraps else None)
     for one in documents:
         at, by = one["restored_at"], one["restored_by_run"]
         table.add_row(
@@ -233,15 +237,15 @@ def _table(documents: list[dict[str, Any]], *, recorded: bool) -> Table:
             size(one["size_bytes"]),
             _verdict(one),
             f"{at:%Y-%m-%d %H:%M} by {short_id(by)}" if at else Text("never" if recorded else "?", style="dim"),
-            seconds(one["restore_seconds"]),
-            _copied(one["copies"], recorded=recorded),
+            *([seconds(one["restore_seconds"])] if drills else []),
+            *([_copied(one["copies"])] if copies else []),
         )
     return table
 
 
-def _copied(copies: list[dict[str, Any]], *, recorded: bool) -> Text:
+def _copied(copies: list[dict[str, Any]]) -> Text:
     if not copies:
-        return Text("nowhere" if recorded else "?", style="dim")
+        return Text("nowhere", style="dim")
     told = (
         f"to {one['target']} {one['verified_at']:%Y-%m-%d %H:%M} by {short_id(one['verified_by_run'])}"
         for one in copies
