@@ -38,7 +38,8 @@ def test_cancelling_running_runs_takes_seconds(lab: Lab, start: Start, client: S
         assert lab.living(run) == []  # before it is called cancelled
         assert "end" not in [e.what for e in lab.effects(run)]
         assert row["error"] is None or row["error"]["type"] in ("Cancelled", "Terminated")
-        assert client.read_flow_run(run).state_type is StateType.CANCELLED
+        # the sweeper may be first for one that ignores TERM, and tells Prefect then
+        wait_for(lambda: _cancelled(client, run), seconds=5, what="Prefect hears that it is cancelled")  # noqa: B023  # called at once
     print(f"cancelled within {sorted(round(t, 1) for t in took)} s")
     assert statistics.median(took) < 3  # the bar is 2 s; a loaded machine gets one more
     assert lab.rows("SELECT 1 FROM ops.runs WHERE status = 'cancelled' AND fence_reason = 'HeartbeatTimeout'") == []
@@ -96,3 +97,7 @@ def test_two_syncs_do_no_harm(lab: Lab, start: Start, syncs: int) -> None:
         assert [s["name"] for s in states].count("AwaitingRetry") == 1
     for name in names:
         lab.kill(name)
+
+
+def _cancelled(client: SyncPrefectClient, run: UUID) -> bool:
+    return client.read_flow_run(run).state_type is StateType.CANCELLED
