@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import os
 import shutil
 import signal
 import tempfile
@@ -27,6 +29,24 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _shared() -> dict[str, object]:
+    """What all tests of one process share: environment, folder, signal handlers, levels of loggers."""
+    levels = {f"logger {name}": logging.getLogger(name).level for name in (*logging.Logger.manager.loggerDict, "root")}
+    handlers = {str(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return {"environment": environment, "working folder": Path.cwd(), **handlers, **levels}
+
+
+@pytest.fixture(autouse=True)
+def _leaves_the_process_as_it_was() -> Iterator[None]:
+    """A test that changes what the others stand on fails itself, not one of them an hour later."""
+    before = _shared()
+    yield
+    after = _shared()
+    changed = [name for name, value in before.items() if after.get(name) != value]
+    assert not changed, f"the test left these changed: {changed}"
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 import time
@@ -142,9 +141,8 @@ def test_channels_of_one_address_are_destinations_of_their_own(chat: Mattermost)
 
 
 def test_token_stands_in_no_log_name_repr_or_error(chat: Mattermost, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(1)
-    for name in ("apprise", "urllib3", "urllib3.connectionpool", "requests", "http.client"):
-        logging.getLogger(name).setLevel(1)
+    for name in ("", "apprise", "urllib3", "urllib3.connectionpool", "requests", "http.client"):
+        caplog.set_level(1, logger=name)  # the fixture sets it back
     shown = []
     for url in (chat.url, f"json://127.0.0.1:{chat.port}/hooks/{TOKEN}"):
         for mood in (200, 403, 500, "reset", "redirect"):
