@@ -11,8 +11,9 @@ from uuid import UUID, uuid5
 from sqlalchemy import Connection, Engine
 
 from opsdb.alerts import open_fenced
+from opsdb.applying import apply_entry
 from opsdb.processes import KillReport, Process, kill_processes
-from opsdb.records import apply_entry, event
+from opsdb.records import event
 from opsdb.running import RunProcess, entered, start_ticks
 from opsdb.settings import Settings
 from opsdb.stuck import doomed, fence_run, note_reaped, unconfirmed

@@ -13,9 +13,10 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from opsdb.applying import apply_entry
 from opsdb.database import first_line, server_is_down
 from opsdb.journal import Entry, Journal, abandoned, set_aside
-from opsdb.records import Standing, apply_entry, look
+from opsdb.standing import Standing, look
 
 log = logging.getLogger(__name__)
 

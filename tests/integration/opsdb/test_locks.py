@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from flows.exclusion import exclude_others
+from opsdb.applying import apply_entry
 from opsdb.database import connect
 from opsdb.errors import PreflightError
 from opsdb.locks import holder_of, take
-from opsdb.records import apply_entry, run_closed
+from opsdb.records import run_closed
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
 from opsdb.states import State

@@ -9,10 +9,11 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from opsdb.applying import apply_entry
 from opsdb.database import connect
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.lookup import find_run, kinds_used, list_runs, read_run, reading, short_id
-from opsdb.records import apply_entry, artifact, event, step_finished, step_started
+from opsdb.records import artifact, event, step_finished, step_started
 from opsdb.runs import RunFacts, apply_states
 from opsdb.sessions import join_session
 from opsdb.settings import Settings

@@ -16,8 +16,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from opsdb.applying import apply_entry
 from opsdb.database import connect
-from opsdb.records import apply_entry, run_closed, step_finished, step_started
+from opsdb.records import run_closed, step_finished, step_started
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
 from opsdb.states import RunStatus, State

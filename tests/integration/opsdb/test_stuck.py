@@ -12,10 +12,12 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, text
 
+from opsdb.applying import apply_entry
 from opsdb.database import connect
-from opsdb.records import Standing, apply_entry, look, run_closed, run_opened
+from opsdb.records import run_closed, run_opened
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
+from opsdb.standing import Standing, look
 from opsdb.states import APPROVAL, RESUMING, State
 from opsdb.stuck import doomed, fence_run, note_reaped, sweep, told_of
 from opsdb.sync_marks import write_watermark

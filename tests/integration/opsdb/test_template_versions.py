@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from opsdb.applying import apply_entry
 from opsdb.database import connect, driver_url
-from opsdb.records import apply_entry, template_used
+from opsdb.records import template_used
 from opsdb.settings import Settings
 from opsdb.template_versions import keep_version, read_record
 

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from opsdb.database import connect
-from opsdb.records import Standing, look
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
+from opsdb.standing import Standing, look
 from opsdb.states import State
 from opsdb.stuck import fence_run, note_reaped, sweep
 from opsdb.tables import Lane

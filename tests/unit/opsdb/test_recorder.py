@@ -18,7 +18,8 @@ from sqlalchemy.exc import DataError, OperationalError
 from opsdb import recorder as recorder_module
 from opsdb.journal import Entry, Journal, abandoned
 from opsdb.recorder import Recorder, deliver
-from opsdb.records import Standing, event
+from opsdb.records import event
+from opsdb.standing import Standing
 
 DOWN = OperationalError("", {}, Exception("connection failed: Connection refused"))
 SILENT = OperationalError("", {}, Exception("the server was silent for 15 s"))
