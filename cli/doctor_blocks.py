@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from blocks.block_types import BLOCK_TYPES
 from blocks.check import Check
 from cli.doctor_run import Look, presentable, run_looks
-from deployments.starting import answering, prefect_client
+from deployments.prefect_client import answering, prefect_client
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cli.output import console, print_json
 from cli.run_cancel import user
-from deployments import starting
+from deployments import prefect_server
 from opsdb.errors import UsageError
 from opsdb.lookup import find_run, read_run, reading, short_id
 from opsdb.settings import Settings
@@ -17,7 +17,7 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
     if details is None:
         raise UsageError(f"run {run!r} was just deleted from the ops database")
     view, name = details.view, short_id(details.view.run.id)
-    with starting.prefect_server(settings) as server:
+    with prefect_server.connect(settings) as server:
         # by the database's clock: Prefect compares it with its own, which ours may not be
         state = server.approve(view.run.id, at=view.now, message=f"approved by {user()} with `ops approve`")
     if as_json:

@@ -10,7 +10,7 @@ import typer
 
 from cli.output import console, errors, print_json
 from cli.run_wait import follow, view_for
-from deployments import starting
+from deployments import prefect_server
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.lookup import find_run, full_id, reading, short_id
 from opsdb.settings import Settings
@@ -22,7 +22,7 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
     """Cancel a run. Raises UsageError when it is over, and typer.Exit with 1 when it did not end in time."""
     run_id = _resolve(settings, run)
     name = short_id(run_id)
-    with starting.prefect_server(settings) as server:
+    with prefect_server.connect(settings) as server:
         answer = server.cancel(run_id, message=f"cancelled by {user()} with `ops cancel`")
         state = answer.state
         if not as_json:

@@ -8,7 +8,7 @@ from cli.output import console, print_json
 from cli.run_cancel import user
 from cli.run_start import final_document, report_end
 from cli.run_wait import follow, view_for
-from deployments import starting
+from deployments import prefect_server
 from opsdb.errors import UsageError
 from opsdb.kept_steps import KeptStep, what_stands
 from opsdb.kinds import entrypoint_of
@@ -31,7 +31,7 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
             raise UsageError(f"run {run!r} was just deleted from the ops database")
         _check(details.view)
     view, name = details.view, short_id(details.view.run.id)
-    with starting.prefect_server(settings) as server:
+    with prefect_server.connect(settings) as server:
         kept = _kept(settings, view.run) if from_failed else []
         # by the database's clock: Prefect compares it with its own, which ours may not be
         how = "from its failed step " if from_failed else ""

@@ -12,8 +12,9 @@ from cli.run_params import parameters, split_assignments, storable
 from cli.run_result import lines, result_rows
 from cli.run_view import details_document, error_lines
 from cli.run_wait import Moment, follow, view_for
-from deployments import starting
-from deployments.starting import PrefectServer, Startable, Started
+from deployments import prefect_server
+from deployments.prefect_server import PrefectServer, Started
+from deployments.startable import Startable
 from opsdb.database import connect, reachable
 from opsdb.errors import RoomUnreachableError
 from opsdb.lookup import short_id
@@ -43,7 +44,7 @@ def start_run(
     given = split_assignments(assignments)
     for text, what in ((kind, "KIND"), (session, "--session"), (idempotency_key, "--idempotency-key")):
         storable(text or "", what=what)
-    with starting.prefect_server(settings) as server:
+    with prefect_server.connect(settings) as server:
         startable = server.startable(kind=kind, lane=lane)
         params = parameters(given, schema=startable.schema, defaults=startable.defaults)
         if dry_run:

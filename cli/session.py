@@ -146,11 +146,11 @@ def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
 def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
     """Ask for the end of every run of the session, those included that Prefect has and `ops` has not seen yet."""
     from cli.run_cancel import user
-    from deployments.starting import prefect_server
+    from deployments import prefect_server
 
     seen: set[UUID] = set()
     cancelled: list[UUID] = []
-    with prefect_server(settings) as server:
+    with prefect_server.connect(settings) as server:
         while left := [run for run in server.unfinished_of_session(session_id) if run not in seen]:
             for run_id in left:
                 seen.add(run_id)

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import WorkPool, WorkQueue
 
 from blocks.check import Check
 from deployments.lanes import QUEUES, TemplateDeployment, deployments_of
-from deployments.starting import answering, pages, prefect_client
+from deployments.prefect_client import answering, pages, prefect_client
 from opsdb.kinds import Deployed, named, registered_deployments
 from opsdb.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings

@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks.block_types import register_block_types
 from deployments.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
-from deployments.starting import pages
+from deployments.prefect_client import pages
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings

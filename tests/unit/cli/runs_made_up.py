@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from deployments.starting import Cancelled, Startable, Started
+from deployments.prefect_server import Cancelled, Started
+from deployments.startable import Startable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.lookup import RunDetails, RunView
 from opsdb.states import RunStatus, State

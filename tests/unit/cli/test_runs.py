@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli import run_wait, runs
-from deployments import starting
+from deployments import prefect_server
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.lookup import full_id, run_digits
 from opsdb.tables import Lane
@@ -40,7 +40,7 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
     def connected(_settings: object) -> Iterator[FakePrefect]:
         yield fake
 
-    monkeypatch.setattr(starting, "prefect_server", connected)
+    monkeypatch.setattr(prefect_server, "connect", connected)
     return fake
 
 

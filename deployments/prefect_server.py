@@ -1,18 +1,16 @@
-"""Starting, watching and ending runs: what the room asks of Prefect's server, in the room's own terms."""
+"""What the room asks of Prefect's server about runs, in the room's own terms: to start, watch and end them."""
 
 from __future__ import annotations
 
-import difflib
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import httpx
-
+from deployments.prefect_client import answering, pages, prefect_client
+from deployments.startable import Startable, find_startable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.sessions import tag_of
 from opsdb.settings import Settings
@@ -23,23 +21,6 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import State as PrefectState
     from prefect.client.schemas.responses import OrchestrationResult
-
-T = TypeVar("T")
-
-REQUEST_SECONDS = 10.0
-PAGE = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Startable:
-    """A kind in a lane, ready to be started. `defaults` are the parameters that the deployment itself sets."""
-
-    id: UUID
-    flow_id: UUID
-    kind: str
-    lane: Lane
-    schema: dict[str, Any]
-    defaults: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +50,7 @@ class PrefectServer:
     def startable(self, *, kind: str, lane: Lane) -> Startable:
         """The deployment of a kind in a lane. Raises UsageError that names the kinds that exist."""
         with answering(self._client):
-            deployed = self._deployed_to()
-            if kind not in deployed:
-                raise UsageError(_unknown_kind(kind, sorted(deployed)))
-            name = deployed[kind].get(lane)
-            if name is None:
-                there = ", ".join(sorted(deployed[kind]))
-                raise UsageError(f"{kind} is not deployed to lane {lane}, but to {there}: give it as --lane")
-            found = self._client.read_deployment_by_name(f"{kind}/{name}")
-        return Startable(
-            id=found.id,
-            flow_id=found.flow_id,
-            kind=kind,
-            lane=lane,
-            schema=dict(found.parameter_openapi_schema or {}),
-            defaults=dict(found.parameters or {}),
-        )
+            return find_startable(self._client, kind=kind, lane=lane)
 
     def start(
         self,
@@ -234,26 +200,6 @@ class PrefectServer:
         with answering(self._client):
             return [run.id for run in pages(self._client.read_flow_runs, flow_run_filter=wanted)]
 
-    def _deployed_to(self) -> dict[str, dict[Lane, str]]:
-        """The kinds, each with the lanes that it is deployed to and its deployment's name there.
-
-        A kind has one deployment in each lane, named like the lane's pool, or a single one with a schedule of its own.
-        """
-        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-
-        from opsdb.prefect_runs import LANE_OF_POOL, RUNBOOK_TAG
-
-        runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
-        found: dict[str, dict[Lane, str]] = {}
-        names = {flow.id: flow.name for flow in pages(self._client.read_flows, deployment_filter=runbooks)}
-        for deployment in pages(self._client.read_deployments, deployment_filter=runbooks):
-            lane = LANE_OF_POOL.get(deployment.work_pool_name or "")
-            if lane is not None and deployment.flow_id in names:
-                lanes = found.setdefault(names[deployment.flow_id], {})
-                if deployment.name == lane.pool or lane not in lanes:
-                    lanes[lane] = deployment.name
-        return found
-
     def _run_of_key(self, startable: Startable, key: str) -> object | None:
         from prefect.client.schemas.filters import (
             FlowFilter,
@@ -271,83 +217,7 @@ class PrefectServer:
 
 
 @contextmanager
-def prefect_server(settings: Settings) -> Iterator[PrefectServer]:
+def connect(settings: Settings) -> Iterator[PrefectServer]:
     """The Prefect server of this room. Raises RoomUnreachableError when there is none."""
     with prefect_client(settings) as client:
         yield PrefectServer(client)
-
-
-@contextmanager
-def prefect_client(settings: Settings, *, request_seconds: float = REQUEST_SECONDS) -> Iterator[SyncPrefectClient]:
-    """Prefect's own client of this room's server. Raises RoomUnreachableError when there is none."""
-    from deployments import access
-
-    access.use(settings)
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-
-    where = PREFECT_API_URL.value()
-    if not where:
-        raise RoomUnreachableError  # Prefect would quietly start a server of its own, with nothing in it
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):  # 5 retries of 10 s keep a person waiting for minutes
-        client = get_client(httpx_settings={"timeout": request_seconds}, sync_client=True)
-        try:
-            with answering(client):
-                client.__enter__()
-        except RuntimeError as error:  # how the client says that it could not ask for the server's version
-            raise _unreachable(where, error.__cause__ or error) from error
-        try:
-            yield client
-        finally:
-            client.__exit__(None, None, None)
-
-
-@contextmanager
-def answering(client: SyncPrefectClient) -> Iterator[None]:
-    """Turn a failed request into one line: RoomUnreachableError, or UsageError for what Prefect refuses."""
-    where = str(client.api_url)
-    try:
-        yield
-    except httpx.HTTPStatusError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            raise RoomUnreachableError(
-                f"Prefect at {where} refuses this user ({status}): OPS_HOME must be that of the room that runs there"
-            ) from error
-        if status in (408, 429) or status >= 500:
-            raise _unreachable(where, error) from error
-        raise UsageError(f"Prefect refuses that: {_detail(error.response)}") from error
-    except httpx.TransportError as error:
-        raise _unreachable(where, error) from error
-
-
-def pages(read: Callable[..., list[T]], **filters: Any) -> Iterator[T]:
-    """All that Prefect's server has of something, which it gives out in pages."""
-    for offset in itertools.count(0, PAGE):
-        page = read(**filters, limit=PAGE, offset=offset)
-        yield from page
-        if len(page) < PAGE:
-            return
-
-
-def _unreachable(where: str, error: BaseException) -> RoomUnreachableError:
-    reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-    return RoomUnreachableError(
-        f"Prefect at {where} does not answer ({reason}). `ops status` tells what runs; `ops up` starts the room."
-    )
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = response.text
-    return " ".join(str(detail).split())[:300] or str(response.status_code)
-
-
-def _unknown_kind(kind: str, kinds: list[str]) -> str:
-    if not kinds:
-        return f"KIND: {kind!r} is not deployed, nor is any other runbook: `ops deploy` deploys them"
-    close = difflib.get_close_matches(kind, kinds, n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
-    return f"KIND: no runbook {kind!r}.{meant} There are: {', '.join(kinds)}"
