@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine
 
 from opsdb.alerts import open_fenced
 from opsdb.applying import apply_entry
-from opsdb.processes import KillReport, Process, kill_processes
+from opsdb.killing import KillReport, kill_processes
+from opsdb.processes import Process
 from opsdb.records import event
 from opsdb.running import RunProcess, entered, start_ticks
 from opsdb.settings import Settings

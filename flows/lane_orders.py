@@ -10,7 +10,7 @@ import time
 from typing import NoReturn
 from uuid import UUID
 
-from opsdb.processes import kill_processes
+from opsdb.killing import kill_processes
 
 FENCED_EXIT_CODE = 75
 """The run was taken from its process; whoever took it says how it ended."""

@@ -29,8 +29,8 @@ from opsdb.database import connect
 from opsdb.errors import OpsError, PreflightError, UsageError
 from opsdb.journal import Journal, journal_dir
 from opsdb.kept_steps import Standing, what_stands
+from opsdb.killing import become_subreaper, kill_processes
 from opsdb.prefect_runs import facts_of, state_of
-from opsdb.processes import become_subreaper, kill_processes
 from opsdb.recorder import Recorder, deliver_abandoned
 from opsdb.records import run_closed, run_opened, run_suspended
 from opsdb.settings import load_settings

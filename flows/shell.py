@@ -21,7 +21,7 @@ from flows.masking import SecretPatterns
 from flows.output import OutputLimits, StepOutput, Stream
 from flows.step_environment import check_text, step_environment
 from opsdb.errors import StepFailedError, StepTimeoutError, UsageError
-from opsdb.processes import KillLadder, direct_child
+from opsdb.killing import KillLadder, direct_child
 
 # An unset variable, a command that fails, in a pipe or in $( ) too, ends the step.
 _BASH_OPTIONS = ("--noprofile", "--norc", "-O", "inherit_errexit", "-euo", "pipefail")

@@ -18,7 +18,8 @@ from sqlalchemy import Engine, text
 
 from deployments.reaper import reap
 from opsdb.database import connect
-from opsdb.processes import find_processes, kill_processes
+from opsdb.killing import kill_processes
+from opsdb.processes import find_processes
 from opsdb.running import RunProcess, entered, running_dir, start_ticks
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
@@ -29,7 +30,7 @@ from opsdb.tables import Lane
 RUN_PROCESS = """
 import os, subprocess, sys, time
 from uuid import UUID
-from opsdb.processes import become_subreaper
+from opsdb.killing import become_subreaper
 from opsdb.running import enter
 from opsdb.settings import load_settings
 os.setsid()
@@ -172,7 +173,7 @@ def test_what_cannot_be_killed_is_an_event_and_stays_on_the_list(host: Host, mon
     process.kill()
     process.wait()
     with monkeypatch.context() as powerless:
-        powerless.setattr("opsdb.processes._send", lambda _process, _number: False)
+        powerless.setattr("opsdb.killing._send", lambda _process, _number: False)
         powerless.setattr("deployments.reaper.REAP_GRACE_SECONDS", 0)
         assert host.reap() == 0
         assert host.reap() == 0

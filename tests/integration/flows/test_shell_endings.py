@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from flows.shell import ShellFailedError, ShellTimeoutError
-from opsdb.processes import find_processes, kill_processes
+from opsdb.killing import kill_processes
+from opsdb.processes import find_processes
 from tests.steps import IGNORING, Room, python
 
 
@@ -107,7 +108,7 @@ VICTIM = """
     import signal, sys
     from pathlib import Path
     from flows.shell import run_shell
-    from opsdb.processes import become_subreaper
+    from opsdb.killing import become_subreaper
     class TerminationSignal(Exception):
         pass
     def stop(number, frame):

@@ -23,7 +23,7 @@ from flows.template_reading import ReadTemplate, read_template
 from flows.template_run import runbook_of
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError, UsageError
 from opsdb.journal import Entry
-from opsdb.processes import kill_processes
+from opsdb.killing import kill_processes
 from opsdb.settings import load_settings
 
 SEED = Path(__file__).parents[2] / "seed_templates"

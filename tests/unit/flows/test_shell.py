@@ -23,7 +23,7 @@ import pytest
 from flows.output import OutputLimits
 from flows.shell import ShellFailedError, ShellTimeoutError
 from opsdb.errors import StepError, StepFailedError, UsageError
-from opsdb.processes import kill_processes
+from opsdb.killing import kill_processes
 from tests.steps import IGNORING, Room, python
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from opsdb import processes
 from opsdb.errors import UsageError
-from opsdb.processes import direct_child, find_processes, kill_processes
+from opsdb.killing import direct_child, kill_processes
+from opsdb.processes import find_processes
 
 IGNORING = "trap '' TERM; echo ready; while :; do sleep 1; done"
 
@@ -132,14 +133,14 @@ def test_child_that_a_process_left_when_it_ended_while_we_looked_is_found(
     shell = processes.Process(pid=4, alive=False, corpse=True, **of_shell)
     child = processes.Process(pid=5, alive=True, corpse=False, **of_shell)
     looks = iter([({4: shell}, True), ({4: shell, 5: child}, True)])
-    monkeypatch.setattr(processes, "_snapshot", lambda: next(looks))
+    monkeypatch.setattr(processes, "snapshot", lambda: next(looks))
     assert find_processes(run_id=run_id, shell_pid=4) == [child]
 
 
 def test_corpse_that_was_one_before_is_not_waited_for(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     corpse = processes.Process(pid=4, start_ticks=1, ppid=1, group=4, session=4, alive=False, corpse=True)
     looks = iter([({4: corpse}, True), ({4: corpse}, True)])
-    monkeypatch.setattr(processes, "_snapshot", lambda: next(looks))
+    monkeypatch.setattr(processes, "snapshot", lambda: next(looks))
     assert find_processes(run_id=run_id, shell_pid=4) == []
 
 
@@ -172,7 +173,8 @@ def test_orphans_without_environment_are_swept_and_reaped_by_the_subreaper(run_i
     """In a process of its own: being a subreaper is for life."""
     script = """
         import os, subprocess, sys, time
-        from opsdb.processes import become_subreaper, find_processes, kill_processes
+        from opsdb.killing import become_subreaper, kill_processes
+        from opsdb.processes import find_processes
         become_subreaper()
         run_id = sys.argv[1]
         quiet = subprocess.Popen(["sleep", "60"])  # a child of ours, of no step
@@ -195,8 +197,8 @@ def test_orphans_without_environment_are_swept_and_reaped_by_the_subreaper(run_i
 
 def test_one_look_is_enough_while_nothing_ends(monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:
     # kernel threads have no environment to read: they once looked like processes that had just ended
-    snapshot = Mock(side_effect=processes._snapshot)
-    monkeypatch.setattr(processes, "_snapshot", snapshot)
+    snapshot = Mock(side_effect=processes.snapshot)
+    monkeypatch.setattr(processes, "snapshot", snapshot)
     for _ in range(20):  # others on this machine may end meanwhile
         find_processes(run_id=run_id)
         if snapshot.call_count == 1:
