@@ -89,7 +89,8 @@ def kill_processes(
             cleaning |= {process.pid for process in theirs}
             spared |= theirs
             news -= theirs
-        for process in news:
+        # The oldest first: a shell that sees its child die before it hears of the TERM itself may end without its trap.
+        for process in sorted(news, key=lambda one: (one.start_ticks, one.pid)):
             _send(process, signal.SIGTERM)
             _send(process, signal.SIGCONT)  # a stopped process would never see the TERM
         warned |= news

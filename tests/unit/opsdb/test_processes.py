@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from opsdb import processes
+from opsdb import killing, processes
 from opsdb.errors import UsageError
 from opsdb.killing import direct_child, kill_processes
 from opsdb.processes import find_processes
@@ -142,6 +143,28 @@ def test_corpse_that_was_one_before_is_not_waited_for(run_id: str, monkeypatch: 
     looks = iter([({4: corpse}, True), ({4: corpse}, True)])
     monkeypatch.setattr(processes, "snapshot", lambda: next(looks))
     assert find_processes(run_id=run_id, shell_pid=4) == []
+
+
+def test_kill_tells_a_shell_before_what_it_started(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that sees its child die first may end without its trap."""
+    script = "echo ready; sleep 60; true"
+    for _ in range(5):
+        script = f"bash -c {shlex.quote(script)}; true"
+    shell = start(script, run_id=run_id)
+    parents = {process.pid: process.ppid for process in find_processes(run_id=run_id)}
+    told: list[int] = []
+    send = killing._send
+
+    def tell(process: processes.Process, number: signal.Signals) -> bool:
+        told.append(process.pid)
+        return send(process, number)
+
+    monkeypatch.setattr(killing, "_send", tell)
+    kill_processes(run_id=run_id)
+    assert len(parents) >= 6
+    shell.wait()
+    for pid in parents.keys() - {shell.pid}:
+        assert told.index(parents[pid]) < told.index(pid)
 
 
 def test_kill_lets_a_trap_clean_up_within_the_grace(run_id: str) -> None:
