@@ -17,9 +17,10 @@ from sqlmodel import col
 
 from opsdb.database import connect, first_line, reachable
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.schema import Table
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
-from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus, Table
+from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus
 
 T = TypeVar("T", bound=Table)
 

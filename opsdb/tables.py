@@ -1,9 +1,9 @@
-"""The tables of the schema `ops`. Migrations make them; a test holds the two equal."""
+"""The tables of the schema `ops`, but those of alerts. Migrations make them; a test holds the two equal."""
 
 import enum
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -11,27 +11,23 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     Double,
     Enum,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    MetaData,
     Numeric,
     Text,
     UniqueConstraint,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUUID
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
+from opsdb.schema import SCHEMA, Table, json_column, number_column, one_of, run_id_column, time_column
 from opsdb.states import RunStatus
-
-SCHEMA = "ops"
 
 
 class Lane(enum.StrEnum):
@@ -64,67 +60,24 @@ class StepStatus(enum.StrEnum):
     SKIPPED = "skipped"
 
 
-class Table(SQLModel):
-    """What all tables of the schema share."""
-
-    metadata: ClassVar[MetaData] = MetaData(
-        schema=SCHEMA,
-        naming_convention={
-            "ix": "ix_%(column_0_N_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        },
-    )
-
-
-def _time(*, default_now: bool = False, null: bool = True) -> Any:
-    return Column(
-        DateTime(timezone=True), nullable=null, server_default=func.clock_timestamp() if default_now else None
-    )
-
-
-def _json(*, null: bool = True) -> Any:
-    return Column(JSONB(none_as_null=True), nullable=null, server_default=None if null else text("'{}'::jsonb"))
-
-
-def _number() -> Any:
-    return Column(BigInteger, Identity(), primary_key=True)
-
-
-def _run_id(*, primary_key: bool = False) -> Any:
-    return Column(
-        PgUUID(as_uuid=True),
-        ForeignKey(f"{SCHEMA}.runs.id", ondelete="CASCADE"),
-        primary_key=primary_key,
-        nullable=False,
-    )
-
-
-def _one_of(column: str, values: type[enum.StrEnum] | tuple[str, ...]) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
-
-
 class Session(Table, table=True):
     """An operator's grouping of runs."""
 
     __tablename__ = "sessions"
     __table_args__ = (
-        _one_of("triggered_by", ("manual", "schedule", "github", "api")),
-        _one_of("status", ("active", "completed", "cancelled")),
+        one_of("triggered_by", ("manual", "schedule", "github", "api")),
+        one_of("status", ("active", "completed", "cancelled")),
         Index("ix_sessions_name", "name"),
     )
 
     id: UUID = Field(default_factory=uuid4, sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
-    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-    updated_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    created_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
+    updated_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
     name: str = Field(sa_column=Column(Text, nullable=False))
     description: str | None = Field(default=None, sa_column=Column(Text))
     triggered_by: str = Field(default="manual", sa_column=Column(Text, nullable=False, server_default="manual"))
     status: str = Field(default="active", sa_column=Column(Text, nullable=False, server_default="active"))
-    context: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+    context: dict[str, Any] = Field(default_factory=dict, sa_column=json_column(null=False))
 
 
 class Run(Table, table=True):
@@ -132,7 +85,7 @@ class Run(Table, table=True):
 
     __tablename__ = "runs"
     __table_args__ = (
-        _one_of("status", RunStatus),
+        one_of("status", RunStatus),
         CheckConstraint("outcome IN ('succeeded', 'failed')", name="outcome"),
         CheckConstraint(
             "(finished_at IS NOT NULL) = (status IN ('succeeded', 'failed', 'cancelled'))", name="finished"
@@ -166,28 +119,28 @@ class Run(Table, table=True):
     priority: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     status: RunStatus = Field(default=RunStatus.QUEUED, sa_column=Column(Text, nullable=False, server_default="queued"))
     attempt: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default="1"))
-    params: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
-    result: dict[str, Any] | None = Field(default=None, sa_column=_json())
-    error: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    params: dict[str, Any] = Field(default_factory=dict, sa_column=json_column(null=False))
+    result: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    error: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     claimed_by: str | None = Field(default=None, sa_column=Column(Text))
-    claimed_at: datetime | None = Field(default=None, sa_column=_time())
-    started_at: datetime | None = Field(default=None, sa_column=_time())
-    heartbeat_at: datetime | None = Field(default=None, sa_column=_time())
-    deadline_at: datetime | None = Field(default=None, sa_column=_time())
-    finished_at: datetime | None = Field(default=None, sa_column=_time())
-    created_at: datetime = Field(sa_column=_time(default_now=True, null=False))
-    updated_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    claimed_at: datetime | None = Field(default=None, sa_column=time_column())
+    started_at: datetime | None = Field(default=None, sa_column=time_column())
+    heartbeat_at: datetime | None = Field(default=None, sa_column=time_column())
+    deadline_at: datetime | None = Field(default=None, sa_column=time_column())
+    finished_at: datetime | None = Field(default=None, sa_column=time_column())
+    created_at: datetime = Field(sa_column=time_column(default_now=True, null=False))
+    updated_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
     max_attempts: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default="1"))
-    fenced_at: datetime | None = Field(default=None, sa_column=_time())
+    fenced_at: datetime | None = Field(default=None, sa_column=time_column())
     fence_reason: str | None = Field(default=None, sa_column=Column(Text))
-    reaped_at: datetime | None = Field(default=None, sa_column=_time())
+    reaped_at: datetime | None = Field(default=None, sa_column=time_column())
     # what the run process said itself of how its attempt ended, before Prefect was told
     outcome: str | None = Field(default=None, sa_column=Column(Text))
-    outcome_at: datetime | None = Field(default=None, sa_column=_time())
+    outcome_at: datetime | None = Field(default=None, sa_column=time_column())
     # what no other run may hold meanwhile, see RunLock
     resource: str | None = Field(default=None, sa_column=Column(Text))
     state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
-    state_at: datetime = Field(sa_column=_time(null=False))
+    state_at: datetime = Field(sa_column=time_column(null=False))
 
 
 class RunState(Table, table=True):
@@ -198,33 +151,33 @@ class RunState(Table, table=True):
     """
 
     __tablename__ = "run_states"
-    __table_args__ = (_one_of("source", ("prefect", "room")), Index("ix_run_states_run_id_at", "run_id", "at"))
+    __table_args__ = (one_of("source", ("prefect", "room")), Index("ix_run_states_run_id_at", "run_id", "at"))
 
     id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
-    run_id: UUID = Field(sa_column=_run_id())
-    at: datetime = Field(sa_column=_time(null=False))
+    run_id: UUID = Field(sa_column=run_id_column())
+    at: datetime = Field(sa_column=time_column(null=False))
     type: str = Field(sa_column=Column(Text, nullable=False))
     name: str = Field(sa_column=Column(Text, nullable=False))
     message: str | None = Field(default=None, sa_column=Column(Text))
     source: str = Field(default="prefect", sa_column=Column(Text, nullable=False, server_default="prefect"))
-    recorded_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    recorded_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
 
 
 class RunStep(Table, table=True):
     """One step of one attempt of a run."""
 
     __tablename__ = "run_steps"
-    __table_args__ = (_one_of("status", StepStatus),)
+    __table_args__ = (one_of("status", StepStatus),)
 
-    run_id: UUID = Field(sa_column=_run_id(primary_key=True))
+    run_id: UUID = Field(sa_column=run_id_column(primary_key=True))
     attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     index: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     name: str = Field(sa_column=Column(Text, nullable=False))
     status: StepStatus = Field(sa_column=Column(Text, nullable=False))
     command: str = Field(sa_column=Column(Text, nullable=False))
     timeout_seconds: float = Field(sa_column=Column(Double, nullable=False))
-    started_at: datetime | None = Field(default=None, sa_column=_time(null=False))
-    finished_at: datetime | None = Field(default=None, sa_column=_time())
+    started_at: datetime | None = Field(default=None, sa_column=time_column(null=False))
+    finished_at: datetime | None = Field(default=None, sa_column=time_column())
     exit_code: int | None = Field(default=None, sa_column=Column(Integer))
     error: str | None = Field(default=None, sa_column=Column(Text))
     # a hash of the runbook that it is a step of
@@ -241,10 +194,10 @@ class StepResult(Table, table=True):
 
     __tablename__ = "step_results"
 
-    run_id: UUID = Field(sa_column=_run_id(primary_key=True))
+    run_id: UUID = Field(sa_column=run_id_column(primary_key=True))
     attempt: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     index: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    result: dict[str, Any] = Field(sa_column=_json(null=False))
+    result: dict[str, Any] = Field(sa_column=json_column(null=False))
 
 
 class RunLock(Table, table=True):
@@ -253,9 +206,9 @@ class RunLock(Table, table=True):
     __tablename__ = "run_locks"
 
     resource: str = Field(sa_column=Column(Text, primary_key=True))
-    run_id: UUID = Field(sa_column=_run_id())
+    run_id: UUID = Field(sa_column=run_id_column())
     attempt: int = Field(sa_column=Column(Integer, nullable=False))
-    taken_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    taken_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
 
 
 class RunEvent(Table, table=True):
@@ -263,17 +216,17 @@ class RunEvent(Table, table=True):
 
     __tablename__ = "run_events"
     __table_args__ = (
-        _one_of("level", ("debug", "info", "warning", "error")),
+        one_of("level", ("debug", "info", "warning", "error")),
         Index("ix_run_events_run_id_created_at", "run_id", "created_at"),
         Index("ix_run_events_errors", "created_at", postgresql_where=text("level = 'error'")),
     )
 
     id: UUID = Field(default_factory=uuid4, sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
-    run_id: UUID = Field(sa_column=_run_id())
-    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    run_id: UUID = Field(sa_column=run_id_column())
+    created_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
     level: str = Field(default="info", sa_column=Column(Text, nullable=False, server_default="info"))
     message: str = Field(sa_column=Column(Text, nullable=False))
-    data: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=json_column(null=False))
 
 
 class Artifact(Table, table=True):
@@ -281,14 +234,14 @@ class Artifact(Table, table=True):
 
     __tablename__ = "artifacts"
     __table_args__ = (
-        _one_of("kind", ("file", "link", "text")),
+        one_of("kind", ("file", "link", "text")),
         CheckConstraint("octet_length(content_text) <= 1048576", name="content_text_size"),
         Index("ix_artifacts_run_id", "run_id"),
     )
 
     id: UUID = Field(default_factory=uuid4, sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
-    run_id: UUID = Field(sa_column=_run_id())
-    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    run_id: UUID = Field(sa_column=run_id_column())
+    created_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
     kind: str = Field(sa_column=Column(Text, nullable=False))
     name: str = Field(sa_column=Column(Text, nullable=False))
     storage_path: str | None = Field(default=None, sa_column=Column(Text))
@@ -309,8 +262,8 @@ class SyncMark(Table, table=True):
     __tablename__ = "sync_marks"
 
     name: str = Field(sa_column=Column(Text, primary_key=True))
-    at: datetime = Field(sa_column=_time(null=False))
-    updated_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    at: datetime = Field(sa_column=time_column(null=False))
+    updated_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
 
 
 class MetricTotal(Table, table=True):
@@ -324,7 +277,7 @@ class MetricTotal(Table, table=True):
     label: str = Field(sa_column=Column(Text, primary_key=True))
     count: int = Field(sa_column=Column(BigInteger, nullable=False))
     value: Decimal = Field(sa_column=Column(Numeric, nullable=False))
-    latest_at: datetime | None = Field(default=None, sa_column=_time())
+    latest_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class MetricDelta(Table, table=True):
@@ -339,7 +292,7 @@ class MetricDelta(Table, table=True):
     label: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     count: int = Field(default=1, sa_column=Column(BigInteger, nullable=False, server_default="1"))
     value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric, nullable=False, server_default="0"))
-    at: datetime | None = Field(default=None, sa_column=_time())
+    at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class Worker(Table, table=True):
@@ -350,122 +303,8 @@ class Worker(Table, table=True):
     name: str = Field(sa_column=Column(Text, primary_key=True))
     lane: str = Field(sa_column=Column(Text, primary_key=True))
     host: str = Field(sa_column=Column(Text, nullable=False))
-    started_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-    heartbeat_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-
-
-class AlertIncident(Table, table=True):
-    """What operators are told of together: one rule in one lane, from its first episode until its end was told.
-
-    Resolved: none of its episodes lasts. Closed: that was told too, and nothing continues it any more.
-    """
-
-    __tablename__ = "alert_incidents"
-    __table_args__ = (
-        Index("uq_alert_incidents_unclosed", "rule", "lane", unique=True, postgresql_where=text("closed_at IS NULL")),
-        Index("ix_alert_incidents_closed_at", "closed_at"),
-    )
-
-    id: int | None = Field(default=None, sa_column=_number())
-    rule: str = Field(sa_column=Column(Text, nullable=False))
-    lane: str = Field(sa_column=Column(Text, nullable=False))
-    opened_at: datetime = Field(sa_column=_time(null=False))
-    told_at: datetime | None = Field(default=None, sa_column=_time())
-    resolved_at: datetime | None = Field(default=None, sa_column=_time())
-    closed_at: datetime | None = Field(default=None, sa_column=_time())
-
-
-class AlertEpisode(Table, table=True):
-    """One period in which a rule held for one subject. Its row is the order to tell of it."""
-
-    __tablename__ = "alert_episodes"
-    __table_args__ = (
-        Index("uq_alert_episodes_open", "rule", "subject", unique=True, postgresql_where=text("resolved_at IS NULL")),
-        Index("ix_alert_episodes_ungrouped", "rule", "lane", postgresql_where=text("incident_id IS NULL")),
-        Index("ix_alert_episodes_incident_id", "incident_id"),
-        Index("ix_alert_episodes_subject", "rule", "subject"),
-    )
-
-    id: int | None = Field(default=None, sa_column=_number())
-    incident_id: int | None = Field(
-        default=None,
-        sa_column=Column(BigInteger, ForeignKey(f"{SCHEMA}.alert_incidents.id", ondelete="CASCADE")),
-    )
-    rule: str = Field(sa_column=Column(Text, nullable=False))
-    lane: str = Field(sa_column=Column(Text, nullable=False))
-    subject: str = Field(sa_column=Column(Text, nullable=False))
-    kind: str | None = Field(default=None, sa_column=Column(Text))
-    run_id: UUID | None = Field(default=None, sa_column=Column(PgUUID(as_uuid=True)))
-    facts: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
-    opened_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-    told_at: datetime | None = Field(default=None, sa_column=_time())
-    resolved_at: datetime | None = Field(default=None, sa_column=_time())
-
-
-class AlertMessage(Table, table=True):
-    """The outbox: a message as it was written, once for all that it goes to."""
-
-    __tablename__ = "alert_messages"
-    __table_args__ = (
-        _one_of("event", ("firing", "repeat", "resolved")),
-        Index("ix_alert_messages_incident_id", "incident_id"),
-    )
-
-    id: int | None = Field(default=None, sa_column=_number())
-    incident_id: int = Field(
-        sa_column=Column(BigInteger, ForeignKey(f"{SCHEMA}.alert_incidents.id", ondelete="CASCADE"), nullable=False)
-    )
-    event: str = Field(sa_column=Column(Text, nullable=False))
-    body: str = Field(sa_column=Column(Text, nullable=False))
-    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-
-
-class AlertDelivery(Table, table=True):
-    """A message on its way to one destination."""
-
-    __tablename__ = "alert_deliveries"
-    __table_args__ = (
-        Index(
-            "ix_alert_deliveries_pending",
-            "destination",
-            "message_id",
-            postgresql_where=text("delivered_at IS NULL AND dead_at IS NULL"),
-        ),
-        Index("ix_alert_deliveries_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
-    )
-
-    message_id: int = Field(
-        sa_column=Column(BigInteger, ForeignKey(f"{SCHEMA}.alert_messages.id", ondelete="CASCADE"), primary_key=True)
-    )
-    destination: str = Field(sa_column=Column(Text, primary_key=True))
-    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    next_attempt_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-    leased_until: datetime | None = Field(default=None, sa_column=_time())
-    delivered_at: datetime | None = Field(default=None, sa_column=_time())
-    dead_at: datetime | None = Field(default=None, sa_column=_time())
-    # how the latest attempt failed
-    reason: str | None = Field(default=None, sa_column=Column(Text))
-    http_status: int | None = Field(default=None, sa_column=Column(Integer))
-    retry_after_seconds: float | None = Field(default=None, sa_column=Column(Double))
-
-
-class AlertSilence(Table, table=True):
-    """A rule of which nothing new is told until then."""
-
-    __tablename__ = "alert_silences"
-
-    rule: str = Field(sa_column=Column(Text, primary_key=True))
-    until_at: datetime = Field(sa_column=_time(null=False))
-    made_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
-
-
-class AlertTotal(Table, table=True):
-    """How often a delivery ended so, ever: `delivered`, or why it failed. Nothing prunes it."""
-
-    __tablename__ = "alert_totals"
-
-    outcome: str = Field(sa_column=Column(Text, primary_key=True))
-    count: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    started_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
+    heartbeat_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
 
 
 class RunTemplate(Table, table=True):
@@ -477,13 +316,13 @@ class RunTemplate(Table, table=True):
         UniqueConstraint("kind", "definition"),
     )
 
-    id: int | None = Field(default=None, sa_column=_number())
+    id: int | None = Field(default=None, sa_column=number_column())
     name: str = Field(sa_column=Column(Text, nullable=False))  # of the file then, without its ending
     version: int = Field(sa_column=Column(Integer, nullable=False))
     kind: str = Field(sa_column=Column(Text, nullable=False))
-    steps: list[dict[str, Any]] = Field(sa_column=_json(null=False))
+    steps: list[dict[str, Any]] = Field(sa_column=json_column(null=False))
     timeout_seconds: float | None = Field(default=None, sa_column=Column(Double))
-    retry_policy: dict[str, Any] = Field(default_factory=dict, sa_column=_json(null=False))
+    retry_policy: dict[str, Any] = Field(default_factory=dict, sa_column=json_column(null=False))
     definition: str = Field(sa_column=Column(Text, nullable=False))
-    document: dict[str, Any] = Field(sa_column=_json(null=False))
-    created_at: datetime | None = Field(default=None, sa_column=_time(default_now=True, null=False))
+    document: dict[str, Any] = Field(sa_column=json_column(null=False))
+    created_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))

@@ -12,10 +12,11 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
+from opsdb import alerts_tables, tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.database import connect, driver_url
 from opsdb.migrate import alembic_config, head, upgrade
+from opsdb.schema import SCHEMA, Table
 from opsdb.settings import Settings
-from opsdb.tables import SCHEMA, Table
 
 
 def test_migrations_make_what_the_tables_say(settings: Settings) -> None:

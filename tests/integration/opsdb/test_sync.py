@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -33,7 +33,6 @@ from opsdb.database import connect
 from opsdb.settings import Settings
 from tests.integration.conftest import child
 
-T = TypeVar("T")
 Syncing = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
 
@@ -104,7 +103,7 @@ def statuses(engine: Engine, kind: str) -> dict[UUID, str]:
         return {row.id: row.status for row in rows}
 
 
-def eventually(question: Callable[[], T], expected: T, seconds: float = 15) -> None:
+def eventually(question: Callable[[], object], expected: object, seconds: float = 15) -> None:
     deadline = time.monotonic() + seconds
     while (answer := question()) != expected:
         assert time.monotonic() < deadline, f"got {str(answer)[:300]}, want {str(expected)[:300]}"
