@@ -18,7 +18,9 @@ from cli.amounts import seconds, size
 from cli.harmless import harmless_line
 from cli.output import console, errors, print_json
 from cli.runs import JsonOption
-from flows.backup_files import Backup, BackupName, Manifest, list_backups, list_databases
+from flows.backup_files import Backup, list_backups, list_databases
+from flows.backup_manifest import Manifest
+from flows.backup_names import BackupName
 from flows.copies import Copy, files_of, list_copies
 from flows.target_claim import ClaimedError, check_claim
 from opsdb.copies import CopyMade, copies_made

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.backup_draft import Draft
-from flows.backup_files import Companion
+from flows.backup_manifest import Companion
 from flows.postgres_access import Database
 from flows.step import step
 from opsdb.errors import PreflightError, StepFailedError

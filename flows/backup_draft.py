@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.backup_files import BackupName, Manifest, parse_partial, partial_of
+from flows.backup_manifest import Manifest
+from flows.backup_names import BackupName, parse_partial, partial_of
 from opsdb.errors import PreflightError, StepFailedError
 
 _RESERVE_SECONDS = 10.0

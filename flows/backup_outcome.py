@@ -6,7 +6,9 @@ from pathlib import Path
 
 from flows.active_run import current_run
 from flows.backup_draft import Draft
-from flows.backup_files import KEPT_AT_LEAST, Manifest, list_backups, prunable, remove
+from flows.backup_files import list_backups, remove
+from flows.backup_manifest import Manifest
+from flows.retention import KEPT_AT_LEAST, prunable
 from opsdb.errors import StepFailedError
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from flows.backup_files import DATABASE_PATTERN, FETCHED
+from flows.backup_files import FETCHED
+from flows.backup_names import DATABASE_PATTERN
 
 # Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
 _FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"

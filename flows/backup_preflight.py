@@ -7,7 +7,8 @@ import stat
 from difflib import get_close_matches
 from pathlib import Path
 
-from flows.backup_files import Backup, Locale
+from flows.backup_files import Backup
+from flows.backup_manifest import Locale
 from flows.postgres_access import Database, connect
 from opsdb.errors import PreflightError
 

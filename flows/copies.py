@@ -15,16 +15,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from blocks.target_store import Store, TargetError, Tell
-from flows.backup_files import (
-    KEPT_AT_LEAST,
-    BackupName,
-    Manifest,
-    is_of,
-    parse_manifest,
-    parse_name,
-    prunable,
-    read_manifest,
-)
+from flows.backup_manifest import Manifest, is_of, parse_manifest, read_manifest
+from flows.backup_names import BackupName, parse_name
+from flows.retention import KEPT_AT_LEAST, prunable
 
 _SUFFIXES = (".json", ".globals.sql", ".filestore.tar.gz")
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from blocks.target_store import TargetError
 from flows.active_run import current_run
-from flows.backup_files import FETCHED, Backup, BackupName, Manifest
+from flows.backup_files import FETCHED, Backup
+from flows.backup_manifest import Manifest
+from flows.backup_names import BackupName
 from flows.backup_preflight import check_space, prepare_folder
 from flows.copies import Copy, files_of, find_copy, newest_verified
 from flows.off_site import Target, transfer

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.active_run import current_run
-from flows.backup_files import Backup, Manifest
+from flows.backup_files import Backup
+from flows.backup_manifest import Manifest
 from flows.step import step
 from opsdb.errors import PreflightError, StepFailedError
 

@@ -25,7 +25,9 @@ from flows.backup_companions import (
     written_in,
 )
 from flows.backup_draft import Draft, clear_leftovers, draft
-from flows.backup_files import Backup, BackupName, Companion, Locale, Manifest, list_backups
+from flows.backup_files import Backup, list_backups
+from flows.backup_manifest import Companion, Locale, Manifest
+from flows.backup_names import BackupName
 from flows.backup_outcome import prune_folder, record_files
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_preflight import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from blocks.block_name import BlockName
 from flows.active_run import current_run
-from flows.backup_files import parse_name
+from flows.backup_names import parse_name
 from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
 from flows.postgres_access import connect

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from blocks.backup_target import BackupTarget
 from blocks.target_store import SameFolderError, Store, TargetAwayError, TargetError
 from flows.active_run import current_run
-from flows.backup_files import Manifest
+from flows.backup_manifest import Manifest
 from flows.step import action, step
 from flows.target_claim import check_claim
 from opsdb.errors import PreflightError, RoomUnreachableError

@@ -14,7 +14,9 @@ import psycopg
 
 from blocks.block_name import BlockName
 from flows.active_run import current_run
-from flows.backup_files import Backup, Manifest, list_backups, parse_name
+from flows.backup_files import Backup, list_backups
+from flows.backup_manifest import Manifest
+from flows.backup_names import parse_name
 from flows.database_contents import check_server, differences, pin_settings, shown
 from flows.fetching import DOWNLOAD_SECONDS, fetched, find_fetchable
 from flows.off_site import Target, load_target

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from flows.backup_files import Locale
+from flows.backup_manifest import Locale
 from flows.backup_preflight import MARGIN_BYTES, megabytes
 from flows.postgres_access import Database, connect
 from opsdb.errors import PreflightError, StepFailedError

@@ -17,7 +17,7 @@ from pathlib import Path
 from blocks.target_bucket import BucketStore
 from blocks.target_folder import FolderStore
 from blocks.target_store import Store, TargetError, Tell
-from flows.backup_files import BackupName, parse_name
+from flows.backup_names import BackupName, parse_name
 from flows.copies import clear_unfinished, files_of, find_copy, prune, upload
 from flows.target_claim import claim
 from opsdb.errors import OpsError, UsageError

@@ -23,7 +23,7 @@ from prefect.logging.handlers import APILogHandler
 from blocks.backup_target import BackupTarget
 from cli import backups as command
 from flows.active_run import ActiveRun
-from flows.backup_files import BackupName
+from flows.backup_names import BackupName
 from flows.dry_run import dry_run
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from flows.active_run import ActiveRun
-from flows.backup_files import BackupName
+from flows.backup_names import BackupName
 from flows.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from flows.target_claim import FILE

@@ -11,7 +11,7 @@ import pytest
 from prefect import Flow
 
 from flows.active_run import ActiveRun
-from flows.backup_files import BackupName
+from flows.backup_names import BackupName
 from flows.dry_run import DryRun, dry_run, load_runbook
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup

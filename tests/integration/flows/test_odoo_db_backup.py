@@ -14,7 +14,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows import odoo_db_backup as module
 from flows.active_run import ActiveRun
-from flows.backup_files import BackupName
+from flows.backup_names import BackupName
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, names

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from flows import restoring
-from flows.backup_files import list_backups, read_manifest
+from flows.backup_files import list_backups
+from flows.backup_manifest import read_manifest
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from opsdb.errors import PreflightError, StepFailedError

@@ -16,7 +16,8 @@ import pytest
 
 from flows import restoring, scratch_database
 from flows.active_run import ActiveRun
-from flows.backup_files import Manifest, list_backups, read_manifest
+from flows.backup_files import list_backups
+from flows.backup_manifest import Manifest, read_manifest
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, StepFailedError

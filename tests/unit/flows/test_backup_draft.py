@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from flows.backup_draft import Draft, _reserve, clear_leftovers, draft
-from flows.backup_files import BackupName, Companion, Manifest, list_backups, remove
+from flows.backup_files import list_backups, remove
+from flows.backup_manifest import Companion, Manifest
+from flows.backup_names import BackupName
 from opsdb.errors import PreflightError, StepFailedError
 
 NOW = datetime(2026, 3, 1, 2, 0, 0, 999, tzinfo=UTC)

@@ -12,18 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.backup_files import (
-    Backup,
-    BackupName,
-    Companion,
-    Manifest,
-    list_backups,
-    parse_name,
-    parse_partial,
-    prunable,
-    read_manifest,
-    remove,
-)
+from flows.backup_files import Backup, list_backups, remove
+from flows.backup_manifest import Companion, Manifest, read_manifest
+from flows.backup_names import BackupName, parse_name, parse_partial
+from flows.retention import prunable
 
 NOW = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
 

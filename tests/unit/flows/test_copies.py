@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from blocks.target_folder import FolderStore
 from blocks.target_store import TargetError, Tell, silent
-from flows.backup_files import BackupName, Companion, parse_name, read_manifest
+from flows.backup_manifest import Companion, read_manifest
+from flows.backup_names import BackupName, parse_name
 from flows.copies import clear_unfinished, find_copy, list_copies, newest_verified, prune, upload
 from tests.unit.flows.test_backup_files import NOW, make_backup
 from tests.unit.flows.test_retention import kinds

@@ -9,7 +9,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.backup_files import Backup, BackupName, Manifest, list_backups, prunable, remove
+from flows.backup_files import Backup, list_backups, remove
+from flows.backup_manifest import Manifest
+from flows.backup_names import BackupName
+from flows.retention import prunable
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
 SHA256 = "0" * 64

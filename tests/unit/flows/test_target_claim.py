@@ -17,7 +17,7 @@ from blocks.backup_target import BackupTarget
 from blocks.target_folder import FolderStore
 from flows import off_site
 from flows.active_run import ActiveRun, activated
-from flows.backup_files import BackupName
+from flows.backup_names import BackupName
 from flows.fetching import find_fetchable
 from flows.off_site import Target
 from flows.target_claim import FILE, ClaimedError, check_claim, claim, read_claim
