@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +15,22 @@ from flows.backup_companions import (
     GLOBALS_SECONDS,
     PLANNED,
     archive_filestore,
-    check_filestore,
     dump_globals,
-    role_passwords,
     written_in,
 )
-from flows.backup_draft import Draft, clear_leftovers, draft
-from flows.backup_files import Backup, list_backups
-from flows.backup_manifest import Companion, Locale, Manifest
-from flows.backup_names import BackupName
+from flows.backup_manifest import Companion, Manifest
 from flows.backup_outcome import prune_folder, record_files
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
-from flows.backup_preflight import (
-    check_readable,
-    check_space,
-    connect_to,
-    database_bytes,
-    estimate_bytes,
-    locale_of,
-    prepare_folder,
-)
-from flows.database_contents import Contents, check_server
+from flows.backup_readiness import foresee, prepare
+from flows.database_contents import Contents
 from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, look, prune_copies, upload
-from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
-from flows.programs import PROGRAMS
+from flows.postgres_access import connect, passfile
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
-from flows.restoring import Ready as ReadyToRestore
 from flows.restoring import drill
 from flows.runbook import runbook
 from flows.snapshot import Snapshot
 from flows.step import action, step
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import StepFailedError
 
 DUMP_SECONDS = 600
 FINGERPRINT_SECONDS = 600  # since the snapshot; what is left of it after the dump, but a minute at least
@@ -83,33 +64,6 @@ if ! grep -q '^[0-9]' <<<"$contents"; then
 fi
 echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || true)"
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    draft: Draft
-    programs: Programs
-    filestore: Path | None
-    server_version: str
-    database_bytes: int
-    locale: Locale
-    role_passwords: str
-    env: dict[str, str]
-    password: str = field(repr=False)
-
-    def drilled(self, manifest: Manifest) -> ReadyToRestore:
-        """What the drill of a dry run starts from: the backup that was not made."""
-        backup = Backup(
-            folder=self.draft.dump.parent, name=self.draft.name, size_bytes=manifest.size_bytes, manifest=manifest
-        )
-        return ReadyToRestore(
-            backup=backup,
-            manifest=manifest,
-            programs=self.programs,
-            superuser=not self.role_passwords,
-            env=self.env,
-            password=self.password,
-        )
 
 
 @runbook(
@@ -151,10 +105,10 @@ def odoo_db_backup(
     with ExitStack() as stack:
         ready = action(
             "preflight",
-            lambda: _prepare(odoo_db, folder, stack),
+            lambda: prepare(odoo_db, folder, stack),
             about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder}",
             preflight=True,
-            planned=lambda: _examine(odoo_db, lambda db: _planned_draft(db, odoo_db, folder)),
+            planned=lambda: foresee(odoo_db, folder),
         )
         place = look(target, folder) if target else None
         names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
@@ -239,64 +193,6 @@ def odoo_db_backup(
         **proven,
         **copied,
     }
-
-
-def _prepare(database: str, folder: Path, stack: ExitStack) -> _Ready:
-    """Check everything, then reserve the new file's name: the draft lives as long as `stack`."""
-
-    def reserve(db: Database) -> Draft:
-        prepare_folder(folder)
-        if leftovers := clear_leftovers(folder, database):
-            current_run().event("removed what killed backups left", level="warning", files=leftovers)
-        check_space(folder, needed_bytes=estimate_bytes(db, list_backups(folder, database)))
-        return stack.enter_context(draft(folder, database, clock=lambda: _server_clock(db)))
-
-    return _examine(database, reserve)
-
-
-def _planned_draft(db: Database, database: str, folder: Path) -> Draft:
-    """Where the dump would be written, and whether there is room: changes nothing."""
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    if not there.is_dir():
-        raise PreflightError(f"cannot make the backup folder {folder}: {there} is not a folder")
-    if there == folder:
-        prepare_folder(folder)
-    earlier = list_backups(folder, database) if there == folder else []
-    check_space(there, needed_bytes=estimate_bytes(db, earlier))
-    if not os.access(there, os.W_OK):
-        raise PreflightError(f"cannot write to {there}")
-    now = _server_clock(db).astimezone(UTC).replace(microsecond=0)
-    return Draft(folder=folder, name=BackupName(database, now), handle=-1)
-
-
-def _examine(database: str, reserve: Callable[[Database], Draft]) -> _Ready:
-    """Check programs and database, and what the dump is written to last."""
-    run = current_run()
-    if missing := missing_tools(*PROGRAMS["odoo_db_backup"]):
-        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
-    with connect_to(database, url=run.settings.odoo_url) as db:
-        server_version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)
-        programs = find_programs(run.settings.pg_bin, server_version=server_version)
-        check_server(db)
-        check_readable(db)
-        filestore = check_filestore(run.settings.filestore_dir, database)
-        return _Ready(
-            draft=reserve(db),
-            programs=programs,
-            filestore=filestore,
-            server_version=server_version,
-            database_bytes=database_bytes(db),
-            locale=locale_of(db),
-            role_passwords=role_passwords(db),
-            env=program_env(db),
-            password=db.info.password,
-        )
-
-
-def _server_clock(db: Database) -> Any:
-    """The database server's time: hosts that back up one database agree on the order of its backups."""
-    row = db.execute("SELECT clock_timestamp()").fetchone()
-    return row[0] if row else None
 
 
 def _found(pattern: str, output: str) -> str:

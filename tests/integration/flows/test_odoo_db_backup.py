@@ -102,7 +102,7 @@ def test_hostile_database_name_is_refused(name: str) -> None:
 
 
 def test_refused_name_starts_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_prepare", lambda *_: pytest.fail("it started"))
+    monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("it started"))
     with pytest.raises(ParameterTypeError, match="odoo_db"):
         odoo_db_backup("")
     assert not folder.exists()

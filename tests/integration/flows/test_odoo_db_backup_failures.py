@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows import backup_readiness
 from flows import odoo_db_backup as module
 from flows.backup_files import list_backups
 from flows.odoo_db_backup import odoo_db_backup
@@ -136,7 +137,7 @@ def test_second_backup_of_one_second_waits_for_the_next(
 ) -> None:
     first = datetime(2026, 3, 1, 2, tzinfo=UTC)
     ticks = iter([first, first, first + timedelta(seconds=1)])
-    monkeypatch.setattr(module, "_server_clock", lambda _db: next(ticks))
+    monkeypatch.setattr(backup_readiness, "_server_clock", lambda _db: next(ticks))
     one, two = odoo_db_backup(database), odoo_db_backup(database)
     assert (Path(one["file"]).name, Path(two["file"]).name) == (
         f"{database}_20260301T020000Z.dump",
