@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from deployments.room import parts
 from deployments.supervisor import Part
 from opsdb.database import driver_url
 from opsdb.settings import Settings, load_settings
+from tests.children import free_port
 
 REPOSITORY = Path(__file__).parent.parent
 ENTRYPOINTS = ("benchmarks.runbooks.one_step", "benchmarks.runbooks.sleeper", "benchmarks.plain_flow.plain")
@@ -163,14 +163,6 @@ def counting_proxy(room: BenchRoom, log: Path) -> Iterator[int]:
         yield port
     finally:
         child.stop(process, number=signal.SIGTERM, grace_seconds=5)
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -23,10 +23,10 @@ import psutil
 import psycopg
 from pydantic import SecretStr
 
-from benchmarks.bench_room import free_port
 from benchmarks.exporter_report import Found, picture, report
 from opsdb.migrate import create_database, upgrade
 from opsdb.settings import Settings
+from tests.children import free_port
 from tests.postgres import running
 
 HERE = Path(__file__).parent

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from opsdb.alerts import ROOM, Rule
+from opsdb.alerts import Rule
 
 SETTLE = timedelta(seconds=5)
 """From the first episode to the message: two heartbeats are as far apart, so one message tells what died at once."""
@@ -48,7 +48,6 @@ class Incident:
 class Subject:
     """What one episode is about."""
 
-    episode: int
     name: str
     kind: str | None
     run_id: UUID | None
@@ -178,7 +177,6 @@ def _report(db: Connection, incident: Incident, event: Event) -> Report:
         kinds={row.kind: row[1] for row in counts if row.kind},
         subjects=[
             Subject(
-                episode=row.id,
                 name=row.subject,
                 kind=row.kind,
                 run_id=row.run_id,
@@ -189,8 +187,3 @@ def _report(db: Connection, incident: Incident, event: Event) -> Report:
             for row in rows
         ],
     )
-
-
-def of_room(incident: Incident) -> bool:
-    """Whether it belongs to no lane."""
-    return incident.lane == ROOM

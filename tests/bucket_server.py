@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from blocks.target_bucket import BucketStore
+from tests.children import child
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -65,17 +66,8 @@ def bucket_server(port: int, log: Path) -> Iterator[BucketServer]:
     """Run one for the length of the block; it is stopped by its own pid."""
     argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     env = os.environ | {"INITIAL_NO_AUTH_ACTION_COUNT": str(SETTING_UP), "S3_UPLOAD_PART_MIN_SIZE": "1024"}
-    with log.open("ab") as out:
-        process = subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True)
-    try:
+    with child(argv, env, log) as process:
         yield _server_with_a_key(port, process, log)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
 
 
 def _server_with_a_key(port: int, process: subprocess.Popen[bytes], log: Path) -> BucketServer:

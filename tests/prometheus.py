@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.children import child, free_port
 from tests.programs import program
 
 ROOT = Path(__file__).parents[1]
@@ -57,9 +58,7 @@ def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
     """Run Debian's Prometheus below `folder` on a free loopback port, stopped by its own pid."""
     binary = program("prometheus", package="prometheus")
     (folder / "prometheus.yml").write_text(configuration(target))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     argv = [
         binary,
         f"--config.file={folder / 'prometheus.yml'}",
@@ -68,18 +67,10 @@ def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
         "--storage.tsdb.retention.time=1h",
         "--log.level=warn",
     ]
-    with (folder / "prometheus.log").open("ab") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log)
-    try:
-        _wait_until_ready(f"http://127.0.0.1:{port}", process, folder / "prometheus.log")
+    log = folder / "prometheus.log"
+    with child(argv, os.environ, log) as process:
+        _wait_until_ready(f"http://127.0.0.1:{port}", process, log)
         yield Prometheus(f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -36,7 +36,7 @@ from deployments.postgres import EmbeddedPostgres
 from opsdb.processes import find_processes
 from opsdb.running import entered
 from opsdb.settings import Settings
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.waiting import wait_for
 
 T = TypeVar("T")

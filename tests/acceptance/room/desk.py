@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
+
+from tests.children import free_port
 
 START_SECONDS = 150.0
 T = TypeVar("T")
@@ -42,13 +43,6 @@ class Answer:
         assert self.code == 0, self
         assert "Traceback" not in self.out + self.err, self
         return self.out
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

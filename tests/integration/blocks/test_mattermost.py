@@ -10,7 +10,7 @@ import pytest
 
 from blocks import mattermost
 from blocks.mattermost import check_mattermost
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.mattermost import TOKEN, Mattermost, listening
 
 

@@ -17,7 +17,7 @@ from deployments import health
 from deployments.health import HealthServer
 from opsdb.database import connect
 from opsdb.settings import Settings
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.waiting import stopped, wait_for
 
 

@@ -29,6 +29,7 @@ from deployments.postgres import PROGRAMS
 from deployments.room_file import PartReport, RoomReport, current_report, read_report
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.settings import Settings
+from tests.children import free_port
 from tests.waiting import wait_for
 
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -37,12 +38,6 @@ START_SECONDS = 90.0
 T = TypeVar("T")
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def parts(report: RoomReport | None) -> dict[str, PartReport]:

@@ -16,7 +16,7 @@ from exporter.collector import Room
 from exporter.scrape import Scraper
 from exporter.server import MetricsServer
 from opsdb.settings import Settings
-from tests.integration.conftest import free_port
+from tests.children import free_port
 
 NOW = datetime.now(UTC)
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from opsdb.settings import Settings
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).parents[3]

@@ -25,7 +25,7 @@ from exporter.scrape import Scraper
 from exporter.server import REQUESTS, MetricsServer
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.integration.exporter.conftest import Scrape, Served, serving
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -13,19 +12,11 @@ from sqlalchemy import Engine, text
 
 from opsdb.alerts import open_fenced
 from opsdb.alerts_thresholds import parse_thresholds
-from opsdb.database import connect
 from opsdb.runs import apply_states, facts_of_row
 from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.stuck import fence_run, sweep
 from tests.integration.opsdb.alerts_lab import Lab
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,18 +9,9 @@ from sqlalchemy import Engine
 
 from opsdb.alerts_outbox import Failure, Leased, forget_others, lease, note_delivered, note_failed
 from opsdb.alerts_read import prune, read_figures
-from opsdb.database import connect
-from opsdb.settings import Settings
 from tests.integration.opsdb.alerts_lab import Lab
 
 SERVER = Failure(reason="server", http_status=503)
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,17 +11,8 @@ from sqlalchemy import Engine
 from opsdb.alerts import open_fenced
 from opsdb.alerts_rules import look
 from opsdb.alerts_thresholds import parse_thresholds
-from opsdb.database import connect
-from opsdb.settings import Settings
 from opsdb.workers import beat, leave
 from tests.integration.opsdb.alerts_lab import Lab
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

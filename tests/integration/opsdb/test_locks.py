@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -13,24 +12,15 @@ from sqlalchemy import Engine, text
 
 from flows.exclusion import exclude_others
 from opsdb.applying import apply_entry
-from opsdb.database import connect
 from opsdb.errors import PreflightError
 from opsdb.locks import holder_of, take
 from opsdb.records import run_closed
 from opsdb.runs import RunFacts, apply_states
-from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.stuck import fence_run
 from opsdb.tables import Lane
 
 BEGUN = datetime(2031, 5, 5, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

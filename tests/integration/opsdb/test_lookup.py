@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -23,13 +22,6 @@ from opsdb.waiting import Waiting, why_waiting
 from opsdb.workers import beat
 
 MADE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    found = connect(settings, application="test")
-    yield found
-    found.dispose()
 
 
 def made(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,21 +16,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from opsdb.applying import apply_entry
-from opsdb.database import connect
 from opsdb.records import run_closed, step_finished, step_started
 from opsdb.runs import RunFacts, apply_states
-from opsdb.settings import Settings
 from opsdb.states import RunStatus, State
 from opsdb.tables import Lane, StepStatus
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 def make_facts(**changes: Any) -> RunFacts:

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine, text
 
-from opsdb.database import connect
 from opsdb.errors import UsageError
 from opsdb.runs import apply_states
 from opsdb.session_lookup import find_session
 from opsdb.sessions import cancel_session, join_session, make_session, settle_sessions
-from opsdb.settings import Settings
 from tests.integration.opsdb.test_runs import make_facts, make_states
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 def status_of(engine: Engine, session: UUID) -> str:

@@ -31,7 +31,7 @@ from sqlalchemy import Engine, text
 from deployments import access
 from opsdb.database import connect
 from opsdb.settings import Settings
-from tests.integration.conftest import child
+from tests.children import child
 
 Syncing = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,13 +22,6 @@ INSERT INTO ops.runs (id, kind, lane, status, params, created_at, session_id, st
 SELECT :id, 'k', 'A', 'running', '{}', now(), s.id, gen_random_uuid(), now() FROM s
 """
 TEMPLATE: dict[str, Any] = {"kind": "k", "steps": [{"name": "a", "command": "true", "timeout": 5}]}
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 def keep(engine: Engine, definition: str, name: str = "t", **fields: Any) -> int:

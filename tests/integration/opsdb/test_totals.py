@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -10,7 +9,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, text
 
-from opsdb.database import connect
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
 from opsdb.standing import Standing, look
@@ -21,13 +19,6 @@ from opsdb.totals import fold_deltas
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Counted = dict[tuple[str, str], float]
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 def facts() -> RunFacts:

@@ -32,7 +32,7 @@ def report(
     **facts: Any,
 ) -> Report:
     known: dict[str, Any] = {"worker": "ops-1-4711", "session": "Release 18.2", "silent_seconds": 30.4, "attempt": 1}
-    subject = Subject(episode=1, name="s", kind=kind, run_id=RUN, facts=known | facts, opened_at=NOW, resolved_at=None)
+    subject = Subject(name="s", kind=kind, run_id=RUN, facts=known | facts, opened_at=NOW, resolved_at=None)
     incident = Incident(
         id=12,
         rule=rule,
