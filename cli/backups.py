@@ -16,7 +16,7 @@ from rich.text import Text
 from blocks.target_store import Store, TargetError
 from cli.amounts import seconds, size
 from cli.harmless import harmless_line
-from cli.output import console, errors, print_json
+from cli.output import console, errors, print_json, say
 from cli.runs import JsonOption
 from flows.backup_files import Backup, list_backups, list_databases
 from flows.backup_manifest import Manifest
@@ -89,7 +89,7 @@ def backups(
     if as_json:
         print_json(documents)
     elif documents:
-        console.print(where, markup=False, highlight=False, soft_wrap=True)
+        say(where)
         console.print(_table(documents, recorded=record is not None))
     else:
         to = f" -p target={target}" if target else ""

@@ -25,6 +25,11 @@ STATUS_STYLE = {
 }
 
 
+def say(line: str) -> None:
+    """A line for people as it is: its brackets are no markup, and no width breaks it."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout; times in ISO 8601 with their zone."""
     json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cli.output import console, print_json
+from cli.output import print_json, say
 from cli.run_cancel import user
 from deployments import prefect_server
 from opsdb.errors import UsageError
@@ -24,4 +24,4 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
         print_json({"id": view.run.id, "short_id": name, "status": state.status, "state": state.name})
     else:
         said = f"Run {name} goes on as soon as lane {view.run.lane} has a slot. Next: ops logs {name} --follow"
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        say(said)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from cli.output import console, errors, print_json
+from cli.output import console, errors, print_json, say
 from cli.run_wait import follow, view_for
 from deployments import prefect_server
 from opsdb.errors import RoomUnreachableError, UsageError
@@ -32,7 +32,7 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
                 said = f"Run {name} is being cancelled: its worker ends it and all its processes."
             else:
                 said = f"Run {name} was being cancelled already."
-            console.print(said, markup=False, highlight=False, soft_wrap=True)
+            say(said)
         if wait and not state.status.terminal:
             with view_for(console, quiet=as_json) as view:
                 state = follow(settings, server, run_id=run_id, view=view, limit_seconds=WAIT_SECONDS).state

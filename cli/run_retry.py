@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
-from cli.output import console, print_json
+from cli.output import console, print_json, say
 from cli.run_cancel import user
-from cli.run_start import final_document, report_end
+from cli.run_end import tell_end
 from cli.run_wait import follow, view_for
 from deployments import prefect_server
 from opsdb.errors import UsageError
@@ -47,19 +45,14 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
             )
             if from_failed:
                 done = ", ".join(step.name for step in kept) or "none"
-                console.print(f"Not done again: {done}.", markup=False, highlight=False, soft_wrap=True)
+                say(f"Not done again: {done}.")
         if not wait:
             if as_json:
                 print_json({**document, "attempt": view.run.attempt + 1, "status": RunStatus.QUEUED})
             return
         with view_for(console, quiet=as_json) as shown:
             end = follow(settings, server, run_id=view.run.id, lane=view.run.lane, view=shown)
-    if as_json:
-        print_json(final_document(document, end))
-    else:
-        report_end(settings, end)
-    if end.state.status is not RunStatus.SUCCEEDED:
-        raise typer.Exit(1)
+    tell_end(settings, document, end, as_json=as_json)
 
 
 def _kept(settings: Settings, run: Run) -> list[KeptStep]:

@@ -7,11 +7,10 @@ from typing import Any
 import typer
 
 from cli.harmless import harmless_line
-from cli.output import console, errors, print_json
+from cli.output import console, errors, print_json, say
+from cli.run_end import tell_end
 from cli.run_params import parameters, split_assignments, storable
-from cli.run_result import lines, result_rows
-from cli.run_view import details_document, error_lines
-from cli.run_wait import Moment, follow, view_for
+from cli.run_wait import follow, view_for
 from deployments import prefect_server
 from deployments.prefect_server import PrefectServer, Started
 from deployments.startable import Startable
@@ -20,7 +19,6 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.lookup import short_id
 from opsdb.sessions import join_session
 from opsdb.settings import Settings
-from opsdb.states import RunStatus
 from opsdb.tables import Lane
 
 
@@ -67,7 +65,7 @@ def start_run(
             print_json(document)
         else:
             run = short_id(started.id)
-            _say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
+            say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
 
 
 def _join_session(settings: Settings, text: str) -> Any:
@@ -106,10 +104,10 @@ def _document(
 def _announce(document: dict[str, Any], *, new: bool) -> None:
     kind, lane = harmless_line(document["kind"]), document["lane"]
     if new:
-        _say(f"Run {document['short_id']} of {kind} waits in lane {lane}.")
+        say(f"Run {document['short_id']} of {kind} waits in lane {lane}.")
     else:
-        _say(f"Run {document['short_id']} of {kind} was started before under this key; it is {document['status']}.")
-    _say(f"{document['id']}  {document['address']}")
+        say(f"Run {document['short_id']} of {kind} was started before under this key; it is {document['status']}.")
+    say(f"{document['id']}  {document['address']}")
 
 
 def _wait(
@@ -130,42 +128,4 @@ def _wait(
         raise typer.Exit(130) from None
     except RoomUnreachableError as error:
         raise RoomUnreachableError(f"{error} Run {run} was started and may go on.") from error
-    if as_json:
-        print_json(final_document(document, end))
-    else:
-        report_end(settings, end)
-    if end.state.status is not RunStatus.SUCCEEDED:
-        raise typer.Exit(1)
-
-
-def final_document(document: dict[str, Any], end: Moment) -> dict[str, Any]:
-    """The run when it is over, for programs: Prefect's status with all that is recorded."""
-    recorded = details_document(end.details) if end.details else {"steps": [], "error": _error(end)}
-    return {**document, **recorded, "status": end.state.status}
-
-
-def report_end(settings: Settings, end: Moment) -> None:
-    """Say how the run ended: what it gave back, or why it did not succeed and where to look."""
-    run, status = short_id(end.run_id), end.state.status
-    style = "green" if status is RunStatus.SUCCEEDED else "bold red" if status is RunStatus.FAILED else "yellow"
-    console.print(f"Run {run} {'was cancelled' if status is RunStatus.CANCELLED else status}.", style=style)
-    if status is RunStatus.SUCCEEDED:
-        if rows := result_rows(end.details.view.run.result if end.details else None):
-            console.print(lines(rows, indent="  "), soft_wrap=True)
-        return
-    for line in error_lines(_error(end)):
-        _say(line)
-    logs = settings.logs / str(end.run_id)
-    _say(f"More: ops show {run}" + (f"  |  ops logs {run}  ({logs})" if logs.is_dir() else ""))
-
-
-def _error(end: Moment) -> dict[str, Any] | None:
-    if end.details and end.details.view.run.error:
-        return end.details.view.run.error
-    if end.state.message or end.state.status is RunStatus.FAILED:
-        return {"type": end.state.name, "message": end.state.message or ""}
-    return None
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    tell_end(settings, document, end, as_json=as_json)

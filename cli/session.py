@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cli.amounts import moment
 from cli.harmless import harmless_line
-from cli.output import console, errors, print_json
+from cli.output import console, errors, print_json, say
 from cli.run_params import storable
 from cli.run_result import lines
 from cli.runs import JsonOption
@@ -66,7 +66,7 @@ def create(
     if as_json:
         print_json({"id": made, "name": name})
     else:
-        _say(f"Session {made} made. Next: ops run KIND --session {made}")
+        say(f"Session {made} made. Next: ops run KIND --session {made}")
 
 
 def list_(
@@ -104,7 +104,7 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({**asdict(progress), "of": [run_document(view) for view in runs]})
         return
-    _say(f"Session {progress.id}")
+    say(f"Session {progress.id}")
     rows = {
         "name": harmless_line(progress.name, width=500),
         "description": harmless_line(progress.description or "", width=500),
@@ -140,7 +140,7 @@ def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
         print_json({"id": progress.id, "name": progress.name, "status": "cancelled", "cancelled": cancelled})
         return
     named = f": {', '.join(short_id(run_id) for run_id in cancelled)}" if cancelled else ""
-    _say(f"Session {progress.id} is cancelled, and {len(cancelled)} of its runs with it{named}.")
+    say(f"Session {progress.id} is cancelled, and {len(cancelled)} of its runs with it{named}.")
 
 
 def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
@@ -185,7 +185,3 @@ def _counts(progress: SessionProgress) -> str:
 def _now(db: Any) -> datetime:
     now: datetime = db.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
     return now
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cli.amounts import moment
 from cli.harmless import harmless, harmless_line
-from cli.output import console, errors, print_json
+from cli.output import console, errors, print_json, say
 from cli.runs import JsonOption
 from opsdb.errors import OpsError
 from opsdb.settings import Settings, load_settings
@@ -201,8 +201,8 @@ def _print(found: dict[str, Any]) -> None:
     lane = f"lane {found['lane']}" if found["lane"] else "every lane"
     tries = f", started up to {found['requeue']} times" if found["requeue"] > 1 else ""
     alone = f", alone for its {found['exclusive']}" if found["exclusive"] else ""
-    _say(f"{found['kind']}: {lane}, at most {found['timeout_seconds']:g} s{tries}{alone}")
-    _say(f"programs: {', '.join(found['preflight']) or 'none'}")
+    say(f"{found['kind']}: {lane}, at most {found['timeout_seconds']:g} s{tries}{alone}")
+    say(f"programs: {', '.join(found['preflight']) or 'none'}")
     parameters = Table("Parameter", "Type", "Default", "Meaning", "Rule")
     for one in found["params"]:
         default = "required" if one["required"] else json.dumps(one["default"], ensure_ascii=False)
@@ -241,7 +241,3 @@ def _rule(schema: dict[str, Any]) -> str:
     rules = {**schema, **schema.get("items", {})}
     shown = [f"{word} {rules[word]}" for word in ("enum", "pattern", "minimum", "maximum") if word in rules]
     return ", ".join(shown)
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

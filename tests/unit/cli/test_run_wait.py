@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cli import run_wait
-from cli.run_start import report_end
+from cli.run_end import report_end
 from cli.run_wait import Lines, Moment, Silent, follow
 from opsdb.errors import RoomUnreachableError
 from opsdb.settings import Settings
