@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from opsdb.database import connect
 from opsdb.settings import Settings
+from opsdb.stuck import sweep
+from opsdb.sync_marks import write_watermark
+from tests.integration.opsdb.stuck_case import PREFECT_NOW, Case
 
 
 @pytest.fixture
@@ -17,3 +20,18 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine = connect(settings, application="test")
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def watched(engine: Engine, settings: Settings) -> Engine:
+    """The same, where somebody sweeps and Prefect answers, and has for long."""
+    with engine.begin() as db:
+        sweep(db, settings)
+        write_watermark(db, PREFECT_NOW)
+        db.execute(text("UPDATE ops.sync_marks SET at = at - interval '1 day'"))
+    return engine
+
+
+@pytest.fixture
+def case(watched: Engine, settings: Settings) -> Case:
+    return Case(watched, settings)

@@ -17,8 +17,7 @@ from opsdb.settings import Settings
 from opsdb.states import RunStatus
 from opsdb.stuck import sweep
 from opsdb.tables import Lane
-from tests.integration.opsdb import test_stuck
-from tests.integration.opsdb.test_stuck import Case
+from tests.integration.opsdb.stuck_case import Case
 
 VIEWS = (
     "success_rate_24h",
@@ -29,8 +28,6 @@ VIEWS = (
     "backup_freshness",
 )
 READERS = ("ops_monitor", "superset_ro")
-
-watched = test_stuck.engine  # somebody sweeps, and has for long
 
 
 @pytest.fixture
