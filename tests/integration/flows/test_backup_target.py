@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import time
@@ -11,7 +10,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import psutil
@@ -33,6 +31,7 @@ from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied
 from tests.integration.flows.test_odoo_db_restore import files
+from tests.spellings import spellings
 from tests.unit.flows.test_backup_files import make_backup
 
 
@@ -134,10 +133,6 @@ def test_folder_on_another_disk_is_a_target_too(
     assert files(disk).keys() > files(folder).keys() | {FILE}
     shutil.rmtree(folder)
     assert odoo_restore_drill(database, target=name)["backup"] == dump.name
-
-
-def spellings(secret: str) -> list[bytes]:
-    return [secret.encode(), base64.b64encode(secret.encode()), quote(secret, safe="").encode()]
 
 
 def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
