@@ -38,7 +38,7 @@ from flows.backup_preflight import (
     prepare_folder,
 )
 from flows.database_contents import Contents, check_server
-from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, look, prune_copies, upload
+from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, catch_up, look, prune_copies, upload
 from flows.postgres_access import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.programs import PROGRAMS
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
@@ -117,7 +117,7 @@ class _Ready:
     + FILESTORE_SECONDS
     + VERIFY_SECONDS
     + DRILL_SECONDS
-    + UPLOAD_SECONDS
+    + 2 * UPLOAD_SECONDS
     + PRUNE_SECONDS
     + MARGIN_SECONDS,
     max_attempts=2,
@@ -221,6 +221,7 @@ def odoo_db_backup(
     copied = {"target": upload(place, folder, manifest)} if place else {}
     if place:
         copied["target"]["pruned"] = prune_copies(place, manifest, retention_days)
+        copied["target"]["caught_up"] = catch_up(place, folder, manifest, retention_days)
     return {
         "file": str(ready.draft.dump),
         "manifest": str(ready.draft.manifest),

@@ -108,7 +108,7 @@ def test_dry_run_looks_and_changes_nothing(database: str, folder: Path, target: 
     planned = dry_run(odoo_db_backup, {"odoo_db": database, "target": target.block}, settings=load_settings())
     assert (planned.error, planned.warnings) == (None, [])
     assert [one.name for one in planned.steps if one.preflight] == ["preflight", "look at target"]
-    assert [one.name for one in planned.steps][-3:] == ["prune", "upload", "prune target"]
+    assert [one.name for one in planned.steps][-4:] == ["prune", "upload", "prune target", "catch up"]
     assert planned.steps[-1].environment["TARGET_SECRET_ACCESS_KEY"] == "***"
     assert target.server.secret_access_key not in str(planned.steps)
     assert target.server.access_key_id not in str(planned.steps)
