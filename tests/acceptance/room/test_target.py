@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -97,6 +97,13 @@ def test_run_whose_copy_fails_is_no_success_and_leaves_age_and_alert_as_they_are
     (tmp_path / "elsewhere").rename(tmp_path / "disk")
     refused = desk.ops("retry", run["id"], "--from-failed").refused(2)
     assert "step 3, snapshot, succeeded and must run again all the same" in refused
-    desk.ops("retry", run["id"], "--wait").fine()
+    desk.ops("retry", run["id"], "--wait", timeout=120).fine()
+    (missed,) = desk.json("show", run["id"])["result"]["target"]["caught_up"]
+    listed = desk.json("backups", database)
+    copies = {one["file"]: [copy["verified_by_run"] for copy in one["copies"]] for one in listed}
+    assert len(copies) == 3
+    assert copies.pop(Path(good["result"]["file"]).name) == [good["id"]]
+    assert copies.pop(missed.rpartition("/")[2]) == [run["id"]]
+    assert list(copies.values()) == [[run["id"]]]
     wait_for(lambda: figure(desk, age) > before + 26 * 3600, seconds=20, what="the backup is fresh")
     wait_for(lambda: not lasting(desk, database), seconds=30, what="so the alert is over")
