@@ -10,12 +10,13 @@ from typing import Any
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from blocks.target_store import TargetAwayError, TargetError
+from blocks.target_store import TakenError, TargetAwayError, TargetError
 
 _KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidSecurity", "401"}
 _REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect", "301", "307"}
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "403"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 _LATER = {"SlowDown", "RequestTimeout", "Throttling", "TooManyRequests", "429"}
 
 
@@ -58,6 +59,8 @@ def refusal(place: str, answer: Mapping[str, Any]) -> TargetError:  # noqa: PLR0
         return TargetError(f"{place} is elsewhere ({shown})", advice="correct region and endpoint_url of the block")
     if code in _CLOCK:
         return TargetError(f"{place} finds this host's clock wrong ({shown})", advice="set the clock")
+    if code in _TAKEN:
+        return TakenError(f"{place} was sent that by another just now ({shown})", advice="start the run again")
     if code in _LATER or status >= 500:
         return TargetAwayError(f"{place} cannot answer now ({shown})", advice="try again later")
     return TargetError(f"{place} refused a request ({shown})", advice="see what its documentation says of that code")

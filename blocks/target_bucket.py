@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from blocks.bucket_errors import translated
 from blocks.checksums import PartSum, Sums, part_bytes, parts_of, sums_of
-from blocks.target_store import LARGEST_READ, TargetError, Tell, silent
+from blocks.target_store import LARGEST_READ, TakenError, TargetError, Tell, silent
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -121,20 +122,23 @@ class BucketStore:
     def put(self, file: Path, *, sha256: str, tell: Tell = silent) -> bool:
         """See Store. Each part carries its checksums, and the whole is compared when it is there."""
         size_bytes = file.stat().st_size
-        if self._is_there(file.name):
-            if not self._holds(file.name, _undamaged(file, sums_of(file, size_bytes), sha256)):
-                raise TargetError(
-                    f"{self.url(file.name)} is there already, and it is another file",
-                    advice="nothing was overwritten; see who wrote it, and move it away",
-                )
-            return False
-        try:
-            self._check_arrived(file.name, self._send(file, size_bytes, sha256, tell))
-        except BaseException:
-            with suppress(TargetError):
-                self.delete(file.name)
-            raise
-        return True
+        if not self._is_there(file.name):
+            try:
+                self._check_arrived(file.name, self._send(file, size_bytes, sha256, tell))
+            except TakenError:
+                pass  # so there is something now, which is not ours to delete
+            except BaseException:
+                with suppress(TargetError):
+                    self.delete(file.name)
+                raise
+            else:
+                return True
+        if not self._holds(file.name, _undamaged(file, sums_of(file, size_bytes), sha256)):
+            raise TargetError(
+                f"{self.url(file.name)} is there already, and it is another file",
+                advice="nothing was overwritten; see who wrote it, and move it away",
+            )
+        return False
 
     def get(self, name: str, file: Path, *, tell: Tell = silent) -> None:
         """See Store."""
@@ -224,14 +228,7 @@ class BucketStore:
             data = next(iter(parts_of(file, size_bytes)))
             part = sums.add(data)
             _undamaged(file, sums, sha256)
-            with translated(self.place):
-                self._client.put_object(
-                    Bucket=self.bucket,
-                    Key=self._key(file.name),
-                    Body=data,
-                    ContentMD5=part.md5,
-                    ChecksumSHA256=part.sha256,
-                )
+            self._send_whole(file.name, data, part)
             tell(len(data))
             return sums
         key: dict[str, Any] = {"Bucket": self.bucket, "Key": self._key(file.name)}
@@ -246,6 +243,18 @@ class BucketStore:
                     self._client.abort_multipart_upload(**key)
                 raise
         return sums
+
+    def _send_whole(self, name: str, data: bytes, part: PartSum) -> None:
+        """Raises TakenError where another was there first, if the store knows such a condition."""
+        request: dict[str, Any] = {"Bucket": self.bucket, "Key": self._key(name), "Body": data}
+        request |= {"ContentMD5": part.md5, "ChecksumSHA256": part.sha256}
+        with translated(self.place):
+            try:
+                self._client.put_object(**request, IfNoneMatch="*")
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NotImplemented":
+                    raise
+                self._client.put_object(**request)
 
     def _send_parts(
         self, key: Mapping[str, Any], parts: Iterable[bytes], sums: Sums, tell: Tell

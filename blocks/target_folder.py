@@ -104,9 +104,12 @@ class FolderStore:
             return False
         with self._asked():
             self._check_space(file.stat().st_size)
+            # who has made it is alone with this name, and nobody else may remove it
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 with os.fdopen(handle, "wb") as target:
+                    if final.exists():
+                        raise TargetError(f"{final} was written by another just now", advice="start the run again")
                     _copy(file, target.write, tell)
                     target.flush()
                     os.fsync(handle)
@@ -114,8 +117,7 @@ class FolderStore:
                     raise TargetError(
                         f"{final} did not arrive as it was sent", advice="it was removed again; check both disks"
                     )
-                # no hard link, which mounts of other systems lack: nobody else writes under this name meanwhile
-                partial.rename(final)
+                partial.rename(final)  # no hard link, which mounts of other systems lack
                 self._sync()
             finally:
                 partial.unlink(missing_ok=True)

@@ -32,6 +32,10 @@ class TargetAwayError(TargetError):
     """It does not answer: it may later, with nothing changed here."""
 
 
+class TakenError(TargetError):
+    """Something is there already under that name."""
+
+
 class SameFolderError(TargetError):
     """It is the very place where the backups lie already."""
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from blocks.target_store import Store, TargetError, Tell
+from flows.backup_files import list_backups
 from flows.backup_manifest import Manifest, is_of, parse_manifest, read_manifest
 from flows.backup_names import BackupName, parse_name
-from flows.retention import KEPT_AT_LEAST, prunable
+from flows.retention import KEPT_AT_LEAST, Kept, prunable
 
 _SUFFIXES = (".json", ".globals.sql", ".filestore.tar.gz")
 
@@ -86,6 +87,17 @@ def upload(store: Store, folder: Path, name: BackupName, *, tell: Callable[[str]
                 store.delete(file)
         raise
     return sum(size for _, size, _ in files)
+
+
+def missed(store: Store, folder: Path, newest: BackupName, *, retention_days: int) -> list[BackupName]:
+    """The good backups of the folder that the place lacks and would keep, the newest first. Raises TargetError."""
+    there = list_copies(store, newest.database)
+    whole = {copy.name for copy in there if copy.verified}
+    lacking = [one for one in list_backups(folder, newest.database) if one.verified and one.name not in whole]
+    together: list[Kept] = [*(copy for copy in there if copy.verified), *lacking]
+    old = prunable(together, now=newest.created_at, retention_days=retention_days, keep_at_least=KEPT_AT_LEAST)
+    going = {one.name for one in old}
+    return [one.name for one in reversed(lacking) if one.name not in going]
 
 
 def clear_unfinished(store: Store, folder: Path, database: str, *, keep: BackupName) -> list[str]:

@@ -23,7 +23,7 @@ from flows.backup_outcome import prune_folder, record_files
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_readiness import foresee, prepare
 from flows.database_contents import Contents
-from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, look, prune_copies, upload
+from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, catch_up, look, prune_copies, upload
 from flows.postgres_access import connect, passfile
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
 from flows.restoring import drill
@@ -73,7 +73,7 @@ echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || 
     + FILESTORE_SECONDS
     + VERIFY_SECONDS
     + DRILL_SECONDS
-    + UPLOAD_SECONDS
+    + 2 * UPLOAD_SECONDS
     + PRUNE_SECONDS
     + MARGIN_SECONDS,
     max_attempts=2,
@@ -177,6 +177,7 @@ def odoo_db_backup(
     copied = {"target": upload(place, folder, manifest)} if place else {}
     if place:
         copied["target"]["pruned"] = prune_copies(place, manifest, retention_days)
+        copied["target"]["caught_up"] = catch_up(place, folder, manifest, retention_days)
     return {
         "file": str(ready.draft.dump),
         "manifest": str(ready.draft.manifest),

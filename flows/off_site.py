@@ -20,6 +20,7 @@ from blocks.backup_target import BackupTarget
 from blocks.target_store import SameFolderError, Store, TargetAwayError, TargetError
 from flows.active_run import current_run
 from flows.backup_manifest import Manifest
+from flows.shell import ShellFailedError, ShellTimeoutError
 from flows.step import action, step
 from flows.target_claim import check_claim
 from opsdb.errors import PreflightError, RoomUnreachableError
@@ -134,6 +135,21 @@ def prune_copies(target: Target, manifest: Manifest, retention_days: int) -> lis
     env = {"BACKUP": manifest.file, "RETENTION_DAYS": str(retention_days)}
     printed = transfer("prune target", "prune", target, env, timeout=PRUNE_SECONDS)
     return re.findall(r"^pruned: (\S+)$", printed, re.MULTILINE)
+
+
+def catch_up(target: Target, folder: Path, manifest: Manifest, retention_days: int) -> list[str]:
+    """Copy the earlier backups that the target lacks; returns where they are now.
+
+    What cannot be copied is told, and the run goes on: its own backup is there.
+    """
+    env = {"FOLDER": str(folder), "BACKUP": manifest.file, "RETENTION_DAYS": str(retention_days)}
+    try:
+        printed = transfer("catch up", "catch-up", target, env, timeout=UPLOAD_SECONDS)
+    except (ShellFailedError, ShellTimeoutError) as error:
+        told = f"the new backup is there, but not all earlier ones: {error}"
+        current_run().event(f"backup target {target.name}: {told}", level="warning")
+        printed = error.result.stdout
+    return [target.store.url(file) for file in re.findall(r"^caught up: (\S+)$", printed, re.MULTILINE)]
 
 
 def transfer(

@@ -18,6 +18,8 @@ from blocks.target_store import Store, TargetAwayError, TargetError
 
 FILE = "ops-room.json"
 _TRIES = 4
+_SETTLE_SECONDS = 2.0
+"""How long after its claim a room looks whose the place is: who looked before it was there has written by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,11 @@ def claim(store: Store, room: str) -> None:
     """Make the place this room's, if it is nobody's. Raises ClaimedError where it is another room's."""
     refused = TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
     for _ in range(_TRIES):
-        if check_claim(store, room):  # also after it was written: a bucket takes two at once, and keeps the last
+        if check_claim(store, room):
             return
         try:
             _write(store, room)
+            time.sleep(_SETTLE_SECONDS)  # a store that knows no conditions takes two at once, and keeps the last
         except TargetAwayError:
             raise
         except TargetError as error:

@@ -1,4 +1,4 @@
-"""What a step does at a backup target: `python -m flows.transfer upload|prune|download`.
+"""What a step does at a backup target: `python -m flows.transfer upload|prune|catch-up|download`.
 
 A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, ROOM, FOLDER,
 BACKUP (the dump's name) and RETENTION_DAYS. Prints its progress, and for what it did lines of `word: value`.
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from blocks.target_bucket import BucketStore
 from blocks.target_folder import FolderStore
-from blocks.target_store import Store, TargetError, Tell
+from blocks.target_store import Store, TargetAwayError, TargetError, Tell
 from flows.backup_names import BackupName, parse_name
-from flows.copies import clear_unfinished, files_of, find_copy, prune, upload
+from flows.copies import clear_unfinished, files_of, find_copy, missed, prune, upload
 from flows.target_claim import claim
 from opsdb.errors import OpsError, UsageError
 
@@ -33,7 +33,7 @@ def store_of(environment: Mapping[str, str]) -> Store:
 
 def main(order: str, environment: Mapping[str, str]) -> None:
     """Do what is ordered. Raises OpsError."""
-    work = {"upload": _upload, "prune": _prune, "download": _download}[order]
+    work = {"upload": _upload, "prune": _prune, "catch-up": _catch_up, "download": _download}[order]
     name = parse_name(environment["BACKUP"])
     if name is None:
         raise UsageError(f"BACKUP: {environment['BACKUP']} is no name of a backup")
@@ -50,9 +50,28 @@ def _upload(store: Store, name: BackupName, environment: Mapping[str, str]) -> N
             print(f"removed what a killed upload left: {file}")
     except TargetError as error:
         print(f"what killed uploads left was not removed: {error}")
+    print(f"uploaded: {_send(store, folder, name)}")
+
+
+def _catch_up(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
+    """Copy what earlier uploads missed: one that cannot be sent keeps no other from it."""
+    folder, days = Path(environment["FOLDER"]), int(environment["RETENTION_DAYS"])
+    failed: list[str] = []
+    for one in missed(store, folder, name, retention_days=days):
+        try:
+            _send(store, folder, one)
+            print(f"caught up: {one.dump}", flush=True)
+        except TargetAwayError:
+            raise
+        except (TargetError, OSError) as error:
+            failed.append(f"{one.dump}: {error}")
+    if failed:
+        raise TargetError("; ".join(failed), advice="they stay in the folder, and the next run tries again")
+
+
+def _send(store: Store, folder: Path, name: BackupName) -> int:
     sizes = {one.name: one.stat().st_size for one in folder.glob(f"{name.dump}*")}
-    done = upload(store, folder, name, tell=lambda file: _progress(file, sizes.get(file, 0)))
-    print(f"uploaded: {done}")
+    return upload(store, folder, name, tell=lambda file: _progress(file, sizes.get(file, 0)))
 
 
 def _prune(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:

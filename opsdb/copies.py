@@ -9,10 +9,14 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 _COPIES = """
-SELECT id, finished_at, result -> 'target' ->> 'block' AS block, result -> 'target' ->> 'url' AS url
-FROM ops.runs
+SELECT id, finished_at, result -> 'target' ->> 'block' AS block, url
+FROM ops.runs, LATERAL (
+    SELECT result -> 'target' ->> 'url' AS url
+    UNION ALL
+    SELECT jsonb_path_query(result, '$.target.caught_up[*]') #>> '{}'
+) copies
 WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND finished_at IS NOT NULL
-  AND result -> 'target' ->> 'block' <> '' AND result -> 'target' ->> 'url' <> ''
+  AND result -> 'target' ->> 'block' <> '' AND url <> ''
 ORDER BY finished_at
 """
 

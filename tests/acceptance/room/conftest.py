@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import subprocess
 import tempfile
@@ -130,6 +131,27 @@ def store(desk: Desk) -> Callable[..., str]:
         subprocess.run(
             [python, "-c", code, name, *commands], env=desk.env, cwd=desk.home.parent, check=True, capture_output=True
         )
+        return name
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_target(desk: Desk) -> Callable[..., str]:
+    """Fills in a Backup Target block, through Prefect's client. Returns the block's name."""
+    code = (
+        "import json, sys\n"
+        "from deployments import access\n"
+        "from opsdb.settings import load_settings\n"
+        "access.use(load_settings())\n"
+        "from blocks.backup_target import BackupTarget\n"
+        "BackupTarget.register_type_and_schema()\n"
+        "BackupTarget(**json.load(sys.stdin)).save(sys.argv[1], overwrite=True)\n"
+    )
+
+    def save(name: str, **fields: str) -> str:
+        argv, given = [desk.command()[0], "-c", code, name], json.dumps(fields).encode()
+        subprocess.run(argv, env=desk.env, cwd=desk.home.parent, input=given, check=True, capture_output=True)
         return name
 
     return save

@@ -7,17 +7,22 @@ import json
 import stat
 import subprocess
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deployments.postgres import PROGRAMS
 from tests.acceptance.room.api import auth_string
 from tests.acceptance.room.desk import Desk
+from tests.bucket_server import BucketServer, bucket_server
+from tests.children import free_port
+from tests.mattermost import Mattermost
+from tests.spellings import spellings
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 KEEPERS = ("secrets.json", "prefect/profiles.toml")
 
@@ -34,10 +39,9 @@ def found_in(text: bytes, secrets: list[bytes]) -> bool:
     return any(secret in text for secret in secrets)
 
 
-@pytest.fixture(scope="module")
-def arguments(desk: Desk, store: Callable[..., str]) -> set[bytes]:
-    """Every argument list on this host while a run did its best to show what it knows."""
-    block = store("shows-its-environment", "env", "cat /proc/self/environ", f"{PROGRAMS}/pg_dump --version")
+@contextmanager
+def watched() -> Iterator[set[bytes]]:
+    """Every argument list on this host, for the length of the block."""
     over = threading.Event()
     seen: set[bytes] = set()
 
@@ -50,10 +54,18 @@ def arguments(desk: Desk, store: Callable[..., str]) -> set[bytes]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        run = desk.run("stored_command", "-p", f"block={block}")
+        yield seen
     finally:
         over.set()
         watcher.join()
+
+
+@pytest.fixture(scope="module")
+def arguments(desk: Desk, store: Callable[..., str]) -> set[bytes]:
+    """Every argument list on this host while a run did its best to show what it knows."""
+    block = store("shows-its-environment", "env", "cat /proc/self/environ", f"{PROGRAMS}/pg_dump --version")
+    with watched() as seen:
+        run = desk.run("stored_command", "-p", f"block={block}")
     assert run["status"] == "succeeded"
     return seen
 
@@ -73,11 +85,51 @@ def test_no_file_but_two_closed_ones_holds_a_secret(desk: Desk, secrets: list[by
     assert {stat.S_IMODE((desk.home / name).stat().st_mode) for name in KEEPERS} == {0o600}
 
 
+def dump_of(desk: Desk, database: str) -> bytes:
+    """All rows of it."""
+    argv = [str(PROGRAMS / "pg_dump"), "--inserts", f"--dbname={desk.url(database)}"]
+    return subprocess.run(argv, check=True, capture_output=True).stdout
+
+
 @pytest.mark.usefixtures("arguments")
 @pytest.mark.parametrize("name", ["ops", "prefect"])
 def test_no_database_holds_a_secret(desk: Desk, secrets: list[bytes], name: str) -> None:
-    dump = subprocess.run(
-        [str(PROGRAMS / "pg_dump"), "--inserts", f"--dbname={desk.url(name)}"], check=True, capture_output=True
-    ).stdout
+    dump = dump_of(desk, name)
     assert b"shows-its-environment" in dump
     assert not found_in(dump, secrets)
+
+
+@pytest.fixture
+def buckets(tmp_path: Path) -> Iterator[BucketServer]:
+    """An S3-compatible server."""
+    with bucket_server(free_port(), tmp_path / "moto.log") as server:
+        server.client().create_bucket(Bucket="backups")
+        yield server
+
+
+def test_keys_of_a_target_are_nowhere_whether_the_copy_succeeds_or_not(
+    desk: Desk, database: str, save_target: Callable[..., str], buckets: BucketServer, chat: Mattermost
+) -> None:
+    wrong = "wrong/word+that=nobody&may see"
+    keys = {"access_key_id": buckets.access_key_id, "secret_access_key": buckets.secret_access_key}
+    order = ("odoo_db_backup", "-p", f"odoo_db={database}", "-p", "target=space")
+    with watched() as seen:
+        for secret, ends in ((keys["secret_access_key"], "succeeded"), (wrong, "failed")):
+            fields = {"bucket": "backups", "endpoint_url": buckets.url, **keys, "secret_access_key": secret}
+            save_target("space", **fields)
+            run = desk.run(*order)
+            assert run["status"] == ends, run
+    assert "refused the keys" in run["error"]["message"]
+    assert any(b"flows.transfer" in line for line in seen)
+
+    words = [*keys.values(), wrong]
+    secrets = [one for word in (*words, ":".join(keys.values())) for one in spellings(word)]
+    files = [path for path in desk.home.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert any("upload" in path.name for path in files)
+    told = {str(path): path.read_bytes() for path in files} | {
+        f"database {one}": dump_of(desk, one) for one in ("ops", "prefect")
+    }
+    told["metrics"] = httpx.get(f"http://127.0.0.1:{desk.ports[2]}/metrics", trust_env=False, timeout=20).content
+    told["alerts"] = json.dumps(desk.json("alerts")).encode() + "\n".join(chat.texts).encode()
+    told["arguments"] = b"\n".join(seen)
+    assert [where for where, text in told.items() if found_in(text, secrets)] == []

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.acceptance.room.desk import Desk
+from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def target(desk: Desk, tmp_path: Path) -> str:
+def target(save_target: Callable[..., str], tmp_path: Path) -> str:
     """The name of a block that leads to a folder."""
     folder = tmp_path / "disk"
     folder.mkdir(mode=0o700)
-    code = (
-        "import sys\n"
-        "from deployments import access\n"
-        "from opsdb.settings import load_settings\n"
-        "access.use(load_settings())\n"
-        "from blocks.backup_target import BackupTarget\n"
-        "BackupTarget.register_type_and_schema()\n"
-        "BackupTarget(folder=sys.argv[2]).save(sys.argv[1], overwrite=True)\n"
-    )
-    argv = [desk.command()[0], "-c", code, "second-disk", str(folder)]
-    subprocess.run(argv, env=desk.env, cwd=desk.home.parent, check=True, capture_output=True)
-    return "second-disk"
+    return save_target("second-disk", folder=str(folder))
 
 
 def test_copy_is_made_told_and_restored(desk: Desk, database: str, target: str, tmp_path: Path) -> None:
@@ -55,8 +48,62 @@ def test_copy_is_made_told_and_restored(desk: Desk, database: str, target: str, 
     assert list(empty.iterdir()) == []
 
 
-def test_run_whose_copy_fails_is_no_success(desk: Desk, database: str, target: str, tmp_path: Path) -> None:
+def figure(desk: Desk, series: str) -> float:
+    """What the exporter says."""
+    said = httpx.get(f"http://127.0.0.1:{desk.ports[2]}/metrics", trust_env=False, timeout=20).text
+    found = re.search(rf"^{re.escape(series)} (\S+)$", said, re.MULTILINE)
+    assert found, (series, said)
+    return float(found[1])
+
+
+def lasting(desk: Desk, database: str) -> list[int]:
+    """The alerts about the age of this database's backup."""
+    with desk.database("ops") as db:
+        rows = db.execute(
+            "SELECT id FROM ops.alert_episodes WHERE rule = 'backup' AND subject = %s AND resolved_at IS NULL",
+            [database],
+        )
+        return [row[0] for row in rows]
+
+
+def test_run_whose_copy_fails_is_no_success_and_leaves_age_and_alert_as_they_are(
+    desk: Desk, database: str, target: str, tmp_path: Path
+) -> None:
+    order = ("odoo_db_backup", "-p", f"odoo_db={database}", "-p", f"target={target}")
+    age = f'ops_backup_last_success_timestamp_seconds{{database="{database}"}}'
+    failures = 'ops_runs_finished_total{kind="odoo_db_backup",lane="A",outcome="failed"}'
+    good = desk.run(*order, "--lane", "A")
+    assert good["status"] == "succeeded", good
+    with desk.database("ops") as db:  # it was yesterday
+        db.execute(
+            "UPDATE ops.runs SET finished_at = finished_at - interval '27 h', outcome_at = outcome_at - interval '27 h'"
+            " WHERE id = %s",
+            [good["id"]],
+        )
+    alert = wait_for(lambda: lasting(desk, database), seconds=30, what="the old backup is told")
+    before, failed = figure(desk, age), figure(desk, failures)
+
     (tmp_path / "disk").rename(tmp_path / "elsewhere")
-    run = desk.run("odoo_db_backup", "-p", f"odoo_db={database}", "-p", f"target={target}")
+    run = desk.run(*order, "--lane", "A")
     assert run["status"] == "failed"
     assert "is the disk mounted" in run["error"]["message"]
+    wait_for(lambda: figure(desk, failures) == failed + 1, seconds=20, what="the failure is counted")
+    time.sleep(3)  # the alerter looks each second
+    assert figure(desk, age) == before
+    assert lasting(desk, database) == alert
+    dumps = {path.name for path in (desk.home / "backups").glob(f"{database}_*.dump")}
+    assert len(dumps) == 2
+
+    (tmp_path / "elsewhere").rename(tmp_path / "disk")
+    refused = desk.ops("retry", run["id"], "--from-failed").refused(2)
+    assert "step 3, snapshot, succeeded and must run again all the same" in refused
+    desk.ops("retry", run["id"], "--wait", timeout=120).fine()
+    (missed,) = desk.json("show", run["id"])["result"]["target"]["caught_up"]
+    listed = desk.json("backups", database)
+    copies = {one["file"]: [copy["verified_by_run"] for copy in one["copies"]] for one in listed}
+    assert len(copies) == 3
+    assert copies.pop(Path(good["result"]["file"]).name) == [good["id"]]
+    assert copies.pop(missed.rpartition("/")[2]) == [run["id"]]
+    assert list(copies.values()) == [[run["id"]]]
+    wait_for(lambda: figure(desk, age) > before + 26 * 3600, seconds=20, what="the backup is fresh")
+    wait_for(lambda: not lasting(desk, database), seconds=30, what="so the alert is over")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import time
@@ -11,7 +10,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import psutil
@@ -33,6 +31,7 @@ from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied
 from tests.integration.flows.test_odoo_db_restore import files
+from tests.spellings import spellings
 from tests.unit.flows.test_backup_files import make_backup
 
 
@@ -109,7 +108,7 @@ def test_dry_run_looks_and_changes_nothing(database: str, folder: Path, target: 
     planned = dry_run(odoo_db_backup, {"odoo_db": database, "target": target.block}, settings=load_settings())
     assert (planned.error, planned.warnings) == (None, [])
     assert [one.name for one in planned.steps if one.preflight] == ["preflight", "look at target"]
-    assert [one.name for one in planned.steps][-3:] == ["prune", "upload", "prune target"]
+    assert [one.name for one in planned.steps][-4:] == ["prune", "upload", "prune target", "catch up"]
     assert planned.steps[-1].environment["TARGET_SECRET_ACCESS_KEY"] == "***"
     assert target.server.secret_access_key not in str(planned.steps)
     assert target.server.access_key_id not in str(planned.steps)
@@ -134,10 +133,6 @@ def test_folder_on_another_disk_is_a_target_too(
     assert files(disk).keys() > files(folder).keys() | {FILE}
     shutil.rmtree(folder)
     assert odoo_restore_drill(database, target=name)["backup"] == dump.name
-
-
-def spellings(secret: str) -> list[bytes]:
-    return [secret.encode(), base64.b64encode(secret.encode()), quote(secret, safe="").encode()]
 
 
 def test_keys_are_nowhere_but_in_the_environment_of_the_steps(

@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows import off_site
 from flows.active_run import ActiveRun
 from flows.backup_names import BackupName
 from flows.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from flows.target_claim import FILE
-from opsdb.errors import StepFailedError
+from opsdb.errors import StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import names, wait_until
 from tests.integration.flows.targets import MEBIBYTE, Bucket, copied
@@ -40,9 +41,48 @@ def test_cut_upload_fails_the_run_publishes_nothing_and_stops_no_clean_up_here(
 
     line.cut_after = None
     result = odoo_db_backup(database, target=target.block)
-    assert target.keys == copied(folder, Path(result["file"]).name)  # what the cut one had sent is removed
-    assert target.unfinished == []
     assert first.exists()
+    missed = [first, *reversed(recent)]
+    assert result["target"]["caught_up"] == [f"s3://{target.bucket}/odoo/{path.name}" for path in missed]
+    assert target.keys == copied(folder, "")
+    assert target.unfinished == []
+
+
+@pytest.mark.usefixtures("attachments")
+def test_upload_at_a_store_that_drips_is_ended_in_time_publishes_nothing_and_is_made_up_for(
+    database: str, folder: Path, target: Bucket, line: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.bytes_per_second = 32 * 1024  # so the dump alone would take a minute
+    with monkeypatch.context() as patch:
+        patch.setattr(off_site, "UPLOAD_SECONDS", 30)
+        started = time.monotonic()
+        with pytest.raises(StepTimeoutError, match="ran longer than 30 s"):
+            odoo_db_backup(database, target=target.block)
+    assert time.monotonic() - started < 120
+    assert line.passed > 1024  # something had been sent
+    assert not any(key.endswith(".json") for key in target.keys)
+    (first,) = folder.glob("*.dump")
+
+    line.bytes_per_second = None
+    result = odoo_db_backup(database, target=target.block)
+    assert result["target"]["caught_up"] == [f"s3://{target.bucket}/odoo/{first.name}"]
+    assert target.keys == copied(folder, "")
+    assert target.unfinished == []
+
+
+def test_earlier_backup_that_cannot_be_copied_is_told_and_the_new_one_is_there(
+    database: str, folder: Path, target: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir(parents=True, mode=0o700)
+    now = datetime.now(UTC).replace(microsecond=0)
+    damaged, older = [make_backup(folder, database, now - timedelta(days=days)) for days in (1, 2)]
+    damaged.write_bytes(b"dumq")
+    told: list[str] = []
+    monkeypatch.setattr(ActiveRun, "event", lambda _run, message, **_: told.append(message))
+    result = odoo_db_backup(database, target=target.block)
+    assert result["target"]["caught_up"] == [f"s3://{target.bucket}/odoo/{older.name}"]
+    assert target.keys == copied(folder, Path(result["file"]).name) | copied(folder, older.name)
+    assert any("the new backup is there, but not all earlier ones" in one and damaged.name in one for one in told)
 
 
 def test_byte_that_flipped_on_the_way_fails_the_run_and_leaves_nothing(
@@ -76,7 +116,8 @@ def test_killed_upload_publishes_nothing_and_the_next_one_cleans_up(
     target.put(f"odoo/{BackupName(database, datetime(2026, 1, 1, tzinfo=UTC)).dump}")  # not sent from here
     foreign = target.keys - copied(folder, "")
     result = odoo_db_backup(database, target=target.block)
-    assert target.keys == copied(folder, Path(result["file"]).name) | foreign
+    assert len(result["target"]["caught_up"]) == 1
+    assert target.keys == copied(folder, "") | foreign
     assert target.unfinished == []
 
 

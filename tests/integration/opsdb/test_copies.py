@@ -29,9 +29,12 @@ def test_copies_of_backups_that_succeeded_count(settings: Settings) -> None:
 
             far = {"block": "far", "url": "s3://far/odoo/a.dump"}
             near = {"block": "near", "url": "file:///mnt/a.dump"}
+            both = {"block": "far", "url": "s3://far/odoo/c.dump", "caught_up": ["s3://far/odoo/b.dump"]}
             later = run("succeeded", 1, near)
             first = run("succeeded", 2, far)
+            caught_up = run("succeeded", 4, both)
             run("failed", 3, far)
+            run("failed", 3, both)
             run("succeeded", 3, None)
             run("succeeded", 3, {"block": "far"})
             run("succeeded", 3, far, kind="nightly_backup")
@@ -39,4 +42,8 @@ def test_copies_of_backups_that_succeeded_count(settings: Settings) -> None:
     finally:
         engine.dispose()
     told = {file: [(one.target, one.url, one.run_id) for one in copies] for file, copies in found.items()}
-    assert told == {"a.dump": [("far", far["url"], first), ("near", near["url"], later)]}
+    assert told == {
+        "a.dump": [("far", far["url"], first), ("near", near["url"], later)],
+        "b.dump": [("far", "s3://far/odoo/b.dump", caught_up)],
+        "c.dump": [("far", "s3://far/odoo/c.dump", caught_up)],
+    }

@@ -9,14 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.target_folder import FolderStore
 from blocks.target_store import TargetError, Tell, silent
 from flows.backup_manifest import Companion, read_manifest
 from flows.backup_names import BackupName, parse_name
-from flows.copies import clear_unfinished, find_copy, list_copies, newest_verified, prune, upload
+from flows.copies import clear_unfinished, find_copy, list_copies, missed, newest_verified, prune, upload
 from tests.unit.flows.test_backup_files import NOW, make_backup
 from tests.unit.flows.test_retention import kinds
 
@@ -184,6 +184,40 @@ def test_only_what_was_sent_from_here_and_has_no_manifest_is_cleared(here: Path,
     assert names(there) == kept | {done, f"{done}.json"}
 
 
+def test_missed_are_the_good_ones_that_the_place_lacks_and_would_keep_newest_first(here: Path, there: Path) -> None:
+    def made(folder: Path, days: int, database: str = "odoo") -> Path:
+        return make_backup(folder, database, NOW - timedelta(days=days))
+
+    for days in (0, 1, 2, 9, 10, 40):
+        made(here, days)
+    made(here, 3).write_bytes(b"du")
+    made(here, 4, "odoo_shop")
+    Path(f"{made(here, 5)}.json").unlink()
+    for days in (0, 2):
+        made(there, days)
+    made(there, 10).unlink()  # so that one is not whole
+    left = missed(FolderStore(there), here, BackupName("odoo", NOW), retention_days=30)
+    assert left == [BackupName("odoo", NOW - timedelta(days=days)) for days in (1, 9, 10)]
+    left = missed(FolderStore(there), here, BackupName("odoo", NOW), retention_days=5)
+    assert left == [BackupName("odoo", NOW - timedelta(days=1))]
+    for name in left:
+        upload(FolderStore(there), here, name, tell=lambda _: silent)
+    before = names(there)
+    assert prune(FolderStore(there), "odoo", now=NOW, retention_days=5) == [
+        BackupName("odoo", NOW - timedelta(days=10)).dump
+    ]
+    assert before - names(there) == {BackupName("odoo", NOW - timedelta(days=10)).manifest}
+
+
+def test_missed_ones_are_sent_however_old_while_the_place_holds_fewer_than_are_kept(here: Path, there: Path) -> None:
+    for days in (0, 80, 90):
+        make_backup(here, "odoo", NOW - timedelta(days=days))
+    make_backup(there, "odoo", NOW)
+    left = missed(FolderStore(there), here, BackupName("odoo", NOW), retention_days=1)
+    assert left == [BackupName("odoo", NOW - timedelta(days=days)) for days in (80, 90)]
+
+
+@settings(deadline=None)
 @given(st.lists(kinds, min_size=1, max_size=10), st.integers(min_value=1, max_value=5), st.data())
 def test_nights_never_lose_the_last_three_good_copies_nor_a_file_of_others(
     nights: list[str], days: int, data: st.DataObject

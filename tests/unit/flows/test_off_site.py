@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 
 from blocks.target_bucket import BucketStore
 from flows import off_site
+from flows.active_run import ActiveRun, activated
+from flows.backup_manifest import Manifest
 from flows.off_site import Target, transfer
+from flows.shell import ShellFailedError, ShellTimeoutError
 from flows.step import _result_of
 from flows.transfer import store_of
+from opsdb.settings import Settings
 
 STORE = BucketStore(
     bucket="backups",
@@ -57,3 +64,25 @@ def test_process_reaches_the_target_as_the_worker_does_and_a_proxys_password_is_
     transfer("upload", "upload", Target("far", "room-1", STORE), {}, timeout=9)
     assert told["secrets"]["HTTPS_PROXY"] == "http://user:word@proxy:3128"
     assert (told["env"]["NO_PROXY"], told["env"]["AWS_CA_BUNDLE"]) == ("127.0.0.1", "/etc/ca.pem")
+
+
+@pytest.mark.parametrize("kind", [ShellFailedError, ShellTimeoutError])
+def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_were_are_told(
+    told: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: type[ShellFailedError | ShellTimeoutError]
+) -> None:
+    error = kind("step catch up: it was cut")
+    error.result = _result_of("caught up: b.dump\na.dump: 10 % of 9 GiB\n")
+
+    def step(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(off_site, "step", step)
+    events: list[Any] = []
+    run = ActiveRun(uuid4(), 1, Settings(), events.append, in_lane=False)
+    manifest = SimpleNamespace(file="c.dump")
+    with activated(run):
+        urls = off_site.catch_up(Target("far", "room-1", STORE), Path("/backups"), cast("Manifest", manifest), 30)
+    assert urls == ["s3://backups/odoo/b.dump"]
+    (event,) = events
+    assert "backup target far: the new backup is there, but not all earlier ones" in event["message"]
+    assert (event["level"], "it was cut" in event["message"]) == ("warning", True)

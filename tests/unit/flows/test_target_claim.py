@@ -15,7 +15,7 @@ import pytest
 
 from blocks.backup_target import BackupTarget
 from blocks.target_folder import FolderStore
-from flows import off_site
+from flows import off_site, target_claim
 from flows.active_run import ActiveRun, activated
 from flows.backup_names import BackupName
 from flows.fetching import find_fetchable
@@ -26,6 +26,11 @@ from opsdb.errors import PreflightError
 from opsdb.settings import Settings
 from tests.unit.flows.test_backup_files import NOW, make_backup
 from tests.unit.flows.test_copies import names
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_claim, "_SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,23 @@ def test_error_is_one_line_that_names_place_and_remedy(tmp_path: Path) -> None:
     done = run("upload", tmp_path / "mnt", FOLDER=str(tmp_path), BACKUP=dump.name)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert dump.name in done.stderr
+
+
+def test_earlier_backup_that_cannot_be_sent_is_named_and_keeps_no_other_from_it(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    new, damaged, older = (make_backup(here, "odoo", NOW - timedelta(days=days)) for days in range(3))
+    damaged.write_bytes(b"dumq")
+    env = {"FOLDER": str(here), "BACKUP": new.name, "RETENTION_DAYS": "30"}
+    assert run("upload", there, **env).returncode == 0
+    done = run("catch-up", there, **env)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"{damaged.name}: ")
+    assert "they stay in the folder, and the next run tries again" in done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("caught up")] == [f"caught up: {older.name}"]
+    assert not (there / damaged.name).exists()
+    damaged.write_bytes(b"dump")
+    done = run("catch-up", there, **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in here.iterdir()} < {path.name for path in there.iterdir()}

@@ -1,0 +1,92 @@
+"""Two rooms that claim one bucket in the same moment, at a store that knows conditions and at one that does not."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from blocks.checksums import PartSum
+from blocks.target_bucket import BucketStore
+from blocks.target_store import TargetError
+from flows.target_claim import FILE, ClaimedError, claim, read_claim
+from tests.bucket_server import BucketServer
+from tests.unit.flows.test_target_race import claim_at_once, overtake
+
+
+@pytest.fixture
+def store(buckets: BucketServer, bucket: str) -> Callable[[], BucketStore]:
+    """Makes one for each room."""
+    return lambda: buckets.store(bucket)
+
+
+@pytest.mark.parametrize("at", [1, 2])  # the look for a claim, and the one before it is written
+def test_room_that_is_overtaken_is_refused(
+    store: Callable[[], BucketStore], monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    overtake(BucketStore, at, lambda: claim(store(), "theirs"), monkeypatch)
+    with pytest.raises(ClaimedError, match="belongs to another room"):
+        claim(store(), "ours")
+    found = read_claim(store())
+    assert found is not None
+    assert found.room == "theirs"
+
+
+def test_of_two_rooms_that_claim_at_once_one_has_the_bucket(store: Callable[[], BucketStore]) -> None:
+    claim_at_once(store)
+    assert set(store().sizes()) == {FILE}
+
+
+def test_store_that_takes_both_claims_is_asked_again_and_one_room_has_it(
+    store: Callable[[], BucketStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_looked = threading.Barrier(2)
+
+    def send(store: BucketStore, name: str, data: bytes, _part: PartSum) -> None:
+        with suppress(threading.BrokenBarrierError):
+            both_looked.wait(10)
+        both_looked.abort()  # they meet once
+        store._client.put_object(Bucket=store.bucket, Key=store._key(name), Body=data)
+
+    monkeypatch.setattr(BucketStore, "_send_whole", send)
+    claim_at_once(store)
+
+
+def test_store_that_refuses_conditions_gets_none(
+    store: Callable[[], BucketStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = store()
+    really, asked = ours._client.put_object, list[bool]()
+
+    def put_object(**request: Any) -> Any:
+        asked.append("IfNoneMatch" in request)
+        if asked[-1]:
+            raise ClientError({"Error": {"Code": "NotImplemented"}}, "PutObject")
+        return really(**request)
+
+    monkeypatch.setattr(ours._client, "put_object", put_object)
+    claim(ours, "ours")
+    assert asked == [True, False]
+    with pytest.raises(ClaimedError):
+        claim(store(), "theirs")
+
+
+def test_object_that_came_meanwhile_is_neither_overwritten_nor_deleted(
+    store: Callable[[], BucketStore], buckets: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, ours = tmp_path / "some.dump", store()
+    file.write_bytes(b"ours")
+
+    def come() -> None:
+        buckets.client().put_object(Bucket=ours.bucket, Key=f"odoo/{file.name}", Body=b"theirs")
+
+    overtake(BucketStore, 1, come, monkeypatch)
+    with pytest.raises(TargetError, match="is there already, and it is another file"):
+        ours.put(file, sha256=hashlib.sha256(b"ours").hexdigest())
+    assert ours.read(file.name) == b"theirs"
