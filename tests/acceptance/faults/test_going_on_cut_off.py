@@ -26,14 +26,19 @@ pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
 
 
 @contextmanager
-def asking_meets(fate: Fate, lab: Lab, **extra: str) -> Iterator[RequestProxy]:
+def asking_meets(fate: Fate, lab: Lab, database: Proxy | None = None) -> Iterator[RequestProxy]:
     """A worker whose first run that asks for an approval meets that fate on its way to Prefect."""
     lab.kill("worker")
     with RequestProxy(lab.settings.prefect_port, mark=b"waits for approval", fate=fate) as proxy:
-        lab.start_worker(extra={"OPS_PREFECT_PORT": str(proxy.port), **extra})
+        extra = {"OPS_PREFECT_PORT": str(proxy.port)}
+        lab.start_worker(extra=extra | (through(database) if database else {}))
         yield proxy
         if "worker" in lab.parts:
             lab.kill("worker")
+
+
+def through(database: Proxy) -> dict[str, str]:
+    return {"OPS_DATABASE_URL": f"postgresql://postgres@/ops?host={database.folder}"}
 
 
 def asked(proxy: RequestProxy, lab: Lab, run: UUID) -> int:
@@ -88,15 +93,18 @@ def test_killed_between_its_suspension_and_its_end_it_waits_all_the_same(
 def test_frozen_as_it_asks_and_judged_it_asks_nobody_when_it_goes_on(
     lab: Lab, start: Start, client: SyncPrefectClient
 ) -> None:
-    with asking_meets("request held", lab) as proxy:
+    with Proxy(lab.folder / "proxy", lab.socket) as database, asking_meets("request held", lab, database) as proxy:
         run = start("asking", odoo_db="frozen")
         process = asked(proxy, lab, run)
         lab.kill("worker")  # it would end what is frozen
+        database.swallow()  # Prefect's word comes first when it goes on
         with stopped([process]):
             assert lab.wait_status(run, "failed", seconds=25)["error"]["type"] == "HeartbeatTimeout"
             wait_for(lambda: in_prefect(client, run)[-1] == "HeartbeatTimeout", seconds=10, what="Prefect knows it")
-            proxy.go_on.set()  # so that the answer is there when it goes on
+            proxy.go_on.set()
             time.sleep(1)
+        time.sleep(1)
+        database.forward()
         wait_gone(lab, run)
     lab.start_worker()
     time.sleep(4)  # its journal is delivered by now: it has not said a word since
@@ -139,9 +147,9 @@ def test_run_asks_only_when_its_record_is_in_the_database(
     hang = failing(tmp_path / "stop", "hang.build")
     lab.kill("worker")
     with Proxy(lab.folder / "proxy", lab.socket) as database:
-        lab.start_worker(extra={"OPS_DATABASE_URL": f"postgresql://postgres@/ops?host={database.folder}"})
+        lab.start_worker(extra=through(database))
         run = start("asking", odoo_db="unrecorded", fail_at=str(tmp_path / "stop"))
-        lab.wait_effect(run, "build")
+        wait_for(lambda: steps(lab, run).get(1, {}).get("build") == "running", seconds=30, what="it builds")
         database.refuse()
         hang.unlink()
         time.sleep(5)  # less than a run may be silent
@@ -153,24 +161,28 @@ def test_run_asks_only_when_its_record_is_in_the_database(
 
 
 @pytest.mark.parametrize("worker", ["the same", "another"])
-def test_approved_before_its_suspension_is_recorded_it_goes_on(lab: Lab, start: Start, worker: str) -> None:
-    with Proxy(lab.folder / "proxy", lab.socket) as database:
-        url = f"postgresql://postgres@/ops?host={database.folder}"
-        with asking_meets("request held", lab, OPS_DATABASE_URL=url) as proxy:
-            run = start("asking", odoo_db=f"unrecorded-{worker}")
-            asked(proxy, lab, run)
-            database.refuse()
-            proxy.go_on.set()
-            lab.wait_status(run, "queued")  # the sync has it from Prefect
-            ops(lab, "approve", str(run))
-            wait_gone(lab, run)
-            if worker == "another":
-                lab.kill("worker")
-                lab.start_worker()
-            else:
-                database.listen()
-            assert lab.wait_status(run, "succeeded", seconds=40)["attempt"] == 2
-            assert done(lab, run) == AFTER
+def test_approved_before_its_suspension_is_recorded_it_goes_on(
+    lab: Lab, start: Start, client: SyncPrefectClient, worker: str
+) -> None:
+    with Proxy(lab.folder / "proxy", lab.socket) as database, asking_meets("request held", lab, database) as proxy:
+        run = start("asking", odoo_db=f"unrecorded-{worker}")
+        asked(proxy, lab, run)
+        database.refuse()
+        proxy.go_on.set()
+        wait_gone(lab, run)
+        lab.wait_status(run, "queued")  # the sync has it from Prefect
+        if worker == "another":
+            lab.kill("worker")
+        ops(lab, "approve", str(run))
+        if worker == "another":
+            lab.start_worker()
+        else:
+            wait_for(lambda: in_prefect(client, run)[-1] == "Running", seconds=30, what="it has a process again")
+            time.sleep(2)
+            assert done(lab, run) == BEFORE
+            database.listen()
+        assert lab.wait_status(run, "succeeded", seconds=40)["attempt"] == 2
+        assert done(lab, run) == AFTER
 
 
 def test_told_to_stop_when_its_suspension_was_taken_up_it_stays_suspended(
