@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass
@@ -27,7 +28,7 @@ class TcpProxy:
     _open: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> TcpProxy:
+    def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
