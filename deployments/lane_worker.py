@@ -15,6 +15,7 @@ import httpx
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import Abort, ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
@@ -276,7 +277,9 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
                 if life.latest.type == "CANCELLING" and state.is_scheduled():
                     state = Cancelled(message="cancelled before it started")
                 if life.attempt == attempt and not life.status.terminal:
-                    await self.client.set_flow_run_state(flow_run.id, state, force=True)
+                    # not repeated by the client when only the answer was lost: another may have begun by then
+                    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                        await self.client.set_flow_run_state(flow_run.id, state, force=True)
             except ObjectNotFound:
                 return True
             except httpx.HTTPError as error:

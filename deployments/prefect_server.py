@@ -14,7 +14,7 @@ from deployments.startable import Startable, find_startable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.sessions import tag_of
 from opsdb.settings import Settings
-from opsdb.states import RESUMING, STATUS_OF_PREFECT, State
+from opsdb.states import RESUMING, STATUS_OF_PREFECT, State, fold
 from opsdb.tables import Lane
 
 if TYPE_CHECKING:
@@ -131,17 +131,15 @@ class PrefectServer:
         Raises UsageError when it does not wait for one, or waited too long.
         """
         from prefect.client.schemas.responses import SetStateStatus
-        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
         from prefect.states import Scheduled
 
         from opsdb.prefect_runs import state_of
 
         before = self.state(run_id)
         if not before.waits_for_approval:
-            raise UsageError(f"run {run_id} waits for no approval: it is {before.name} in Prefect")
-        wanted: PrefectState[None] = Scheduled(name=RESUMING, scheduled_time=at, message=message)
-        with answering(self._client), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # it may have arrived
-            answer: OrchestrationResult[None] = self._client.set_flow_run_state(run_id, wanted)
+            approved = self._approved(run_id)
+            raise UsageError(f"run {run_id} waits for no approval: it is {before.name} in Prefect{approved}")
+        answer = self._set_once(run_id, Scheduled(name=RESUMING, scheduled_time=at, message=message))
         if answer.state is None or answer.status is not SetStateStatus.ACCEPT:
             reason = getattr(answer.details, "reason", None) or answer.status.value
             raise UsageError(f"Prefect does not let run {run_id} go on: {reason}")
@@ -169,14 +167,13 @@ class PrefectServer:
                 raise UsageError(
                     f"the deployment of run {run_id} is gone: `ops deploy` makes it anew for other runs"
                 ) from None
-            # forced: Prefect's rules lead out of a terminal state only for a flow with retries of its own
-            self._client.set_flow_run_state(
-                run_id,
-                Scheduled(name=RESUMING, scheduled_time=at, message=message)
-                if keep_steps
-                else AwaitingRetry(scheduled_time=at, message=message),
-                force=True,
-            )
+        wanted: PrefectState[None] = (
+            Scheduled(name=RESUMING, scheduled_time=at, message=message)
+            if keep_steps
+            else AwaitingRetry(scheduled_time=at, message=message)
+        )
+        # forced: Prefect's rules lead out of a terminal state only for a flow with retries of its own
+        self._set_once(run_id, wanted, force=True)
 
     def address(self, run_id: UUID) -> str:
         """Where the run stands in the Prefect UI."""
@@ -199,6 +196,21 @@ class PrefectServer:
         )
         with answering(self._client):
             return [run.id for run in pages(self._client.read_flow_runs, flow_run_filter=wanted)]
+
+    def _set_once(self, run_id: UUID, state: PrefectState[None], *, force: bool = False) -> OrchestrationResult[None]:
+        """Ask for a state, and not again by itself: when only its answer was lost, that may be over by then."""
+        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+        with answering(self._client), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            return self._client.set_flow_run_state(run_id, state, force=force)
+
+    def _approved(self, run_id: UUID) -> str:
+        """How somebody approved of what the run does now, as the end of a sentence; empty when nobody had to."""
+        from opsdb.prefect_runs import state_of
+
+        with answering(self._client):
+            approval = fold(state_of(state) for state in self._client.read_flow_run_states(run_id)).approval
+        return f", {approval.approving}" if approval else ""
 
     def _run_of_key(self, startable: Startable, key: str) -> object | None:
         from prefect.client.schemas.filters import (

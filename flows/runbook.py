@@ -26,7 +26,7 @@ from flows.lane_orders import LaneOrders
 from flows.ops_database import in_ops
 from flows.suspension import Suspension, suspend
 from opsdb.database import connect
-from opsdb.errors import OpsError, PreflightError, UsageError
+from opsdb.errors import OpsError, PreflightError, StepError, UsageError
 from opsdb.journal import Journal, journal_dir
 from opsdb.kept_steps import Standing, what_stands
 from opsdb.killing import become_subreaper, kill_processes
@@ -104,7 +104,12 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None, deadl
     except Suspension as asked:
         _kill_leftovers(run)
         run.settle()  # who goes on elsewhere must find all that was done
-        raise suspend(asked, told=lambda state: run.record(run_suspended(run.id, state))) from None
+        try:
+            pause = suspend(asked, told=lambda state: run.record(run_suspended(run.id, state)))
+        except StepError:
+            run.make_sure()  # one that was stopped for long hears here that it was judged, and says no word of its own
+            raise
+        raise pause from None
 
 
 def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,8 +49,7 @@ def suspend(asked: Suspension, *, told: Callable[[State], None]) -> Pause:
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
         while True:
             try:
-                with get_client(sync_client=True) as client:
-                    state = _suspended(client, asked)
+                state = _deaf_once_suspended(lambda: _ask(asked))
             except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: not even its version could be asked for
                 log.warning("run %s asks for its suspension again: %s", asked.run_id, error)
                 time.sleep(ASK_AGAIN_SECONDS)
@@ -58,8 +58,29 @@ def suspend(asked: Suspension, *, told: Callable[[State], None]) -> Pause:
                 return Pause(f"run {asked.run_id} {state.message}")
 
 
-def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
+def _deaf_once_suspended(ask: Callable[[], State]) -> State:
+    """What Prefect said. SIGTERM waits for that, and means nothing to a process that is suspended: it ends anyway.
+
+    Else Prefect's engine would take the signal for a crash, and put that in the place of the suspension.
+    """
+    told: list[int] = []
+    heard_by = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    try:
+        return ask()
+    except BaseException:
+        signal.signal(signal.SIGTERM, heard_by)
+        if told:
+            signal.raise_signal(signal.SIGTERM)
+        raise
+
+
+def _ask(asked: Suspension) -> State:
     """The state in which it waits. Raises StepError, and httpx.HTTPError while Prefect is away."""
+    with get_client(sync_client=True) as client:
+        return _suspended(client, asked)
+
+
+def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
     message = f"{APPROVAL} until {asked.until_at:%Y-%m-%d %H:%M:%S} UTC: {asked.question}"
     history = _history(client, asked.run_id)
     if ours := _of_message(history, message):

@@ -80,7 +80,7 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
             _note_rewrite(db, run_id=facts.id, before=before, after=after)
     for before, after in approvals(known):
         if after.name == RESUMING and (after.id in added or before.id in added):
-            _note(db, run_id=facts.id, state=after, message=after.message or "approved in Prefect's UI or over its API")
+            _note(db, run_id=facts.id, state=after, message=after.approving)
     return life.status
 
 

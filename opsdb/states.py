@@ -78,6 +78,11 @@ class State:
         return self.type == "PAUSED" and (self.message or "").startswith(APPROVAL)
 
     @property
+    def approving(self) -> str:
+        """Who approved with this state, for people: the UI has but one password, and leaves no message."""
+        return self.message or "approved in Prefect's UI or over its API"
+
+    @property
     def claimed_by(self) -> str | None:
         """The worker that claimed the run with this state."""
         if self.status is not RunStatus.CLAIMED or not (self.message or "").startswith(CLAIMED_BY):

@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Scheduled
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
@@ -54,7 +55,9 @@ async def tell(client: PrefectClient, telling: Telling) -> None:
         return
     if flow_run.state_id != telling.follows:
         return  # it moved on: its own process, another sync or an operator was first
-    await client.set_flow_run_state(telling.run_id, telling.state, force=True)
+    # not repeated by the client when only the answer was lost: the run may be begun anew by then. We look again
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        await client.set_flow_run_state(telling.run_id, telling.state, force=True)
     log.warning("run %s set to %s in Prefect: %s", telling.run_id, telling.state.name, telling.state.message)
 
 

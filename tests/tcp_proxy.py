@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass
@@ -27,7 +28,7 @@ class TcpProxy:
     _open: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> TcpProxy:
+    def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -58,11 +59,13 @@ class TcpProxy:
                     data = (ours if from_client else theirs).recv(65536)
                     if not data:
                         raise ConnectionResetError
-                    if from_client is not self.flip_answers:
-                        data = self._faulty(data)
-                    (theirs if from_client else ours).sendall(data)
+                    (theirs if from_client else ours).sendall(self._passing(data, ours, from_client=from_client))
         for end in (ours, theirs):
             end.close()
+
+    def _passing(self, data: bytes, _client: socket.socket, *, from_client: bool) -> bytes:
+        """What is passed on of what one end of a client's connection sent. ConnectionResetError ends both."""
+        return data if from_client is self.flip_answers else self._faulty(data)
 
     def _faulty(self, data: bytes) -> bytes:
         with self._lock:

@@ -23,7 +23,7 @@ class Proxy:
 
     def __enter__(self) -> Proxy:
         self.folder.mkdir(exist_ok=True)
-        self._listen()
+        self.listen()
         return self
 
     def __exit__(
@@ -52,7 +52,8 @@ class Proxy:
         self._listener.close()
         self.forward()
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Take connections, at first and after they were refused."""
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))

@@ -23,10 +23,11 @@ from tests.acceptance.faults.test_exclusion import events, shown
 from tests.waiting import wait_for
 
 
-def ops(lab: Lab, *arguments: str, code: int = 0) -> str:
+def ops(lab: Lab, *arguments: str, code: int = 0, extra: dict[str, str] | None = None) -> str:
     """What an `ops` command says, which must end with that code."""
     command = [sys.executable, "-m", "cli", *arguments]
-    done = subprocess.run(command, env=lab.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    environment = lab.environment | (extra or {})
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

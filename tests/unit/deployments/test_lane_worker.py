@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 from prefect.states import Crashed
 
 from deployments.lane_worker import LaneWorker
@@ -47,3 +48,15 @@ def test_death_of_a_process_that_had_suspended_its_run_is_no_end_of_the_run(then
     client.read_flow_run_states.return_value = states(StateType.RUNNING)
     assert asyncio.run(worker._report(run, 1, Crashed()))
     client.set_flow_run_state.assert_called_once()
+
+
+def test_what_is_said_of_a_run_is_not_said_again_without_a_look_at_it() -> None:
+    # the client would repeat what arrived, though its answer did not: over an attempt that began meanwhile
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    client.read_flow_run_states.return_value = states(StateType.RUNNING)
+    tries: list[int] = []
+    client.set_flow_run_state.side_effect = lambda *_, **__: tries.append(PREFECT_CLIENT_MAX_RETRIES.value())
+    worker._client = client
+    assert asyncio.run(worker._report(FlowRun(id=uuid4(), flow_id=uuid4()), 1, Crashed()))
+    assert tries == [0]
