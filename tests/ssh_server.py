@@ -77,6 +77,15 @@ class SshServer:
                     found.append(child)
         return found
 
+    def programs(self) -> list[psutil.Process]:
+        """What runs over there, also without its connection: it has a home that nothing else has."""
+        wanted, found = f"HOME={self.folder}/home", []
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                if wanted in (Path("/proc") / str(process.pid) / "environ").read_text(errors="replace").split("\0"):
+                    found.append(process)
+        return found
+
 
 @contextmanager
 def ssh_server(folder: Path, port: int, *, client: Path, environment: dict[str, str]) -> Iterator[SshServer]:
