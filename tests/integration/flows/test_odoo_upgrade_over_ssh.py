@@ -64,6 +64,13 @@ def arguments(process: psutil.Process) -> list[str]:
         return []
 
 
+def left(site: Site, far: SshServer) -> list[str]:
+    """What is alive over there, in the container and before it."""
+    return [f"{pid} in the container" for pid in marked(site.database)] + [
+        f"{process.pid} {' '.join(arguments(process))}" for process in far.programs()
+    ]
+
+
 def test_upgrade_over_ssh_runs_every_step_over_there(site: Site, far: SshServer) -> None:
     commit = site.commit("second")
     result = upgrade(site)
@@ -158,7 +165,7 @@ def test_upgrade_whose_connection_ends_is_ended_over_there_too(
     error = StepTimeoutError if end == "timeout" else StepFailedError
     with ending(cut), pytest.raises(error, match=words):
         upgrade(site)
-    wait_until(lambda: marked(site.database) == [] and far.programs() == [], seconds=PROMISED_SECONDS)
+    wait_until(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
     assert [call for call in site.daemon.calls if "restart" in call] == []
 
 
@@ -170,7 +177,7 @@ def test_upgrade_that_is_cancelled_is_ended_over_there_too(
     wait_until(lambda: bool(marked(site.database)), seconds=60)
     run.send_signal(signal.SIGTERM)
     assert run.wait(30) != 0
-    wait_until(lambda: marked(site.database) == [] and far.programs() == [], seconds=PROMISED_SECONDS)
+    wait_until(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
     assert [call for call in site.daemon.calls if "restart" in call] == [], (tmp_path / "flow.log").read_text()
 
 
@@ -181,14 +188,14 @@ def test_connection_that_falls_silent_is_given_up_after_40_s_and_the_limit_ends_
     site.manner.write_text("hangs")
     monkeypatch.setattr(module, "UPGRADE_SECONDS", 70)
     monkeypatch.setattr(module, "STOP_SECONDS", 20)
-    began, silent = time.monotonic(), 0.0
+    silent = 0.0
 
     def fall_silent() -> None:
         nonlocal silent
         wait_until(lambda: bool(marked(site.database)))
         silent = time.monotonic()
         with stopped(process.pid for process in far.connections()):
-            wait_until(lambda: marked(site.database) == [] and far.programs() == [], seconds=50 + PROMISED_SECONDS)
+            wait_until(lambda: left(site, far) == [], seconds=50 + PROMISED_SECONDS)
 
     with ending(fall_silent):
         with pytest.raises(StepFailedError, match=r"Timeout, server 127\.0\.0\.1 not responding"):
