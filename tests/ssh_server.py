@@ -13,11 +13,13 @@ from getpass import getuser
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.programs import program
 
 DROPLET = "203.0.113.7"
 """An address that leads the client to the server as well."""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="droplets are entered as root, which takes an sshd of root")
 _SERVER = """\
 ListenAddress 127.0.0.1
 Port {port}
