@@ -97,7 +97,14 @@ def _reached(host: OdooHost, code: int, complaint: str) -> Check:
         return Check("reached", f"{host.ssh_destination} answers over SSH")
     reason = (complaint.strip().splitlines() or ["ssh ended without a word"])[-1].strip()
     by_hand = f"ssh -p {host.ssh_port} {host.ssh_destination}"
-    if "host key" in complaint.lower():
+    if "identification has changed" in complaint.lower():
+        name = host.ssh_destination.rpartition("@")[2]
+        known = name if host.ssh_port == 22 else f"[{name}]:{host.ssh_port}"
+        advice = (
+            "the host shows another key than the one that is known: find out why. If it is right, as the user that "
+            f"runs the worker: ssh-keygen -R '{known}', then connect once by hand and compare the key: {by_hand}"
+        )
+    elif "host key" in complaint.lower():
         advice = f"as the user that runs the worker, connect once by hand and compare the key: {by_hand}"
     elif "permission denied" in complaint.lower():
         advice = "put the public key of the user that runs the worker into authorized_keys there"

@@ -38,14 +38,22 @@ echo "droplet: $id $address"
 
 # The key of a host is kept by the droplet's id: addresses are handed on to other droplets.
 _DROPLET = '-oStrictHostKeyChecking=accept-new -oHostKeyAlias="droplet-$DROPLET_ID" -- "root@$ADDRESS"'
+# Time does not heal another key.
 WAIT_FOR_SSH = f"""\
-until {ssh(_DROPLET)} true < /dev/null; do
+until complaint=$({ssh(_DROPLET)} true < /dev/null 2>&1); do
+  echo "$complaint" >&2
+  if [[ "$complaint" = *"Host key verification failed"* ]]; then
+    echo "droplet $DROPLET_ID at $ADDRESS shows another key than when it was first seen: find out why. If it is" \\
+      "right, as the user that runs the worker: ssh-keygen -R droplet-$DROPLET_ID" >&2
+    exit 69
+  fi
   if (( SECONDS >= LIMIT )); then
     echo "no SSH as root@$ADDRESS within $LIMIT s: is the worker's key among ssh_keys?" >&2
     exit 69
   fi
   sleep 2
 done
+if [ -n "$complaint" ]; then echo "$complaint" >&2; fi
 echo "SSH answers after $SECONDS s"
 """
 

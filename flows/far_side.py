@@ -5,8 +5,9 @@ from __future__ import annotations
 from blocks.ssh_options import SSH_OPTIONS
 
 # Values are quoted by bash, from variables. What ends the connection would leave the program running on the far side:
-# there a watcher holds the other end of the connection, and ends the program with it, or at its limit. All of it is in
-# a function, so that nothing runs before everything has arrived, and the script does not read from the connection.
+# there a watcher holds the other end of the connection, and ends the program with it, or at its limit. What the program
+# leaves behind is ended as well: it would hold the connection open. All of it is in a function, so that nothing runs
+# before everything has arrived, and the script does not read from the connection.
 _SEND = """\
 send() {
   for name in $NAMES; do printf 'export %s=%q\\n' "$name" "${!name}"; done
@@ -25,17 +26,30 @@ set -m
 work < /dev/null 3<&- &
 work=$!
 set +m
+gone() {
+  local tenths
+  for ((tenths = 0; tenths < $1; tenths++)); do
+    kill -0 -- "-$work" 2> /dev/null || return 0
+    sleep 0.1
+  done
+  return 1
+}
+end() {
+  kill -TERM -- "-$work" 2> /dev/null
+  gone 50 || kill -KILL -- "-$work" 2> /dev/null
+}
 (
   trap 'exit 0' TERM
   read -r -t "$LIMIT" -u 3 || true
-  kill -TERM -- "-$work"
-  sleep 5
-  kill -KILL -- "-$work"
+  trap '' TERM
+  end
 ) > /dev/null 2>&1 &
 watcher=$!
 code=0
 wait "$work" || code=$?
-kill "$watcher" 2> /dev/null || true
+kill "$watcher" 2> /dev/null
+wait "$watcher" 2> /dev/null
+gone 5 || end
 exit "$code"
 }
 main

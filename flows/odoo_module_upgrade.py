@@ -61,7 +61,7 @@ stop() {
   fi
 }
 trap stop EXIT
-trap 'exit 143' TERM
+trap 'exit 143' TERM PIPE  # bash says so when a program is killed, and would end by that where nobody reads
 odoo() {
   compose exec -T -e "OPS_UPGRADE_OF=$ODOO_DB" "$ODOO_SERVICE" timeout --kill-after=5 "$LIMIT" odoo "$@" --no-http
   ended=yes

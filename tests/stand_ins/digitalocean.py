@@ -1,7 +1,6 @@
-"""Stand-ins for DigitalOcean: doctl, and an ssh whose far side is a clean environment on this machine.
+"""Stand-ins for DigitalOcean and the net: doctl, the name service, and curl.
 
-They keep what they know in a folder, write each call into its `ledger`, and refuse what they do not know. As with the
-real ssh, the words for the far side become one text for its shell, and no variable goes along.
+They keep what they know in a folder, write each call into its `ledger`, and refuse what they do not know.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.ssh_server import DROPLET
 
 _START = """#!{python} -I
 import json, os, pathlib, subprocess, sys
@@ -56,34 +57,13 @@ elif verb == "create":
 elif verb == "get":
     for droplet in known:
         if [droplet[0]] == words:
-            droplet[3:] = ["active", "203.0.113.7"]
+            droplet[3:] = ["active", {droplet!r}]
             shown = [droplet]
     (state / "droplets").write_text(json.dumps(known))
 else:
     sys.exit(f"Error: unknown command {{verb}}")
 for droplet in shown:
     print("    ".join(droplet).rstrip())
-"""
-)
-SSH = (
-    _START
-    + """
-options = []
-while words[0] != "--":
-    assert words[0].startswith("-o"), words
-    options.append(words.pop(0)[2:])
-for needed in ("BatchMode=yes", "StrictHostKeyChecking=accept-new"):
-    assert needed in options, options
-host, *command = words[1:]
-assert host == "root@203.0.113.7", host
-refusals = int((state / "refusals").read_text())
-if refusals:
-    (state / "refusals").write_text(str(refusals - 1))
-    print("ssh: connect to host 203.0.113.7 port 22: Connection refused", file=sys.stderr)
-    sys.exit(255)
-environment = json.loads((state / "far_side").read_text())
-far = subprocess.Popen(["sh", "-c", " ".join(command)], env=environment, cwd="/", start_new_session=True)
-sys.exit(far.wait())
 """
 )
 GETENT = (
@@ -124,14 +104,14 @@ class DigitalOcean:
             (self.state / name).write_text(fact if isinstance(fact, str) else json.dumps(fact))
 
 
-def digitalocean(folder: Path, *, far_side: dict[str, str]) -> DigitalOcean:
-    """Write the programs into `folder`. `far_side` is the environment of what runs on a droplet."""
+def digitalocean(folder: Path) -> DigitalOcean:
+    """Write the programs into `folder`."""
     state = folder / "state"
     state.mkdir()
-    for name, text in (("doctl", DOCTL), ("ssh", SSH), ("getent", GETENT), ("curl", CURL)):
+    for name, text in (("doctl", DOCTL), ("getent", GETENT), ("curl", CURL)):
         program = folder / name
-        program.write_text(text.format(python=sys.executable, state=str(state)))
+        program.write_text(text.format(python=sys.executable, state=str(state), droplet=DROPLET))
         program.chmod(0o755)
     made = DigitalOcean(state)
-    made.know(droplets=[], refusals=2, unhealthy=1, token="", address="203.0.113.7", far_side=far_side)
+    made.know(droplets=[], unhealthy=1, token="", address=DROPLET)
     return made

@@ -1,4 +1,4 @@
-"""The test of an Odoo host, here and over SSH, with a real git and curl. Docker and ssh are stand-ins."""
+"""The test of an Odoo host, here and over SSH, with a real git, curl and OpenSSH. Docker is a stand-in."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import pytest
 
 from blocks import odoo_host_check
 from blocks.odoo_host import OdooHost
+from tests.integration.blocks.conftest import silent_server
+from tests.integration.conftest import free_port
+from tests.ssh_server import SshServer, ssh_server
 from tests.stand_ins.docker import Docker, docker
-from tests.stand_ins.ssh import Ssh, ssh
 
 COMPOSE = "deploy/docker-compose.prod.yml"
 
@@ -64,12 +66,14 @@ def daemon(here: Path, tmp_path: Path) -> Iterator[Docker]:
 
 
 @pytest.fixture
-def far(here: Path, daemon: Docker) -> Ssh:
-    """The host `deploy@odoo.example`, port 2222, where Docker is; here it is not."""
+def far(here: Path, daemon: Docker, tmp_path: Path) -> Iterator[SshServer]:
+    """The host where Docker is; here it is not."""
     over_there = here / "far"
     over_there.mkdir()
     (here / "docker").rename(over_there / "docker")
-    return ssh(here, far_side={"PATH": f"{over_there}:/usr/bin:/bin", "HOME": "/root"})
+    environment = {"PATH": f"{over_there}:/usr/bin:/bin"}
+    with ssh_server(tmp_path / "sshd", free_port(), client=here, environment=environment) as server:
+        yield server
 
 
 def wrong(host: OdooHost) -> dict[str, str]:
@@ -80,17 +84,22 @@ def facts(checkout: Path, health: str, **changes: Any) -> OdooHost:
     return OdooHost(**{"repo_dir": str(checkout), "health_url": health, **changes})
 
 
+def over(far: SshServer, **changes: Any) -> dict[str, Any]:
+    """How the block says where `far` is."""
+    return {"ssh_destination": far.destination, "ssh_port": far.port, **changes}
+
+
 @pytest.mark.usefixtures("daemon")
 def test_host_of_the_worker_is_well(checkout: Path, health: str) -> None:
     checks = facts(checkout, health).check()
     assert [check.subject for check in checks if check.ok] == ["reached", "programs", "checkout", "service", "health"]
 
 
-def test_host_over_ssh_is_looked_at_over_there(checkout: Path, health: str, far: Ssh, daemon: Docker) -> None:
-    host = facts(checkout, health, ssh_destination="deploy@odoo.example", ssh_port=2222)
-    assert wrong(host) == {}
-    assert len(far.calls) == 1
-    assert far.calls[0][-3:] == ["deploy@odoo.example", "bash", "-s"]
+def test_host_over_ssh_is_looked_at_over_there(checkout: Path, health: str, far: SshServer, daemon: Docker) -> None:
+    checks = facts(checkout, health, **over(far)).check()
+    assert [check.subject for check in checks if check.ok] == ["reached", "programs", "checkout", "service", "health"]
+    assert checks[0].found == f"{far.destination} answers over SSH"
+    assert far.logins == 1
     assert [call[3] for call in daemon.calls] == ["config", "ps"]
 
 
@@ -107,53 +116,76 @@ def test_each_thing_that_is_not_there_is_told_by_itself(checkout: Path, health: 
     assert list(wrong(facts(checkout / "nowhere", health))) == ["checkout", "service"]
 
 
-def test_missing_programs_are_named(checkout: Path, health: str, far: Ssh, here: Path) -> None:
+def test_missing_programs_are_named(checkout: Path, health: str, far: SshServer, here: Path) -> None:
     (here / "far" / "docker").unlink()
-    host = facts(checkout, health, ssh_destination="deploy@odoo.example", ssh_port=2222)
-    assert "not on the PATH: docker" in wrong(host)["programs"]
-    assert far.calls != []
+    assert "not on the PATH: docker" in wrong(facts(checkout, health, **over(far)))["programs"]
 
 
-@pytest.mark.parametrize(
-    ("mood", "words"),
-    [
-        ("Host key verification failed.", "connect once by hand and compare the key: ssh -p 2222 deploy@odoo.example"),
-        ("deploy@odoo.example: Permission denied (publickey).", "authorized_keys"),
-        ("ssh: connect to host odoo.example port 2222: Connection refused", "see that the host is up"),
-    ],
-)
-def test_ssh_that_does_not_get_in_says_why(checkout: Path, health: str, far: Ssh, mood: str, words: str) -> None:
-    far.feel(mood)
-    found = wrong(facts(checkout, health, ssh_destination="deploy@odoo.example", ssh_port=2222))
+def test_key_of_a_host_that_nobody_knows_is_refused(checkout: Path, health: str, far: SshServer) -> None:
+    far.known_hosts.write_text("")
+    found = wrong(facts(checkout, health, **over(far)))
     assert list(found) == ["reached"]
-    assert mood in found["reached"]
-    assert words in found["reached"]
+    assert "Host key verification failed" in found["reached"]
+    assert f"connect once by hand and compare the key: ssh -p {far.port} {far.destination}" in found["reached"]
+    assert (far.logins, far.known_hosts.read_text()) == (0, "")
+
+
+def test_key_of_a_host_that_is_another_than_before_is_refused(checkout: Path, health: str, far: SshServer) -> None:
+    far.know("other-key")
+    known = far.known_hosts.read_text()
+    found = wrong(facts(checkout, health, **over(far)))
+    assert list(found) == ["reached"]
+    assert "the host shows another key than the one that is known" in found["reached"]
+    assert f"ssh-keygen -R '[127.0.0.1]:{far.port}'" in found["reached"]
+    assert (far.logins, far.known_hosts.read_text()) == (0, known)
+
+
+def test_worker_whose_key_is_not_let_in_is_told_where_it_belongs(checkout: Path, health: str, far: SshServer) -> None:
+    (far.folder / "authorized-keys").write_text("")
+    found = wrong(facts(checkout, health, **over(far)))
+    assert list(found) == ["reached"]
+    assert "Permission denied (publickey)" in found["reached"]
+    assert "authorized_keys" in found["reached"]
+
+
+def test_port_where_nothing_listens_says_what_to_try(checkout: Path, health: str, far: SshServer) -> None:
+    found = wrong(facts(checkout, health, **over(far, ssh_port=9)))
+    assert list(found) == ["reached"]
+    assert "Connection refused" in found["reached"]
+    assert f"see that the host is up, and whether this works: ssh -p 9 {far.destination}" in found["reached"]
+
+
+def test_server_that_says_nothing_is_given_up_after_5_s(checkout: Path, health: str, far: SshServer) -> None:
+    began = time.monotonic()
+    with silent_server() as port:
+        found = wrong(facts(checkout, health, **over(far, ssh_port=port)))
+    assert "timed out" in found["reached"]
+    assert "see that the host is up" in found["reached"]
+    assert time.monotonic() - began < odoo_host_check.LOOK_SECONDS
 
 
 def test_host_that_hangs_is_given_up_and_leaves_nothing(
-    checkout: Path, health: str, far: Ssh, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, health: str, far: SshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(odoo_host_check, "LOOK_SECONDS", 1.0)
-    far.feel("hang")
     began = time.monotonic()
-    found = wrong(facts(checkout, health, ssh_destination="deploy@odoo.example", ssh_port=2222))
+    with silent_server() as port:
+        found = wrong(facts(checkout, health, **over(far, ssh_port=port)))
     assert "no answer within 1 s" in found["reached"]
     assert time.monotonic() - began < 5
-    left = subprocess.run(["pgrep", "-f", str(far.state.parent / "ssh")], capture_output=True, check=False)
+    left = subprocess.run(["pgrep", "-f", f"{far.folder}/ssh-config"], capture_output=True, check=False)
     assert left.stdout == b""
 
 
 def test_look_before_an_upgrade_asks_neither_docker_nor_odoo_and_shows_ssh_no_secret(
-    checkout: Path, far: Ssh, daemon: Docker, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, here: Path, far: SshServer, daemon: Docker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ops:secret")
-    program = Path(os.environ["PATH"].split(":")[0]) / "ssh"
-    program.rename(program.with_name("real-ssh"))
-    seen = far.state / "environment"
-    program.write_text(f'#!/bin/sh\nenv > {seen}\nexec {program.with_name("real-ssh")} "$@"\n')
+    program, seen = here / "ssh", here / "environment"
+    program.rename(here / "real-ssh")
+    program.write_text(f'#!/bin/sh\nenv > {seen}\nexec {here}/real-ssh "$@"\n')
     program.chmod(0o755)
-    host = facts(checkout, "http://127.0.0.1:9/", ssh_destination="deploy@odoo.example", ssh_port=2222)
-    checks = odoo_host_check.check_code(host)
+    checks = odoo_host_check.check_code(facts(checkout, "http://127.0.0.1:9/", **over(far)))
     assert [(check.subject, check.ok) for check in checks] == [
         ("reached", True),
         ("programs", True),

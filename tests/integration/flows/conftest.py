@@ -29,6 +29,7 @@ from deployments.access import client_env
 from flows.postgres_access import find_programs
 from opsdb.settings import Settings
 from tests.bucket_server import BucketServer
+from tests.integration.flows.odoo_sites import Site, odoo_site
 from tests.integration.flows.targets import MEBIBYTE, Bucket
 from tests.tcp_proxy import TcpProxy
 
@@ -133,7 +134,7 @@ def start_flow(
 ) -> Iterator[Callable[..., psutil.Popen]]:
     """Starts the runbook in a process of its own; what is left of it at the end of the test is killed."""
     code = "import json, sys; from importlib import import_module as load; kind = sys.argv[2]"
-    code += "; getattr(load(f'flows.{kind}'), kind)(sys.argv[1], **json.loads(sys.argv[3]))"
+    code += "; getattr(load(f'flows.{kind}'), kind)(odoo_db=sys.argv[1], **json.loads(sys.argv[3]))"
     started: list[psutil.Popen] = []
 
     def start(database: str, kind: str = "odoo_db_backup", **parameters: object) -> psutil.Popen:
@@ -184,6 +185,22 @@ def block(prefect_client: object) -> Callable[[Path], str]:
         return name
 
     return make
+
+
+@pytest.fixture
+def client(short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on PATH, short enough for a socket."""
+    folder = short_folder / tmp_path.name[-12:]
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def site(database: str, postgres: str, tmp_path: Path, client: Path) -> Iterator[Site]:
+    """An Odoo on this host."""
+    with odoo_site(tmp_path, client, database=database, url=postgres.format(database=database)) as made:
+        yield made
 
 
 def names(folder: Path) -> set[str]:

@@ -1,12 +1,12 @@
-"""The deployment against a real git and bash. DigitalOcean, ssh, DNS, curl and certbot are stand-ins."""
+"""The deployment against a real git, bash and OpenSSH. DigitalOcean, DNS, curl and certbot are stand-ins."""
 
 from __future__ import annotations
 
 import base64
 import os
 import subprocess
-import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.logging.handlers import APILogHandler
 
 from flows import odoo_fresh_deploy as module
-from flows.droplet import on_droplet
 from flows.dry_run import dry_run
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
+from tests.integration.conftest import free_port
+from tests.ssh_server import SshServer, needs_root, ssh_server
 from tests.stand_ins.digitalocean import DigitalOcean, digitalocean
 
+pytestmark = needs_root
 URL = "https://git.example/odoo.git"
 SCRIPTS = ["setup-firewall", "install-postgresql", "deploy/bootstrap_from_tag", "setup-nginx"]
 NOTE = """\
@@ -42,6 +44,7 @@ class Site:
     """A DigitalOcean, the repository, and what ran on the droplet."""
 
     ocean: DigitalOcean
+    droplet: SshServer
     origin: Path
     repo: Path
     programs: Path
@@ -72,7 +75,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     local, programs, origin = (tmp_path / name for name in ("local", "far", "origin"))
     for folder in (local, programs, origin):
         folder.mkdir()
@@ -96,26 +99,21 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         "GIT_CONFIG_KEY_0": f"url.{origin}.insteadOf",
         "GIT_CONFIG_VALUE_0": URL,
     }
-    ocean = digitalocean(local, far_side=far_side)
+    ocean = digitalocean(local)
     monkeypatch.setenv("PATH", f"{local}:{os.environ['PATH']}")
     monkeypatch.setenv("OPS_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DIGITALOCEAN_ACCESS_TOKEN", raising=False)
-    return Site(ocean, origin, tmp_path / "opt odoo", programs, ledger)
+    with ssh_server(tmp_path / "sshd", free_port(), client=local, environment=far_side) as droplet:
+        droplet.known_hosts.write_text("")
+        yield Site(ocean, droplet, origin, tmp_path / "odoo", programs, ledger)
 
 
-@pytest.fixture
-def plain(site: Site, tmp_path: Path) -> Site:
-    """The same, with a folder name that the flow's parameters allow."""
-    site.repo = tmp_path / "odoo"
-    return site
-
-
-def test_token_that_doctl_shows_is_seen_nowhere(plain: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_token_that_doctl_shows_is_seen_nowhere(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     token = "dop_v1_0a/b+c=d&e'f" + "0123456789abcdef" * 3
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", token)
-    plain.ocean.know(token=token, talks="yes")
+    site.ocean.know(token=token, talks="yes")
     with pytest.raises(StepFailedError, match=r"the token \*\*\* was refused") as caught:
-        plain.deploy()
+        site.deploy()
     APILogHandler().flush()
     with get_client(sync_client=True) as client:
         lines = [line.message for line in client.read_logs(sort=LogSort.TIMESTAMP_DESC, limit=200)]
@@ -123,12 +121,12 @@ def test_token_that_doctl_shows_is_seen_nowhere(plain: Site, monkeypatch: pytest
     told = "\n".join([str(caught.value), *traceback.format_exception(caught.value), *lines, *files])
     assert any("> Authorization: ***" in line for line in lines)
     assert any("> Authorization: ***" in text for text in files)
-    told += (plain.ocean.state / "arguments").read_bytes().decode(errors="replace")
+    told += (site.ocean.state / "arguments").read_bytes().decode(errors="replace")
     for spelling in (token, base64.b64encode(token.encode()).decode(), quote(token, safe=""), token[:20], token[-20:]):
         assert spelling not in told
 
 
-def test_dry_run_tells_all_steps_and_asks_nobody(plain: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_tells_all_steps_and_asks_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_secret")
     facts = {"droplet_name": "odoo-prod", "domain": "shop.example", "email": "ops@shop.example"}
     planned = dry_run(
@@ -139,44 +137,46 @@ def test_dry_run_tells_all_steps_and_asks_nobody(plain: Site, monkeypatch: pytes
     assert planned.steps[-1].name == "smoke_test"
     assert planned.steps[1].environment["DIGITALOCEAN_ACCESS_TOKEN"] == "***"
     assert "dop_v1_secret" not in repr(planned)
-    assert (plain.ocean.calls("doctl"), plain.ocean.calls("ssh")) == ([], [])
+    assert (site.ocean.calls("doctl"), site.droplet.logins) == ([], 0)
 
 
 @pytest.mark.usefixtures("prefect_room")
 def test_deployment_runs_everything_on_the_droplet_in_order(
-    plain: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_secret")
-    plain.ocean.know(token="dop_v1_secret")
-    result = plain.deploy()
+    site.ocean.know(token="dop_v1_secret")
+    result = site.deploy()
     assert (result["droplet_id"], result["address"]) == (100, "203.0.113.7")
-    assert result["commit"] == git(plain.origin, "rev-parse", "HEAD")
-    facts = f"{plain.repo}|main|odoo_prod|deploy/docker-compose.prod.yml|none"
-    assert plain.ran() == [f"{name}|{facts}" for name in SCRIPTS] + [
+    assert result["commit"] == git(site.origin, "rev-parse", "HEAD")
+    facts = f"{site.repo}|main|odoo_prod|deploy/docker-compose.prod.yml|none"
+    assert site.ran() == [f"{name}|{facts}" for name in SCRIPTS] + [
         "certbot|--nginx -d shop.example -m ops@shop.example --non-interactive --agree-tos --keep-until-expiring"
     ]
-    [created] = [call for call in plain.ocean.calls("doctl") if call[2] == "create"]
+    [created] = [call for call in site.ocean.calls("doctl") if call[2] == "create"]
     assert created[created.index("--ssh-keys") + 1] == "12,34"
-    assert all("-oHostKeyAlias=droplet-100" in call for call in plain.ocean.calls("ssh"))
-    assert len(plain.ocean.calls("curl")) == 2
+    assert site.droplet.logins == 9
+    assert [line.split()[0] for line in site.droplet.known_hosts.read_text().splitlines()] == ["droplet-100"]
+    assert site.droplet.programs() == []
+    assert len(site.ocean.calls("curl")) == 2
     assert "dop_v1_secret" not in "".join(capfd.readouterr())
 
-    (plain.origin / "new").write_text("")
-    git(plain.origin, "add", "-A")
-    git(plain.origin, "commit", "-qm", "second")
-    again = plain.deploy()
+    (site.origin / "new").write_text("")
+    git(site.origin, "add", "-A")
+    git(site.origin, "commit", "-qm", "second")
+    again = site.deploy()
     assert again["droplet_id"] == 100
-    assert again["commit"] == git(plain.origin, "rev-parse", "HEAD") != result["commit"]
-    assert len([call for call in plain.ocean.calls("doctl") if call[2] == "create"]) == 1
+    assert again["commit"] == git(site.origin, "rev-parse", "HEAD") != result["commit"]
+    assert len([call for call in site.ocean.calls("doctl") if call[2] == "create"]) == 1
 
 
 @pytest.mark.usefixtures("prefect_room")
-def test_droplet_whose_creation_was_cut_off_is_found_again(plain: Site) -> None:
-    plain.ocean.know(dies="yes")
+def test_droplet_whose_creation_was_cut_off_is_found_again(site: Site) -> None:
+    site.ocean.know(dies="yes")
     with pytest.raises(StepFailedError):
-        plain.deploy()
-    (plain.ocean.state / "dies").unlink()
-    assert plain.deploy()["droplet_id"] == 100
+        site.deploy()
+    (site.ocean.state / "dies").unlink()
+    assert site.deploy()["droplet_id"] == 100
 
 
 @pytest.mark.usefixtures("prefect_room")
@@ -188,101 +188,60 @@ def test_droplet_whose_creation_was_cut_off_is_found_again(plain: Site) -> None:
     ],
     ids=["two", "elsewhere"],
 )
-def test_droplet_that_is_not_the_one_meant_is_refused(plain: Site, droplets: list[list[str]], words: str) -> None:
-    plain.ocean.know(droplets=droplets)
+def test_droplet_that_is_not_the_one_meant_is_refused(site: Site, droplets: list[list[str]], words: str) -> None:
+    site.ocean.know(droplets=droplets)
     with pytest.raises(StepFailedError, match=words):
-        plain.deploy()
-    assert plain.ocean.calls("ssh") == []
+        site.deploy()
+    assert site.droplet.logins == 0
 
 
 @pytest.mark.usefixtures("prefect_room")
-def test_folder_that_is_something_else_is_refused_and_left(plain: Site) -> None:
-    plain.repo.mkdir()
-    (plain.repo / "precious").write_text("x")
+def test_folder_that_is_something_else_is_refused_and_left(site: Site) -> None:
+    site.repo.mkdir()
+    (site.repo / "precious").write_text("x")
     with pytest.raises(StepFailedError, match="no git checkout and not empty"):
-        plain.deploy()
-    assert [path.name for path in plain.repo.iterdir()] == ["precious"]
-    (plain.repo / "precious").unlink()
-    git(plain.repo, "init", "-q")
-    git(plain.repo, "remote", "add", "origin", "https://git.example/other.git")
+        site.deploy()
+    assert [path.name for path in site.repo.iterdir()] == ["precious"]
+    (site.repo / "precious").unlink()
+    git(site.repo, "init", "-q")
+    git(site.repo, "remote", "add", "origin", "https://git.example/other.git")
     with pytest.raises(StepFailedError, match=r"is a checkout of https://git\.example/other\.git"):
-        plain.deploy()
-    assert plain.ran() == []
+        site.deploy()
+    assert site.ran() == []
 
 
 @pytest.mark.usefixtures("prefect_room")
-def test_missing_scripts_are_all_named_before_the_first_runs(plain: Site) -> None:
-    git(plain.origin, "rm", "-q", "scripts/setup-nginx.sh", "deploy/docker-compose.prod.yml")
-    git(plain.origin, "commit", "-qm", "less")
+def test_missing_scripts_are_all_named_before_the_first_runs(site: Site) -> None:
+    git(site.origin, "rm", "-q", "scripts/setup-nginx.sh", "deploy/docker-compose.prod.yml")
+    git(site.origin, "commit", "-qm", "less")
     with pytest.raises(StepFailedError, match=r"scripts/setup-nginx\.sh deploy/docker-compose\.prod\.yml"):
-        plain.deploy()
-    assert plain.ran() == []
+        site.deploy()
+    assert site.ran() == []
 
 
 @pytest.mark.usefixtures("prefect_room")
 def test_certificate_is_not_asked_for_while_the_domain_leads_elsewhere(
-    plain: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain.ocean.know(address="198.51.100.1")
+    site.ocean.know(address="198.51.100.1")
     monkeypatch.setattr(module, "DNS_SECONDS", 13)
     with pytest.raises(StepFailedError, match=r"leads to 198\.51\.100\.1 after 3 s"):
-        plain.deploy()
-    assert not any(line.startswith("certbot") for line in plain.ran())
+        site.deploy()
+    assert not any(line.startswith("certbot") for line in site.ran())
 
 
 @pytest.mark.usefixtures("prefect_room")
-def test_script_that_fails_on_the_droplet_ends_the_deployment(plain: Site) -> None:
-    (plain.origin / "scripts/install-postgresql.sh").write_text("exit 7\n")
-    git(plain.origin, "commit", "-qam", "broken")
+def test_script_that_fails_on_the_droplet_ends_the_deployment(site: Site) -> None:
+    (site.origin / "scripts/install-postgresql.sh").write_text("exit 7\n")
+    git(site.origin, "commit", "-qam", "broken")
     with pytest.raises(StepFailedError) as failed:
-        plain.deploy()
+        site.deploy()
     assert failed.value.exit_code == 7
-    assert [line.split("|")[0] for line in plain.ran()] == ["setup-firewall"]
+    assert [line.split("|")[0] for line in site.ran()] == ["setup-firewall"]
 
 
 @pytest.mark.usefixtures("prefect_room")
-def test_missing_programs_are_all_named(plain: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_all_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(PreflightError, match="bash, awk, curl, doctl, getent, ssh"):
-        plain.deploy()
-
-
-def droplet_shell(site: Site, script: str, **values: str) -> subprocess.Popen[str]:
-    site.ocean.know(refusals=0)
-    env = {"DROPLET_ID": "1", "ADDRESS": "203.0.113.7", "NAMES": " ".join(values), "PATH": os.environ["PATH"]}
-    return subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", on_droplet(script)],
-        env=env | values,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def test_values_reach_the_droplet_as_they_are(site: Site, tmp_path: Path) -> None:
-    canary = tmp_path / "canary"
-    hostile = f"a'b\"c\n$(touch {canary}) `touch {canary}`; touch {canary} \\ ~ * é -x\nFAR_SIDE\nAFTER\n"
-    process = droplet_shell(site, 'printf "%s." "$VALUE"', VALUE=hostile, LIMIT="20")
-    assert process.communicate(timeout=20)[0] == f"{hostile}."
-    assert process.returncode == 0
-    assert not canary.exists()
-
-
-@pytest.mark.parametrize("end", ["connection", "limit"])
-def test_script_on_the_droplet_does_not_outlive(site: Site, tmp_path: Path, end: str) -> None:
-    pid_file = tmp_path / "pid"
-    limit = "2" if end == "limit" else "60"
-    script = 'echo "$BASHPID" > "$FILE"\nsleep 50\necho never'
-    process = droplet_shell(site, script, FILE=str(pid_file), LIMIT=limit)
-    deadline = time.monotonic() + 10
-    while not (pid_file.exists() and pid_file.read_text().strip()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    pid = int(pid_file.read_text())
-    if end == "connection":
-        os.killpg(process.pid, 9)  # the far side is in another session
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline + 5, "the script goes on without its connection"
-        time.sleep(0.05)
-    process.wait(5)
-    assert process.returncode != 0
+        site.deploy()
