@@ -45,17 +45,18 @@ def read_template(path: Path) -> ReadTemplate:
         template = Template.model_validate(content)
     except ValidationError as error:
         raise _error(path, (_line(item, content) for item in error.errors())) from None
-    wanted, problems = _wanted(template)
-    problems = [*_mistakes(template), *problems]
-    if problems:
-        raise _error(path, problems)
+    wanted, unclear = _wanted(template)
+    problems = [*_mistakes(template), *(line for lines in unclear.values() for line in lines)]
     secrets = {name: one.secret for name, one in (template.params or {}).items() if one.secret is not None}
-    parameters, problems = _parameters(template, [name for name in wanted if name not in secrets])
-    if template.exclusive is not None and template.exclusive not in {one.name for one in parameters}:
+    parameters, wrong = _parameters(template, [name for name in wanted if name not in secrets])
+    problems += wrong
+    if template.exclusive is not None and template.exclusive not in wanted and not unclear:
         known = ", ".join(one.name for one in parameters) or "there are none"
         problems.append(f"exclusive: {template.exclusive!r} is no parameter of the form: {known}")
     commands: dict[str, str] = {}
     for where, step in template.all_steps:
+        if where in unclear:
+            continue
         if shown := secrets.keys() & references(_question(step)):
             problems.append(f"{where}: approval: question: {min(shown)} is secret, and everybody reads a question")
         try:
@@ -94,11 +95,12 @@ def _mistakes(template: Template) -> Iterator[str]:
                 yield f"param {name}: {others[0]}: is not for a secret, which takes secret and description"
 
 
-def _wanted(template: Template) -> tuple[list[str], list[str]]:
-    """The names of all parameters, and what is wrong with how they are named."""
+def _wanted(template: Template) -> tuple[list[str], dict[str, list[str]]]:
+    """The names of all parameters, and by step what is wrong with how it names them."""
     found = dict.fromkeys(template.params or {})
-    problems = []
+    unclear: dict[str, list[str]] = {}
     for where, step in template.all_steps:
+        problems: list[str] = []
         named: list[tuple[str, str]] = []
         field = "command"
         try:
@@ -122,7 +124,9 @@ def _wanted(template: Template) -> tuple[list[str], list[str]]:
                     found[check_parameter_name(name)] = None
                 except ValueError as error:
                     problems.append(f"{where}: {field}: ${{params.{name}}}: {error}")
-    return list(found), problems
+        if problems:
+            unclear[where] = problems
+    return list(found), unclear
 
 
 def _question(step: PlainStep) -> str:
@@ -166,7 +170,7 @@ def _command(step: PlainStep, parameters: list[FormParameter], secrets: Mapping[
         tainted.pop(key, None)
         named = references(value)
         if named:
-            tainted[key] = all(numbers[name] and value == f"${{params.{name}}}" for name in named)
+            tainted[key] = all(numbers.get(name, False) and value == f"${{params.{name}}}" for name in named)
             if not secrets.keys().isdisjoint(named):
                 secret.add(key)
     return compiled(step.command, tainted=tainted, secret=secret & tainted.keys())
@@ -209,7 +213,7 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         close = difflib.get_close_matches(words[-1], fields, n=1)
-        message = f"no such field{f'. Did you mean {close[0]}?' if close else ''}. There are: {', '.join(fields)}"
+        message = f"no such field. {f'Did you mean {close[0]}? ' if close else ''}There are: {', '.join(fields)}"
     elif item["type"] == "missing":
         message = "is missing"
     elif item["type"] == "string_type" and isinstance(item.get("input"), (bool, int, float)):

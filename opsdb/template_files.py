@@ -18,6 +18,7 @@ from opsdb.settings import Settings
 
 SUFFIXES = (".json", ".yaml", ".yml")
 LONGEST_BYTES = 1024 * 1024
+_IN_WORDS = {type(None): "empty", list: "a list", str: "text"}
 KIND = r"^[a-z][a-z0-9_]{0,62}$"
 PACKAGE = "flows.templates"
 """The module whose attributes are the runbooks of templates: an entrypoint is this, a dot and the kind."""
@@ -58,11 +59,14 @@ def read_content(path: Path) -> dict[str, Any]:
         json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
     except TemplateError:
         raise
+    except OSError as error:
+        raise TemplateError(f"{path}: {error.strerror}") from None
     except Exception as error:  # PyYAML answers odd tags with errors of all sorts, and no file may stop the others
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TemplateError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason}") from None
     if not isinstance(content, dict):
-        raise TemplateError(f"{path}: want an object with `kind` and `steps`, not {type(content).__name__}")
+        found = _IN_WORDS.get(type(content), "a single value")
+        raise TemplateError(f"{path}: want an object with `kind` and `steps`, this is {found}")
     return content
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
 from flows.template_model import Parameter, RetryPolicy, Step, Template, template_schema
@@ -119,7 +120,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
     text = "\n".join(found)
     for expected in (
         "step a: timeout: is missing",
-        "step a: tiemout: no such field. Did you mean timeout?. There are: name, command, timeout,",
+        "step a: tiemout: no such field. Did you mean timeout? There are: name, command, timeout,",
         "step b c: name: ",
         "step b c: command: ",
         "step b c: timeout: ",
@@ -130,7 +131,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         "step e: on_failure step f: retries: no such field",
         "on_failure step g: timeout: ",
         "param Bad: want lower-case letters",
-        "param path: a parameter cannot have that name: each step has it as PATH too",
+        "param path: a parameter cannot have that name: each step would have it as PATH too",
         "param ok: pattern: ",
         "lane: ",
         "colour: no such field",
@@ -170,7 +171,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"steps": [{**STEP, "command": "echo ${params.a-b}"}]}, "step one: command: ${params.a-b}: "),
         ({"steps": [{**STEP, "env": {"A": "${params.a-b}"}}]}, "step one: env A: ${params.a-b}: "),
         ({"steps": [{**STEP, "env": {"LD_PRELOAD": "${params.a}"}}]}, "step one: env LD_PRELOAD: programs obey this"),
-        ({"steps": [{**STEP, "command": "if true"}]}, "step one: command: bash cannot read it: "),
+        ({"steps": [{**STEP, "command": "if true"}]}, "step one: command: bash cannot read it: line 2: "),
         ({"steps": [{**STEP, "command": "eval ${params.a}"}]}, "step one: command: ${params.a} stands in an argument"),
         (
             {"params": {"domain": {}}, "steps": [{**STEP, "command": "echo ${params.domian}"}]},
@@ -212,7 +213,10 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
     [
         ("a.json", "{", "cannot be read as JSON"),
         ("a.yaml", "a: [", "cannot be read as YAML"),
-        ("a.json", "[]", "want an object"),
+        ("a.json", "[]", "want an object with `kind` and `steps`, this is a list"),
+        ("a.yaml", "", "this is empty"),
+        ("a.yaml", "backup", "this is text"),
+        ("a.json", "5", "this is a single value"),
         ("a.json", '{"kind": "a", "kind": "b"}', "'kind' stands there twice"),
         ("a.yml", "kind: a\nkind: b\n", "'kind' stands there twice"),
         ("a.yaml", "kind: a\nsteps: !!python/object/apply:os.system [id]\n", "cannot be read as YAML"),
@@ -241,6 +245,22 @@ def test_errors_of_several_steps_are_told_together(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in found] == ["step one", "step two"]
     found = wrong(tmp_path, steps=[{**STEP, "command": "if"}, {**evil, "command": "fi"}, STEP])
     assert [line.split(":")[0] for line in found] == ["step one", "step one", "step two"]
+    unread = {**STEP, "name": "three", "command": "if ${params.d}", "env": {"A": "${params.bad}"}}
+    bad = {"bad": {"pattern": "("}, "a": {}, "b": {}, "d": {}}
+    found = wrong(tmp_path, params=bad, exclusive="d", steps=[{**STEP, "env": {"A": "${params.bad}"}}, evil, unread])
+    assert [line.split(":")[0] for line in found] == ["step three", "param bad", "step two"]
+
+
+@pytest.mark.parametrize("timeout", ["1h", "5", True, None, 0, -1, 1e9, float("inf"), [5], "9" * 10_000])
+def test_time_that_is_no_number_of_seconds_is_one_line(timeout: object, tmp_path: Path) -> None:
+    path = write(tmp_path, yaml.safe_dump({"kind": "t", "steps": [{**STEP, "timeout": timeout}]}), "a.yaml")
+    (line,) = errors(path)
+    if timeout == float("inf"):
+        assert "cannot be read as YAML" in line
+    else:
+        assert line.startswith("step one: timeout: want seconds, a number above 0 and up to 604800, not ")
+        assert repr(timeout)[:20] in line
+        assert len(line) < 200
 
 
 def test_missing_and_huge_files_say_so(tmp_path: Path) -> None:
