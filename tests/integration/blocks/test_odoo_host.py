@@ -15,8 +15,8 @@ import pytest
 
 from blocks import odoo_host_check
 from blocks.odoo_host import OdooHost
+from tests.children import free_port
 from tests.integration.blocks.conftest import silent_server
-from tests.integration.conftest import free_port
 from tests.ssh_server import SshServer, ssh_server
 from tests.stand_ins.docker import Docker, docker
 

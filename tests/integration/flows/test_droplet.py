@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.droplet import WAIT_FOR_SSH, on_droplet
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.integration.flows.odoo_sites import ending
 from tests.ssh_server import DROPLET, SshServer, needs_root, ssh_server
 

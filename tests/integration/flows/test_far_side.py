@@ -12,7 +12,7 @@ import pytest
 
 from blocks.odoo_host import OdooHost
 from flows.odoo_site import host_env, on_host
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.integration.flows.conftest import wait_until
 from tests.ssh_server import SshServer, ssh_server
 

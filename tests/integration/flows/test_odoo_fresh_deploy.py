@@ -22,7 +22,7 @@ from flows.dry_run import dry_run
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.ssh_server import SshServer, needs_root, ssh_server
 from tests.stand_ins.digitalocean import DigitalOcean, digitalocean
 

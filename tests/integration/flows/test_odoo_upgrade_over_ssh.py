@@ -17,7 +17,7 @@ from flows.dry_run import dry_run
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
-from tests.integration.conftest import free_port
+from tests.children import free_port
 from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
 from tests.ssh_server import SshServer, ssh_server
