@@ -68,10 +68,10 @@ def parameters(given: Mapping[str, str], *, schema: Schema, defaults: Mapping[st
     known: Mapping[str, Schema] = schema.get("properties") or {}
     for name in given:
         if name not in known:
-            raise UsageError(f"parameter {name!r} is unknown. {_known(known, schema)}")
+            raise UsageError(f"parameter {name!r} is unknown. {_known(schema, defaults)}")
     for name in schema.get("required") or ():
         if name not in given and name not in defaults:
-            raise UsageError(f"parameter {name} is missing: give it as -p {name}=... {_known(known, schema)}")
+            raise UsageError(f"parameter {name} is missing: give it as -p {name}=... {_known(schema, defaults)}")
     values = {name: _value(name, text, known[name], schema) for name, text in given.items()}
     checker = Draft202012Validator(dict(schema), format_checker=FormatChecker())
     wrong = best_match(checker.iter_errors({**defaults, **values}))
@@ -187,23 +187,40 @@ def _resolve(schema: Schema, root: Schema) -> Schema:
     return schema
 
 
-def _known(known: Mapping[str, Schema], root: Schema) -> str:
-    if not known:
-        return "This runbook takes no parameters"
-    required = root.get("required") or ()
-    listed = []
+def described(schema: Schema, *, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parameters that a runbook takes, in its order: name, type, required, default and description of each."""
+    known: Mapping[str, Schema] = schema.get("properties") or {}
+    required = set(schema.get("required") or ()) - defaults.keys()
     # a schema that went through the server's database has lost its order
-    for name, schema in sorted(known.items(), key=lambda item: (item[0] not in required, item[1].get("position", 0))):
-        types = "|".join(dict.fromkeys(wanted for wanted, _ in _types(schema, root))) or "any"
-        default = "required" if name in required else f"default {json.dumps(schema.get('default'), default=str)}"
-        listed.append(f"{name} ({types}, {default})")
-    return f"Known: {', '.join(listed)}"
+    in_order = sorted(known.items(), key=lambda item: (item[0] not in required, item[1].get("position", 0)))
+    return [
+        {
+            "name": name,
+            "type": "|".join(dict.fromkeys(wanted for wanted, _ in _types(part, schema))) or "any",
+            "required": name in required,
+            "default": defaults.get(name, part.get("default")),
+            "description": _words(part, schema),
+        }
+        for name, part in in_order
+    ]
+
+
+def _known(schema: Schema, defaults: Mapping[str, Any]) -> str:
+    listed = []
+    for one in described(schema, defaults=defaults):
+        default = "required" if one["required"] else f"default {json.dumps(one['default'], default=str)}"
+        listed.append(f"{one['name']} ({one['type']}, {default})")
+    return f"Known: {', '.join(listed)}" if listed else "This runbook takes no parameters"
 
 
 def _meaning(schema: Schema | None, root: Schema) -> str:
-    """What the runbook itself says of the parameter."""
-    words = " ".join(str(_resolve(schema or {}, root).get("description") or "").split())
+    words = _words(schema or {}, root)
     return f". {words}" if words else ""
+
+
+def _words(schema: Schema, root: Schema) -> str:
+    """What the runbook itself says of the parameter."""
+    return " ".join(str(_resolve(schema, root).get("description") or "").split())
 
 
 def _holds_key(value: Any, key: str) -> bool:

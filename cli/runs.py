@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="The runbook, by name.", show_default=False)],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="The runbook: `ops runbooks` lists them.", show_default=False)
+    ],
     *,
     params: Annotated[
         list[str] | None,

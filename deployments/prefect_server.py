@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from deployments.prefect_client import answering, pages, prefect_client
-from deployments.startable import Startable, find_startable
+from deployments.startable import Startable, all_startable, find_startable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.sessions import tag_of
 from opsdb.settings import Settings
@@ -51,6 +51,11 @@ class PrefectServer:
         """The deployment of a kind in a lane. Raises UsageError that names the kinds that exist."""
         with answering(self._client):
             return find_startable(self._client, kind=kind, lane=lane)
+
+    def runbooks(self) -> dict[str, dict[Lane, Startable]]:
+        """All kinds that can be started, by name, each with its lanes."""
+        with answering(self._client):
+            return all_startable(self._client)
 
     def start(
         self,

@@ -23,32 +23,24 @@ class Startable:
     flow_id: UUID
     kind: str
     lane: Lane
+    description: str
     schema: dict[str, Any]
     defaults: dict[str, Any]
 
 
 def find_startable(client: SyncPrefectClient, *, kind: str, lane: Lane) -> Startable:
     """The deployment of a kind in a lane. Raises UsageError that names the kinds that exist."""
-    deployed = _deployed_to(client)
-    if kind not in deployed:
-        raise UsageError(_unknown_kind(kind, sorted(deployed)))
-    name = deployed[kind].get(lane)
-    if name is None:
-        there = ", ".join(sorted(deployed[kind]))
+    found = all_startable(client)
+    if kind not in found:
+        raise unknown_kind(kind, list(found))
+    if lane not in found[kind]:
+        there = ", ".join(sorted(found[kind]))
         raise UsageError(f"{kind} is not deployed to lane {lane}, but to {there}: give it as --lane")
-    found = client.read_deployment_by_name(f"{kind}/{name}")
-    return Startable(
-        id=found.id,
-        flow_id=found.flow_id,
-        kind=kind,
-        lane=lane,
-        schema=dict(found.parameter_openapi_schema or {}),
-        defaults=dict(found.parameters or {}),
-    )
+    return found[kind][lane]
 
 
-def _deployed_to(client: SyncPrefectClient) -> dict[str, dict[Lane, str]]:
-    """The kinds, each with the lanes that it is deployed to and its deployment's name there.
+def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]:
+    """The kinds, each with the lanes that it is deployed to.
 
     A kind has one deployment in each lane, named like the lane's pool, or a single one with a schedule of its own.
     """
@@ -57,20 +49,31 @@ def _deployed_to(client: SyncPrefectClient) -> dict[str, dict[Lane, str]]:
     from opsdb.prefect_runs import LANE_OF_POOL, RUNBOOK_TAG
 
     runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
-    found: dict[str, dict[Lane, str]] = {}
+    found: dict[str, dict[Lane, Startable]] = {}
     names = {flow.id: flow.name for flow in pages(client.read_flows, deployment_filter=runbooks)}
     for deployment in pages(client.read_deployments, deployment_filter=runbooks):
         lane = LANE_OF_POOL.get(deployment.work_pool_name or "")
-        if lane is not None and deployment.flow_id in names:
-            lanes = found.setdefault(names[deployment.flow_id], {})
-            if deployment.name == lane.pool or lane not in lanes:
-                lanes[lane] = deployment.name
+        if lane is None or deployment.flow_id not in names:
+            continue
+        kind = names[deployment.flow_id]
+        lanes = found.setdefault(kind, {})
+        if deployment.name == lane.pool or lane not in lanes:
+            lanes[lane] = Startable(
+                id=deployment.id,
+                flow_id=deployment.flow_id,
+                kind=kind,
+                lane=lane,
+                description=deployment.description or "",
+                schema=dict(deployment.parameter_openapi_schema or {}),
+                defaults=dict(deployment.parameters or {}),
+            )
     return found
 
 
-def _unknown_kind(kind: str, kinds: list[str]) -> str:
+def unknown_kind(kind: str, kinds: list[str]) -> UsageError:
+    """The error that says which kinds there are."""
     if not kinds:
-        return f"KIND: {kind!r} is not deployed, nor is any other runbook: `ops deploy` deploys them"
+        return UsageError(f"KIND: {kind!r} is not deployed, nor is any other runbook: `ops deploy` deploys them")
     close = difflib.get_close_matches(kind, kinds, n=1)
     meant = f" Did you mean {close[0]}?" if close else ""
-    return f"KIND: no runbook {kind!r}.{meant} There are: {', '.join(kinds)}"
+    return UsageError(f"KIND: no runbook {kind!r}.{meant} There are: {', '.join(sorted(kinds))}")

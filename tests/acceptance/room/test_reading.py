@@ -119,3 +119,29 @@ def test_pages_keep_words_whole_and_fit_the_terminal(desk: Desk, run: dict[str, 
     assert str(run["result"]["file"]) in shown
     assert str(desk.home / "postgres" / "socket") in status
     assert all(len(line) <= columns for line in listed.splitlines())
+
+
+def test_runbooks_are_listed_with_what_they_take(desk: Desk) -> None:
+    listed = {one["kind"]: one for one in desk.json("runbooks")}
+    assert {"odoo_db_backup", "nightly_backup", "disk_space"} <= listed.keys()
+    [backup] = desk.json("runbooks", "odoo_db_backup")
+    assert backup == listed["odoo_db_backup"]
+    assert backup["lanes"] == ["A", "B", "C", "D"]
+    assert [(one["name"], one["required"], one["default"]) for one in backup["params"][:2]] == [
+        ("odoo_db", True, None),
+        ("retention_days", False, 30),
+    ]
+    nightly = listed["nightly_backup"]
+    assert nightly["lanes"] == ["A"]
+    assert {one["name"]: one["default"] for one in nightly["params"]}["databases"] == ["odoo_prod", "odoo_staging"]
+
+
+def test_runbooks_are_shown_to_people(desk: Desk) -> None:
+    table = desk.ops("runbooks").fine()
+    assert re.search(r"^odoo_db_backup +A B C D +Dump one", table, re.MULTILINE)
+    page = desk.ops("runbooks", "odoo_db_backup").fine()
+    assert "Dump one Odoo database, verify the dump" in page
+    assert "Args:" not in page
+    assert re.search(r"^odoo_db +string +required +Database to dump", page, re.MULTILINE)
+    assert page.rstrip().endswith("Start it: ops run odoo_db_backup -p odoo_db=... --wait")
+    assert "Did you mean odoo_db_backup?" in desk.ops("runbooks", "odoo_db_bakcup").refused(2)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.run_params import parameters, split_assignments
+from cli.run_params import described, parameters, split_assignments
 from opsdb.errors import UsageError
 from tests.unit.cli.runs_made_up import SCHEMA
 
@@ -92,6 +92,17 @@ def test_unknown_parameter_lists_the_known_ones_in_order() -> None:
         "parameter 'databse' is unknown. Known: database (string, required), "
         "keep_days (integer, default 7), dry (boolean, default false)"
     )
+
+
+def test_parameters_are_described_in_order_and_with_what_the_deployment_sets() -> None:
+    found = described(SCHEMA, defaults={"database": "shop", "keep_days": 3})
+    assert [(one["name"], one["type"], one["required"], one["default"]) for one in found] == [
+        ("database", "string", False, "shop"),
+        ("keep_days", "integer", False, 3),
+        ("dry", "boolean", False, False),
+    ]
+    assert described(SCHEMA, defaults={})[0]["required"]
+    assert described({}, defaults={}) == []
 
 
 def test_missing_parameter_is_named_unless_the_deployment_sets_it() -> None:

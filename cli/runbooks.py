@@ -1,0 +1,94 @@
+"""`ops runbooks`: what can be started, and with which parameters."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.harmless import harmless, harmless_line
+from cli.output import console, errors, print_json, say
+from cli.run_params import described, storable
+from cli.runs import JsonOption
+from opsdb.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Runs")(runbooks)
+
+
+def runbooks(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="Tell all of this one.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runbooks that can be started, or tell what one does and which parameters it takes.
+
+    Example: ops runbooks
+
+    Example: ops runbooks odoo_db_backup
+    """
+    from deployments import prefect_server
+    from deployments.startable import unknown_kind
+
+    with prefect_server.connect(load_settings()) as server:
+        found = server.runbooks()
+    if kind is not None and storable(kind, what="KIND") not in found:
+        raise unknown_kind(kind, list(found))
+    documents = [_document(found[name]) for name in sorted(found) if kind in (None, name)]
+    if as_json:
+        print_json(documents)
+    elif not documents:
+        errors.print("No runbooks are deployed: `ops deploy` deploys them.", markup=False)
+    elif kind is None:
+        console.print(_table(documents))
+        say("More of one: ops runbooks KIND")
+    else:
+        _tell(documents[0])
+
+
+def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
+    """A runbook for programs. What it takes is the same in all lanes, but for what a deployment itself sets."""
+    first = lanes[min(lanes)]
+    return {
+        "kind": first.kind,
+        "lanes": sorted(lanes),
+        "description": first.description,
+        "params": described(first.schema, defaults=first.defaults),
+    }
+
+
+def _table(documents: list[dict[str, Any]]) -> Table:
+    table = Table("runbook", "lanes", "what it does", "must be given", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for one in documents:
+        does = one["description"].strip().partition("\n\n")[0]
+        required = [param["name"] for param in one["params"] if param["required"]]
+        table.add_row(
+            Text(harmless_line(one["kind"])),
+            " ".join(one["lanes"]),
+            Text(harmless_line(" ".join(does.split()))),
+            Text(harmless_line(", ".join(required))),
+        )
+    return table
+
+
+def _tell(one: dict[str, Any]) -> None:
+    lanes = ", ".join(one["lanes"])
+    say(f"{harmless_line(one['kind'])}, in lane{'s' if len(one['lanes']) > 1 else ''} {lanes}")
+    say(f"\n{harmless(one['description'].partition('Args:')[0].strip())}\n")
+    table = Table("parameter", "type", "default", "meaning", box=None, pad_edge=False)
+    for column in table.columns[:3]:
+        column.overflow = "fold"
+    for param in one["params"]:
+        default = "required" if param["required"] else json.dumps(param["default"], ensure_ascii=False)
+        cells = (param["name"], param["type"].replace("|", " or "), default, param["description"])
+        table.add_row(*(Text(harmless_line(cell)) for cell in cells))
+    console.print(table)
+    given = "".join(f" -p {param['name']}=..." for param in one["params"] if param["required"])
+    say(f"\nStart it: ops run {harmless_line(one['kind'])}{harmless_line(given)} --wait")
