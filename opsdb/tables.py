@@ -112,7 +112,7 @@ class Run(Table, table=True):
     kind: str = Field(sa_column=Column(Text, nullable=False))
     lane: Lane = Field(
         sa_column=Column(
-            Enum(Lane, name="lane_type", values_callable=lambda lanes: [lane.value for lane in lanes]),
+            Enum(Lane, name="lane_type", schema=SCHEMA, values_callable=lambda lanes: [lane.value for lane in lanes]),
             nullable=False,
         )
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, case, exists, func, select, text, tuple_
+from sqlalchemy import Connection, case, exists, func, literal, select, text, tuple_
 from sqlmodel import col
 
 from opsdb.locks import holder_of
@@ -66,7 +66,7 @@ def why_waiting(db: Connection, view: RunView) -> Waiting:
         col(Run.finished_at).is_(None),
         col(Run.created_at) <= view.now,
         ~exists().where(col(RunState.id) == col(Run.state_id), col(RunState.type) == "PAUSED"),
-        tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, run.created_at, run.id),
+        tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, literal(run.created_at), literal(run.id)),
     )
     state = State(id=run.state_id, at=run.state_at, type=latest.type, name=latest.name, message=latest.message)
     return Waiting(

@@ -1,5 +1,7 @@
 """Alerts: episodes, incidents, the outbox."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -20,16 +22,16 @@ TABLES = (
 READERS = "ops_monitor, superset_ro"
 
 
-def _time(name: str, *, default_now: bool = False, null: bool = True) -> sa.Column[object]:
+def _time(name: str, *, default_now: bool = False, null: bool = True) -> sa.Column[Any]:
     default = sa.text("clock_timestamp()") if default_now else None
     return sa.Column(name, sa.DateTime(timezone=True), server_default=default, nullable=null)
 
 
-def _number() -> sa.Column[object]:
+def _number() -> sa.Column[Any]:
     return sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False)
 
 
-def _text(name: str, *, null: bool = False) -> sa.Column[object]:
+def _text(name: str, *, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.Text(), nullable=null)
 
 

@@ -207,5 +207,5 @@ def test_run_whose_process_died_without_its_worker_is_alerted_of(host: Host) -> 
     assert host.reap() == 1
     assert host.reap() == 0
     with host.engine.connect() as db:
-        rows = db.execute(text("SELECT rule, subject FROM ops.alert_episodes")).all()
+        rows = db.execute(text("SELECT rule, subject FROM ops.alert_episodes")).tuples().all()
     assert rows == [("stuck", f"{run_id}/1")]

@@ -124,7 +124,8 @@ def test_apply_states_puts_runs_without_a_session_into_that_days_session(engine:
         with engine.begin() as db:
             apply_states(db, facts=make_facts(session_id=session_id), states=make_states("SCHEDULED"))
     with engine.connect() as db:
-        assert db.execute(text("SELECT name, runs FROM ops.session_progress")).all() == [("Ad hoc 2026-01-01", 2)]
+        rows = db.execute(text("SELECT name, runs FROM ops.session_progress")).tuples().all()
+    assert rows == [("Ad hoc 2026-01-01", 2)]
 
 
 @pytest.mark.parametrize("error_first", [True, False])

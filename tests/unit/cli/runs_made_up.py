@@ -100,7 +100,9 @@ class FakePrefect:
     def startable(self, *, kind: str, lane: Lane) -> Startable:
         if kind != "odoo_db_backup":
             raise UsageError(f"KIND: no runbook {kind!r}. There are: odoo_db_backup")
-        return Startable(id=uuid4(), flow_id=uuid4(), kind=kind, lane=lane, schema=self.schema, defaults={})
+        return Startable(
+            id=uuid4(), flow_id=uuid4(), kind=kind, lane=lane, description="", schema=self.schema, defaults={}
+        )
 
     def start(self, startable: Startable, *, params: Mapping[str, Any], **how: Any) -> Started:
         self.started.append({"params": dict(params), "lane": startable.lane, **how})
