@@ -189,7 +189,7 @@ def damage(folder: Path, how: str, which: int) -> None:
             dump.unlink()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     events=st.lists(EVENT, max_size=30),
     retention_days=st.integers(1, 40),
