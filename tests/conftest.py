@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -23,12 +24,15 @@ _numbers = itertools.count()
 
 
 def pytest_configure() -> None:
-    """Heed SIGINT, as do the programs that tests start and interrupt.
+    """Heed SIGINT, as do the programs that tests start and interrupt, and hurry no example of Hypothesis's.
 
-    What a shell without job control starts in the background ignores it, and hands that down.
+    What a shell without job control starts in the background ignores SIGINT, and hands that down.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # an example takes as long as the machine is busy: what hangs ends by the timeout of its test
+    hypothesis.settings.register_profile("ours", deadline=None)
+    hypothesis.settings.load_profile("ours")
 
 
 def _shared() -> dict[str, object]:

@@ -154,7 +154,8 @@ def test_sync_hears_of_a_run_and_its_rewritten_end_long_before_it_polls(
             text("SELECT lane, priority, attempt, params, error FROM ops.runs WHERE id = :id"), {"id": run.id}
         ).one()
         assert tuple(row) == ("A", 15, 2, {"number": 7}, None)
-        assert list(db.scalars(text("SELECT message FROM ops.run_events"))) == ["Prefect rewrote Completed to Crashed"]
+        told = db.scalars(text("SELECT message FROM ops.run_events WHERE run_id = :id"), {"id": run.id})
+        assert list(told) == ["Prefect rewrote Completed to Crashed"]
 
 
 def test_sync_leaves_flows_alone_that_are_no_runbooks(

@@ -155,7 +155,7 @@ def test_hostile_names_are_200_and_more() -> None:
     assert len(set(HOSTILE)) >= 200
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("`@\n\\[]()* ")), max_size=200))
 @example("`" * 300)
 def test_any_name_says_nothing_outside_its_code_span(value: str) -> None:

@@ -322,7 +322,7 @@ PARTS = re.split(
 )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(st.sampled_from([*PARTS, " ", " "]), min_size=2, max_size=12), value=st.sampled_from(HOSTILE[:9]))
 @example(parts=["eval", " ", "'", "${params.x}", "'"], value=HOSTILE[0])
 @example(parts=["eval ", '" =~ | "', "env$x-eq", " env "], value=HOSTILE[0])

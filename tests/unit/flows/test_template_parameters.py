@@ -124,7 +124,7 @@ def loose(tmp_path_factory: pytest.TempPathFactory) -> ReadTemplate:
     return read_template(template("one without rules", tmp_path_factory.mktemp("loose")))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.text(max_size=60))
 def test_any_text_that_a_form_takes_reaches_the_command_as_it_is(
     value: str, loose: ReadTemplate, tmp_path: Path
