@@ -87,6 +87,15 @@ def asking(
     return {"said": said, "counted": counted}
 
 
+@runbook(deadline_seconds=60)
+def wondering(ledger: str) -> None:
+    """Work that asks a person, whatever others do meanwhile."""
+    environment = {"LEDGER": ledger, "ATTEMPT": str(current_run().attempt)}
+    step("build", f"set -- build; {TICK}", timeout=30, env=environment)
+    approval("ask", "deploy?", timeout=60)
+    step("deploy", f"set -- deploy; {TICK}", timeout=30, env=environment)
+
+
 @runbook(deadline_seconds=5)
 def hasty(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
     """Work that must be over within 5 s."""

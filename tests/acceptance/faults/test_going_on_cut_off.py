@@ -94,7 +94,7 @@ def test_frozen_as_it_asks_and_judged_it_asks_nobody_when_it_goes_on(
     lab: Lab, start: Start, client: SyncPrefectClient
 ) -> None:
     with Proxy(lab.folder / "proxy", lab.socket) as database, asking_meets("request held", lab, database) as proxy:
-        run = start("asking", odoo_db="frozen")
+        run = start("wondering")  # `asking` would end by itself: nobody may do the same meanwhile
         process = asked(proxy, lab, run)
         lab.kill("worker")  # it would end what is frozen
         database.swallow()  # Prefect's word comes first when it goes on
@@ -111,14 +111,14 @@ def test_frozen_as_it_asks_and_judged_it_asks_nobody_when_it_goes_on(
     row = lab.run_row(run)
     assert (row["status"], row["outcome"], row["error"]["type"]) == ("failed", None, "HeartbeatTimeout")
     assert in_prefect(client, run)[-1] == "HeartbeatTimeout"
-    assert done(lab, run) == BEFORE
+    assert done(lab, run) == ["build/1"]
     wait_for(lambda: lab.run_row(run)["reaped_at"], seconds=15, what="its processes are known to be gone")
     ops(lab, "retry", str(run), "--from-failed")
     wait_for(lambda: steps(lab, run).get(2, {}).get("ask") == "suspended", seconds=30, what="it asks once more")
     wait_asking(lab, run)
     ops(lab, "approve", str(run))
     lab.wait_status(run, "succeeded", seconds=40)
-    assert done(lab, run) == [*BEFORE, "deploy/3", "tell/3"]
+    assert done(lab, run) == ["build/1", "deploy/3"]
 
 
 def test_frozen_when_it_was_suspended_it_is_not_judged_and_does_nothing_when_it_goes_on(

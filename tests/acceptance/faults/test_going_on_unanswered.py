@@ -62,6 +62,8 @@ def test_retry_whose_answer_was_lost_is_one_attempt(
     assert "not over" in ops(lab, "retry", str(run), *options, code=2)
     hang.unlink()
     assert lab.wait_status(run, "succeeded")["attempt"] == 2
+    wanted = "Resuming" if options else "AwaitingRetry"
+    assert in_prefect(client, run).count(wanted) == 1
     assert "succeeded" in ops(lab, "retry", str(run), *options, code=2)
     again = ["deploy/2", "tell/2"] if options else ["prepare/2", "build/2", "deploy/2", "tell/2"]
     assert done(lab, run) == [*BEFORE, "deploy/1", *again]
