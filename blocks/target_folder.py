@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.target_store import LARGEST_READ, SameFolderError, TargetError, Tell, silent
+from blocks.target_store import LARGEST_READ, SameFolderError, TakenError, TargetError, Tell, silent
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -109,7 +109,7 @@ class FolderStore:
             try:
                 with os.fdopen(handle, "wb") as target:
                     if final.exists():
-                        raise TargetError(f"{final} was written by another just now", advice="start the run again")
+                        raise TakenError(f"{final} was written by another just now", advice="start the run again")
                     _copy(file, target.write, tell)
                     target.flush()
                     os.fsync(handle)

@@ -33,7 +33,7 @@ class TargetAwayError(TargetError):
 
 
 class TakenError(TargetError):
-    """Something is there already under that name."""
+    """Somebody else wrote under that name just now."""
 
 
 class SameFolderError(TargetError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import psutil
@@ -167,6 +169,7 @@ def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
     assert [secret for secret in secrets if any(secret in text for text in told)] == []
 
 
+@patch.dict(os.environ)  # the command sets what leads to Prefect
 def test_listing_asks_the_target_itself(
     database: str,
     target: Bucket,
