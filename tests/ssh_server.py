@@ -113,14 +113,14 @@ def ssh_server(folder: Path, port: int, *, client: Path, environment: dict[str, 
     with log.open("ab") as out:
         argv = [sshd, "-D", "-e", "-f", str(folder / "sshd-config")]
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    server = SshServer(folder, port, process)
     try:
         _wait_until_it_listens(port, process, log)
-        server = SshServer(folder, port, process)
         server.know("host-key")
         yield server
     finally:
-        left = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for one in left:
+        served = server.connections() if process.poll() is None else []
+        for one in (*served, *server.programs()):
             with suppress(psutil.Error):
                 one.kill()
         process.kill()

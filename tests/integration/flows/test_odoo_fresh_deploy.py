@@ -155,7 +155,7 @@ def test_deployment_runs_everything_on_the_droplet_in_order(
     ]
     [created] = [call for call in site.ocean.calls("doctl") if call[2] == "create"]
     assert created[created.index("--ssh-keys") + 1] == "12,34"
-    assert site.droplet.logins == 9
+    assert site.droplet.logins == 8
     assert [line.split()[0] for line in site.droplet.known_hosts.read_text().splitlines()] == ["droplet-100"]
     assert site.droplet.programs() == []
     assert len(site.ocean.calls("curl")) == 2
