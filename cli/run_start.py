@@ -61,7 +61,7 @@ def start_run(
         if not as_json:
             _announce(document, new=started.new)
         if wait:
-            _wait(settings, server, startable, started, document, as_json=as_json)
+            wait_for(settings, server, document, lane=startable.lane, as_json=as_json)
         elif as_json:
             print_json(document)
         else:
@@ -111,19 +111,20 @@ def _announce(document: dict[str, Any], *, new: bool) -> None:
     _say(f"{document['id']}  {document['address']}")
 
 
-def _wait(
+def wait_for(
     settings: Settings,
     server: PrefectServer,
-    startable: Startable,
-    started: Started,
     document: dict[str, Any],
     *,
+    lane: Lane,
     as_json: bool,
+    since_attempt: int = 1,
 ) -> None:
-    run = short_id(started.id)
+    """Follow the run of a document to its end, and report that. Raises typer.Exit with 1 when it did not succeed."""
+    run = document["short_id"]
     try:
         with view_for(console, quiet=as_json) as view:
-            end = follow(settings, server, run_id=started.id, lane=startable.lane, view=view)
+            end = follow(settings, server, run_id=document["id"], lane=lane, view=view, since_attempt=since_attempt)
     except KeyboardInterrupt:
         errors.print(f"No longer waiting; run {run} goes on. `ops cancel {run}` ends it.", markup=False)
         raise typer.Exit(130) from None
