@@ -67,7 +67,8 @@ def check_syntax(command: str) -> None:
         check=False,
     )
     if done.returncode:
-        raise CommandError("bash cannot read it: " + " ".join(done.stderr.replace("bash: -c: ", "").split())[:300])
+        said = re.sub(r"^\S*bash: -c: ", "", done.stderr, flags=re.MULTILINE)  # it begins with how bash was called
+        raise CommandError("bash cannot read it: " + " ".join(said.split())[:300])
 
 
 def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[str] = ()) -> str:

@@ -48,7 +48,8 @@ def check_parameter_name(name: str) -> str:
         raise ValueError("Python or Prefect keeps that name for itself: take another, such as the_" + name)
     if _has_meaning(name.upper()):
         raise ValueError(
-            f"a parameter cannot have that name: each step has it as {name.upper()} too, which has a meaning"
+            f"a parameter cannot have that name: each step has it as {name.upper()} too, which has a meaning. "
+            f"Take another, such as the_{name}"
         )
     if name.startswith(PREFIX):
         raise ValueError(f"names with {PREFIX} in front are the room's own")

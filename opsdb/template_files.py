@@ -58,11 +58,14 @@ def read_content(path: Path) -> dict[str, Any]:
         json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
     except TemplateError:
         raise
+    except OSError as error:
+        raise TemplateError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:  # PyYAML answers odd tags with errors of all sorts, and no file may stop the others
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TemplateError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason}") from None
     if not isinstance(content, dict):
-        raise TemplateError(f"{path}: want an object with `kind` and `steps`, not {type(content).__name__}")
+        found = "an empty file" if content is None else f"{content!r:.40}"
+        raise TemplateError(f"{path}: want an object with `kind` and `steps`, not {found}")
     return content
 
 
