@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from blocks.target_store import Store, TargetError
@@ -84,16 +83,20 @@ def backups(
         ]
     else:
         at = (folder or settings.backups).absolute()
+        if folder is not None and not at.is_dir():
+            raise UsageError(f"--dir: there is no folder {at}: is its disk mounted?")
         where = str(at)
         documents = [document(one, known, now=now, check=check) for one in _in_folder(at, database)]
     if as_json:
         print_json(documents)
     elif documents:
         say(where)
-        console.print(_table(documents, recorded=record is not None))
+        console.print(_lines(documents, recorded=record is not None), soft_wrap=True)
     else:
         to = f" -p target={target}" if target else ""
-        errors.print(f"No backups in {where}. Make one: ops run odoo_db_backup -p odoo_db=NAME{to}", markup=False)
+        of = f" of {database}" if database else ""
+        made = f"ops run odoo_db_backup -p odoo_db={database or 'NAME'}{to}"
+        errors.print(f"No backups{of} in {where}. Make one: {made}", markup=False, soft_wrap=True)
 
 
 def document(backup: Backup, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:
@@ -222,37 +225,35 @@ def _recorded(settings: Settings) -> Record | None:
         return None
 
 
-def _table(documents: list[dict[str, Any]], *, recorded: bool) -> Table:
-    table = Table(box=None, pad_edge=False)
-    drills = any(one["restored_at"] for one in documents)
+def _lines(documents: list[dict[str, Any]], *, recorded: bool) -> Text:
+    """A line for each backup, which runs on: in a narrow terminal or a file, a table would leave out what matters."""
+    rows = [("file", "age", "size", Text("what speaks for it"))]
     copies = any(one["copies"] for one in documents)
-    columns = ["database", "file", "age", "size", "verified", "restored", "took" * drills, "copied" * copies]
-    for name in filter(None, columns):
-        wraps = name in ("file", "verified", "copied")
-        table.add_column(name, no_wrap=not wraps, overflow="fold", min_width=12 if wraps else None)
     for one in documents:
-        at, by = one["restored_at"], one["restored_by_run"]
-        table.add_row(
-            one["database"],
-            one["file"],
-            _age(one["age_seconds"]),
-            size(one["size_bytes"]),
-            _verdict(one),
-            f"{at:%Y-%m-%d %H:%M} by {short_id(by)}" if at else Text("never" if recorded else "?", style="dim"),
-            *([seconds(one["restore_seconds"])] if drills else []),
-            *([_copied(one["copies"])] if copies else []),
-        )
-    return table
+        copied = _copied(one["copies"]) if copies else []
+        told = [_verdict(one), _restored(one, recorded=recorded), *copied]
+        rows.append((one["file"], _age(one["age_seconds"]), size(one["size_bytes"]), Text("; ").join(told)))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    found = [
+        Text("  ".join([file.ljust(widths[0]), age.rjust(widths[1]), large.rjust(widths[2]), ""])).append_text(told)
+        for file, age, large, told in rows
+    ]
+    found[0].stylize("bold")
+    return Text("\n").join(found)
 
 
-def _copied(copies: list[dict[str, Any]]) -> Text:
-    if not copies:
-        return Text("nowhere", style="dim")
-    told = (
-        f"to {one['target']} {one['verified_at']:%Y-%m-%d %H:%M} by {short_id(one['verified_by_run'])}"
+def _restored(one: dict[str, Any], *, recorded: bool) -> Text:
+    at, took = one["restored_at"], one["restore_seconds"]
+    if not at:
+        return Text("never restored" if recorded else "restored: not known", style="dim")
+    return Text(f"restored {at:%Y-%m-%d %H:%M} by {short_id(one['restored_by_run'])}, in {seconds(took)}")
+
+
+def _copied(copies: list[dict[str, Any]]) -> list[Text]:
+    return [Text("copied nowhere", style="yellow")] * (not copies) + [
+        Text(f"copied to {one['target']} {one['verified_at']:%Y-%m-%d %H:%M} by {short_id(one['verified_by_run'])}")
         for one in copies
-    )
-    return Text("; ".join(told))
+    ]
 
 
 def _verdict(one: dict[str, Any]) -> Text:

@@ -10,12 +10,15 @@ from typing import Annotated
 
 import typer
 
+from cli.harmless import harmless_line
 from cli.output import console, own_name, print_json
 from cli.room_view import Progress, addresses, parts_table, welcome
 from deployments import access, demo, room
 from deployments.room_file import RoomReport, current_report
-from opsdb.errors import RoomUnreachableError
+from opsdb.errors import OpsError, RoomUnreachableError
+from opsdb.lookup import list_runs, reading, short_id
 from opsdb.settings import Settings, load_settings
+from opsdb.states import RunStatus
 
 DEMO_RUN = ("run", "odoo_db_backup", "-p", "odoo_db=odoo_prod", "--lane", "A", "--wait")
 DEMO_NEXT = ("runs", "run odoo_db_backup -p odoo_db=odoo_staging --lane B --wait", "status")
@@ -66,6 +69,14 @@ def down() -> None:
     Runs that still execute get OPS_DRAIN_SECONDS to end, then they are stopped.
     """
     settings = load_settings()
+    if current_report(settings.home) is not None and (running := _executing(settings)):
+        console.print(
+            f"Waits up to {settings.drain_seconds:g} s for {', '.join(running)}; what is not over then is stopped, and "
+            "fails.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     stopped = room.stop_room(settings)
     if stopped.report is not None:
         console.print(f"The room (pid {stopped.report.pid}) is stopped.", highlight=False)
@@ -73,6 +84,18 @@ def down() -> None:
         console.print(f"Stopped what a killed room had left: {', '.join(stopped.leftovers)}.", highlight=False)
     else:
         console.print(f"No room runs in {settings.home}.", markup=False, highlight=False)
+
+
+def _executing(settings: Settings) -> list[str]:
+    """The runs that execute now, by name; none where the database does not say."""
+    try:
+        with reading(settings) as db:
+            found = [
+                view.run for status in (RunStatus.CLAIMED, RunStatus.RUNNING) for view in list_runs(db, status=status)
+            ]
+    except OpsError:
+        return []
+    return [f"run {short_id(run.id)} of {harmless_line(run.kind, width=40)}" for run in found]
 
 
 def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:

@@ -8,8 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.harmless import harmless_line
+from cli.harmless import harmless, harmless_line
 from cli.output import console, print_json
+from cli.run_result import LONGEST
 from flows.active_run import PlannedStep
 from flows.dry_run import DryRun, dry_run, load_runbook
 from opsdb.kinds import entrypoint_of
@@ -57,7 +58,8 @@ def _print(found: DryRun, *, kind: str, lane: Lane) -> None:
     console.print(
         Text(f"{harmless_line(kind)} in lane {lane}: a dry run. Only preflights were executed, on this host.")
     )
-    table = Table("#", "Step", "Timeout", "What it does, with which environment", show_lines=True)
+    table = Table("#", "Step", "Timeout", show_lines=True)
+    table.add_column("What it does, with which environment", overflow="fold")  # what would run is never cut
     for step in found.steps:
         table.add_row(str(step.index), Text(harmless_line(step.name)), _timeout(step), _what(step))
     console.print(table)
@@ -75,9 +77,10 @@ def _timeout(step: PlannedStep) -> str:
 
 
 def _what(step: PlannedStep) -> Text:
-    lines = [harmless_line(line) for line in step.command.rstrip().splitlines()]
-    text = Text("\n".join(lines))
+    text = Text(harmless(step.command.rstrip()))
     if step.environment:
-        environment = "\n".join(harmless_line(f"{name}={value}") for name, value in sorted(step.environment.items()))
+        environment = "\n".join(
+            harmless_line(f"{name}={value}", width=LONGEST) for name, value in sorted(step.environment.items())
+        )
         text.append(f"\n{environment}", style="cyan")
     return text

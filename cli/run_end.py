@@ -1,4 +1,4 @@
-"""How a run ended that was waited for, and the command's exit code."""
+"""A run that is waited for: how it ended, and the command's exit code."""
 
 from __future__ import annotations
 
@@ -6,16 +6,41 @@ from typing import Any
 
 import typer
 
-from cli.output import console, print_json, say
+from cli.output import console, errors, print_json, say
 from cli.run_result import lines, result_rows
 from cli.run_view import details_document, error_lines
-from cli.run_wait import Moment
+from cli.run_wait import Moment, follow, view_for
+from deployments.prefect_server import PrefectServer
+from opsdb.errors import RoomUnreachableError
 from opsdb.lookup import short_id
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
+from opsdb.tables import Lane
 
 
-def tell_end(settings: Settings, document: dict[str, Any], end: Moment, *, as_json: bool) -> None:
+def wait_for(
+    settings: Settings,
+    server: PrefectServer,
+    document: dict[str, Any],
+    *,
+    lane: Lane,
+    as_json: bool,
+    since_attempt: int = 1,
+) -> None:
+    """Follow the run of a document to its end, and report that. Raises typer.Exit with 1 when it did not succeed."""
+    run = document["short_id"]
+    try:
+        with view_for(console, quiet=as_json) as view:
+            end = follow(settings, server, run_id=document["id"], lane=lane, view=view, since_attempt=since_attempt)
+    except KeyboardInterrupt:
+        errors.print(f"No longer waiting; run {run} goes on. `ops cancel {run}` ends it.", markup=False)
+        raise typer.Exit(130) from None
+    except RoomUnreachableError as error:
+        raise RoomUnreachableError(f"{error} Run {run} was started and may go on.") from error
+    _tell_end(settings, document, end, as_json=as_json)
+
+
+def _tell_end(settings: Settings, document: dict[str, Any], end: Moment, *, as_json: bool) -> None:
     """Tell a person or, with `document` of what was known before, a program. Raises typer.Exit unless it succeeded."""
     if as_json:
         print_json(_final_document(document, end))

@@ -17,7 +17,7 @@ from cli.run_wait import log_path
 from opsdb.errors import UsageError
 from opsdb.lookup import RunDetails, find_run, read_run, reading, run_digits, short_id
 from opsdb.settings import Settings
-from opsdb.tables import RunStep
+from opsdb.tables import RunStep, StepStatus
 
 POLL_SECONDS = 0.5
 RECORD_SECONDS = 10.0
@@ -38,6 +38,8 @@ class StepLog:
         if self.path is None:
             return "no output: this step runs no shell command"
         if not self.path.exists():
+            if self.step.status == StepStatus.SKIPPED:
+                return "not done again: `--attempt` with an earlier number shows what it wrote"
             if self.step.finished_at is None:
                 return "no output yet on this host"
             return f"the file is not on this host, or was removed: {self.path}"
@@ -52,6 +54,9 @@ def show_logs(
         raise UsageError("--follow and --json exclude each other")
     details = _find(settings, run, patience_seconds=RECORD_SECONDS if follow else 0)
     run_id = details.view.run.id
+    if attempt is not None and attempt > details.view.run.attempt and not follow:
+        made = details.view.run.attempt
+        raise UsageError(f"--attempt: run {short_id(run_id)} has no attempt {attempt}, its latest is {made}")
     write = _writer(raw=step is not None)
     if follow:
         _follow(settings, details, step=step, attempt=attempt, write=write)
@@ -62,7 +67,7 @@ def show_logs(
         print_json({"id": run_id, "steps": [_document(log) for log in chosen]})
         return
     if not logs:
-        errors.print(_nothing(details, attempt), markup=False)
+        errors.print(_nothing(details, attempt), markup=False, soft_wrap=True)
     for log in chosen:
         if step is None:
             _header(log)
@@ -103,7 +108,9 @@ def step_logs(settings: Settings, details: RunDetails, *, attempt: int) -> list[
             and Path(artifact.storage_path).parts[-2:] == (here.parent.name, here.name)
         ]
         path = registered[-1] if registered else here
-        no_command = step.timeout_seconds == 0 and not path.exists()
+        # a shell that succeeded has an exit code; an approval has a timeout, and none
+        no_shell = step.status in (StepStatus.SUCCEEDED, StepStatus.SUSPENDED) and step.exit_code is None
+        no_command = (step.timeout_seconds == 0 or no_shell) and not path.exists()
         found.append(StepLog(step=step, path=None if no_command else path))
     return found
 
@@ -254,10 +261,12 @@ def _numbered(step: RunStep) -> str:
 
 
 def _nothing(details: RunDetails, attempt: int | None) -> str:
-    run = details.view.run
-    if attempt is not None and attempt > run.attempt:
-        return f"run {short_id(run.id)} has made {run.attempt} attempt(s): there is no attempt {attempt}"
-    return f"run {short_id(run.id)} is {run.status} and has no steps" + ("" if run.status.terminal else " yet")
+    run, shown = details.view.run, attempt or details.view.run.attempt
+    earlier = [step.attempt for step in details.steps if step.attempt < shown]
+    which = f"attempt {shown} of run" if earlier or shown < run.attempt else "run"
+    yet = "" if run.status.terminal or shown < run.attempt else " yet"
+    found = f"{which} {short_id(run.id)}, which is {run.status}, has no steps{yet}"
+    return f"{found}; that before it has: --attempt {max(earlier)}" if earlier else found
 
 
 def _details(details: RunDetails | None, run_id: UUID) -> RunDetails:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cli.output import console, print_json, say
 from cli.run_cancel import user
-from cli.run_end import tell_end
-from cli.run_wait import follow, view_for
+from cli.run_end import wait_for
 from deployments import prefect_server
 from opsdb.errors import UsageError
 from opsdb.kept_steps import KeptStep, what_stands
@@ -50,9 +49,14 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
             if as_json:
                 print_json({**document, "attempt": view.run.attempt + 1, "status": RunStatus.QUEUED})
             return
-        with view_for(console, quiet=as_json) as shown:
-            end = follow(settings, server, run_id=view.run.id, lane=view.run.lane, view=shown)
-    tell_end(settings, document, end, as_json=as_json)
+        wait_for(
+            settings,
+            server,
+            document,
+            lane=view.run.lane,
+            as_json=as_json,
+            since_attempt=view.run.attempt + 1,
+        )
 
 
 def _kept(settings: Settings, run: Run) -> list[KeptStep]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from cli.harmless import harmless_line
-from cli.output import console, errors, print_json, say
-from cli.run_end import tell_end
+from cli.output import print_json, say
+from cli.run_end import wait_for
 from cli.run_params import parameters, split_assignments, storable
-from cli.run_wait import follow, view_for
 from deployments import prefect_server
 from deployments.prefect_server import PrefectServer, Started
 from deployments.startable import Startable
 from opsdb.database import connect, reachable
-from opsdb.errors import RoomUnreachableError
 from opsdb.lookup import short_id
 from opsdb.sessions import join_session
 from opsdb.settings import Settings
@@ -60,7 +56,7 @@ def start_run(
         if not as_json:
             _announce(document, new=started.new)
         if wait:
-            _wait(settings, server, startable, started, document, as_json=as_json)
+            wait_for(settings, server, document, lane=startable.lane, as_json=as_json)
         elif as_json:
             print_json(document)
         else:
@@ -108,24 +104,3 @@ def _announce(document: dict[str, Any], *, new: bool) -> None:
     else:
         say(f"Run {document['short_id']} of {kind} was started before under this key; it is {document['status']}.")
     say(f"{document['id']}  {document['address']}")
-
-
-def _wait(
-    settings: Settings,
-    server: PrefectServer,
-    startable: Startable,
-    started: Started,
-    document: dict[str, Any],
-    *,
-    as_json: bool,
-) -> None:
-    run = short_id(started.id)
-    try:
-        with view_for(console, quiet=as_json) as view:
-            end = follow(settings, server, run_id=started.id, lane=startable.lane, view=view)
-    except KeyboardInterrupt:
-        errors.print(f"No longer waiting; run {run} goes on. `ops cancel {run}` ends it.", markup=False)
-        raise typer.Exit(130) from None
-    except RoomUnreachableError as error:
-        raise RoomUnreachableError(f"{error} Run {run} was started and may go on.") from error
-    tell_end(settings, document, end, as_json=as_json)

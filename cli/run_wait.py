@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -21,7 +22,7 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.lookup import RunDetails, read_run, reading, short_id
 from opsdb.settings import Settings
 from opsdb.states import RunStatus, State
-from opsdb.tables import Lane, StepStatus
+from opsdb.tables import Lane, RunStep, StepStatus
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
@@ -53,6 +54,13 @@ class Moment:
     waited_seconds: float
     last_line: str = ""
     note: str = ""
+    since_attempt: int = 1
+    """The attempt that is followed: what those before it did is no news."""
+
+    @property
+    def steps(self) -> list[RunStep]:
+        """The steps of the attempts that are followed."""
+        return [step for step in self.details.steps if step.attempt >= self.since_attempt] if self.details else []
 
     @property
     def status(self) -> str:
@@ -68,12 +76,14 @@ def follow(
     lane: Lane | None = None,
     view: View,
     limit_seconds: float | None = None,
+    since_attempt: int = 1,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Moment:
     """Show a run until it is over, or until the limit. Returns what was known last.
 
-    An outage is waited out for a minute, then RoomUnreachableError is raised. The database may be away all the time.
+    Steps of attempts before `since_attempt` are not shown. An outage is waited out for a minute, then
+    RoomUnreachableError is raised. The database may be away all the time.
     """
     started = answered = clock()
     details: RunDetails | None = None
@@ -88,7 +98,9 @@ def follow(
             continue
         details, trouble = _recorded(settings, run_id, known=details)
         if state.status.terminal:
-            details = _settled(settings, run_id, state, known=details, pause=pause, clock=clock)
+            details = _settled(
+                settings, run_id, state, known=details, since_attempt=since_attempt, pause=pause, clock=clock
+            )
         waited = clock() - started
         now = Moment(
             run_id=run_id,
@@ -97,6 +109,7 @@ def follow(
             waited_seconds=waited,
             last_line=_last_line(settings, details),
             note=_note(run_id, state, lane, waited) or trouble,
+            since_attempt=since_attempt,
         )
         view.show(now)
         if state.status.terminal or (limit_seconds is not None and waited >= limit_seconds):
@@ -110,13 +123,16 @@ def _settled(
     state: State,
     *,
     known: RunDetails | None,
+    since_attempt: int,
     pause: Callable[[float], None],
     clock: Callable[[], float],
 ) -> RunDetails | None:
     """What is recorded of a run that is over. The run process and the sync write its end in their own time."""
     deadline = clock() + RECORD_SECONDS
     while clock() < deadline:
-        if known is not None and known.view.run.status is state.status:
+        run = known.view.run if known is not None else None
+        # the attempt before may have ended the same way
+        if run is not None and run.status is state.status and run.attempt >= since_attempt:
             break
         pause(0.2)
         known, _ = _recorded(settings, run_id, known=known)
@@ -152,18 +168,18 @@ class Lines:
         if now.note:
             self._say("note", now.note, now.note)
         if now.details is not None:
-            self._say_steps(now.details)
+            self._say_steps(now.steps, now.details.view.now)
         if over:
             self._say_status(now)
 
     def _say_status(self, now: Moment) -> None:
         self._say("run", f"run {short_id(now.run_id)}: {now.status}", now.status)
 
-    def _say_steps(self, details: RunDetails) -> None:
-        for step in details.steps:
+    def _say_steps(self, steps: list[RunStep], now: datetime) -> None:
+        for step in steps:
             line = f"step {step.index} {harmless_line(step.name)}: {step.status}"
             if step.finished_at:
-                line += f" after {seconds(step_seconds(step, details.view.now))}"
+                line += f" after {seconds(step_seconds(step, now))}"
             if step.exit_code is not None:
                 line += f", exit code {step.exit_code}"
             self._say(f"{step.attempt}.{step.index}", line, step.status)
@@ -191,7 +207,7 @@ class LiveTable:
         """Draw the table."""
         head = Text.assemble(f"run {short_id(now.run_id)}  ", status_text(now.status), f"  {now.waited_seconds:.0f} s")
         parts: list[Text | object] = [head]
-        if now.details is not None and now.details.steps:
+        if now.details is not None and now.steps:
             steps = now.details.steps_of(now.details.view.run.attempt)
             parts.append(live_steps_table(steps, now.details.view.now))
         if now.last_line:

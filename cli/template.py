@@ -203,7 +203,8 @@ def _print(found: dict[str, Any]) -> None:
     alone = f", alone for its {found['exclusive']}" if found["exclusive"] else ""
     say(f"{found['kind']}: {lane}, at most {found['timeout_seconds']:g} s{tries}{alone}")
     say(f"programs: {', '.join(found['preflight']) or 'none'}")
-    parameters = Table("Parameter", "Type", "Default", "Meaning", "Rule")
+    parameters = Table("Parameter", "Type", "Default", "Meaning")
+    parameters.add_column("Rule", overflow="fold")
     for one in found["params"]:
         default = "required" if one["required"] else json.dumps(one["default"], ensure_ascii=False)
         cells = (one["name"], one["type"], default, one["description"], _rule(one["schema"]))
@@ -212,7 +213,8 @@ def _print(found: dict[str, Any]) -> None:
         where = f"Secret block {source['block']}" if "block" in source else f"variable {source['env']} of the worker"
         parameters.add_row(name, "secret", "", Text(harmless_line(where)), "")
     console.print(parameters)
-    steps = Table("Step", "At most", "Tries", "What it executes, with which environment", show_lines=True)
+    steps = Table("Step", "At most", "Tries", show_lines=True)
+    steps.add_column("What it executes, with which environment", overflow="fold")
     for one in found["steps"]:
         steps.add_row(*_row(one), str(one["tries"]), _what(one))
         for after in one["on_failure"]:

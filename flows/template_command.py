@@ -67,8 +67,8 @@ def check_syntax(command: str) -> None:
         check=False,
     )
     if done.returncode:
-        told = re.sub(r"^\S*bash: -c: ", "", done.stderr, flags=re.MULTILINE)
-        raise CommandError("bash cannot read it: " + " ".join(told.split())[:300])
+        said = re.sub(r"^\S*bash: -c: ", "", done.stderr, flags=re.MULTILINE)  # it begins with how bash was called
+        raise CommandError("bash cannot read it: " + " ".join(said.split())[:300])
 
 
 def compiled(command: str, *, tainted: Mapping[str, bool], secret: Collection[str] = ()) -> str:

@@ -44,7 +44,8 @@ def read_template(path: Path) -> ReadTemplate:
     try:
         template = Template.model_validate(content)
     except ValidationError as error:
-        raise _error(path, (_line(item, content) for item in error.errors())) from None
+        # a number that is neither integer nor float is wrong in two ways, which are one to the reader
+        raise _error(path, list(dict.fromkeys(_line(item, content) for item in error.errors()))) from None
     wanted, unclear = _wanted(template)
     problems = [*_mistakes(template), *(line for lines in unclear.values() for line in lines)]
     secrets = {name: one.secret for name, one in (template.params or {}).items() if one.secret is not None}
@@ -187,6 +188,8 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
     """One of pydantic's errors in the words of the file."""
     words, fields, here = [], _fields(Template), content
     where = list(item["loc"])
+    # a default may be of other types as well, and has a line for each
+    no_number = item["type"] in ("int_type", "float_type") and where[-1] in ("int", "float") and "default" not in where
     while where:
         part = where.pop(0)
         if part in ("steps", "on_failure") and where and isinstance(where[0], int):
@@ -200,7 +203,11 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
             name = where.pop(0)
             words.append(f"param {name}")
             here, fields = _at(_at(here, part), name), _fields(Parameter)
-        elif part == "[key]" or (isinstance(part, str) and part.startswith(("function-", "constrained-"))):
+        elif (
+            part == "[key]"
+            or (no_number and not where)
+            or (isinstance(part, str) and part.startswith(("function-", "constrained-")))
+        ):
             continue
         else:
             words.append(str(part))
@@ -216,6 +223,8 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
         message = f"no such field. {f'Did you mean {close[0]}? ' if close else ''}There are: {', '.join(fields)}"
     elif item["type"] == "missing":
         message = "is missing"
+    elif no_number:
+        message = f"want a number, not {item['input']!r:.40}"
     elif item["type"] == "string_type" and isinstance(item.get("input"), (bool, int, float)):
         message = f"want text: put quotes around {item['input']!r}"
     return ": ".join([*words, message])

@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from opsdb.alerts import open_crashed
 from opsdb.sessions import ensure_session
-from opsdb.states import RESUMING, Life, RunStatus, State, approvals, fold, rewrites
+from opsdb.states import NEVER_RESUMED, RESUMING, Life, RunStatus, State, approvals, fold, rewrites
 from opsdb.storable import storable
 from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepResult, StepStatus
 
@@ -72,7 +72,9 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
         return None
     known = recorded_states(db, run_id=facts.id)
     life = fold(known)
-    _write(db, run_id=facts.id, life=life, row=row, newest_is_news=life.latest.id in added)
+    before = known[-2] if len(known) > 1 else None
+    asked = before.message if before is not None and before.waits_for_approval else None
+    _write(db, run_id=facts.id, life=life, row=row, newest_is_news=life.latest.id in added, asked=asked)
     if life.latest.type == "CRASHED" and life.latest.id in added:
         open_crashed(db, facts.id)
     for before, after in rewrites(known):
@@ -103,7 +105,7 @@ def recorded_states(db: Connection, *, run_id: UUID) -> list[State]:
     return [State(id=r.id, at=r.at, type=r.type, name=r.name, message=r.message, source=r.source) for r in rows]
 
 
-def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is_news: bool) -> None:
+def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is_news: bool, asked: str | None) -> None:
     values: dict[str, Any] = {
         "status": life.status,
         "attempt": life.attempt,
@@ -112,7 +114,7 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
         "finished_at": life.finished_at,
         "state_id": life.latest.id,
         "state_at": life.latest.at,
-        "error": _error(life, row.error),
+        "error": _error(life, row.error, asked=asked),
         "updated_at": func.clock_timestamp(),
     }
     if life.attempt != row.attempt:
@@ -138,15 +140,21 @@ def _interrupt_steps(db: Connection, *, run_id: UUID) -> None:
     )
 
 
-def _error(life: Life, recorded: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The run process knows best why it failed; where it could not say, Prefect's message stands in."""
+def _error(life: Life, recorded: dict[str, Any] | None, *, asked: str | None) -> dict[str, Any] | None:
+    """The run process knows best why it failed; where it could not say, Prefect's message stands in.
+
+    `asked` is what the run asked for when it ended: no process was there to say that nobody answered.
+    """
     if life.status is RunStatus.SUCCEEDED:
         return None
     if recorded is not None and recorded.get("context", {}).get("attempt") == life.attempt:
         return recorded
     if not life.status.terminal:
         return None
-    return {"type": life.latest.name, "message": life.latest.message or "", "stack": None, "context": {}}
+    message = life.latest.message or ""
+    if asked and life.status is RunStatus.FAILED and message == NEVER_RESUMED:
+        message = f"nobody approved in time: it {asked}"
+    return {"type": life.latest.name, "message": message, "stack": None, "context": {}}
 
 
 def _note_rewrite(db: Connection, *, run_id: UUID, before: State, after: State) -> None:

@@ -52,6 +52,8 @@ CLAIMED_BY = "claimed by "
 APPROVAL = "waits for approval"
 """How the message of a Paused state begins that a run's own process asked for: nothing of it runs until it goes on.
 A run that somebody suspends from outside goes on running."""
+NEVER_RESUMED = "The flow was paused and never resumed."
+"""Prefect's message of the Failed state that comes when nobody let a run go on in time."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 

@@ -187,7 +187,7 @@ def test_approval_that_nobody_gives_in_time_ends_the_run(lab: Lab, start: Start)
     run = start("asking", odoo_db="late", seconds=2)
     wait_asking(lab, run)
     row = lab.wait_status(run, "failed")
-    assert "never resumed" in row["error"]["message"]
+    assert "nobody approved in time: it waits for approval until" in row["error"]["message"]
     assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
     assert done(lab, run) == ["prepare/1", "build/1"]
 

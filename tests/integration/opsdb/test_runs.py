@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 from opsdb.applying import apply_entry
 from opsdb.records import run_closed, step_finished, step_started
 from opsdb.runs import RunFacts, apply_states
-from opsdb.states import RunStatus, State
+from opsdb.states import NEVER_RESUMED, RunStatus, State
 from opsdb.tables import Lane, StepStatus
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -166,3 +166,21 @@ def test_step_entries_can_be_applied_twice_and_late(engine: Engine) -> None:
             apply_entry(db, entry)
         row = db.execute(text("SELECT status, exit_code, error, finished_at >= started_at FROM ops.run_steps")).one()
     assert tuple(row) == ("failed", 1, "a\ufffdb?", True)
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "told"),
+    [
+        ("waits for approval until 21:30: go on?", NEVER_RESUMED, "nobody approved in time: it waits for approval "),
+        ("suspended by hand", NEVER_RESUMED, NEVER_RESUMED),
+        ("waits for approval until 21:30: go on?", "set by hand", "set by hand"),
+    ],
+)
+def test_run_that_nobody_approved_of_says_what_it_asked(engine: Engine, before: str, message: str, told: str) -> None:
+    facts = make_facts()
+    running, paused, failed = make_states("RUNNING", "PAUSED", "FAILED")
+    states = [running, replace(paused, message=before), replace(failed, message=message)]
+    for state in states:
+        with engine.begin() as db:
+            apply_states(db, facts=facts, states=[state])
+    assert row_of(engine, facts.id)["error"]["message"].startswith(told)

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from rich.console import Console
 
 from blocks.target_folder import FolderStore
 from cli import backups as command
@@ -75,6 +76,35 @@ def test_backups_are_listed_without_a_room(
     assert "Which were restored or copied is not known" in err
     command.backups("shop", folder=tmp_path)
     assert "2 d 0 h" in capsys.readouterr().out
+
+
+def test_list_breaks_and_leaves_out_nothing_in_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump = make_backup(tmp_path, "odoo_production_of_the_north", NOW)
+    drill = Drill(run_id=RUN, at=NOW, seconds=12.5)
+    copy = CopyMade(target="far", url=f"s3://far/{dump.name}", verified_at=NOW, run_id=RUN)
+    record = Record(drills={dump.name: drill}, copies={dump.name: [copy]})
+    monkeypatch.setattr(command, "_recorded", lambda _settings: record)
+    monkeypatch.setattr(command, "console", Console(width=40))
+    make_backup(tmp_path, "shop", NOW)
+    command.backups(folder=tmp_path)
+    out = capsys.readouterr().out.splitlines()
+    line = next(one for one in out if dump.name in one)
+    assert "; restored " in line
+    assert "by 00000007, in 12.5 s; copied to far " in line
+    assert out[-1].endswith("never restored; copied nowhere")
+
+
+def test_folder_that_is_not_there_and_a_database_without_backups_are_told_from_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPS_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match=r"--dir: there is no folder .*/away"):
+        command.backups(folder=tmp_path / "away")
+    make_backup(tmp_path, "odoo", NOW)
+    command.backups("odo", folder=tmp_path)
+    assert "No backups of odo in" in capsys.readouterr().err
 
 
 def test_empty_folder_says_how_to_make_a_backup(

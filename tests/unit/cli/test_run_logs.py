@@ -10,7 +10,7 @@ from cli.run_wait import log_path
 from opsdb.errors import UsageError
 from opsdb.lookup import RunDetails
 from opsdb.settings import Settings
-from opsdb.tables import Artifact
+from opsdb.tables import Artifact, StepStatus
 from tests.unit.cli.runs_made_up import details
 
 
@@ -75,6 +75,31 @@ def test_registered_file_of_the_same_attempt_is_taken(settings: Settings, known:
 def test_step_without_a_command_has_no_output(settings: Settings, known: RunDetails) -> None:
     known.steps[0].timeout_seconds = 0
     assert "runs no shell command" in str(step_logs(settings, known, attempt=1)[0].trouble)
+
+
+def test_step_that_was_not_done_again_and_an_approval_are_no_files_that_are_missing(
+    settings: Settings, known: RunDetails
+) -> None:
+    known.steps[0].status = StepStatus.SKIPPED
+    assert "not done again" in str(step_logs(settings, known, attempt=1)[0].trouble)
+    for status in (StepStatus.SUSPENDED, StepStatus.SUCCEEDED):
+        known.steps[0].status, known.steps[0].exit_code = status, None
+        assert "runs no shell command" in str(step_logs(settings, known, attempt=1)[0].trouble)
+
+
+def test_attempt_that_there_is_not_is_refused(settings: Settings, known: RunDetails) -> None:
+    with pytest.raises(UsageError, match="has no attempt 4, its latest is 1"):
+        show_logs(settings, run="x", step=None, attempt=4, follow=False, as_json=True)
+
+
+def test_attempt_without_steps_leads_to_the_one_before(
+    settings: Settings, known: RunDetails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known.view.run.attempt = 3
+    show(settings)
+    err = capsys.readouterr().err
+    assert "attempt 3 of run" in err
+    assert err.endswith("has no steps; that before it has: --attempt 1\n")
 
 
 def test_follow_and_json_exclude_each_other(settings: Settings, known: RunDetails) -> None:

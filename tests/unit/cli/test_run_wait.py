@@ -4,13 +4,16 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
+import typer
 from rich.console import Console
 
-from cli import run_wait
+from cli import run_end, run_wait
 from cli.run_end import report_end
-from cli.run_wait import Lines, Moment, Silent, follow
+from cli.run_wait import Lines, LiveTable, Moment, Silent, follow
 from opsdb.errors import RoomUnreachableError
 from opsdb.settings import Settings
 from opsdb.states import APPROVAL, RunStatus
@@ -108,6 +111,47 @@ def test_lines_tell_each_change_of_a_step_once_and_harmlessly() -> None:
     assert "step 1 preflight: succeeded after 4.0 s, exit code 0" in said()
     assert said().count("step 2 [bold red]x[/]") == 1
     assert "\x1b" not in said()
+
+
+def test_wait_for_another_attempt_tells_nothing_of_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [details(attempt=1), details(attempt=1), details(attempt=2)]  # the record comes after Prefect's word
+    run_id = records[0].view.run.id
+    told = iter(records)
+    monkeypatch.setattr(run_wait, "_recorded", lambda *_args, known: (next(told, known), ""))
+    server, clock = FakePrefect(states=[state("RUNNING"), state("FAILED")]), Clock()
+    view, said = lines()
+    room = Settings(home=tmp_path)
+    end = follow(room, server, run_id=run_id, view=view, since_attempt=2, pause=clock.pause, clock=clock)
+    assert end.details == records[2]
+    assert said().count("step 1 preflight") == 1
+
+
+def test_live_table_shows_no_step_of_an_attempt_before() -> None:
+    out = io.StringIO()
+    known = details(attempt=1)
+    with LiveTable(Console(file=out, width=80, force_terminal=True)) as view:
+        view.show(
+            Moment(run_id=known.view.run.id, state=state("RUNNING"), details=known, waited_seconds=1, since_attempt=2)
+        )
+    assert "running" in out.getvalue()
+    assert "preflight" not in out.getvalue()
+
+
+def test_interrupted_wait_says_that_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_args: object, **_options: object) -> Moment:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_end, "follow", interrupted)
+    document = {"id": UUID(int=1), "short_id": "00000001"}
+    server: Any = None
+    with pytest.raises(typer.Exit) as end:
+        run_end.wait_for(Settings(home=tmp_path), server, document, lane=Lane.A, as_json=False, since_attempt=2)
+    assert end.value.exit_code == 130
+    assert "run 00000001 goes on" in capsys.readouterr().err
 
 
 def test_end_of_a_failed_run_tells_the_error_and_the_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

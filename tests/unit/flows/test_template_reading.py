@@ -102,6 +102,27 @@ def test_definition_is_the_meaning_and_changes_with_it(tmp_path: Path) -> None:
     assert len(before) == 64
 
 
+def test_what_is_no_number_of_seconds_is_one_error_that_quotes_it(tmp_path: Path) -> None:
+    found = wrong(tmp_path, steps=[{**STEP, "timeout": "1h", "retries": "2", "env": {"int": 3}}], timeout_seconds="10")
+    assert [line for line in found if "number" in line] == [
+        "timeout_seconds: want a number, not '10'",
+        "step one: timeout: want a number, not '1h'",
+    ]
+    assert "step one: retries: Input should be a valid integer" in found
+    assert "step one: env: int: want text: put quotes around 3" in found
+
+
+def test_what_bash_cannot_read_is_told_without_how_bash_was_called(tmp_path: Path) -> None:
+    (found,) = wrong(tmp_path, steps=[{**STEP, "command": "if true"}])
+    assert re.fullmatch(r"step one: command: bash cannot read it: line \d: syntax error: .*", found)
+
+
+def test_file_that_is_missing_empty_or_text_is_said_to_be_so(tmp_path: Path) -> None:
+    assert errors(tmp_path / "none.yaml") == ["cannot be read: No such file or directory"]
+    assert errors(write(tmp_path, "", "t.yaml"))[0].endswith("not an empty file")
+    assert errors(write(tmp_path, "just text", "t.yaml"))[0].endswith("not 'just text'")
+
+
 def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
     found = wrong(
         tmp_path,

@@ -1,0 +1,44 @@
+"""`ops down`: what is said of the runs that it ends."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cli import room as command
+from deployments import room as rooms
+from deployments.room import Stopped
+from opsdb.errors import RoomUnreachableError
+from opsdb.states import RunStatus
+from tests.unit.cli.runs_made_up import details
+
+
+@pytest.fixture(autouse=True)
+def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report: Any = SimpleNamespace(pid=7)
+    monkeypatch.setenv("OPS_HOME", str(tmp_path))
+    monkeypatch.setattr(command, "current_report", lambda _home: report)
+    monkeypatch.setattr(rooms, "stop_room", lambda _settings: Stopped(report))
+
+
+def test_down_says_which_runs_it_waits_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    view = details(status=RunStatus.RUNNING, text="odoo_db_backup").view
+    monkeypatch.setattr(command, "reading", lambda _settings: nullcontext())
+    monkeypatch.setattr(command, "list_runs", lambda _db, *, status: [view] * (status is RunStatus.RUNNING))
+    command.down()
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(f"Waits up to 30 s for run {view.run.id.hex[-8:]} of odoo_db_backup; ")
+    assert out[1:] == ["The room (pid 7) is stopped."]
+
+
+def test_down_needs_no_database(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def away(_settings: object) -> None:
+        raise RoomUnreachableError("away")
+
+    monkeypatch.setattr(command, "reading", away)
+    command.down()
+    assert capsys.readouterr().out == "The room (pid 7) is stopped.\n"
