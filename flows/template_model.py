@@ -7,19 +7,7 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from flows.template_names import check_parameter_name, check_variable_name
 from opsdb.tables import Lane
@@ -29,22 +17,11 @@ LONGEST_SECONDS = 7 * 24 * 3600
 
 Word = Annotated[str, Field(min_length=1, max_length=100_000)]
 Text = Annotated[StrictStr, Field(max_length=2_000)]
+Seconds = Annotated[StrictInt | StrictFloat, Field(gt=0, le=LONGEST_SECONDS)]
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 ParameterName = Annotated[str, AfterValidator(check_parameter_name)]
 VariableName = Annotated[str, AfterValidator(check_variable_name)]
 Program = Annotated[str, Field(pattern=r"^[A-Za-z0-9_/][A-Za-z0-9_./+-]*$", max_length=200)]
-
-
-def _seconds(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return check(value)
-    except ValidationError:
-        raise ValueError(
-            f"want seconds, a number above 0 and up to {LONGEST_SECONDS}, not {repr(value)[:60]}"
-        ) from None
-
-
-Seconds = Annotated[StrictInt | StrictFloat, Field(gt=0, le=LONGEST_SECONDS), WrapValidator(_seconds)]
 
 
 def _no_control_characters(text: str) -> str:

@@ -224,7 +224,8 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
     elif item["type"] == "missing":
         message = "is missing"
     elif no_number:
-        message = f"want a number, not {item['input']!r:.40}"
+        of_what = " of seconds" if words[-1].endswith(("timeout", "seconds")) else ""
+        message = f"want a number{of_what}, not {item['input']!r:.40}"
     elif item["type"] == "string_type" and isinstance(item.get("input"), (bool, int, float)):
         message = f"want text: put quotes around {item['input']!r}"
     return ": ".join([*words, message])
