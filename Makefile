@@ -21,7 +21,7 @@ install: .venv/installed  ## make .venv from constraints.txt
 	@touch $@
 
 test: install    ## all tests, with a real PostgreSQL and a real Prefect server; about an hour
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup
 
 faults: install  ## the fault cases alone: everything is killed, stopped and cut off
 	@$(BIN)/pytest tests/acceptance/faults

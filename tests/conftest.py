@@ -35,6 +35,17 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("ours")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say what one process does where several share the tests: all fault cases, all that one room does, or a file.
+
+    The limits in the fault cases are of seconds: beside a second lab they would not hold on two cores.
+    """
+    for item in items:
+        part = item.path.relative_to(config.rootpath)
+        item.add_marker(pytest.mark.xdist_group(str(part.parent if part.is_relative_to("tests/acceptance") else part)))
+
+
 def _shared() -> dict[str, object]:
     """What all tests of one process share: environment, folder, signal handlers, levels of loggers."""
     levels = {f"logger {name}": logging.getLogger(name).level for name in (*logging.Logger.manager.loggerDict, "root")}
