@@ -105,7 +105,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     """A line for each check; what is well is dimmed."""
     table = Table(box=None, pad_edge=False)
     table.add_column("area", no_wrap=True)
-    table.add_column("what")
+    table.add_column("what", overflow="fold")
     table.add_column("found", overflow="fold", ratio=3)
     table.add_column("what to do", overflow="fold", ratio=3)
     for one in findings:

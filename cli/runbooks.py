@@ -91,4 +91,4 @@ def _tell(one: dict[str, Any]) -> None:
         table.add_row(*(Text(harmless_line(cell)) for cell in cells))
     console.print(table)
     given = "".join(f" -p {param['name']}=..." for param in one["params"] if param["required"])
-    say(f"\nStart it: ops run {harmless_line(one['kind'])}{harmless_line(given)} --wait")
+    say(f"\nStart it: ops run {harmless_line(one['kind'] + given)} --wait")

@@ -1,13 +1,24 @@
-"""Whether Prefect has what the room needs of it: the version, the lanes with their queues, the deployments."""
+"""Whether Prefect has what the room needs of it: version, lanes with their queues, deployments, planned runs."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import requires, version
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-from prefect.client.schemas.objects import WorkPool, WorkQueue
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType, WorkPool, WorkQueue
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
 
 from blocks.check import Check
 from deployments.lanes import QUEUES, TemplateDeployment, deployments_of
@@ -19,6 +30,8 @@ from opsdb.tables import Lane
 from opsdb.template_files import PACKAGE
 
 REQUEST_SECONDS = 3.0
+PLANNING = timedelta(minutes=3)
+"""In which Prefect plans the runs of what was deployed: it looks every minute."""
 DEPLOY = "run `ops deploy`"
 
 
@@ -35,7 +48,13 @@ def check_prefect(settings: Settings, *, templates: Collection[TemplateDeploymen
             yield judge_lane(lane, pools.get(lane.pool), queues, limit=settings.lane_limit)
         wanted = registered_deployments(settings.prefect_yaml)
         wanted |= named(one for template in templates for one in deployments_of(template))
-        yield judge_deployments(wanted, _deployments(client), all_read=all_read)
+        found = _deployments(client)
+        yield judge_deployments(wanted, {name: _as_deployed(one) for name, one in found.items()}, all_read=all_read)
+        for name, one in found.items():
+            if any(schedule.active for schedule in one.schedules) and not one.paused:
+                yield judge_schedule(
+                    name, _next_run(client, one), age=datetime.now(UTC) - (one.updated or datetime.now(UTC))
+                )
 
 
 def pinned_version() -> str:
@@ -88,17 +107,43 @@ def judge_deployments(wanted: Mapping[str, Deployed], found: Mapping[str, Deploy
     return Check("deployments", f"{len(wanted)}, as in prefect.yaml and the templates")
 
 
+def judge_schedule(name: str, planned_at: datetime | None, *, age: timedelta) -> Check:
+    """Whether Prefect has planned the next run of a schedule that is not paused. `age`: since it was deployed."""
+    if planned_at is not None:
+        return Check(name, f"next scheduled for {planned_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    if age < PLANNING:
+        return Check(name, "was deployed just now: Prefect plans its runs within a minute or two")
+    advice = "see what the end of log/prefect.log in OPS_HOME says of schedule_deployments, and restart the room"
+    return Check(name, "has a schedule, but Prefect planned no run of it: it will not start", advice)
+
+
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
-def _deployments(client: SyncPrefectClient) -> dict[str, Deployed]:
+def _deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
     runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
     kinds = {flow.id: flow.name for flow in pages(client.read_flows, deployment_filter=runbooks)}
     return {
-        f"{kinds.get(one.flow_id)}/{one.name}": Deployed(
-            one.entrypoint or "", one.work_pool_name or "", one.work_queue_name or ""
-        )
+        f"{kinds.get(one.flow_id)}/{one.name}": one
         for one in pages(client.read_deployments, deployment_filter=runbooks)
     }
+
+
+def _as_deployed(one: DeploymentResponse) -> Deployed:
+    return Deployed(one.entrypoint or "", one.work_pool_name or "", one.work_queue_name or "")
+
+
+def _next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
+    """When the first run is due that Prefect planned for the deployment's schedules."""
+    planned = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC)),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=50,
+    )
+    return next((run.expected_start_time for run in planned if run.auto_scheduled), None)

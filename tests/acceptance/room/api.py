@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -45,6 +47,17 @@ class Api:
         """A deployment by `kind/lane-x`."""
         found: dict[str, Any] = self.get(f"/deployments/name/{name}")
         return found
+
+    @contextmanager
+    def schedule(self, deployment: str, parameters: dict[str, Any], **schedule: Any) -> Iterator[None]:
+        """Give a deployment a schedule as the UI does, for a while."""
+        path = f"/deployments/{self.deployment(deployment)['id']}/schedules"
+        answer = self._http.post(path, json=[{"active": True, "schedule": schedule, "parameters": parameters}])
+        (made,) = answer.raise_for_status().json()
+        try:
+            yield
+        finally:
+            self._http.delete(f"{path}/{made['id']}").raise_for_status()
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Start a run as the UI does. Returns its id."""

@@ -123,3 +123,31 @@ def test_schedule_that_is_deployed_again_keeps_its_pause_and_parameters_but_not_
         assert after["schedule"]["cron"] == "0 2 * * *"
     finally:
         api.patch(path, active=True, parameters={}, schedule=schedule["schedule"])
+
+
+def test_prefect_plans_the_night_itself(desk: Desk, api: Api) -> None:
+    deployment = api.deployment(DEPLOYMENT)
+
+    def planned() -> list[dict[str, Any]]:
+        found = api.post("/flow_runs/filter", deployments={"id": {"any_": [deployment["id"]]}}, limit=200)
+        return [run for run in found if run["auto_scheduled"] and run["state_type"] == "SCHEDULED"]
+
+    runs = wait_for(planned, seconds=90, what="Prefect planned runs of the nightly backup")
+    first = min(run["expected_start_time"] for run in runs)
+    due_at = datetime.fromisoformat(first)
+    assert (due_at.hour, due_at.minute, due_at.utcoffset()) == (2, 0, timedelta(0))
+    line = f"next scheduled for {due_at:%Y-%m-%d %H:%M} UTC"
+    assert line in desk.ops("doctor", "--json").out
+
+
+@pytest.mark.timeout(240)
+def test_run_of_a_schedule_starts_by_itself(desk: Desk, api: Api) -> None:
+    folder = {"folder": str(desk.home)}
+
+    def succeeded() -> bool:
+        runs = desk.json("runs", "--kind", "disk_space", "--lane", "B", "--status", "succeeded")
+        return folder in [{"folder": run["params"]["folder"]} for run in runs]
+
+    # Prefect plans once a minute, and what it plans is due within another one
+    with api.schedule("disk_space/lane-b", folder, interval=60, timezone="UTC"):
+        wait_for(succeeded, seconds=180, what="a run of the schedule succeeded")

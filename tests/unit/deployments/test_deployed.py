@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ import pytest
 from prefect.client.schemas.objects import WorkPool, WorkQueue
 
 from blocks.check import Check
-from deployments.deployed import judge_deployments, judge_lane, judge_version, pinned_version
+from deployments.deployed import judge_deployments, judge_lane, judge_schedule, judge_version, pinned_version
 from deployments.lanes import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds import Deployed, named
 from opsdb.settings import Settings
@@ -107,3 +108,23 @@ def test_deployments_of_templates_are_wanted_in_all_their_lanes() -> None:
     assert "missing: disk_space/lane-a" in judged([OWN], {}).found
     assert "gone/lane-a" in judged([OWN], found | LEFT).found
     assert judged([OWN], found | LEFT, all_read=False).ok  # its file is there, and not right
+
+
+@pytest.mark.parametrize(
+    ("planned_at", "minutes", "ok", "words"),
+    [
+        (
+            datetime(2026, 1, 2, 4, tzinfo=timezone(timedelta(hours=2))),
+            60,
+            True,
+            "next scheduled for 2026-01-02 02:00 UTC",
+        ),
+        (None, 1, True, "was deployed just now"),
+        (None, 60, False, "it will not start"),
+    ],
+)
+def test_schedule_is_one_whose_runs_are_planned(
+    planned_at: datetime | None, minutes: int, ok: bool, words: str
+) -> None:
+    check = judge_schedule("nightly_backup/nightly-backup", planned_at, age=timedelta(minutes=minutes))
+    assert (check.ok, words in check.found) == (ok, True)
