@@ -20,8 +20,8 @@ install: .venv/installed  ## make .venv from constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-test: install    ## all tests, with a real PostgreSQL and a real Prefect server; about an hour
-	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup
+test: install    ## all tests, with a real PostgreSQL and a real Prefect server; about 45 minutes
+	@$(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
 faults: install  ## the fault cases alone: everything is killed, stopped and cut off
 	@$(BIN)/pytest tests/acceptance/faults
@@ -29,7 +29,7 @@ faults: install  ## the fault cases alone: everything is killed, stopped and cut
 soak: install    ## 1,000 runs while everything is killed at random; writes benchmarks/soak.md
 	@$(BIN)/python -m tests.acceptance.faults.soak
 
-check: install   ## format, lint, types, import order and unit tests, in under a minute
+check: install   ## format, lint, types, import order and unit tests, in about two minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports

@@ -16,8 +16,15 @@ _KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidS
 _REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect", "301", "307"}
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "403"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
-_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
-_LATER = {"SlowDown", "RequestTimeout", "Throttling", "TooManyRequests", "429"}
+_TAKEN = {"PreconditionFailed", "412"}
+_NO_CONDITION = {"NotImplemented", "InvalidArgument", "InvalidRequest"}
+_LATER = {"ConditionalRequestConflict", "SlowDown", "RequestTimeout", "Throttling", "TooManyRequests", "429"}
+
+
+def knows_no_condition(answer: Mapping[str, Any]) -> bool:
+    """Whether the store refused `If-None-Match` as such, and not what was to be written."""
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status == 501 or answer.get("Error", {}).get("Code") in _NO_CONDITION
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from blocks.bucket_errors import translated
+from blocks.bucket_errors import knows_no_condition, translated
 from blocks.checksums import PartSum, Sums, part_bytes, parts_of, sums_of
 from blocks.target_store import LARGEST_READ, TakenError, TargetError, Tell, silent
 
@@ -252,7 +252,7 @@ class BucketStore:
             try:
                 self._client.put_object(**request, IfNoneMatch="*")
             except ClientError as error:
-                if error.response["Error"]["Code"] != "NotImplemented":
+                if not knows_no_condition(error.response):
                     raise
                 self._client.put_object(**request)
 

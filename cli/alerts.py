@@ -18,7 +18,7 @@ from opsdb.errors import OpsError, UsageError
 from opsdb.lookup import reading
 from opsdb.settings import Settings, load_settings
 
-RULES = "|".join(Rule)
+RULES = ", ".join(Rule)
 LENGTH = re.compile(r"(\d{1,5})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 LONGEST = timedelta(days=30)

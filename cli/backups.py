@@ -246,7 +246,8 @@ def _restored(one: dict[str, Any], *, recorded: bool) -> Text:
     at, took = one["restored_at"], one["restore_seconds"]
     if not at:
         return Text("never restored" if recorded else "restored: not known", style="dim")
-    return Text(f"restored {at:%Y-%m-%d %H:%M} by {short_id(one['restored_by_run'])}, in {seconds(took)}")
+    how_long = "" if took is None else f", in {seconds(took)}"
+    return Text(f"restored {at:%Y-%m-%d %H:%M} by {short_id(one['restored_by_run'])}{how_long}")
 
 
 def _copied(copies: list[dict[str, Any]]) -> list[Text]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.harmless import harmless_line
-from cli.output import console, own_name, print_json
+from cli.output import console, own_name, print_json, say
 from cli.room_view import Progress, addresses, parts_table, welcome
 from deployments import access, demo, room
 from deployments.room_file import RoomReport, current_report
@@ -70,12 +70,9 @@ def down() -> None:
     """
     settings = load_settings()
     if current_report(settings.home) is not None and (running := _executing(settings)):
-        console.print(
-            f"Waits up to {settings.drain_seconds:g} s for {', '.join(running)}; what is not over then is stopped, and "
-            "fails.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+        say(
+            f"Waits up to {settings.drain_seconds:g} s for {', '.join(running)}. What is not over then is stopped: it "
+            "fails, or begins anew at the next `ops up` where its runbook allows that."
         )
     stopped = room.stop_room(settings)
     if stopped.report is not None:

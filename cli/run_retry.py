@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from cli.output import console, print_json, say
+from cli.harmless import harmless_line
+from cli.output import print_json, say
 from cli.run_cancel import user
 from cli.run_end import wait_for
+from cli.run_kept import kept_steps
 from deployments import prefect_server
 from opsdb.errors import UsageError
-from opsdb.kept_steps import KeptStep, what_stands
-from opsdb.kinds import entrypoint_of
 from opsdb.lookup import RunView, find_run, read_run, reading, short_id
-from opsdb.runs import recorded_states
 from opsdb.settings import Settings
-from opsdb.states import RunStatus, fold
-from opsdb.tables import Run
+from opsdb.states import RunStatus
 
 
 def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as_json: bool) -> None:
@@ -29,19 +27,15 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
         _check(details.view)
     view, name = details.view, short_id(details.view.run.id)
     with prefect_server.connect(settings) as server:
-        kept = _kept(settings, view.run) if from_failed else []
+        kept = kept_steps(settings, view.run) if from_failed else []
         # by the database's clock: Prefect compares it with its own, which ours may not be
         how = "from its failed step " if from_failed else ""
         message = f"retried {how}by {user()} with `ops retry`"
         server.retry(view.run.id, at=view.now, message=message, keep_steps=from_failed)
         document = {"id": view.run.id, "short_id": name, "kind": view.run.kind, "lane": view.run.lane}
         if not as_json:
-            console.print(
-                f"Run {name} of {view.run.kind} waits in lane {view.run.lane} for attempt {view.run.attempt + 1}.",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            kind, attempt = harmless_line(view.run.kind), view.run.attempt + 1
+            say(f"Run {name} of {kind} waits in lane {view.run.lane} for attempt {attempt}.")
             if from_failed:
                 done = ", ".join(step.name for step in kept) or "none"
                 say(f"Not done again: {done}.")
@@ -57,20 +51,6 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
             as_json=as_json,
             since_attempt=view.run.attempt + 1,
         )
-
-
-def _kept(settings: Settings, run: Run) -> list[KeptStep]:
-    """What would not be done again, as this host sees it; the run process looks once more.
-
-    To load a runbook is to load Prefect, which must know its server by then.
-    """
-    from flows.dry_run import load_runbook
-    from flows.runbook import definition_hash
-
-    definition = definition_hash(load_runbook(entrypoint_of(run.kind, settings)))
-    with reading(settings) as db:
-        attempts = range(fold(recorded_states(db, run_id=run.id)).base, run.attempt + 1)
-        return what_stands(db, run_id=run.id, attempts=attempts, definition=definition, resource=run.resource).steps
 
 
 def _check(view: RunView) -> None:

@@ -39,7 +39,7 @@ def error_lines(error: dict[str, Any] | None) -> list[str]:
 
 
 def runs_table(views: Sequence[RunView], *, width: int) -> Table:
-    """One line per run, for a terminal of so many columns. Times are UTC.
+    """One line per run, for a terminal of so many columns. Times are UTC. One that waits for an approval asks.
 
     Columns that say nothing are left out: priorities when all are 0, attempts when all are the first.
     """
@@ -55,7 +55,7 @@ def runs_table(views: Sequence[RunView], *, width: int) -> Table:
             Text(harmless_line(run.kind, width=40)),
             run.lane.value,
             *([str(run.priority)] if priorities else []),
-            status_text(run.status),
+            Text("asks", style="yellow") if view.waits_for_approval else status_text(run.status),
             *([str(run.attempt)] if attempts else []),
             moment(run.started_at, view.now),
             seconds(view.duration_seconds),
@@ -134,6 +134,7 @@ def run_document(view: RunView) -> dict[str, Any]:
         **view.run.model_dump(exclude={"state_id", "state_at"}),
         "short_id": short_id(view.run.id),
         "session": view.session,
+        "waits_for_approval": view.waits_for_approval,
         "queue_seconds": view.queue_seconds,
         "duration_seconds": view.duration_seconds,
     }

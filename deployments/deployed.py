@@ -113,7 +113,7 @@ def judge_schedule(name: str, planned_at: datetime | None, *, age: timedelta) ->
         return Check(name, f"next scheduled for {planned_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     if age < PLANNING:
         return Check(name, "was deployed just now: Prefect plans its runs within a minute or two")
-    advice = "see what the end of log/prefect.log in OPS_HOME says of schedule_deployments, and restart the room"
+    advice = "pause it if it is over; else log/prefect.log in OPS_HOME tells what became of schedule_deployments"
     return Check(name, "has a schedule, but Prefect planned no run of it: it will not start", advice)
 
 

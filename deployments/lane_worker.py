@@ -276,6 +276,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
                 life = fold(state_of(known) for known in history)
                 if life.latest.type == "CANCELLING" and state.is_scheduled():
                     state = Cancelled(message="cancelled before it started")
+                if state.is_scheduled() and (flow_run.state is None or life.latest.id != flow_run.state.id):
+                    return True  # handed back before, or not ours any more: another may have claimed it
                 if life.attempt == attempt and not life.status.terminal:
                     # not repeated by the client when only the answer was lost: another may have begun by then
                     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):

@@ -68,6 +68,7 @@ def deploy(
     except httpx.HTTPError as error:
         raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` tells what runs") from error
     say(f"deployments of {settings.prefect_yaml.name} applied")
+    say(f"templates: {', '.join(sorted(template.kind for template in templates)) or 'none'}")
     say(f"block types registered: {', '.join(slugs)}")
 
 

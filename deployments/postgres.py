@@ -158,8 +158,11 @@ def _service_account() -> pwd.struct_passwd:
         return pwd.getpwnam(SERVICE_USER)
     except KeyError:
         command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
-        subprocess.run([*command, SERVICE_USER], check=True, capture_output=True)
-        return pwd.getpwnam(SERVICE_USER)
+        done = subprocess.run([*command, SERVICE_USER], check=False, capture_output=True, text=True)
+    try:
+        return pwd.getpwnam(SERVICE_USER)  # another room may have made it just now
+    except KeyError:
+        raise OpsError(f"the system user {SERVICE_USER} could not be made: {done.stderr.strip()}") from None
 
 
 def _own(path: Path, user: str) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from deployments.prefect_client import answering, pages, prefect_client
 from deployments.startable import Startable, all_startable, find_startable
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.lookup import short_id
 from opsdb.sessions import tag_of
 from opsdb.settings import Settings
 from opsdb.states import RESUMING, STATUS_OF_PREFECT, State, fold
@@ -116,7 +117,7 @@ class PrefectServer:
 
         before = self.state(run_id)
         if before.status.terminal:
-            raise UsageError(f"run {run_id} is already {before.status}: there is nothing to cancel")
+            raise UsageError(f"run {short_id(run_id)} is {before.status} already: there is nothing to cancel")
         if before.type == "CANCELLING":
             return Cancelled(state=before, asked=False)
         with answering(self._client):
@@ -125,10 +126,12 @@ class PrefectServer:
             # REJECT: a run without a process goes to Cancelled instead of Cancelling
             return Cancelled(state=state_of(answer.state), asked=True)
         after = self.state(run_id)
+        if after.type in ("CANCELLED", "CANCELLING"):  # asked for, and again by the client, which got no answer
+            return Cancelled(state=after, asked=True)
         if after.status.terminal:
-            raise UsageError(f"run {run_id} is already {after.status}: there is nothing to cancel")
+            raise UsageError(f"run {short_id(run_id)} is {after.status} already: there is nothing to cancel")
         reason = getattr(answer.details, "reason", None) or answer.status.value
-        raise UsageError(f"Prefect does not cancel run {run_id}: {reason}")
+        raise UsageError(f"Prefect does not cancel run {short_id(run_id)}: {reason}")
 
     def approve(self, run_id: UUID, *, at: datetime, message: str) -> State:
         """Let a run go on that waits for an approval, at once when `at` is now by Prefect's clock; its new state.
@@ -143,11 +146,11 @@ class PrefectServer:
         before = self.state(run_id)
         if not before.waits_for_approval:
             approved = self._approved(run_id)
-            raise UsageError(f"run {run_id} waits for no approval: it is {before.name} in Prefect{approved}")
+            raise UsageError(f"run {short_id(run_id)} waits for no approval: it is {before.name} in Prefect{approved}")
         answer = self._set_once(run_id, Scheduled(name=RESUMING, scheduled_time=at, message=message))
         if answer.state is None or answer.status is not SetStateStatus.ACCEPT:
             reason = getattr(answer.details, "reason", None) or answer.status.value
-            raise UsageError(f"Prefect does not let run {run_id} go on: {reason}")
+            raise UsageError(f"Prefect does not let run {short_id(run_id)} go on: {reason}")
         return state_of(answer.state)
 
     def retry(self, run_id: UUID, *, at: datetime, message: str, keep_steps: bool) -> None:

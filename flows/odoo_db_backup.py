@@ -23,6 +23,7 @@ from flows.backup_outcome import prune_folder, record_files
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_readiness import foresee, prepare
 from flows.database_contents import Contents
+from flows.fetching import DOWNLOAD_SECONDS
 from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, catch_up, look, prune_copies, upload
 from flows.postgres_access import connect, passfile
 from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
@@ -73,6 +74,7 @@ echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || 
     + FILESTORE_SECONDS
     + VERIFY_SECONDS
     + DRILL_SECONDS
+    - DOWNLOAD_SECONDS  # its drill finds the backup in the folder
     + 2 * UPLOAD_SECONDS
     + PRUNE_SECONDS
     + MARGIN_SECONDS,

@@ -23,7 +23,7 @@ from flows.backup_manifest import Manifest
 from flows.shell import ShellFailedError, ShellTimeoutError
 from flows.step import action, step
 from flows.target_claim import check_claim
-from opsdb.errors import PreflightError, RoomUnreachableError
+from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError, StepTimeoutError
 
 LOOK_SECONDS = 45
 UPLOAD_SECONDS = 3600
@@ -145,11 +145,12 @@ def catch_up(target: Target, folder: Path, manifest: Manifest, retention_days: i
     env = {"FOLDER": str(folder), "BACKUP": manifest.file, "RETENTION_DAYS": str(retention_days)}
     try:
         printed = transfer("catch up", "catch-up", target, env, timeout=UPLOAD_SECONDS)
-    except (ShellFailedError, ShellTimeoutError) as error:
+    except (StepFailedError, StepTimeoutError) as error:
         told = f"the new backup is there, but not all earlier ones: {error}"
         current_run().event(f"backup target {target.name}: {told}", level="warning")
-        printed = error.result.stdout
-    return [target.store.url(file) for file in re.findall(r"^caught up: (\S+)$", printed, re.MULTILINE)]
+        printed = error.result.stdout if isinstance(error, ShellFailedError | ShellTimeoutError) else ""
+    copied = dict.fromkeys(re.findall(r"^caught up: (\S+)$", printed, re.MULTILINE))
+    return [target.store.url(file) for file in copied]
 
 
 def transfer(

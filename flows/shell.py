@@ -67,6 +67,7 @@ def run_shell(
     secrets: Mapping[str, str],
     run_id: str,
     step: str,
+    name: str = "",
     log_path: Path,
     working_dir: Path,
     on_line: Callable[[str], None],
@@ -76,7 +77,8 @@ def run_shell(
     """Run a command in bash, from any thread, and return when it and all that it started are gone.
 
     `env` and `secrets` reach it as environment variables, beside a short list of the parent's. `on_line` gets its
-    masked, printable lines while it runs, `log_path` (replaced) the masked bytes.
+    masked, printable lines while it runs, `log_path` (replaced) the masked bytes. `step` is its number, by which its
+    processes are found, and `name` what errors call it.
 
     Raises UsageError before anything starts, ShellFailedError and ShellTimeoutError with the `result`, and
     StepFailedError when the shell could not be started or watched. Whatever else is raised in this thread meanwhile,
@@ -113,11 +115,15 @@ def run_shell(
         survivors=tuple(process.pid for process in ladder.report.survivors),
     )
     if timed_out:
-        late = ShellTimeoutError(_story(f"step {step} ran longer than {timeout_seconds:g} s and was stopped", result))
+        late = ShellTimeoutError(
+            _story(f"step {name or step} ran longer than {timeout_seconds:g} s and was stopped", result)
+        )
         late.result = result
         raise late
     if exit_code != 0:
-        failed = ShellFailedError(_story(f"step {step} failed: {_exit_words(exit_code)}", result), exit_code=exit_code)
+        failed = ShellFailedError(
+            _story(f"step {name or step} failed: {_exit_words(exit_code)}", result), exit_code=exit_code
+        )
         failed.result = result
         raise failed
     return result

@@ -61,6 +61,7 @@ def step(
                 secrets=secrets or {},
                 run_id=str(run.id),
                 step=str(index),
+                name=name,
                 log_path=log_path,
                 working_dir=working_dir or Path("/"),
                 on_line=get_run_logger().info,

@@ -51,7 +51,8 @@ def read_template(path: Path) -> ReadTemplate:
     secrets = {name: one.secret for name, one in (template.params or {}).items() if one.secret is not None}
     parameters, wrong = _parameters(template, [name for name in wanted if name not in secrets])
     problems += wrong
-    if template.exclusive is not None and template.exclusive not in wanted and not unclear:
+    missing = template.exclusive in secrets or (template.exclusive not in wanted and not unclear)
+    if template.exclusive is not None and missing:
         known = ", ".join(one.name for one in parameters) or "there are none"
         problems.append(f"exclusive: {template.exclusive!r} is no parameter of the form: {known}")
     commands: dict[str, str] = {}

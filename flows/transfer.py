@@ -56,17 +56,22 @@ def _upload(store: Store, name: BackupName, environment: Mapping[str, str]) -> N
 def _catch_up(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
     """Copy what earlier uploads missed: one that cannot be sent keeps no other from it."""
     folder, days = Path(environment["FOLDER"]), int(environment["RETENTION_DAYS"])
-    failed: list[str] = []
-    for one in missed(store, folder, name, retention_days=days):
-        try:
-            _send(store, folder, one)
-            print(f"caught up: {one.dump}", flush=True)
-        except TargetAwayError:
-            raise
-        except (TargetError, OSError) as error:
-            failed.append(f"{one.dump}: {error}")
+    copied, failed = [], []
+    try:
+        for one in missed(store, folder, name, retention_days=days):
+            try:
+                _send(store, folder, one)
+                copied.append(one.dump)
+                print(f"caught up: {one.dump}", flush=True)
+            except TargetAwayError:
+                raise
+            except (TargetError, OSError) as error:
+                failed.append(one.dump)
+                print(f"{one.dump}: {error}", file=sys.stderr, flush=True)
+    finally:  # once more: progress may have driven the first ones out of what is kept of the output
+        print("".join(f"caught up: {dump}\n" for dump in copied), end="", flush=True)
     if failed:
-        raise TargetError("; ".join(failed), advice="they stay in the folder, and the next run tries again")
+        raise TargetError(f"not copied: {', '.join(failed)}", advice="the next run tries again")
 
 
 def _send(store: Store, folder: Path, name: BackupName) -> int:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, RowMapping, Text, cast, func, or_, select
+from sqlalchemy import Connection, RowMapping, Text, and_, cast, func, or_, select
 from sqlalchemy.exc import ProgrammingError
 from sqlmodel import col
 
@@ -19,7 +19,7 @@ from opsdb.database import connect, first_line, reachable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.schema import Table
 from opsdb.settings import Settings
-from opsdb.states import RunStatus
+from opsdb.states import APPROVAL, RunStatus
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus
 
 T = TypeVar("T", bound=Table)
@@ -35,6 +35,7 @@ class RunView:
     run: Run
     session: str
     now: datetime
+    waits_for_approval: bool
 
     @property
     def queue_seconds(self) -> float | None:
@@ -165,15 +166,23 @@ def read_run(db: Connection, run_id: UUID) -> RunDetails | None:
 
 
 def _views() -> Any:
-    return select(Run, col(Session.name).label("session"), func.clock_timestamp().label("now")).join(
-        Session, col(Session.id) == col(Run.session_id)
+    asks = and_(col(RunState.type) == "PAUSED", col(RunState.message).startswith(APPROVAL, autoescape=True))
+    return (
+        select(
+            Run,
+            col(Session.name).label("session"),
+            func.clock_timestamp().label("now"),
+            func.coalesce(asks, False).label("waits_for_approval"),
+        )
+        .join(Session, col(Session.id) == col(Run.session_id))
+        .outerjoin(RunState, col(RunState.id) == col(Run.state_id))
     )
 
 
 def _view(row: RowMapping) -> RunView:
     columns = dict(row)
-    session, now = columns.pop("session"), columns.pop("now")
-    return RunView(run=_record(Run, columns), session=session, now=now)
+    beside = {name: columns.pop(name) for name in ("session", "now", "waits_for_approval")}
+    return RunView(run=_record(Run, columns), **beside)
 
 
 def _all(db: Connection, table: type[T], run_id: UUID, *order: Any) -> list[T]:

@@ -152,7 +152,7 @@ def _error(life: Life, recorded: dict[str, Any] | None, *, asked: str | None) ->
     if not life.status.terminal:
         return None
     message = life.latest.message or ""
-    if asked and life.status is RunStatus.FAILED and message == NEVER_RESUMED:
+    if asked and life.status is RunStatus.FAILED and NEVER_RESUMED.fullmatch(message):
         message = f"nobody approved in time: it {asked}"
     return {"type": life.latest.name, "message": message, "stack": None, "context": {}}
 

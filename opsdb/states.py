@@ -7,6 +7,7 @@ reports arrive, nor on how often: that is what lets the worker, the run process 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,8 +53,8 @@ CLAIMED_BY = "claimed by "
 APPROVAL = "waits for approval"
 """How the message of a Paused state begins that a run's own process asked for: nothing of it runs until it goes on.
 A run that somebody suspends from outside goes on running."""
-NEVER_RESUMED = "The flow was paused and never resumed."
-"""Prefect's message of the Failed state that comes when nobody let a run go on in time."""
+NEVER_RESUMED = re.compile(r"The flow was \w+ and never resumed\.")
+"""Prefect's message of the Failed state that comes when nobody let a run go on in time, or when somebody came late."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 

@@ -9,12 +9,14 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import hypothesis
 import psycopg
 import pytest
 from pydantic import SecretStr
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from opsdb.migrate import upgrade
 from opsdb.settings import Settings
@@ -35,15 +37,26 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("ours")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say what one process does where several share the tests: all fault cases, all that one room does, or a file.
+class _Parts(LoadScopeScheduling):
+    """Gives one process all fault cases, all that is tried in one room, or else a file.
 
     The limits in the fault cases are of seconds: beside a second lab they would not hold on two cores.
     """
-    for item in items:
-        part = item.path.relative_to(config.rootpath)
-        item.add_marker(pytest.mark.xdist_group(str(part.parent if part.is_relative_to("tests/acceptance") else part)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return part_of(nodeid)
+
+
+def part_of(nodeid: str) -> str:
+    """What of the tests one process does."""
+    path = PurePosixPath(nodeid.partition("::")[0])
+    return str(path.parent if path.is_relative_to("tests/acceptance") else path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """How several processes share the tests."""
+    return _Parts(config, log)
 
 
 def _shared() -> dict[str, object]:

@@ -44,8 +44,10 @@ class Labs:
         self._stack.close()
 
     def _revived(self, lab: Lab) -> Lab:
-        for name in ("worker", "sync"):  # a test that failed may have left one stopped
-            if name in lab.parts and psutil.Process(lab.parts[name].pid).status() == psutil.STATUS_STOPPED:
+        for name in ("worker", "sync"):  # a test that failed may have left one stopped, or cut off
+            if name in lab.parts and (
+                name in lab.detoured or psutil.Process(lab.parts[name].pid).status() == psutil.STATUS_STOPPED
+            ):
                 lab.kill(name)
         if "postgres" not in lab.parts:
             lab.start_postgres()

@@ -74,6 +74,8 @@ class Lab:
         )
         self.second_health_port = free_port()
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self.detoured: set[str] = set()
+        """The parts that were started with another environment, which a test may have taken away since."""
 
     def open(self) -> None:
         """Start everything but worker and sync, for the first time."""
@@ -132,6 +134,9 @@ class Lab:
     def start(self, name: str, *arguments: str, extra: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start `ops NAME` (`worker`, `sync`, or with a number behind it a second one)."""
         command = [sys.executable, "-m", "cli", name.rstrip("0123456789"), *arguments]
+        self.detoured.discard(name)
+        if extra:
+            self.detoured.add(name)
         return self._spawn(name, command, self.environment | (extra or {}))
 
     def start_worker(self, name: str = "worker", *arguments: str, extra: dict[str, str] | None = None) -> None:

@@ -201,14 +201,20 @@ def test_cancelled_instead_of_approved_it_never_goes_on(lab: Lab, start: Start) 
     assert done(lab, run) == ["prepare/1", "build/1"]
 
 
-def test_approval_does_not_hold_for_what_another_run_changed_meanwhile(lab: Lab, start: Start) -> None:
+def test_approval_does_not_hold_for_what_another_run_changed_meanwhile(
+    lab: Lab, start: Start, client: SyncPrefectClient
+) -> None:
     run = start("asking", odoo_db="both")
     wait_asking(lab, run)
     other = start("asking", odoo_db="both", seconds=0)
     lab.wait_status(other, "succeeded")
-    ops(lab, "approve", str(run))
+    told = f"run {short_id(other)} did the same to odoo_db both"
+    refused = ops(lab, "approve", str(run), code=2)
+    assert told in refused
+    assert f"`ops cancel {short_id(run)}`" in refused
+    client.resume_flow_run(run)  # the button in Prefect's UI asks nobody
     row = lab.wait_status(run, "failed")
-    assert f"run {short_id(other)} did the same to odoo_db both" in row["error"]["message"]
+    assert told in row["error"]["message"]
     assert done(lab, run) == ["prepare/1", "build/1"]
 
 

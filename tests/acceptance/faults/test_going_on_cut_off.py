@@ -32,9 +32,11 @@ def asking_meets(fate: Fate, lab: Lab, database: Proxy | None = None) -> Iterato
     with RequestProxy(lab.settings.prefect_port, mark=b"waits for approval", fate=fate) as proxy:
         extra = {"OPS_PREFECT_PORT": str(proxy.port)}
         lab.start_worker(extra=extra | (through(database) if database else {}))
-        yield proxy
-        if "worker" in lab.parts:
-            lab.kill("worker")
+        try:
+            yield proxy
+        finally:  # it knows no other way to Prefect
+            if "worker" in lab.parts:
+                lab.kill("worker")
 
 
 def through(database: Proxy) -> dict[str, str]:

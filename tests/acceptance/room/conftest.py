@@ -61,9 +61,20 @@ def started(programs: Path, chat: Mattermost) -> Iterator[tuple[Desk, Answer]]:
             },
         )
         try:
-            yield desk, desk.start()
+            answer = desk.start()
+            pause_schedules(Api(desk))
+            yield desk, answer
         finally:
             desk.stop()
+
+
+def pause_schedules(api: Api) -> None:
+    """No night falls on the tests, whatever time it is."""
+    for name in ("nightly_backup/nightly-backup", "odoo_restore_drill/weekly-restore-drill"):
+        deployment = api.deployment(name)
+        (schedule,) = deployment["schedules"]
+        assert schedule["active"], name
+        api.patch(f"/deployments/{deployment['id']}/schedules/{schedule['id']}", active=False)
 
 
 @pytest.fixture(scope="session")

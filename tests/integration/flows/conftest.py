@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def database(postgres: str) -> str:
     """A database with content of many kinds, 2 MB of it incompressible."""
-    name = f"shop_{next(_numbers)}"
+    name = f"shop_{os.getpid()}_{next(_numbers)}"  # marks what the stand-in Docker runs, on the host of other tests
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
     with psycopg.connect(postgres.format(database=name)) as db:

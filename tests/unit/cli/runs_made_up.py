@@ -79,7 +79,7 @@ def details(*, status: RunStatus = RunStatus.FAILED, text: str = "plain", attemp
         for index, name in enumerate(("preflight", text), start=1)
     ]
     return RunDetails(
-        view=RunView(run=run, session=text, now=at(80)),
+        view=RunView(run=run, session=text, now=at(80), waits_for_approval=False),
         steps=steps,
         events=[RunEvent(run_id=run_id, created_at=at(20), level="warning", message=text, data={"text": text})],
         artifacts=[Artifact(run_id=run_id, created_at=at(20), kind="text", name=text, content_text=text, details={})],
@@ -117,7 +117,7 @@ class FakePrefect:
     def cancel(self, run_id: UUID, *, message: str) -> Cancelled:
         now = self.state(run_id)
         if now.status.terminal:
-            raise UsageError(f"run {run_id} is already {now.status}: there is nothing to cancel")
+            raise UsageError(f"run {run_id} is {now.status} already: there is nothing to cancel")
         return Cancelled(state=state("CANCELLED", message=message), asked=True)
 
     def address(self, run_id: UUID) -> str:

@@ -60,3 +60,20 @@ def test_what_is_said_of_a_run_is_not_said_again_without_a_look_at_it() -> None:
     worker._client = client
     assert asyncio.run(worker._report(FlowRun(id=uuid4(), flow_id=uuid4()), 1, Crashed()))
     assert tries == [0]
+
+
+@pytest.mark.parametrize(
+    ("since", "handed_back"),
+    [([], True), ([StateType.SCHEDULED], False), ([StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING], False)],
+)
+def test_run_is_handed_back_only_while_it_is_ours(since: list[StateType], handed_back: bool) -> None:
+    # the answer to the first try was lost: another worker may have the run by now
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    known = states(StateType.SCHEDULED, StateType.PENDING, *since)
+    client.read_flow_run_states.return_value = known
+    worker._client = client
+    asyncio.run(
+        worker._hand_back(FlowRun(id=uuid4(), flow_id=uuid4(), state=known[1]), 1, "its worker is about to end")
+    )
+    assert client.set_flow_run_state.called == handed_back

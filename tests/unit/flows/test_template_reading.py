@@ -166,6 +166,10 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"steps": [{**STEP, "env": {"PAGER": "${params.a}"}}]}, "step one: env PAGER: programs obey this"),
         ({"steps": [{**STEP, "env": {"GIT_CONFIG_COUNT": "${params.a}"}}]}, "step one: env GIT_CONFIG_COUNT: programs"),
         ({"exclusive": "db"}, "exclusive: 'db' is no parameter of the form: there are none"),
+        (
+            {"exclusive": "token", "params": {"token": {"secret": {"env": "T"}}}},
+            "exclusive: 'token' is no parameter of the form: there are none",
+        ),
         ({"params": {"a": {"secret": {}}}}, "param a: secret: want either `block` or `env`"),
         ({"params": {"a": {"secret": {"env": "A"}, "default": "x"}}}, "param a: default: is not for a secret"),
         ({"params": {"a": {"pattern": "("}}}, "param a: pattern: is no regular expression"),

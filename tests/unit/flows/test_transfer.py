@@ -77,10 +77,12 @@ def test_earlier_backup_that_cannot_be_sent_is_named_and_keeps_no_other_from_it(
     env = {"FOLDER": str(here), "BACKUP": new.name, "RETENTION_DAYS": "30"}
     assert run("upload", there, **env).returncode == 0
     done = run("catch-up", there, **env)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert done.stderr.startswith(f"{damaged.name}: ")
-    assert "they stay in the folder, and the next run tries again" in done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("caught up")] == [f"caught up: {older.name}"]
+    assert done.returncode == 1
+    reason, told = done.stderr.splitlines()
+    assert reason.startswith(f"{damaged.name}: ")
+    assert told == f"not copied: {damaged.name}: the next run tries again"
+    copied = [line for line in done.stdout.splitlines() if line.startswith("caught up")]
+    assert copied == [f"caught up: {older.name}"] * 2  # as it is done, and in the end
     assert not (there / damaged.name).exists()
     damaged.write_bytes(b"dump")
     done = run("catch-up", there, **env)
