@@ -37,7 +37,7 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("ours")
 
 
-class _Parts(LoadScopeScheduling):
+class _Parts(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Gives one process all fault cases, all that is tried in one room, or else a file.
 
     The limits in the fault cases are of seconds: beside a second lab they would not hold on two cores.

@@ -73,7 +73,7 @@ def test_run_is_handed_back_only_while_it_is_ours(since: list[StateType], handed
     known = states(StateType.SCHEDULED, StateType.PENDING, *since)
     client.read_flow_run_states.return_value = known
     worker._client = client
-    asyncio.run(
-        worker._hand_back(FlowRun(id=uuid4(), flow_id=uuid4(), state=known[1]), 1, "its worker is about to end")
-    )
+    worker.clock_ahead = timedelta(0)
+    claimed = FlowRun(id=uuid4(), flow_id=uuid4(), state=known[1])
+    asyncio.run(worker._hand_back(claimed, 1, "its worker is about to end"))
     assert client.set_flow_run_state.called == handed_back
