@@ -62,8 +62,16 @@ def test_store_that_takes_both_claims_is_asked_again_and_one_room_has_it(
     claim_at_once(store)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"Error": {"Code": "NotImplemented"}},
+        {"Error": {"Code": "501"}, "ResponseMetadata": {"HTTPStatusCode": 501}},  # without a body
+        {"Error": {"Code": "InvalidRequest"}, "ResponseMetadata": {"HTTPStatusCode": 400}},
+    ],
+)
 def test_store_that_refuses_conditions_gets_none(
-    store: Callable[[], BucketStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Callable[[], BucketStore], answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = store()
     really, asked = ours._client.put_object, list[bool]()
@@ -71,7 +79,7 @@ def test_store_that_refuses_conditions_gets_none(
     def put_object(**request: Any) -> Any:
         asked.append("IfNoneMatch" in request)
         if asked[-1]:
-            raise ClientError({"Error": {"Code": "NotImplemented"}}, "PutObject")
+            raise ClientError(answer, "PutObject")
         return really(**request)
 
     monkeypatch.setattr(ours._client, "put_object", put_object)
