@@ -7,7 +7,8 @@ from blocks.ssh_options import SSH_OPTIONS
 # Values are quoted by bash, from variables. What ends the connection would leave the program running on the far side:
 # there a watcher holds the other end of the connection, and ends the program with it, or at its limit. What the program
 # leaves behind is ended as well: it would hold the connection open. All of it is in a function, so that nothing runs
-# before everything has arrived, and the script does not read from the connection.
+# before everything has arrived, and the script does not read from the connection. The watcher is killed, for bash may
+# hear of a milder signal only when the reading is over; what it was about to end is ended after it.
 _SEND = """\
 send() {
   for name in $NAMES; do printf 'export %s=%q\\n' "$name" "${!name}"; done
@@ -39,7 +40,6 @@ end() {
   gone 50 || kill -KILL -- "-$work" 2> /dev/null
 }
 (
-  trap 'exit 0' TERM
   read -r -t "$LIMIT" -u 3 || true
   trap '' TERM
   end
@@ -47,7 +47,7 @@ end() {
 watcher=$!
 code=0
 wait "$work" || code=$?
-kill "$watcher" 2> /dev/null
+kill -KILL "$watcher" 2> /dev/null
 wait "$watcher" 2> /dev/null
 gone 5 || end
 exit "$code"

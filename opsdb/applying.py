@@ -139,7 +139,7 @@ def _apply_event(db: Connection, run_id: UUID, entry: Entry) -> None:
 
 def _apply_artifact(db: Connection, run_id: UUID, entry: Entry) -> None:
     db.execute(
-        insert(Artifact)
+        insert(Artifact.__table__)  # type: ignore[attr-defined]  # a class has a `metadata` of its own
         .values(
             id=UUID(entry["id"]),
             run_id=run_id,

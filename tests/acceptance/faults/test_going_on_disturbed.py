@@ -60,7 +60,9 @@ def test_run_asks_when_prefect_is_back_and_is_not_called_lost_meanwhile(lab: Lab
     assert done(lab, run) == AFTER
 
 
-def test_approval_does_not_hold_for_what_one_changed_that_had_waited_for_it(lab: Lab, start: Start, stop: Path) -> None:
+def test_approval_does_not_hold_for_what_one_changed_that_had_waited_for_it(
+    lab: Lab, start: Start, stop: Path, client: SyncPrefectClient
+) -> None:
     hang = failing(stop, "hang.build")
     first = start("asking", odoo_db="queue", fail_at=str(stop))
     lab.wait_effect(first, "build")
@@ -69,17 +71,20 @@ def test_approval_does_not_hold_for_what_one_changed_that_had_waited_for_it(lab:
     hang.unlink()
     wait_asking(lab, first)
     lab.wait_status(second, "succeeded")
-    ops(lab, "approve", str(first))
+    assert f"run {short_id(second)} did the same" in ops(lab, "approve", str(first), code=2)
+    client.resume_flow_run(first)  # the button in Prefect's UI asks nobody
     assert f"run {short_id(second)} did the same" in lab.wait_status(first, "failed")["error"]["message"]
     assert done(lab, first) == BEFORE
 
 
-def test_of_two_that_both_wait_for_approval_the_one_that_looked_last_goes_on(lab: Lab, start: Start) -> None:
+def test_of_two_that_both_wait_for_approval_the_one_that_looked_last_goes_on(
+    lab: Lab, start: Start, client: SyncPrefectClient
+) -> None:
     first, second = start("asking", odoo_db="two"), None
     wait_asking(lab, first)
     second = start("asking", odoo_db="two")
     wait_asking(lab, second)
-    ops(lab, "approve", str(first))
+    client.resume_flow_run(first)
     assert f"run {short_id(second)} did the same" in lab.wait_status(first, "failed")["error"]["message"]
     ops(lab, "approve", str(second))
     lab.wait_status(second, "succeeded")

@@ -48,6 +48,7 @@ def test_dry_run_of_a_backup_tells_the_steps_that_a_backup_takes(
 
     nothing_starts()
     recorded: list[tuple[str, str]] = []
+    monkeypatch.setenv("OPS_RUN_ID", "")  # the runbook sets it
     monkeypatch.setenv("OPS_HOME", str(folder.parent))
     monkeypatch.setenv("OPS_DATABASE_URL", postgres.format(database="postgres"))
 
