@@ -156,8 +156,8 @@ def _refuse_constant(name: str) -> Any:
 
 def _enum_member(text: str, schema: Schema, root: Schema) -> Any:
     """A value without a declared type: the member of the enumeration that is spelled so, else the text."""
-    resolved = _resolve(schema, root)
-    members = [resolved["const"]] if "const" in resolved else resolved.get("enum") or ()
+    part = _resolve(schema, root)
+    members = [part["const"]] if "const" in part else part.get("enum") or ()
     return next((member for member in members if str(member) == text), text)
 
 
