@@ -48,6 +48,8 @@ class ActiveRun:
     make_sure: Callable[[], None] = lambda: None
     """Returns when the run is known not to have been taken from this process."""
     fenced: threading.Event = field(default_factory=threading.Event)
+    leave: Callable[[], None] = lambda: None
+    """Ends this process, and all that is left of the run, without another word: the run was taken from it."""
     step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     plan: list[PlannedStep] | None = None
     """In a dry run, what the steps would do: none but preflights are executed."""

@@ -21,7 +21,7 @@ PARK_SIGNAL = signal.SIGUSR2
 
 
 class LaneOrders:
-    """What a run process does when the database tells it to stop. Called from the recorder's thread.
+    """What a run process does when the database, or Prefect, tells it to stop. Called from any thread.
 
     `fenced` is set before anything of the run is ended, so that its steps know that they were not heard to the end.
     """
@@ -53,9 +53,10 @@ class LaneOrders:
 
     def _end(self, exit_code: int) -> NoReturn:
         self._fenced.set()
-        # else the runbook would take the death of its step for the step's own end, and tell Prefect so
-        signal.pthread_kill(threading.main_thread().ident or 0, PARK_SIGNAL)
-        self._parked.wait(1)
+        if threading.current_thread() is not threading.main_thread():
+            # else the runbook would take the death of its step for the step's own end, and tell Prefect so
+            signal.pthread_kill(threading.main_thread().ident or 0, PARK_SIGNAL)
+            self._parked.wait(1)
         kill_processes(
             run_id=str(self._run_id), orphans=True, grace_seconds=0
         )  # in a lane a process serves one run only

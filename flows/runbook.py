@@ -24,9 +24,9 @@ from flows.definition import definition_of
 from flows.exclusion import WAIT_SECONDS, exclude_others
 from flows.lane_orders import LaneOrders
 from flows.ops_database import in_ops
-from flows.suspension import Suspension, suspend
+from flows.suspension import Suspension, TakenError, suspend
 from opsdb.database import connect
-from opsdb.errors import OpsError, PreflightError, StepError, UsageError
+from opsdb.errors import OpsError, PreflightError, UsageError
 from opsdb.journal import Journal, journal_dir
 from opsdb.kept_steps import Standing, what_stands
 from opsdb.killing import become_subreaper, kill_processes
@@ -106,8 +106,8 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None, deadl
         run.settle()  # who goes on elsewhere must find all that was done
         try:
             pause = suspend(asked, told=lambda state: run.record(run_suspended(run.id, state)))
-        except StepError:
-            run.make_sure()  # one that was stopped for long hears here that it was judged, and says no word of its own
+        except TakenError:
+            run.leave()
             raise
         raise pause from None
 
@@ -177,6 +177,8 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
     run.attempt, run.life, run.definition = life.attempt, life, definition
     began = time.monotonic()
     run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
+    orders = LaneOrders(run_id=run.id, fenced=run.fenced)
+    run.leave = orders.fenced
     recorder = Recorder(
         engine=connect(settings, application="run", statement_seconds=10),
         journal=Journal(journal_dir(settings), run.id),
@@ -194,7 +196,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         heartbeat_seconds=settings.heartbeat_seconds,
         # who must not overlap with another run ends before that one may begin
         lease_seconds=settings.lost_seconds - LEASE_MARGIN_SECONDS if max_attempts > 1 or resource else None,
-        orders=LaneOrders(run_id=run.id, fenced=run.fenced),
+        orders=orders,
     )
     with recorder:
         run.record, run.make_sure, run.settle = recorder.record, recorder.make_sure, recorder.settle

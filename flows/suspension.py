@@ -40,10 +40,15 @@ class Suspension(BaseException):
     until_at: datetime
 
 
+class TakenError(StepError):
+    """Prefect says that the run is over, or begun anew elsewhere: it is no longer this process's."""
+
+
 def suspend(asked: Suspension, *, told: Callable[[State], None]) -> Pause:
     """Have Prefect suspend the run, however long it does not answer; its state goes to `told`.
 
-    Returns what ends the execution when it is raised. Raises StepError where Prefect does not let the run wait.
+    Returns what ends the execution when it is raised. Raises StepError where Prefect does not let the run wait,
+    TakenError where it was taken from this process.
     """
     # what is asked here is asked again by itself; with more retries it would sleep for minutes in between
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
@@ -82,13 +87,10 @@ def _ask(asked: Suspension) -> State:
 
 def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
     message = f"{APPROVAL} until {asked.until_at:%Y-%m-%d %H:%M:%S} UTC: {asked.question}"
-    history = _history(client, asked.run_id)
-    if ours := _of_message(history, message):
+    ours, latest = _look(client, asked, message)
+    if ours:
         return ours  # taken up before, and the answer was lost
-    life = fold(history)
-    if life.attempt != asked.attempt:
-        raise StepError("the run was begun anew elsewhere: this attempt asks nobody")
-    if life.latest.type == "PAUSED":  # somebody suspended it from outside, which lets a run go on
+    if latest.type == "PAUSED":  # somebody suspended it from outside, which lets a run go on
         client.set_flow_run_state(asked.run_id, Running(), force=True)
     key = f"{asked.step}-{asked.attempt}"
     wanted: PrefectState[Any] = Suspended(pause_expiration_time=asked.until_at, pause_key=key, message=message)
@@ -96,15 +98,17 @@ def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
         propose_state_sync(client, wanted, flow_run_id=asked.run_id)
     except (Pause, Abort) as answer:
         log.info("run %s asked for its suspension: %s", asked.run_id, answer)
-    history = _history(client, asked.run_id)
-    if ours := _of_message(history, message):
+    ours, latest = _look(client, asked, message)
+    if ours:
         return ours
-    raise StepError(f"Prefect does not let the run wait for an approval: it is {fold(history).latest.name}")
+    raise StepError(f"Prefect does not let the run wait for an approval: it is {latest.name}")
 
 
-def _history(client: SyncPrefectClient, run_id: UUID) -> list[State]:
-    return [state_of(state) for state in client.read_flow_run_states(run_id)]
-
-
-def _of_message(history: list[State], message: str) -> State | None:
-    return next((state for state in history if state.waits_for_approval and state.message == message), None)
+def _look(client: SyncPrefectClient, asked: Suspension, message: str) -> tuple[State | None, State]:
+    """The state in which the run waits for us, if it was taken up, and its latest one. Raises TakenError."""
+    history = [state_of(state) for state in client.read_flow_run_states(asked.run_id)]
+    ours = next((state for state in history if state.waits_for_approval and state.message == message), None)
+    life = fold(history)
+    if ours is None and (life.attempt != asked.attempt or life.status.terminal):
+        raise TakenError(f"the run is {life.latest.name} in Prefect, attempt {life.attempt}: this one asks nobody")
+    return ours, life.latest

@@ -17,7 +17,7 @@ class Proxy:
         self.folder = folder
         self._target = str(target)
         self._path = folder / ".s.PGSQL.5432"
-        self._swallowing = False
+        self._deaf = threading.Event()  # of all connections since the last `forward`
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._open = True
 
@@ -34,15 +34,15 @@ class Proxy:
 
     def swallow(self) -> None:
         """Take what is sent, on old connections and new ones, and pass nothing on."""
-        self._swallowing = True
+        self._deaf.set()
 
     def forward(self) -> None:
         """Pass on again, on new connections only: what was swallowed is gone."""
+        self._deaf = threading.Event()  # before the old ones end: who loses one connects again at once
         for pair in self._pairs:
             for end in pair:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-        self._swallowing = False
 
     def refuse(self) -> None:
         """End all connections and take no more."""
@@ -69,9 +69,9 @@ class Proxy:
             theirs = socket.socket(socket.AF_UNIX)
             theirs.connect(self._target)
             self._pairs.append((ours, theirs))
-            threading.Thread(target=self._pump, args=(ours, theirs), daemon=True).start()
+            threading.Thread(target=self._pump, args=(ours, theirs, self._deaf), daemon=True).start()
 
-    def _pump(self, ours: socket.socket, theirs: socket.socket) -> None:
+    def _pump(self, ours: socket.socket, theirs: socket.socket, deaf: threading.Event) -> None:
         other = {ours: theirs, theirs: ours}
         with contextlib.suppress(OSError):
             while True:
@@ -79,7 +79,7 @@ class Proxy:
                     data = end.recv(65536)
                     if not data:
                         raise ConnectionResetError
-                    if not self._swallowing:
+                    if not deaf.is_set():
                         other[end].sendall(data)
         for end in other:
             end.close()

@@ -99,14 +99,12 @@ def test_frozen_as_it_asks_and_judged_it_asks_nobody_when_it_goes_on(
         run = start("wondering")  # `asking` would end by itself: nobody may do the same meanwhile
         process = asked(proxy, lab, run)
         lab.kill("worker")  # it would end what is frozen
-        database.swallow()  # Prefect's word comes first when it goes on
+        database.swallow()  # so it has Prefect's word only
         with stopped([process]):
             assert lab.wait_status(run, "failed", seconds=25)["error"]["type"] == "HeartbeatTimeout"
             wait_for(lambda: in_prefect(client, run)[-1] == "HeartbeatTimeout", seconds=10, what="Prefect knows it")
             proxy.go_on.set()
             time.sleep(1)
-        time.sleep(1)
-        database.forward()
         wait_gone(lab, run)
     lab.start_worker()
     time.sleep(4)  # its journal is delivered by now: it has not said a word since
