@@ -68,6 +68,11 @@ class SshServer:
         """How often somebody was let in."""
         return (self.folder / "sshd.log").read_text().count("Accepted publickey for ")
 
+    @property
+    def refused(self) -> bool:
+        """Whether somebody was sent away who showed a key."""
+        return "closed by authenticating user" in (self.folder / "sshd.log").read_text()
+
     def know(self, key: str, *, name: str = "") -> None:
         """Let the client know `key`, a file's name, and no other as that of the server."""
         words = (self.folder / f"{key}.pub").read_text().split()[:2]
@@ -103,7 +108,7 @@ def ssh_server(folder: Path, port: int, *, client: Path, environment: dict[str, 
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # empty: sshd locks itself in there
     folder.mkdir()
     for name in ("host-key", "other-key", "key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=10)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=60)
     (folder / "authorized-keys").write_text((folder / "key.pub").read_text())
     home = folder / "home"  # without a .bashrc, which bash would read
     home.mkdir()

@@ -61,6 +61,6 @@ class Room:
 
 def python(script: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments], stdout=subprocess.PIPE, timeout=60, check=True
+        [sys.executable, "-c", textwrap.dedent(script), *arguments], stdout=subprocess.PIPE, timeout=500, check=True
     )
     return done.stdout.decode()

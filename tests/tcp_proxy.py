@@ -44,9 +44,13 @@ class TcpProxy:
         while self._open:
             try:
                 ours, _ = self._listener.accept()
-                theirs = socket.create_connection(("127.0.0.1", self.target_port))
             except OSError:
                 return
+            try:
+                theirs = socket.create_connection(("127.0.0.1", self.target_port))
+            except OSError:
+                ours.close()
+                continue
             threading.Thread(target=self._pump, args=(ours, theirs), daemon=True).start()
 
     def _pump(self, ours: socket.socket, theirs: socket.socket) -> None:

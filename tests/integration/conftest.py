@@ -24,8 +24,8 @@ _numbers = itertools.count()
 
 
 def wait_for_api(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when Prefect's server answers, within 60 s."""
-    for _ in range(600):
+    """Return when Prefect's server answers, within 3 minutes."""
+    for _ in range(1800):
         if process.poll() is not None:
             raise RuntimeError(f"the Prefect server ended: {log.read_text()[-2000:]}")
         try:
@@ -34,7 +34,7 @@ def wait_for_api(settings: Settings, process: subprocess.Popen[bytes], log: Path
         except httpx.HTTPError:
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"the Prefect server did not answer in 60 s: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"the Prefect server did not answer in 3 minutes: {log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,11 @@ class Proxy:
             except OSError:
                 return
             theirs = socket.socket(socket.AF_UNIX)
-            theirs.connect(self._target)
+            try:
+                theirs.connect(self._target)
+            except OSError:
+                ours.close()
+                continue
             self._pairs.append((ours, theirs))
             threading.Thread(target=self._pump, args=(ours, theirs, self._deaf), daemon=True).start()
 

@@ -48,15 +48,15 @@ def repeatable(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> d
     return work(ledger, seconds, manner)
 
 
-@runbook(deadline_seconds=20, exclusive="odoo_db")
+@runbook(deadline_seconds=40, exclusive="odoo_db")
 def alone(ledger: str, odoo_db: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
-    """Work on a database that nothing else may work on meanwhile, to be over 20 s after it began."""
+    """Work on a database that nothing else may work on meanwhile, to be over 40 s after it began."""
     return work(ledger, seconds, manner)
 
 
 @runbook(deadline_seconds=60, exclusive="odoo_db")
 def asking(
-    ledger: str, odoo_db: str = "asked", seconds: float = 60, fail_at: str = "", bound: bool = False
+    ledger: str, odoo_db: str = "asked", seconds: float = 600, fail_at: str = "", bound: bool = False
 ) -> dict[str, Any]:
     """Work that asks a person before its second part, and fails at a step while a file of that name is there.
 
@@ -92,7 +92,7 @@ def wondering(ledger: str) -> None:
     """Work that asks a person, whatever others do meanwhile."""
     environment = {"LEDGER": ledger, "ATTEMPT": str(current_run().attempt)}
     step("build", f"set -- build; {TICK}", timeout=30, env=environment)
-    approval("ask", "deploy?", timeout=60)
+    approval("ask", "deploy?", timeout=600)
     step("deploy", f"set -- deploy; {TICK}", timeout=30, env=environment)
 
 

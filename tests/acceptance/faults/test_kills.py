@@ -14,8 +14,6 @@ from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
-
 FOUND_SECONDS = 10 + 5
 """How long after its death a run is found: the lab counts a run as lost after 10 s, the room after 30."""
 

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from uuid import UUID
 
-import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
@@ -14,8 +13,6 @@ from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
 from tests.acceptance.faults.proxy import Proxy
 from tests.waiting import stopped, wait_for
-
-pytestmark = pytest.mark.timeout(400)
 
 WHOLE = ["first", "begin", "end", "last"]
 

@@ -15,8 +15,6 @@ from tests.acceptance.faults.lab import Lab, children
 from tests.acceptance.faults.proxy import Proxy
 from tests.waiting import stopped, wait_for
 
-pytestmark = pytest.mark.timeout(300)  # for a machine with other work to do
-
 
 @pytest.mark.parametrize("killed", [True, False])
 def test_worker_stopped_while_a_run_is_pending(
@@ -103,13 +101,13 @@ def test_run_process_stopped_is_fenced_and_leaves_no_effect_after_its_rescue(lab
 
 
 def test_run_process_stopped_without_a_worker_finds_itself_fenced(lab: Lab, start: Start) -> None:
-    run = start("once", seconds=14, manner="quiet")
+    run = start("once", seconds=60, manner="quiet")
     lab.wait_effect(run, "begin")
     lab.kill("worker")
     with stopped([lab.run_process(run)]):
         lab.wait_status(run, "failed", seconds=20)
     continued = time.monotonic()
-    wait_for(lambda: not lab.living(run), seconds=5, what="it killed its step and ended")
+    wait_for(lambda: not lab.living(run), seconds=20, what="it killed its step and ended")
     print(f"it ended {time.monotonic() - continued:.1f} s after it went on")
     assert "last" not in [e.what for e in lab.effects(run)]
     assert "end" not in [e.what for e in lab.effects(run)]

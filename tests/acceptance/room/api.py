@@ -69,7 +69,7 @@ class Api:
         runs = self.post("/flow_runs/filter", flow_runs={"id": {"any_": ids}}, limit=200)
         return {run["id"]: run["state_type"] for run in runs}
 
-    def wait_terminal(self, run_id: str, *, seconds: float = 30) -> dict[str, Any]:
+    def wait_terminal(self, run_id: str, *, seconds: float = 90) -> dict[str, Any]:
         """A run when it is over."""
 
         def over() -> dict[str, Any] | None:

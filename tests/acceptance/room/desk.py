@@ -65,7 +65,7 @@ class Desk:
         """`ops` with these arguments."""
         return [sys.executable, "-m", "cli", *arguments]
 
-    def ops(self, *arguments: str, timeout: float = 60, env: Mapping[str, str] | None = None) -> Answer:
+    def ops(self, *arguments: str, timeout: float = 180, env: Mapping[str, str] | None = None) -> Answer:
         """Run a command to its end. `env` is added to its environment."""
         began = time.monotonic()
         done = subprocess.run(

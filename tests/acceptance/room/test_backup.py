@@ -14,8 +14,6 @@ import pytest
 from deployments.postgres import PROGRAMS
 from tests.acceptance.room.desk import Answer, Desk
 
-pytestmark = pytest.mark.timeout(180)
-
 DATABASE = "odoo_known-content"
 CONTENT = r"""
 CREATE TYPE mood AS ENUM ('calm', 'busy');

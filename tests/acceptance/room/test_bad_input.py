@@ -12,8 +12,6 @@ import pytest
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Answer, Desk
 
-pytestmark = pytest.mark.timeout(180)
-
 BACKUP = ("run", "odoo_db_backup", "-p")
 NOBODY = "ffffffff-0000-4000-8000-000000000000"
 

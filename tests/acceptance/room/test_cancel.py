@@ -15,8 +15,6 @@ from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk, processes_with
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(180)
-
 # The shell ignores TERM; one child left its session by a double fork, one cleared its environment as well.
 STUBBORN = (
     "trap '' TERM HUP INT",

@@ -15,8 +15,6 @@ from tests.acceptance.room.desk import Answer, Desk
 from tests.integration.blocks.conftest import silent_server
 from tests.mattermost import TOKEN, Mattermost
 
-pytestmark = pytest.mark.timeout(180)
-
 SECRET = "d0ctor-must/not@show-this"
 HOSTILE = "\x1b[2J\u202e$(touch /tmp/canary)\nsecond line"
 

@@ -11,12 +11,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
-
-pytestmark = pytest.mark.timeout(300)
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
@@ -71,7 +67,7 @@ def test_demo_shows_a_real_backup_and_ctrl_c_leaves_nothing(own_folder: Path) ->
     try:
         wait_for(
             lambda: re.search(r"Try next.*ops status", terminal.text, re.DOTALL) or terminal.process.poll() is not None,
-            seconds=180,
+            seconds=400,
             what=f"the demo is done: {terminal.text[-3000:]}",
         )
         text = terminal.text

@@ -12,8 +12,6 @@ from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(180)
-
 DEPLOYMENT = "nightly_backup/nightly-backup"
 
 
@@ -144,7 +142,6 @@ def test_prefect_plans_the_night_itself(desk: Desk, api: Api) -> None:
     assert f"next scheduled for {due_at:%Y-%m-%d %H:%M} UTC" in said
 
 
-@pytest.mark.timeout(240)
 def test_run_of_a_schedule_starts_by_itself(desk: Desk, api: Api) -> None:
     folder = {"folder": str(desk.home)}
 

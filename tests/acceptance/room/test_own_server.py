@@ -12,8 +12,6 @@ import pytest
 from tests.acceptance.room.desk import Desk
 from tests.postgres import running
 
-pytestmark = pytest.mark.timeout(240)
-
 PASSWORD = "correct-horse-battery-7Q"
 
 

@@ -11,8 +11,6 @@ from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(240)
-
 LANE = "/work_pools/lane-c"
 
 

@@ -12,8 +12,6 @@ import pytest
 
 from tests.acceptance.room.desk import Answer, Desk
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture(scope="module")
 def run(desk: Desk) -> Iterator[dict[str, Any]]:
@@ -33,7 +31,6 @@ def test_up_said_what_an_operator_needs(started: tuple[Desk, Answer]) -> None:
     assert "ops down" in answer.out
     for part in ("postgres", "databases", "prefect", "deploy", "worker", "sync", "exporter"):
         assert re.search(rf"^{part}: (ready|done) after", answer.out, re.MULTILINE), answer
-    assert answer.seconds < 60
 
 
 def test_second_up_says_that_the_room_runs(desk: Desk) -> None:

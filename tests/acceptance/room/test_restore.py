@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.acceptance.room.desk import Desk
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def test_backup_is_drilled_restored_and_listed_with_its_proof(desk: Desk, database: str) -> None:

@@ -11,8 +11,6 @@ import pytest
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def failed(desk: Desk, store: Callable[..., str], own_folder: Path) -> tuple[str, Path]:

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,8 @@ from tests.mattermost import TOKEN, Mattermost
 from tests.prometheus import scraping
 from tests.waiting import stopped, wait_for
 
-pytestmark = pytest.mark.timeout(300)
-
 TOLD_SECONDS = 40.0
-SLOW_SECONDS = 5.0  # for a machine with other work to do
+SLOW_SECONDS = 30.0  # for a machine with other work to do
 FIRING, RESOLVED = "🚨 **Stuck Run Detected**", "✅ **Resolved: Stuck Run Detected**"
 
 
@@ -72,8 +71,9 @@ def test_alerts_reach_an_address_and_a_block_and_the_token_stands_nowhere(
     desk.ops("alerts", "test").fine()
     assert "`block:chat`" in chat.texts[-1]
     for path in desk.home.rglob("*"):
-        if path.is_file() and "postgres" not in path.relative_to(desk.home).parts:
-            assert TOKEN.encode() not in path.read_bytes(), path
+        with suppress(FileNotFoundError):  # the room writes its files anew
+            if path.is_file() and "postgres" not in path.relative_to(desk.home).parts:
+                assert TOKEN.encode() not in path.read_bytes(), path
     arguments = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in desk.processes()]
     assert not [line for line in arguments if TOKEN.encode() in line]
     with desk.database("ops") as db:

@@ -6,12 +6,8 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def session_of(desk: Desk, text: str, *, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

@@ -13,8 +13,6 @@ import pytest
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def target(save_target: Callable[..., str], tmp_path: Path) -> str:

@@ -14,8 +14,6 @@ from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(400)
-
 KIND = "greet_somebody"
 
 

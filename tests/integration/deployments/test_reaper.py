@@ -130,7 +130,7 @@ def test_fenced_run_is_killed_at_once_with_all_that_descends_from_it(host: Host,
         fence_run(db, run_id=run_id, reason="DeadlineExceeded")
     began = time.monotonic()
     assert host.reap(*([run_id] if served else [])) == 1
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4.5  # the grace is 5 s
     assert process.wait(5) == -9
     assert host.living(run_id) == []
     assert [pid for pid in descendants if start_ticks(pid) is not None] == []

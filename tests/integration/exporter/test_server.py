@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import httpx
@@ -59,8 +60,14 @@ def test_eight_scrapes_at_once_use_one_connection(served: Served, settings: Sett
 def test_scrapes_at_once_share_one_result(served: Served, settings: Settings) -> None:
     with psycopg.connect(settings.ops_url) as db:
         db.execute("LOCK TABLE ops.metric_totals IN ACCESS EXCLUSIVE MODE")  # keeps the first one busy
+        together = Barrier(8)
+
+        def scrape(_: int) -> str:
+            together.wait(60)
+            return served.get().text
+
         with ThreadPoolExecutor(8) as pool:
-            texts = list(pool.map(lambda _: served.get().text, range(8)))
+            texts = list(pool.map(scrape, range(8)))
     durations = {Scrape(text)("ops_exporter_collector_duration_seconds", collector="totals") for text in texts}
     assert len(durations) == 1
     assert Scrape(texts[0])("ops_up") == 0

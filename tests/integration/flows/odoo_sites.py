@@ -163,4 +163,4 @@ class ending:  # noqa: N801 - reads as a word
         self._thread.start()
 
     def __exit__(self, *_error: object) -> None:
-        self._thread.join(30)
+        self._thread.join(130)

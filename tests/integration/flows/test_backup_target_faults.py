@@ -48,7 +48,6 @@ def test_cut_upload_fails_the_run_publishes_nothing_and_stops_no_clean_up_here(
     assert target.unfinished == []
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("attachments")
 def test_upload_at_a_store_that_drips_is_ended_in_time_publishes_nothing_and_is_made_up_for(
     database: str, folder: Path, target: Bucket, line: TcpProxy, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ from flows.droplet import WAIT_FOR_SSH, on_droplet
 from tests.children import free_port
 from tests.integration.flows.odoo_sites import ending
 from tests.ssh_server import DROPLET, SshServer, needs_root, ssh_server
+from tests.waiting import wait_for
 
 pytestmark = needs_root
 
@@ -71,7 +72,7 @@ def test_key_that_is_let_in_only_after_a_while_is_waited_for(droplet: SshServer)
     authorized.write_text("")
 
     def install() -> None:
-        time.sleep(2)
+        wait_for(lambda: droplet.refused, seconds=60, what="it was refused")
         authorized.write_text(keys)
 
     with ending(install):

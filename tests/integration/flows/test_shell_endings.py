@@ -19,6 +19,7 @@ from flows.shell import ShellFailedError, ShellTimeoutError
 from opsdb.killing import kill_processes
 from opsdb.processes import find_processes
 from tests.steps import IGNORING, Room, python
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 def test_timeout_kills_what_ignores_term(room: Room) -> None:
     before = time.monotonic()
-    with pytest.raises(ShellTimeoutError, match=r"ran longer than 0\.5 s") as raised:
-        room("echo begun; " + IGNORING, timeout=0.5)
-    assert 5 < time.monotonic() - before < 7.5
+    with pytest.raises(ShellTimeoutError, match=r"ran longer than 2 s") as raised:
+        room("echo begun; " + IGNORING, timeout=2)
+    assert 7 < time.monotonic() - before < 20
     assert room.alive() == []
     assert raised.value.result.stdout == "begun\n"
     assert raised.value.result.survivors == ()
@@ -46,7 +47,7 @@ def test_timeout_holds_in_another_thread_and_leaves_the_step_beside_it(room: Roo
     with ThreadPoolExecutor() as pool:
         beside = pool.submit(room, "sleep 3; echo done")
         late = pool.submit(room, IGNORING, timeout=0.5, grace=1)
-        assert isinstance(late.exception(timeout=10), ShellTimeoutError)
+        assert isinstance(late.exception(timeout=60), ShellTimeoutError)
         assert beside.result().stdout == "done\n"
     assert room.alive() == []
 
@@ -56,7 +57,7 @@ def test_timeout_gives_a_trap_its_grace_and_keeps_its_words(room: Room) -> None:
         "trap 'sleep 0.3; head -c 2M /dev/zero | tr \"\\0\" x; echo; echo rolled back; exit 0' TERM; sleep 60 & wait"
     )
     with pytest.raises(ShellTimeoutError, match="rolled back"):
-        room(command, timeout=0.5)
+        room(command, timeout=2)
     assert room.lines[-1] == "rolled back"
 
 
@@ -64,14 +65,17 @@ def test_timeout_is_not_put_off_by_output(room: Room) -> None:
     before = time.monotonic()
     with pytest.raises(ShellTimeoutError):
         room("yes & yes >&2", timeout=0.5)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30
 
 
 # Case 11: a grandchild that forked twice and called setsid.
 
 
 def test_end_of_the_shell_kills_what_it_left_behind(room: Room) -> None:
-    result = room("setsid bash -c 'setsid sleep 60 & sleep 60 & wait' & sleep 0.3; (sleep 60 &); echo done")
+    result = room(
+        "setsid bash -c 'setsid sleep 60 & sleep 60 & touch forked; wait' & "
+        "until [ -e forked ]; do sleep 0.05; done; (sleep 60 &); echo done"
+    )
     assert result.stdout == "done\n"
     assert result.leftovers_killed == 4
     assert room.alive() == []
@@ -134,8 +138,8 @@ def test_signals_during_a_step_leave_nothing_alive(tmp_path: Path, again_after: 
     )
     assert victim.stdout
     assert victim.stdout.readline() == b"ready\n"
-    time.sleep(0.3)
-    assert len(find_processes(run_id=run_id)) >= 4
+    wait_for(lambda: len(find_processes(run_id=run_id)) >= 4, seconds=30, what="all of the step runs")
+    time.sleep(0.3)  # and ignores TERM
     before = time.monotonic()
     for pause in [0.0, *again_after]:
         time.sleep(pause)
@@ -146,7 +150,7 @@ def test_signals_during_a_step_leave_nothing_alive(tmp_path: Path, again_after: 
     kill_processes(run_id=run_id, grace_seconds=0)
     assert left == []
     if not again_after:
-        assert 4.9 < took < 9
+        assert 4.9 < took < 20
     elif again_after != [0.0]:  # two at once may arrive as one
         assert took < 4
 

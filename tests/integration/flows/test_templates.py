@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -278,13 +279,13 @@ def test_run_that_was_taken_away_does_nothing_more(tmp_path: Path) -> None:
 
 
 def test_template_has_a_time_of_its_own(tmp_path: Path) -> None:
-    path = write(tmp_path, {"command": "sleep 1.2"}, {"command": "sleep 30", "timeout": 20}, timeout_seconds=2)
+    path = write(tmp_path, {"command": "sleep 1.2"}, {"command": "sleep 30", "timeout": 20}, timeout_seconds=5)
     started = time.monotonic()
     ran = Ran(path)
     assert isinstance(ran.error, StepTimeoutError)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 18
     assert ran.steps[1:] == [("step_1", "succeeded"), ("step_2", "failed")]
-    assert any("step step_2 gets 0." in message for message in ran.events)
+    assert any(re.search(r"step step_2 gets [0-3]\.", message) for message in ran.events)
 
 
 def test_steps_run_where_they_belong_with_what_belongs_to_them(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from opsdb.states import State
 from opsdb.stuck import fence_run, note_reaped, sweep
 from opsdb.tables import Lane
 from opsdb.totals import fold_deltas
+from tests.waiting import wait_for
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Counted = dict[tuple[str, str], float]
@@ -202,6 +203,7 @@ def test_heartbeats_are_hot_updates(engine: Engine) -> None:
     for _ in range(5):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda run_id: beat(engine, run_id), ids))
+    wait_for(lambda: updates(engine)[0] - before[0] >= 1500, seconds=60, what="all sessions reported")
     after = updates(engine)
     assert after[0] - before[0] == 1500
     assert (after[1] - before[1]) / 1500 >= 0.95

@@ -24,6 +24,7 @@ from deployments.room_file import (
 )
 from deployments.supervisor import Part, Supervisor, restart_delay
 from opsdb.errors import RoomUnreachableError, UsageError
+from tests.waiting import wait_for
 
 LIMIT_SECONDS = 20.0
 
@@ -143,10 +144,12 @@ def test_report_that_says_ready_of_a_dead_part_is_corrected(tmp_path: Path) -> N
         if report.state != "ready" or not report.parts[0].pid:
             return False
         os.kill(report.parts[0].pid, signal.SIGKILL)
-        time.sleep(0.1)
-        current = current_report(tmp_path)
-        assert current is not None
-        assert by_name(current) == {"one": "dead"}
+        current = wait_for(
+            lambda: (now := current_report(tmp_path)) and by_name(now) == {"one": "dead"} and now,
+            seconds=30,
+            what="it is told to be dead",
+        )
+        assert current
         assert not current.all_ready
         return True
 

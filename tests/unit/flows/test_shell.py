@@ -46,8 +46,8 @@ def test_result_of_a_command(room: Room) -> None:
 
 
 def test_timeout_stops_what_ignores_term(room: Room) -> None:
-    with pytest.raises(ShellTimeoutError, match=r"ran longer than 0\.3 s") as raised:
-        room("echo begun; " + IGNORING, timeout=0.3, grace=0.2)
+    with pytest.raises(ShellTimeoutError, match=r"ran longer than 2 s") as raised:
+        room("echo begun; " + IGNORING, timeout=2, grace=0.2)
     assert room.alive() == []
     assert raised.value.result.stdout == "begun\n"
 
@@ -337,6 +337,6 @@ def test_no_handle_no_thread_and_no_zombie_is_left(room: Room) -> None:
             room(command)
         except StepError as error:
             assert isinstance(error, ShellFailedError)  # noqa: PT017 - three of the four do not raise
-    assert len(os.listdir("/proc/self/fd")) == handles  # noqa: PTH208
-    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) <= handles  # noqa: PTH208
+    assert threading.active_count() <= threads
     assert zombies() <= earlier

@@ -202,11 +202,14 @@ def test_orphans_without_environment_are_swept_and_reaped_by_the_subreaper(run_i
         run_id = sys.argv[1]
         quiet = subprocess.Popen(["sleep", "60"])  # a child of ours, of no step
         subprocess.run(
-            ["bash", "-c", "env -i setsid bash -c 'trap \\"\\" TERM; sleep 60 & wait; wait' & sleep 0.3"],
+            ["bash", "-c", "env -i setsid bash -c 'trap \\"\\" TERM; sleep 60 & wait; wait' & sleep 0.1"],
             env={**os.environ, "OPS_RUN_ID": run_id}, start_new_session=True, check=True,
         )
-        assert not find_processes(run_id=run_id)
-        found = find_processes(run_id=run_id, orphans=True)
+        for _ in range(300):  # until both have begun, and have left the environment behind
+            found = find_processes(run_id=run_id, orphans=True)
+            if len(found) == 2 and not find_processes(run_id=run_id):
+                break
+            time.sleep(0.05)
         report = kill_processes(run_id=run_id, orphans=True, grace_seconds=0.3)
         assert report.found == len(found) == 2, (report, found)
         assert report.killed >= 1 and not report.survivors, report
@@ -215,7 +218,7 @@ def test_orphans_without_environment_are_swept_and_reaped_by_the_subreaper(run_i
         quiet.kill()
         assert quiet.wait() == -9
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script), run_id], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), run_id], check=True, timeout=60)
 
 
 def test_one_look_is_enough_while_nothing_ends(monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:

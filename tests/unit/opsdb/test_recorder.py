@@ -112,7 +112,7 @@ def note(message: str) -> Entry:
 
 
 def eventually(question: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 60
     while not question():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -195,15 +195,15 @@ def test_recorder_passes_on_what_the_database_orders(played: Played, standing: S
 
 def test_recorder_looks_more_often_than_it_beats(played: Played) -> None:
     with played.recorder():
-        time.sleep(0.5)
+        eventually(lambda: len(played.looks) > 8)
     assert played.looks[0]
-    assert 3 <= sum(played.looks) < len(played.looks) / 2
+    assert 1 <= sum(played.looks) < len(played.looks)
 
 
 def test_lease_ends_when_the_database_is_silent_even_while_a_statement_hangs(played: Played) -> None:
-    with played.recorder(lease_seconds=0.3, patience_seconds=0.1):
+    with played.recorder(lease_seconds=2, patience_seconds=0.1):
         eventually(lambda: played.looks)
-        time.sleep(0.5)
+        time.sleep(2.5)
         assert played.orders.told == []  # it is renewed by each heartbeat
         played.engine.hanging.set()
         eventually(lambda: "cut off" in played.orders.told)
@@ -211,10 +211,10 @@ def test_lease_ends_when_the_database_is_silent_even_while_a_statement_hangs(pla
 
 
 def test_lease_goes_on_while_the_server_says_that_it_is_down(played: Played) -> None:
-    with played.recorder(lease_seconds=0.3, patience_seconds=0.1):
+    with played.recorder(lease_seconds=2, patience_seconds=0.1):
         eventually(lambda: played.looks)
         played.engine.error = DOWN
-        time.sleep(0.8)
+        time.sleep(2.5)
         assert played.orders.told == []
         played.engine.error = SILENT
         eventually(lambda: "cut off" in played.orders.told)
@@ -232,22 +232,22 @@ def test_make_sure_waits_for_an_answer_but_not_for_a_database_that_is_down(
 ) -> None:
     played.engine.hanging.set()
     with played.recorder() as recorder:
-        threading.Timer(0.3, played.engine.hanging.clear).start()
         began = time.monotonic()
+        threading.Timer(0.3, played.engine.hanging.clear).start()
         recorder.make_sure()
-        assert 0.2 < time.monotonic() - began < 2
+        assert 0.2 < time.monotonic() - began < recorder_module.UNSURE_SECONDS
         assert played.looks
     played.engine.error = DOWN
     with played.recorder(patience_seconds=0.1) as recorder:
         began = time.monotonic()
         recorder.make_sure()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4
     played.engine.error = SILENT
     monkeypatch.setattr(recorder_module, "UNSURE_SECONDS", 0.3)
     with played.recorder(patience_seconds=0.1) as recorder:
         began = time.monotonic()
         recorder.make_sure()
-        assert 0.2 < time.monotonic() - began < 1
+        assert 0.2 < time.monotonic() - began < 4
 
 
 def test_make_sure_asks_again_after_a_pause(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
