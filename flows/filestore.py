@@ -10,6 +10,7 @@ from pathlib import Path
 from flows.active_run import current_run
 from flows.backup_manifest import Manifest
 from flows.backup_names import BackupName
+from flows.backup_preflight import check_space
 from flows.step import step
 from opsdb.errors import PreflightError, StepFailedError
 
@@ -63,10 +64,11 @@ def unpacked(opened: Mapping[str, str], name: BackupName, target: Path | None) -
 
 
 def check_new_folder(manifest: Manifest, target: Path) -> None:
-    """The backup has a filestore, and `target` can be made for it. Raises PreflightError."""
+    """The backup has a filestore, and `target` can be made for it and has room. Raises PreflightError."""
     if manifest.filestore is None:
         raise PreflightError(f"{manifest.file} was made without a filestore: leave filestore_dir empty")
     if target.exists():
         raise PreflightError(f"{target} is there already, and it is not touched: choose a new folder")
     if not target.parent.is_dir():
         raise PreflightError(f"there is no folder {target.parent}: make it first")
+    check_space(target.parent, {"the unpacked filestore": manifest.filestore.size_bytes})  # it is hardly less

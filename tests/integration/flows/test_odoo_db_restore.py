@@ -174,6 +174,20 @@ def test_missing_filestore_is_a_preflight_error(
         odoo_db_backup(database)
 
 
+def test_too_little_room_for_the_filestore_is_refused(
+    postgres: str, database: str, filestore: Path, tmp_path: Path
+) -> None:
+    made = odoo_db_backup(database)
+    manifest = read_manifest(Path(made["manifest"]))
+    assert manifest is not None
+    assert manifest.filestore is not None
+    rewrite(Path(made["file"]), filestore=manifest.filestore.model_copy(update={"size_bytes": 10**18}))
+    before = databases(postgres)
+    with pytest.raises(PreflightError, match=f"{tmp_path} has .* the unpacked filestore may need 1,000,000,000,000 MB"):
+        odoo_db_restore(f"{database}_new", Path(made["file"]).name, filestore_dir=str(tmp_path / "new"))
+    assert databases(postgres) == before
+
+
 def test_owners_and_privileges_come_back(postgres: str, database: str) -> None:
     role = f"owner_of_{database}"
     with psycopg.connect(postgres.format(database=database)) as db:
