@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.active_run import current_run
 from flows.backup_draft import Draft
+from flows.backup_files import Backup
 from flows.backup_manifest import Companion
 from flows.postgres_access import Database
 from flows.step import step
@@ -14,6 +19,7 @@ from opsdb.errors import PreflightError, StepFailedError
 
 GLOBALS_SECONDS = 120
 FILESTORE_SECONDS = 3600
+COUNT_SECONDS = 30
 
 # Without a superuser the passwords cannot be read; the roles can.
 GLOBALS = """\
@@ -56,6 +62,31 @@ def check_filestore(parent: Path | None, database: str) -> Path | None:
             f"{database} has no attachments"
         )
     return folder
+
+
+def estimate_filestore(folder: Path | None, previous: list[Backup]) -> int:
+    """What the filestore's archive may need, in bytes: its files, or half more than the last good one if that is less.
+
+    Counts for COUNT_SECONDS at most. Files that are not counted by then are told where there is no earlier archive.
+    """
+    if folder is None:
+        return 0
+    archives = [one.manifest.filestore for one in previous if one.verified and one.manifest and one.manifest.filestore]
+    enough = archives[-1].size_bytes * 3 // 2 if archives else None
+    counted, until = 0, time.monotonic() + COUNT_SECONDS
+    for path in (Path(parent, name) for parent, _, names in os.walk(folder) for name in names):
+        if enough is not None and counted >= enough:
+            return enough
+        if time.monotonic() > until:
+            if enough is None:
+                told = (
+                    f"{folder} has more files than can be counted in {COUNT_SECONDS} s: its archive may need more room"
+                )
+                current_run().event(told, level="warning", counted_bytes=counted)
+            return enough or counted
+        with suppress(OSError):  # Odoo deletes files
+            counted += path.lstat().st_size
+    return counted if enough is None else min(counted, enough)
 
 
 def role_passwords(db: Database) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.active_run import current_run
 from flows.backup_manifest import Manifest, is_of, read_manifest
 from flows.backup_names import BackupName, parse_name
+from opsdb.errors import StepFailedError
 
 FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
 """What the folder is called into which a run fetches a backup, within the folder of backups."""
@@ -74,6 +78,41 @@ def list_databases(folder: Path) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted({name.database for name in names if name is not None})
+
+
+@contextmanager
+def opened(backup: Backup) -> Iterator[Mapping[str, str]]:
+    """Where each file of the backup can be read until the end of the block, whoever deletes it meanwhile: by its name.
+
+    These are paths in this process's /proc folder. An open file stays until it is closed, also on a disk that is
+    read-only or knows no hard links, and nothing of it is left when this process is killed. Only a host that deletes
+    it over NFS takes it away. In a dry run they are the files' own paths. Raises StepFailedError for a file that is
+    gone already.
+    """
+    names = [backup.name.dump, *(one.file for one in (backup.manifest.companions if backup.manifest else ()))]
+    if current_run().plan is not None:
+        yield {name: str(backup.folder / name) for name in names}
+        return
+    with ExitStack() as stack:
+        paths = {}
+        for name in names:
+            handle = _open(backup.folder / name)
+            stack.callback(os.close, handle)
+            paths[name] = f"/proc/{os.getpid()}/fd/{handle}"
+        yield paths
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StepFailedError(
+            f"{path} is not there: the backup was deleted meanwhile, or never whole; choose another (`ops backups`)"
+        ) from None
+    except OSError as error:
+        raise StepFailedError(
+            f"{path} cannot be read: {error.strerror}; correct that, or choose another backup"
+        ) from error
 
 
 def remove(backup: Backup) -> None:

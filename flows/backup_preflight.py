@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -116,13 +117,14 @@ def prepare_folder(folder: Path) -> None:
         raise PreflightError(f"everybody may write to the backup folder {folder}: chmod o-w it, or choose another")
 
 
-def check_space(folder: Path, *, needed_bytes: int) -> None:
-    """The folder has room for the dump and a margin."""
+def check_space(folder: Path, needed_bytes: Mapping[str, int]) -> None:
+    """The folder has room for all that is needed, by what needs it, and a margin."""
     free = shutil.disk_usage(folder).free
-    if free < needed_bytes + MARGIN_BYTES:
+    if free < sum(needed_bytes.values()) + MARGIN_BYTES:
+        needed = ", ".join(f"{what} may need {megabytes(size)}" for what, size in needed_bytes.items() if size)
         raise PreflightError(
-            f"{folder} has {megabytes(free)} free, the dump may need {megabytes(needed_bytes)} "
-            f"and {megabytes(MARGIN_BYTES)} must stay: make room, or choose another folder"
+            f"{folder} has {megabytes(free)} free, {needed} and {megabytes(MARGIN_BYTES)} must stay: "
+            "make room, or choose another folder"
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.active_run import current_run
-from flows.backup_companions import check_filestore, role_passwords
+from flows.backup_companions import check_filestore, estimate_filestore, role_passwords
 from flows.backup_draft import Draft, clear_leftovers, draft
 from flows.backup_files import Backup, list_backups
 from flows.backup_manifest import Locale, Manifest
@@ -64,11 +64,11 @@ class Ready:
 def prepare(database: str, folder: Path, stack: ExitStack) -> Ready:
     """Check everything, then reserve the new file's name: the draft lives as long as `stack`."""
 
-    def reserve(db: Database) -> Draft:
+    def reserve(db: Database, filestore: Path | None) -> Draft:
         prepare_folder(folder)
         if leftovers := clear_leftovers(folder, database):
             current_run().event("removed what killed backups left", level="warning", files=leftovers)
-        check_space(folder, needed_bytes=estimate_bytes(db, list_backups(folder, database)))
+        check_space(folder, _needed_bytes(db, filestore, list_backups(folder, database)))
         return stack.enter_context(draft(folder, database, clock=lambda: _server_clock(db)))
 
     return _examine(database, reserve)
@@ -76,10 +76,10 @@ def prepare(database: str, folder: Path, stack: ExitStack) -> Ready:
 
 def foresee(database: str, folder: Path) -> Ready:
     """The same, while nothing changes: for a dry run."""
-    return _examine(database, lambda db: _planned_draft(db, database, folder))
+    return _examine(database, lambda db, filestore: _planned_draft(db, filestore, database, folder))
 
 
-def _planned_draft(db: Database, database: str, folder: Path) -> Draft:
+def _planned_draft(db: Database, filestore: Path | None, database: str, folder: Path) -> Draft:
     """Where the dump would be written, and whether there is room: changes nothing."""
     there = next(one for one in (folder, *folder.parents) if one.exists())
     if not there.is_dir():
@@ -87,14 +87,18 @@ def _planned_draft(db: Database, database: str, folder: Path) -> Draft:
     if there == folder:
         prepare_folder(folder)
     earlier = list_backups(folder, database) if there == folder else []
-    check_space(there, needed_bytes=estimate_bytes(db, earlier))
+    check_space(there, _needed_bytes(db, filestore, earlier))
     if not os.access(there, os.W_OK):
         raise PreflightError(f"cannot write to {there}")
     now = _server_clock(db).astimezone(UTC).replace(microsecond=0)
     return Draft(folder=folder, name=BackupName(database, now), handle=-1)
 
 
-def _examine(database: str, reserve: Callable[[Database], Draft]) -> Ready:
+def _needed_bytes(db: Database, filestore: Path | None, earlier: list[Backup]) -> dict[str, int]:
+    return {"the dump": estimate_bytes(db, earlier), "the filestore": estimate_filestore(filestore, earlier)}
+
+
+def _examine(database: str, reserve: Callable[[Database, Path | None], Draft]) -> Ready:
     """Check programs and database, and what the dump is written to last."""
     run = current_run()
     if missing := missing_tools(*PROGRAMS["odoo_db_backup"]):
@@ -106,7 +110,7 @@ def _examine(database: str, reserve: Callable[[Database], Draft]) -> Ready:
         check_readable(db)
         filestore = check_filestore(run.settings.filestore_dir, database)
         return Ready(
-            draft=reserve(db),
+            draft=reserve(db, filestore),
             programs=programs,
             filestore=filestore,
             server_version=server_version,

@@ -36,7 +36,7 @@ def find_fetchable(target: Target, folder: Path, database: str, name: BackupName
         return None
     manifest = _checked(target, copy)
     there = next(one for one in (folder, *folder.parents) if one.is_dir())
-    check_space(there, needed_bytes=sum(size for _, size, _ in files_of(manifest)))
+    check_space(there, {"the backup": sum(size for _, size, _ in files_of(manifest))})
     here = folder / f".fetched-{current_run().id}"
     return Backup(folder=here, name=copy.name, size_bytes=manifest.size_bytes, manifest=manifest, at_target=True)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from flows.active_run import current_run
-from flows.backup_files import Backup
 from flows.backup_manifest import Manifest
+from flows.backup_names import BackupName
+from flows.backup_preflight import check_space
 from flows.step import step
 from opsdb.errors import PreflightError, StepFailedError
 
@@ -46,12 +47,15 @@ class Unpacked:
 
 
 @contextmanager
-def unpacked(backup: Backup, target: Path | None) -> Iterator[Unpacked]:
-    """The filestore in a partial folder beside `target`, which is removed at the end unless it was kept."""
+def unpacked(opened: Mapping[str, str], name: BackupName, target: Path | None) -> Iterator[Unpacked]:
+    """The filestore in a partial folder beside `target`, which is removed at the end unless it was kept.
+
+    `opened` says where the files of the backup can be read, by their names.
+    """
     files = Unpacked(target)
     try:
         if files.partial is not None:
-            env = {"ARCHIVE": str(backup.folder / backup.name.filestore), "UNPACKED": str(files.partial)}
+            env = {"ARCHIVE": opened[name.filestore], "UNPACKED": str(files.partial)}
             step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env)
         yield files
     finally:
@@ -60,10 +64,11 @@ def unpacked(backup: Backup, target: Path | None) -> Iterator[Unpacked]:
 
 
 def check_new_folder(manifest: Manifest, target: Path) -> None:
-    """The backup has a filestore, and `target` can be made for it. Raises PreflightError."""
+    """The backup has a filestore, and `target` can be made for it and has room. Raises PreflightError."""
     if manifest.filestore is None:
         raise PreflightError(f"{manifest.file} was made without a filestore: leave filestore_dir empty")
     if target.exists():
         raise PreflightError(f"{target} is there already, and it is not touched: choose a new folder")
     if not target.parent.is_dir():
         raise PreflightError(f"there is no folder {target.parent}: make it first")
+    check_space(target.parent, {"the unpacked filestore": manifest.filestore.size_bytes})  # it is hardly less

@@ -49,7 +49,10 @@ def odoo_db_restore(
         about=f"check that there is no database {odoo_db}; find {backup} in {folder}; check programs, role and disk",
         preflight=True,
     )
-    with restored(ready, keep_owners=ready.superuser) as done, unpacked(ready.backup, attachments) as files:
+    with (
+        restored(ready, keep_owners=ready.superuser) as done,
+        unpacked(done.files, ready.backup.name, attachments) as files,
+    ):
         action(
             "publish",
             lambda: _publish(done.scratch, odoo_db, files),

@@ -23,6 +23,8 @@ Database = psycopg.Connection[tuple[object, ...]]
 
 APPLICATION = "ops-backup"  # what pg_stat_activity shows
 URL_VARIABLE = "OPS_ODOO_DATABASE_URL"
+# So that no firewall forgets a connection that is idle for an hour, and that a host which is gone is noticed.
+_KEEPALIVES = {"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"}
 # Parameters of libpq that have no environment variable and do not change what is reached or how it is protected.
 _TUNING = {
     "fallback_application_name",
@@ -47,7 +49,8 @@ def connect(url: str, *, database: str | None = None) -> Database:
             f"{URL_VARIABLE}: want postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
         )
     try:
-        parameters = {"connect_timeout": "10", **conninfo_to_dict(url), "application_name": APPLICATION}
+        parameters = {"connect_timeout": "10", **_KEEPALIVES, **conninfo_to_dict(url)}
+        parameters["application_name"] = APPLICATION
     except psycopg.ProgrammingError:
         raise PreflightError(f"{URL_VARIABLE}: libpq does not understand its parameters") from None
     if database is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,10 @@ import psycopg
 
 from blocks.block_name import BlockName
 from flows.active_run import current_run
-from flows.backup_files import Backup, list_backups
+from flows.backup_files import Backup, list_backups, opened
 from flows.backup_manifest import Manifest
 from flows.backup_names import parse_name
+from flows.copies import files_of
 from flows.database_contents import check_server, differences, pin_settings, shown
 from flows.fetching import DOWNLOAD_SECONDS, fetched, find_fetchable
 from flows.off_site import Target, load_target
@@ -33,10 +34,12 @@ DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPA
 
 # The sums come from the manifest, which has one of its own.
 CHECKSUM = """\
-sha256sum --check --strict --quiet <<<"$SUMS" >&2 || {
-  echo "the backup is damaged: these files are not what was written when it was made" >&2
-  exit 65
-}
+while read -r sum path name; do
+  sha256sum --check --strict --status <<<"$sum  $path" || {
+    echo "the backup is damaged: $name is not what was written when it was made" >&2
+    exit 65
+  }
+done <<<"$SUMS"
 """
 
 RESTORE = """\
@@ -64,6 +67,8 @@ class Restored:
 
     scratch: Scratch
     seconds: float
+    files: Mapping[str, str]
+    """Where the backup's files can be read, see opened()."""
 
 
 def find_backup(folder: Path, database: str, file: str | None, target: Target | None) -> Backup:
@@ -128,30 +133,29 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
 
     The database is dropped at the end, unless it was kept. Raises StepFailedError for a backup that is not whole.
     """
-    run, backup, manifest = current_run(), ready.backup, ready.manifest
+    run, manifest = current_run(), ready.manifest
     action("leftovers", _clear, about="drop the scratch databases of runs that were killed")
-    sums = [(manifest.sha256, backup.path), *((one.sha256, backup.folder / one.file) for one in manifest.companions)]
-    listed = "\n".join(f"{sha256}  {path}" for sha256, path in sums)
-    with fetched(ready.target, backup):
+    with fetched(ready.target, ready.backup), opened(ready.backup) as files:
+        listed = "\n".join(f"{sha256} {files[name]} {name}" for name, _, sha256 in files_of(manifest))
         # its command is the same for every backup: one that was kept might speak for another
         step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed}, must_run_again=True)
         with closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)) as scratch:
-            yield _restored_into(scratch, ready, keep_owners=keep_owners)
+            yield _restored_into(scratch, ready, files, keep_owners=keep_owners)
 
 
-def _restored_into(scratch: Scratch, ready: Ready, *, keep_owners: bool) -> Restored:
+def _restored_into(scratch: Scratch, ready: Ready, files: Mapping[str, str], *, keep_owners: bool) -> Restored:
     # dropped when the attempt ends
     action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
     started = time.monotonic()
     with passfile(ready.password) as password_file:
         env = ready.env | password_file
-        env |= {"PG_RESTORE": str(ready.programs.pg_restore), "DUMP": str(ready.backup.path), "SCRATCH": scratch.name}
-        env |= {"JOBS": str(min(4, os.cpu_count() or 1))}
+        env |= {"PG_RESTORE": str(ready.programs.pg_restore), "DUMP": files[ready.manifest.file]}
+        env |= {"SCRATCH": scratch.name, "JOBS": str(min(4, os.cpu_count() or 1))}
         env |= {"OWNERS": "" if keep_owners else "--no-owner --no-privileges"}
         step("restore", RESTORE, timeout=RESTORE_SECONDS, env=env)
     seconds = round(time.monotonic() - started, 3)
     action("compare", lambda: _compare(ready.manifest, scratch.name), about=_compared(ready.manifest))
-    return Restored(scratch=scratch, seconds=seconds)
+    return Restored(scratch=scratch, seconds=seconds, files=files)
 
 
 def drill(

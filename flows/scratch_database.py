@@ -11,12 +11,16 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from flows.active_run import current_run
 from flows.backup_manifest import Locale
 from flows.backup_preflight import MARGIN_BYTES, megabytes
 from flows.postgres_access import Database, connect
 from opsdb.errors import PreflightError, StepFailedError
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
+# The server ends a session whose host is gone after two minutes, and with it the session's lock.
+_KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
+_LOCK_SECONDS = 150
 
 
 def scratch_name(run_id: UUID) -> str:
@@ -27,7 +31,8 @@ def scratch_name(run_id: UUID) -> str:
 class Scratch:
     """An empty database of one run, from make() until close() drops it, unless keep_as() gave it a name.
 
-    A lock says that its run lives; a comment says whose it is.
+    A lock says that its run lives; a comment says whose it is. The connection with the lock is idle while the backup is
+    restored: where it was lost, it is made again.
     """
 
     def __init__(self, url: str, *, run_id: UUID, locale: Locale | None) -> None:
@@ -39,11 +44,7 @@ class Scratch:
 
     def make(self) -> None:
         """Make the database. Raises StepFailedError where that cannot be done."""
-        self._server = server = connect(self._url)
-        if not _lock(server, self.name):
-            server.close()
-            self._server = None  # not ours to drop
-            raise StepFailedError(f"another process works on {self.name}, the scratch database of this run")
+        server = self._hold()
         comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
         try:
             _drop(server, self.name)  # of an earlier attempt of this run
@@ -53,40 +54,80 @@ class Scratch:
             raise StepFailedError(f"cannot make the scratch database {self.name}: {_said(error)}") from error
 
     def keep_as(self, name: str) -> None:
-        """Give it its final name. Raises StepFailedError where that is taken."""
+        """Give it its final name. Raises StepFailedError where that is taken, or the database is gone."""
         if self._server is None:
             return
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(self.name), sql.Identifier(name))
+        server = self._held(self._server)
         try:
-            self._server.execute(rename)
-            self._server.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(sql.Identifier(name)))
+            with server.transaction():
+                server.execute(rename)
+                server.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(sql.Identifier(name)))
+        except psycopg.errors.InvalidCatalogName as error:
+            raise StepFailedError(
+                f"the restored database {self.name} is not there any more: somebody dropped it, or another run took it "
+                "for what a killed one leaves, after the connection that held it was lost. Start the restore again"
+            ) from error
         except psycopg.Error as error:
             raise StepFailedError(f"the restored database cannot be named {name}: {_said(error)}") from error
 
     def drop(self) -> None:
-        """Drop it with every connection to it, if there still is one of that name."""
-        if self._server is not None:
-            _drop(self._server, self.name)
+        """Drop it with every connection to it, if there still is one of that name. Raises StepFailedError."""
+        if self._server is None:
+            return
+        server = self._held(self._server)
+        try:
+            _drop(server, self.name)
+        except psycopg.Error as error:
+            raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {_said(error)}") from error
 
     def close(self) -> None:
-        """Drop it, and let go of the lock."""
+        """Drop it, and let go of the lock. One that cannot be dropped is told, and hides no other error."""
         try:
             self.drop()
+        except StepFailedError as error:
+            current_run().event(f"{error}. The next restore or drill drops it", level="warning")
         finally:
             if self._server is not None:
                 self._server.close()
+
+    def _held(self, server: Database) -> Database:
+        """The connection with the lock, made again where it was lost. Raises StepFailedError where that cannot be."""
+        try:
+            server.execute("SELECT 1")
+        except psycopg.OperationalError as error:
+            current_run().event(f"the connection that held {self.name} was lost: {_said(error)}", level="warning")
+            server.close()
+            return self._hold()
+        return server
+
+    def _hold(self) -> Database:
+        self._server = None  # without the lock it is not ours to drop
+        try:
+            server = connect(self._url)
+        except PreflightError as error:
+            raise StepFailedError(f"the scratch database {self.name} is out of reach: {error}") from error
+        try:
+            _lock_lasting(server, self.name)
+        except BaseException:
+            server.close()
+            raise
+        self._server = server
+        return server
 
 
 def drop_leftovers(url: str) -> list[str]:
     """Drop the scratch databases of runs that were killed; returns their names.
 
-    Each is one whose comment names the run of its name, and whose lock can be had: no living run works on it.
+    Each is one whose comment names the run of its name, whose lock can be had, and to which nobody is connected: no
+    living run works on it, nor the pg_restore of one that lost its lock.
     """
     dropped = []
     with connect(url) as server:
         rows = server.execute(
-            "SELECT datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database"
-            " WHERE datname LIKE 'ops\\_scratch\\_%' ORDER BY 1"
+            "SELECT datname, pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database d"
+            " WHERE datname LIKE 'ops\\_scratch\\_%' AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity"
+            " WHERE datid = d.oid AND backend_type = 'client backend') ORDER BY 1"
         ).fetchall()
         for name, comment in rows:
             match = _NAME.fullmatch(str(name))
@@ -158,6 +199,27 @@ def _lock(server: Database, name: str) -> bool:
         "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))", (name,)
     ).fetchone()
     return bool(row and row[0])
+
+
+def _lock_lasting(server: Database, name: str) -> None:
+    """The same, on a connection that may be idle for an hour. Waits for the end of a session that was cut off.
+
+    Raises StepFailedError where the lock cannot be had.
+    """
+    try:
+        server.execute(_KEEPALIVES)
+        if server.info.server_version >= 140000:
+            server.execute("SET idle_session_timeout = 0")
+        server.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'".encode())
+        server.execute("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended(%s, 0))", (name,))
+        server.execute("SET lock_timeout = 0")
+    except psycopg.errors.LockNotAvailable:
+        raise StepFailedError(
+            f"another process works on {name}, the scratch database of this run, and did not end in {_LOCK_SECONDS} s: "
+            "start another run"
+        ) from None
+    except psycopg.Error as error:
+        raise StepFailedError(f"the scratch database {name} cannot be locked: {_said(error)}") from error
 
 
 def _comment(run_id: UUID) -> str:

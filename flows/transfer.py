@@ -90,7 +90,13 @@ def _download(store: Store, name: BackupName, environment: Mapping[str, str]) ->
     if copy is None or copy.manifest is None:
         raise TargetError(f"{store.url(name.dump)} is not there any more", advice="choose another backup")
     for file, size, _ in files_of(copy.manifest):
-        store.get(file, Path(environment["FOLDER"]) / file, tell=_progress(file, size))
+        try:
+            store.get(file, Path(environment["FOLDER"]) / file, tell=_progress(file, size))
+        except TargetError:
+            if file in store.sizes(file):
+                raise
+            found = f"{store.url(file)} was deleted while the backup was fetched"
+            raise TargetError(found, advice="choose another backup") from None
 
 
 def _progress(file: str, size: int) -> Tell:

@@ -37,6 +37,9 @@ class Bucket:
     def put(self, key: str, content: bytes = b"theirs") -> None:
         self.server.client().put_object(Bucket=self.bucket, Key=key, Body=content)
 
+    def delete(self, key: str) -> None:
+        self.server.client().delete_object(Bucket=self.bucket, Key=key)
+
     def put_copy(self, folder: Path, database: str, created_at: datetime) -> str:
         """A copy that is good, made outside of the folder of backups. Returns the dump's name."""
         folder.mkdir(exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from flows import restoring
 from flows.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
@@ -71,6 +72,20 @@ def test_damaged_copy_is_found_before_anything_is_restored(
     target.put(key, bytes(damaged[:-1]))
     with pytest.raises(PreflightError, match="is not whole"):
         odoo_restore_drill(database, backup=key.removeprefix("odoo/"), target=target.block)
+
+
+def test_copy_that_is_deleted_before_all_of_it_is_fetched_fails_the_run_and_leaves_nothing(
+    database: str,
+    folder: Path,
+    target: Bucket,
+    only_at_the_target: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = only_at_the_target["other_files"][-1]  # fetched last
+    monkeypatch.setattr(restoring, "_clear", lambda: target.delete(f"odoo/{lost}"))
+    with pytest.raises(StepFailedError, match=f"{lost} was deleted while the backup was fetched: choose another"):
+        odoo_restore_drill(database, target=target.block)
+    assert names(folder) == set()
 
 
 def test_local_backup_is_restored_without_asking_the_target(database: str, target: Bucket, line: TcpProxy) -> None:

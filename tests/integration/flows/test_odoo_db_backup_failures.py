@@ -14,8 +14,10 @@ import pytest
 from flows import backup_readiness
 from flows import odoo_db_backup as module
 from flows.backup_files import list_backups
+from flows.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import OpsError, PreflightError, StepFailedError
+from opsdb.settings import load_settings
 from tests.integration.flows.conftest import names, wait_until
 from tests.unit.flows.test_backup_files import make_backup
 
@@ -25,6 +27,18 @@ def test_too_little_room_is_refused_before_the_dump(database: str, small_disk: C
     with pytest.raises(PreflightError, match="free, the dump may need"):
         odoo_db_backup(database, backup_dir=str(disk))
     assert names(disk) == set()
+
+
+@pytest.mark.usefixtures("attachments")
+def test_too_little_room_for_the_filestore_is_refused_before_the_dump(
+    database: str, small_disk: Callable[[int], Path]
+) -> None:
+    disk = small_disk(80)  # enough for the dump alone
+    with pytest.raises(PreflightError, match=f"{disk} has .* the dump may need .*, the filestore may need 18 MB"):
+        odoo_db_backup(database, backup_dir=str(disk))
+    assert names(disk) == set()
+    planned = dry_run(odoo_db_backup, {"odoo_db": database, "backup_dir": str(disk)}, settings=load_settings())
+    assert "the filestore may need 18 MB" in str(planned.error)
 
 
 def test_disk_full_in_mid_dump_leaves_the_previous_backup_alone(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from flows import restoring
+from flows import filestore as unpacking
+from flows import restoring, step
 from flows.backup_files import list_backups
 from flows.backup_manifest import read_manifest
+from flows.backup_outcome import prune_folder
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.test_odoo_db_backup import content
 from tests.integration.flows.test_odoo_restore_drill import databases, rewrite
+from tests.unit.flows.test_backup_files import make_backup
 
 
 @pytest.fixture
@@ -53,6 +58,47 @@ def test_restored_database_and_filestore_are_those_of_the_backup(
     with psycopg.connect(postgres.format(database=new)) as db:
         query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
         assert db.execute(query).fetchone() == (None,)
+
+
+def prune_all_but_newer(folder: Path, database: str) -> None:
+    """What the nightly backups do to this one as soon as there are three newer ones."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    for day in (41, 42, 43):
+        make_backup(folder, database, now + timedelta(days=day))
+    newest = list_backups(folder, database)[-1].manifest
+    assert newest is not None
+    assert len(prune_folder(folder, newest, 30)) == 1
+
+
+@pytest.mark.parametrize("before", ["checksum", "restore", "filestore"])
+def test_backup_that_retention_deletes_meanwhile_is_restored_to_its_end(
+    postgres: str, database: str, filestore: Path, *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    dump = Path(odoo_db_backup(database)["file"])
+
+    def after_a_prune(name: str, *given: Any, **named: Any) -> object:
+        if name == before:
+            prune_all_but_newer(dump.parent, database)
+        return step.step(name, *given, **named)
+
+    for module in (restoring, unpacking):
+        monkeypatch.setattr(module, "step", after_a_prune)
+    new = f"{database}_new"
+    odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
+    assert not dump.exists()
+    assert content(postgres.format(database=new)) == content(postgres.format(database=database))
+    assert files(tmp_path / "new") == files(filestore)
+
+
+def test_backup_that_is_deleted_before_it_is_opened_is_named(
+    postgres: str, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = Path(odoo_db_backup(database)["file"])
+    before = databases(postgres)
+    monkeypatch.setattr(restoring, "_clear", lambda: prune_all_but_newer(folder, database))
+    with pytest.raises(StepFailedError, match=f"{dump.name} is not there: the backup was deleted meanwhile"):
+        odoo_db_restore(f"{database}_new", dump.name)
+    assert databases(postgres) == before
 
 
 def test_globals_hold_the_roles(postgres: str, database: str, folder: Path) -> None:
@@ -126,6 +172,20 @@ def test_missing_filestore_is_a_preflight_error(
     monkeypatch.setenv("OPS_FILESTORE_DIR", str(tmp_path))
     with pytest.raises(PreflightError, match="there is no filestore"):
         odoo_db_backup(database)
+
+
+def test_too_little_room_for_the_filestore_is_refused(
+    postgres: str, database: str, filestore: Path, tmp_path: Path
+) -> None:
+    made = odoo_db_backup(database)
+    manifest = read_manifest(Path(made["manifest"]))
+    assert manifest is not None
+    assert manifest.filestore is not None
+    rewrite(Path(made["file"]), filestore=manifest.filestore.model_copy(update={"size_bytes": 10**18}))
+    before = databases(postgres)
+    with pytest.raises(PreflightError, match=f"{tmp_path} has .* the unpacked filestore may need 1,000,000,000,000 MB"):
+        odoo_db_restore(f"{database}_new", Path(made["file"]).name, filestore_dir=str(tmp_path / "new"))
+    assert databases(postgres) == before
 
 
 def test_owners_and_privileges_come_back(postgres: str, database: str) -> None:

@@ -21,7 +21,7 @@ from flows.backup_manifest import Manifest, read_manifest
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, StepFailedError
-from tests.integration.flows.conftest import PROGRAMS, wait_until
+from tests.integration.flows.conftest import PROGRAMS, names, wait_until
 from tests.unit.flows.test_backup_files import make_backup
 
 
@@ -179,12 +179,14 @@ def test_cancelled_drill_drops_its_database(
 def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
     postgres: str,
     database: str,
+    folder: Path,
+    *,
     start_flow: Callable[..., psutil.Popen],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     odoo_db_backup(database)
-    before = databases(postgres)
+    before, lying = databases(postgres), names(folder)
     foreign = f"ops_scratch_{uuid4().hex}"  # it has the form of ours, and no word of ours
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f'CREATE DATABASE "{foreign}"')
@@ -198,6 +200,7 @@ def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
         assert scratch_database.drop_leftovers(postgres.format(database="postgres")) == []
         run.kill()
         run.wait(10)
+        assert names(folder) == lying  # nothing by which it had held the backup
         monkeypatch.delenv("OPS_PG_BIN")
         told: list[tuple[str, dict[str, object]]] = []
         monkeypatch.setattr(ActiveRun, "event", lambda _run, message, **data: told.append((message, data)))

@@ -42,6 +42,15 @@ def test_connect_names_what_does_not_answer(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_connection_is_kept_alive_and_the_url_may_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+    monkeypatch.setattr("psycopg.connect", lambda **parameters: given.update(parameters))
+    connect("postgresql://odoo@host/odoo?keepalives_idle=5&application_name=other")
+    kept_alive = (given["keepalives_idle"], given["keepalives_interval"], given["keepalives_count"])
+    assert kept_alive == ("5", "10", "6")
+    assert given["application_name"] == "ops-backup"
+
+
 @dataclass
 class StandInInfo:
     """What psycopg tells of an open connection."""

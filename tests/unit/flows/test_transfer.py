@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from blocks.target_folder import FolderStore
+from blocks.target_store import TargetError, Tell
 from flows import transfer
 from tests.unit.flows.test_backup_files import NOW, make_backup
 
@@ -51,6 +53,24 @@ def test_program_uploads_and_fetches_from_any_folder(tmp_path: Path) -> None:
     done = run("download", tmp_path / "there", FOLDER=str(tmp_path / "back"), BACKUP=dump.name)
     assert done.returncode == 0
     assert (tmp_path / "back" / dump.name).read_bytes() == dump.read_bytes()
+
+
+def test_copy_that_is_deleted_while_it_is_fetched_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("there", "back"):
+        (tmp_path / name).mkdir()
+    dump = make_backup(tmp_path / "there", "odoo", NOW)
+    get = FolderStore.get
+
+    def get_after_a_prune(store: FolderStore, name: str, file: Path, *, tell: Tell) -> None:
+        dump.unlink()
+        get(store, name, file, tell=tell)
+
+    monkeypatch.setattr(FolderStore, "get", get_after_a_prune)
+    environment = {"TARGET": json.dumps({"folder": str(dump.parent)}), "FOLDER": str(tmp_path), "BACKUP": dump.name}
+    with pytest.raises(TargetError, match=f"{dump.name} was deleted while the backup was fetched: choose another"):
+        transfer.main("download", environment)
 
 
 def test_error_is_one_line_that_names_place_and_remedy(tmp_path: Path) -> None:
