@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from flows.bash_programs import ASSIGNMENT, base, called_at, executes_input
+from flows.bash_programs import ASSIGNMENT, base, called_at, executes_input, is_interpreter
 from flows.bash_tree import beginning, functions_of, literal, text_of, walk, words
 from flows.template_names import obeyed
 
@@ -33,22 +33,27 @@ _TAKE_NAMES = {
 }
 _EVALUATE = {
     *("eval", "trap", "xargs", "su", "runuser", "watch", "parallel", "sqlite3", "make", "gmake", "tmux", "screen"),
-    *("ansible", "gdb", "vim", "ex", "dc"),
+    *("ansible", "gdb", "vim", "ex", "dc", "sg"),
 }
 _PROGRAM_TEXT = {"-c", "-e", "-E", "--command", "--eval", "--execute"}
-_INTERPRETER = re.compile(
-    r"((ba|da|z|k|mk|fi|c|tc|a)?sh|busybox|[gmn]?awk|g?sed|ed|perl[0-9.]*|python[0-9.]*|ruby[0-9.]*|node|nodejs|deno"
-    r"|php[0-9.]*|lua[0-9.]*|tclsh|osascript)\Z"
-)
+_PROGRAM_FIRST = re.compile(r"(busybox|[gmn]?awk|g?sed|ed)\Z")  # as interpreters, in their first argument
 _WRAPPERS = {"env", "sudo", "doas", "nohup", "setsid", "nice"}  # of a command behind another program, too
 _SQL = {"psql", "mysql", "mariadb"}
 _SQL_TEXT = re.compile(r"(-[A-Za-z0-9]*[cve]|--command|--set|--variable|--execute|--init-command)")
 _EXECUTED_OPTIONS = {
-    "find": (re.compile(r"-(exec|execdir|ok|okdir)\Z"),),
-    "git": (re.compile(r"(-c\Z|--config-env|--upload-pack|--receive-pack|--exec)"),),
-    "rsync": (re.compile(r"(-[A-Za-z]*e\Z|--rsh|--rsync-path)"),),
-    "tar": (re.compile(r"(-[A-Za-z]*[IF]\Z|--to-command|--use-compress-program|--checkpoint-action|--rsh-command)"),),
+    "find": re.compile(r"-(exec|execdir|ok|okdir)"),
+    "git": re.compile(r"(-c\Z|--config-env|--upload-pack|--receive-pack|--exec)"),
+    "rebase": re.compile(r"(-[A-Za-z]*x|--exe?)"),  # of git
+    "rsync": re.compile(r"(-[A-Za-z]*e|--rsh|--rsync-path)"),
+    "tar": re.compile(r"(-[A-Za-z]*[IF]|--(to-c|use-|checkpoint-|rsh-|rmt-|info-|new-)[a-z-]*)"),
+    "sed": re.compile(r"(-[A-Za-z]*[ef]|--(e|fi)[a-z]*)"),  # also behind its files
+    "gsed": re.compile(r"(-[A-Za-z]*[ef]|--(e|fi)[a-z]*)"),
+    "scp": re.compile(r"-[A-Za-z0-9]*[oSD]"),
+    "sftp": re.compile(r"-[A-Za-z0-9]*[oSDsb]"),
 }
+"""Options that name what a program executes: their value is the next word, or stands behind them in the same."""
+_EXECUTED_FIRST = {"foreach": "submodule", "run": "bisect"}
+"""Words whose first operand git executes, where that other word stands before."""
 _SSH_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
 
 
@@ -221,7 +226,8 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
     leading = position == 0 or said[position - 1] in ("builtin", "command")
     if word in _EVALUATE or (leading and word in _TAKE_NAMES):
         return f"in an argument of {word}, which evaluates it"
-    if _INTERPRETER.match(word) and (not between or between[0] is None or between[0].startswith(("-", "+"))):
+    text_first = is_interpreter(word) or _PROGRAM_FIRST.match(word)
+    if text_first and (not between or between[0] is None or between[0].startswith(("-", "+"))):
         return f"in an argument of {word} that may be program text"
     if word in _SQL and (_SQL_TEXT.match(before) or _SQL_TEXT.match(beginning)):
         return f"in SQL that {word} executes"
@@ -233,8 +239,12 @@ def _by_word(word: str, position: int, said: list[str | None], beginning: str) -
         return "in text that env splits"
     if leading and word in ("printf", "test") and before == "-v":
         return f"where {word} takes the name of a variable"
-    if any(option.match(before) or option.match(beginning) for option in _EXECUTED_OPTIONS.get(word, ())):
+    option = _EXECUTED_OPTIONS.get(word)
+    if option and (option.fullmatch(before) or option.match(beginning)):
         return f"behind an option of {word} that names what it executes"
+    verb = _EXECUTED_FIRST.get(word)
+    if verb and verb in said[:position] and all(one and one.startswith("-") for one in between):
+        return f"in the command that git {verb} {word} executes"
     if leading and word == "printf" and "%n" in "".join(one or "" for one in between):
         return "behind %n of printf, which takes the name of a variable"
     if leading and word == "printf" and all(one and one.startswith("-") for one in _without_variable(between)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from tree_sitter import Node
 
@@ -34,27 +35,28 @@ _OPERANDS = {"timeout": 1, "flock": 1, "chroot": 1, "taskset": 1, "chrt": 1}
 _LONG_WITH_VALUE = re.compile(r"--(user|group|chdir|chroot|host|prompt|unset|signal|kill-after|adjustment|class)\Z")
 
 SHELL = re.compile(r"(ba|da|z|k|mk|fi|c|tc|a)?sh\Z")
-_SCRIPT_READER = re.compile(r"(perl|python[0-9.]*|ruby|node|nodejs|php)\Z")
+_SCRIPT_READER = re.compile(
+    r"(perl[0-9.]*|python[0-9.]*|ruby[0-9.]*|node|nodejs|deno|php[0-9.]*|lua(jit)?[0-9.]*|tclsh[0-9.]*|expect"
+    r"|osascript)\Z"
+)
 _READ_PROGRAMS = {
-    *(
-        "ssh",
-        "psql",
-        "mysql",
-        "mariadb",
-        "sqlite3",
-        "xargs",
-        "parallel",
-        "at",
-        "batch",
-        "crontab",
-        "eval",
-        "source",
-        ".",
-        "dc",
-    ),
+    *("ssh", "sftp", "psql", "mysql", "mariadb", "sqlite3", "xargs", "parallel", "at", "batch", "crontab"),
+    *("eval", "source", ".", "dc", "ed", "ex", "vim", "gdb"),
 }
+_TOLD_TO_READ: Mapping[str, re.Pattern[str]] = {
+    "odoo": re.compile(r"shell\Z"),
+    "odoo-bin": re.compile(r"shell\Z"),
+    "sudo": re.compile(r"(-[A-Za-z]*[is]|--login|--shell)"),
+    "doas": re.compile(r"-[A-Za-z]*s"),
+}
+"""Programs that execute their input when one of their words says so; sudo and doas only without a command."""
+_LOGIN = re.compile(r"(su|runuser|sg)\Z")  # a shell, unless it is given a command
+_LOGIN_COMMAND = re.compile(r"(-[A-Za-z]*[cu]|--(session-)?command|--user)")
+_PROGRAM_FILE_READER = re.compile(r"([gmn]?awk|g?sed|g?make)\Z")
+_PROGRAM_FILE = re.compile(r"(-[A-Za-z]*f|--(fi|mak)[a-z]*=?)(?P<file>.*)")  # or it is the next word
 _ASKING = {"command", "type", "which", "hash"}
-_INPUT = re.compile(r"(-|/dev/stdin|/dev/fd/.*|/proc/.*|[0-9]+)\Z")
+_INPUT_FILE = re.compile(r"(-|/dev/stdin|/dev/fd/.*|/proc/.*)\Z")
+_INPUT = re.compile(rf"({_INPUT_FILE.pattern}|[0-9]+\Z)")
 
 
 def base(word: str | None) -> str:
@@ -96,14 +98,11 @@ def _takes_value(option: str, letters: str) -> bool:
 
 def executes_input(command: Node, functions: Mapping[str, Node]) -> str | None:
     """The program of a command that may execute what it reads: any of its words may be one."""
-    given = [base(literal(word)) for word in words(command)]
-    for at, word in enumerate(given):
-        rest = given[at + 1 :]
-        alone = not any(later and not later.startswith(("-", "+")) and later != "stdin" for later in rest)
-        if word in _READ_PROGRAMS or (alone and is_interpreter(word)):
+    given = words(command)
+    said = [base(literal(word)) for word in given]
+    for at, word in enumerate(said):
+        if word in _READ_PROGRAMS or _reads_program(word, given[at:]):
             return word
-        if word in ("odoo", "odoo-bin") and "shell" in rest:
-            return f"{word} shell"
         if word in functions and any(
             executes_input(one, {name: node for name, node in functions.items() if name != word})
             for one in walk(functions[word])
@@ -113,30 +112,51 @@ def executes_input(command: Node, functions: Mapping[str, Node]) -> str | None:
     return None
 
 
+def _reads_program(name: str, given: Sequence[Node]) -> bool:
+    """Whether a program with these words, of which its name is the first, takes what it executes from its input."""
+    said = [literal(word) for word in given[1:]]
+    known = [word for word in said if word]
+    if is_interpreter(name):
+        arguments = given[2:] if name == "deno" and said[:1] == ["run"] else given[1:]
+        alone = not any(word and not word.startswith(("-", "+")) for word in map(literal, arguments))
+        return alone or _names_no_program(name, arguments)
+    if _LOGIN.match(name):
+        return not any(_LOGIN_COMMAND.match(word) for word in known)
+    if _PROGRAM_FILE_READER.match(name):
+        # the grammar loses a dash that stands in front of <<
+        files = [(_PROGRAM_FILE.fullmatch(word or ""), later) for word, later in pairwise([*said, "-"])]
+        return any(option and _INPUT_FILE.match(option["file"] or later or "") for option, later in files)
+    if name in _TOLD_TO_READ and any(_TOLD_TO_READ[name].match(word) for word in known):
+        return name not in WRAPPERS or called_at(given) == len(given)
+    return False
+
+
 def program_from_input(command: Node) -> str | None:
     """The interpreter that a command starts without saying what it executes, but for a plain file: `bash < file`."""
     given = words(command)
     at = called_at(given)
     name = base(literal(given[at])) if at < len(given) else ""
+    reads = is_interpreter(name) and _names_no_program(name, given[at + 1 :])
+    return name if reads and not _is_fed_by_file(command) else None
+
+
+def _names_no_program(name: str, given: Sequence[Node]) -> bool:
+    """Whether an interpreter's arguments leave open what it executes, or say that it is the input."""
     is_shell = SHELL.match(name)
-    if not is_interpreter(name):
-        return None
-    rest = iter(given[at + 1 :])
+    rest = iter(given)
     for word in rest:
         said = literal(word)
         if said is None:
-            return name if any(one.type == "process_substitution" for one in walk(word)) else None
-        if _INPUT.match(said):
-            break
-        if said in ("--version", "--help", "-V"):
-            return None
-        if not said.startswith(("-", "+")):
-            return None
+            return any(one.type == "process_substitution" for one in walk(word))
+        if _INPUT.match(said) or (is_shell and re.match(r"-[A-Za-z]*s", said)):
+            return True
+        if said in ("--version", "--help", "-V") or not said.startswith(("-", "+")):
+            return False
         if said[0] == "-" and not said.startswith("--") and any(one in said for one in ("c" if is_shell else "cemrE")):
-            return None  # its text is an argument
+            return False  # its text is an argument
         if is_shell and (said[1:] in ("o", "O") or said in ("--rcfile", "--init-file")):
             next(rest, None)
-    return None if _is_fed_by_file(command) else name
+    return True
 
 
 def text_to_execute(command: Node) -> str | None:

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.active_run import ActiveRun, PlannedStep, current_run
 from flows.masking import MASK
 from flows.output import OutputLimits
+from flows.preflight import looking
 from flows.shell import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
 from flows.step_environment import step_environment
 from opsdb.errors import StepError
@@ -112,13 +113,16 @@ def action(
 
     It has no timeout: it is for work that takes moments and is safer in Python than in shell. A dry run takes
     what `planned` returns instead of the work's result, or None where nobody reads it. A `preflight` only looks: a dry
-    run executes it, or the `planned` of one that changes something as well.
+    run executes it, or the `planned` of one that changes something as well. What the system, a database or Prefect
+    refuses it is a PreflightError.
 
     An attempt that keeps the steps of an earlier one does not do this one again, but for a preflight, and gets what it
     returned then. So what is no JSON must run again, as must what says `must_run_again`. No secret may be in a result.
     """
     run = current_run()
     index = next(run.step_numbers)
+    if preflight:
+        work, planned = looking(name)(work), planned and looking(name)(planned)
     if run.plan is not None:
         run.plan.append(PlannedStep(index, name, about, 0, {}, preflight=preflight))
         if planned is not None:

@@ -17,6 +17,7 @@ from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_restore_drill import odoo_restore_drill
+from flows.postgres_access import Database
 from flows.runbook import runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, UsageError
@@ -83,6 +84,21 @@ def test_preflight_that_fails_is_told(kind: Flow[..., Any], folder: Path) -> Non
     assert "there is no database 'no_such_shop'" in str(planned.error)
     assert [one.name for one in planned.steps] == ["preflight"]
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("look", ["check_readable", "estimate_bytes", "locale_of"])
+def test_database_that_takes_too_long_is_told_by_a_dry_run_and_by_a_run(
+    database: str, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    def ask_long(db: Database, *_: object) -> None:
+        db.execute("SET statement_timeout = '1ms'")
+        db.execute("SELECT pg_sleep(60)")
+
+    monkeypatch.setattr(f"flows.backup_readiness.{look}", ask_long)
+    told = "preflight could not ask the database, which said: canceling statement due to statement timeout"
+    assert told in str(plan(odoo_db_backup, odoo_db=database).error)
+    with pytest.raises(PreflightError, match=told):
+        odoo_db_backup(database)
 
 
 def test_folder_that_cannot_be_made_is_told(database: str, tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ import itertools
 import json
 import re
 import subprocess
+from string import ascii_letters, digits
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.masking import SecretMasker, SecretPatterns
 from opsdb.errors import UsageError
 
+TOKEN = "dop_v1_" + "0123456789abcdef" * 4  # as long as DigitalOcean's: its base64 takes more than a line
 SECRET = "kW9+/l'd o\"x\\3ü"
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\nab\nq83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ\n-----END KEY-----\n"
 
@@ -57,6 +59,86 @@ def test_masker_finds_a_secret_inside_longer_base64(offset: int) -> None:
 def test_masker_finds_what_the_base64_program_breaks_into_lines() -> None:
     output = subprocess.run(["base64"], input=KEY.encode(), capture_output=True, check=True).stdout
     assert masked(output, {"KEY": KEY}).replace(b"***", b"").strip() == b""
+
+
+@pytest.mark.parametrize("options", [[], ["-w", "64"], ["-w", "1"], ["-w", "0"]])
+@pytest.mark.parametrize("before", ["", "u:", "user:", "Authorization: Bearer "])
+def test_masker_finds_a_token_that_the_base64_program_breaks_behind_other_text(before: str, options: list[str]) -> None:
+    printed = subprocess.run(["base64", *options], input=(before + TOKEN).encode(), capture_output=True, check=True)
+    output = masked(printed.stdout, {"TOKEN": TOKEN})
+    assert len(b"".join(output.replace(b"***", b"").split())) <= len(before) * 4 / 3 + 4
+
+
+@given(
+    secret=st.text(ascii_letters + digits, min_size=6, max_size=120),
+    before=st.integers(0, 60),
+    width=st.integers(1, 100),
+    line_break=st.sampled_from([b"\n", b"\r\n", b"\\n", b"\\r\\n"]),
+    cuts=st.lists(st.integers(0, 1000), max_size=10),
+)
+@example(secret="nnnnnnnn", before=0, width=1, line_break=b"\\n", cuts=[])
+def test_masker_finds_base64_wherever_its_lines_break(
+    secret: str, before: int, width: int, line_break: bytes, cuts: list[int]
+) -> None:
+    encoded = base64.b64encode(b":" * before + secret.encode() + b":tail")
+    lines = [encoded[at : at + width] for at in range(0, len(encoded), width)]
+    data = b"> " + line_break.join(lines) + b" <"
+    # the digits that hold bits of the secret alone
+    first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6 - 1
+    begin, end = (2 + digit + digit // width * len(line_break) for digit in (first, last))
+    for output in (
+        masked(data, {"A": secret}),
+        masked(data, {"A": secret}, cuts=cuts),
+        masked(data, {"A": secret}, cuts=list(range(len(data)))),
+    ):
+        left, mask, right = output.partition(b"***")
+        assert mask
+        assert data.startswith(left)
+        assert data.endswith(right)
+        assert len(left) <= begin
+        assert len(right) <= len(data) - end - 1
+
+
+@given(
+    pieces=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 2), st.integers(1, 9), st.sampled_from([b"\n", b"\r\n", b"\\n"])),
+            st.sampled_from([b"\\", b"n", b"\n", b"\r", b"bm5u", b"nn"]),
+        ),
+        max_size=10,
+    ),
+    cuts=st.lists(st.integers(0, 500), max_size=30),
+)
+def test_masker_output_depends_on_the_stream_alone_where_lines_break(
+    pieces: list[tuple[int, int, bytes] | bytes], cuts: list[int]
+) -> None:
+    secret = "nv\x9e\u07ff!n"  # some of its digits are the n and r of the escaped breaks
+    data = b""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            data += piece
+        else:
+            offset, width, line_break = piece
+            encoded = base64.b64encode(b":" * offset + secret.encode())
+            data += line_break.join(encoded[at : at + width] for at in range(0, len(encoded), width))
+    output = masked(data, {"A": secret})
+    assert masked(data, {"A": secret}, cuts=cuts) == output
+    assert masked(data, {"A": secret}, cuts=list(range(len(data)))) == output
+
+
+def test_masker_leaves_lists_of_words_alone_with_short_secrets() -> None:
+    words = sorted(
+        {word for text in (base64.__doc__, json.__doc__, re.__doc__) for word in re.findall(r"\w+", text or "")}
+    )
+    for line_break in ("\n", "\r\n", "\\n"):
+        text = line_break.join(words)
+        assert SecretPatterns({"A": "abcdef", "B": "secret", "C": "123456"}).mask(text) == text
+
+
+def test_masker_holds_no_more_than_a_secret_may_take() -> None:
+    masker = SecretMasker(SecretPatterns({"A": "abcdef"}))
+    passed = masker.feed(b"YWJj" + b"\n" * 1000)
+    assert passed == b"YWJj" + b"\n" * 1000
 
 
 def test_masker_takes_each_line_of_a_secret_that_is_long_enough() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 import stat
@@ -121,6 +122,16 @@ def test_lines_are_cut_in_the_middle_and_the_last_ones_come_at_the_end(tmp_path:
     assert lines[:12] == [f"line {number}" for number in range(12)]
     assert lines[12] == f"[9,986 lines cut here; see {tmp_path / '1.log'}]"
     assert lines[13:] == ["line 9998", "line 9999", "no newline"]
+
+
+def test_secret_in_base64_whose_line_breaks_between_two_reads_is_masked(tmp_path: Path) -> None:
+    token = "dop_v1_" + "0123456789abcdef" * 4
+    text = f"Authorization: Bearer {token}".encode()
+    encoded = base64.encodebytes(text)
+    at = encoded.index(b"\n")
+    for place in (at - 1, at, at + 1, at + 2):
+        lines = collected([encoded[:place], encoded[place:]], tmp_path, secrets={"TOKEN": token})
+        assert lines == [base64.b64encode(text).decode()[:30] + "***"]  # the header's own digits
 
 
 def test_lines_beyond_the_head_by_a_few_are_not_repeated(tmp_path: Path) -> None:

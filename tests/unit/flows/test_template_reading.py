@@ -187,6 +187,18 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"steps": [{**STEP, "command": "if true"}]}, "step one: command: bash cannot read it: line 2: "),
         ({"steps": [{**STEP, "command": "eval ${params.a}"}]}, "step one: command: ${params.a} stands in an argument"),
         (
+            {"steps": [{**STEP, "command": "sed file -e 's/a/${params.a}/'"}]},
+            "step one: command: ${params.a} stands behind an option of sed that names what it executes",
+        ),
+        (
+            {"steps": [{**STEP, "command": "make -f - <<< ${params.a}"}]},
+            "step one: command: ${params.a} stands in the input of make, which would execute it",
+        ),
+        (
+            {"steps": [{**STEP, "command": "git submodule foreach 'echo ${params.a}'"}]},
+            "step one: command: ${params.a} stands in the command that git submodule foreach executes",
+        ),
+        (
             {"params": {"domain": {}}, "steps": [{**STEP, "command": "echo ${params.domian}"}]},
             "step one: command: domian is not among the declared params. Did you mean domain?",
         ),

@@ -1,0 +1,37 @@
+"""What hinders a preflight, told as the operator's error and not as a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+from opsdb.database import first_line
+from opsdb.errors import PreflightError
+
+
+@contextmanager
+def looking(name: str) -> Iterator[None]:
+    """Turn what the system, a database or Prefect refuses meanwhile into a PreflightError of this step.
+
+    It quotes what they said, and neither SQL nor values.
+    """
+    try:
+        yield
+    except (psycopg.Error, DBAPIError) as error:
+        raise PreflightError(
+            f"{name} could not ask the database, which said: {first_line(error)}. Put that right, or try again when it "
+            "is less busy: pg_stat_activity shows with what"
+        ) from error
+    except httpx.HTTPError as error:
+        raise PreflightError(
+            f"{name} got no answer from Prefect ({type(error).__name__}): `ops status` tells what runs"
+        ) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise PreflightError(
+            f"{name} could not look: {where}{error.strerror or type(error).__name__}. Put that right, and try again"
+        ) from error
