@@ -16,7 +16,7 @@ from flows.far_side import on_far_side
 from opsdb.errors import PreflightError
 
 _OVER_SSH = f'{KNOWN_HOSTS_ONLY} -oPort="$SSH_PORT" -- "$SSH_DESTINATION"'
-_OWN_NAMES = ("", "localhost", "127.0.0.1", "::1")
+_OWN_NAMES = ("", "localhost", "127.0.0.1")
 
 
 def find_host(block: str | None, **asked: str | None) -> OdooHost:
