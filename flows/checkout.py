@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # A branch is the one of origin and not a local one of that name. The commit is checked out by itself: no branch of the
 # checkout is moved, and nothing that somebody committed there is lost. A tag that was moved at origin is moved here as
-# well: without --force the whole fetch fails, and with --quiet it does not say why.
+# well: without --force the whole fetch fails. It is not --quiet, which hides what was moved or refused.
 CHECK_OUT = """\
 cd -- "$REPO"
 if dirty=$(git status --porcelain --untracked-files=no) && [ -n "$dirty" ]; then
