@@ -82,7 +82,8 @@ assert words[-1] == "https://shop.example/web/health" and "--fail" in words, wor
 left = int((state / "unhealthy").read_text())
 (state / "unhealthy").write_text(str(left - 1))
 if left > 0:
-    print("curl: (22) The requested URL returned error: 502", file=sys.stderr)
+    if "--silent" not in words or "--show-error" in words:
+        print("curl: (22) The requested URL returned error: 502", file=sys.stderr)
     sys.exit(22)
 """
 )
