@@ -54,9 +54,9 @@ def alone(ledger: str, odoo_db: str, seconds: float = 0, manner: Manner = "ticki
     return work(ledger, seconds, manner)
 
 
-@runbook(deadline_seconds=20, exclusive="odoo_db")
+@runbook(deadline_seconds=600, exclusive="odoo_db")
 def sharing(ledger: str, odoo_db: str, host: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
-    """Work on a database and on its host, to be over 20 s after it has both."""
+    """Work on a database and on its host, which nothing else may work on meanwhile."""
     current_run().hold(f"odoo_host:{host}")
     return work(ledger, seconds, manner)
 

@@ -71,7 +71,7 @@ def test_runs_on_two_databases_of_one_host_follow_each_other_and_a_dead_holder_b
 ) -> None:
     first = start("sharing", odoo_db="prod", host="one", seconds=60)
     lab.wait_effect(first, "begin")
-    second = start("sharing", odoo_db="staging", host="one", seconds=10, lane="b")
+    second = start("sharing", odoo_db="staging", host="one", seconds=2, lane="b")
     wait_waiting(lab, second)
     held = f"run {short_id(first)} holds odoo_host one"
     assert shown(lab, second)["waits_for"] == [
