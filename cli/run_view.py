@@ -176,7 +176,7 @@ def waiting_lines(view: RunView, waiting: Waiting) -> list[str]:
 
 def kept_waiting_line(view: RunView, holder: UUID) -> str:
     """For whose end a running run waits before its first step."""
-    what, run = harmless_line((view.run.resource or "").replace(":", " ", 1)), short_id(holder)
+    what, run = harmless_line((view.run.waits_for_resource or "").replace(":", " ", 1)), short_id(holder)
     return f"run {run} holds {what}, and this one begins when that is over: ops show {run}"
 
 

@@ -15,7 +15,7 @@ from flows.backup_parameters import OdooDatabase
 from flows.checkout import CHECK_OUT
 from flows.odoo_modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
 from flows.odoo_parameters import ApprovalMinutes, GitRef, OdooModules
-from flows.odoo_site import check_checkout, find_host, host_env, on_host
+from flows.odoo_site import check_checkout, find_host, host_env, host_resource, on_host
 from flows.postgres_access import missing_tools
 from flows.programs import PROGRAMS
 from flows.runbook import runbook
@@ -67,19 +67,24 @@ odoo() {
   ended=yes
 }
 """
-# Between an approval and this step another upgrade may have checked out something else.
-UPGRADE = f"""\
+# Between two attempts, while an approval is waited for, another upgrade may have checked out something else.
+AT_COMMIT = """\
 found=$(git -C "$REPO" rev-parse HEAD)
 if [ "$found" != "$COMMIT" ]; then
-  echo "$REPO is at $found now and no longer at $COMMIT: something else has checked it out. Nothing was upgraded" >&2
+  echo "$REPO is at $found now and no longer at $COMMIT: something else has checked it out." \\
+    "This step changed nothing: start the upgrade again" >&2
   exit 65
 fi
+"""
+UPGRADE = f"""\
+{AT_COMMIT}
 {IN_CONTAINER}
 odoo -d "$ODOO_DB" -u "$MODULES" --stop-after-init < /dev/null
 """
 # Odoo makes its bundles anew when a page next asks for one. Upgrading `web` as well would upgrade everything that
 # depends on it, which is all there is, and the modules a second time.
 ASSETS = f"""\
+{AT_COMMIT}
 {IN_CONTAINER}
 odoo shell -d "$ODOO_DB" <<'PYTHON'
 env["ir.attachment"].regenerate_assets_bundles()
@@ -88,7 +93,8 @@ print("database:", env["ir.config_parameter"].sudo().get_param("database.uuid"))
 print("assets: dropped")
 PYTHON
 """
-RESTART = """\
+RESTART = f"""\
+{AT_COMMIT}
 cd -- "$REPO"
 docker compose -f "$COMPOSE_FILE" restart "$ODOO_SERVICE"
 """
@@ -145,9 +151,11 @@ def odoo_module_upgrade(
     started = time.monotonic()
     asked = {"repo_dir": repo_dir, "compose_file": compose_file, "service": odoo_service, "health_url": health_url}
     told = f"the block odoo-host/{odoo_host}" if odoo_host else "the checkout"
-    host, found = action(
+    host = find_host(odoo_host, **asked)
+    current_run().hold(host_resource(host))  # another upgrade there moves the checkout, and restarts this one's Odoo
+    found = action(
         "preflight",
-        lambda: _prepare(odoo_db, modules, odoo_host, asked),
+        lambda: _prepare(odoo_db, modules, host),
         about=f"check programs, {told}, and that {', '.join(modules)} are installed in {odoo_db}",
         preflight=True,
     )
@@ -195,17 +203,14 @@ def odoo_module_upgrade(
     }
 
 
-def _prepare(
-    database: str, modules: list[str], block: str | None, asked: dict[str, str | None]
-) -> tuple[OdooHost, dict[str, str | None]]:
-    """Raise PreflightError unless all is there. Returns the host, and the modules' versions."""
-    host = find_host(block, **asked)
+def _prepare(database: str, modules: list[str], host: OdooHost) -> dict[str, str | None]:
+    """The modules' versions. Raises PreflightError unless all is there."""
     if missing := missing_tools(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")
     check_checkout(host)
     known = read_modules(database, url=current_run().settings.odoo_url)
     check_upgradable(modules, known, database=database)
-    return host, {name: known[name].version for name in modules}
+    return {name: known[name].version for name in modules}
 
 
 def _check_upgraded(database: str, modules: list[str]) -> dict[str, Any]:

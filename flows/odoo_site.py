@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from flows.far_side import on_far_side
 from opsdb.errors import PreflightError
 
 _OVER_SSH = f'{KNOWN_HOSTS_ONLY} -oPort="$SSH_PORT" -- "$SSH_DESTINATION"'
+_OWN_NAMES = ("", "localhost", "127.0.0.1")
 
 
 def find_host(block: str | None, **asked: str | None) -> OdooHost:
@@ -36,6 +38,18 @@ def find_host(block: str | None, **asked: str | None) -> OdooHost:
             raise PreflightError(f"odoo_host: Prefect does not give the block {block!r} out: {error}") from error
         stored = loaded.model_dump(include=set(OdooHost.model_fields))
     return OdooHost(**stored | {name: value for name, value in asked.items() if value is not None})
+
+
+def host_resource(host: OdooHost) -> str:
+    """What one upgrade at a time may hold: the machine on which Odoo runs, by the name under which it is reached.
+
+    Neither checkout nor service would do. Docker Compose names a project after the compose file's folder, so the
+    containers of two checkouts are the same ones unless their files say otherwise, and two files can share a checkout.
+    """
+    name = host.ssh_destination.rpartition("@")[2].lower().rstrip(".")
+    if name in _OWN_NAMES:
+        name = socket.gethostname().lower()
+    return f"odoo_host:{name}"
 
 
 def check_checkout(host: OdooHost) -> None:

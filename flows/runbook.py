@@ -53,8 +53,9 @@ def runbook(
     The run gets a heartbeat while it lives, its result or error when it ends, and when it ends, in whatever way Python
     lets us see, no process of it is left. `deadline_seconds` is what all steps may take together.
     `max_attempts` above 1 says that a run whose process died may be executed again from the start.
-    `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. A run that
-    waits for another one has not begun: its deadline counts from when it has its resource.
+    `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. What else
+    such a run needs for itself it asks for with `current_run().hold`, before its first step. A run that waits for
+    another one has not begun: its deadline counts from when it has all.
     `definition` is a hash of what the steps are; without one it is that of the function's source and what it imports.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
@@ -70,7 +71,7 @@ def runbook(
             resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
             with _open_run(deadline_seconds, max_attempts, resource, hashed) as run:
                 try:
-                    result = _executed(run, lambda: function(*args, **kwargs), resource, deadline_seconds)
+                    result = _executed(run, lambda: function(*args, **kwargs), resource)
                 except Pause:
                     raise  # another attempt tells how it ended
                 except BaseException as error:
@@ -96,10 +97,10 @@ def definition_hash(runbook: Flow[..., Any]) -> str:
     return str(runbook.fn.definition)  # type: ignore[attr-defined]
 
 
-def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None, deadline_seconds: float) -> R:
+def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
     """What the runbook returns. Raises Pause when it was suspended."""
     try:
-        _begin(run, resource, deadline_seconds)
+        _begin(run, resource)
         return work()
     except Suspension as asked:
         _kill_leftovers(run)
@@ -112,10 +113,10 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None, deadl
         raise pause from None
 
 
-def _begin(run: ActiveRun, resource: str | None, deadline_seconds: float) -> None:
+def _begin(run: ActiveRun, resource: str | None) -> None:
     """Return when no other run stands in the way, and it is known what stands of the attempts before."""
-    if run.in_lane and resource is not None:  # one in no lane is not recorded, so it can hold nothing
-        _hold(run, resource, deadline_seconds)
+    if resource is not None:
+        run.hold(resource)
     if run.life is not None and run.life.continues:
         standing = _standing(run, run.life, resource)
         run.kept = standing.steps
@@ -177,6 +178,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
     run.attempt, run.life, run.definition = life.attempt, life, definition
     began = time.monotonic()
     run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
+    run.hold = lambda wanted: _hold(run, wanted, deadline_seconds)
     orders = LaneOrders(run_id=run.id, fenced=run.fenced)
     run.leave = orders.fenced
     recorder = Recorder(

@@ -31,8 +31,15 @@ WITH ours AS (
            )
     RETURNING run_id
 )
-UPDATE ops.runs SET deadline_at = clock_timestamp() + make_interval(secs => :deadline_seconds)
+UPDATE ops.runs
+SET deadline_at = clock_timestamp() + make_interval(secs => :deadline_seconds), waits_for_resource = NULL
 FROM taken WHERE id = taken.run_id
+""")
+NOTE_WAITING = text("""
+UPDATE ops.runs
+SET deadline_at = clock_timestamp() + make_interval(secs => :deadline_seconds), waits_for_resource = :resource
+WHERE id = :run_id AND attempt = :attempt AND finished_at IS NULL AND fenced_at IS NULL
+  AND waits_for_resource IS DISTINCT FROM :resource
 """)
 
 
@@ -40,10 +47,17 @@ def take(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_
     """Take a resource for an attempt of a run, if nobody holds it; its deadline counts from now.
 
     False when another run's attempt holds it that is not over, and when the run is not recorded yet or no longer this
-    process's. Who holds it already may take it again. Nothing releases it but the end of the attempt.
+    process's. Who holds it already may take it again, and another one besides, in the order of decision 9. Nothing
+    releases it but the end of the attempt.
     """
     values = {"resource": resource, "run_id": run_id, "attempt": attempt, "deadline_seconds": deadline_seconds}
     return bool(db.execute(TAKE, values).rowcount)
+
+
+def note_waiting(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_seconds: float) -> None:
+    """Note that an attempt begins to wait for a resource, with a deadline that counts from now. Again: no change."""
+    values = {"resource": resource, "run_id": run_id, "attempt": attempt, "deadline_seconds": deadline_seconds}
+    db.execute(NOTE_WAITING, values)
 
 
 def holder_of(db: Connection, resource: str) -> UUID | None:

@@ -118,7 +118,13 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
         "updated_at": func.clock_timestamp(),
     }
     if life.attempt != row.attempt:
-        values |= {"result": None, "claimed_by": None, "heartbeat_at": None, "deadline_at": None}
+        values |= {
+            "result": None,
+            "claimed_by": None,
+            "heartbeat_at": None,
+            "deadline_at": None,
+            "waits_for_resource": None,
+        }
         values |= {"fenced_at": None, "fence_reason": None, "reaped_at": None, "outcome": None, "outcome_at": None}
     if life.claimed_by is not None:
         values["claimed_by"] = life.claimed_by

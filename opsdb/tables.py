@@ -139,6 +139,8 @@ class Run(Table, table=True):
     outcome_at: datetime | None = Field(default=None, sa_column=time_column())
     # what no other run may hold meanwhile, see RunLock
     resource: str | None = Field(default=None, sa_column=Column(Text))
+    # the one that another run holds, while this one waits for it
+    waits_for_resource: str | None = Field(default=None, sa_column=Column(Text))
     state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
     state_at: datetime = Field(sa_column=time_column(null=False))
 

@@ -41,9 +41,9 @@ class Waiting:
 
 def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
     """The run that holds what a running run waits for; None when it waits for none."""
-    if run.resource is None or run.status is not RunStatus.RUNNING:
+    if run.waits_for_resource is None or run.status is not RunStatus.RUNNING:
         return None
-    holder = holder_of(db, run.resource)
+    holder = holder_of(db, run.waits_for_resource)
     return None if holder == run.id else holder
 
 

@@ -81,7 +81,10 @@ CURL = (
 assert words[-1] == "https://shop.example/web/health" and "--fail" in words, words
 left = int((state / "unhealthy").read_text())
 (state / "unhealthy").write_text(str(left - 1))
-sys.exit(22 if left > 0 else 0)
+if left > 0:
+    if "--silent" not in words or "--show-error" in words:
+        print("curl: (22) The requested URL returned error: 502", file=sys.stderr)
+    sys.exit(22)
 """
 )
 

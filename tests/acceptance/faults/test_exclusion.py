@@ -66,6 +66,28 @@ def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab,
     assert ended["finished_at"] is not None
 
 
+def test_runs_on_two_databases_of_one_host_follow_each_other_and_a_dead_holder_blocks_neither(
+    lab: Lab, start: Start
+) -> None:
+    first = start("sharing", odoo_db="prod", host="one", seconds=60)
+    lab.wait_effect(first, "begin")
+    second = start("sharing", odoo_db="staging", host="one", seconds=2, lane="b")
+    wait_waiting(lab, second)
+    held = f"run {short_id(first)} holds odoo_host one"
+    assert shown(lab, second)["waits_for"] == [
+        f"{held}, and this one begins when that is over: ops show {short_id(first)}"
+    ]
+    behind = start("alone", odoo_db="staging")
+    wait_waiting(lab, behind)  # the second holds its database meanwhile
+    os.kill(lab.run_process(first), signal.SIGKILL)
+    lab.wait_status(second, "succeeded", seconds=60)
+    lab.wait_status(behind, "succeeded", seconds=40)
+    assert lab.run_row(first)["status"] == "failed"
+    assert lab.effects(second)[0].at > lab.effects(first)[-1].at
+    assert lab.effects(behind)[0].at > lab.effects(second)[-1].at
+    assert "has odoo_host one to itself, after" in events(lab, second)[1]
+
+
 def test_dead_holder_blocks_nobody(lab: Lab, start: Start) -> None:
     holder = start("alone", odoo_db="left", seconds=60, manner="escaping")
     lab.wait_effect(holder, "begin")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import subprocess
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 from prefect import get_client
 from prefect.client.schemas.sorting import LogSort
@@ -23,6 +25,7 @@ from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
 from tests.children import free_port
+from tests.integration.flows.conftest import wait_until
 from tests.ssh_server import SshServer, needs_root, ssh_server
 from tests.stand_ins.digitalocean import DigitalOcean, digitalocean
 
@@ -36,6 +39,19 @@ echo "{name}|$PWD|$GIT_REF|$ODOO_DB|$COMPOSE_FILE|${{DIGITALOCEAN_ACCESS_TOKEN-n
 CERTBOT = """\
 #!/bin/bash
 echo "certbot|$*" >> "$LEDGER"
+"""
+NO_CERTIFICATE = (
+    CERTBOT
+    + """\
+echo "An unexpected error occurred:" >&2
+echo "too many certificates (5) already issued for this exact set of domains in the last 168 hours: shop.example" >&2
+exit 1
+"""
+)
+HANG = """\
+echo hangs >> "$LEDGER"
+sleep 300 &
+sleep 300
 """
 
 
@@ -51,18 +67,32 @@ class Site:
     ledger: Path
 
     def deploy(self, **changes: Any) -> dict[str, Any]:
-        facts: dict[str, Any] = {
+        result: dict[str, Any] = odoo_fresh_deploy(odoo_db="odoo_prod", **(self.facts() | changes))
+        return result
+
+    def facts(self) -> dict[str, Any]:
+        """The parameters, but for the database."""
+        return {
             "droplet_name": "odoo-prod",
             "domain": "shop.example",
             "email": "ops@shop.example",
-            "odoo_db": "odoo_prod",
             "ssh_keys": ["12", "34"],
             "repo_url": URL,
             "repo_dir": str(self.repo),
             "approval_minutes": 0,
         }
-        result: dict[str, Any] = odoo_fresh_deploy(**(facts | changes))
-        return result
+
+    def script(self, name: str, text: str) -> None:
+        """Make this the text of a script of the repository, or of the droplet's certbot."""
+        if name == "certbot":
+            (self.programs / name).write_text(text)
+            return
+        (self.origin / f"scripts/{name}.sh").write_text(text)
+        git(self.origin, "commit", "-qam", "another text")
+
+    def creations(self) -> int:
+        """How often a droplet was made."""
+        return len([call for call in self.ocean.calls("doctl") if call[2] == "create"])
 
     def ran(self) -> list[str]:
         return self.ledger.read_text().splitlines() if self.ledger.exists() else []
@@ -245,3 +275,66 @@ def test_missing_programs_are_all_named(site: Site, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(PreflightError, match="bash, awk, curl, doctl, getent, ssh"):
         site.deploy()
+
+
+@pytest.mark.usefixtures("prefect_room")
+def test_certificate_that_the_authority_refuses_ends_the_deployment_with_its_words_and_keeps_what_was_done(
+    site: Site,
+) -> None:
+    site.script("certbot", NO_CERTIFICATE)
+    with pytest.raises(StepFailedError, match=r"configure_ssl failed.*\n[^$]*too many certificates \(5\)") as failed:
+        site.deploy()
+    assert failed.value.exit_code == 1
+    assert [line.split("|")[0] for line in site.ran()] == [*SCRIPTS, "certbot"]
+    assert (site.repo / ".git").is_dir()
+    assert site.ocean.calls("curl") == []
+    site.script("certbot", CERTBOT)
+    assert site.deploy()["droplet_id"] == 100
+    assert site.creations() == 1
+
+
+@pytest.mark.usefixtures("prefect_room")
+@pytest.mark.parametrize(
+    ("place", "end"), [("certbot", "cancelled"), ("certbot", "cut off"), ("setup-nginx", "cancelled")]
+)
+def test_deployment_that_is_ended_half_way_leaves_nothing_running_and_another_one_works(
+    site: Site, start_flow: Callable[..., psutil.Popen], tmp_path: Path, place: str, end: str
+) -> None:
+    site.script(place, (CERTBOT if place == "certbot" else "") + HANG)
+    run = start_flow("odoo_prod", "odoo_fresh_deploy", **site.facts())
+    wait_until(lambda: "hangs" in site.ran(), seconds=120)
+    if end == "cancelled":
+        run.send_signal(signal.SIGTERM)
+    else:
+        for connection in site.droplet.connections():
+            connection.kill()
+    assert run.wait(60) != 0
+    log = (tmp_path / "flow.log").read_text()
+    assert ("termination signal" if end == "cancelled" else "step configure_ssl failed: exit code 255") in log, log
+    wait_until(lambda: site.droplet.programs() == [], seconds=60)
+    assert site.ocean.calls("curl") == []
+    site.script(place, CERTBOT if place == "certbot" else NOTE.format(name=place))
+    assert site.deploy()["droplet_id"] == 100
+    assert site.creations() == 1
+
+
+@pytest.mark.usefixtures("prefect_room")
+def test_odoo_that_never_answers_fails_the_smoke_test_at_its_limit_with_what_it_said(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.ocean.know(unhealthy=10**6)
+    monkeypatch.setattr(module, "SMOKE_SECONDS", 13)
+    with pytest.raises(StepFailedError, match=r"error: 502\nhttps://shop\.example/web/health did not answer .* 3 s"):
+        site.deploy()
+    assert site.ran()[-1].startswith("certbot")
+
+
+@pytest.mark.usefixtures("prefect_room")
+def test_tag_that_was_moved_since_the_first_deployment_is_deployed_where_it_is_now(site: Site) -> None:
+    git(site.origin, "tag", "stable")
+    site.deploy(git_ref="stable")
+    (site.origin / "new").write_text("")
+    git(site.origin, "add", "-A")
+    git(site.origin, "commit", "-qm", "second")
+    git(site.origin, "tag", "--force", "stable")
+    assert site.deploy(git_ref="stable")["commit"] == git(site.origin, "rev-parse", "HEAD")

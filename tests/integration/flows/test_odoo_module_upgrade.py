@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -13,6 +15,8 @@ import pytest
 
 from blocks.odoo_host import OdooHost
 from flows import odoo_module_upgrade as module
+from flows import runbook as recording
+from flows.active_run import ActiveRun
 from flows.checkout import CHECK_OUT
 from flows.dry_run import dry_run
 from flows.odoo_module_upgrade import odoo_module_upgrade
@@ -90,14 +94,46 @@ def test_dirty_checkout_is_refused_and_kept(site: Site) -> None:
     assert site.odoo_calls() == []
 
 
-def test_checkout_that_moved_on_since_it_was_made_is_not_upgraded_to(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("after", "command", "upgraded"),
+    [("CHECK_OUT", CHECK_OUT, 0), ("UPGRADE", module.UPGRADE, 1), ("ASSETS", module.ASSETS, 2)],
+)
+def test_checkout_that_moved_on_since_it_was_made_is_not_worked_with(
+    site: Site, monkeypatch: pytest.MonkeyPatch, after: str, command: str, upgraded: int
 ) -> None:
+    """As between a failure or an approval and the attempt that goes on from there."""
     site.commit("wanted")
-    monkeypatch.setattr(module, "CHECK_OUT", f'{CHECK_OUT}\ngit -C "$REPO" checkout -q --detach HEAD~1\n')
+    monkeypatch.setattr(module, after, f'{command}\ngit -C "$REPO" checkout -q --detach HEAD~1\n')
     with pytest.raises(StepFailedError, match="something else has checked it out"):
         site.upgrade()
-    assert site.odoo_calls() == []
+    assert len(site.odoo_calls()) == upgraded
+    assert [call for call in site.daemon.calls if "restart" in call] == []
+
+
+def test_upgrade_has_its_database_and_then_its_host_to_itself_before_it_looks_at_anything(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[str] = []
+
+    def hold(resource: str) -> None:
+        assert (site.daemon.calls, list((site.checkout / ".git").glob("FETCH_HEAD"))) == ([], [])
+        held.append(resource)
+
+    monkeypatch.setattr(recording, "ActiveRun", functools.partial(ActiveRun, hold=hold))
+    site.upgrade()
+    assert held == [f"odoo_db:{site.database}", f"odoo_host:{socket.gethostname().lower()}"]
+
+
+def test_tag_that_was_moved_at_origin_is_checked_out_where_it_is_now(site: Site) -> None:
+    git(site.work, "tag", "stable")
+    git(site.work, "push", "-q", "origin", "stable")
+    site.upgrade(git_ref="stable")
+    wanted = site.commit("second")
+    git(site.work, "tag", "--force", "stable")
+    git(site.work, "push", "-q", "--force", "origin", "stable")
+    assert site.upgrade(git_ref="stable")["commit"] == wanted
+    told = [log.read_text() for log in load_settings().logs.rglob("*-pull_latest.log")]
+    assert any("[tag update]" in text for text in told), told
 
 
 def test_unknown_ref_and_missing_compose_file_are_named(site: Site) -> None:

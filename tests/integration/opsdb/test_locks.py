@@ -14,11 +14,13 @@ from flows.exclusion import exclude_others
 from opsdb.applying import apply_entry
 from opsdb.errors import PreflightError
 from opsdb.locks import holder_of, take
+from opsdb.lookup import read_run
 from opsdb.records import run_closed
 from opsdb.runs import RunFacts, apply_states
 from opsdb.states import State
 from opsdb.stuck import fence_run
-from opsdb.tables import Lane
+from opsdb.tables import Lane, Run
+from opsdb.waiting import kept_waiting_by
 
 BEGUN = datetime(2031, 5, 5, tzinfo=UTC)
 
@@ -61,9 +63,7 @@ def test_resource_is_one_runs_until_it_is_over(engine: Engine, resource: str) ->
 def test_deadline_counts_from_the_taking(engine: Engine, resource: str) -> None:
     run = make_run(engine)
     assert taken(engine, resource, run)
-    with engine.connect() as db:
-        left = db.scalar(text("SELECT deadline_at - clock_timestamp() FROM ops.runs WHERE id = :id"), {"id": run})
-    assert timedelta(seconds=50) < left < timedelta(seconds=61)
+    assert timedelta(seconds=50) < left(engine, run) < timedelta(seconds=61)
 
 
 def test_next_attempt_of_the_holder_goes_on_and_an_earlier_one_has_no_say(engine: Engine, resource: str) -> None:
@@ -145,3 +145,98 @@ def test_who_waits_too_long_says_for_whom_and_does_nothing(engine: Engine, resou
             wait_seconds=1,
         )
     assert told == [f"waits for run {holder.hex[-8:]}, which holds {resource.replace(':', ' ')}"]
+
+
+def wait_for(engine: Engine, resource: str, run_id: UUID, told: list[str], *, seconds: float = 60) -> None:
+    exclude_others(
+        engine,
+        resource=resource,
+        run_id=run_id,
+        attempt=1,
+        deadline_seconds=60,
+        tell=told.append,
+        wait_seconds=seconds,
+    )
+
+
+def seen(engine: Engine, run_id: UUID) -> tuple[Run, UUID | None]:
+    """A run as `ops show` finds it, and whom it waits for."""
+    with engine.connect() as db:
+        details = read_run(db, run_id)
+        assert details is not None
+        return details.view.run, kept_waiting_by(db, details.view.run)
+
+
+def left(engine: Engine, run_id: UUID) -> timedelta:
+    """How far a run's deadline is away."""
+    with engine.connect() as db:
+        found = db.scalar(text("SELECT deadline_at - clock_timestamp() FROM ops.runs WHERE id = :id"), {"id": run_id})
+    assert isinstance(found, timedelta)
+    return found
+
+
+def test_run_that_has_one_resource_waits_for_another_and_its_deadline_counts_from_when_it_has_both(
+    engine: Engine, resource: str
+) -> None:
+    holder, waiter, host = make_run(engine), make_run(engine), f"odoo_host:{uuid4().hex}"
+    assert taken(engine, f"{resource}_other", holder)
+    assert taken(engine, host, holder)
+    told: list[str] = []
+    wait_for(engine, resource, waiter, told)
+    assert (told, seen(engine, waiter)[1]) == ([], None)
+    with pytest.raises(PreflightError, match=f"in vain: run {holder.hex[-8:]}, which holds odoo_host"):
+        wait_for(engine, host, waiter, told, seconds=1)
+    assert told == [f"waits for run {holder.hex[-8:]}, which holds {host.replace(':', ' ')}"]
+    run, kept_by = seen(engine, waiter)
+    assert (run.waits_for_resource, kept_by) == (host, holder)
+    with engine.connect() as db:
+        assert (holder_of(db, resource), holder_of(db, host)) == (waiter, holder)
+    make_run(engine, holder, type_="CRASHED", seconds=1)
+    assert seen(engine, waiter)[1] is None
+    wait_for(engine, host, waiter, told)
+    run, kept_by = seen(engine, waiter)
+    assert (run.waits_for_resource, kept_by) == (None, None)
+    make_run(engine, waiter, type_="CRASHED", seconds=1)
+    with engine.connect() as db:
+        assert (holder_of(db, resource), holder_of(db, host)) == (None, None)
+
+
+def test_deadline_of_a_run_that_waits_for_its_second_resource_is_beyond_the_wait(engine: Engine, resource: str) -> None:
+    holder, waiter = make_run(engine), make_run(engine)
+    assert taken(engine, f"{resource} host", holder)
+    assert taken(engine, resource, waiter)
+
+    def end_holder(line: str) -> None:
+        if "waits for" in line:
+            assert left(engine, waiter) > timedelta(seconds=3000)
+            make_run(engine, holder, type_="COMPLETED", seconds=1)
+
+    exclude_others(
+        engine,
+        resource=f"{resource} host",
+        run_id=waiter,
+        attempt=1,
+        deadline_seconds=60,
+        tell=end_holder,
+        wait_seconds=3600,
+    )
+    assert timedelta(seconds=1) < left(engine, waiter) < timedelta(seconds=61)
+
+
+def test_runs_that_need_two_resources_all_come_through_one_at_a_time(engine: Engine, resource: str) -> None:
+    runs = [make_run(engine) for _ in range(4)]
+    inside: list[UUID] = []
+    alone: list[bool] = []
+
+    def work(number: int) -> None:
+        run = runs[number]
+        wait_for(engine, f"{resource} {number % 2}", run, [])
+        wait_for(engine, f"{resource} host", run, [])
+        inside.append(run)
+        alone.append(inside == [run])
+        inside.remove(run)
+        make_run(engine, run, type_="COMPLETED", seconds=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert alone == [True] * 4
