@@ -53,8 +53,8 @@ WORDINGS = {
     Rule.FAILED: Wording(
         "Run Failed",
         "runs",
-        "`ops show {run}` tells the step and its error, `ops logs {run}` its output. Resolved by the next success of "
-        "its kind.",
+        "`ops show {run}` tells the step and its error, `ops logs {run}` its output. This ends with the next success "
+        "of its kind for the same database, and after a day without one.",
     ),
     Rule.APPROVAL: Wording(
         "Run Waits For Approval",

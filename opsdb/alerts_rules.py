@@ -21,6 +21,9 @@ from opsdb.stuck import PREFECT_OUTAGE_SECONDS, watch
 OUTAGE_SECONDS = 15.0
 """When nobody looked for longer, what could not be seen meanwhile is given its time anew."""
 
+ABOUT = "coalesce(r.resource, 'odoo_db:' || (r.params->>'odoo_db'), '')"
+"""What a run is about: a run that never began has no resource yet, and a drill needs none."""
+
 QUERIES = {
     Rule.QUEUED: """
         SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
@@ -35,21 +38,32 @@ QUERIES = {
              LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t
         WHERE r.status = 'queued' AND r.finished_at IS NULL
               AND extract(epoch FROM clock_timestamp() - st.recorded_at) > t.seconds""",
-    Rule.FAILED: """
-        SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
-               jsonb_build_object('attempt', r.attempt, 'session', s.name, 'worker', r.claimed_by,
-                                  'error', left(r.error->>'type', 200)) AS facts,
-               extract(epoch FROM clock_timestamp() - r.updated_at)
-                 > coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS ripe
-        FROM ops.runs r JOIN ops.sessions s ON s.id = r.session_id
-        WHERE r.created_at > clock_timestamp() - interval '3 days' AND r.status = 'failed'
-              AND r.updated_at > clock_timestamp() - interval '1 day'
+    # the last success of each kind and subject is looked up once: no failed run looks through all that succeeded
+    Rule.FAILED: f"""
+        WITH bad AS MATERIALIZED (
+          SELECT r.id, r.attempt, r.lane, r.kind, r.session_id, r.claimed_by, r.finished_at, r.updated_at, t.seconds,
+                 left(r.error->>'type', 200) AS error, {ABOUT} AS about
+          FROM ops.runs r,
+               LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t
+          WHERE r.created_at > clock_timestamp() - interval '3 days' AND r.status = 'failed'
+                AND r.updated_at > clock_timestamp() - interval '1 day' AND t.seconds < 'Infinity'),
+        good AS MATERIALIZED (
+          SELECT r.kind, {ABOUT} AS about, max(r.finished_at) AS at
+          FROM ops.runs r
+          WHERE EXISTS (SELECT FROM bad) AND r.kind IN (SELECT kind FROM bad) AND r.status = 'succeeded'
+                AND r.created_at > clock_timestamp() - interval '3 days'
+          GROUP BY 1, 2)
+        SELECT bad.id || '/' || bad.attempt AS subject, bad.lane::text AS lane, bad.kind, bad.id AS run_id,
+               jsonb_build_object('attempt', bad.attempt, 'session', s.name, 'worker', bad.claimed_by,
+                                  'error', bad.error) AS facts,
+               extract(epoch FROM clock_timestamp() - bad.updated_at) > bad.seconds AS ripe
+        FROM bad
+             JOIN ops.sessions s ON s.id = bad.session_id
+             LEFT JOIN good ON good.kind = bad.kind AND good.about = bad.about
+        WHERE (good.at > bad.finished_at) IS NOT TRUE
               -- those were told of as stuck, overdue or not started
               AND NOT EXISTS (SELECT FROM ops.alert_episodes o WHERE o.rule IN ('stuck', 'overdue', 'claim')
-                              AND o.subject = r.id || '/' || r.attempt)
-              AND NOT EXISTS (SELECT FROM ops.runs later WHERE later.kind = r.kind AND later.status = 'succeeded'
-                              AND later.created_at > clock_timestamp() - interval '3 days'
-                              AND later.finished_at > r.finished_at)""",
+                              AND o.subject = bad.id || '/' || bad.attempt)""",  # noqa: S608 - a constant
     # what it asks may hold parameters: that stands in `ops show` and Prefect's UI
     Rule.APPROVAL: """
         SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,

@@ -21,7 +21,11 @@ DEFAULTS = {
 }
 """The rules whose threshold is set here, in seconds. The others' are the sweeper's own settings."""
 BY_KIND = (Rule.QUEUED, Rule.FAILED)
-EXAMPLE = "queued=900 queued:odoo_db_backup=7200 failed:odoo_db_backup=0 leftovers=off"
+UNATTENDED = ("nightly_backup", "odoo_db_backup", "odoo_restore_drill")
+"""The runbooks that a schedule starts: nobody watches them fail."""
+KIND_DEFAULTS = {(Rule.FAILED, kind): 0.0 for kind in UNATTENDED}
+"""They stand where no threshold is given for all of the rule's kinds."""
+EXAMPLE = "queued=900 queued:odoo_db_backup=7200 failed:odoo_module_upgrade=0 leftovers=off"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Thresholds:
     """Seconds by rule, and by rule and kind where a kind has its own. `OFF` is never."""
 
     rules: Mapping[Rule, float] = field(default_factory=lambda: dict(DEFAULTS))
-    kinds: Mapping[tuple[Rule, str], float] = field(default_factory=dict)
+    kinds: Mapping[tuple[Rule, str], float] = field(default_factory=lambda: dict(KIND_DEFAULTS))
 
     def kinds_of(self, rule: Rule) -> dict[str, float]:
         """The kinds with a threshold of their own."""
@@ -43,9 +47,10 @@ class Thresholds:
 def parse_thresholds(words: str) -> Thresholds:
     """Read `RULE=SECONDS` and `RULE:KIND=SECONDS`, separated by blanks; `off` is never.
 
+    `RULE=` is for all kinds that no `RULE:KIND=` names, also those with a default of their own.
     Raises UsageError that names the word that is wrong.
     """
-    rules, kinds = dict(DEFAULTS), {}
+    rules, kinds = dict[Rule, float](), dict[tuple[Rule, str], float]()
     for word in words.split():
         name, _, value = word.partition("=")
         rule_name, _, kind = name.partition(":")
@@ -60,7 +65,8 @@ def parse_thresholds(words: str) -> Thresholds:
             kinds[rule, kind] = seconds
         else:
             rules[rule] = seconds
-    return Thresholds(rules, kinds)
+    kept = {(rule, kind): seconds for (rule, kind), seconds in KIND_DEFAULTS.items() if rule not in rules}
+    return Thresholds(DEFAULTS | rules, kept | kinds)
 
 
 def _wrong(word: str) -> UsageError:

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     alert_thresholds: str = Field(
         "",
         description="Seconds that something lasts before it is alerted of, between blanks: `queued=900 "
-        "queued:odoo_db_backup=7200 failed:odoo_db_backup=0 leftovers=off`.",
+        "queued:odoo_db_backup=7200 failed:odoo_module_upgrade=0 leftovers=off`.",
     )
     deadman_url: SecretWebAddress | None = Field(
         None,

@@ -54,12 +54,12 @@ def figure(desk: Desk, series: str) -> float:
     return float(found[1])
 
 
-def lasting(desk: Desk, database: str) -> list[int]:
-    """The alerts about the age of this database's backup."""
+def lasting(desk: Desk, rule: str, subject: str) -> list[int]:
+    """The alerts of a rule about that subject."""
     with desk.database("ops") as db:
         rows = db.execute(
-            "SELECT id FROM ops.alert_episodes WHERE rule = 'backup' AND subject = %s AND resolved_at IS NULL",
-            [database],
+            "SELECT id FROM ops.alert_episodes WHERE rule = %s AND subject = %s AND resolved_at IS NULL",
+            [rule, subject],
         )
         return [row[0] for row in rows]
 
@@ -78,17 +78,18 @@ def test_run_whose_copy_fails_is_no_success_and_leaves_age_and_alert_as_they_are
             " WHERE id = %s",
             [good["id"]],
         )
-    alert = wait_for(lambda: lasting(desk, database), seconds=30, what="the old backup is told")
+    alert = wait_for(lambda: lasting(desk, "backup", database), seconds=30, what="the old backup is told")
     before, failed = figure(desk, age), figure(desk, failures)
 
     (tmp_path / "disk").rename(tmp_path / "elsewhere")
     run = desk.run(*order, "--lane", "A")
     assert run["status"] == "failed"
     assert "is the disk mounted" in run["error"]["message"]
+    wait_for(lambda: lasting(desk, "failed", f"{run['id']}/1"), seconds=30, what="the failure is told")
     wait_for(lambda: figure(desk, failures) == failed + 1, seconds=20, what="the failure is counted")
     time.sleep(3)  # the alerter looks each second
     assert figure(desk, age) == before
-    assert lasting(desk, database) == alert
+    assert lasting(desk, "backup", database) == alert
     dumps = {path.name for path in (desk.home / "backups").glob(f"{database}_*.dump")}
     assert len(dumps) == 2
 
@@ -104,4 +105,4 @@ def test_run_whose_copy_fails_is_no_success_and_leaves_age_and_alert_as_they_are
     assert copies.pop(missed.rpartition("/")[2]) == [run["id"]]
     assert list(copies.values()) == [[run["id"]]]
     wait_for(lambda: figure(desk, age) > before + 26 * 3600, seconds=20, what="the backup is fresh")
-    wait_for(lambda: not lasting(desk, database), seconds=30, what="so the alert is over")
+    wait_for(lambda: not lasting(desk, "backup", database), seconds=30, what="so the alert is over")

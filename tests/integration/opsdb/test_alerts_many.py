@@ -26,3 +26,23 @@ def test_10000_late_runs_are_one_message_and_one_end(settings: Settings) -> None
     lab.pass_seconds(601)
     assert lab.cycle() == [("resolved", "queued", "A", 10_000)]
     engine.dispose()
+
+
+def test_10000_failed_backups_beside_as_many_good_ones_are_one_message(settings: Settings) -> None:
+    engine = connect(settings, application="test", statement_seconds=10)
+    lab = Lab(engine)
+    lab.finish(lab.run(kind="odoo_db_backup", resource="odoo_db:odoo_prod"))
+    lab.sql(
+        "INSERT INTO ops.runs (id, session_id, kind, lane, status, resource, created_at, finished_at, state_id, "
+        "state_at) SELECT gen_random_uuid(), session_id, kind, lane, s, resource, created_at, "
+        "finished_at - interval '1 s' * (s = 'succeeded')::int, state_id, state_at "
+        "FROM ops.runs, generate_series(1, 9999), unnest(ARRAY['failed', 'succeeded']) s"
+    )
+    lab.cycle()
+    lab.pass_seconds(6)
+    assert lab.cycle() == [("firing", "failed", "A", 10_000)]
+    lab.finish(lab.run(kind="odoo_db_backup", resource="odoo_db:odoo_prod"), "succeeded")
+    assert lab.cycle() == []
+    lab.pass_seconds(601)
+    assert lab.cycle() == [("resolved", "failed", "A", 10_000)]
+    engine.dispose()

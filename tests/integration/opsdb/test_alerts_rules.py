@@ -103,6 +103,51 @@ def test_failed_does_not_repeat_what_stuck_has_told(lab: Lab) -> None:
     assert holds(lab, "failed") == []
 
 
+def ended(lab: Lab, kind: str, status: str, database: str | None = None, **columns: Any) -> Any:
+    params = {"odoo_db": database} if database else {}
+    run_id = lab.run(kind=kind, params=json.dumps(params), **columns)
+    lab.finish(run_id, status)
+    return run_id
+
+
+@pytest.mark.parametrize("kind", ["odoo_db_backup", "nightly_backup", "odoo_restore_drill"])
+def test_failed_holds_at_once_of_what_runs_unattended_unless_it_is_turned_off(lab: Lab, kind: str) -> None:
+    run = ended(lab, kind, "failed")
+    assert holds(lab, "failed") == [f"{run}/1"]
+    for words in (f"failed:{kind}=off", "failed=off"):
+        lab.thresholds = parse_thresholds(words)
+        assert holds(lab, "failed") == []
+
+
+@pytest.mark.parametrize("kind", ["odoo_db_backup", "odoo_restore_drill"])
+def test_failed_ends_with_a_success_of_the_same_database_only(lab: Lab, kind: str) -> None:
+    failed = ended(lab, kind, "failed", "odoo_prod")  # before it began: it holds no resource
+    ended(lab, kind, "succeeded", "odoo_staging", resource="odoo_db:odoo_staging")
+    assert holds(lab, "failed") == [f"{failed}/1"]
+    ended(lab, kind, "succeeded", "odoo_prod", resource="odoo_db:odoo_prod")
+    assert holds(lab, "failed") == []
+
+
+def test_failed_compares_whatever_a_runbook_holds(lab: Lab) -> None:
+    lab.thresholds = parse_thresholds("failed:deploy=0")
+    failed = ended(lab, "deploy", "failed", resource="droplet_name:one")
+    ended(lab, "deploy", "succeeded", resource="droplet_name:two")
+    assert holds(lab, "failed") == [f"{failed}/1"]
+    ended(lab, "deploy", "succeeded", resource="droplet_name:one")
+    assert holds(lab, "failed") == []
+
+
+def test_failed_backup_is_one_message(lab: Lab) -> None:
+    """The fault case of a full disk: pg_dump fails, and the run with it."""
+    ended(lab, "odoo_db_backup", "failed", "odoo_prod", error=json.dumps({"type": "StepFailed", "message": "full"}))
+    lab.cycle()
+    lab.pass_seconds(6)
+    assert lab.cycle() == [("firing", "failed", "A", 1)]
+    [subject] = lab.reports[-1].subjects
+    assert (subject.kind, subject.facts["error"]) == ("odoo_db_backup", "StepFailed")
+    assert lab.cycle() == []
+
+
 def backup(lab: Lab, hours: float, status: str = "succeeded", database: str = "odoo_prod") -> None:
     run_id = lab.run(kind="odoo_db_backup", params=json.dumps({"odoo_db": database}), age=hours * 3600)
     lab.finish(run_id, status)

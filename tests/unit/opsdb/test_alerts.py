@@ -54,6 +54,15 @@ def test_thresholds_are_read() -> None:
     assert not read.off(Rule.FAILED)
 
 
+def test_what_runs_unattended_has_a_threshold_unless_another_is_given() -> None:
+    unattended = {"nightly_backup": 0.0, "odoo_db_backup": 0.0, "odoo_restore_drill": 0.0}
+    assert parse_thresholds("").kinds_of(Rule.FAILED) == unattended
+    one_off = parse_thresholds("failed:odoo_db_backup=off failed:k=5").kinds_of(Rule.FAILED)
+    assert one_off == unattended | {"odoo_db_backup": OFF, "k": 5}
+    assert parse_thresholds("failed=off").off(Rule.FAILED)
+    assert parse_thresholds("failed:k=5 failed=60").kinds_of(Rule.FAILED) == {"k": 5}
+
+
 @pytest.mark.parametrize(
     "wrong", ["queued", "queued=", "queued=soon", "queued=-1", "queued=nan", "nope=1", "stuck=1", "backup:k=1", "=1"]
 )
