@@ -11,8 +11,9 @@ from rich.table import Table
 
 from cli.amounts import moment
 from cli.output import console, print_json
+from cli.run_params import storable
 from opsdb.alerts import Rule
-from opsdb.alerts_read import Figures, read_figures, read_incidents, read_undelivered, silence
+from opsdb.alerts_read import Figures, forget_database, read_figures, read_incidents, read_undelivered, silence
 from opsdb.database import connect, reachable
 from opsdb.errors import OpsError, UsageError
 from opsdb.lookup import reading
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     alerts.callback()(show)
     alerts.command("test")(test)
     alerts.command("silence")(silence_rule)
+    alerts.command("forget")(forget)
     app.add_typer(alerts, name="alerts", rich_help_panel="The room")
 
 
@@ -109,6 +111,27 @@ def silence_rule(
     finally:
         engine.dispose()
     console.print(f"nothing new is told of {chosen} until {until:%Y-%m-%d %H:%M:%S} UTC", markup=False)
+
+
+def forget(
+    database: Annotated[str, typer.Argument(metavar="DATABASE", help="As `ops alerts` shows it.", show_default=False)],
+) -> None:
+    """End the alert that a database has no verified backup: for one that is gone for good.
+
+    It is watched again as soon as somebody tries to back it up: take it off the schedule first.
+
+    Example: ops alerts forget odoo_old
+    """
+    storable(database, what="DATABASE")
+    engine = connect(load_settings(), application="cli")
+    try:
+        with reachable(), engine.begin() as db:
+            found = forget_database(db, database)
+    finally:
+        engine.dispose()
+    if not found:
+        raise UsageError(f"DATABASE: no backup alert lasts of {database[:70]!r}: `ops alerts` lists what lasts")
+    console.print(f"no backup of {database} is expected any more, until somebody starts one", markup=False)
 
 
 def read_length(words: str) -> timedelta:

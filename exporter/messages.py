@@ -66,7 +66,8 @@ WORDINGS = {
         "No Verified Backup",
         "databases",
         "Start one with `ops run odoo_db_backup -p odoo_db=NAME --wait`. If that fails, its error says why; if it "
-        "works, find out why the schedule did not start it.",
+        "works, find out why the schedule did not start it. This lasts until one is verified; `ops alerts forget NAME` "
+        "ends it for a database that is gone for good.",
     ),
     Rule.LEFTOVERS: Wording(
         "Processes Left Behind",
@@ -161,6 +162,7 @@ def _special(facts: Mapping[str, Any]) -> dict[str, str]:
         "Processes": quoted(", ".join(map(str, pids))) if isinstance(pids, list) else "",
         "Database": quoted(facts["database"]) if "database" in facts else "",
         "Last verified": (_moment(facts["verified_at"]) or "never") if "verified_at" in facts else "",
+        "Ended by": "an operator, with `ops alerts forget`" if facts.get("forgotten_at") else "",
         "Last error": quoted(facts["last_error"]) if facts.get("last_error") else "",
         "Host's worker": quoted(facts.get("worker")) if isinstance(lanes, list) else "",
         "Lanes": quoted(", ".join(map(str, lanes))) if isinstance(lanes, list) else "",

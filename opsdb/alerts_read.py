@@ -38,6 +38,11 @@ INSERT INTO ops.alert_silences (rule, until_at) VALUES (:rule, clock_timestamp()
 ON CONFLICT (rule) DO UPDATE SET until_at = excluded.until_at, made_at = excluded.made_at
 RETURNING until_at
 """)
+FORGET = text("""
+UPDATE ops.alert_episodes
+SET resolved_at = clock_timestamp(), facts = facts || jsonb_build_object('forgotten_at', clock_timestamp())
+WHERE rule = 'backup' AND subject = :database AND resolved_at IS NULL
+""")
 PRUNE = (
     "DELETE FROM ops.alert_incidents WHERE closed_at < clock_timestamp() - make_interval(days => :days)",
     "DELETE FROM ops.alert_silences WHERE until_at < clock_timestamp() - make_interval(days => :days)",
@@ -88,6 +93,14 @@ def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
     """Tell nothing new of a rule for so long; returns until when. A length of 0 ends a silence."""
     until: datetime = db.execute(SILENCE, {"rule": rule.value, "length": length}).scalar_one()
     return until
+
+
+def forget_database(db: Connection, database: str) -> bool:
+    """End the alert that a database has no verified backup, until somebody tries to back it up again.
+
+    False when there is no such alert.
+    """
+    return bool(db.execute(FORGET, {"database": database}).rowcount)
 
 
 def overdue_messages(db: Connection) -> bool:

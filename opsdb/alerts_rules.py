@@ -75,19 +75,32 @@ QUERIES = {
         WHERE r.status = 'queued' AND r.finished_at IS NULL
               AND extract(epoch FROM clock_timestamp() - st.recorded_at) > :seconds""",
     Rule.BACKUP: """
-        SELECT b.database AS subject, 'room' AS lane, 'odoo_db_backup' AS kind, NULL::uuid AS run_id,
-               jsonb_build_object('database', b.database, 'verified_at', b.verified_at,
-                                  'last_error', b.last_error) AS facts, true AS ripe
-        FROM (SELECT params->>'odoo_db' AS database,
-                     max(coalesce(outcome_at, finished_at)) FILTER (WHERE status = 'succeeded') AS verified_at,
-                     min(created_at) AS first_at,
-                     left((array_agg(error->>'type' ORDER BY created_at DESC) FILTER (WHERE status = 'failed'))[1], 200)
-                       AS last_error
-              FROM ops.runs
-              WHERE kind = 'odoo_db_backup' AND created_at > clock_timestamp() - interval '30 days'
-              GROUP BY 1) b
-        WHERE b.database IS NOT NULL
-              AND extract(epoch FROM clock_timestamp() - coalesce(b.verified_at, b.first_at)) > :seconds""",
+        WITH tried AS (
+          SELECT params->>'odoo_db' AS database, min(created_at) AS first_at, max(created_at) AS last_at,
+                 left((array_agg(error->>'type' ORDER BY created_at DESC) FILTER (WHERE status = 'failed'))[1], 200)
+                   AS last_error
+          FROM ops.runs
+          WHERE kind = 'odoo_db_backup' AND created_at > clock_timestamp() - interval '30 days'
+          GROUP BY 1),
+        watched AS (
+          SELECT t.database, t.first_at, t.last_error FROM tried t
+          WHERE NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule = 'backup' AND e.subject = t.database
+                            AND CAST(e.facts->>'forgotten_at' AS timestamptz) > t.last_at)
+          UNION ALL  -- what is open stays open, however long nobody tries
+          SELECT e.subject, NULL, e.facts->>'last_error' FROM ops.alert_episodes e
+          WHERE e.rule = 'backup' AND e.resolved_at IS NULL
+                AND NOT EXISTS (SELECT FROM tried t WHERE t.database = e.subject))
+        SELECT w.database AS subject, 'room' AS lane, 'odoo_db_backup' AS kind, NULL::uuid AS run_id,
+               jsonb_build_object('database', w.database, 'verified_at', verified.at,
+                                  'last_error', w.last_error) AS facts, true AS ripe
+        FROM watched w
+             LEFT JOIN LATERAL (  -- in the index's own order, to the letter
+               SELECT coalesce(outcome_at, finished_at) AS at FROM ops.runs
+               WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params->>'odoo_db' = w.database
+               ORDER BY params->>'odoo_db', finished_at DESC LIMIT 1) verified ON true
+        WHERE w.database IS NOT NULL
+              AND (extract(epoch FROM clock_timestamp() - coalesce(verified.at, w.first_at)) <= :seconds) IS NOT TRUE
+        """,
     Rule.LEFTOVERS: """
         SELECT DISTINCT ON (r.id) r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
                jsonb_build_object('attempt', r.attempt, 'session', s.name, 'worker', r.claimed_by,
@@ -133,7 +146,7 @@ ORDER BY id
 """)
 """Open episodes, and those that may be continued."""
 RESOLVE = text("UPDATE ops.alert_episodes SET resolved_at = clock_timestamp() WHERE id = ANY(:ids)")
-REOPEN = text("UPDATE ops.alert_episodes SET resolved_at = NULL WHERE id = ANY(:ids)")
+REOPEN = text("UPDATE ops.alert_episodes SET resolved_at = NULL, facts = facts - 'forgotten_at' WHERE id = ANY(:ids)")
 OPEN = text("""
 INSERT INTO ops.alert_episodes (rule, lane, subject, kind, run_id, facts)
 SELECT :rule, lane, subject, kind, run_id, facts

@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from cli import main
-from opsdb.database import connect
-from opsdb.settings import Settings
+from exporter.messages import render
+from tests.integration.cli.conftest import Ops
 from tests.integration.opsdb.alerts_lab import Lab
 from tests.mattermost import TOKEN, Mattermost, listening
-
-Ops = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def ops(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ops:
-    monkeypatch.setenv("OPS_HOME", str(settings.home))
-    monkeypatch.setenv("OPS_DATABASE_URL", settings.ops_url)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ops", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
-
-
-@pytest.fixture
-def lab(settings: Settings) -> Iterator[Lab]:
-    engine = connect(settings, application="test")
-    yield Lab(engine)
-    engine.dispose()
 
 
 def test_alerts_of_a_quiet_room(ops: Ops) -> None:
@@ -73,6 +45,24 @@ def test_silence_holds_and_can_be_ended(ops: Ops, lab: Lab) -> None:
     assert "silent until" in ops("alerts")[1]
     assert ops("alerts", "silence", "queued", "--for", "0m")[0] == 0
     assert lab.cycle() == [("firing", "queued", "A", 1)]
+
+
+def test_database_that_is_gone_is_forgotten_and_another_is_refused(ops: Ops, lab: Lab) -> None:
+    params = json.dumps({"odoo_db": "odoo_old"})
+    lab.finish(lab.run(kind="odoo_db_backup", params=params, age=100_000), "cancelled")
+    lab.cycle()
+    lab.pass_seconds(6)
+    assert lab.cycle() == [("firing", "backup", "room", 1)]
+    code, _, err = ops("alerts", "forget", "odoo_new")
+    assert code == 2
+    assert "'odoo_new'" in err
+    code, out, _ = ops("alerts", "forget", "odoo_old")
+    assert code == 0
+    assert "no backup of odoo_old is expected" in out
+    lab.cycle()
+    lab.pass_seconds(601)
+    assert lab.cycle() == [("resolved", "backup", "room", 1)]
+    assert "Ended by: an operator" in render(lab.reports[-1], ui_url="http://ui")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from opsdb.alerts import open_fenced
+from opsdb.alerts_read import forget_database
 from opsdb.alerts_rules import look
 from opsdb.alerts_thresholds import parse_thresholds
 from opsdb.workers import beat, leave
@@ -168,6 +169,60 @@ def test_backup_holds_of_a_database_that_never_had_one(lab: Lab) -> None:
     assert holds(lab, "backup") == ["never"]
     backup(lab, 0, database="never")
     assert holds(lab, "backup") == []
+
+
+DAY = 86_400.0
+
+
+def pass_days(lab: Lab, days: float) -> None:
+    """Let time pass for all that a backup alert looks at, as on a room that goes on without backups."""
+    lab.pass_seconds(days * DAY)
+    for column in ("created_at", "updated_at", "finished_at", "outcome_at"):
+        lab.sql(f"UPDATE ops.runs SET {column} = {column} - make_interval(secs => :s)", s=days * DAY)
+    lab.sql(
+        "UPDATE ops.alert_episodes SET facts = jsonb_set(facts, '{forgotten_at}', to_jsonb("
+        "(facts->>'forgotten_at')::timestamptz - make_interval(secs => :s))) WHERE facts ? 'forgotten_at'",
+        s=days * DAY,
+    )
+
+
+def open_backup_alert(lab: Lab) -> None:
+    backup(lab, 30)
+    lab.cycle()
+    lab.pass_seconds(6)
+    assert lab.cycle() == [("firing", "backup", "room", 1)]
+
+
+def test_backup_is_not_told_as_resolved_when_its_last_run_is_long_ago(lab: Lab) -> None:
+    open_backup_alert(lab)
+    told = []
+    for _ in range(70):
+        pass_days(lab, 1)
+        told += lab.cycle()
+    assert {event for event, *_ in told} == {"repeat"}
+    assert holds(lab, "backup") == ["odoo_prod"]
+    backup(lab, 0)
+    assert lab.cycle() == []
+    lab.pass_seconds(601)
+    assert lab.cycle() == [("resolved", "backup", "room", 1)]
+    assert lab.reports[-1].subjects[0].facts["verified_at"] is not None
+
+
+def test_backup_of_a_database_that_is_forgotten_ends_until_somebody_tries_again(lab: Lab) -> None:
+    open_backup_alert(lab)
+    backup(lab, 40, database="other")
+    assert set(holds(lab, "backup")) == {"odoo_prod", "other"}
+    with lab.engine.begin() as db:
+        assert forget_database(db, "odoo_prod")
+        assert not forget_database(db, "odoo_prod")
+    for _ in range(40):
+        assert holds(lab, "backup") == ["other"]
+        pass_days(lab, 1)
+    backup(lab, 1, "failed")
+    pass_days(lab, 1.1)
+    assert set(holds(lab, "backup")) == {"odoo_prod", "other"}
+    [row] = lab.sql("SELECT facts FROM ops.alert_episodes WHERE subject = 'odoo_prod' AND resolved_at IS NULL")
+    assert "forgotten_at" not in row.facts
 
 
 def test_leftovers_hold_until_somebody_says_they_are_gone(lab: Lab) -> None:
