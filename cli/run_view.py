@@ -151,8 +151,8 @@ def details_document(details: RunDetails) -> dict[str, Any]:
     }
 
 
-def waiting_lines(view: RunView, waiting: Waiting) -> list[str]:
-    """Why a queued run has not started, a sentence each."""
+def waiting_lines(view: RunView, waiting: Waiting, *, paused: Sequence[str]) -> list[str]:
+    """Why a queued run has not started, a sentence each; `paused` are those of `paused_lines`."""
     lane = view.run.lane.value
     if waiting.approval is not None:
         name = short_id(view.run.id)
@@ -160,7 +160,7 @@ def waiting_lines(view: RunView, waiting: Waiting) -> list[str]:
             f"it {harmless_line(waiting.approval, width=500)}",
             f"ops approve {name} lets it go on, ops cancel {name} ends it",
         ]
-    found = []
+    found = [harmless_line(line, width=500) for line in paused]
     if waiting.due_at is not None:
         found.append(f"its schedule wants it at {_clock(waiting.due_at)}")
     if not waiting.worker_online:

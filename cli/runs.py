@@ -136,19 +136,25 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: ops show 1f3a9c0b
     """
+    from cli.run_paused import paused_lines
     from cli.run_view import details_document, kept_waiting_line, run_page, waiting_lines
     from opsdb.waiting import kept_waiting_by, why_waiting
 
     run_digits(run)
-    waits_for: list[str] = []
-    with reading(load_settings()) as db:
+    settings = load_settings()
+    waiting = holder = None
+    with reading(settings) as db:
         details = read_run(db, find_run(db, run))
         if details is not None and details.view.run.status is RunStatus.QUEUED:
-            waits_for = waiting_lines(details.view, why_waiting(db, details.view))
-        elif details is not None and (holder := kept_waiting_by(db, details.view.run)):
-            waits_for = [kept_waiting_line(details.view, holder)]
+            waiting = why_waiting(db, details.view)
+        elif details is not None:
+            holder = kept_waiting_by(db, details.view.run)
     if details is None:
         raise UsageError(f"run {run!r} was just deleted from the ops database")
+    waits_for = [kept_waiting_line(details.view, holder)] if holder else []
+    if waiting is not None:
+        paused = paused_lines(settings, details.view) if waiting.approval is None else []
+        waits_for = waiting_lines(details.view, waiting, paused=paused)
     if as_json:
         print_json(details_document(details) | {"waits_for": waits_for})
     else:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from deployments.prefect_client import answering, pages, prefect_client
+from deployments.prefect_client import REQUEST_SECONDS, answering, pages, prefect_client
 from deployments.startable import Startable, all_startable, find_startable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.lookup import short_id
@@ -20,6 +20,7 @@ from opsdb.tables import Lane
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.objects import State as PrefectState
     from prefect.client.schemas.responses import OrchestrationResult
 
@@ -40,6 +41,14 @@ class Cancelled:
 
     state: State
     asked: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused:
+    """What starts nothing until somebody resumes it: a work pool, or one queue of it."""
+
+    pool: str
+    queue: str | None
 
 
 class PrefectServer:
@@ -92,18 +101,25 @@ class PrefectServer:
 
     def state(self, run_id: UUID) -> State:
         """The state of a run now. Raises UsageError when Prefect knows no such run."""
-        from prefect.exceptions import ObjectNotFound
-
         from opsdb.prefect_runs import state_of
 
-        with answering(self._client):
-            try:
-                state = self._client.read_flow_run(run_id).state
-            except ObjectNotFound:
-                raise UsageError(f"Prefect knows no run {run_id}: it may have been deleted there") from None
+        state = self._flow_run(run_id).state
         if state is None:
             raise RoomUnreachableError(f"Prefect gives no state for run {run_id}: look at it in the Prefect UI")
         return state_of(state)
+
+    def paused(self, run_id: UUID) -> Paused | None:
+        """What is paused of the lane that a run waits in; None when nothing is. UsageError as of `state`."""
+        run = self._flow_run(run_id)
+        pool, queue = run.work_pool_name, run.work_queue_name
+        if pool is None:
+            return None
+        with answering(self._client):
+            if self._client.read_work_pool(pool).is_paused:
+                return Paused(pool=pool, queue=None)
+            if queue and self._client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused:
+                return Paused(pool=pool, queue=queue)
+        return None
 
     def cancel(self, run_id: UUID, *, message: str) -> Cancelled:
         """Ask for the end of a run: at once when nothing of it runs, else its worker kills it and then says so.
@@ -205,6 +221,15 @@ class PrefectServer:
         with answering(self._client):
             return [run.id for run in pages(self._client.read_flow_runs, flow_run_filter=wanted)]
 
+    def _flow_run(self, run_id: UUID) -> FlowRun:
+        from prefect.exceptions import ObjectNotFound
+
+        with answering(self._client):
+            try:
+                return self._client.read_flow_run(run_id)
+            except ObjectNotFound:
+                raise UsageError(f"Prefect knows no run {run_id}: it may have been deleted there") from None
+
     def _set_once(self, run_id: UUID, state: PrefectState[None], *, force: bool = False) -> OrchestrationResult[None]:
         """Ask for a state, and not again by itself: when only its answer was lost, that may be over by then."""
         from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -237,7 +262,7 @@ class PrefectServer:
 
 
 @contextmanager
-def connect(settings: Settings) -> Iterator[PrefectServer]:
+def connect(settings: Settings, *, request_seconds: float = REQUEST_SECONDS) -> Iterator[PrefectServer]:
     """The Prefect server of this room. Raises RoomUnreachableError when there is none."""
-    with prefect_client(settings) as client:
+    with prefect_client(settings, request_seconds=request_seconds) as client:
         yield PrefectServer(client)

@@ -72,10 +72,11 @@ def test_amounts_are_said_as_people_do() -> None:
 def test_queued_run_says_why_it_waits() -> None:
     view = details(status=RunStatus.QUEUED).view
     nothing = Waiting(due_at=None, worker_online=True, holders=[], before=0)
-    assert waiting_lines(view, nothing) == ["nothing holds it up: a worker takes it within seconds"]
+    assert waiting_lines(view, nothing, paused=[]) == ["nothing holds it up: a worker takes it within seconds"]
+    assert waiting_lines(view, nothing, paused=["lane B is paused"]) == ["lane B is paused"]
     holders = [details(status=RunStatus.RUNNING, text=HOSTILE).view]
     everything = Waiting(due_at=view.now, worker_online=False, holders=holders, before=2)
-    due, worker, lane, before = waiting_lines(view, everything)
+    due, worker, lane, before = waiting_lines(view, everything, paused=[])
     assert due.startswith("its schedule wants it at ")
     assert worker.startswith("no worker serves lane B")
     assert lane.startswith("lane B executes 1 now: ")
@@ -88,7 +89,7 @@ def test_queued_run_says_why_it_waits() -> None:
 def test_run_that_waits_for_approval_says_what_it_asks_and_how_to_answer() -> None:
     view = details(status=RunStatus.QUEUED).view
     asks = Waiting(due_at=None, worker_online=True, holders=[view], before=3, approval=f"{APPROVAL}: {HOSTILE}?")
-    asked, answer = waiting_lines(view, asks)
+    asked, answer = waiting_lines(view, asks, paused=[])
     assert asked.startswith("it waits for approval: ")
     assert not set("\x1b\x07\x00\u202e") & set(asked)
     name = view.run.id.hex[-8:]
