@@ -8,6 +8,7 @@ from cli.harmless import harmless_line
 from cli.output import print_json, say
 from cli.run_end import wait_for
 from cli.run_params import parameters, split_assignments, storable
+from cli.session_gap import cancel_if_session_was
 from deployments import prefect_server
 from deployments.prefect_server import PrefectServer, Started
 from deployments.startable import Startable
@@ -52,6 +53,8 @@ def start_run(
         started = server.start(
             startable, params=params, priority=priority, session_id=session_id, idempotency_key=idempotency_key
         )
+        if session_id is not None:
+            cancel_if_session_was(settings, server, run_id=started.id, session_id=session_id)
         document = _document(server, startable, started, params=params, priority=priority, session=session)
         if not as_json:
             _announce(document, new=started.new)

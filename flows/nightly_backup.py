@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from prefect import get_client
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
 from pydantic import Field
 from sqlalchemy import func, select
 
@@ -21,9 +23,10 @@ from flows.off_site import look
 from flows.ops_database import in_ops
 from flows.runbook import runbook
 from flows.step import action
-from opsdb.errors import MissedError, PreflightError, StepFailedError
+from opsdb.errors import MissedError, PreflightError, RoomUnreachableError, StepFailedError
+from opsdb.lookup import reading
 from opsdb.prefect_runs import queue_of, tags_of
-from opsdb.sessions import make_session
+from opsdb.sessions import is_cancelled, make_session
 from opsdb.tables import Lane
 
 DEADLINE_SECONDS = 900
@@ -57,12 +60,19 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
         target: Name of a Backup Target block, to which each backup is copied. Left empty: they stay in their folder.
     """
     run = current_run()
+    again = _by_hand(
+        databases=databases,
+        retention_days=retention_days,
+        backup_dir=backup_dir,
+        restore_drill=restore_drill,
+        target=target,
+    )
     tick = run.due_at.astimezone(UTC).isoformat() if run.due_at else str(run.id)
     if run.due_at is not None:
         due_at = run.due_at
         action(
             "in time",
-            lambda: _check_lateness(due_at, lateness_minutes),
+            lambda: _check_lateness(due_at, lateness_minutes, again),
             about=f"compare {tick} with the clock",
             preflight=True,
         )
@@ -85,6 +95,7 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
                 {"odoo_db": database, **parameters},
                 session_id=session_id,
                 key=f"nightly-backup:{tick}:{database}",
+                again=again,
             ),
             about=f"odoo_db_backup of {database} in lane {LANE}, priority {PRIORITY}",
         )
@@ -92,7 +103,17 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
     return {"session": str(session_id), "runs": started}
 
 
-def _check_lateness(due_at: datetime, allowed_minutes: int) -> None:
+def _by_hand(**parameters: Any) -> str:
+    """The command that backs up the same at once, for a shell. `ops run` would not take what a schedule gave."""
+    words = ["ops", "run", "nightly_backup"]
+    for name, value in parameters.items():
+        if value is not None:
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            words += ["-p", f"{name}={text.lower() if isinstance(value, bool) else text}"]
+    return shlex.join(words)
+
+
+def _check_lateness(due_at: datetime, allowed_minutes: int, again: str) -> None:
     settings = current_run().settings
     now: datetime = in_ops(settings, lambda db: db.execute(select(func.clock_timestamp())).scalar_one())
     late = now - due_at
@@ -100,7 +121,7 @@ def _check_lateness(due_at: datetime, allowed_minutes: int) -> None:
         return
     message = (
         f"missed: due at {due_at:%Y-%m-%d %H:%M} UTC, and it is {int(late.total_seconds() // 60)} minutes later, "
-        f"where {allowed_minutes} are allowed. To back up now: ops run nightly_backup"
+        f"where {allowed_minutes} are allowed. To back up the same now: {again}"
     )
     current_run().event(message, level="warning", due_at=due_at.isoformat())
     raise MissedError(message)
@@ -129,8 +150,12 @@ def _make_session(session_id: UUID, due_at: datetime | None) -> None:
     )
 
 
-def _start(parameters: dict[str, Any], *, session_id: UUID, key: str) -> UUID:
-    """Start the backup of one database. With a key that was used before, that is the run of then."""
+def _start(parameters: dict[str, Any], *, session_id: UUID, key: str, again: str) -> UUID:
+    """Start the backup of one database. With a key that was used before, that is the run of then.
+
+    Raises StepFailedError when its session was cancelled, also when that happens meanwhile: then the run is as well.
+    """
+    _check_session(session_id, parameters["odoo_db"], again)
     with get_client(sync_client=True) as client:
         try:
             deployment = client.read_deployment_by_name(f"odoo_db_backup/{LANE.pool}")
@@ -145,4 +170,26 @@ def _start(parameters: dict[str, Any], *, session_id: UUID, key: str) -> UUID:
             work_queue_name=queue_of(PRIORITY),
             idempotency_key=key,
         )
+        try:
+            _check_session(session_id, parameters["odoo_db"], again)
+        except StepFailedError:
+            # who cancelled the session may not have seen this run
+            if run.state is None or not run.state.is_final():
+                client.set_flow_run_state(run.id, Cancelling(message="its session was cancelled meanwhile"))
+            raise
     return run.id
+
+
+def _check_session(session_id: UUID, database: str, again: str) -> None:
+    try:
+        with reading(current_run().settings) as db:
+            cancelled = is_cancelled(db, session_id)
+    except RoomUnreachableError:
+        return  # a backup too many is better than a night without
+    if cancelled:
+        message = (
+            f"session {session_id} was cancelled: the backup of {database} and those after it do not run. "
+            f"To back up all in a new session: {again}"
+        )
+        current_run().event(message, level="warning", session=str(session_id))
+        raise StepFailedError(message)

@@ -77,6 +77,11 @@ def cancel_session(db: Connection, session_id: UUID) -> None:
     )
 
 
+def is_cancelled(db: Connection, session_id: UUID) -> bool:
+    """Whether a session was cancelled: none of its runs may start any more."""
+    return db.scalar(select(col(Session.status)).where(col(Session.id) == session_id)) == "cancelled"
+
+
 def settle_sessions(db: Connection) -> None:
     """Make the status of sessions say what their runs say: completed when all are over, active when one is not.
 
