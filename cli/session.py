@@ -23,7 +23,7 @@ from opsdb.database import connect, reachable
 from opsdb.errors import UsageError
 from opsdb.lookup import list_runs, reading, short_id
 from opsdb.session_lookup import SessionProgress, find_session, list_sessions, read_session
-from opsdb.sessions import cancel_session, make_session
+from opsdb.sessions import cancel_session, is_ad_hoc, make_session
 from opsdb.settings import Settings, load_settings
 
 STATUS_STYLE = {"active": "blue", "completed": "green", "cancelled": "yellow"}
@@ -129,6 +129,11 @@ def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
         progress = read_session(db, find_session(db, session))
     if progress.status == "completed":
         raise UsageError(f"session {progress.id} is completed: all its runs are over, there is nothing to cancel")
+    if is_ad_hoc(progress.id, progress.name):
+        raise UsageError(
+            f"SESSION: {progress.name} only gathers what was started outside a session, and others still start there: "
+            "cancel its runs one by one, `ops cancel RUN`"
+        )
     engine = connect(settings, application="cli")
     try:
         with reachable(), engine.begin() as db:

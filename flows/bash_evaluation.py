@@ -46,8 +46,7 @@ _EXECUTED_OPTIONS = {
     "rebase": re.compile(r"(-[A-Za-z]*x|--exe?)"),  # of git
     "rsync": re.compile(r"(-[A-Za-z]*e|--rsh|--rsync-path)"),
     "tar": re.compile(r"(-[A-Za-z]*[IF]|--(to-c|use-|checkpoint-|rsh-|rmt-|info-|new-)[a-z-]*)"),
-    "sed": re.compile(r"(-[A-Za-z]*[ef]|--(e|fi)[a-z]*)"),  # also behind its files
-    "gsed": re.compile(r"(-[A-Za-z]*[ef]|--(e|fi)[a-z]*)"),
+    **dict.fromkeys(("sed", "gsed"), re.compile(r"(-[A-Za-z]*[ef]|--(e|fi)[a-z]*)")),  # also behind their files
     "scp": re.compile(r"-[A-Za-z0-9]*[oSD]"),
     "sftp": re.compile(r"-[A-Za-z0-9]*[oSDsb]"),
 }

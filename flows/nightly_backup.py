@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+import httpx
 from prefect import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
@@ -175,7 +177,8 @@ def _start(parameters: dict[str, Any], *, session_id: UUID, key: str, again: str
         except StepFailedError:
             # who cancelled the session may not have seen this run
             if run.state is None or not run.state.is_final():
-                client.set_flow_run_state(run.id, Cancelling(message="its session was cancelled meanwhile"))
+                with suppress(httpx.HTTPError):  # what is told is why the night ends here
+                    client.set_flow_run_state(run.id, Cancelling(message="its session was cancelled meanwhile"))
             raise
     return run.id
 

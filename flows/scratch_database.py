@@ -70,6 +70,8 @@ class Scratch:
             ) from error
         except psycopg.Error as error:
             raise StepFailedError(f"the restored database cannot be named {name}: {_said(error)}") from error
+        server.close()
+        self._server = None  # nothing is left to drop
 
     def drop(self) -> None:
         """Drop it with every connection to it, if there still is one of that name. Raises StepFailedError."""

@@ -76,7 +76,8 @@ QUERIES = {
               AND extract(epoch FROM clock_timestamp() - st.recorded_at) > :seconds""",
     Rule.BACKUP: """
         WITH tried AS (
-          SELECT params->>'odoo_db' AS database, min(created_at) AS first_at, max(created_at) AS last_at,
+          SELECT params->>'odoo_db' AS database, min(created_at) AS first_at,
+                 max(greatest(created_at, started_at)) AS last_at,  -- a retry is as old as its run
                  left((array_agg(error->>'type' ORDER BY created_at DESC) FILTER (WHERE status = 'failed'))[1], 200)
                    AS last_error
           FROM ops.runs
@@ -178,9 +179,10 @@ def _apply(db: Connection, rule: Rule, thresholds: Thresholds, *, since: datetim
     if ":by_kind" in query:
         # JSON has no infinity, PostgreSQL's cast from its text has
         values["by_kind"] = json.dumps({kind: str(value) for kind, value in thresholds.kinds_of(rule).items()})
+    # first, so that an episode which an operator ends meanwhile is not taken for one that ended before
+    known = {row.subject: row for row in db.execute(KNOWN, {"rule": rule.value})}
     # compared here and not in SQL: planned without statistics, 10,000 subjects took the server more than 30 s
     found = {} if thresholds.off(rule) else {row.subject: row for row in db.execute(text(query), values)}
-    known = {row.subject: row for row in db.execute(KNOWN, {"rule": rule.value})}
     if over := [row.id for row in known.values() if row.resolved_at is None and row.subject not in found]:
         db.execute(RESOLVE, {"ids": over})
     ripe = [row for row in found.values() if row.ripe]

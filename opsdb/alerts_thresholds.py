@@ -23,8 +23,8 @@ DEFAULTS = {
 BY_KIND = (Rule.QUEUED, Rule.FAILED)
 UNATTENDED = ("nightly_backup", "odoo_db_backup", "odoo_restore_drill")
 """The runbooks that a schedule starts: nobody watches them fail."""
-KIND_DEFAULTS = {(Rule.FAILED, kind): 0.0 for kind in UNATTENDED}
-"""They stand where no threshold is given for all of the rule's kinds."""
+KIND_DEFAULTS = {(Rule.FAILED, kind): 30.0 for kind in UNATTENDED}
+"""They stand where no threshold is given for all of the rule's kinds. The room's own retries come within that time."""
 EXAMPLE = "queued=900 queued:odoo_db_backup=7200 failed:odoo_module_upgrade=0 leftovers=off"
 
 

@@ -82,6 +82,16 @@ def is_cancelled(db: Connection, session_id: UUID) -> bool:
     return db.scalar(select(col(Session.status)).where(col(Session.id) == session_id)) == "cancelled"
 
 
+def is_ad_hoc(session_id: UUID, name: str) -> bool:
+    """Whether it only gathers what was started outside a session."""
+    return session_id == _ad_hoc(name)
+
+
+def _ad_hoc(name: str) -> UUID:
+    """The same from everywhere, so that two cannot make two."""
+    return uuid5(NAMESPACE_URL, f"ops:session:{name}")
+
+
 def settle_sessions(db: Connection) -> None:
     """Make the status of sessions say what their runs say: completed when all are over, active when one is not.
 
@@ -110,7 +120,7 @@ def ensure_session(db: Connection, *, session_id: UUID | None, created_at: datet
     if session_id is not None and db.scalar(select(func.count()).where(col(Session.id) == session_id)):
         return session_id
     name = f"Ad hoc {created_at.astimezone(UTC):%Y-%m-%d}"
-    ad_hoc = uuid5(NAMESPACE_URL, f"ops:session:{name}")  # the same from everywhere, so that two cannot make two
+    ad_hoc = _ad_hoc(name)
     db.execute(
         insert(Session)
         .values(id=ad_hoc, name=name, description="Runs started outside a session", context={})

@@ -22,7 +22,7 @@ from sqlmodel import col
 
 from opsdb.runs import recorded_states
 from opsdb.states import RESUMING, RunStatus, fold
-from opsdb.tables import Run, RunState
+from opsdb.tables import Run, RunState, Session
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _verdicts(db: Connection) -> list[Telling]:
 
 
 def _retries(db: Connection) -> list[Telling]:
-    """Runs that died, whose processes are known to be gone, and that may be tried again.
+    """Runs that died, whose processes are known to be gone, and that may be tried again: their session still runs.
 
     Whether a kind may be repeated matters once a run has started: before, it had no effect, and goes on where it was to
     go on. What never was claimed had no process that could die.
@@ -102,7 +102,9 @@ def _retries(db: Connection) -> list[Telling]:
             func.clock_timestamp().label("now"),  # Prefect compares it with its clock, which ours may not be
         )
         .join(RunState, col(Run.state_id) == col(RunState.id))
+        .join(Session, col(Run.session_id) == col(Session.id))
         .where(
+            col(Session.status) != "cancelled",
             col(Run.status) == RunStatus.FAILED,
             (col(Run.max_attempts) > 1) | unborn,
             col(Run.updated_at) > func.clock_timestamp() - REQUEUE_WITHIN,

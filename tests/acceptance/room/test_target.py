@@ -85,7 +85,7 @@ def test_run_whose_copy_fails_is_no_success_and_leaves_age_and_alert_as_they_are
     run = desk.run(*order, "--lane", "A")
     assert run["status"] == "failed"
     assert "is the disk mounted" in run["error"]["message"]
-    wait_for(lambda: lasting(desk, "failed", f"{run['id']}/1"), seconds=30, what="the failure is told")
+    wait_for(lambda: lasting(desk, "failed", f"{run['id']}/1"), seconds=90, what="the failure is told")
     wait_for(lambda: figure(desk, failures) == failed + 1, seconds=20, what="the failure is counted")
     time.sleep(3)  # the alerter looks each second
     assert figure(desk, age) == before

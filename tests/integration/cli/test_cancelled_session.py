@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import pytest
 from deployments import prefect_server
 from deployments.prefect_server import Cancelled, Started
 from deployments.startable import Startable
-from opsdb.sessions import cancel_session, make_session
+from opsdb.sessions import cancel_session, ensure_session, is_cancelled, make_session
 from tests.integration.cli.conftest import Ops
 from tests.integration.opsdb.alerts_lab import Lab
 from tests.unit.cli.runs_made_up import FakePrefect
@@ -101,3 +102,14 @@ def test_retry_while_its_session_is_cancelled_is_cancelled_too(
     assert code == 2
     assert "was cancelled meanwhile" in err
     assert (prefect.retried, prefect.cancelled) == ([run_id], [run_id])
+
+
+def test_session_that_only_gathers_runs_cannot_be_cancelled(ops: Ops, lab: Lab) -> None:
+    with lab.engine.begin() as db:
+        ad_hoc = ensure_session(db, session_id=None, created_at=datetime(2026, 3, 1, tzinfo=UTC))
+    code, _, err = ops("session", "cancel", str(ad_hoc))
+    assert code == 2
+    assert "Ad hoc 2026-03-01 only gathers what was started outside a session" in err
+    assert "ops cancel RUN" in err
+    with lab.engine.begin() as db:
+        assert not is_cancelled(db, ad_hoc)

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from opsdb.runs import RunFacts, apply_states
+from opsdb.sessions import cancel_session, make_session
 from opsdb.states import APPROVAL, RESUMING, State
 from opsdb.stuck import fence_run
 from opsdb.tables import Lane
@@ -89,6 +90,18 @@ def test_run_that_crashed_is_tried_again_where_its_kind_allows_it(
     assert case.told() == told
     case.states("SCHEDULED", "PENDING", "RUNNING", "CRASHED")
     assert case.told() == []  # bounded
+
+
+def test_run_whose_session_was_cancelled_is_not_tried_again(case: Case) -> None:
+    requeueable(case, max_attempts=2)
+    with case.engine.begin() as db:
+        session = make_session(db, name="night")
+    case.set(f"session_id = '{session}'")
+    case.states("CRASHED")
+    assert case.told() == ["AwaitingRetry"]
+    with case.engine.begin() as db:
+        cancel_session(db, session)
+    assert case.told() == []
 
 
 def test_run_is_not_tried_again_before_its_first_attempt_is_known_to_be_gone(case: Case) -> None:
