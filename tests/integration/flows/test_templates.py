@@ -310,8 +310,8 @@ def test_folder_that_is_missing_is_named_before_step_1(tmp_path: Path) -> None:
 
 
 def test_secrets_reach_the_command_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_TOKEN", "from-the-worker-4711")
-    Secret(value="from-a-block-0815").save("template-token", overwrite=True)
+    monkeypatch.setenv("SOME_TOKEN", "from-the-worker-Vk7q")
+    Secret(value="from-a-block-Xw9z").save("template-token", overwrite=True)
     path = write(
         tmp_path,
         {
@@ -322,11 +322,11 @@ def test_secrets_reach_the_command_and_nothing_else(tmp_path: Path, monkeypatch:
     )
     ran = Ran(path)
     assert isinstance(ran.error, StepFailedError)
-    assert (tmp_path / "seen").read_text() == "Bearer from-the-worker-4711\n"
+    assert (tmp_path / "seen").read_text() == "Bearer from-the-worker-Vk7q\n"
     told = json.dumps(ran.entries, default=str) + str(ran.error)
     told += "".join(log.read_text() for log in ran.logs.iterdir())
     assert "*** *** ***" in told
-    for part in ("from-the-worker", "4711", "from-a-block", "0815"):
+    for part in ("from-the-worker", "Vk7q", "from-a-block", "Xw9z"):
         assert part not in told
     assert "token" not in runbook_of(read_template(path)).parameters.properties
 
@@ -349,7 +349,7 @@ def test_secret_that_is_missing_is_named_before_step_1(
 
 
 def test_dry_run_shows_what_it_would_do_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_TOKEN", "from-the-worker-4711")
+    monkeypatch.setenv("SOME_TOKEN", "from-the-worker-Vk7q")
     path = write(
         tmp_path,
         {"command": f"touch {tmp_path}/ran ${{params.name}}", "env": {"T": "x ${params.token}"}},
@@ -362,7 +362,7 @@ def test_dry_run_shows_what_it_would_do_and_no_secret(tmp_path: Path, monkeypatc
     assert planned.steps[1].command == f'touch {tmp_path}/ran "${{params_name}}"'
     assert planned.steps[1].environment["T"] == "***"
     assert planned.steps[1].environment["params_name"] == "good"
-    assert "4711" not in repr(planned)
+    assert "Vk7q" not in repr(planned)
     assert not (tmp_path / "ran").exists()
 
 
