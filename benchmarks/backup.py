@@ -1,7 +1,7 @@
 """Measures what the proof of a backup costs: `odoo_db_backup` and its restore drill beside a plain `pg_dump -Fc`.
 
-`python -m benchmarks.backup [MEGABYTES]` (default 1024) writes benchmarks/backup.md. It starts a PostgreSQL and a
-Prefect server of its own in a temporary folder, which needs six times that much room.
+`python -m benchmarks.backup [MEGABYTES]` (default 1270, which PostgreSQL stores in 1 GiB) writes benchmarks/backup.md.
+It starts a PostgreSQL and a Prefect server of its own in a temporary folder, which needs six times that much room.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ the disk and decompresses all of it.
 
 def main() -> None:
     """Measure and write the page."""
-    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 1024
+    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 1270
     with tempfile.TemporaryDirectory(prefix="ops-backup-benchmark-") as name, prefect_test_harness():
         folder = Path(name)
         with running(folder) as pattern:

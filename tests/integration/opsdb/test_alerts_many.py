@@ -38,6 +38,7 @@ def test_10000_failed_backups_beside_as_many_good_ones_are_one_message(settings:
         "finished_at - interval '1 s' * (s = 'succeeded')::int, state_id, state_at "
         "FROM ops.runs, generate_series(1, 9999), unnest(ARRAY['failed', 'succeeded']) s"
     )
+    lab.sql("UPDATE ops.runs SET updated_at = now() - interval '31 s'")
     lab.cycle()
     lab.pass_seconds(6)
     assert lab.cycle() == [("firing", "failed", "A", 10_000)]
