@@ -13,8 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Engine
 
 from deployments import access
+from opsdb.database import connect
 from opsdb.migrate import create_database
 from opsdb.settings import Settings
 from tests.bucket_server import BucketServer, bucket_server
@@ -35,6 +37,14 @@ def wait_for_api(settings: Settings, process: subprocess.Popen[bytes], log: Path
             pass
         time.sleep(0.1)
     raise RuntimeError(f"the Prefect server did not answer in 3 minutes: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    """Connections to a migrated ops database of this test alone."""
+    engine = connect(settings, application="test")
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ import pytest
 from sqlalchemy import Engine, text
 
 from deployments.reaper import reap
-from opsdb.database import connect
 from opsdb.killing import kill_processes
 from opsdb.processes import find_processes
 from opsdb.running import RunProcess, entered, running_dir, start_ticks
@@ -46,13 +45,6 @@ time.sleep(0.3)
 print("ready", flush=True)
 time.sleep(300)
 """
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 class Host:

@@ -19,20 +19,12 @@ from sqlalchemy import Engine
 
 from flows import nightly_backup as module
 from flows.active_run import ActiveRun, activated
-from opsdb.database import connect
 from opsdb.errors import StepFailedError
 from opsdb.prefect_runs import tags_of
 from opsdb.sessions import cancel_session, make_session, tag_of
 from opsdb.settings import Settings
 
 AGAIN = "ops run nightly_backup -p databases=one,two"
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

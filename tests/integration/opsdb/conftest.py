@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine, text
 
-from opsdb.database import connect
 from opsdb.settings import Settings
 from opsdb.stuck import sweep
 from opsdb.sync_marks import write_watermark
 from tests.integration.opsdb.stuck_case import PREFECT_NOW, Case
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    """Connections to a migrated ops database of this test alone."""
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
