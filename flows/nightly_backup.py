@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from flows.ops_database import in_ops
 from flows.runbook import runbook
 from flows.step import action
 from opsdb.errors import MissedError, PreflightError, RoomUnreachableError, StepFailedError
-from opsdb.lookup import reading
+from opsdb.lookup import reading, short_id
 from opsdb.prefect_runs import queue_of, tags_of
 from opsdb.sessions import is_cancelled, make_session
 from opsdb.tables import Lane
@@ -177,8 +176,14 @@ def _start(parameters: dict[str, Any], *, session_id: UUID, key: str, again: str
         except StepFailedError:
             # who cancelled the session may not have seen this run
             if run.state is None or not run.state.is_final():
-                with suppress(httpx.HTTPError):  # what is told is why the night ends here
+                try:
                     client.set_flow_run_state(run.id, Cancelling(message="its session was cancelled meanwhile"))
+                except httpx.HTTPError as error:
+                    current_run().event(
+                        f"the backup of {parameters['odoo_db']} had just been started and runs all the same, since "
+                        f"Prefect did not answer ({type(error).__name__}): ops cancel {short_id(run.id)}",
+                        level="warning",
+                    )
             raise
     return run.id
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -20,6 +21,7 @@ from sqlalchemy import Engine
 from flows import nightly_backup as module
 from flows.active_run import ActiveRun, activated
 from opsdb.errors import StepFailedError
+from opsdb.lookup import short_id
 from opsdb.prefect_runs import tags_of
 from opsdb.sessions import cancel_session, make_session, tag_of
 from opsdb.settings import Settings
@@ -97,6 +99,28 @@ def test_backup_that_starts_while_its_session_is_cancelled_is_cancelled_too(
     assert run.state is not None
     assert run.state.is_cancelled()
     assert len(entries) == 1
+
+
+def test_backup_that_could_not_be_cancelled_with_its_session_is_told(
+    client: SyncPrefectClient,
+    engine: Engine,
+    session: UUID,
+    entries: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def tags(**given: Any) -> list[str]:
+        cancel(engine, session)
+        return tags_of(**given)
+
+    def unanswered(*_: object, **__: object) -> None:
+        raise httpx.ReadTimeout("no answer")
+
+    monkeypatch.setattr(module, "tags_of", tags)
+    monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", unanswered)
+    with pytest.raises(StepFailedError, match="was cancelled"):
+        start(session)
+    [run] = runs_of(client, session)
+    assert entries[-1]["message"].endswith(f"Prefect did not answer (ReadTimeout): ops cancel {short_id(run.id)}")
 
 
 def test_without_the_ops_database_it_starts_all_the_same(
