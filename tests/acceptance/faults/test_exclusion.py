@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +14,7 @@ from prefect.states import Cancelling
 from opsdb.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import REPOSITORY, Lab
+from tests.commands import run_ops
 from tests.waiting import wait_for
 
 
@@ -34,14 +33,8 @@ def events(lab: Lab, run: UUID) -> list[str]:
 
 def shown(lab: Lab, run: UUID) -> dict[str, Any]:
     """What `ops show` says of a run."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", "show", str(run), "--json"],
-        env=lab.environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
-    document: dict[str, Any] = json.loads(done.stdout)
+    answer = run_ops("show", str(run), "--json", env=lab.environment, cwd=REPOSITORY)
+    document: dict[str, Any] = json.loads(answer.fine())
     return document
 
 

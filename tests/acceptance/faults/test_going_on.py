@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,16 +18,15 @@ from opsdb.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import REPOSITORY, Lab
 from tests.acceptance.faults.test_exclusion import events, shown
+from tests.commands import run_ops
 from tests.waiting import wait_for
 
 
 def ops(lab: Lab, *arguments: str, code: int = 0, extra: dict[str, str] | None = None) -> str:
     """What an `ops` command says, which must end with that code."""
-    command = [sys.executable, "-m", "cli", *arguments]
-    environment = lab.environment | (extra or {})
-    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    answer = run_ops(*arguments, env=lab.environment | (extra or {}), cwd=REPOSITORY)
+    assert answer.code == code, answer
+    return answer.out + answer.err
 
 
 def steps(lab: Lab, run: UUID) -> dict[int, dict[str, str]]:

@@ -15,7 +15,8 @@ import pytest
 
 from deployments.postgres import PROGRAMS
 from tests.acceptance.room.api import Api
-from tests.acceptance.room.desk import Answer, Desk
+from tests.acceptance.room.desk import Desk
+from tests.commands import Answer
 from tests.mattermost import Mattermost, listening
 
 _numbers = itertools.count()

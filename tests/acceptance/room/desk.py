@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,34 +13,10 @@ from typing import Any, TypeVar
 import psycopg
 
 from tests.children import free_port
+from tests.commands import Answer, run_ops, run_ops_anew
 
 START_SECONDS = 150.0
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command said, and how long it took."""
-
-    code: int
-    out: str
-    err: str
-    seconds: float
-
-    def refused(self, code: int) -> str:
-        """The one line with which it refused. Fails when it said more, or ended otherwise."""
-        assert self.code == code, self
-        lines = self.err.strip().splitlines()
-        assert len(lines) == 1, self
-        assert lines[0].startswith("ops: "), self
-        assert self.out == "", self
-        return lines[0]
-
-    def fine(self) -> str:
-        """Its output. Fails when it did not end with 0."""
-        assert self.code == 0, self
-        assert "Traceback" not in self.out + self.err, self
-        return self.out
 
 
 @dataclass(frozen=True)
@@ -67,18 +41,8 @@ class Desk:
 
     def ops(self, *arguments: str, timeout: float = 180, env: Mapping[str, str] | None = None) -> Answer:
         """Run a command to its end. `env` is added to its environment."""
-        began = time.monotonic()
-        done = subprocess.run(
-            self.command(*arguments),
-            env={**self.env, **(env or {})},
-            cwd=self.home.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+        run = run_ops_anew if "up" in arguments else run_ops  # what `up` starts is to have a parent like any other
+        return run(*arguments, env={**self.env, **(env or {})}, cwd=self.home.parent, timeout=timeout)
 
     def json(self, *arguments: str) -> Any:
         """The document that a command prints with `--json`."""

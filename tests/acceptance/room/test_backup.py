@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from deployments.postgres import PROGRAMS
-from tests.acceptance.room.desk import Answer, Desk
+from tests.acceptance.room.desk import Desk
+from tests.commands import Answer
 
 DATABASE = "odoo_known-content"
 CONTENT = r"""

@@ -11,7 +11,8 @@ import pytest
 
 from blocks.block_types import BLOCK_TYPES
 from tests.acceptance.room.api import Api
-from tests.acceptance.room.desk import Answer, Desk
+from tests.acceptance.room.desk import Desk
+from tests.commands import Answer
 from tests.integration.blocks.conftest import silent_server
 from tests.mattermost import TOKEN, Mattermost
 

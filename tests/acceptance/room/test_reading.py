@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.room.desk import Answer, Desk
+from tests.acceptance.room.desk import Desk
+from tests.commands import Answer
 
 
 @pytest.fixture(scope="module")
