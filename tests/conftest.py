@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -18,9 +16,10 @@ from pydantic import SecretStr
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from opsdb.migrate import upgrade
+from deployments.postgres import EmbeddedPostgres
 from opsdb.settings import Settings
-from tests.postgres import running
+from tests.cluster import copy_cluster
+from tests.postgres import running, short_folder
 
 _numbers = itertools.count()
 
@@ -77,28 +76,25 @@ def _leaves_the_process_as_it_was() -> Iterator[None]:
     assert not changed, f"the test left these changed: {changed}"
 
 
-@pytest.fixture(scope="session")
-def short_folder() -> Iterator[Path]:
-    """A folder with a path short enough for a socket, and passable for the server's own user."""
-    folder = Path(tempfile.mkdtemp(prefix="ops", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(scope="session", name="short_folder")
+def _short_folder() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def postgres(short_folder: Path) -> Iterator[str]:
-    """A running server: a URL with `{database}` in it."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of tests have."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def postgres(short_folder: Path, shared_folder: Path) -> Iterator[str]:
+    """A running server for this process: a URL with `{database}` in it. Its `ops` and `prefect` are to copy from."""
+    copy_cluster(shared_folder, EmbeddedPostgres(short_folder / "postgres"))
     with running(short_folder) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres: str, short_folder: Path) -> str:
-    """The name of a database with the newest schema, to copy from."""
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute("CREATE DATABASE ops_template TEMPLATE template0")
-    upgrade(Settings(home=short_folder, database_url=SecretStr(postgres.format(database="ops_template"))))
-    return "ops_template"
 
 
 @pytest.fixture
@@ -111,9 +107,9 @@ def empty_database(postgres: str) -> str:
 
 
 @pytest.fixture
-def settings(postgres: str, migrated_template: str, tmp_path: Path) -> Settings:
+def settings(postgres: str, tmp_path: Path) -> Settings:
     """Settings of a room with a new ops database of its own."""
     name = f"room_{next(_numbers)}"
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f'CREATE DATABASE "{name}" TEMPLATE {migrated_template}')
+        db.execute(f'CREATE DATABASE "{name}" TEMPLATE ops')
     return Settings(home=tmp_path / "home", database_url=SecretStr(postgres.format(database=name)))

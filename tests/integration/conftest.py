@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from deployments import access
 from opsdb.database import connect
-from opsdb.migrate import create_database
 from opsdb.settings import Settings
 from tests.bucket_server import BucketServer, bucket_server
-from tests.children import child, free_port
+from tests.children import free_port
+from tests.cluster import prefect_server
 
 _numbers = itertools.count()
-
-
-def wait_for_api(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when Prefect's server answers, within 3 minutes."""
-    for _ in range(1800):
-        if process.poll() is not None:
-            raise RuntimeError(f"the Prefect server ended: {log.read_text()[-2000:]}")
-        try:
-            if httpx.get(f"{access.ui_url(settings)}/api/health", timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
-    raise RuntimeError(f"the Prefect server did not answer in 3 minutes: {log.read_text()[-2000:]}")
 
 
 @pytest.fixture
@@ -56,13 +37,9 @@ def prefect_room(postgres: str, short_folder: Path) -> Iterator[Settings]:
         prefect_database="prefect_tests",
         prefect_port=free_port(),
     )
-    create_database(settings.ops_url, settings.prefect_database)
-    access.make_secrets(settings)
-    log = short_folder / "prefect-server.log"
-    env = access.inherited(os.environ) | access.server_env(settings)
-    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    with child([*argv, "--port", str(settings.prefect_port)], env, log) as process:
-        wait_for_api(settings, process, log)
+    with psycopg.connect(settings.ops_url, autocommit=True) as db:
+        db.execute("CREATE DATABASE prefect_tests TEMPLATE prefect")
+    with prefect_server(settings, short_folder / "prefect-server.log"):
         yield settings
 
 

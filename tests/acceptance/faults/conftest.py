@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psutil
@@ -23,7 +24,8 @@ LIMITS = {"lost_seconds": 10, "claim_seconds": 15, "heartbeat_seconds": 1, "drai
 class Labs:
     """The lab of all tests. One that does not come back to life after a test is replaced by a new one."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
         self._lab: Lab | None = None
         self._stack = ExitStack()
 
@@ -35,7 +37,7 @@ class Labs:
             except (AssertionError, OSError, psutil.Error) as error:
                 print(f"the lab is given up: {error}")
                 self.close()
-        self._lab = self._stack.enter_context(open_lab(**LIMITS))
+        self._lab = self._stack.enter_context(open_lab(self._shared, **LIMITS))
         return self._revived(self._lab)
 
     def close(self) -> None:
@@ -63,9 +65,9 @@ class Labs:
 
 
 @pytest.fixture(scope="session")
-def labs() -> Iterator[Labs]:
+def labs(shared_folder: Path) -> Iterator[Labs]:
     """What holds the lab between tests."""
-    labs = Labs()
+    labs = Labs(shared_folder)
     try:
         yield labs
     finally:

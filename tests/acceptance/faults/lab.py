@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,17 +29,18 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from deployments import access
-from deployments.databases import prepare_databases
 from deployments.postgres import EmbeddedPostgres
 from opsdb.processes import find_processes
 from opsdb.running import entered
 from opsdb.settings import Settings
 from tests.children import free_port
+from tests.cluster import copy_cluster
+from tests.commands import REPOSITORY, run_ops
+from tests.postgres import short_folder
 from tests.waiting import wait_for
 
 T = TypeVar("T")
 
-REPOSITORY = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 
 
@@ -77,23 +76,14 @@ class Lab:
         self.detoured: set[str] = set()
         """The parts that were started with another environment, which a test may have taken away since."""
 
-    def open(self) -> None:
-        """Start everything but worker and sync, for the first time."""
+    def open(self, shared: Path) -> None:
+        """Start everything but worker and sync, for the first time. `shared` is where the cluster is copied from."""
+        copy_cluster(shared, self._postgres)
         self._postgres.prepare()
         self.start_postgres()
-        with psycopg.connect(self.url("postgres"), autocommit=True) as db:
-            db.execute("CREATE DATABASE ops TEMPLATE template0")
         access.make_secrets(self.settings)
-        prepare_databases(self.settings)
         self.start_prefect()
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", "deploy"],
-            env=self.environment,
-            cwd=REPOSITORY,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+        run_ops("deploy", env=self.environment, cwd=REPOSITORY).fine()
 
     def close(self) -> None:
         """End everything, the database last."""
@@ -288,14 +278,12 @@ def children(pid: int) -> list[int]:
 
 
 @contextmanager
-def open_lab(**settings: Any) -> Iterator[Lab]:
+def open_lab(shared: Path, **settings: Any) -> Iterator[Lab]:
     """A lab without worker and sync, with the room's own limits unless others are given."""
-    folder = Path(tempfile.mkdtemp(prefix="opslab", dir="/tmp"))
-    folder.chmod(0o711)
-    lab = Lab(folder, **settings)
-    try:
-        lab.open()
-        yield lab
-    finally:
-        lab.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with short_folder() as folder:
+        lab = Lab(folder, **settings)
+        try:
+            lab.open(shared)
+            yield lab
+        finally:
+            lab.close()

@@ -26,8 +26,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from opsdb.processes import RUN_ID_VARIABLE
 from opsdb.running import entered
 from opsdb.states import STATUS_OF_PREFECT
-from tests.acceptance.faults.lab import REPOSITORY, Effect, Lab, open_lab
+from tests.acceptance.faults.lab import Effect, Lab, open_lab
 from tests.acceptance.faults.soak_account import Account, Kill, report
+from tests.commands import REPOSITORY
+from tests.postgres import short_folder
 
 REPORT = REPOSITORY / "benchmarks" / "soak.md"
 WHOLE = ["first", "begin", "end", "last"]
@@ -237,7 +239,7 @@ def _files_left(lab: Lab) -> list[Path]:
 def main() -> None:
     """The long tier."""
     runs, kills = int(os.environ.get("SOAK_RUNS", "1000")), int(os.environ.get("SOAK_KILLS", "50"))
-    with open_lab() as lab:
+    with short_folder() as shared, open_lab(shared) as lab:
         for name in ("worker", "worker2"):
             start_worker(lab, name)
         lab.start("sync")

@@ -13,8 +13,8 @@ from prefect.states import Cancelling
 
 from opsdb.lookup import short_id
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import REPOSITORY, Lab
-from tests.commands import run_ops
+from tests.acceptance.faults.lab import Lab
+from tests.commands import REPOSITORY, run_ops
 from tests.waiting import wait_for
 
 

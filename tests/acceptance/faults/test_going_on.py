@@ -16,9 +16,9 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from cli.run_cancel import user
 from opsdb.lookup import short_id
 from tests.acceptance.faults.conftest import Start
-from tests.acceptance.faults.lab import REPOSITORY, Lab
+from tests.acceptance.faults.lab import Lab
 from tests.acceptance.faults.test_exclusion import events, shown
-from tests.commands import run_ops
+from tests.commands import REPOSITORY, run_ops
 from tests.waiting import wait_for
 
 

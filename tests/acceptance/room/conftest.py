@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from deployments.postgres import PROGRAMS
+from deployments.postgres import PROGRAMS, EmbeddedPostgres
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
+from tests.cluster import copy_cluster
 from tests.commands import Answer
 from tests.mattermost import Mattermost, listening
+from tests.postgres import short_folder
 
 _numbers = itertools.count()
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """A new folder with a path that is short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="acc", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +39,8 @@ def chat() -> Iterator[Mattermost]:
 
 
 @pytest.fixture(scope="session")
-def started(programs: Path, chat: Mattermost) -> Iterator[tuple[Desk, Answer]]:
-    """A room, started by `ops up --detach` in an empty folder, and what the command said."""
+def started(programs: Path, chat: Mattermost, shared_folder: Path) -> Iterator[tuple[Desk, Answer]]:
+    """A room, started by `ops up --detach` on databases that are migrated already, and what the command said."""
     with short_folder() as folder:
         desk = Desk(
             folder / ".ops",
@@ -61,6 +51,8 @@ def started(programs: Path, chat: Mattermost) -> Iterator[tuple[Desk, Answer]]:
                 "OPS_ALERT_URLS": f"{chat.url} warning=block:chat",
             },
         )
+        desk.home.mkdir(mode=0o700)
+        copy_cluster(shared_folder, EmbeddedPostgres(desk.home / "postgres"))
         try:
             answer = desk.start()
             pause_schedules(Api(desk))

@@ -142,7 +142,7 @@ def test_reading_can_not_write(settings: Settings) -> None:
         db.execute(text("DELETE FROM ops.runs"))
 
 
-def test_database_without_the_schema_says_what_to_do(migrated_template: str, empty_database: str) -> None:
+def test_database_without_the_schema_says_what_to_do(empty_database: str) -> None:
     room = Settings(database_url=SecretStr(empty_database))
     with pytest.raises(RoomUnreachableError, match="`ops db upgrade`"), reading(room) as db:
         list_runs(db)
