@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: up install test check types unit format docs clean soak faults dashboards
+.PHONY: up install test gate check types unit format docs clean soak faults dashboards
 .DEFAULT_GOAL := help
 
 help:            ## what there is
@@ -20,13 +20,20 @@ install: .venv/installed  ## make .venv from constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-test: install    ## all tests, with a real PostgreSQL and a real Prefect server; about 45 minutes
-	@$(BIN)/pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+# one process for each core of two; a file, the room or the fault lab stays in one (tests/conftest.py)
+SHARED := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+
+test: install    ## unit and integration tests, and a real proof of each promise, in about 10 minutes
+	@$(BIN)/pytest -m 'not gate and not soak' $(SHARED)
+
+gate: install    ## all that and every fault case and page of the room, in about 25 minutes
+	@$(BIN)/pytest -m 'not soak' $(SHARED)
 
 faults: install  ## the fault cases alone: everything is killed, stopped and cut off
-	@$(BIN)/pytest tests/acceptance/faults
+	@$(BIN)/pytest -m 'not soak' tests/acceptance/faults
 
-soak: install    ## 1,000 runs while everything is killed at random; writes benchmarks/soak.md
+soak: install    ## the long rest: whole matrices, then 1,000 runs while everything is killed; writes benchmarks/soak.md
+	@$(BIN)/pytest -m soak $(SHARED)
 	@$(BIN)/python -m tests.acceptance.faults.soak
 
 check: install   ## format, lint, types, import order and unit tests, in about two minutes

@@ -52,6 +52,14 @@ def part_of(nodeid: str) -> str:
     return str(path.parent if path.is_relative_to("tests/acceptance") else path)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is tried on an assembled room waits for `make gate`, unless it is the real proof of a promise."""
+    for item in items:
+        real = item.nodeid.startswith("tests/acceptance/")
+        if real and not item.get_closest_marker("promise") and not item.get_closest_marker("soak"):
+            item.add_marker("gate")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """How several processes share the tests."""

@@ -13,16 +13,11 @@ from getpass import getuser
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.programs import program
 
 DROPLET = "203.0.113.7"
 """An address that leads the client to the server as well."""
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 and not os.environ.get("CI"),  # in CI a gap would go unnoticed: there the tests fail instead
-    reason="droplets are entered as root, and only an sshd of root lets root in",
-)
 _SERVER = """\
 ListenAddress 127.0.0.1
 Port {port}

@@ -8,6 +8,7 @@ import signal
 from typing import Any
 from uuid import UUID
 
+import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Cancelling
 
@@ -81,6 +82,7 @@ def test_runs_on_two_databases_of_one_host_follow_each_other_and_a_dead_holder_b
     assert "has odoo_host one to itself, after" in events(lab, second)[1]
 
 
+@pytest.mark.promise(5)
 def test_dead_holder_blocks_nobody(lab: Lab, start: Start) -> None:
     holder = start("alone", odoo_db="left", seconds=60, manner="escaping")
     lab.wait_effect(holder, "begin")

@@ -49,6 +49,7 @@ def test_run_process_killed_fails_its_run_and_takes_the_step_with_it(lab: Lab, s
     assert [e.what for e in lab.effects(run) if e.what != "tick"] == ["first", "begin"]
 
 
+@pytest.mark.promise(4)
 def test_run_process_killed_is_tried_again_once_the_first_attempt_is_gone(lab: Lab, start: Start) -> None:
     run = start("repeatable", seconds=3, manner="stubborn")
     lab.wait_effect(run, "begin")
@@ -76,7 +77,7 @@ def test_worker_killed_lets_its_run_go_on_to_the_end(lab: Lab, start: Start, man
 
 
 @pytest.mark.parametrize("shell_too", [False, True])
-@pytest.mark.parametrize("manner", ["ticking", "escaping"])
+@pytest.mark.parametrize("manner", ["ticking", pytest.param("escaping", marks=pytest.mark.promise(2))])
 def test_worker_and_run_process_killed_is_found_and_cleaned_by_the_next_worker(
     lab: Lab, start: Start, manner: str, *, shell_too: bool
 ) -> None:
@@ -96,6 +97,7 @@ def test_worker_and_run_process_killed_is_found_and_cleaned_by_the_next_worker(
     lab.wait_status(again, "succeeded", seconds=20)
 
 
+@pytest.mark.promise(3)
 def test_host_without_a_worker_is_an_alert_and_its_leftovers_go_when_one_starts(lab: Lab, start: Start) -> None:
     run = start("repeatable", seconds=90)
     lab.wait_effect(run, "begin")

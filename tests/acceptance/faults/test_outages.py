@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
@@ -21,6 +22,7 @@ def deeds(lab: Lab, run: UUID) -> list[str]:
     return [e.what for e in lab.effects(run) if e.what != "tick"]
 
 
+@pytest.mark.promise(6)
 def test_database_killed_as_a_step_ends(lab: Lab, start: Start, client: SyncPrefectClient) -> None:
     # case 4, with the real 25 s; ops and Prefect lose the same server
     run = start("once", seconds=4)
@@ -96,6 +98,7 @@ def test_worker_cut_off_from_the_database(lab: Lab, start: Start, tmp_path: Path
         lab.kill("worker")
 
 
+@pytest.mark.promise(10)
 def test_pauses_of_the_database_raise_no_stuck_run(lab: Lab, start: Start) -> None:
     # case 9: three pauses. 12 s against the lab's 10 s, 15 s against 30 in the room
     run = start("once", seconds=60)

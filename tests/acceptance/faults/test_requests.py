@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import StateType
 from deployments import access
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
+from tests.programs import program
 from tests.waiting import wait_for
 
 CLOCK = r"""
@@ -51,10 +52,8 @@ def false_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that shifts the clock of a process by CLOCK_OFF seconds."""
     folder = tmp_path_factory.mktemp("clock")
     (folder / "clock.c").write_text(CLOCK)
-    try:
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "clock.so", folder / "clock.c"], check=True)
-    except FileNotFoundError:
-        pytest.skip("needs a C compiler")
+    cc = program("cc", package="gcc libc6-dev")
+    subprocess.run([cc, "-shared", "-fPIC", "-o", folder / "clock.so", folder / "clock.c"], check=True)
     return folder / "clock.so"
 
 

@@ -47,6 +47,7 @@ def sleeping(mark: str) -> dict[int, str]:
     return {pid: line for pid, line in processes_with(f"sleep\0{mark}").items() if line.startswith("sleep")}
 
 
+@pytest.mark.promise(2)
 def test_cancelling_a_running_step_leaves_no_process(desk: Desk, store: Callable[..., str], mark: str) -> None:
     run_id = start(desk, store, mark)
     assert len(processes_with(f"OPS_RUN_ID={run_id}")) >= 4

@@ -101,6 +101,7 @@ def test_every_lane_has_a_limit_and_four_queues_in_order(api: Api) -> None:
     [{"odoo_db": "x; touch /tmp/pwned"}, {"odoo_db": ["odoo"]}, {"odoo_db": "odoo", "retention_days": 0}, {}],
     ids=str,
 )
+@pytest.mark.promise(7)
 def test_wrong_parameters_are_refused_by_the_server(api: Api, parameters: dict[str, Any]) -> None:
     deployment = api.deployment("odoo_db_backup/lane-a")["id"]
     answer = api.refusal(f"/deployments/{deployment}/create_flow_run", parameters=parameters)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.acceptance.room.desk import Desk
 
 
+@pytest.mark.promise(9)
 def test_backup_is_drilled_restored_and_listed_with_its_proof(desk: Desk, database: str) -> None:
     made = desk.run("odoo_db_backup", "-p", f"odoo_db={database}")
     assert made["status"] == "succeeded", made

@@ -69,6 +69,7 @@ def arguments(desk: Desk, store: Callable[..., str]) -> set[bytes]:
     return seen
 
 
+@pytest.mark.promise(8)
 def test_no_argument_list_holds_a_secret_while_a_run_goes(arguments: set[bytes], secrets: list[bytes]) -> None:
     assert any(b"stored_command" in line for line in arguments)
     assert any(line.startswith(b"/bin/bash") or b"bash" in line for line in arguments)
@@ -76,6 +77,7 @@ def test_no_argument_list_holds_a_secret_while_a_run_goes(arguments: set[bytes],
 
 
 @pytest.mark.usefixtures("arguments")
+@pytest.mark.promise(8)
 def test_no_file_but_two_closed_ones_holds_a_secret(desk: Desk, secrets: list[bytes]) -> None:
     assert any(b"OPS_RUN_ID=" in content for path, content in files_of(desk) if path.name.endswith(".log"))
     holders = [str(path.relative_to(desk.home)) for path, content in files_of(desk) if found_in(content, secrets)]
@@ -100,6 +102,7 @@ def dump_of(desk: Desk, database: str) -> bytes:
 
 @pytest.mark.usefixtures("arguments")
 @pytest.mark.parametrize("name", ["ops", "prefect"])
+@pytest.mark.promise(8)
 def test_no_database_holds_a_secret(desk: Desk, secrets: list[bytes], name: str) -> None:
     dump = dump_of(desk, name)
     assert b"shows-its-environment" in dump

@@ -37,7 +37,7 @@ def told(chat: Mattermost, run_id: str) -> list[str]:
     return [text.partition("\n")[0] for text in chat.texts if run_id in text]
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=pytest.mark.promise(1))])
 def test_run_that_dies_is_told_in_time_and_once(
     desk: Desk, api: Api, store: Callable[..., str], chat: Mattermost, how: str
 ) -> None:

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.acceptance.room.api import TERMINAL, Api
 from tests.acceptance.room.desk import Desk
 from tests.waiting import wait_for
@@ -22,6 +24,7 @@ def kill_sync(desk: Desk) -> int | None:
     return pid
 
 
+@pytest.mark.promise(6)
 def test_runs_made_while_the_sync_was_dead_are_recorded_once_in_their_final_state(
     desk: Desk, api: Api, database: str
 ) -> None:

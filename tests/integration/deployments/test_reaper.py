@@ -99,6 +99,7 @@ def test_run_that_lives_and_is_not_fenced_is_left_alone(host: Host) -> None:
     assert host.living(run_id) != []
 
 
+@pytest.mark.promise(2)
 def test_dead_run_process_takes_the_children_that_left_its_session_with_it(host: Host) -> None:
     run_id, process = host.begin()
     process.kill()

@@ -29,6 +29,7 @@ from deployments.room_file import PartReport, RoomReport, current_report, read_r
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.settings import Settings
 from tests.children import free_port
+from tests.programs import needs_root
 from tests.waiting import wait_for
 
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -171,7 +172,7 @@ def test_ui_pages_may_connect_to_the_room_only(started: RoomReport, settings: Se
         assert f"connect-src 'self' http://127.0.0.1:{settings.prefect_port} " in page
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@needs_root
 def test_another_user_reaches_neither_postgresql_nor_the_secrets(started: RoomReport, settings: Settings) -> None:
     # the system's Python: that the virtual environment is closed to others would prove nothing
     nobody = pwd.getpwnam("nobody")
@@ -195,7 +196,7 @@ def test_another_user_reaches_neither_postgresql_nor_the_secrets(started: RoomRe
     assert done.stdout.split() == ["refused", "refused"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@needs_root
 def test_service_user_of_postgresql_may_not_log_in_either(started: RoomReport, settings: Settings) -> None:
     done = subprocess.run(
         [str(PROGRAMS / "psql"), "-h", str(settings.socket_dir), "-U", "postgres", "-c", "SELECT 1"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import time
 from typing import Any
@@ -18,6 +17,7 @@ from opsdb.tables import Lane
 from opsdb.workers import beat
 from tests.families import FAMILIES
 from tests.integration.exporter.conftest import Insert, Served
+from tests.programs import program
 
 WANTED = {family.name.removesuffix("_total"): (family.type, set(family.labels)) for family in FAMILIES}
 
@@ -129,11 +129,11 @@ def test_hostile_kind_stays_one_label(served: Served, insert: Insert) -> None:
     assert said("ops_up") == 1
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is in Debian's package prometheus")
 @pytest.mark.usefixtures("busy")
 def test_promtool_has_nothing_to_say(served: Served) -> None:
+    promtool = program("promtool", package="prometheus")
     for text in (served.get().text, "not a metric\n"):
-        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
         good = done.returncode == 0 and not (done.stdout + done.stderr).strip()
         assert good is text.startswith("# HELP"), done.stdout + done.stderr
 

@@ -16,9 +16,7 @@ from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.shops import fill
 
-GOOD = 50
-DAMAGED = 100
-PER_TEST = 10
+soak = pytest.mark.soak
 
 
 def empty(postgres: str, name: str) -> str:
@@ -27,9 +25,9 @@ def empty(postgres: str, name: str) -> str:
     return postgres.format(database=name)
 
 
-@pytest.mark.parametrize("first", range(0, GOOD, PER_TEST))
-def test_good_backup_raises_no_alarm(postgres: str, folder: Path, first: int) -> None:
-    for seed in range(first, first + PER_TEST):
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 50), marks=soak)], ids=str)
+def test_good_backup_raises_no_alarm(postgres: str, folder: Path, seeds: range) -> None:
+    for seed in seeds:
         name = f"odd_{seed}"
         fill(empty(postgres, name), seed)
         with psycopg.connect(postgres.format(database=name), autocommit=True) as db:
@@ -69,14 +67,15 @@ def zero_block(data: bytearray, some: random.Random) -> None:
 DAMAGES: list[Callable[[bytearray, random.Random], None]] = [flip_bit, truncate, append, swap_blocks, zero_block]
 
 
-@pytest.mark.parametrize("first", range(0, DAMAGED, 25))
-def test_damage_is_found(postgres: str, folder: Path, database: str, tmp_path: Path, first: int) -> None:
+@pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 100), marks=soak)], ids=str)
+@pytest.mark.promise(9)
+def test_damage_is_found(postgres: str, folder: Path, database: str, tmp_path: Path, seeds: range) -> None:
     made = odoo_db_backup(database)
     kept = tmp_path / "kept"
     shutil.copytree(folder, kept)
     whole = {path.name: path.read_bytes() for path in kept.iterdir()}
     missed = []
-    for seed in range(first, first + 25):
+    for seed in seeds:
         some = random.Random(seed)
         name = Path(made["file"]).name + some.choice(["", "", ".json", ".globals.sql"])
         damage = DAMAGES[seed % len(DAMAGES)]

@@ -13,7 +13,8 @@ import pytest
 from flows.droplet import WAIT_FOR_SSH, on_droplet
 from tests.children import free_port
 from tests.integration.flows.odoo_sites import ending
-from tests.ssh_server import DROPLET, SshServer, needs_root, ssh_server
+from tests.programs import needs_root
+from tests.ssh_server import DROPLET, SshServer, ssh_server
 from tests.waiting import wait_for
 
 pytestmark = needs_root

@@ -26,7 +26,8 @@ from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
 from tests.children import free_port
 from tests.integration.flows.conftest import wait_until
-from tests.ssh_server import SshServer, needs_root, ssh_server
+from tests.programs import needs_root
+from tests.ssh_server import SshServer, ssh_server
 from tests.stand_ins.digitalocean import DigitalOcean, digitalocean
 
 pytestmark = needs_root

@@ -33,6 +33,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 # Case 10: a child that ignores TERM.
 
 
+@pytest.mark.promise(2)
 def test_timeout_kills_what_ignores_term(room: Room) -> None:
     before = time.monotonic()
     with pytest.raises(ShellTimeoutError, match=r"ran longer than 2 s") as raised:
@@ -87,6 +88,7 @@ def test_end_of_the_shell_kills_what_it_left_behind(room: Room) -> None:
     ids=["forked twice", "child without environment", "orphan without environment"],
 )
 @pytest.mark.parametrize("ending", ["wait; sleep 60", "sleep 0.3"], ids=["timeout", "end"])
+@pytest.mark.promise(2)
 def test_step_kills_what_tried_to_escape(room: Room, command: str, ending: str) -> None:
     mark = f"61.{uuid.uuid4().int % 10**9}"
     if "setsid" in command and "-i" in command and ending == "sleep 0.3":

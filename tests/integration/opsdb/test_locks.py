@@ -106,6 +106,7 @@ def test_run_that_is_fenced_over_or_not_recorded_takes_nothing(engine: Engine, r
     assert taken(engine, resource, make_run(engine))
 
 
+@pytest.mark.promise(5)
 def test_fenced_holder_keeps_it_until_the_verdict(engine: Engine, resource: str) -> None:
     """Its processes may still live."""
     holder, waiter = make_run(engine), make_run(engine)
@@ -115,6 +116,7 @@ def test_fenced_holder_keeps_it_until_the_verdict(engine: Engine, resource: str)
     assert not taken(engine, resource, waiter)
 
 
+@pytest.mark.promise(5)
 def test_of_many_at_once_one_has_it(engine: Engine, resource: str) -> None:
     over = make_run(engine)
     assert taken(engine, resource, over)

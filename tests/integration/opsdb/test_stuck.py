@@ -22,6 +22,7 @@ from tests.integration.opsdb.stuck_case import PREFECT_NOW, Case
 
 
 @pytest.mark.parametrize(("seconds", "reasons"), [(29, []), (31, ["HeartbeatTimeout"])])
+@pytest.mark.promise(1)
 def test_running_run_is_lost_after_30_s_without_a_heartbeat(case: Case, seconds: float, reasons: list[str]) -> None:
     case.states("SCHEDULED", "PENDING", "RUNNING")
     case.age(seconds)
@@ -29,6 +30,7 @@ def test_running_run_is_lost_after_30_s_without_a_heartbeat(case: Case, seconds:
     assert case.row().status == "running"  # the verdict waits until its processes are gone
 
 
+@pytest.mark.promise(3)
 def test_verdict_is_written_once_its_processes_are_gone(case: Case) -> None:
     case.states("PENDING", "RUNNING")
     case.set("claimed_by = 'w'")
@@ -44,6 +46,7 @@ def test_verdict_is_written_once_its_processes_are_gone(case: Case) -> None:
     assert len(case.events()) == 1
 
 
+@pytest.mark.promise(3)
 def test_verdict_without_word_from_the_host_is_an_error_that_names_it(case: Case) -> None:
     case.states("PENDING", "RUNNING")
     case.set("claimed_by = 'host-7'")
@@ -119,6 +122,7 @@ def test_run_that_was_to_be_cancelled_is_cancelled_whatever_else_became_of_it(ca
     assert case.row().fence_reason == "Cancelled"
 
 
+@pytest.mark.promise(10)
 def test_pause_of_all_sweepers_is_nobodys_silence(case: Case) -> None:
     case.states("PENDING", "RUNNING")
     case.age(40)

@@ -104,6 +104,7 @@ def test_run_whose_session_was_cancelled_is_not_tried_again(case: Case) -> None:
     assert case.told() == []
 
 
+@pytest.mark.promise(4)
 def test_run_is_not_tried_again_before_its_first_attempt_is_known_to_be_gone(case: Case) -> None:
     requeueable(case, max_attempts=2)
     case.age(31)

@@ -129,6 +129,7 @@ def test_there_are_more_than_200_hostile_texts() -> None:
 
 
 @pytest.mark.parametrize(("flow", "name"), CASES, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.promise(7)
 def test_hostile_text_is_refused(flow: Flow[..., Any], name: str) -> None:
     good = FINE[flow]
     assert flow.validate_parameters(good)

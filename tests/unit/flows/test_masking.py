@@ -41,6 +41,7 @@ def masked(data: bytes, secrets: dict[str, str], *, cuts: list[int] | None = Non
         SECRET.replace("'", "'\\''").encode(),
     ],
 )
+@pytest.mark.promise(8)
 def test_masker_knows_the_spellings_of_a_secret(spelling: bytes) -> None:
     assert masked(b"before " + spelling + b" after", {"A": SECRET}) == b"before *** after"
 

@@ -96,6 +96,7 @@ def prunable_names(there: list[Backup], days: int) -> list[str]:
 
 
 @given(st.lists(kinds, min_size=1, max_size=10), st.integers(min_value=1, max_value=5))
+@pytest.mark.promise(9)
 def test_nights_never_lose_the_last_good_backup_nor_a_file_of_others(nights: list[str], days: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

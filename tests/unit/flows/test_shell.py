@@ -24,6 +24,7 @@ from flows.output import OutputLimits
 from flows.shell import ShellFailedError, ShellTimeoutError
 from opsdb.errors import StepError, StepFailedError, UsageError
 from opsdb.killing import kill_processes
+from tests.programs import needs_root
 from tests.steps import IGNORING, Room, python
 
 
@@ -269,7 +270,7 @@ def test_full_disk_does_not_change_the_outcome(room: Room) -> None:
     assert result.log_error == f"the log /dev/full is incomplete: {os.strerror(errno.ENOSPC)}"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs")
+@needs_root
 def test_disk_that_fills_up_does_not_change_the_outcome(room: Room) -> None:
     small = room.folder / "small"
     small.mkdir()

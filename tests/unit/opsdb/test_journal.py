@@ -28,6 +28,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.promise(6)
 def test_journal_of_a_living_process_is_left_alone_and_that_of_a_killed_one_is_read(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -134,6 +134,7 @@ def test_recorder_opens_the_run_before_it_looks_at_it(played: Played) -> None:
     assert opened_at_first_look[0] == 0
 
 
+@pytest.mark.promise(6)
 def test_recorder_waits_for_a_database_that_is_away_and_then_delivers(played: Played) -> None:
     played.engine.error = DOWN
     with played.recorder() as recorder:
