@@ -55,10 +55,15 @@ def parts(settings: Settings) -> list[Part]:
     here = Path.cwd()
 
     def ops(
-        name: str, ready: Callable[[datetime], bool] | None, after: str, *options: str, grace: float = 10.0
+        name: str,
+        ready: Callable[[datetime], bool] | None,
+        after: str,
+        *options: str,
+        grace: float = 10.0,
+        patience: float = 120.0,
     ) -> Part:
         command = [sys.executable, "-m", "cli", name, *options]
-        return Part(name, command, ours, here, ready, after=(after,), grace_seconds=grace)
+        return Part(name, command, ours, here, ready, after=(after,), grace_seconds=grace, ready_seconds=patience)
 
     found: list[Part] = []
     if settings.embedded:
@@ -105,7 +110,8 @@ def parts(settings: Settings) -> list[Part]:
         )
     )
     # a template that someone is editing is no reason to be without a room
-    found.append(ops("deploy", None, "prefect", "--skip-broken"))
+    # a few hundred requests: 18 s, and minutes where the machine is busy
+    found.append(ops("deploy", None, "prefect", "--skip-broken", patience=300))
     found.append(
         ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.drain_seconds + 20)
     )
