@@ -107,7 +107,7 @@ def parts(settings: Settings) -> list[Part]:
     # a template that someone is editing is no reason to be without a room
     found.append(ops("deploy", None, "prefect", "--skip-broken"))
     found.append(
-        ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.drain_seconds + 20)
+        ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.timings.drain + 20)
     )
     found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
     metrics = exporter_url(settings)
@@ -226,7 +226,7 @@ class Stopped:
 
 def stop_seconds(settings: Settings) -> float:
     """How long the room may take to stop: every part has its own limit, after which it is killed."""
-    return 95.0 + settings.drain_seconds
+    return 95.0 + settings.timings.drain
 
 
 def stop_room(settings: Settings) -> Stopped:
