@@ -60,13 +60,13 @@ def check_prefect(settings: Settings) -> Iterator[Check]:
 def check_workers(settings: Settings) -> Iterator[Check]:
     """Look which lanes are served, wherever their workers are."""
     with reading(settings) as db:
-        workers = served(db, seconds=settings.lost_seconds)
+        workers = served(db, seconds=settings.timings.lost)
     for lane in Lane:
         count = workers.get(lane, 0)
         if count:
             yield Check(f"lane {lane}", f"{count} worker{'s' if count > 1 else ''} online")
         else:
-            found = f"no worker was heard of for {settings.lost_seconds:g} s"
+            found = f"no worker was heard of for {settings.timings.lost:g} s"
             yield Check(f"lane {lane}", found, f"start one: `ops up`, or `ops worker --lanes {lane}`")
 
 

@@ -71,7 +71,7 @@ def down() -> None:
     settings = load_settings()
     if current_report(settings.home) is not None and (running := _executing(settings)):
         say(
-            f"Waits up to {settings.drain_seconds:g} s for {', '.join(running)}. What is not over then is stopped: it "
+            f"Waits up to {settings.timings.drain:g} s for {', '.join(running)}. What is not over then is stopped: it "
             "fails, or begins anew at the next `ops up` where its runbook allows that."
         )
     stopped = room.stop_room(settings)

@@ -146,7 +146,7 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
     with reading(settings) as db:
         details = read_run(db, find_run(db, run))
         if details is not None and details.view.run.status is RunStatus.QUEUED:
-            waiting = why_waiting(db, details.view)
+            waiting = why_waiting(db, details.view, online_seconds=settings.timings.online)
         elif details is not None:
             holder = kept_waiting_by(db, details.view.run)
     if details is None:

@@ -33,14 +33,10 @@ from opsdb.prefect_runs import state_of
 from opsdb.running import entry_of
 from opsdb.settings import load_settings
 from opsdb.states import CLAIMED_BY, RunStatus, fold
+from opsdb.timings import Timings
 
 START_SECONDS = 3.0
 """How long the start of a run may hold up the next one."""
-STOP_SECONDS = 8.0
-"""How long a run process may take to end its step (TERM, 5 s, KILL) before it is killed itself."""
-REPORT_SECONDS = 45.0
-"""How long a worker tries to tell Prefect how a run ended. After that it is the sweeper's to say."""
-REPORT_EVERY_SECONDS = 2.0
 BASE_JOB_TEMPLATE: dict[str, Any] = {
     "job_configuration": {"labels": {}},
     "variables": {"type": "object", "properties": {}},
@@ -56,6 +52,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     _display_name = "Lane"
     _description = "Runs registered runbooks in forked processes. Takes no job variables."
     _forks: Forks | None = None
+    _timings = Timings()
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
 
@@ -73,6 +70,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self._begun: set[UUID] = set()
         self._cancelled: set[UUID] = set()
         self._settings = load_settings()
+        self._timings = self._settings.timings
         self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
         self._claims = Claims(self._settings)
         if LaneWorker._forks is None:
@@ -157,7 +155,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         if process is None:
             return  # `_begin` looks before it starts one
         process.cancel()
-        with anyio.move_on_after(STOP_SECONDS):
+        with anyio.move_on_after(self._timings.stop):
             await process.wait()
             return
         process.kill()
@@ -238,7 +236,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             return  # this run has been rescued and begun anew: what carries its id now is not ours
         gone = True
         if entered is not None:
-            report = await asyncio.to_thread(end_processes, entered, grace_seconds=5)
+            report = await asyncio.to_thread(end_processes, entered, grace_seconds=self._timings.grace)
             gone = not report.survivors
         if process.cancelled:
             told = await self._report(flow_run, attempt, Cancelled(message="cancelled; all its processes are gone"))
@@ -269,7 +267,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 
         An attempt that was suspended is over, too: what follows is not its to say.
         """
-        give_up_at = asyncio.get_running_loop().time() + REPORT_SECONDS
+        give_up_at = asyncio.get_running_loop().time() + self._timings.report
         while True:
             try:
                 history = await self.client.read_flow_run_states(flow_run.id)
@@ -288,7 +286,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
                 self._away(error)
                 if asyncio.get_running_loop().time() > give_up_at:
                     return False
-                await asyncio.sleep(REPORT_EVERY_SECONDS)
+                await asyncio.sleep(self._timings.report_every)
             else:
                 return True
 

@@ -21,9 +21,6 @@ from opsdb.stuck import doomed, fence_run, note_reaped, unconfirmed
 
 log = logging.getLogger(__name__)
 
-REAP_GRACE_SECONDS = 5.0
-"""Between TERM and KILL, for the processes of a run that nobody took from them."""
-
 
 def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[UUID]]) -> int:
     """Look once at all run processes that were entered on this host. Returns how many runs were cleaned up.
@@ -31,17 +28,19 @@ def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[
     `served` gives the runs whose end this worker waits for itself. A run process that lives and is not fenced goes
     on, whoever started it: it can be cancelled through the database. Raises one of `database.GONE`.
     """
-    found = list(entered(settings))
+    found, timings = list(entered(settings)), settings.timings
     with engine.begin() as db:
         _confirm_unborn(db, {process.run_id for _, process in found} | {str(run_id) for run_id in served()})
-        must_go = doomed(db, {UUID(process.run_id): process.attempt for _, process in found})
+        attempts = {UUID(process.run_id): process.attempt for _, process in found}
+        must_go = doomed(db, attempts, exit_seconds=timings.exit)
     cleaned = 0
     for path, process in found:
         run_id = UUID(process.run_id)
         orphaned = not process.alive and run_id not in served()
         if run_id not in must_go and not orphaned:
             continue
-        report = end_processes(process, grace_seconds=0 if run_id in must_go else REAP_GRACE_SECONDS)
+        # the grace is for those that nobody took from their process
+        report = end_processes(process, grace_seconds=0 if run_id in must_go else timings.grace)
         if report.survivors:
             _note_survivors(engine, process, report.survivors)
             continue

@@ -113,7 +113,7 @@ def parts(settings: Settings) -> list[Part]:
     # a few hundred requests: 18 s, and minutes where the machine is busy
     found.append(ops("deploy", None, "prefect", "--skip-broken", patience=300))
     found.append(
-        ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.drain_seconds + 20)
+        ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.timings.drain + 20)
     )
     found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
     metrics = exporter_url(settings)
@@ -232,7 +232,7 @@ class Stopped:
 
 def stop_seconds(settings: Settings) -> float:
     """How long the room may take to stop: every part has its own limit, after which it is killed."""
-    return 95.0 + settings.drain_seconds
+    return 95.0 + settings.timings.drain
 
 
 def stop_room(settings: Settings) -> Stopped:

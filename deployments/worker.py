@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from deployments.health import HealthServer
-from deployments.lane_worker import STOP_SECONDS, LaneWorker, worker_name
+from deployments.lane_worker import LaneWorker, worker_name
 from deployments.reaper import reap
 from opsdb.database import clock_ahead, connect, first_line, server_is_down
 from opsdb.errors import UsageError
@@ -26,11 +26,10 @@ from opsdb.journal import journal_dir
 from opsdb.recorder import deliver_abandoned
 from opsdb.settings import Settings
 from opsdb.tables import Lane
-from opsdb.workers import BEAT_SECONDS, beat, leave
+from opsdb.timings import Timings
+from opsdb.workers import beat, leave
 
 log = logging.getLogger(__name__)
-
-CLOSE_SECONDS = 5.0
 
 
 async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
@@ -62,20 +61,21 @@ async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
 async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engine, lanes: Sequence[Lane]) -> None:
     # tasks of asyncio, cancelled once: a task group of anyio cancels again and again until its tasks have ended,
     # and never ended some of Prefect's (anyio 4.16 spins in a cycle of exception contexts)
+    timings = settings.timings
     tasks = [asyncio.ensure_future(worker.start()) for worker in workers]
     tasks.append(asyncio.ensure_future(_keep_reaping(settings, workers, engine)))
-    tasks.append(asyncio.ensure_future(_keep_beating(engine, lanes)))
+    tasks.append(asyncio.ensure_future(_keep_beating(engine, lanes, timings.beat)))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
         try:
-            await _drain(workers, settings.drain_seconds)
+            await _drain(workers, timings)
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            await asyncio.wait(tasks, timeout=timings.close)
 
 
 async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engine: Engine) -> None:
@@ -95,15 +95,15 @@ async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engin
             cut_off = not server_is_down(error)
         for worker in workers:
             worker.cut_off = cut_off
-        await asyncio.sleep(1)
+        await asyncio.sleep(settings.timings.look)
 
 
-async def _keep_beating(engine: Engine, lanes: Sequence[Lane]) -> None:
+async def _keep_beating(engine: Engine, lanes: Sequence[Lane], seconds: float) -> None:
     """Say that this worker lives, until it ends on purpose, and then that."""
     try:
         while True:
             await asyncio.to_thread(_say, engine, partial(beat, name=worker_name(), host=gethostname(), lanes=lanes))
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(seconds)
     finally:
         await asyncio.to_thread(_say, engine, partial(leave, name=worker_name()))
 
@@ -121,19 +121,19 @@ def _clock_ahead(engine: Engine) -> timedelta:
         return clock_ahead(db)
 
 
-async def _drain(workers: Sequence[LaneWorker], seconds: float) -> None:
+async def _drain(workers: Sequence[LaneWorker], timings: Timings) -> None:
     """Let runs end for a while, then stop them, then kill them. Being cancelled meanwhile skips the waiting."""
     for worker in workers:
         worker.draining = True
     try:
-        await _until_idle(workers, seconds)
+        await _until_idle(workers, timings.drain)
     finally:
         for process in [process for worker in workers for process in worker.processes.values()]:
             process.terminate()
-        await _until_idle(workers, STOP_SECONDS)
+        await _until_idle(workers, timings.stop)
         for process in [process for worker in workers for process in worker.processes.values()]:
             process.kill()
-        await _until_idle(workers, STOP_SECONDS)
+        await _until_idle(workers, timings.stop)
 
 
 async def _until_idle(workers: Sequence[LaneWorker], seconds: float) -> None:

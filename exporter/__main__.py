@@ -22,7 +22,7 @@ log = logging.getLogger("ops.exporter")
 
 def run(settings: Settings, stopped: threading.Event) -> None:
     """Serve until told to stop. Raises UsageError when the address cannot be used, OpsError when the alerter ends."""
-    room = Room(kinds=_kinds(settings), lane_limit=settings.lane_limit, lost_seconds=settings.lost_seconds)
+    room = Room(kinds=_kinds(settings), lane_limit=settings.lane_limit, lost_seconds=settings.timings.lost)
     scraper = Scraper(settings.ops_url, room)
     with MetricsServer(settings, scraper), alerter_beside(stopped):
         log.info("metrics on %s port %d", settings.exporter_address, settings.exporter_port)

@@ -15,7 +15,6 @@ from opsdb.lookup import short_id
 
 WAIT_SECONDS = 6 * 3600.0
 """How long a run waits for another one: the longest nightly backup, and then some."""
-LOOK_SECONDS = 1.0
 
 
 def exclude_others(
@@ -26,14 +25,15 @@ def exclude_others(
     attempt: int,
     deadline_seconds: float,
     tell: Callable[[str], None],
+    look_seconds: float,
     wait_seconds: float = WAIT_SECONDS,
 ) -> None:
     """Return when the resource is this run's alone, until the run ends.
 
     It waits for a database that is away, too: no run goes on unprotected. The run's deadline counts from when it has
-    the resource; while it waits, from the end of the longest wait. `tell` gets a line for each thing that it begins to
-    wait for, and one when it has the resource after all. Raises PreflightError after `wait_seconds`. The caller's
-    thread may be interrupted at any moment.
+    the resource; while it waits, from the end of the longest wait. It looks every `look_seconds`. `tell` gets a line
+    for each thing that it begins to wait for, and one when it has the resource after all. Raises PreflightError after
+    `wait_seconds`. The caller's thread may be interrupted at any moment.
     """
     what = resource.replace(":", " ", 1)
     started = time.monotonic()
@@ -55,7 +55,7 @@ def exclude_others(
         if time.monotonic() - started > wait_seconds:
             waited_for = told or "its own record in the ops database"
             raise PreflightError(f"waited {wait_seconds:g} s for {what}, in vain: {waited_for}. Nothing was started")
-        time.sleep(LOOK_SECONDS if reason else LOOK_SECONDS / 20)
+        time.sleep(look_seconds if reason else look_seconds / 20)
     if told is not None:
         tell(f"has {what} to itself, after {time.monotonic() - started:.0f} s of waiting")
 

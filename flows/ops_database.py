@@ -30,6 +30,6 @@ def in_ops(settings: Settings, work: Callable[[Connection], T]) -> T:
                 if time.monotonic() > give_up_at:
                     with reachable():
                         raise
-            time.sleep(1)
+            time.sleep(settings.timings.retry)
     finally:
         engine.dispose()

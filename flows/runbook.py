@@ -41,9 +41,6 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
-LEASE_MARGIN_SECONDS = 4.0
-"""How long before it may be declared dead such a process stops."""
-
 
 def runbook(
     *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, definition: str | None = None
@@ -106,7 +103,11 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
         _kill_leftovers(run)
         run.settle()  # who goes on elsewhere must find all that was done
         try:
-            pause = suspend(asked, told=lambda state: run.record(run_suspended(run.id, state)))
+            pause = suspend(
+                asked,
+                told=lambda state: run.record(run_suspended(run.id, state)),
+                again_seconds=run.settings.timings.retry,
+            )
         except TakenError:
             run.leave()
             raise
@@ -137,7 +138,8 @@ def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
 
 
 def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
-    engine = connect(run.settings, application="run lock", statement_seconds=10)
+    timings = run.settings.timings
+    engine = connect(run.settings, application="run lock", statement_seconds=timings.statement)
     try:
         exclude_others(
             engine,
@@ -146,6 +148,7 @@ def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
             attempt=run.attempt,
             deadline_seconds=deadline_seconds,
             tell=run.event,
+            look_seconds=timings.look,
         )
     finally:
         engine.dispose()
@@ -157,6 +160,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
     if context is None or context.flow_run is None:
         raise UsageError("a runbook runs as a Prefect flow")
     flow_run, settings = context.flow_run, load_settings()
+    timings = settings.timings
     os.environ["OPS_RUN_ID"] = str(flow_run.id)
     become_subreaper()
     facts = facts_of(flow_run, kind=context.flow.name if context.flow else "")
@@ -182,7 +186,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
     orders = LaneOrders(run_id=run.id, fenced=run.fenced)
     run.leave = orders.fenced
     recorder = Recorder(
-        engine=connect(settings, application="run", statement_seconds=10),
+        engine=connect(settings, application="run", statement_seconds=timings.statement),
         journal=Journal(journal_dir(settings), run.id),
         run_id=run.id,
         attempt=run.attempt,
@@ -195,9 +199,9 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
             max_attempts=max_attempts,
             resource=resource,
         ),
-        heartbeat_seconds=settings.heartbeat_seconds,
+        timings=timings,
         # who must not overlap with another run ends before that one may begin
-        lease_seconds=settings.lost_seconds - LEASE_MARGIN_SECONDS if max_attempts > 1 or resource else None,
+        leased=max_attempts > 1 or resource is not None,
         orders=orders,
     )
     with recorder:
@@ -217,7 +221,7 @@ def _states(flow_run: FlowRun) -> list[State]:
 def _kill_leftovers(run: ActiveRun) -> None:
     """No process of the run outlives it."""
     # in a lane this process serves one run only, so whatever it adopted is that run's
-    report = kill_processes(run_id=str(run.id), orphans=run.in_lane)
+    report = kill_processes(run_id=str(run.id), orphans=run.in_lane, grace_seconds=run.settings.timings.grace)
     if report.survivors:
         run.event("processes of the run could not be killed", level="error", pids=[p.pid for p in report.survivors])
     elif report.found:

@@ -71,8 +71,8 @@ def run_shell(
     log_path: Path,
     working_dir: Path,
     on_line: Callable[[str], None],
+    grace_seconds: float,
     limits: OutputLimits = OutputLimits(),  # noqa: B008 - frozen
-    grace_seconds: float = 5.0,
 ) -> ShellResult:
     """Run a command in bash, from any thread, and return when it and all that it started are gone.
 

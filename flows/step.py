@@ -66,6 +66,7 @@ def step(
                 log_path=log_path,
                 working_dir=working_dir or Path("/"),
                 on_line=get_run_logger().info,
+                grace_seconds=run.settings.timings.grace,
                 limits=OutputLimits(log_bytes=run.settings.log_max_bytes),
             )
         except (ShellFailedError, ShellTimeoutError) as error:

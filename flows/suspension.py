@@ -26,8 +26,6 @@ from opsdb.states import APPROVAL, State, fold
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN_SECONDS = 1.0
-
 
 @dataclass(eq=False)
 class Suspension(BaseException):
@@ -44,8 +42,10 @@ class TakenError(StepError):
     """Prefect says that the run is over, or begun anew elsewhere: it is no longer this process's."""
 
 
-def suspend(asked: Suspension, *, told: Callable[[State], None]) -> Pause:
+def suspend(asked: Suspension, *, told: Callable[[State], None], again_seconds: float) -> Pause:
     """Have Prefect suspend the run, however long it does not answer; its state goes to `told`.
+
+    After each try without an answer it waits `again_seconds`.
 
     Returns what ends the execution when it is raised. Raises StepError where Prefect does not let the run wait,
     TakenError where it was taken from this process.
@@ -57,7 +57,7 @@ def suspend(asked: Suspension, *, told: Callable[[State], None]) -> Pause:
                 state = _deaf_once_suspended(lambda: _ask(asked))
             except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: not even its version could be asked for
                 log.warning("run %s asks for its suspension again: %s", asked.run_id, error)
-                time.sleep(ASK_AGAIN_SECONDS)
+                time.sleep(again_seconds)
             else:
                 told(state)
                 return Pause(f"run {asked.run_id} {state.message}")

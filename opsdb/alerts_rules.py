@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from opsdb.alerts import Rule, resolve_fenced
 from opsdb.alerts_figures import WATCH
 from opsdb.alerts_thresholds import Thresholds
-from opsdb.stuck import PREFECT_OUTAGE_SECONDS, watch
+from opsdb.stuck import watch
 
 OUTAGE_SECONDS = 15.0
 """When nobody looked for longer, what could not be seen meanwhile is given its time anew."""
@@ -164,7 +164,7 @@ def look(db: Connection, thresholds: Thresholds) -> None:
         text(
             "SELECT updated_at > clock_timestamp() - make_interval(secs => :outage) FROM ops.sync_marks WHERE name = :n"
         ),
-        {"outage": PREFECT_OUTAGE_SECONDS, "n": "prefect"},
+        {"outage": OUTAGE_SECONDS, "n": "prefect"},
     )
     for rule in QUERIES:
         if rule not in NEEDS_SYNC or hearing:

@@ -22,10 +22,6 @@ GONE = (OperationalError, InterfaceError)
 """What SQLAlchemy raises when the server is away, shutting down, or cut off."""
 
 
-SILENT_SECONDS = 3.0
-"""How much longer than a statement may take a client waits for the answer of the server."""
-
-
 class PatientConnection(psycopg.Connection[Any]):
     """A connection that gives up on a server that is silent for `silent_seconds`.
 
@@ -59,8 +55,9 @@ def connect(
 
     The role is taken on right after connecting, so that one login serves and rights are still those of the role.
     A connection that hears nothing for 10 s is given up; a statement may take `statement_seconds`, and a server that
-    does not say even that it took too long is given up `SILENT_SECONDS` later.
+    does not say even that it took too long is given up `Timings.silent` later.
     """
+    silent_seconds = statement_seconds + settings.timings.silent
     engine = create_engine(
         driver_url(settings.ops_url),
         poolclass=QueuePool,
@@ -81,7 +78,7 @@ def connect(
     @event.listens_for(engine, "do_connect")
     def connect_patiently(_dialect: object, _record: object, cargs: list[Any], cparams: dict[str, Any]) -> object:
         connection = PatientConnection.connect(*cargs, **cparams)
-        connection.silent_seconds = statement_seconds + SILENT_SECONDS
+        connection.silent_seconds = silent_seconds
         return connection
 
     if role is not None:

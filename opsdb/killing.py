@@ -60,7 +60,7 @@ def kill_processes(
     shell_pid: int | None = None,
     orphans: bool = False,
     exclude: Collection[int] = (),
-    grace_seconds: float = 5.0,
+    grace_seconds: float,
     kill_seconds: float = 2.0,
     hurry: threading.Event | None = None,
 ) -> KillReport:

@@ -17,14 +17,9 @@ from opsdb.applying import apply_entry
 from opsdb.database import first_line, server_is_down
 from opsdb.journal import Entry, Journal, abandoned, set_aside
 from opsdb.standing import Standing, look
+from opsdb.timings import Timings
 
 log = logging.getLogger(__name__)
-
-RETRY_SECONDS = 1.0
-LOOK_SECONDS = 1.0
-SURE_SECONDS = 8.0
-"""For how long an answer of the database counts: a process that was stopped meanwhile asks again."""
-UNSURE_SECONDS = 5.0
 
 
 class Orders(Protocol):
@@ -41,11 +36,12 @@ class Orders(Protocol):
 
 
 class Recorder:
-    """Writes entries in order, at once when the database answers, and a heartbeat every `heartbeat_seconds`.
+    """Writes entries in order, at once when the database answers, and a heartbeat every `timings.heartbeat`.
 
     A run never waits for the database: `record` returns when the entry is on disk. Use it as a context manager;
-    entering it records `opening`, leaving it waits up to `patience_seconds` for what is undelivered, and leaves the
-    rest to `ops sync`. With a lease, `orders.cut_off` is called when no heartbeat got through for so long.
+    entering it records `opening`, leaving it waits up to `timings.patience` for what is undelivered, and leaves the
+    rest to `ops sync`. One that is `leased` has `orders.cut_off` called when no heartbeat got through for
+    `timings.lease`.
     """
 
     def __init__(
@@ -56,20 +52,17 @@ class Recorder:
         run_id: UUID,
         attempt: int,
         opening: Entry,
-        heartbeat_seconds: float,
-        lease_seconds: float | None,
+        timings: Timings,
+        leased: bool,
         orders: Orders,
-        patience_seconds: float = 5.0,
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._run_id = run_id
         self._attempt = attempt
         self._opening = opening
-        self._heartbeat_seconds = heartbeat_seconds
-        self._lease_seconds = lease_seconds
+        self._timings = timings
         self._orders = orders
-        self._patience_seconds = patience_seconds
         self._entries: queue.SimpleQueue[Entry | threading.Event | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._give_up_at: float | None = None
@@ -77,7 +70,7 @@ class Recorder:
         self._lease_from = time.monotonic()
         self._sure_until = 0.0
         self._threads = [threading.Thread(target=self._deliver, name="ops-recorder", daemon=True)]
-        if lease_seconds is not None:
+        if leased:
             self._threads.append(threading.Thread(target=self._watch_lease, name="ops-lease", daemon=True))
 
     def __enter__(self) -> Recorder:
@@ -88,10 +81,10 @@ class Recorder:
 
     def __exit__(self, *_exc: object) -> None:
         self._over.set()
-        self._give_up_at = time.monotonic() + self._patience_seconds
+        self._give_up_at = time.monotonic() + self._timings.patience
         self._entries.put(None)
         thread = self._threads[0]
-        thread.join(self._patience_seconds + 1)  # a statement in flight is not waited for: `ops sync` repeats it
+        thread.join(self._timings.patience + 1)  # a statement in flight is not waited for: `ops sync` repeats it
         self._journal.close(delivered=self._delivered and not thread.is_alive())
         if not thread.is_alive():
             self._engine.dispose()
@@ -107,9 +100,9 @@ class Recorder:
     def make_sure(self) -> None:
         """Return when the run is known to be ours still. Before each step: it may have been stopped for a while.
 
-        A database that is away, or silent for `UNSURE_SECONDS`, does not hold the run up.
+        A database that is away, or silent for `timings.unsure`, does not hold the run up.
         """
-        give_up_at = time.monotonic() + UNSURE_SECONDS
+        give_up_at = time.monotonic() + self._timings.unsure
         while time.monotonic() > self._sure_until and time.monotonic() < give_up_at:
             time.sleep(0.01)
 
@@ -129,12 +122,12 @@ class Recorder:
                 if self._apply(entry):
                     entry = None
                 else:
-                    retry_at = time.monotonic() + RETRY_SECONDS
+                    retry_at = time.monotonic() + self._timings.retry
             elif now >= next_look:
                 beating = now >= next_beat
                 if self._look(beating=beating) and beating:
-                    next_beat = now + self._heartbeat_seconds
-                next_look = now + LOOK_SECONDS
+                    next_beat = now + self._timings.heartbeat
+                next_look = now + self._timings.look
             if entry is None:
                 try:
                     entry = self._entries.get(timeout=max(0.0, next_look - time.monotonic()))
@@ -150,9 +143,8 @@ class Recorder:
 
     def _watch_lease(self) -> None:
         """A thread of its own: the other one may hang in the very silence that is to be noticed."""
-        assert self._lease_seconds is not None  # noqa: S101  # else it is not started
-        while not self._over.wait(0.25):
-            if time.monotonic() - self._lease_from > self._lease_seconds:
+        while not self._over.wait(self._timings.lease_margin / 16):
+            if time.monotonic() - self._lease_from > self._timings.lease:
                 self._orders.cut_off()
 
     def _look(self, *, beating: bool) -> bool:
@@ -168,7 +160,7 @@ class Recorder:
             self._orders.fenced()
         elif standing is Standing.CANCELLING:
             self._orders.cancelled()
-        self._sure_until = asked_at + SURE_SECONDS
+        self._sure_until = asked_at + self._timings.sure
         if beating:
             self._lease_from = asked_at
         return True
@@ -189,7 +181,7 @@ class Recorder:
         """A server that refuses, or says that it is down, is away for the sweeper too; silence may be ours alone."""
         if server_is_down(error):
             self._lease_from = time.monotonic()
-            self._sure_until = self._lease_from + SURE_SECONDS
+            self._sure_until = self._lease_from + self._timings.sure
 
 
 def deliver(engine: Engine, entry: Entry, *, aside: Path) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from opsdb.errors import UsageError
+from opsdb.timings import Timings
 
 # Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
 # quotes it in its error.
@@ -81,6 +82,13 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30.0, ge=0, description="Time that a worker told to end gives its runs before it stops them."
     )
+    time_scale: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Factor on the time limits by which the room judges runs and hosts, those above and others; below "
+        "1 it is for tests.",
+    )
     log_max_bytes: int = Field(
         256 * 1024 * 1024,
         ge=4096,
@@ -135,6 +143,18 @@ class Settings(BaseSettings):
         pattern=r"^https?://[A-Za-z0-9._:\[\]/~-]{1,190}$",
         description="Where operators reach the Prefect UI, for links in alerts. Default: its loopback address.",
     )
+
+    @property
+    def timings(self) -> Timings:
+        """The time limits by which the room's processes judge each other, as they apply here."""
+        return Timings(
+            heartbeat=self.heartbeat_seconds,
+            lost=self.lost_seconds,
+            claim=self.claim_seconds,
+            sweep=self.sweep_seconds,
+            poll=self.poll_seconds,
+            drain=self.drain_seconds,
+        ).scaled(self.time_scale)
 
     @property
     def ui_address(self) -> str:

@@ -2,7 +2,7 @@
 
 A run is ended in two moves. It is fenced: from then on its process, should it live, has no effect any more. Then the
 worker on its host kills what is left and says so (`reaped_at`), and only then, or when no worker answers within
-`REAP_SECONDS`, the verdict is written as a state of the run. `ops sync` pushes verdicts to Prefect.
+`Timings.reap`, the verdict is written as a state of the run. `ops sync` pushes verdicts to Prefect.
 
 A run whose process recorded its outcome is never lost: that outcome is the verdict when Prefect did not hear of it.
 """
@@ -23,17 +23,10 @@ from opsdb.runs import apply_states, facts_of_row
 from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.tables import Run, RunEvent, RunState, SyncMark
+from opsdb.timings import Timings
 
 WATCH = "sweep"
 PREFECT_WATCH = "prefect"
-PREFECT_OUTAGE_SECONDS = 15.0
-"""When Prefect did not answer for longer, runs that wait for it to start them are given their time anew."""
-OUTCOME_SECONDS = 10.0
-"""How long a run process may take to tell Prefect of an outcome that it recorded, before the room does."""
-REAP_SECONDS = 2.0
-"""How long a fenced run's worker has to say that its processes are gone. It looks every second."""
-CANCEL_SECONDS = 5.0
-"""How long a run's own worker has to cancel it: as long as its step has between TERM and KILL."""
 
 CANDIDATES = text("""
 SELECT r.id,
@@ -92,20 +85,20 @@ def sweep(db: Connection, settings: Settings) -> list[Fence]:
 
     Returns what this call fenced.
     """
-    limits = {"lost": settings.lost_seconds, "claim": settings.claim_seconds, "cancel": CANCEL_SECONDS}
-    # heartbeats could not be written while no sweep could: an outage and the beats around it stay below `lost`
-    seen = watch(db, WATCH, outage_seconds=settings.sweep_seconds + settings.lost_seconds / 3)
+    timings = settings.timings
+    limits = {"lost": timings.lost, "claim": timings.claim, "cancel": timings.cancel}
+    seen = watch(db, WATCH, outage_seconds=timings.outage)
     watches = {
         "watching_since": seen.since,
         "now": seen.now,
         "prefect": PREFECT_WATCH,
-        "outage": PREFECT_OUTAGE_SECONDS,
+        "outage": timings.prefect_outage,
     }
     lost = db.execute(CANDIDATES, {**watches, **limits})
     fences = [Fence(row.id, row.reason) for row in lost if row.reason is not None]
     fenced = [fence for fence in fences if fence_run(db, run_id=fence.run_id, reason=fence.reason)]
     open_fenced(db, [fence.run_id for fence in fenced])
-    for row in _ripe(db):
+    for row in _ripe(db, timings):
         _conclude(db, row, message=MESSAGES.get(row.fence_reason, "").format(**limits))
     return fenced
 
@@ -135,9 +128,10 @@ def told_of(db: Connection, *, run_id: UUID, attempt: int) -> Told:
     return Told(taken=taken, outcome=row.outcome, message=(row.error or {}).get("message"))
 
 
-def doomed(db: Connection, attempts: Mapping[UUID, int]) -> set[UUID]:
-    """Of the given runs, with their attempts, those whose processes must not live. A finished run gets 10 s to exit."""
-    over = col(Run.finished_at).is_not(None) & (col(Run.updated_at) < func.clock_timestamp() - timedelta(seconds=10))
+def doomed(db: Connection, attempts: Mapping[UUID, int], *, exit_seconds: float) -> set[UUID]:
+    """Of the given runs, with their attempts, those whose processes must not live. That of a finished run may exit."""
+    latest = func.clock_timestamp() - timedelta(seconds=exit_seconds)
+    over = col(Run.finished_at).is_not(None) & (col(Run.updated_at) < latest)
     rows = db.execute(
         select(col(Run.id), col(Run.attempt), (col(Run.fenced_at).is_not(None) | over).label("must_go")).where(
             col(Run.id).in_(attempts)
@@ -185,11 +179,11 @@ def watch(db: Connection, name: str, *, outage_seconds: float) -> Watch:
     return Watch(since=row.at, now=row.updated_at)
 
 
-def _ripe(db: Connection) -> list[Row[tuple[Run]]]:
+def _ripe(db: Connection, timings: Timings) -> list[Row[tuple[Run]]]:
     """Fenced runs whose processes are gone, or whose host did not answer in time, and those of which only Prefect has
     not heard; locked, so that one concludes."""
-    waited = col(Run.fenced_at) < func.clock_timestamp() - timedelta(seconds=REAP_SECONDS)
-    untold = col(Run.outcome_at) < func.clock_timestamp() - timedelta(seconds=OUTCOME_SECONDS)
+    waited = col(Run.fenced_at) < func.clock_timestamp() - timedelta(seconds=timings.reap)
+    untold = col(Run.outcome_at) < func.clock_timestamp() - timedelta(seconds=timings.outcome)
     return list(
         db.execute(
             select(Run)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -43,6 +44,7 @@ from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.stuck import sweep
 from opsdb.sync_marks import known_states, mark_deleted, read_watermark, unfinished_runs, write_watermark
+from opsdb.timings import Timings
 from opsdb.totals import BATCH, FOLD_SECONDS, fold_deltas
 from opsdb.verdicts import tell, to_be_told
 
@@ -55,7 +57,6 @@ OVERLAP = timedelta(seconds=10)
 DEEP_OVERLAP = timedelta(minutes=15)
 """How long after its end a run's terminal state may be rewritten without us hearing the event."""
 DEEP_EVERY_SECONDS = 60.0
-BACKOFF_SECONDS = (0.5, 10.0)
 TELLING = 0x0B5DC
 """The lock of the one sync that sets states in Prefect."""
 
@@ -73,20 +74,26 @@ async def sync(settings: Settings) -> None:
 
 async def _follow(settings: Settings, engine: Engine) -> None:
     async with get_client() as client, asyncio.TaskGroup() as tasks:
-        follower = Follower(client, engine)
-        tasks.create_task(_forever("events", follower.follow_events))
-        tasks.create_task(_forever("poll", lambda: follower.keep_polling(settings.poll_seconds)))
-        tasks.create_task(_forever("sweep", lambda: follower.keep_sweeping(settings)))
-        tasks.create_task(_forever("totals", lambda: _fold_totals(engine)))
-        tasks.create_task(_forever("journals", lambda: _deliver_journals(settings, engine)))
+        timings = settings.timings
+        follower = Follower(client, engine, timings)
+
+        def forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+            tasks.create_task(_forever(name, work, longest_pause=timings.backoff))
+
+        forever("events", follower.follow_events)
+        forever("poll", follower.keep_polling)
+        forever("sweep", lambda: follower.keep_sweeping(settings))
+        forever("totals", lambda: _fold_totals(engine))
+        forever("journals", lambda: _deliver_journals(settings, engine))
 
 
 class Follower:
     """Brings what Prefect says of runs into the database."""
 
-    def __init__(self, client: PrefectClient, engine: Engine) -> None:
+    def __init__(self, client: PrefectClient, engine: Engine, timings: Timings) -> None:
         self._client = client
         self._engine = engine
+        self._timings = timings
         self._facts: LRUCache[UUID, RunFacts] = LRUCache(2000)
         self._kinds: LRUCache[UUID, str] = LRUCache(500)
 
@@ -98,8 +105,8 @@ class Follower:
                 if _is_runbook_state(event):
                     await self._apply_event(event)
 
-    async def keep_polling(self, seconds: float) -> None:
-        """Close the gaps in the events every `seconds`, and look further back once a minute."""
+    async def keep_polling(self) -> None:
+        """Close the gaps in the events again and again, and look further back once a minute."""
         loop = asyncio.get_running_loop()
         deep_at = loop.time()
         while True:
@@ -108,7 +115,7 @@ class Follower:
             if deep:
                 await self._find_deleted()
                 deep_at = loop.time() + DEEP_EVERY_SECONDS
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(self._timings.poll)
 
     async def keep_sweeping(self, settings: Settings) -> None:
         """End what nobody else will end, here and in Prefect."""
@@ -118,7 +125,7 @@ class Follower:
             if await self._in_database(to_be_told):
                 await self._tell()
             await self._in_database(settle_sessions)
-            await asyncio.sleep(settings.sweep_seconds)
+            await asyncio.sleep(self._timings.sweep)
 
     async def _tell(self) -> None:
         """Tell Prefect what it does not know, while no other sync does."""
@@ -142,7 +149,7 @@ class Follower:
             await self._apply_differing(page)
         async for page in self._pages(ended_after=None):
             await self._apply_differing([run for run in page if not _in_future(run)])
-        await self._in_database(write_watermark, ended_until)
+        await self._in_database(partial(write_watermark, at=ended_until, outage_seconds=self._timings.prefect_outage))
 
     async def _pages(self, *, ended_after: datetime | None) -> AsyncIterator[list[FlowRun]]:
         """Pages of runbook runs: those that ended since, newest first, or those that have not ended."""
@@ -233,7 +240,7 @@ async def _deliver_journals(settings: Settings, engine: Engine) -> None:
         emptied = await asyncio.to_thread(deliver_abandoned, engine, journal_dir(settings))
         if emptied:
             log.info("delivered the records of %d run processes that could not", emptied)
-        await asyncio.sleep(2)
+        await asyncio.sleep(settings.timings.journals)
 
 
 async def _fold_totals(engine: Engine) -> None:
@@ -247,16 +254,16 @@ async def _fold_totals(engine: Engine) -> None:
         await asyncio.sleep(FOLD_SECONDS)
 
 
-async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _forever(name: str, work: Callable[[], Awaitable[None]], *, longest_pause: float) -> None:
     """Run the work again whenever it ends; after an error, wait longer each time while it keeps failing."""
-    shortest, longest = BACKOFF_SECONDS
+    shortest = longest_pause / 20
     wait, loop = shortest, asyncio.get_running_loop()
     while True:
         began = loop.time()
         try:
             await work()
         except Exception as error:  # whatever it was, the sync must go on
-            wait = shortest if loop.time() - began > 60 else min(longest, wait * 2)
+            wait = shortest if loop.time() - began > 60 else min(longest_pause, wait * 2)
             log.warning("sync %s: %s: %s; again in %.1f s", name, type(error).__name__, first_line(error), wait)
         await asyncio.sleep(wait)
 

@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from opsdb.runs import apply_states, facts_of_row
 from opsdb.states import State
-from opsdb.stuck import PREFECT_OUTAGE_SECONDS, PREFECT_WATCH, watch
+from opsdb.stuck import PREFECT_WATCH, watch
 from opsdb.tables import Run, SyncMark
 
 NAME = "sync"
@@ -24,9 +24,9 @@ def read_watermark(db: Connection) -> datetime:
     return db.scalar(select(col(SyncMark.at)).where(col(SyncMark.name) == NAME)) or BEGINNING
 
 
-def write_watermark(db: Connection, at: datetime) -> None:
+def write_watermark(db: Connection, at: datetime, *, outage_seconds: float) -> None:
     """Note how far the sync has come, and that both it and Prefect answer. The watermark never goes back."""
-    watch(db, PREFECT_WATCH, outage_seconds=PREFECT_OUTAGE_SECONDS)
+    watch(db, PREFECT_WATCH, outage_seconds=outage_seconds)
     made = insert(SyncMark).values(name=NAME, at=at)
     db.execute(
         made.on_conflict_do_update(

@@ -14,9 +14,6 @@ from opsdb.lookup import RunView, list_runs
 from opsdb.states import RunStatus, State
 from opsdb.tables import Run, RunState
 
-ONLINE_SECONDS = 30.0
-"""How long a worker may have been silent and still counts as there."""
-
 WORKER_ONLINE = text(
     "SELECT EXISTS (SELECT FROM ops.workers WHERE lane = :lane"
     " AND heartbeat_at > clock_timestamp() - make_interval(secs => :seconds))"
@@ -47,11 +44,11 @@ def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
     return None if holder == run.id else holder
 
 
-def why_waiting(db: Connection, view: RunView) -> Waiting:
-    """What a queued run waits for."""
+def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Waiting:
+    """What a queued run waits for. A worker counts as there that said so within the last `online_seconds`."""
     run = view.run
     latest = db.execute(select(RunState).where(col(RunState.id) == run.state_id)).one()
-    online = db.scalar(WORKER_ONLINE, {"lane": run.lane, "seconds": ONLINE_SECONDS})
+    online = db.scalar(WORKER_ONLINE, {"lane": run.lane, "seconds": online_seconds})
     holders = [
         holder
         for status in (RunStatus.CLAIMED, RunStatus.RUNNING)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-BEAT_SECONDS = 5.0
-
 BEAT = text("""
 INSERT INTO ops.workers (name, lane, host) SELECT :name, l, :host FROM unnest(CAST(:lanes AS text[])) l
 ON CONFLICT (name, lane) DO UPDATE SET heartbeat_at = clock_timestamp()

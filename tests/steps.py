@@ -51,8 +51,8 @@ class Room:
             log_path=log_path or self.folder / "logs" / f"{step}.log",
             working_dir=working_dir or self.folder,
             on_line=on_line or self.lines.append,
-            limits=limits or OutputLimits(),
             grace_seconds=grace,
+            limits=limits or OutputLimits(),
         )
 
     def alive(self) -> list[int]:

@@ -24,7 +24,8 @@ SCRIPT = """
         lines = []
         secrets = {"TOKEN": "correct-horse-battery", "PASSWORD": "kW9+/l'd o"}
         result = run_shell(command, timeout_seconds=100, env={}, secrets=secrets, run_id="volume", step=name,
-                           log_path=Path(sys.argv[1]) / name, working_dir=Path("/"), on_line=lines.append)
+                           log_path=Path(sys.argv[1]) / name, working_dir=Path("/"), on_line=lines.append,
+                           grace_seconds=5)
         return lines, result
     run("echo warm", "warm")
     before = peak()

@@ -17,8 +17,8 @@ from tests.waiting import wait_for
 Start = Callable[..., UUID]
 
 
-# waiting is what the tests do, so the limits for lost and claimed runs are short: in a room they are 30 and 60 s
-LIMITS = {"lost_seconds": 10, "claim_seconds": 15, "heartbeat_seconds": 1, "drain_seconds": 3}
+TIME_SCALE = 0.25
+"""Waiting is what the tests do, so the lab judges four times as fast as a room: `lab.settings.timings`."""
 
 
 class Labs:
@@ -29,23 +29,23 @@ class Labs:
         self._lab: Lab | None = None
         self._stack = ExitStack()
 
-    def living(self) -> Lab:
-        """The lab with all of its parts running."""
+    def living(self, *, worker: bool) -> Lab:
+        """The lab with all of its parts running; without `worker`, all but that."""
         if self._lab is not None:
             try:
-                return self._revived(self._lab)
+                return self._revived(self._lab, worker=worker)
             except (AssertionError, OSError, psutil.Error) as error:
                 print(f"the lab is given up: {error}")
                 self.close()
-        self._lab = self._stack.enter_context(open_lab(self._shared, **LIMITS))
-        return self._revived(self._lab)
+        self._lab = self._stack.enter_context(open_lab(self._shared, time_scale=TIME_SCALE))
+        return self._revived(self._lab, worker=worker)
 
     def close(self) -> None:
         """End what is there."""
         self._lab = None
         self._stack.close()
 
-    def _revived(self, lab: Lab) -> Lab:
+    def _revived(self, lab: Lab, *, worker: bool) -> Lab:
         for name in ("worker", "sync"):  # a test that failed may have left one stopped, or cut off
             if name in lab.parts and (
                 name in lab.detoured or psutil.Process(lab.parts[name].pid).status() == psutil.STATUS_STOPPED
@@ -55,7 +55,10 @@ class Labs:
             lab.start_postgres()
         if "prefect" not in lab.parts:
             lab.start_prefect()
-        if "worker" not in lab.parts or lab.parts["worker"].poll() is not None:
+        if not worker:
+            if "worker" in lab.parts:
+                lab.kill("worker")
+        elif "worker" not in lab.parts or lab.parts["worker"].poll() is not None:
             lab.start_worker()
         if "sync" not in lab.parts or lab.parts["sync"].poll() is not None:
             lab.start("sync")
@@ -75,9 +78,17 @@ def labs(shared_folder: Path) -> Iterator[Labs]:
 
 
 @pytest.fixture
-def lab(labs: Labs) -> Lab:
-    """The lab with all of its parts running."""
-    return labs.living()
+def lab(labs: Labs, request: pytest.FixtureRequest) -> Lab:
+    """The lab with all of its parts running; the worker is left out where a test is marked `own_worker`."""
+    return labs.living(worker=request.node.get_closest_marker("own_worker") is None)
+
+
+@pytest.fixture
+def hold(lab: Lab) -> Iterator[Path]:
+    """While this file is there, the steps of the manner "held" go on."""
+    lab.hold.touch()
+    yield lab.hold
+    lab.hold.unlink(missing_ok=True)
 
 
 @pytest.fixture

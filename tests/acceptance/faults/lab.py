@@ -62,6 +62,7 @@ class Lab:
         self._postgres = EmbeddedPostgres(folder / "pg")
         self.ledger = folder / "ledger"
         self.ledger.touch()
+        self.hold = folder / "ledger.hold"
         self.settings = Settings(
             home=folder / "home",
             database_url=SecretStr(f"postgresql://postgres@/ops?host={self._postgres.socket_dir}"),
@@ -113,10 +114,7 @@ class Lab:
             "OPS_HEALTH_PORT": str(settings.health_port),
             "OPS_PREFECT_YAML": str(settings.prefect_yaml),
             "OPS_LANE_LIMIT": str(settings.lane_limit),
-            "OPS_LOST_SECONDS": str(settings.lost_seconds),
-            "OPS_CLAIM_SECONDS": str(settings.claim_seconds),
-            "OPS_HEARTBEAT_SECONDS": str(settings.heartbeat_seconds),
-            "OPS_DRAIN_SECONDS": str(settings.drain_seconds),
+            "OPS_TIME_SCALE": str(settings.time_scale),
             "PYTHONPATH": str(REPOSITORY),
         }
         return access.inherited(os.environ) | access.client_env(settings) | chosen

@@ -11,7 +11,9 @@ from flows.runbook import runbook
 from flows.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 
-Manner = Literal["ticking", "quiet", "printing", "stubborn", "escaping"]
+ALONE_SECONDS = 10
+"""The deadline of `alone`."""
+Manner = Literal["ticking", "quiet", "printing", "stubborn", "escaping", "held"]
 
 TICK = 'echo "$1 $OPS_RUN_ID $ATTEMPT $EPOCHREALTIME" >> "$LEDGER"'
 COMMANDS: dict[Manner, str] = {
@@ -19,6 +21,7 @@ COMMANDS: dict[Manner, str] = {
     "quiet": 'note begin; sleep "$((TENTHS / 10)).$((TENTHS % 10))"; note end',
     "printing": "note begin; for ((i = 0; i < TENTHS; i++)); do note tick; echo line $i; sleep 0.1; done; note end",
     "stubborn": "trap '' TERM; note begin; for ((i = 0; i < TENTHS; i += 2)); do note tick; sleep 0.2; done; note end",
+    "held": 'note begin; while [ -e "$LEDGER.hold" ]; do note tick; sleep 0.2; done; note end',
     # a grandchild that forked twice, left the session and ignores TERM, and goes on by itself
     "escaping": "trap '' TERM; note begin; (setsid bash -c 'trap \"\" TERM; while :; do "
     'echo "tick $OPS_RUN_ID $ATTEMPT $EPOCHREALTIME" >> "$LEDGER"; sleep 0.2; done\' > /dev/null 2>&1 &); '
@@ -48,9 +51,9 @@ def repeatable(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> d
     return work(ledger, seconds, manner)
 
 
-@runbook(deadline_seconds=40, exclusive="odoo_db")
+@runbook(deadline_seconds=ALONE_SECONDS, exclusive="odoo_db")
 def alone(ledger: str, odoo_db: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
-    """Work on a database that nothing else may work on meanwhile, to be over 40 s after it began."""
+    """Work on a database that nothing else may work on meanwhile, to be over 10 s after it began."""
     return work(ledger, seconds, manner)
 
 

@@ -8,6 +8,7 @@ import statistics
 import time
 from uuid import UUID
 
+import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
@@ -37,7 +38,7 @@ def test_cancelling_running_runs_takes_seconds(lab: Lab, start: Start, client: S
         assert "end" not in [e.what for e in lab.effects(run)]
         assert row["error"] is None or row["error"]["type"] in ("Cancelled", "Terminated")
         # the sweeper may be first for one that ignores TERM, and tells Prefect then
-        wait_for(lambda: _cancelled(client, run), seconds=5, what="Prefect hears that it is cancelled")  # noqa: B023  # called at once
+        wait_for(lambda: _cancelled(client, run), seconds=20, what="Prefect hears that it is cancelled")  # noqa: B023  # called at once
     print(f"cancelled within {sorted(round(t, 1) for t in took)} s")
     assert statistics.median(took) < 6  # the bar is 2 s; a loaded machine gets more
     assert lab.rows("SELECT 1 FROM ops.runs WHERE status = 'cancelled' AND fence_reason = 'HeartbeatTimeout'") == []
@@ -56,12 +57,12 @@ def test_cancelling_a_run_without_a_worker(lab: Lab, start: Start, client: SyncP
         print(f"{['queued', 'lone', 'dead'][list(asked).index(run)]}: {time.monotonic() - when:.1f} s")
         wait_for(
             lambda run=run: client.read_flow_run(run).state_type is StateType.CANCELLED,  # type: ignore[misc]
-            seconds=5,
+            seconds=20,
             what="Prefect agrees",
         )
     assert lab.living(lone) == []
     lab.start_worker()
-    wait_for(lambda: not lab.living(dead), seconds=10, what="the next worker kills what was left")
+    wait_for(lambda: not lab.living(dead), seconds=30, what="the next worker kills what was left")
     assert lab.effects(queued) == []
     assert lab.run_row(dead)["status"] == "cancelled"
 
@@ -71,12 +72,12 @@ def test_cancelling_a_claimed_run(lab: Lab, start: Start, client: SyncPrefectCli
         run = start("once", seconds=5)
         wait_for(lambda: client.read_flow_run(run).state_type is StateType.PENDING, seconds=20, what="it is Pending")
         asked = cancel(client, run)
-        lab.wait_status(run, "cancelled", seconds=10)
+        lab.wait_status(run, "cancelled", seconds=30)
         print(f"cancelled after {time.monotonic() - asked:.1f} s")
-    time.sleep(3)
+    lab.wait_status(start("once"), "succeeded", seconds=40)  # forked later than a process of the other would be
+    wait_for(lambda: not lab.living(run), seconds=20, what="nothing of it is alive")
     assert lab.effects(run) == []
     assert lab.run_row(run)["status"] == "cancelled"
-    lab.wait_status(start("once"), "succeeded", seconds=20)
 
 
 @pytest.mark.parametrize("syncs", [1, 2])
@@ -84,8 +85,8 @@ def test_two_syncs_do_no_harm(lab: Lab, start: Start, syncs: int) -> None:
     names = [f"sync{number}" for number in range(2, syncs + 1)]
     for name in names:
         lab.start(name)
-    time.sleep(3 * len(names))
-    runs = [start("repeatable", seconds=10) for _ in range(4)]
+        wait_for(lambda: _follows(lab, name), seconds=60, what=f"{name} follows Prefect")  # noqa: B023  # called at once
+    runs = [start("repeatable", seconds=4) for _ in range(4)]
     for run in runs:
         lab.wait_effect(run, "begin")
         os.kill(lab.run_process(run), signal.SIGKILL)
@@ -95,6 +96,12 @@ def test_two_syncs_do_no_harm(lab: Lab, start: Start, syncs: int) -> None:
         assert [s["name"] for s in states].count("AwaitingRetry") == 1
     for name in names:
         lab.kill(name)
+
+
+def _follows(lab: Lab, name: str) -> bool:
+    """Whether a part has a connection to Prefect."""
+    connections = psutil.Process(lab.parts[name].pid).net_connections("tcp")
+    return any(one.raddr and one.raddr.port == lab.settings.prefect_port for one in connections)
 
 
 def _cancelled(client: SyncPrefectClient, run: UUID) -> bool:

@@ -24,8 +24,6 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_worker_told_to_end_lets_short_runs_end_and_takes_no_new_ones(lab: Lab, start: Start) -> None:
-    lab.kill("worker")
-    lab.start_worker(extra={"OPS_DRAIN_SECONDS": "60"})
     run = start("once", seconds=1.5)
     lab.wait_effect(run, "begin")
     processes = family(lab.parts["worker"].pid)
@@ -33,24 +31,26 @@ def test_worker_told_to_end_lets_short_runs_end_and_takes_no_new_ones(lab: Lab, 
     late = start("once")
     assert lab.parts.pop("worker").wait(60) == 0
     assert_gone(processes)
-    assert lab.wait_status(run, "succeeded", seconds=5)["attempt"] == 1
+    assert lab.wait_status(run, "succeeded", seconds=20)["attempt"] == 1
     lab.wait_status(late, "queued")
     lab.start_worker()
-    assert lab.wait_status(late, "succeeded", seconds=20)["attempt"] == 1
+    assert lab.wait_status(late, "succeeded", seconds=40)["attempt"] == 1
 
 
+@pytest.mark.own_worker
 @pytest.mark.parametrize("kind", ["once", "repeatable"])
 def test_worker_told_to_end_stops_long_runs_and_leaves_no_process(lab: Lab, start: Start, kind: str) -> None:
-    run = start(kind, seconds=8, manner="escaping")
+    lab.start_worker(extra={"OPS_DRAIN_SECONDS": "4"})
+    run = start(kind, seconds=4, manner="escaping")
     lab.wait_effect(run, "begin")
     processes = family(lab.parts["worker"].pid)
     began = time.monotonic()
-    assert lab.kill("worker", signal.SIGTERM) == 0  # the lab gives them 3 s, the room 30
+    assert lab.kill("worker", signal.SIGTERM) == 0  # gives them a second
     print(f"ended after {time.monotonic() - began:.1f} s")
     assert_gone(processes)
     assert lab.living(run) == []
     if kind == "once":
-        row = lab.wait_status(run, "failed", seconds=5)
+        row = lab.wait_status(run, "failed", seconds=20)
         assert "told to stop" in row["error"]["message"]
         assert row["attempt"] == 1
         return
@@ -59,22 +59,20 @@ def test_worker_told_to_end_stops_long_runs_and_leaves_no_process(lab: Lab, star
 
 
 def test_worker_told_twice_ends_at_once(lab: Lab, start: Start) -> None:
-    lab.kill("worker")
-    lab.start_worker(extra={"OPS_DRAIN_SECONDS": "60"})
     run = start("once", seconds=60)
     lab.wait_effect(run, "begin")
     worker = lab.parts["worker"]
     processes = family(worker.pid)
     worker.send_signal(signal.SIGTERM)
-    time.sleep(2)
+    time.sleep(1)
     assert worker.poll() is None  # it waits for its run
     again = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    assert lab.parts.pop("worker").wait(10) == 0
+    assert lab.parts.pop("worker").wait(30) == 0
     print(f"ended {time.monotonic() - again:.1f} s after the second signal")
     assert_gone(processes)
     assert lab.living(run) == []
-    lab.wait_status(run, "failed", seconds=5)
+    lab.wait_status(run, "failed", seconds=20)
 
 
 def test_worker_and_sync_that_stand_idle_end_and_leave_nothing(lab: Lab) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from prefect.states import Cancelling
 from opsdb.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
+from tests.acceptance.faults.runbooks import ALONE_SECONDS
 from tests.commands import REPOSITORY, run_ops
 from tests.waiting import wait_for
 
@@ -39,17 +42,20 @@ def shown(lab: Lab, run: UUID) -> dict[str, Any]:
     return document
 
 
-def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab, start: Start) -> None:
-    first = start("alone", odoo_db="shop", seconds=25)
+def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab, start: Start, hold: Path) -> None:
+    first = start("sharing", odoo_db="shop", host="shop", manner="held")
     lab.wait_effect(first, "begin")
-    second = start("alone", odoo_db="shop", seconds=20, lane="b")
+    second = start("alone", odoo_db="shop", seconds=ALONE_SECONDS / 2, lane="b")
     other = start("alone", odoo_db="other", seconds=0)
     wait_waiting(lab, second)
+    began = time.monotonic()
     assert shown(lab, second)["waits_for"] == [
         f"run {short_id(first)} holds odoo_db shop, and this one begins when that is over: ops show {short_id(first)}"
     ]
     assert shown(lab, first)["waits_for"] == []
     lab.wait_status(other, "succeeded", seconds=60)
+    time.sleep(max(0.0, began + ALONE_SECONDS / 2 + 0.5 - time.monotonic()))
+    hold.unlink()
     ended = lab.wait_status(first, "succeeded", seconds=90)
     # with the time that it waited it takes longer than it may
     assert lab.wait_status(second, "succeeded", seconds=90)["attempt"] == 1
@@ -65,7 +71,7 @@ def test_runs_on_two_databases_of_one_host_follow_each_other_and_a_dead_holder_b
 ) -> None:
     first = start("sharing", odoo_db="prod", host="one", seconds=60)
     lab.wait_effect(first, "begin")
-    second = start("sharing", odoo_db="staging", host="one", seconds=2, lane="b")
+    second = start("sharing", odoo_db="staging", host="one", seconds=0, lane="b")
     wait_waiting(lab, second)
     held = f"run {short_id(first)} holds odoo_host one"
     assert shown(lab, second)["waits_for"] == [
@@ -84,7 +90,7 @@ def test_runs_on_two_databases_of_one_host_follow_each_other_and_a_dead_holder_b
 
 @pytest.mark.promise(5)
 def test_dead_holder_blocks_nobody(lab: Lab, start: Start) -> None:
-    holder = start("alone", odoo_db="left", seconds=60, manner="escaping")
+    holder = start("sharing", odoo_db="left", host="left", seconds=60, manner="escaping")
     lab.wait_effect(holder, "begin")
     waiter = start("alone", odoo_db="left", lane="b")
     wait_waiting(lab, waiter)
@@ -95,9 +101,9 @@ def test_dead_holder_blocks_nobody(lab: Lab, start: Start) -> None:
 
 
 def test_who_waits_can_be_cancelled_and_lives_beyond_the_limit_for_lost_runs(
-    lab: Lab, start: Start, client: SyncPrefectClient
+    lab: Lab, start: Start, hold: Path, client: SyncPrefectClient
 ) -> None:
-    holder = start("alone", odoo_db="busy", seconds=15, manner="quiet")
+    holder = start("sharing", odoo_db="busy", host="busy", manner="held")
     lab.wait_effect(holder, "begin")
     waiters = [start("alone", odoo_db="busy", lane="b"), start("alone", odoo_db="busy", lane="b")]
     for waiter in waiters:
@@ -105,15 +111,20 @@ def test_who_waits_can_be_cancelled_and_lives_beyond_the_limit_for_lost_runs(
     client.set_flow_run_state(waiters[0], Cancelling())
     lab.wait_status(waiters[0], "cancelled", seconds=20)
     assert lab.effects(waiters[0]) == []
+    time.sleep(lab.settings.timings.lost + 1)
+    hold.unlink()
     lab.wait_status(waiters[1], "succeeded", seconds=60)
 
 
-def test_who_waits_outlives_the_database_and_its_holder_keeps_its_hold(lab: Lab, start: Start) -> None:
-    holder = start("alone", odoo_db="kept", seconds=10)
+def test_who_waits_outlives_the_database_and_its_holder_keeps_its_hold(lab: Lab, start: Start, hold: Path) -> None:
+    holder = start("sharing", odoo_db="kept", host="kept", manner="held")
     lab.wait_effect(holder, "begin")
     waiter = start("alone", odoo_db="kept", lane="b")
     wait_waiting(lab, waiter)
     lab.kill_postgres()
     lab.start_postgres()
+    time.sleep(2)  # both are there again
+    assert lab.effects(waiter) == []
+    hold.unlink()
     lab.wait_status(waiter, "succeeded", seconds=60)
     assert lab.effects(waiter)[0].at > lab.effects(holder)[-1].at

@@ -22,11 +22,12 @@ from tests.acceptance.faults.test_going_on import done, failing, ops, steps, wai
 from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE
 from tests.waiting import stopped, wait_for
 
+pytestmark = pytest.mark.own_worker
+
 
 @contextmanager
 def asking_meets(fate: Fate, lab: Lab, database: Proxy | None = None) -> Iterator[RequestProxy]:
     """A worker whose first run that asks for an approval meets that fate on its way to Prefect."""
-    lab.kill("worker")
     with RequestProxy(lab.settings.prefect_port, mark=b"waits for approval", fate=fate) as proxy:
         extra = {"OPS_PREFECT_PORT": str(proxy.port)}
         lab.start_worker(extra=extra | (through(database) if database else {}))
@@ -82,7 +83,7 @@ def test_killed_between_its_suspension_and_its_end_it_waits_all_the_same(
     if also_gone == "sync":
         lab.start("sync")
     lab.wait_status(run, "queued", seconds=20)
-    time.sleep(4)  # for who would call it lost, or begin it anew
+    time.sleep(2)  # for who would call it lost, or begin it anew
     assert in_prefect(client, run)[-1] == "Suspended"
     assert not {"FAILED", "CRASHED"} & {
         row["type"] for row in lab.rows("SELECT type FROM ops.run_states WHERE run_id = %s", run)
@@ -99,18 +100,18 @@ def test_frozen_as_it_asks_and_judged_it_asks_nobody_when_it_goes_on(
         lab.kill("worker")  # it would end what is frozen
         database.swallow()  # so it has Prefect's word only
         with stopped([process]):
-            assert lab.wait_status(run, "failed", seconds=25)["error"]["type"] == "HeartbeatTimeout"
-            wait_for(lambda: in_prefect(client, run)[-1] == "HeartbeatTimeout", seconds=10, what="Prefect knows it")
+            assert lab.wait_status(run, "failed", seconds=40)["error"]["type"] == "HeartbeatTimeout"
+            wait_for(lambda: in_prefect(client, run)[-1] == "HeartbeatTimeout", seconds=30, what="Prefect knows it")
             proxy.go_on.set()
             time.sleep(1)
         wait_gone(lab, run)
     lab.start_worker()
-    time.sleep(4)  # its journal is delivered by now: it has not said a word since
+    time.sleep(2)  # its journal is delivered by now: it has not said a word since
     row = lab.run_row(run)
     assert (row["status"], row["outcome"], row["error"]["type"]) == ("failed", None, "HeartbeatTimeout")
     assert in_prefect(client, run)[-1] == "HeartbeatTimeout"
     assert done(lab, run) == ["build/1"]
-    wait_for(lambda: lab.run_row(run)["reaped_at"], seconds=15, what="its processes are known to be gone")
+    wait_for(lambda: lab.run_row(run)["reaped_at"], seconds=30, what="its processes are known to be gone")
     ops(lab, "retry", str(run), "--from-failed")
     wait_for(lambda: steps(lab, run).get(2, {}).get("ask") == "suspended", seconds=30, what="it asks once more")
     wait_asking(lab, run)
@@ -127,7 +128,7 @@ def test_frozen_when_it_was_suspended_it_is_not_judged_and_does_nothing_when_it_
         process = asked(proxy, lab, run)
         lab.kill("worker")
         with stopped([process]):
-            time.sleep(lab.settings.lost_seconds + 5)
+            time.sleep(lab.settings.timings.lost + 2)
             assert (lab.run_row(run)["status"], lab.run_row(run)["fenced_at"]) == ("queued", None)
             ops(lab, "approve", str(run))
             proxy.go_on.set()
@@ -143,14 +144,13 @@ def test_run_asks_only_when_its_record_is_in_the_database(
     lab: Lab, start: Start, client: SyncPrefectClient, tmp_path: Path
 ) -> None:
     hang = failing(tmp_path / "stop", "hang.build")
-    lab.kill("worker")
     with Proxy(lab.folder / "proxy", lab.socket) as database:
         lab.start_worker(extra=through(database))
         run = start("asking", odoo_db="unrecorded", fail_at=str(tmp_path / "stop"))
         wait_for(lambda: steps(lab, run).get(1, {}).get("build") == "running", seconds=30, what="it builds")
         database.refuse()
         hang.unlink()
-        time.sleep(5)  # less than a run may be silent
+        time.sleep(lab.settings.timings.lost / 3)  # less than a run may be silent
         assert client.read_flow_run(run).state_type is StateType.RUNNING
         assert steps(lab, run)[1].get("build") == "running"
         database.listen()
@@ -194,7 +194,7 @@ def test_told_to_stop_when_its_suspension_was_taken_up_it_stays_suspended(
         worker.send_signal(signal.SIGTERM)
         time.sleep(1)
         worker.send_signal(signal.SIGTERM)  # at once
-        time.sleep(2)
+        time.sleep(1)
         proxy.go_on.set()
         assert worker.wait(30) == 0
         wait_gone(lab, run)

@@ -50,7 +50,7 @@ def test_run_asks_when_prefect_is_back_and_is_not_called_lost_meanwhile(lab: Lab
     lab.wait_effect(run, "build")
     lab.kill("prefect")
     hang.unlink()
-    time.sleep(lab.settings.lost_seconds + 5)
+    time.sleep(lab.settings.timings.lost + 2)
     row = lab.run_row(run)
     assert (row["status"], row["fenced_at"]) == ("running", None)
     lab.start_prefect()
@@ -133,7 +133,7 @@ def test_second_approval_changes_nothing(lab: Lab, start: Start, stop: Path, cli
     lab.wait_effect(run, "deploy", attempt=2)
     again = Scheduled(name=RESUMING, scheduled_time=datetime.now(UTC), message="approved by another")  # type: ignore[var-annotated]
     client.set_flow_run_state(run, again)
-    time.sleep(3)
+    time.sleep(2)
     assert lab.living(run)
     hang.unlink()
     assert lab.wait_status(run, "succeeded")["attempt"] == 2
@@ -150,7 +150,7 @@ def test_suspended_from_outside_it_goes_on_resumed_or_not_and_asks_all_the_same(
         lab.wait_effect(one, "build")
         client.set_flow_run_state(one, Suspended(timeout_seconds=3600))
     client.resume_flow_run(resumed)
-    time.sleep(4)
+    time.sleep(2)
     hang.unlink()
     assert lab.wait_status(resumed, "succeeded")["attempt"] == 1
     wait_for(lambda: steps(lab, run)[1].get("ask") == "suspended", seconds=20, what="it asks")

@@ -71,7 +71,7 @@ def test_run_that_died_is_begun_anew_once_when_the_sync_hears_no_answer(lab: Lab
     lab.kill("sync")
     with answer_lost(lab, b"its processes are gone") as extra:
         lab.start("sync", extra=extra)
-        run = start("repeatable", seconds=6)
+        run = start("repeatable", seconds=2)
         lab.wait_effect(run, "begin")
         os.kill(lab.run_process(run), signal.SIGKILL)
         lab.wait_effect(run, "begin", attempt=2)

@@ -14,8 +14,10 @@ from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
 from tests.waiting import wait_for
 
-FOUND_SECONDS = 10 + 5
-"""How long after its death a run is found: the lab counts a run as lost after 10 s, the room after 30."""
+
+def found_seconds(lab: Lab) -> float:
+    """How long after its death a run is found at most."""
+    return lab.settings.timings.lost + 8
 
 
 def assert_ended_for_good(lab: Lab, run: UUID) -> None:
@@ -42,7 +44,7 @@ def test_run_process_killed_fails_its_run_and_takes_the_step_with_it(lab: Lab, s
     run = start("once", seconds=60, manner=manner)
     lab.wait_effect(run, "begin")
     os.kill(lab.run_process(run), signal.SIGKILL)
-    row = lab.wait_status(run, "failed", seconds=10)
+    row = lab.wait_status(run, "failed", seconds=30)
     assert (row["error"]["type"], row["attempt"]) == ("Crashed", 1)
     assert "SIGKILL" in row["error"]["message"]
     assert_ended_for_good(lab, run)
@@ -51,7 +53,7 @@ def test_run_process_killed_fails_its_run_and_takes_the_step_with_it(lab: Lab, s
 
 @pytest.mark.promise(4)
 def test_run_process_killed_is_tried_again_once_the_first_attempt_is_gone(lab: Lab, start: Start) -> None:
-    run = start("repeatable", seconds=3, manner="stubborn")
+    run = start("repeatable", seconds=lab.settings.timings.grace + 1, manner="stubborn")
     lab.wait_effect(run, "begin")
     os.kill(lab.run_process(run), signal.SIGKILL)
     row = lab.wait_status(run, "succeeded", seconds=40)
@@ -63,10 +65,10 @@ def test_run_process_killed_is_tried_again_once_the_first_attempt_is_gone(lab: L
 
 @pytest.mark.parametrize("manner", ["quiet", "printing"])
 def test_worker_killed_lets_its_run_go_on_to_the_end(lab: Lab, start: Start, manner: str) -> None:
-    run = start("once", seconds=3, manner=manner)
+    run = start("once", seconds=2, manner=manner)
     lab.wait_effect(run, "begin")
     lab.kill("worker")
-    row = lab.wait_status(run, "succeeded", seconds=20)
+    row = lab.wait_status(run, "succeeded", seconds=40)
     assert row["outcome"] == "succeeded"
     assert_ended_for_good(lab, run)
     assert [e.what for e in lab.effects(run) if e.what != "tick"] == ["first", "begin", "end", "last"]
@@ -89,12 +91,12 @@ def test_worker_and_run_process_killed_is_found_and_cleaned_by_the_next_worker(
         os.kill(pid, signal.SIGKILL)
     died = time.monotonic()
     lab.start_worker()
-    row = lab.wait_status(run, "failed", seconds=FOUND_SECONDS)
+    row = lab.wait_status(run, "failed", seconds=found_seconds(lab))
     assert row["error"]["type"] == "HeartbeatTimeout"
     print(f"found after {time.monotonic() - died:.1f} s")
     assert_ended_for_good(lab, run)
     again = start("once")
-    lab.wait_status(again, "succeeded", seconds=20)
+    lab.wait_status(again, "succeeded", seconds=40)
 
 
 @pytest.mark.promise(3)
@@ -103,14 +105,14 @@ def test_host_without_a_worker_is_an_alert_and_its_leftovers_go_when_one_starts(
     lab.wait_effect(run, "begin")
     lab.kill("worker")
     os.kill(lab.run_process(run), signal.SIGKILL)
-    row = lab.wait_status(run, "failed", seconds=FOUND_SECONDS + 3)
+    row = lab.wait_status(run, "failed", seconds=found_seconds(lab) + 3)
     assert row["error"]["type"] == "HeartbeatTimeout"
     said = lab.rows("SELECT message FROM ops.run_events WHERE run_id = %s AND level = 'error'", run)
     assert "No worker confirmed" in said[0]["message"]
     assert lab.living(run) != []
     assert lab.run_row(run)["attempt"] == 1  # not begun anew beside the living one
     lab.start_worker()
-    row = lab.wait_status(run, "running", seconds=20)
+    row = lab.wait_status(run, "running", seconds=40)
     assert row["attempt"] == 2
     lab.wait_effect(run, "tick", attempt=2)
     first, second = ([e.at for e in lab.effects(run) if e.attempt == n] for n in (1, 2))
@@ -119,15 +121,15 @@ def test_host_without_a_worker_is_an_alert_and_its_leftovers_go_when_one_starts(
         from prefect.states import Cancelling
 
         client.set_flow_run_state(run, Cancelling())
-    lab.wait_status(run, "cancelled", seconds=10)
+    lab.wait_status(run, "cancelled", seconds=30)
 
 
 def test_fork_server_killed_lets_its_runs_go_on(lab: Lab, start: Start) -> None:
-    run = start("once", seconds=3)
+    run = start("once", seconds=2)
     lab.wait_effect(run, "begin")
     for pid in children(lab.parts["worker"].pid):
         os.kill(pid, signal.SIGKILL)
-    lab.wait_status(run, "succeeded", seconds=20)
+    lab.wait_status(run, "succeeded", seconds=40)
     assert [e.what for e in lab.effects(run) if e.what != "tick"] == ["first", "begin", "end", "last"]
     again = start("once")
     lab.wait_status(again, "succeeded", seconds=30)

@@ -23,7 +23,7 @@ def test_worker_that_ends_on_purpose_leaves_no_trace(settings: Settings) -> None
             return list(db.execute(text("SELECT name, lane FROM ops.workers ORDER BY lane")))
 
     async def serve() -> None:
-        task = asyncio.ensure_future(_keep_beating(engine, [Lane.A, Lane.C]))
+        task = asyncio.ensure_future(_keep_beating(engine, [Lane.A, Lane.C], settings.timings.beat))
         deadline = time.monotonic() + 20
         while not rows() and time.monotonic() < deadline:  # noqa: ASYNC110  # the database has no event for it
             await asyncio.sleep(0.05)

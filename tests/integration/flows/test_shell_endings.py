@@ -124,7 +124,7 @@ VICTIM = """
     try:
         run_shell(sys.argv[2], timeout_seconds=60, env={}, secrets={}, run_id=sys.argv[1], step="1",
                   log_path=Path(sys.argv[3]) / "log", working_dir=Path("/"),
-                  on_line=lambda line: print(line, flush=True))
+                  on_line=lambda line: print(line, flush=True), grace_seconds=5)
     except TerminationSignal:
         print("stopped", flush=True)
 """

@@ -94,7 +94,7 @@ class Ran:
                 self.result = runbook.fn.__wrapped__(**runbook.validate_parameters(values))  # type: ignore[attr-defined]
             except OpsError as error:
                 self.error = error
-        kill_processes(run_id=str(run.id))
+        kill_processes(run_id=str(run.id), grace_seconds=5)
 
     @property
     def steps(self) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ def watched(engine: Engine, settings: Settings) -> Engine:
     """The same, where somebody sweeps and Prefect answers, and has for long."""
     with engine.begin() as db:
         sweep(db, settings)
-        write_watermark(db, PREFECT_NOW)
+        write_watermark(db, PREFECT_NOW, outage_seconds=settings.timings.prefect_outage)
         db.execute(text("UPDATE ops.sync_marks SET at = at - interval '1 day'"))
     return engine
 

@@ -144,6 +144,7 @@ def test_who_waits_too_long_says_for_whom_and_does_nothing(engine: Engine, resou
             attempt=1,
             deadline_seconds=60,
             tell=told.append,
+            look_seconds=1,
             wait_seconds=1,
         )
     assert told == [f"waits for run {holder.hex[-8:]}, which holds {resource.replace(':', ' ')}"]
@@ -157,6 +158,7 @@ def wait_for(engine: Engine, resource: str, run_id: UUID, told: list[str], *, se
         attempt=1,
         deadline_seconds=60,
         tell=told.append,
+        look_seconds=1,
         wait_seconds=seconds,
     )
 
@@ -220,6 +222,7 @@ def test_deadline_of_a_run_that_waits_for_its_second_resource_is_beyond_the_wait
         attempt=1,
         deadline_seconds=60,
         tell=end_holder,
+        look_seconds=1,
         wait_seconds=3600,
     )
     assert timedelta(seconds=1) < left(engine, waiter) < timedelta(seconds=61)

@@ -173,7 +173,7 @@ def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Setti
         with reading(settings) as db:
             details = read_run(db, run_id)
             assert details is not None
-            return why_waiting(db, details.view)
+            return why_waiting(db, details.view, online_seconds=30)
 
     found = why(waiting)
     assert {holder.run.id for holder in found.holders} == holders

@@ -78,7 +78,9 @@ def test_claimed_run_waits_while_prefect_does_not_answer(case: Case) -> None:
         )
     assert case.sweep() == []
     with case.engine.begin() as db:
-        write_watermark(db, PREFECT_NOW)  # it answers again: 60 s from now
+        write_watermark(
+            db, PREFECT_NOW, outage_seconds=case.settings.timings.prefect_outage
+        )  # it answers again: 60 s from now
     assert case.sweep() == []
     with case.engine.begin() as db:
         db.execute(text("UPDATE ops.sync_marks SET at = at - interval '61 s' WHERE name = 'prefect'"))
@@ -238,7 +240,7 @@ def test_doomed_are_fenced_outdated_and_long_finished_attempts(case: Case) -> No
 
     def is_doomed(attempt: int) -> bool:
         with case.engine.connect() as db:
-            return bool(doomed(db, {case.id: attempt}))
+            return bool(doomed(db, {case.id: attempt}, exit_seconds=10))
 
     assert not is_doomed(1)
     case.states("COMPLETED")

@@ -168,7 +168,7 @@ def test_ignored_and_blocked_signals_are_not_inherited(tmp_path: Path) -> None:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
         run_shell("grep -E 'Sig(Ign|Blk)' /proc/self/status", timeout_seconds=10, env={}, secrets={}, run_id="signals",
-                  step="1", log_path=Path(sys.argv[1]) / "log", working_dir=Path("/"), on_line=print)
+                  step="1", log_path=Path(sys.argv[1]) / "log", working_dir=Path("/"), on_line=print, grace_seconds=5)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGTERM, signal.SIGUSR1}
     """
     blocked, ignored = (int(line.split()[1], 16) for line in python(script, str(tmp_path)).splitlines())
@@ -185,7 +185,7 @@ def test_exit_status_that_the_kernel_threw_away_is_not_success(tmp_path: Path) -
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         try:
             run_shell("exit 3", timeout_seconds=10, env={}, secrets={}, run_id="status", step="1",
-                      log_path=Path(sys.argv[1]) / "log", working_dir=Path("/"), on_line=print)
+                      log_path=Path(sys.argv[1]) / "log", working_dir=Path("/"), on_line=print, grace_seconds=5)
         except StepFailedError as error:
             print(error)
     """

@@ -91,7 +91,7 @@ def test_find_does_not_count_zombies(run_id: str) -> None:
 def test_kill_takes_one_step_and_leaves_the_one_beside_it(run_id: str) -> None:
     one = start("echo ready; exec sleep 60", run_id=run_id, step="1")
     two = start("echo ready; exec sleep 60", run_id=run_id, step="2")
-    report = kill_processes(run_id=run_id, step="1", shell_pid=one.pid)
+    report = kill_processes(run_id=run_id, step="1", shell_pid=one.pid, grace_seconds=5)
     assert (report.found, report.killed, report.survivors) == (1, 0, ())
     assert one.wait() == -signal.SIGTERM
     assert pids(run_id=run_id) == {two.pid}
@@ -104,7 +104,7 @@ def test_kill_follows_a_child_that_cleared_its_environment(run_id: str) -> None:
                   " echo ready; wait", run_id=run_id, step="1")  # fmt: skip
     found = find_processes(run_id=run_id, step="1", shell_pid=shell.pid)
     assert len(found) == 2
-    assert kill_processes(run_id=run_id, step="1", shell_pid=shell.pid).survivors == ()
+    assert kill_processes(run_id=run_id, step="1", shell_pid=shell.pid, grace_seconds=5).survivors == ()
     shell.wait()
     for process in found:
         assert until(lambda pid=process.pid: state(pid) in "Z-")  # type: ignore[misc]  # mypy: defaults of lambdas
@@ -160,7 +160,7 @@ def test_kill_tells_a_shell_before_what_it_started(run_id: str, monkeypatch: pyt
         return send(process, number)
 
     monkeypatch.setattr(killing, "_send", tell)
-    kill_processes(run_id=run_id)
+    kill_processes(run_id=run_id, grace_seconds=5)
     assert len(parents) >= 6
     shell.wait()
     for pid in parents.keys() - {shell.pid}:
@@ -182,7 +182,8 @@ def test_kill_lets_what_a_trap_starts_start_more(run_id: str) -> None:
 
 def test_kill_leaves_the_exit_status_of_a_direct_child(run_id: str) -> None:
     with direct_child(lambda: start("trap 'exit 9' TERM; echo ready; sleep 60 & wait", run_id=run_id)) as shell:
-        assert kill_processes(run_id=run_id, orphans=True, exclude=_other_children(shell.pid)).survivors == ()
+        others = _other_children(shell.pid)
+        assert kill_processes(run_id=run_id, orphans=True, exclude=others, grace_seconds=5).survivors == ()
         assert shell.wait() == 9
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -20,6 +21,7 @@ from opsdb.journal import Entry, Journal, abandoned
 from opsdb.recorder import Recorder, deliver
 from opsdb.records import event
 from opsdb.standing import Standing
+from opsdb.timings import Timings
 
 DOWN = OperationalError("", {}, Exception("connection failed: Connection refused"))
 SILENT = OperationalError("", {}, Exception("the server was silent for 15 s"))
@@ -71,21 +73,20 @@ class Played:
         self.refused: Callable[[Entry], Exception | None] = lambda _entry: None
         monkeypatch.setattr(recorder_module, "apply_entry", self._apply)
         monkeypatch.setattr(recorder_module, "look", self._look)
-        monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.02)
-        monkeypatch.setattr(recorder_module, "LOOK_SECONDS", 0.02)
+        self.timings = Timings(heartbeat=0.1, look=0.02, retry=0.02, patience=1)
 
-    def recorder(self, *, lease_seconds: float | None = None, patience_seconds: float = 1.0) -> Recorder:
+    def recorder(self, *, leased: bool = False, **timings: float) -> Recorder:
         run_id = uuid4()
+        self.timings = replace(self.timings, **timings)
         return Recorder(
             engine=cast(Engine, self.engine),
             journal=Journal(self.folder, run_id),
             run_id=run_id,
             attempt=1,
             opening=event(run_id, "opening"),
-            heartbeat_seconds=0.1,
-            lease_seconds=lease_seconds,
+            timings=self.timings,
+            leased=leased,
             orders=self.orders,
-            patience_seconds=patience_seconds,
         )
 
     def messages(self) -> list[str]:
@@ -148,7 +149,7 @@ def test_recorder_waits_for_a_database_that_is_away_and_then_delivers(played: Pl
 def test_recorder_leaves_what_it_cannot_deliver_in_the_journal(played: Played) -> None:
     played.engine.error = DOWN
     began = time.monotonic()
-    with played.recorder(patience_seconds=0.2) as recorder:
+    with played.recorder(patience=0.2) as recorder:
         recorder.record(note("during"))
     assert time.monotonic() - began < 2
     [(_, entries)] = abandoned(played.folder)
@@ -158,7 +159,7 @@ def test_recorder_leaves_what_it_cannot_deliver_in_the_journal(played: Played) -
 def test_recorder_does_not_wait_for_a_database_that_hangs(played: Played) -> None:
     played.engine.hanging.set()
     began = time.monotonic()
-    with played.recorder(patience_seconds=0.1):
+    with played.recorder(patience=0.1):
         pass
     assert time.monotonic() - began < 3
     assert len(list(abandoned(played.folder))) == 1
@@ -202,7 +203,7 @@ def test_recorder_looks_more_often_than_it_beats(played: Played) -> None:
 
 
 def test_lease_ends_when_the_database_is_silent_even_while_a_statement_hangs(played: Played) -> None:
-    with played.recorder(lease_seconds=2, patience_seconds=0.1):
+    with played.recorder(leased=True, lost=6, patience=0.1):
         eventually(lambda: played.looks)
         time.sleep(2.5)
         assert played.orders.told == []  # it is renewed by each heartbeat
@@ -212,7 +213,7 @@ def test_lease_ends_when_the_database_is_silent_even_while_a_statement_hangs(pla
 
 
 def test_lease_goes_on_while_the_server_says_that_it_is_down(played: Played) -> None:
-    with played.recorder(lease_seconds=2, patience_seconds=0.1):
+    with played.recorder(leased=True, lost=6, patience=0.1):
         eventually(lambda: played.looks)
         played.engine.error = DOWN
         time.sleep(2.5)
@@ -223,38 +224,33 @@ def test_lease_goes_on_while_the_server_says_that_it_is_down(played: Played) -> 
 
 def test_run_without_a_lease_is_never_cut_off(played: Played) -> None:
     played.engine.error = SILENT
-    with played.recorder(patience_seconds=0.1):
+    with played.recorder(patience=0.1):
         time.sleep(0.5)
     assert played.orders.told == []
 
 
-def test_make_sure_waits_for_an_answer_but_not_for_a_database_that_is_down(
-    played: Played, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_make_sure_waits_for_an_answer_but_not_for_a_database_that_is_down(played: Played) -> None:
     played.engine.hanging.set()
     with played.recorder() as recorder:
         began = time.monotonic()
         threading.Timer(0.3, played.engine.hanging.clear).start()
         recorder.make_sure()
-        assert 0.2 < time.monotonic() - began < recorder_module.UNSURE_SECONDS
+        assert 0.2 < time.monotonic() - began < played.timings.unsure
         assert played.looks
     played.engine.error = DOWN
-    with played.recorder(patience_seconds=0.1) as recorder:
+    with played.recorder(patience=0.1) as recorder:
         began = time.monotonic()
         recorder.make_sure()
         assert time.monotonic() - began < 4
     played.engine.error = SILENT
-    monkeypatch.setattr(recorder_module, "UNSURE_SECONDS", 0.3)
-    with played.recorder(patience_seconds=0.1) as recorder:
+    with played.recorder(patience=0.1, unsure=0.3) as recorder:
         began = time.monotonic()
         recorder.make_sure()
         assert 0.2 < time.monotonic() - began < 4
 
 
-def test_make_sure_asks_again_after_a_pause(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "SURE_SECONDS", 0.1)
-    monkeypatch.setattr(recorder_module, "UNSURE_SECONDS", 0.5)
-    with played.recorder(patience_seconds=0.1) as recorder:
+def test_make_sure_asks_again_after_a_pause(played: Played) -> None:
+    with played.recorder(patience=0.1, sure=0.1, unsure=0.5) as recorder:
         recorder.make_sure()
         played.engine.error = SILENT
         time.sleep(0.3)
