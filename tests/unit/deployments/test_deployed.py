@@ -21,14 +21,14 @@ ONE = Deployed("flows.a.a", "lane-a", "default")
 
 
 @pytest.mark.parametrize(
-    ("server", "installed", "ok"), [("3.8.8", "3.8.8", True), ("3.8.7", "3.8.8", False), ("3.9.0", "3.9.0", False)]
+    ("server", "installed", "ok"), [("3.9.1", "3.9.1", True), ("3.8.8", "3.9.1", False), ("3.10.0", "3.10.0", False)]
 )
 def test_only_the_pinned_version_is_well(server: str, installed: str, ok: bool) -> None:
-    assert judge_version(server, installed, "3.8.8").ok is ok
+    assert judge_version(server, installed, "3.9.1").ok is ok
 
 
 def test_pin_is_that_of_the_project() -> None:
-    assert pinned_version() == "3.8.8"
+    assert pinned_version() == "3.9.1"
 
 
 def queue(name: str, priority: int) -> WorkQueue:
