@@ -67,7 +67,7 @@ class Labs:
         return lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def labs(shared_folder: Path) -> Iterator[Labs]:
     """What holds the lab between tests."""
     labs = Labs(shared_folder)

@@ -1,4 +1,4 @@
-"""One room for all tests here that do not need one of their own."""
+"""One room for all tests here that do not need one of their own; it ends with them, for it is never idle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.postgres import short_folder
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def programs() -> Iterator[Path]:
     """The folder of pg_dump, pg_restore and pg_dumpall that the room uses: a test may take a program away."""
     with short_folder() as folder:
@@ -31,14 +31,14 @@ def programs() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chat() -> Iterator[Mattermost]:
     """What the room's alerts are posted to."""
     with listening(Mattermost()) as chat:
         yield chat
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started(programs: Path, chat: Mattermost, shared_folder: Path) -> Iterator[tuple[Desk, Answer]]:
     """A room, started by `ops up --detach` on databases that are migrated already, and what the command said."""
     with short_folder() as folder:
@@ -70,13 +70,13 @@ def pause_schedules(api: Api) -> None:
         api.patch(f"/deployments/{deployment['id']}/schedules/{schedule['id']}", active=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def desk(started: tuple[Desk, Answer]) -> Desk:
     """The running room."""
     return started[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(desk: Desk) -> Api:
     """The Prefect server of the running room."""
     return Api(desk)
@@ -118,7 +118,7 @@ def small_disk() -> Iterator[Callable[[int], Path]]:
         folder.rmdir()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def store(desk: Desk) -> Callable[..., str]:
     """Registers commands as a Shell Operation block, through Prefect's client. Returns the block's name."""
     code = (
@@ -140,7 +140,7 @@ def store(desk: Desk) -> Callable[..., str]:
     return save
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def save_target(desk: Desk) -> Callable[..., str]:
     """Fills in a Backup Target block, through Prefect's client. Returns the block's name."""
     code = (
