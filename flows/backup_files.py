@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.active_run import current_run
 from flows.backup_manifest import Manifest, is_of, read_manifest
 from flows.backup_names import BackupName, parse_name
 from opsdb.errors import StepFailedError
@@ -90,6 +89,8 @@ def opened(backup: Backup) -> Iterator[Mapping[str, str]]:
     gone already.
     """
     names = [backup.name.dump, *(one.file for one in (backup.manifest.companions if backup.manifest else ()))]
+    from flows.active_run import current_run  # not for programs of steps, which only list: it loads the ops database
+
     if current_run().plan is not None:
         yield {name: str(backup.folder / name) for name in names}
         return
