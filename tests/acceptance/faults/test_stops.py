@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -16,6 +18,15 @@ from tests.acceptance.faults.proxy import Proxy
 from tests.waiting import stopped, wait_for
 
 
+def pipes(pid: int) -> int:
+    """How many ends of pipes a process has open."""
+    found = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            found += str(file.readlink()).startswith("pipe:")
+    return found
+
+
 @pytest.mark.parametrize("killed", [True, False])
 def test_worker_stopped_while_a_run_is_pending(
     lab: Lab, start: Start, client: SyncPrefectClient, *, killed: bool
@@ -23,10 +34,13 @@ def test_worker_stopped_while_a_run_is_pending(
     # case 2
     worker = lab.parts["worker"].pid
     held = [worker, *children(worker)]
+    idle = pipes(worker)
     with stopped(children(worker)):  # the fork server: the run cannot start
         run = start("once", seconds=1)
         wait_for(lambda: client.read_flow_run(run).state_type is StateType.PENDING, seconds=20, what="it is Pending")
         wait_for(lambda: lab.run_row(run).get("claimed_by"), seconds=20, what="the claim is written")
+        wait_for(lambda: pipes(worker) > idle, seconds=20, what="the fork server is asked for its process")
+        time.sleep(0.5)
         os.kill(worker, signal.SIGSTOP)
         began = time.monotonic()
         row = lab.wait_status(run, "failed", seconds=lab.settings.timings.claim + 15)
@@ -41,14 +55,16 @@ def test_worker_stopped_while_a_run_is_pending(
     if killed:
         lab.parts.pop("worker").wait(5)
         lab.start_worker()
-    else:
-        os.kill(worker, signal.SIGCONT)
-    if killed:  # it never started, so it is begun anew
+        # it never started, so it is begun anew
         assert lab.wait_status(run, "succeeded", seconds=40)["attempt"] == 2
         assert [e.what for e in lab.effects(run) if e.what != "tick"] == ["first", "begin", "end", "last"]
     else:  # its process starts now, tells Prefect so, and finds itself fenced before its first step
-        time.sleep(3)
-        wait_for(lambda: not lab.living(run), seconds=20, what="it ended")
+        entry = lab.settings.home / "running" / f"{run}.json"
+        wait_for(entry.exists, seconds=30, what="its process has begun")
+        wait_for(lambda: not lab.living(run), seconds=30, what="it ended")
+        os.kill(worker, signal.SIGCONT)  # only now: it would kill one that did not say yet that it began, and try again
+        wait_for(lambda: not entry.exists(), seconds=30, what="its worker knows that it ended")
+        time.sleep(1)  # for who would begin it anew
         wait_for(lambda: lab.run_row(run)["status"] == "failed", seconds=20, what="it stays failed")
         state = StateType.CRASHED
         wait_for(lambda: client.read_flow_run(run).state_type is state, seconds=20, what="so it does in Prefect")

@@ -25,9 +25,7 @@ from tests.integration.flows.targets import MEBIBYTE, Bucket, copied
 from tests.tcp_proxy import TcpProxy
 from tests.unit.flows.test_backup_files import make_backup
 
-pytestmark = (
-    pytest.mark.gate
-)  # fault cases; the store itself is cut in tests/integration/blocks
+pytestmark = pytest.mark.gate  # fault cases; the store itself is cut in tests/integration/blocks
 
 
 def test_cut_upload_fails_the_run_publishes_nothing_and_stops_no_clean_up_here(
