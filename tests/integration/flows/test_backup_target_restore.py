@@ -74,6 +74,7 @@ def test_damaged_copy_is_found_before_anything_is_restored(
         odoo_restore_drill(database, backup=key.removeprefix("odoo/"), target=target.block)
 
 
+@pytest.mark.gate
 def test_copy_that_is_deleted_before_all_of_it_is_fetched_fails_the_run_and_leaves_nothing(
     database: str,
     folder: Path,
@@ -95,6 +96,7 @@ def test_local_backup_is_restored_without_asking_the_target(database: str, targe
 
 
 @pytest.mark.usefixtures("only_at_the_target")
+@pytest.mark.gate
 def test_what_a_killed_restore_had_fetched_goes_with_the_next_one(
     database: str,
     folder: Path,

@@ -296,7 +296,12 @@ def test_certificate_that_the_authority_refuses_ends_the_deployment_with_its_wor
 
 @pytest.mark.usefixtures("prefect_room")
 @pytest.mark.parametrize(
-    ("place", "end"), [("certbot", "cancelled"), ("certbot", "cut off"), ("setup-nginx", "cancelled")]
+    ("place", "end"),
+    [
+        ("certbot", "cancelled"),
+        pytest.param("certbot", "cut off", marks=pytest.mark.gate),
+        pytest.param("setup-nginx", "cancelled", marks=pytest.mark.gate),
+    ],
 )
 def test_deployment_that_is_ended_half_way_leaves_nothing_running_and_another_one_works(
     site: Site, start_flow: Callable[..., psutil.Popen], tmp_path: Path, place: str, end: str
