@@ -1,6 +1,6 @@
 """Keeps the Prefect UI to the room: a content security policy in its pages, since Prefect has no setting for one.
 
-The V2 UI of Prefect 3.8.8 asks amplitude.com for a configuration on every page, even with analytics off, and the login
+The V2 UI of Prefect asks amplitude.com for a configuration on every page, even with analytics off, and the login
 page of V1 greets with error messages. So V2 it is, and browsers are told to connect to nothing but the room.
 """
 
