@@ -20,6 +20,7 @@ from tests.acceptance.room.api import auth_string
 from tests.acceptance.room.desk import Desk
 from tests.bucket_server import BucketServer, bucket_server
 from tests.children import free_port
+from tests.commands import run_ops_anew
 from tests.mattermost import Mattermost
 from tests.spellings import spellings
 
@@ -63,9 +64,10 @@ def watched() -> Iterator[set[bytes]]:
 def arguments(desk: Desk, store: Callable[..., str]) -> set[bytes]:
     """Every argument list on this host while a run did its best to show what it knows."""
     block = store("shows-its-environment", "env", "cat /proc/self/environ", f"{PROGRAMS}/pg_dump --version")
+    words = ("run", "stored_command", "-p", f"block={block}", "--wait", "--json")
     with watched() as seen:
-        run = desk.run("stored_command", "-p", f"block={block}")
-    assert run["status"] == "succeeded"
+        answer = run_ops_anew(*words, env=desk.env, cwd=desk.home.parent)  # one that is forked has no arguments to see
+    assert json.loads(answer.fine())["status"] == "succeeded"
     return seen
 
 
