@@ -49,6 +49,8 @@ def test_room_of_an_ordinary_user_starts_backs_up_and_stops(own_folder: Path) ->
         assert inside == {os.geteuid()}  # nobody else's: no account of PostgreSQL's own
         with desk.database("postgres") as db:
             db.execute("CREATE DATABASE odoo_shop TEMPLATE template0")
+        with desk.database("odoo_shop") as db:
+            db.execute("CREATE TABLE partner AS SELECT n AS id FROM generate_series(1, 100) n")
         assert "succeeded" in ops("run", "odoo_db_backup", "-p", "odoo_db=odoo_shop", "--wait").fine()
     finally:
         ops("down").fine()
