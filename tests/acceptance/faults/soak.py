@@ -1,7 +1,7 @@
 """Many runs while parts of the room are killed at random, and an account of what became of each run.
 
-`make gate` does it with 60 runs and 4 kills, `make soak` (`python -m tests.acceptance.faults.soak`) with 1,000 runs
-and 50 kills, PostgreSQL and Prefect's server among the victims, and writes `benchmarks/soak.md`.
+`make soak` does it with 200 runs and 10 kills, then (`python -m tests.acceptance.faults.soak`) with 1,000 runs and 50
+kills, PostgreSQL and Prefect's server among the victims, and writes `benchmarks/soak.md`.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,6 +26,7 @@ from opsdb.settings import Settings
 from opsdb.tables import Lane
 from opsdb.workers import beat
 from tests.children import free_port
+from tests.commands import REPOSITORY, run_ops
 from tests.integration.opsdb.alerts_lab import Lab
 from tests.integration.opsdb.test_runs import make_facts, make_states
 
@@ -49,28 +48,24 @@ def client(prefect_room: Settings) -> Iterator[SyncPrefectClient]:
 
 
 @pytest.fixture
-def show(prefect_room: Settings, settings: Settings) -> Show:
-    """What `ops show` prints of a run; a process of its own, since it reads where Prefect is once."""
+def show(prefect_room: Settings, settings: Settings, lab: Lab) -> Show:
+    """What `ops show` prints of a run, in a process of its own. Lane D has a worker."""
     ours = {"OPS_HOME": str(prefect_room.home), "OPS_DATABASE_URL": settings.ops_url, "COLUMNS": "300"}
 
     def shown(run_id: UUID, *options: str, port: int = prefect_room.prefect_port) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "cli", "show", str(run_id), *options],
-            env=access.inherited(os.environ) | ours | {"OPS_PREFECT_PORT": str(port)},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        with lab.engine.begin() as db:
+            beat(db, name="w-1", host="w", lanes=["D"])
+        env = access.inherited(os.environ) | ours | {"OPS_PREFECT_PORT": str(port)}
+        return run_ops("show", str(run_id), *options, env=env, cwd=REPOSITORY).fine()
 
     return shown
 
 
 def recorded(lab: Lab, run_id: UUID) -> None:
-    """The run is queued in lane D, whose worker is there."""
+    """The run is queued in lane D."""
     facts = make_facts(id=run_id, lane=Lane.D, created_at=datetime.now(UTC))
     with lab.engine.begin() as db:
         apply_states(db, facts=facts, states=make_states("SCHEDULED"))
-        beat(db, name="w-1", host="w", lanes=["D"])
 
 
 @pytest.fixture
