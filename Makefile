@@ -23,10 +23,10 @@ install: .venv/installed  ## make .venv from constraints.txt
 # one process for each core of two; a file, the room or the fault lab stays in one (tests/conftest.py)
 SHARED := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
-test: install    ## unit and integration tests, and a real proof of each promise, in about 10 minutes
+test: install    ## unit and integration tests, and a real proof of each promise, in about 15 minutes
 	@$(BIN)/pytest -m 'not gate and not soak' $(SHARED)
 
-gate: install    ## all that and every fault case and page of the room, in about 25 minutes
+gate: install    ## all that and every fault case and page of the room, in about 45 minutes
 	@$(BIN)/pytest -m 'not soak' $(SHARED)
 
 faults: install  ## the fault cases alone: everything is killed, stopped and cut off

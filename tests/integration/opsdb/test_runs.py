@@ -125,7 +125,7 @@ def test_apply_states_puts_runs_without_a_session_into_that_days_session(engine:
         with engine.begin() as db:
             apply_states(db, facts=make_facts(session_id=session_id), states=make_states("SCHEDULED"))
     with engine.connect() as db:
-        rows = db.execute(text("SELECT name, runs FROM ops.session_progress")).tuples().all()
+        rows = db.execute(text("SELECT name, runs FROM ops.session_progress")).all()
     assert rows == [("Ad hoc 2026-01-01", 2)]
 
 
