@@ -48,7 +48,7 @@ class Timings:
     backoff: float = 10.0
     """The longest pause of the sync while its work fails; the shortest is a twentieth of it."""
     prefect_outage: float = 15.0
-    """When Prefect did not answer for longer, runs that wait for it to start them are given their time anew."""
+    """When Prefect did not answer for longer, the limit for runs that wait for it starts again."""
     outcome: float = 10.0
     """How long a run process may take to tell Prefect of an outcome that it recorded, before the room does."""
     exit: float = 10.0
@@ -62,7 +62,7 @@ class Timings:
     report_every: float = 2.0
     """Between two of these tries."""
     drain: float = 30.0
-    """What a worker that is told to end gives its runs before it stops them."""
+    """How long a stopping worker lets its runs go on before it stops them."""
     close: float = 5.0
     """How long a worker that ends waits for its own loops."""
     beat: float = 5.0

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -78,11 +78,13 @@ def run_ops(*arguments: str, env: Mapping[str, str], cwd: Path, timeout: float =
     return Answer(int(code), *said, time.monotonic() - began)
 
 
-def run_ops_anew(*arguments: str, env: Mapping[str, str], cwd: Path, timeout: float = 180) -> Answer:
-    """The same in a new Python, as a person's shell starts it."""
+def run_ops_anew(
+    *arguments: str, env: Mapping[str, str], cwd: Path, timeout: float = 180, before: Sequence[str] = ()
+) -> Answer:
+    """The same in a new Python, as a person's shell starts it. `before` are words before the command."""
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
+        [*before, sys.executable, "-m", "cli", *arguments],
         env=env,
         cwd=cwd,
         stdin=subprocess.DEVNULL,

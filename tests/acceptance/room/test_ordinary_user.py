@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.room.desk import Desk
-from tests.commands import Answer
+from tests.commands import Answer, run_ops_anew
 from tests.programs import program
 
 USER = "daemon"
@@ -31,17 +30,8 @@ def test_room_of_an_ordinary_user_starts_backs_up_and_stops(own_folder: Path) ->
     words = become()
 
     def ops(*arguments: str) -> Answer:
-        done = subprocess.run(
-            [*words, sys.executable, "-m", "cli", *arguments],
-            env={**desk.env, "HOME": str(own_folder)},
-            cwd=own_folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr, 0)
+        env = {**desk.env, "HOME": str(own_folder)}
+        return run_ops_anew(*arguments, env=env, cwd=own_folder, timeout=600, before=words)
 
     try:
         ops("up", "--detach").fine()
