@@ -13,7 +13,7 @@ from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
 if TYPE_CHECKING:
-    from deployments.lanes import TemplateDeployment
+    from deployments.wanted import TemplateDeployment
     from flows.template_catalogue import CataloguedTemplate
 
 
@@ -54,7 +54,7 @@ def deploy(
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:
     """What Prefect has to have of those that can run."""
-    from deployments.lanes import TemplateDeployment
+    from deployments.wanted import TemplateDeployment
 
     return [
         TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])

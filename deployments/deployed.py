@@ -21,8 +21,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from blocks.check import Check
-from deployments.lanes import QUEUES, TemplateDeployment, deployments_of
 from deployments.prefect_client import answering, pages, prefect_client
+from deployments.wanted import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds import Deployed, named, registered_deployments
 from opsdb.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings

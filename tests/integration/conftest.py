@@ -8,9 +8,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+    temporary_settings,
+)
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from deployments import access
 from opsdb.database import connect
 from opsdb.settings import Settings
 from tests.bucket_server import BucketServer, bucket_server
@@ -41,6 +50,24 @@ def prefect_room(postgres: str, short_folder: Path) -> Iterator[Settings]:
         db.execute("CREATE DATABASE prefect_tests TEMPLATE prefect")
     with prefect_server(settings, short_folder / "prefect-server.log"):
         yield settings
+
+
+@pytest.fixture
+def client(prefect_room: Settings) -> Iterator[SyncPrefectClient]:
+    """Prefect's client of that server."""
+    auth = access.read_secrets(prefect_room).prefect_auth_string
+    with (
+        temporary_settings(
+            {
+                PREFECT_API_URL: f"{access.ui_url(prefect_room)}/api",
+                PREFECT_API_AUTH_STRING: auth,
+                PREFECT_API_SSL_CERT_FILE: str(access.NO_AUTHORITY),
+                PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: True,
+            }
+        ),
+        get_client(sync_client=True) as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ KINDS = (
 )
 LANES = ("lane-a", "lane-b", "lane-c", "lane-d")
 QUEUES = {"urgent": 1, "high": 2, "default": 3, "low": 4}
-CLOCKS = ("updated", "last_polled", "status", "revision", "ready")
-"""What the server changes by itself, or on every write."""
+CLOCKS = ("updated", "last_polled", "status", "revision", "ready", "version", "version_id", "version_info")
+"""What the server changes by itself, or on every write; and the commit, which `prefect deploy` writes down."""
 
 
 def everything(api: Api) -> dict[str, Any]:
@@ -145,6 +145,6 @@ def test_deploying_again_changes_nothing_neither_by_ops_nor_by_prefect(desk: Des
     assert done.returncode == 0, done.stdout + done.stderr
     assert everything(api) == before
     said = desk.ops("deploy", timeout=100).fine()
-    assert "deployments of prefect.yaml applied" in said
+    assert f"deployments: 0 written, {len(KINDS) * len(LANES) + 2} as they were" in said
     assert f"block types registered: {', '.join(one.get_block_type_slug() for one in BLOCK_TYPES)}" in said
     assert everything(api) == before

@@ -45,7 +45,7 @@ def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder
     answer = desk.ops("deploy", timeout=100)
     assert answer.code == 2
     assert "broken.yaml: step a: command: ${params.x} stands in an argument of eval" in " ".join(answer.err.split())
-    assert "deployments of prefect.yaml applied" in answer.out
+    assert "deployments: 4 written" in answer.out
     assert deployed(api) == {"lane-a", "lane-b", "lane-c", "lane-d"}
     form = api.deployment(f"{KIND}/lane-c")
     assert form["tags"] == ["runbook", "template"]

@@ -14,16 +14,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.settings import (
-    PREFECT_API_AUTH_STRING,
-    PREFECT_API_URL,
-    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
-    temporary_settings,
-)
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
@@ -40,22 +34,6 @@ Syncing = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 def room(settings: Settings, prefect_room: Settings) -> Settings:
     """The running Prefect server with an ops database of this test alone."""
     return prefect_room.model_copy(update={"database_url": SecretStr(settings.ops_url)})
-
-
-@pytest.fixture
-def client(prefect_room: Settings) -> Iterator[SyncPrefectClient]:
-    auth = access.read_secrets(prefect_room).prefect_auth_string
-    with (
-        temporary_settings(
-            {
-                PREFECT_API_URL: f"{access.ui_url(prefect_room)}/api",
-                PREFECT_API_AUTH_STRING: auth,
-                PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: True,
-            }
-        ),
-        get_client(sync_client=True) as client,
-    ):
-        yield client
 
 
 @pytest.fixture
@@ -158,6 +136,7 @@ def test_sync_hears_of_a_run_and_its_rewritten_end_long_before_it_polls(
         assert list(told) == ["Prefect rewrote Completed to Crashed"]
 
 
+@pytest.mark.gate
 def test_sync_leaves_flows_alone_that_are_no_runbooks(
     client: SyncPrefectClient,
     kind: str,
@@ -194,6 +173,7 @@ def test_sync_fails_an_unfinished_run_that_was_deleted_in_prefect(
         assert db.scalar(text("SELECT error->>'type' FROM ops.runs WHERE kind = :k"), {"k": kind}) == "Deleted"
 
 
+@pytest.mark.gate
 def test_sync_delivers_the_journal_of_a_run_process_that_is_gone(
     room: Settings,
     engine: Engine,
@@ -225,12 +205,9 @@ os.kill(os.getpid(), 9)
         eventually(lambda: any(journals.iterdir()), False)  # it goes when all of it is there
 
 
-def test_sync_catches_up_with_200_runs_that_it_did_not_see(
-    client: SyncPrefectClient,
-    kind: str,
-    deployment_id: UUID,
-    engine: Engine,
-    syncing: Syncing,
+@pytest.mark.parametrize("runs", [30, pytest.param(200, marks=pytest.mark.gate)])
+def test_sync_catches_up_with_the_runs_that_it_did_not_see(
+    client: SyncPrefectClient, deployment_id: UUID, engine: Engine, syncing: Syncing, *, runs: int, kind: str
 ) -> None:
     ends = {"succeeded": Completed, "failed": Crashed, "cancelled": Cancelled}
     with syncing() as process:
@@ -245,11 +222,11 @@ def test_sync_catches_up_with_200_runs_that_it_did_not_see(
         return run.id, status
 
     with ThreadPoolExecutor(4) as pool:
-        expected = dict(pool.map(make, range(200)))
+        expected = dict(pool.map(make, range(runs)))
     with syncing():
         eventually(lambda: statuses(engine, kind), expected, 240)
     with engine.connect() as db:
         assert (
             db.scalar(text("SELECT count(*) FROM ops.runs WHERE kind = :k AND started_at <= finished_at"), {"k": kind})
-            == 200
+            == runs
         )

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import WorkPool, WorkQueue
 
 from blocks.check import Check
 from deployments.deployed import judge_deployments, judge_lane, judge_schedule, judge_version, pinned_version
-from deployments.lanes import QUEUES, TemplateDeployment, deployments_of
+from deployments.wanted import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds import Deployed, named
 from opsdb.settings import Settings
 from opsdb.tables import Lane
