@@ -104,11 +104,12 @@ def sweep(db: Connection, settings: Settings) -> list[Fence]:
 
 
 def fence_run(db: Connection, *, run_id: UUID, reason: str, attempt: int | None = None) -> bool:
-    """Take a run from its process. False when another was first, or when the run is over.
+    """Take a run from its process. False when another was first, when the run is over, or when its outcome is recorded.
 
     A run that was to be cancelled is cancelled, whatever else became of it.
     """
     unfinished = [col(Run.id) == run_id, col(Run.finished_at).is_(None), col(Run.fenced_at).is_(None)]
+    unfinished.append(col(Run.outcome).is_(None))  # its process may be gone: the outcome only has to be told
     if attempt is not None:
         unfinished.append(col(Run.attempt) == attempt)
     state = select(col(RunState.type)).where(col(RunState.id) == col(Run.state_id)).scalar_subquery()
@@ -180,16 +181,17 @@ def watch(db: Connection, name: str, *, outage_seconds: float) -> Watch:
 
 
 def _ripe(db: Connection, timings: Timings) -> list[Row[tuple[Run]]]:
-    """Fenced runs whose processes are gone, or whose host did not answer in time, and those of which only Prefect has
-    not heard; locked, so that one concludes."""
+    """Fenced runs whose processes are gone, or whose host did not answer in time, and those of whose outcome Prefect
+    has not heard, from a process that is gone or for too long; locked, so that one concludes."""
     waited = col(Run.fenced_at) < func.clock_timestamp() - timedelta(seconds=timings.reap)
+    gone = col(Run.reaped_at).is_not(None)
     untold = col(Run.outcome_at) < func.clock_timestamp() - timedelta(seconds=timings.outcome)
     return list(
         db.execute(
             select(Run)
             .where(
                 col(Run.finished_at).is_(None),
-                (col(Run.fenced_at).is_not(None) & (col(Run.reaped_at).is_not(None) | waited)) | untold,
+                (col(Run.fenced_at).is_not(None) & (gone | waited)) | (col(Run.outcome).is_not(None) & gone) | untold,
             )
             .with_for_update(skip_locked=True)
         )

@@ -23,7 +23,7 @@ from opsdb.running import RunProcess, entered, running_dir, start_ticks
 from opsdb.runs import RunFacts, apply_states
 from opsdb.settings import Settings
 from opsdb.states import State
-from opsdb.stuck import fence_run
+from opsdb.stuck import fence_run, sweep
 from opsdb.tables import Lane
 
 RUN_PROCESS = """
@@ -114,6 +114,22 @@ def test_dead_run_process_takes_the_children_that_left_its_session_with_it(host:
     assert list(entered(host.settings)) == []
 
 
+def test_run_whose_outcome_is_recorded_was_not_lost_with_its_process(host: Host) -> None:
+    run_id, process = host.begin()
+    with host.engine.begin() as db:
+        recorded = "UPDATE ops.runs SET outcome = 'succeeded', outcome_at = clock_timestamp() WHERE id = :id"
+        db.execute(text(recorded), {"id": run_id})
+    process.kill()
+    process.wait()
+    assert host.reap() == 1
+    assert host.living(run_id) == []
+    with host.engine.begin() as db:
+        assert sweep(db, host.settings) == []
+        assert db.scalar(text("SELECT count(*) FROM ops.alert_episodes")) == 0
+    row = host.row(run_id)
+    assert (row.status, row.fenced_at, row.error) == ("succeeded", None, None)
+
+
 @pytest.mark.parametrize("served", [True, False])
 def test_fenced_run_is_killed_at_once_with_all_that_descends_from_it(host: Host, *, served: bool) -> None:
     run_id, process = host.begin("bare")
@@ -161,6 +177,7 @@ def test_entry_of_an_earlier_boot_kills_nobody(host: Host) -> None:
     assert other.poll() is None
 
 
+@pytest.mark.gate
 def test_what_cannot_be_killed_is_an_event_and_stays_on_the_list(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id, process = host.begin()
     process.kill()

@@ -228,11 +228,14 @@ def test_worker_learns_what_is_recorded_of_an_attempt(case: Case) -> None:
     case.close(result=1)
     assert told() == (False, "succeeded")
     with case.engine.begin() as db:
-        fence_run(db, run_id=case.id, reason="DeadlineExceeded")
-    assert told() == (True, "succeeded")
+        assert not fence_run(db, run_id=case.id, reason="DeadlineExceeded")
+    assert told() == (False, "succeeded")
     case.states("CRASHED", "SCHEDULED", "PENDING")
     assert told() == (True, None)
     assert told(2) == (False, None)
+    with case.engine.begin() as db:
+        assert fence_run(db, run_id=case.id, reason="ClaimTimeout")
+    assert told(2) == (True, None)
 
 
 def test_doomed_are_fenced_outdated_and_long_finished_attempts(case: Case) -> None:
