@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import stat
 import subprocess
 import sys
@@ -101,6 +102,12 @@ def test_server_listens_on_loopback_with_auth_csrf_and_its_own_origin(room: Sett
     assert env["PREFECT_SERVER_ENCRYPTION_KEY"] == secrets.prefect_encryption_key
     assert env["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] == "true"
     assert env["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200,http://localhost:4200"
+
+
+def test_clients_load_one_authority_and_not_those_of_the_web(room: Settings) -> None:
+    access.make_secrets(room)
+    file = access.client_env(room)["PREFECT_API_SSL_CERT_FILE"]
+    assert len(ssl.create_default_context(cafile=file).get_ca_certs()) == 1
 
 
 def test_prefect_knows_every_setting_that_is_handed_to_it(room: Settings) -> None:
