@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from flows.backup_names import DATABASE_PATTERN, BackupName
-from flows.database_contents import Contents
 
 _MANIFEST_BYTES = 16 * 1024 * 1024
 _CHECKSUM = '  "checksum": "'
@@ -38,6 +37,52 @@ class Locale(BaseModel):
     collate: str
     ctype: str
     locale: str | None = None
+
+
+class Rows(BaseModel):
+    """How many, and the sum of their 64-bit hashes: in whatever order they are read, it is the same."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int = Field(ge=0)
+    hash: str = Field(pattern=r"^[0-9a-f]{16}$")
+
+
+class SequenceValue(BaseModel):
+    """Where a sequence stands. Sequences know no snapshot: they are read before the dump and after it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    before: tuple[int, bool]
+    after: tuple[int, bool]
+
+    def allows(self, found: tuple[int, bool]) -> bool:
+        """Whether a dump made between the two readings can hold `found`."""
+        if self.before == self.after:
+            return found == self.before
+        low, high = sorted((self.before[0], self.after[0]))
+        return low <= found[0] <= high
+
+
+class Contents(BaseModel):
+    """The tables of a database by name, its sequences and its large objects."""
+
+    model_config = ConfigDict(frozen=True)
+
+    algorithm: Literal["hashtextextended"] = "hashtextextended"
+    tables: dict[str, Rows]
+    sequences: dict[str, SequenceValue]
+    large_objects: Rows
+
+    @classmethod
+    def empty(cls) -> Contents:
+        """Of a database with nothing in it."""
+        return cls(tables={}, sequences={}, large_objects=Rows(rows=0, hash="0" * 16))
+
+    @property
+    def rows(self) -> int:
+        """All tables' rows."""
+        return sum(table.rows for table in self.tables.values())
 
 
 class Manifest(BaseModel):

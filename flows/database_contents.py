@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import cast
 
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict, Field
 
+from flows.backup_manifest import Contents, Rows
 from flows.postgres_access import Database
 from opsdb.errors import PreflightError
 
@@ -62,52 +62,6 @@ WITH RECURSIVE piece(id, number, size, text) AS (
 )
 SELECT count(*) FILTER (WHERE number = 0), sum(pg_catalog.hashtextextended(text COLLATE pg_catalog."C", 0)) FROM piece
 """  # noqa: S608 - a constant
-
-
-class Rows(BaseModel):
-    """How many, and the sum of their 64-bit hashes: in whatever order they are read, it is the same."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rows: int = Field(ge=0)
-    hash: str = Field(pattern=r"^[0-9a-f]{16}$")
-
-
-class SequenceValue(BaseModel):
-    """Where a sequence stands. Sequences know no snapshot: they are read before the dump and after it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    before: tuple[int, bool]
-    after: tuple[int, bool]
-
-    def allows(self, found: tuple[int, bool]) -> bool:
-        """Whether a dump made between the two readings can hold `found`."""
-        if self.before == self.after:
-            return found == self.before
-        low, high = sorted((self.before[0], self.after[0]))
-        return low <= found[0] <= high
-
-
-class Contents(BaseModel):
-    """The tables of a database by name, its sequences and its large objects."""
-
-    model_config = ConfigDict(frozen=True)
-
-    algorithm: Literal["hashtextextended"] = "hashtextextended"
-    tables: dict[str, Rows]
-    sequences: dict[str, SequenceValue]
-    large_objects: Rows
-
-    @classmethod
-    def empty(cls) -> Contents:
-        """Of a database with nothing in it."""
-        return cls(tables={}, sequences={}, large_objects=Rows(rows=0, hash="0" * 16))
-
-    @property
-    def rows(self) -> int:
-        """All tables' rows."""
-        return sum(table.rows for table in self.tables.values())
 
 
 def check_server(db: Database) -> None:

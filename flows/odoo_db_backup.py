@@ -18,11 +18,10 @@ from flows.backup_companions import (
     dump_globals,
     written_in,
 )
-from flows.backup_manifest import Companion, Manifest
+from flows.backup_manifest import Companion, Contents, Manifest
 from flows.backup_outcome import prune_folder, record_files
 from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup_readiness import foresee, prepare
-from flows.database_contents import Contents
 from flows.fetching import DOWNLOAD_SECONDS
 from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, catch_up, look, prune_copies, upload
 from flows.postgres_access import connect, passfile

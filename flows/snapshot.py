@@ -8,16 +8,8 @@ from collections.abc import Callable
 
 import psycopg
 
-from flows.database_contents import (
-    Contents,
-    Rows,
-    SequenceValue,
-    lock_tables,
-    pin_settings,
-    read_large_objects,
-    read_sequences,
-    read_tables,
-)
+from flows.backup_manifest import Contents, Rows, SequenceValue
+from flows.database_contents import lock_tables, pin_settings, read_large_objects, read_sequences, read_tables
 from flows.postgres_access import Database
 from opsdb.errors import StepFailedError, StepTimeoutError
 

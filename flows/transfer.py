@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from blocks.target_bucket import BucketStore
 from blocks.target_folder import FolderStore
 from blocks.target_store import Store, TargetAwayError, TargetError, Tell
 from flows.backup_names import BackupName, parse_name
@@ -27,8 +26,11 @@ _TELL_SECONDS = 5.0
 
 def store_of(environment: Mapping[str, str]) -> Store:
     """The target that the environment describes, see `Store.public` and `Store.secrets`."""
-    kind = FolderStore if "folder" in json.loads(environment["TARGET"]) else BucketStore
-    return kind.from_environment(environment)
+    if "folder" in json.loads(environment["TARGET"]):
+        return FolderStore.from_environment(environment)
+    from blocks.target_bucket import BucketStore  # it takes as long to load as all the rest
+
+    return BucketStore.from_environment(environment)
 
 
 def main(order: str, environment: Mapping[str, str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flows.database_contents import SequenceValue, shown
+from flows.backup_manifest import SequenceValue
+from flows.database_contents import shown
 
 
 @pytest.mark.parametrize(
