@@ -115,10 +115,14 @@ def _serve(line: socket.socket) -> None:
     """Fork for each request until the line is closed."""
     import importlib
 
+    from opsdb.kinds import registered_entrypoints
+
     for module in ("cli.main", "prefect", "prefect.client.orchestration", "prefect.deployments", "prefect_shell"):
         importlib.import_module(module)
     for module in ("deployments.lanes", "deployments.startable", "blocks.backup_target", "flows.template_catalogue"):
         importlib.import_module(module)
+    for entrypoint in registered_entrypoints(REPOSITORY / "prefect.yaml"):
+        importlib.import_module(entrypoint.rpartition(".")[0])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
     line.send(b"ready")
     while True:

@@ -116,5 +116,5 @@ def digitalocean(folder: Path) -> DigitalOcean:
         program.write_text(text.format(python=sys.executable, state=str(state), droplet=DROPLET))
         program.chmod(0o755)
     made = DigitalOcean(state)
-    made.know(droplets=[], unhealthy=1, token="", address=DROPLET)
+    made.know(droplets=[], unhealthy=0, token="", address=DROPLET)
     return made

@@ -13,6 +13,7 @@ import pytest
 from opsdb.processes import find_processes
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
+from tests.tiers import in_gate
 from tests.waiting import wait_for
 
 
@@ -79,7 +80,7 @@ def test_worker_killed_lets_its_run_go_on_to_the_end(lab: Lab, start: Start, man
     assert lab.rows("SELECT 1 FROM ops.run_events WHERE run_id = %s AND level = 'error'", run) == []
 
 
-@pytest.mark.parametrize("shell_too", [False, True])
+@pytest.mark.parametrize("shell_too", [True, *in_gate([False])])
 @pytest.mark.parametrize("manner", ["ticking", pytest.param("escaping", marks=pytest.mark.promise(2))])
 def test_worker_and_run_process_killed_is_found_and_cleaned_by_the_next_worker(
     lab: Lab, start: Start, manner: str, *, shell_too: bool

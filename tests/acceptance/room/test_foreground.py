@@ -62,7 +62,7 @@ class Terminal:
 
 def test_demo_shows_a_real_backup_and_ctrl_c_leaves_nothing(own_folder: Path) -> None:
     desk = Desk(own_folder / "room")
-    bystander = subprocess.Popen(["sleep", "300"])
+    bystander = subprocess.Popen(["sleep", "3600"])
     terminal = Terminal(desk.command("up", "--demo"), {**desk.env, "TERM": "xterm", "COLUMNS": "100"}, own_folder)
     try:
         wait_for(

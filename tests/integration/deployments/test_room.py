@@ -245,6 +245,7 @@ def test_demo_databases_are_made_once_and_owned_by_odoo(started: RoomReport, set
     assert rows == (40_000,)
 
 
+@pytest.mark.gate
 def test_supervisor_that_is_killed_leaves_nothing_and_the_next_start_works(
     started: RoomReport, settings: Settings, ops: Callable[..., tuple[int, str]]
 ) -> None:
@@ -286,6 +287,7 @@ def ops_down(settings: Settings) -> str:
     return "stopped" if room.stop_room(settings).report else "nothing"
 
 
+@pytest.mark.gate
 def test_room_started_with_interrupts_ignored_still_stops_on_one(settings: Settings) -> None:
     room.stop_room(settings)
     log = settings.home / "log" / "background.log"
@@ -353,6 +355,7 @@ def test_secrets_that_others_can_read_stop_the_start_before_anything_starts(othe
     assert not (other_home.home / "postgres").exists()
 
 
+@pytest.mark.gate
 def test_failed_start_in_the_background_says_why(other_home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPS_HOME", str(other_home.home))
     monkeypatch.setenv("OPS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")

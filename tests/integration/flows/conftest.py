@@ -19,13 +19,16 @@ import pytest
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
+    PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     temporary_settings,
 )
 
 from blocks.backup_target import BackupTarget
-from deployments.access import client_env
+from deployments.access import NO_AUTHORITY, client_env
+from flows import target_claim
+from flows.off_site import load_target
 from flows.postgres_access import find_programs
 from opsdb.settings import Settings
 from tests.bucket_server import BucketServer
@@ -44,6 +47,7 @@ def prefect_client(prefect_room: Settings) -> Iterator[dict[str, str]]:
     values = {
         PREFECT_API_URL: env["PREFECT_API_URL"],
         PREFECT_API_AUTH_STRING: env["PREFECT_API_AUTH_STRING"],
+        PREFECT_API_SSL_CERT_FILE: str(NO_AUTHORITY),
         PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: True,
     }
     with pytest.MonkeyPatch.context() as patch, temporary_settings(values):
@@ -73,13 +77,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "home" / "backups"
 
 
-@pytest.fixture
-def database(postgres: str) -> str:
-    """A database with content of many kinds, 2 MB of it incompressible."""
-    name = f"shop_{os.getpid()}_{next(_numbers)}"  # marks what the stand-in Docker runs, on the host of other tests
+@pytest.fixture(scope="session")
+def shop(postgres: str) -> str:
+    """A database to copy, with content of many kinds, 2 MB of it incompressible."""
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-    with psycopg.connect(postgres.format(database=name)) as db:
+        db.execute("CREATE DATABASE shop TEMPLATE template0")
+    with psycopg.connect(postgres.format(database="shop")) as db:
         db.execute("CREATE TABLE line (id serial PRIMARY KEY, name text, data bytea, price numeric, at timestamptz)")
         db.execute(
             "INSERT INTO line (name, data, price, at) SELECT 'Zażółć ' || g || E'\\n\\t\\\\.', sha512(g::text::bytea),"
@@ -89,6 +92,15 @@ def database(postgres: str) -> str:
         db.execute("CREATE TABLE empty_one (id int)")
         db.execute("CREATE VIEW cheap AS SELECT * FROM line WHERE price < 10")
         db.execute("SELECT lo_from_bytea(4711, 'a large object')")
+    return "shop"
+
+
+@pytest.fixture
+def database(postgres: str, shop: str) -> str:
+    """A database of this test alone."""
+    name = f"shop_{os.getpid()}_{next(_numbers)}"  # marks what the stand-in Docker runs, on the host of other tests
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'CREATE DATABASE "{name}" TEMPLATE {shop}')
     return name
 
 
@@ -159,9 +171,16 @@ def line(buckets: BucketServer) -> Iterator[TcpProxy]:
 
 
 @pytest.fixture
-def target(prefect_client: object, buckets: BucketServer, bucket: str, line: TcpProxy) -> Bucket:
+def target(
+    prefect_client: object, buckets: BucketServer, bucket: str, line: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> Bucket:
+    """A bucket that was claimed already: a run that claims one looks again 2 s later."""
     BackupTarget.register_type_and_schema()
-    return Bucket(buckets, bucket, line.port)
+    made = Bucket(buckets, bucket, line.port)
+    monkeypatch.setattr(target_claim, "_SETTLE_SECONDS", 0.0)
+    known = load_target(made.block)
+    target_claim.claim(known.store, known.room)
+    return made
 
 
 @pytest.fixture

@@ -57,6 +57,14 @@ INSERT INTO ir_module_module VALUES ('sale', 'installed', '18.0.1'), ('web', 'in
 
 
 @dataclass
+class WebServer:
+    """Odoo's, which refuses so many requests before it is healthy."""
+
+    url: str = ""
+    unhealthy: int = 0
+
+
+@dataclass
 class Site:
     """A checkout, its origin, an Odoo in a container, and what the tests ask of them."""
 
@@ -66,7 +74,12 @@ class Site:
     daemon: Docker
     manner: Path
     ledger: Path
-    health: str
+    odoo: WebServer
+
+    @property
+    def health(self) -> str:
+        """Where Odoo says that it is there."""
+        return self.odoo.url
 
     def upgrade(self, modules: list[str] | None = None, **changes: Any) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -117,8 +130,8 @@ def odoo_site(folder: Path, client: Path, *, database: str, url: str) -> Iterato
     odoo = programs / "odoo"
     odoo.write_text(ODOO.format(python=sys.executable, manner=str(manner), ledger=str(ledger), url=url))
     odoo.chmod(0o755)
-    with docker(client, compose_file=COMPOSE, service="odoo", programs=programs) as daemon, _health() as health:
-        yield Site(checkout, work, database, daemon, manner, ledger, health)
+    with docker(client, compose_file=COMPOSE, service="odoo", programs=programs) as daemon, _web_server() as web:
+        yield Site(checkout, work, database, daemon, manner, ledger, web)
 
 
 def marked(database: str) -> list[int]:
@@ -134,14 +147,13 @@ def marked(database: str) -> list[int]:
 
 
 @contextmanager
-def _health() -> Iterator[str]:
-    """An address that is healthy from its third request on."""
-    asked: list[str] = []
+def _web_server() -> Iterator[WebServer]:
+    made = WebServer()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200 if len(asked) > 2 else 502)
+            made.unhealthy -= 1
+            self.send_response(502 if made.unhealthy >= 0 else 200)
             self.end_headers()
 
         def log_message(self, *_words: object) -> None:
@@ -149,7 +161,8 @@ def _health() -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/web/health"
+        made.url = f"http://127.0.0.1:{server.server_address[1]}/web/health"
+        yield made
         server.shutdown()
 
 

@@ -42,7 +42,9 @@ def test_backup_is_copied_whole_and_told(
 ) -> None:
     artifacts: list[dict[str, Any]] = []
     monkeypatch.setattr(ActiveRun, "artifact", lambda _run, **columns: artifacts.append(columns))
+    target.delete(f"odoo/{FILE}")  # nobody's yet
     result = odoo_db_backup(database, target=target.block)
+    assert "room" in json.loads(target.read(f"odoo/{FILE}"))
     dump = Path(result["file"])
     assert len(copied(folder, dump.name)) == 4
     assert target.keys == copied(folder, dump.name)
@@ -57,6 +59,7 @@ def test_backup_is_copied_whole_and_told(
     assert target.unfinished == []
 
 
+@pytest.mark.gate
 def test_old_copies_go_and_what_is_not_ours_stays(database: str, target: Bucket, folder: Path, tmp_path: Path) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     old = [target.put_copy(tmp_path / "made", database, now - timedelta(days=days)) for days in (9, 8)]
@@ -121,6 +124,7 @@ def test_dry_run_looks_and_changes_nothing(database: str, folder: Path, target: 
     assert "bucket not-there at" in str(planned.error)
 
 
+@pytest.mark.gate
 def test_folder_on_another_disk_is_a_target_too(
     database: str, folder: Path, small_disk: Callable[[int], Path], block: Callable[[Path], str]
 ) -> None:
@@ -169,6 +173,7 @@ def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
     assert [secret for secret in secrets if any(secret in text for text in told)] == []
 
 
+@pytest.mark.gate
 @patch.dict(os.environ)  # the command sets what leads to Prefect
 def test_listing_asks_the_target_itself(
     database: str,

@@ -57,6 +57,7 @@ def test_backup_that_is_only_at_the_target_is_restored(
     assert names(folder) == {dump, f"{dump}.json"}
 
 
+@pytest.mark.gate
 def test_damaged_copy_is_found_before_anything_is_restored(
     postgres: str, database: str, folder: Path, target: Bucket, only_at_the_target: dict[str, Any]
 ) -> None:

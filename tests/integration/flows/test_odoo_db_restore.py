@@ -19,6 +19,7 @@ from flows.odoo_db_restore import odoo_db_restore
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.test_odoo_db_backup import content
 from tests.integration.flows.test_odoo_restore_drill import databases, rewrite
+from tests.tiers import in_gate
 from tests.unit.flows.test_backup_files import make_backup
 
 
@@ -70,7 +71,7 @@ def prune_all_but_newer(folder: Path, database: str) -> None:
     assert len(prune_folder(folder, newest, 30)) == 1
 
 
-@pytest.mark.parametrize("before", ["checksum", "restore", "filestore"])
+@pytest.mark.parametrize("before", ["restore", *in_gate(["checksum", "filestore"])])
 def test_backup_that_retention_deletes_meanwhile_is_restored_to_its_end(
     postgres: str, database: str, filestore: Path, *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
@@ -90,6 +91,7 @@ def test_backup_that_retention_deletes_meanwhile_is_restored_to_its_end(
     assert files(tmp_path / "new") == files(filestore)
 
 
+@pytest.mark.gate
 def test_backup_that_is_deleted_before_it_is_opened_is_named(
     postgres: str, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +165,7 @@ def test_damage_in_the_other_files_is_found(database: str, folder: Path, filesto
         odoo_db_restore(f"{database}_new", Path(made["file"]).name)
 
 
+@pytest.mark.gate
 def test_missing_filestore_is_a_preflight_error(
     database: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +177,7 @@ def test_missing_filestore_is_a_preflight_error(
         odoo_db_backup(database)
 
 
+@pytest.mark.gate
 def test_too_little_room_for_the_filestore_is_refused(
     postgres: str, database: str, filestore: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +203,7 @@ def test_owners_and_privileges_come_back(postgres: str, database: str) -> None:
         assert db.execute(f"SELECT has_table_privilege('{role}', 'empty_one', 'SELECT')").fetchone() == (True,)
 
 
+@pytest.mark.gate
 def test_backup_with_another_encoding_and_order_comes_back_as_it_was(postgres: str) -> None:
     name = "latin_shop"
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:

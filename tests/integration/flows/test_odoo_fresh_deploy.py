@@ -176,7 +176,7 @@ def test_deployment_runs_everything_on_the_droplet_in_order(
     site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_secret")
-    site.ocean.know(token="dop_v1_secret")
+    site.ocean.know(token="dop_v1_secret", unhealthy=1)
     result = site.deploy()
     assert (result["droplet_id"], result["address"]) == (100, "203.0.113.7")
     assert result["commit"] == git(site.origin, "rev-parse", "HEAD")
@@ -226,6 +226,7 @@ def test_droplet_that_is_not_the_one_meant_is_refused(site: Site, droplets: list
     assert site.droplet.logins == 0
 
 
+@pytest.mark.gate
 @pytest.mark.usefixtures("prefect_room")
 def test_folder_that_is_something_else_is_refused_and_left(site: Site) -> None:
     site.repo.mkdir()
@@ -250,6 +251,7 @@ def test_missing_scripts_are_all_named_before_the_first_runs(site: Site) -> None
     assert site.ran() == []
 
 
+@pytest.mark.gate
 @pytest.mark.usefixtures("prefect_room")
 def test_certificate_is_not_asked_for_while_the_domain_leads_elsewhere(
     site: Site, monkeypatch: pytest.MonkeyPatch
@@ -278,6 +280,7 @@ def test_missing_programs_are_all_named(site: Site, monkeypatch: pytest.MonkeyPa
         site.deploy()
 
 
+@pytest.mark.gate
 @pytest.mark.usefixtures("prefect_room")
 def test_certificate_that_the_authority_refuses_ends_the_deployment_with_its_words_and_keeps_what_was_done(
     site: Site,
@@ -294,14 +297,11 @@ def test_certificate_that_the_authority_refuses_ends_the_deployment_with_its_wor
     assert site.creations() == 1
 
 
+@pytest.mark.gate
 @pytest.mark.usefixtures("prefect_room")
 @pytest.mark.parametrize(
     ("place", "end"),
-    [
-        ("certbot", "cancelled"),
-        pytest.param("certbot", "cut off", marks=pytest.mark.gate),
-        pytest.param("setup-nginx", "cancelled", marks=pytest.mark.gate),
-    ],
+    [("certbot", "cancelled"), ("certbot", "cut off"), ("setup-nginx", "cancelled")],
 )
 def test_deployment_that_is_ended_half_way_leaves_nothing_running_and_another_one_works(
     site: Site, start_flow: Callable[..., psutil.Popen], tmp_path: Path, place: str, end: str
@@ -324,6 +324,7 @@ def test_deployment_that_is_ended_half_way_leaves_nothing_running_and_another_on
     assert site.creations() == 1
 
 
+@pytest.mark.gate
 @pytest.mark.usefixtures("prefect_room")
 def test_odoo_that_never_answers_fails_the_smoke_test_at_its_limit_with_what_it_said(
     site: Site, monkeypatch: pytest.MonkeyPatch
@@ -335,6 +336,7 @@ def test_odoo_that_never_answers_fails_the_smoke_test_at_its_limit_with_what_it_
     assert site.ran()[-1].startswith("certbot")
 
 
+@pytest.mark.gate
 @pytest.mark.usefixtures("prefect_room")
 def test_tag_that_was_moved_since_the_first_deployment_is_deployed_where_it_is_now(site: Site) -> None:
     git(site.origin, "tag", "stable")

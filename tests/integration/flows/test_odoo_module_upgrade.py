@@ -24,6 +24,7 @@ from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
+from tests.tiers import in_gate
 
 
 def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site) -> None:
@@ -51,7 +52,9 @@ def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site
 def test_upgrade_checks_out_upgrades_once_drops_assets_restarts_and_awaits_health(site: Site) -> None:
     before = git(site.checkout, "rev-parse", "HEAD")
     commit = site.commit("second")
+    site.odoo.unhealthy = 2
     result = site.upgrade(["sale", "web"])
+    assert site.odoo.unhealthy < 0
     assert (result["commit_before"], result["commit"]) == (before, commit)
     assert git(site.checkout, "rev-parse", "HEAD") == commit
     assert result["modules"] == {name: {"before": "18.0.1", "after": "18.0.2"} for name in ("sale", "web")}
@@ -63,7 +66,7 @@ def test_upgrade_checks_out_upgrades_once_drops_assets_restarts_and_awaits_healt
     json.dumps(result)
 
 
-@pytest.mark.parametrize("kind", ["branch", "tag", "commit"])
+@pytest.mark.parametrize("kind", ["tag", *in_gate(["branch", "commit"])])
 def test_wanted_ref_is_checked_out_exactly(site: Site, kind: str) -> None:
     wanted = site.commit("wanted")
     git(site.work, "tag", "v2")
@@ -124,6 +127,7 @@ def test_upgrade_has_its_database_and_then_its_host_to_itself_before_it_looks_at
     assert held == [f"odoo_db:{site.database}", f"odoo_host:{socket.gethostname().lower()}"]
 
 
+@pytest.mark.gate
 def test_tag_that_was_moved_at_origin_is_checked_out_where_it_is_now(site: Site) -> None:
     git(site.work, "tag", "stable")
     git(site.work, "push", "-q", "origin", "stable")
@@ -177,6 +181,7 @@ def test_odoo_that_does_not_do_its_work_fails_the_run_and_restarts_nothing(
     assert [call for call in site.daemon.calls if "restart" in call] == []
 
 
+@pytest.mark.gate
 def test_timeout_ends_odoo_in_the_container_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.manner.write_text("hangs")
     monkeypatch.setattr(module, "UPGRADE_SECONDS", 12)
@@ -212,6 +217,7 @@ def test_second_upgrade_of_a_database_that_is_being_upgraded_is_refused(site: Si
     assert site.odoo_calls() == []
 
 
+@pytest.mark.gate
 def test_odoo_that_does_not_come_back_fails_with_its_address(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEALTH_SECONDS", 14)
     began = time.monotonic()
@@ -226,6 +232,7 @@ def test_missing_programs_are_named_at_once(site: Site, monkeypatch: pytest.Monk
         site.upgrade()
 
 
+@pytest.mark.gate
 def test_block_says_what_is_not_given(site: Site) -> None:
     facts = {"repo_dir": "/nowhere", "health_url": site.health, "service": "odoo", "compose_file": "other.yml"}
     OdooHost(**facts).save("here", overwrite=True)

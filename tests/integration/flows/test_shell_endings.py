@@ -19,6 +19,7 @@ from flows.shell import ShellFailedError, ShellTimeoutError
 from opsdb.killing import kill_processes
 from opsdb.processes import find_processes
 from tests.steps import IGNORING, Room, python
+from tests.tiers import in_gate
 from tests.waiting import wait_for
 
 
@@ -130,7 +131,10 @@ VICTIM = """
 """
 
 
-@pytest.mark.parametrize("again_after", [[], [0.0], [0.05], [1.0], [0.02, 0.02, 0.02, 0.5]])
+@pytest.mark.parametrize(
+    "again_after",
+    [[], [0.05], *in_gate([[0.0], [1.0], [0.02, 0.02, 0.02, 0.5]])],
+)
 def test_signals_during_a_step_leave_nothing_alive(tmp_path: Path, again_after: list[float]) -> None:
     """SIGTERM once takes the whole ladder; a second one only makes it hurry."""
     run_id = str(uuid.uuid4())
@@ -157,6 +161,7 @@ def test_signals_during_a_step_leave_nothing_alive(tmp_path: Path, again_after: 
         assert took < 4
 
 
+@pytest.mark.gate
 def test_signal_while_the_shell_starts_leaves_nothing_alive(tmp_path: Path) -> None:
     """Around the fork, when the shell is not in our hands yet: tried at many moments."""
     script = """

@@ -27,6 +27,7 @@ def store(buckets: BucketServer, bucket: str) -> Callable[[], BucketStore]:
     return lambda: buckets.store(bucket)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("at", [1, 2])  # the look for a claim, and the one before it is written
 def test_room_that_is_overtaken_is_refused(
     store: Callable[[], BucketStore], monkeypatch: pytest.MonkeyPatch, at: int
@@ -44,6 +45,7 @@ def test_of_two_rooms_that_claim_at_once_one_has_the_bucket(store: Callable[[], 
     assert set(store().sizes()) == {FILE}
 
 
+@pytest.mark.gate
 def test_store_that_takes_both_claims_is_asked_again_and_one_room_has_it(
     store: Callable[[], BucketStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -278,6 +278,7 @@ def test_run_that_was_taken_away_does_nothing_more(tmp_path: Path) -> None:
     assert ran.events == []
 
 
+@pytest.mark.gate
 def test_template_has_a_time_of_its_own(tmp_path: Path) -> None:
     path = write(tmp_path, {"command": "sleep 1.2"}, {"command": "sleep 30", "timeout": 20}, timeout_seconds=5)
     started = time.monotonic()

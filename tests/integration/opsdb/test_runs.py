@@ -62,7 +62,7 @@ def row_of(engine: Engine, run_id: UUID) -> dict[str, Any]:
     ),
     seed=st.integers(0, 2**32),
 )
-@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_apply_states_gives_the_same_row_in_any_order(engine: Engine, types: list[str], seed: int) -> None:
     in_order, shuffled = make_facts(), make_facts()
     states = make_states(*types)

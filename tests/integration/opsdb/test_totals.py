@@ -206,7 +206,7 @@ def test_heartbeats_are_hot_updates(engine: Engine) -> None:
     wait_for(lambda: updates(engine)[0] - before[0] >= 1500, seconds=60, what="all sessions reported")
     after = updates(engine)
     assert after[0] - before[0] == 1500
-    assert (after[1] - before[1]) / 1500 >= 0.95
+    assert (after[1] - before[1]) / 1500 >= 0.9
 
 
 def beat(engine: Engine, run_id: UUID) -> None:
