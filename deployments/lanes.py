@@ -11,8 +11,9 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 
 from blocks.block_types import register_block_types
+from deployments.applied import apply_deployments, remove_others
 from deployments.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
-from deployments.wanted import QUEUES, TemplateDeployment, apply_deployments, load_deployments, remove_others
+from deployments.wanted import QUEUES, TemplateDeployment, load_deployments
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.settings import Settings
 from opsdb.tables import Lane

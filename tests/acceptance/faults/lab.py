@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -224,6 +225,17 @@ class Lab:
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {row}") from None
         return row
+
+    def wait_for_verdicts(self) -> None:
+        """Return when the sync has swept and polled twice: whoever would end or retry a run has had the chance."""
+        query = "SELECT name FROM ops.sync_marks WHERE name IN ('sweep', 'prefect') AND updated_at > %s"
+
+        def swept_and_polled(since: datetime) -> bool:
+            return len(self.rows(query, since)) == 2
+
+        for _ in range(2):
+            now = self.rows("SELECT clock_timestamp() AS now")[0]["now"]
+            wait_for(partial(swept_and_polled, now), seconds=20, what="the sync swept and polled")
 
     def effects(self, run_id: UUID | None = None) -> list[Effect]:
         """What steps did, in order."""

@@ -83,7 +83,7 @@ def test_killed_between_its_suspension_and_its_end_it_waits_all_the_same(
     if also_gone == "sync":
         lab.start("sync")
     lab.wait_status(run, "queued", seconds=20)
-    time.sleep(2)  # for who would call it lost, or start it again
+    lab.wait_for_verdicts()
     assert in_prefect(client, run)[-1] == "Suspended"
     assert not {"FAILED", "CRASHED"} & {
         row["type"] for row in lab.rows("SELECT type FROM ops.run_states WHERE run_id = %s", run)

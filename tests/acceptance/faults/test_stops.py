@@ -64,7 +64,7 @@ def test_worker_stopped_while_a_run_is_pending(
         wait_for(lambda: not lab.living(run), seconds=30, what="it ended")
         os.kill(worker, signal.SIGCONT)  # only now: it would kill one that did not say yet that it began, and try again
         wait_for(lambda: not entry.exists(), seconds=30, what="its worker knows that it ended")
-        time.sleep(1)  # for who would start it again
+        lab.wait_for_verdicts()
         wait_for(lambda: lab.run_row(run)["status"] == "failed", seconds=20, what="it stays failed")
         state = StateType.CRASHED
         wait_for(lambda: client.read_flow_run(run).state_type is state, seconds=20, what="so it does in Prefect")

@@ -19,8 +19,9 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 
+from deployments.applied import apply_deployments
 from deployments.lanes import deploy
-from deployments.wanted import apply_deployments, load_deployments
+from deployments.wanted import load_deployments
 from opsdb.errors import OpsError
 from opsdb.settings import Settings
 from tests.waiting import wait_for

@@ -138,7 +138,7 @@ def test_hostile_text_is_refused(flow: Flow[..., Any], name: str) -> None:
     assert flow.validate_parameters(good)
     with pytest.raises(ParameterTypeError):
         flow.validate_parameters({**good, name: ["; touch canary"] if many else "; touch canary"})
-    # for which Prefect makes a model anew each time, out of this very type
+    # Prefect builds a model for each call; the rule is that of the type, checked directly
     rule = TypeAdapter[Any](inspect.signature(flow.fn, eval_str=True).parameters[name].annotation)
     accepted = []
     for text in HOSTILE:
