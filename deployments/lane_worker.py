@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from deployments.claims import Claims
+from deployments.due_runs import DueRuns
 from deployments.forks import Forks, RunProcessHandle
 from deployments.prefect_inner import Related
 from deployments.reaper import end_processes
@@ -37,6 +39,8 @@ from opsdb.timings import Timings
 
 START_SECONDS = 3.0
 """How long the start of a run may hold up the next one."""
+POLL_SECONDS = 20.0
+"""When a lane is polled though nothing is due: Prefect shows its queues as not ready after 60 s without a poll."""
 BASE_JOB_TEMPLATE: dict[str, Any] = {
     "job_configuration": {"labels": {}},
     "variables": {"type": "object", "properties": {}},
@@ -55,6 +59,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     _timings = Timings()
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
+    _due = DueRuns()
+    _polled_at = -math.inf
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
@@ -99,6 +105,10 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
         """What is due, by the database's clock: ours may be off."""
+        clock = asyncio.get_running_loop().time
+        if not await self._due.any(self.client, before=self._now()) and clock() - self._polled_at < POLL_SECONDS:
+            return []
+        self._polled_at = clock()
         try:
             return await self.client.get_scheduled_flow_runs_for_work_pool(
                 work_pool_name=self._work_pool_name,

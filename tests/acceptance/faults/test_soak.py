@@ -11,7 +11,7 @@ from tests.acceptance.faults.soak_account import report
 
 @pytest.mark.own_worker  # two of them, on ports of their own
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(("runs", "kills"), [(60, 4), pytest.param(200, 10, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("runs", "kills"), [(30, 3), pytest.param(200, 10, marks=pytest.mark.soak)])
 def test_random_kills_lose_nothing(lab: Lab, runs: int, kills: int) -> None:
     for name in ("worker", "worker2"):
         start_worker(lab, name)

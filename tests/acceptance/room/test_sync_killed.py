@@ -53,8 +53,8 @@ def test_runs_made_while_the_sync_was_dead_are_recorded_once_in_their_final_stat
             [ids],
         ).fetchone()
     assert counts == (len(ids), len(ids), 0)
-    again = wait_for(lambda: desk.pid_of("sync"), seconds=30, what="the sync runs again")
-    assert again not in killed
+    wait_for(lambda: desk.ops("status").code == 0, seconds=60, what="the sync is ready again")
+    assert desk.pid_of("sync") not in killed
     parts = {part["name"]: part for part in desk.json("status")["parts"]}
     assert parts["sync"]["restarts"] >= 1
     assert parts["sync"]["last_exit"] == -signal.SIGKILL

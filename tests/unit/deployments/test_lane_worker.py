@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings
 from prefect.states import Crashed
 
-from deployments.lane_worker import LaneWorker
+from deployments.due_runs import DueRuns
+from deployments.lane_worker import POLL_SECONDS, LaneWorker
 from opsdb.states import APPROVAL
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -20,6 +21,45 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def states(*types: StateType) -> list[State[None]]:
     return [State(type=each, timestamp=START + timedelta(seconds=number)) for number, each in enumerate(types)]
+
+
+@pytest.mark.parametrize(("due", "polled"), [(0, 0), (1, 4)])
+def test_lanes_are_polled_when_something_is_due_which_is_asked_once_for_all(
+    monkeypatch: pytest.MonkeyPatch, due: int, polled: int
+) -> None:
+    monkeypatch.setattr(LaneWorker, "_due", DueRuns())
+    client = AsyncMock()
+    client.count_flow_runs.return_value = due
+    workers = [LaneWorker(f"lane-{letter}") for letter in "abcd"]
+
+    async def look() -> None:
+        now = asyncio.get_running_loop().time()
+        for worker in workers:
+            worker._client, worker.clock_ahead, worker._polled_at = client, timedelta(hours=1), now
+            await worker._get_scheduled_flow_runs()
+
+    asyncio.run(look())
+    client.count_flow_runs.assert_awaited_once()
+    until = client.count_flow_runs.await_args.kwargs["flow_run_filter"].next_scheduled_start_time.before_
+    assert until - datetime.now(UTC) > timedelta(minutes=59)  # by the database's clock
+    assert client.get_scheduled_flow_runs_for_work_pool.await_count == polled
+
+
+def test_lane_without_a_run_is_polled_before_prefect_shows_it_as_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LaneWorker, "_due", DueRuns())
+    worker, client = LaneWorker("lane-a"), AsyncMock()
+    client.count_flow_runs.return_value = 0
+    worker._client, worker.clock_ahead = client, timedelta(0)
+
+    async def look(seconds_ago: float) -> int:
+        worker._polled_at = asyncio.get_running_loop().time() - seconds_ago
+        await worker._get_scheduled_flow_runs()
+        return int(client.get_scheduled_flow_runs_for_work_pool.await_count)
+
+    assert asyncio.run(look(POLL_SECONDS - 1)) == 0
+    assert asyncio.run(look(POLL_SECONDS)) == 1
+    shown_as_ready = get_current_settings().server.services.foreman.work_queue_last_polled_timeout_seconds
+    assert shown_as_ready > 2 * POLL_SECONDS
 
 
 @pytest.mark.parametrize("then", [StateType.PENDING, StateType.RUNNING, StateType.COMPLETED, StateType.CANCELLED])
