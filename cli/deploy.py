@@ -37,8 +37,11 @@ def deploy(
     access.use(settings)
     from deployments import lanes
     from flows.template_catalogue import catalogue
+    from flows.template_changes import changes
 
     found = catalogue(settings)
+    for line in [line for one in found if one.read for line in changes(one.read)]:
+        errors.print(harmless(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
     broken = [template.error for template in found if template.error]
     lanes.deploy(
         settings,

@@ -28,38 +28,52 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON or YAML.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="JSON or YAML.", show_default=False)],
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say everything that is wrong with a template, or what it means: its parameters, and what its steps execute.
+    """Say everything that is wrong with templates, or what they mean: their parameters, and what their steps execute.
 
-    Works without a room. Ends with 2 for a template that is not right.
+    bash reads each command, and ShellCheck says what it would write otherwise, which is advice and never refuses.
+    Works without a room. Ends with 2 when a template is not right. With --json several files are a list.
 
     Example: ops template check flows/templates/disk_space.yaml
     """
-    from flows.template_catalogue import check_kind, read_whole
-    from opsdb.kinds import registered_kinds
-    from opsdb.template_files import TemplateError, template_files, template_folders
+    from opsdb.template_files import TemplateError
 
-    settings = load_settings()
-    path = file.absolute()
-    try:
-        read = read_whole(path)
-        taken = registered_kinds(settings.prefect_yaml)
-        # a file that lies elsewhere may be the next version of one in the folders
-        beside = template_files(settings) if path.parent in template_folders(settings) else []
-        check_kind(read.template.kind, path, beside, taken=taken)
-    except TemplateError as error:
-        if as_json:
-            print_json({"file": str(path), "valid": False, "errors": str(error).splitlines()})
-            raise typer.Exit(2) from None
-        raise
-    found = document(read)
+    documents, wrong = [], []
+    for path in files:
+        try:
+            documents.append(_checked(path.absolute(), load_settings()))
+        except TemplateError as error:
+            documents.append({"file": str(path.absolute()), "valid": False, "errors": str(error).splitlines()})
+            wrong.append(str(error))
     if as_json:
-        print_json(found)
+        print_json(documents[0] if len(documents) == 1 else documents)
     else:
-        _print(found)
+        for one in documents:
+            if one["valid"]:
+                _print(one)
+    if wrong and as_json:
+        raise typer.Exit(2)
+    if wrong:
+        raise TemplateError("\n".join(wrong))
+
+
+def _checked(path: Path, settings: Settings) -> dict[str, Any]:
+    """What was understood of the file. Raises TemplateError."""
+    from cli.shellcheck import advice
+    from flows.template_catalogue import check_kind, read_whole
+    from flows.template_changes import changes
+    from opsdb.kinds import registered_kinds
+    from opsdb.template_files import template_files, template_folders
+
+    read = read_whole(path)
+    taken = registered_kinds(settings.prefect_yaml)
+    # a file that lies elsewhere may be the next version of one in the folders
+    beside = template_files(settings) if path.parent in template_folders(settings) else []
+    check_kind(read.template.kind, path, beside, taken=taken)
+    return {**document(read), "advice": advice(read), "changes": changes(read)}
 
 
 def list_(*, as_json: JsonOption = False) -> None:
@@ -121,7 +135,7 @@ def document(read: Any) -> dict[str, Any]:
     def step(one: Any) -> dict[str, Any]:
         return {
             "name": one.name,
-            "command": read.commands[one.name],
+            "command": one.command,
             "timeout_seconds": one.timeout,
             "environment": dict(one.env),
             "working_dir": str(read.folder_of(one)),
@@ -149,6 +163,7 @@ def document(read: Any) -> dict[str, Any]:
             }
             for one in read.parameters
         ],
+        "variables": {name: list(variables) for name, variables in read.variables.items()},
         "secrets": {
             name: {"block": source.block} if source.block else {"env": source.env}
             for name, source in read.secrets.items()
@@ -222,6 +237,10 @@ def _print(found: dict[str, Any]) -> None:
     for one in found["on_failure"]:
         steps.add_row(f"after any failure: {one['name']}", _row(one)[1], "1", _what(one))
     console.print(steps)
+    for line in found["advice"]:
+        say(f"advice: {harmless_line(line)}")
+    for line in found["changes"]:
+        errors.print(harmless_line(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _row(step: dict[str, Any]) -> tuple[str, str]:

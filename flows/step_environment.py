@@ -22,7 +22,7 @@ def step_environment(*, env: Mapping[str, str], secrets: Mapping[str, str], run_
     for name, value in [*env.items(), *secrets.items()]:
         if not _NAME.match(name):
             raise UsageError(f"{name!r} cannot be the name of an environment variable")
-        if _REFUSED.match(name):
+        if not_to_be_set(name):
             raise UsageError(f"a step cannot set the environment variable {name}")
         check_text(f"the value of {name}", value, beside=len(name) + 1)
     if both := sorted(env.keys() & secrets.keys()):
@@ -30,6 +30,11 @@ def step_environment(*, env: Mapping[str, str], secrets: Mapping[str, str], run_
     check_text("run_id", run_id)
     check_text("step", step)
     return {**inherited(), **env, **secrets, RUN_ID_VARIABLE: run_id, STEP_VARIABLE: step}
+
+
+def not_to_be_set(name: str) -> bool:
+    """Whether a step cannot set that variable."""
+    return bool(_REFUSED.match(name))
 
 
 def check_text(what: str, text: str, *, beside: int = 0) -> None:

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from flows.step_environment import check_text
 from flows.template_names import check_parameter_name, check_variable_name
+from opsdb.errors import UsageError
 from opsdb.tables import Lane
 from opsdb.template_files import KIND
 
@@ -30,6 +32,15 @@ def _no_control_characters(text: str) -> str:
     return text
 
 
+def _carried(text: str) -> str:
+    try:
+        check_text("the value", text)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+EnvironmentValue = Annotated[StrictStr, Field(max_length=100_000), AfterValidator(_carried)]
 Command = Annotated[Word, AfterValidator(_no_control_characters)]
 
 
@@ -56,12 +67,15 @@ class Parameter(_Part):
     pattern: str | None = Field(
         None,
         max_length=1_000,
-        description="Regular expression for the whole text, or each item of a list. Default: no control characters, "
-        "no dash in front; in a list, no comma.",
+        description="Regular expression for the whole text, or each item of a list; without backreferences and "
+        "lookaround. A text that a command names as `${params.x}` keeps to its letters as well.",
     )
     enum: list[Scalar] | None = Field(None, min_length=1, max_length=200, description="All allowed values.")
     minimum: StrictInt | StrictFloat | None = Field(None, description="Smallest number.")
     maximum: StrictInt | StrictFloat | None = Field(None, description="Largest number.")
+    min_length: StrictInt | None = Field(
+        None, ge=0, le=100_000, description="Characters of the text. Default: 1, so that it must not be empty."
+    )
     max_length: StrictInt | None = Field(
         None, ge=1, le=100_000, description="Characters of the text, or of each item. Default: 1,000."
     )
@@ -85,10 +99,11 @@ class PlainStep(_Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$", description="Unique in the template.")
     command: Command = Field(
-        description="Shell text. `${params.x}` becomes a quoted reference to an environment variable, never text."
+        description="Shell text. `${params.x}` is replaced by the value, which holds nothing that means anything to a "
+        "shell; `$PARAM_X` is any text, by the environment."
     )
     timeout: Seconds = Field(description="Seconds after which it is stopped, and counts as failed.")
-    env: dict[VariableName, Annotated[StrictStr, Field(max_length=100_000)]] = Field(
+    env: dict[VariableName, EnvironmentValue] = Field(
         default_factory=dict,
         description="Environment of this step alone. `${params.x}` is replaced by the value; no shell reads the rest.",
     )

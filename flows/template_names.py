@@ -6,9 +6,10 @@ import keyword
 import re
 
 from blocks.inherited import INHERITED
+from flows.step_environment import not_to_be_set
 
-PREFIX = "params_"
-"""`${params.x}` becomes a reference to this and the name: a variable that nothing else sets."""
+PREFIX = "PARAM_"
+"""Each step has each parameter as this and its name in upper case."""
 
 # What bash sets or obeys itself, and what the loader obeys.
 SHELL_OWN = re.compile(
@@ -46,13 +47,6 @@ def check_parameter_name(name: str) -> str:
         raise ValueError("want lower-case letters, digits and _, a letter first")
     if keyword.iskeyword(name) or _OF_PYTHON.match(name):
         raise ValueError("Python or Prefect keeps that name for itself: take another, such as the_" + name)
-    if _has_meaning(name.upper()):
-        raise ValueError(
-            f"a parameter cannot have that name: each step would have it as {name.upper()} too, which means something "
-            f"to programs. Take another, such as the_{name}"
-        )
-    if name.startswith(PREFIX):
-        raise ValueError(f"names with {PREFIX} in front are the room's own")
     return name
 
 
@@ -61,14 +55,12 @@ def check_variable_name(name: str) -> str:
     if not _VARIABLE.match(name):
         raise ValueError("cannot be the name of an environment variable")
     if name.startswith(PREFIX):
-        raise ValueError(f"names with {PREFIX} in front are the room's own")
+        raise ValueError(f"names with {PREFIX} in front are those of parameters")
+    if not_to_be_set(name):
+        raise ValueError("a step cannot set that variable: it is the room's own, or changes how bash reads commands")
     return name
 
 
 def may_be_parameter(name: str) -> bool:
     """Whether a variable that nothing sets stands for a parameter of that name, in lower case."""
-    return bool(_PARAMETER.match(name.lower())) and not _has_meaning(name.upper())
-
-
-def _has_meaning(upper: str) -> bool:
-    return inherited(upper) or bool(SHELL_OWN.match(upper) or _DANGEROUS.match(upper))
+    return bool(_PARAMETER.match(name.lower())) and not inherited(name.upper()) and not obeyed(name.upper())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,15 +16,18 @@ from flows.backup_parameters import OdooDatabase, RetentionDays
 from flows.deploy_parameters import Domain, DropletName, Email, RepoUrl
 from flows.odoo_parameters import GitRef, OdooModules
 from flows.template_model import Parameter
+from flows.template_values import IN_WORDS, checked, form_pattern, refusal
 
 REQUIRED = inspect.Parameter.empty
 LONGEST_TEXT = 1_000
 LONGEST_LIST = 100
 
-# No control characters, nothing that changes the direction of writing, no blank or dash in front.
-_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-_TEXT = rf"[^{_UNSEEN}\x20\xa0-][^{_UNSEEN}]*"
-_ITEM = rf"[^{_UNSEEN}\x20\xa0,-][^{_UNSEEN},]*"
+# No control characters but tab and newline, and nothing that changes the direction of writing.
+_UNSEEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_TEXT = rf"^[^{_UNSEEN}]*$"
+# What a command has as `$PARAM_X`, mostly as an argument: one line, and no dash in front, which would be an option.
+_ARGUMENT = rf"^(?:[^{_UNSEEN}\t\n\x20\xa0-][^{_UNSEEN}\t\n]*)?$(?![\s\S])"
+_WHERE = Literal["command", "argument", "environment"]
 
 
 def _no_control_characters(text: str) -> str:
@@ -59,9 +62,9 @@ class FormParameter:
     description: str
 
     @property
-    def number(self) -> bool:
-        """Whether its text can only be a number."""
-        return self.type in ("integer", "number")
+    def plain(self) -> bool:
+        """Whether its type leaves nothing that bash could evaluate: a number, true or false."""
+        return self.type in ("integer", "number", "boolean")
 
 
 KNOWN = {
@@ -86,30 +89,39 @@ KNOWN = {
 }
 
 
-def form_parameter(name: str, declared: Parameter | None) -> FormParameter:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the commands have a parameter: in their `command` text, as an `argument` by a variable, or neither.
+
+    `carriers` are the variables of the steps that hold a parameter's value.
+    """
+
+    where: _WHERE = "environment"
+    carriers: frozenset[str] = frozenset()
+
+
+def form_parameter(name: str, declared: Parameter | None, place: Place = Place()) -> FormParameter:  # frozen
     """What a parameter takes. Raises ValueError, `FIELD: what is wrong`, for a declaration that makes no sense."""
     declared = declared or Parameter()
-    ruled = any(
-        value is not None
-        for value in (
-            declared.type,
-            declared.pattern,
-            declared.enum,
-            declared.minimum,
-            declared.maximum,
-            declared.max_length,
-        )
-    )
-    known = None if ruled else KNOWN.get(name)
-    annotation, kind = (known.annotation, known.type) if known else (_annotation(declared), declared.type or "string")
+    known = None if any(getattr(declared, rule) is not None for rule in _RULES) else KNOWN.get(name)
+    kind = known.type if known else declared.type or "string"
+    rule = ""
+    if known is None:
+        annotation, rule = _annotation(name, declared, kind, place)
+    elif kind in ("string", "list") and place.where == "command":
+        annotation = Annotated[
+            known.annotation, AfterValidator(checked(name, carriers=place.carriers, may_be_empty=False))
+        ]
+    else:
+        annotation = known.annotation
     default = declared.default if declared.default is not None else known.default if known else REQUIRED
     if default is not REQUIRED:
         try:
             default = TypeAdapter(annotation).validate_python(default)
         except ValidationError as error:
-            raise ValueError(f"default: {error.errors()[0]['msg']}") from None
+            raise ValueError(f"default: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     description = declared.description or (known.description if known else "")
-    return FormParameter(name, kind, annotation, default, description)
+    return FormParameter(name, kind, annotation, default, f"{description} {rule}".strip())
 
 
 def signature_of(parameters: Iterable[FormParameter]) -> inspect.Signature:
@@ -136,60 +148,115 @@ def as_text(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
-def _annotation(declared: Parameter) -> Any:
-    kind = declared.type or "string"
+def _annotation(name: str, declared: Parameter, kind: str, place: Place) -> tuple[Any, str]:
+    """The type of a parameter with rules of its own, and its rule in words."""
     _check_fields(declared, kind)
     limits: dict[str, Any] = {"ge": declared.minimum, "le": declared.maximum}
     match kind:
         case "boolean":
-            return bool
+            return bool, ""
         case "integer" | "string" if declared.enum is not None:
-            return Literal[tuple(declared.enum)]
+            _check_members(name, declared.enum, place)
+            return Literal[tuple(declared.enum)], ""
         case "integer":
-            return Annotated[int, Field(**limits)]
+            return Annotated[int, Field(**limits)], ""
         case "number":
-            return Annotated[float, Field(**limits, allow_inf_nan=False)]
+            return Annotated[float, Field(**limits, allow_inf_nan=False)], ""
         case "string":
-            return _text(declared, _TEXT)
+            return _text(name, declared, place), _rule(declared, place)
         case _:
-            item: Any = Literal[tuple(declared.enum)] if declared.enum is not None else _text(declared, _ITEM)
-            return Annotated[
+            item: Any = _text(name, declared, place)
+            if declared.enum is not None:
+                _check_members(name, declared.enum, place)
+                item = Literal[tuple(declared.enum)]
+            of_all = Annotated[
                 list[Annotated[item, AfterValidator(_no_comma)]],
                 Field(min_length=1, max_length=LONGEST_LIST, json_schema_extra={"uniqueItems": True}),
                 AfterValidator(_each_once),
             ]
+            return of_all, "" if declared.enum is not None else _rule(declared, place)
 
 
-def _text(declared: Parameter, usual: str) -> Any:
-    # the whole text: a pattern without anchors would let anything stand around what it allows
-    alone = usual if declared.pattern is None else declared.pattern
-    pattern = f"^(?:{alone})$"
+def _check_members(name: str, members: list[Any], place: Place) -> None:
+    for text in members if place.where == "command" else []:
+        if isinstance(text, str) and (reason := refusal(name, text, carriers=place.carriers, may_be_empty=True)):
+            raise ValueError(f"enum: {text!r}: {reason}")
+
+
+def _text(name: str, declared: Parameter, place: Place) -> Any:
+    """The form gets no expression but the room's own: Prefect's server tries them in its event loop, and may hang."""
+    least = 1 if declared.min_length is None else declared.min_length
+    shown = _TEXT if place.where == "environment" or declared.pattern is not None else _ARGUMENT
+    checks: list[Any] = [AfterValidator(_no_control_characters if declared.pattern else _matching(shown))]
+    if declared.pattern is not None:
+        checks.append(AfterValidator(_own_pattern(declared.pattern)))
+    if place.where == "command":
+        shown = form_pattern(carriers=place.carriers, may_be_empty=least == 0)
+        # before all else, since it says which character is wrong
+        checks.insert(0, AfterValidator(checked(name, carriers=place.carriers, may_be_empty=least == 0)))
+    longest = declared.max_length or LONGEST_TEXT
+    field = Field(min_length=least, max_length=longest, json_schema_extra={"pattern": shown})
+    return Annotated[str, field, *checks]
+
+
+def _rule(declared: Parameter, place: Place) -> str:
+    rules = []
+    if place.where == "command":
+        rules.append(f"Allowed: {IN_WORDS}.")
+    elif place.where == "argument" and declared.pattern is None:
+        rules.append("One line, without a dash or blank in front.")
+    if declared.pattern is not None:
+        rules.append(f"The whole of it matches {declared.pattern}")
+    return " ".join(rules)
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    """A validator by one of the room's own expressions, which are linear."""
+    compiled = re.compile(pattern)
+
+    def match(text: str) -> str:
+        if compiled.search(text) is None:
+            raise ValueError(
+                "must not hold control characters or marks that change the direction of writing"
+                + ("" if pattern == _TEXT else ", be of several lines, nor begin with a dash or a blank")
+            )
+        return text
+
+    return match
+
+
+def _own_pattern(pattern: str) -> Callable[[str], str]:
+    """A validator by a template's expression, in an engine that cannot backtrack. Raises ValueError."""
     try:
-        re.compile(alone)  # by itself: `a)|(?:.*` would take the anchors apart
-        TypeAdapter(Annotated[str, Field(pattern=alone)])
-        field = Annotated[
-            str,
-            Field(pattern=pattern, max_length=declared.max_length or LONGEST_TEXT),
-            AfterValidator(_no_control_characters),
-        ]
-        TypeAdapter(field)
-    except (re.error, SchemaError) as error:
+        TypeAdapter(Annotated[str, Field(pattern=pattern)])  # by itself: `a)|(?:.*` would take the anchors apart
+        whole = TypeAdapter(Annotated[str, Field(pattern=f"^(?:{pattern})$")])
+    except SchemaError as error:
         raise ValueError(f"pattern: is no regular expression that can be used here: {error}") from None
-    return field
+
+    def match(text: str) -> str:
+        try:
+            return whole.validate_python(text)
+        except ValidationError:
+            raise ValueError(f"must match {pattern} as a whole") from None
+
+    return match
 
 
 _TYPE_OF_MEMBERS: Mapping[str, type] = {"string": str, "list": str, "integer": int}
 
 
+_RULES = ("type", "pattern", "enum", "minimum", "maximum", "min_length", "max_length")
+
+
 def _check_fields(declared: Parameter, kind: str) -> None:
     allowed = {
-        "string": {"pattern", "enum", "max_length"},
+        "string": {"pattern", "enum", "min_length", "max_length"},
         "list": {"pattern", "enum", "max_length"},
         "integer": {"enum", "minimum", "maximum"},
         "number": {"minimum", "maximum"},
         "boolean": set[str](),
     }[kind]
-    for field in ("pattern", "enum", "minimum", "maximum", "max_length"):
+    for field in _RULES[1:]:
         if getattr(declared, field) is not None and field not in allowed:
             raise ValueError(f"{field}: is not for type {kind}, which takes {', '.join(sorted(allowed)) or 'none'}")
     if declared.enum is not None:

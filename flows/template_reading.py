@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,19 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flows.template_command import REFERENCE, CommandError, check_syntax, compiled, references, wants
+from flows.template_command import (
+    REFERENCE,
+    CommandError,
+    check_syntax,
+    programs,
+    references,
+    spellings,
+    unset_variables,
+)
 from flows.template_model import Approval, Parameter, PlainStep, RetryPolicy, SecretSource, Step, Template
-from flows.template_names import PREFIX, SHELL_OWN, check_parameter_name, inherited, may_be_parameter, obeyed
-from flows.template_parameters import FormParameter, form_parameter
+from flows.template_names import PREFIX, check_parameter_name, obeyed
+from flows.template_parameters import FormParameter, Place, form_parameter
+from flows.template_places import Places, secrets_shown
 from opsdb.template_files import TemplateError, read_content
 
 
@@ -26,8 +36,10 @@ class ReadTemplate:
     parameters: tuple[FormParameter, ...]
     """Those of the form, in the order of the file."""
     secrets: Mapping[str, SecretSource]
-    commands: Mapping[str, str]
-    """By step name, what the shell gets."""
+    variables: Mapping[str, tuple[str, ...]]
+    """By parameter or secret, the variables by which each step has it."""
+    carriers: frozenset[str]
+    """All variables of the steps that hold a parameter's value."""
     programs: tuple[str, ...]
     """What must be on the PATH."""
 
@@ -49,25 +61,28 @@ def read_template(path: Path) -> ReadTemplate:
     wanted, unclear = _wanted(template)
     problems = [*_mistakes(template), *(line for lines in unclear.values() for line in lines)]
     secrets = {name: one.secret for name, one in (template.params or {}).items() if one.secret is not None}
-    parameters, wrong = _parameters(template, [name for name in wanted if name not in secrets])
+    commands = [step.command for _, step in template.all_steps]
+    variables = {name: tuple(spellings(name, commands)) for name in wanted}
+    carrying = [key for _, step in template.all_steps for key, text in step.env.items() if REFERENCE.search(text)]
+    carriers = frozenset([*carrying, *(variable for one in variables.values() for variable in one)])
+    parameters, wrong = _parameters(template, [name for name in wanted if name not in secrets], carriers)
     problems += wrong
     missing = template.exclusive in secrets or (template.exclusive not in wanted and not unclear)
     if template.exclusive is not None and missing:
         known = ", ".join(one.name for one in parameters) or "there are none"
         problems.append(f"exclusive: {template.exclusive!r} is no parameter of the form: {known}")
-    commands: dict[str, str] = {}
     for where, step in template.all_steps:
         if where in unclear:
             continue
         if shown := secrets.keys() & references(_question(step)):
             problems.append(f"{where}: approval: question: {min(shown)} is secret, and everybody reads a question")
-        try:
-            commands[step.name] = _command(step, parameters, secrets)
-        except CommandError as error:
-            problems.append(f"{where}: command: {error}")
+        problems += [
+            f"{where}: command: {reason}"
+            for reason in _reasons(step, parameters, secrets=secrets, variables=variables, template=template)
+        ]
     if problems:
         raise _error(path, problems)
-    return ReadTemplate(path, template, tuple(parameters), secrets, commands, _programs(template))
+    return ReadTemplate(path, template, tuple(parameters), secrets, variables, carriers, _programs(template))
 
 
 def _error(path: Path, lines: Iterator[str] | Sequence[str]) -> TemplateError:
@@ -138,51 +153,59 @@ def _question(step: PlainStep) -> str:
 def _check_command(step: PlainStep) -> list[str]:
     """The parameters that a command names, by `${params.x}` or as a variable that nothing else sets."""
     check_syntax(step.command)
-    wanted = wants(step.command)
-    free = [
-        name.lower()
-        for name in wanted.variables
-        if name not in step.env and not inherited(name) and not SHELL_OWN.match(name) and may_be_parameter(name)
-    ]
-    return list(dict.fromkeys([*wanted.parameters, *free]))
+    given = [name.lower() for name in re.findall(rf"\$\{{?{PREFIX}([A-Z0-9_]+)", step.command)]
+    unset = [name.lower() for name in unset_variables(step.command, own=step.env) if not name.startswith(PREFIX)]
+    return list(dict.fromkeys([*references(step.command), *given, *unset]))
 
 
-def _parameters(template: Template, names: list[str]) -> tuple[list[FormParameter], list[str]]:
+def _parameters(
+    template: Template, names: list[str], carriers: frozenset[str]
+) -> tuple[list[FormParameter], list[str]]:
     found, problems = [], []
     declared: Mapping[str, Parameter] = template.params or {}
+    commands = [step.command for _, step in template.all_steps]
+    in_text = {name for command in commands for name in REFERENCE.findall(command)}
+    text = "\n".join(commands)
     for name in names:
+        named = any(re.search(rf"\$\{{?{variable}\b", text) for variable in spellings(name, commands))
+        where: Any = "command" if name in in_text else "argument" if named else "environment"
         try:
-            found.append(form_parameter(name, declared.get(name)))
+            found.append(form_parameter(name, declared.get(name), Place(where, carriers)))
         except ValueError as error:
             problems.append(f"param {name}: {error}")
     return found, problems
 
 
-def _command(step: PlainStep, parameters: list[FormParameter], secrets: Mapping[str, SecretSource]) -> str:
-    shown = [name for name in references(step.command) if name in secrets]
-    if shown:
-        raise CommandError(
-            f"${{params.{shown[0]}}} is secret: the step has it as the environment variable {shown[0].upper()}, "
-            f'for the program to read, or for its input: program <<< "${shown[0].upper()}"'
-        )
-    numbers = {one.name: one.number for one in parameters} | dict.fromkeys(secrets, False)
-    tainted = {spelled: number for name, number in numbers.items() for spelled in (name, name.upper(), PREFIX + name)}
-    secret = {spelled for name in secrets for spelled in (name, name.upper())}
-    for key, value in step.env.items():
-        tainted.pop(key, None)
-        named = references(value)
-        if named:
-            tainted[key] = all(numbers.get(name, False) and value == f"${{params.{name}}}" for name in named)
-            if not secrets.keys().isdisjoint(named):
-                secret.add(key)
-    return compiled(step.command, tainted=tainted, secret=secret & tainted.keys())
+def _reasons(
+    step: PlainStep,
+    parameters: list[FormParameter],
+    *,
+    secrets: Mapping[str, SecretSource],
+    variables: Mapping[str, tuple[str, ...]],
+    template: Template,
+) -> list[str]:
+    """Why the command of a step is refused."""
+    plain = {one.name for one in parameters if one.plain}
+    listed = {name for name, one in (template.params or {}).items() if one.enum is not None} - plain
+    texts = {one: name in listed for name in variables.keys() - plain - secrets.keys() for one in variables[name]}
+    secret = {one: name for name in secrets for one in variables[name]}
+    for key, text in step.env.items():
+        texts.pop(key, None)
+        secret.pop(key, None)
+        named = references(text)
+        if hidden := sorted(secrets.keys() & set(named)):
+            secret[key] = hidden[0]
+        elif named and not (named[0] in plain and text == f"${{params.{named[0]}}}"):
+            texts[key] = False
+    places = Places(variables=texts, listed=listed, plain=plain | secrets.keys())
+    return list(dict.fromkeys([*secrets_shown(step.command, secret), *places.evaluated(step.command)]))
 
 
 def _programs(template: Template) -> tuple[str, ...]:
     if template.preflight is not None:
         return tuple(template.preflight)
     steps = [step for _, step in template.all_steps if "PATH" not in step.env]
-    return tuple(dict.fromkeys(program for step in steps for program in wants(step.command).programs))
+    return tuple(dict.fromkeys(program for step in steps for program in programs(step.command)))
 
 
 def _line(item: Any, content: Mapping[str, Any]) -> str:

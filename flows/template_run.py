@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from flows.approval import approval
 from flows.masking import SecretPatterns
 from flows.runbook import runbook
 from flows.step import action, step
-from flows.template_command import REFERENCE, references
+from flows.template_command import filled_in, references
 from flows.template_model import PlainStep, SecretSource, Step
-from flows.template_names import PREFIX
 from flows.template_parameters import as_text, signature_of
 from flows.template_reading import ReadTemplate
+from flows.template_values import refusal
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError
 from opsdb.records import template_used
 
@@ -65,6 +65,7 @@ class _Execution:
 
     def __init__(self, read: ReadTemplate, values: Mapping[str, Any]) -> None:
         self._read = read
+        self._given = values
         self._values = {name: as_text(value) for name, value in values.items()}
         self._secrets: dict[str, str] = {}
         self._run = current_run()
@@ -99,6 +100,7 @@ class _Execution:
         problems = [
             f"{name} is not on the PATH" for name in self._read.programs if not _is_there(name, self._read.path)
         ]
+        problems += self._unfit()
         folders = {self._read.folder_of(one): None for _, one in self._read.template.all_steps}
         problems += [f"the folder {folder} is not there" for folder in folders if not folder.is_dir()]
         for name, source in self._read.secrets.items():
@@ -110,10 +112,24 @@ class _Execution:
         if problems:
             raise PreflightError("; ".join(problems))
 
+    def _unfit(self) -> list[str]:
+        """What of the values cannot stand in a command: looked at again, where the command is made."""
+        named = {name: None for _, one in self._read.template.all_steps for name in references(one.command)}
+        declared = self._read.template.params or {}
+        problems = []
+        for name in named:
+            value = self._given[name]
+            empty = name in declared and (declared[name].min_length == 0 or "" in (declared[name].enum or []))
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    problems.append(refusal(name, text, carriers=self._read.carriers, may_be_empty=empty))
+        return [problem for problem in problems if problem]
+
     def _step(self, one: Step) -> None:
         if one.approval is not None:
-            question = REFERENCE.sub(lambda match: self._values[match[1]], one.approval.question)
-            approval(f"approve_{one.name}", question, timeout=one.approval.timeout)
+            approval(
+                f"approve_{one.name}", filled_in(one.approval.question, self._values), timeout=one.approval.timeout
+            )
         tries = 1 + self._read.template.retries_of(one)
         delay = self._read.template.retry_policy.delay_seconds
         for number in range(1, tries + 1):
@@ -162,10 +178,10 @@ class _Execution:
                 self._run.event(f"on_failure step {one.name} failed as well: {reason}", level="warning")
 
     def _execute(self, one: PlainStep, *, timeout: float, must_run_again: bool = False) -> None:
-        env, secrets = environment_of(one, self._values, self._secrets)
+        env, secrets = environment_of(one, self._values, self._secrets, self._read.variables)
         step(
             one.name,
-            self._read.commands[one.name],
+            filled_in(one.command, self._values),
             timeout=timeout,
             env=env,
             secrets=secrets,
@@ -175,22 +191,19 @@ class _Execution:
 
 
 def environment_of(
-    one: PlainStep, values: Mapping[str, str], secrets: Mapping[str, str]
+    one: PlainStep, values: Mapping[str, str], secrets: Mapping[str, str], variables: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The environment of a step, and that part of it that is secret.
 
-    Every parameter is there under its name and in upper case, those that the command names also as what
-    `${params.x}` became, and the step's own variables with the values that they name.
+    Every parameter is there as `variables` say, and the step's own variables with the values that they name.
     """
-    env = {spelled: value for name, value in values.items() for spelled in (name, name.upper())}
-    hidden = {spelled: value for name, value in secrets.items() for spelled in (name, name.upper())}
-    env |= {PREFIX + name: values[name] for name in references(one.command)}
-    everything = {**values, **secrets}
+    env = {variable: value for name, value in values.items() for variable in variables[name]}
+    hidden = {variable: value for name, value in secrets.items() for variable in variables[name]}
     for key, text in one.env.items():
         env.pop(key, None)
         hidden.pop(key, None)
         secret = not secrets.keys().isdisjoint(references(text))
-        (hidden if secret else env)[key] = REFERENCE.sub(lambda match: everything[match[1]], text)
+        (hidden if secret else env)[key] = filled_in(text, {**values, **secrets})
     return env, hidden
 
 

@@ -76,7 +76,10 @@ def _read_text(path: Path) -> str:
         raise TemplateError(f"{path}: is no regular file")  # a named pipe would be waited for without end
     if about.st_size > LONGEST_BYTES:
         raise TemplateError(f"{path}: is larger than {LONGEST_BYTES:,} bytes: that is no template")
-    return path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    if text.startswith("\ufeff"):
+        raise TemplateError(f"{path}: begins with a byte order mark: save it as UTF-8 without one")
+    return text
 
 
 def _look(path: Path) -> TemplateFile:
@@ -137,7 +140,25 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     )
 
 
+def _no_date(_loader: _Loader, node: yaml.ScalarNode) -> None:
+    raise yaml.MarkedYAMLError(
+        problem=f"{node.value} is a date to YAML: put quotes around it", problem_mark=node.start_mark
+    )
+
+
+def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """YAML 1.1 takes 0755 for 493, and 1:30 for 90."""
+    if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", node.value):
+        raise yaml.MarkedYAMLError(
+            problem=f"{node.value!r} is no decimal number: write one, or put quotes around a text",
+            problem_mark=node.start_mark,
+        )
+    return int(loader.construct_yaml_int(node))
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _no_date)
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
 def _read_yaml(text: str) -> Any:

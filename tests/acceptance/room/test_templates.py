@@ -44,24 +44,30 @@ def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder
     (folder / "broken.yaml").write_text("kind: broken\nsteps:\n- {name: a, command: 'eval ${params.x}', timeout: 5}\n")
     answer = desk.ops("deploy", timeout=100)
     assert answer.code == 2
-    assert "broken.yaml: step a: command: ${params.x} stands in an argument of eval" in " ".join(answer.err.split())
+    assert "broken.yaml: step a: command: ${params.x} is used after `eval`" in " ".join(answer.err.split())
     assert "deployments: 4 written" in answer.out
     assert deployed(api) == {"lane-a", "lane-b", "lane-c", "lane-d"}
     form = api.deployment(f"{KIND}/lane-c")
     assert form["tags"] == ["runbook", "template"]
-    assert form["parameter_openapi_schema"]["properties"]["name"]["description"] == "Whom to greet."
+    assert form["parameter_openapi_schema"]["properties"]["name"]["description"].startswith("Whom to greet. Allowed: ")
 
-    hostile = f"$(touch {folder}/canary)'\""
-    run = desk.run(KIND, "-p", f"name={hostile}", "--lane", "C")
+    run = desk.run(KIND, "-p", "name=Ada_L:1", "--lane", "C")
     assert run["status"] == "succeeded"
     assert [step["name"] for step in run["steps"]] == ["preflight", "greet"]
-    assert f"hello {hostile}" in desk.ops("logs", run["id"]).fine()
+    assert run["steps"][1]["command"] == "echo hello Ada_L:1"
+    assert "hello Ada_L:1" in desk.ops("logs", run["id"]).fine()
+    refused = desk.ops("run", KIND, "-p", f"name=$(touch {folder}/canary)")
+    assert refused.code == 2
+    assert "name begins with '$', which is not allowed in the text of a command" in " ".join(refused.err.split())
+    path = f"/deployments/{form['id']}/create_flow_run"
+    asked = api.refusal(path, parameters={"name": f"a;touch {folder}/canary"}, state={"type": "SCHEDULED"})
+    assert (asked.status_code, "name" in asked.text) == (409, True), asked.text  # as the form asks
     assert not (folder / "canary").exists()
     assert f"runs version 1 of the template {KIND}" in desk.ops("show", run["id"]).fine()
     assert desk.ops("run", KIND, "-p", "name=-x").code == 2
     assert desk.ops("run", KIND, "-p", "name=x", "-p", "colour=red").code == 2
     planned = desk.json("run", KIND, "-p", "name=x", "--dry-run")
-    assert planned["steps"][1]["command"] == 'echo hello "${params_name}"'
+    assert planned["steps"][1]["command"] == "echo hello x"
 
     write(folder, "echo bye ${params.name}", params={"name": {}})
     changed = desk.run(KIND, "-p", "name=x")
@@ -77,7 +83,7 @@ def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder
     write(folder, "eval ${params.name}")
     failed = desk.run(KIND, "-p", "name=x")
     assert failed["status"] == "failed"
-    assert "stands in an argument of eval" in json.dumps(failed["error"])
+    assert "is used after `eval`" in json.dumps(failed["error"])
 
     write(folder, "true", lane="B")
     (folder / "broken.yaml").write_text("{")  # so nobody knows whose deployments were its own

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,6 +28,7 @@ from opsdb.journal import Entry
 from opsdb.killing import kill_processes
 from opsdb.settings import load_settings
 
+PARAMS = {"name": {}, "names": {"type": "list"}, "n": {"type": "integer"}, "sure": {"type": "boolean"}}
 SEED = Path(__file__).parents[2] / "seed_templates"
 STAND_IN = """#!/bin/bash
 {{ printf '%s' "${{0##*/}}"; [ $# -eq 0 ] || printf ' %q' "$@"; echo; }} >> {ledger}
@@ -291,7 +293,7 @@ def test_template_has_a_time_of_its_own(tmp_path: Path) -> None:
 
 def test_steps_run_where_they_belong_with_what_belongs_to_them(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    see = 'echo "$PWD|${GREETING-}|${params.colour}|$COLOUR|$colour" >> ' + f"{tmp_path}/seen"
+    see = 'echo "$PWD|${GREETING-}|$PARAM_COLOUR|$COLOUR|$colour" >> ' + f"{tmp_path}/seen"
     path = write(
         tmp_path,
         {"command": see, "env": {"GREETING": "hi ${params.colour} $HOME $(id)"}},
@@ -316,7 +318,8 @@ def test_secrets_reach_the_command_and_nothing_else(tmp_path: Path, monkeypatch:
     path = write(
         tmp_path,
         {
-            "command": 'printf "%s " "$TOKEN" "$key" "$HEADER"; base64 <<< "$TOKEN"; cat <<< "$HEADER" > seen; exit 1',
+            "command": 'printenv TOKEN PARAM_KEY HEADER | tr "\\n" " "; base64 <<< "$TOKEN"; cat <<< "$HEADER" > seen; '
+            "exit 1",
             "env": {"HEADER": "Bearer ${params.token}"},
         },
         params={"token": {"secret": {"env": "SOME_TOKEN"}}, "key": {"secret": {"block": "template-token"}}},
@@ -360,11 +363,32 @@ def test_dry_run_shows_what_it_would_do_and_no_secret(tmp_path: Path, monkeypatc
     planned = plan(path, name="good")
     assert planned.error is None
     assert [one.name for one in planned.steps] == ["preflight", "step_1"]
-    assert planned.steps[1].command == f'touch {tmp_path}/ran "${{params_name}}"'
+    assert planned.steps[1].command == f"touch {tmp_path}/ran good"
     assert planned.steps[1].environment["T"] == "***"
-    assert planned.steps[1].environment["params_name"] == "good"
+    assert planned.steps[1].environment["PARAM_NAME"] == "good"
     assert "Vk7q" not in repr(planned)
     assert not (tmp_path / "ran").exists()
+
+
+def test_value_that_no_form_kept_out_is_refused_by_the_run_itself(tmp_path: Path) -> None:
+    path = write(tmp_path, {"command": f"touch {tmp_path}/ran/${{params.name}}"}, params={"name": {}})
+    read = read_template(path)
+    loose = replace(read, parameters=tuple(replace(one, annotation=str) for one in read.parameters))
+    for value, reason in {"a b": "name contains ' '", "a\n": "name contains '\\n'", "": "name is empty"}.items():
+        ran = Ran(loose, name=value)
+        assert isinstance(ran.error, PreflightError)
+        assert str(ran.error).startswith(reason)
+        assert ran.steps == [("preflight", "failed")]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_record_has_the_command_that_ran(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, {"command": "echo ${params.name} ${params.names} ${params.n} '${params.sure}'"}, params=PARAMS
+    )
+    ran = Ran(path, name="a", names=["b", "c"], n=-5, sure=True)
+    commands = [entry["command"] for entry in ran.entries if entry["op"] == "step_started"]
+    assert commands[1:] == ["echo a b,c -5 'true'"]
 
 
 def test_run_says_which_template_it_executes(tmp_path: Path) -> None:
@@ -386,7 +410,7 @@ def test_templates_in_the_folders_are_runbooks(tmp_path: Path, monkeypatch: pyte
     load_runbook("flows.templates.made_up")()  # as the file is now
     assert (tmp_path / "word").read_text() == "another\n"
     write(tmp_path, {"command": "eval ${params.word}"})
-    with pytest.raises(UsageError, match=r"made_up.json: step step_1: command: \$\{params.word\} stands"):
+    with pytest.raises(UsageError, match=r"made_up.json: step step_1: command: \$\{params.word\} is used after `eval`"):
         load_runbook("flows.templates.made_up")
     with pytest.raises(UsageError, match="no template file has the kind 'unknown'"):
         load_runbook("flows.templates.unknown")

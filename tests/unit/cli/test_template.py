@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -37,19 +38,19 @@ def test_check_shows_what_was_understood(tmp_path: Path, capsys: pytest.CaptureF
     }
     after = [{"name": "after", "command": "true", "timeout": 3}]
     path = write(tmp_path, params=params, requeue=3, lane="B", on_failure=after, retry_policy={"retries": 1})
-    check(path)
+    check([path])
     said = capsys.readouterr().out
     for part in (
         "t: lane B, at most 15 s, started up to 3 times",
         "To say.",
         "enum ['a', 'b']",
         "Secret block chat-token",
-        'echo "${params_word}"',
+        "echo ${params.word}",
         "after any failure: after",
         tmp_path.name[:10],  # the rest of the folder stands on lines of its own
     ):
         assert part in said
-    check(path, as_json=True)
+    check([path], as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["params"][0]["default"] == "a"
     assert found["secrets"] == {"token": {"block": "chat-token"}}
@@ -63,9 +64,9 @@ def test_check_of_a_wrong_file_says_everything_and_ends_with_2(
 ) -> None:
     path = write(tmp_path, lane="Z", requeue=0)
     with pytest.raises(TemplateError, match=r"t.json: lane: (.|\n)*t.json: requeue: "):
-        check(path)
+        check([path])
     with pytest.raises(typer.Exit) as ended:
-        check(path, as_json=True)
+        check([path], as_json=True)
     assert ended.value.exit_code == 2
     found = json.loads(capsys.readouterr().out)
     assert (found["valid"], len(found["errors"])) == (False, 2)
@@ -74,16 +75,63 @@ def test_check_of_a_wrong_file_says_everything_and_ends_with_2(
 @pytest.mark.usefixtures("registry")
 def test_kind_must_be_free_but_for_the_next_version_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TemplateError, match=r"kind: taken is a runbook of prefect.yaml already"):
-        check(write(tmp_path, kind="taken"))
+        check([write(tmp_path, kind="taken")])
     folder = tmp_path / "templates"
     folder.mkdir()
     monkeypatch.setenv("OPS_TEMPLATES", str(folder))
     kept = write(folder)
-    check(kept)
-    check(write(tmp_path))
+    check([kept])
+    check([write(tmp_path)])
     (folder / "copy.json").write_text(kept.read_text())
     with pytest.raises(TemplateError, match=r"kind: t is the kind of .*copy\.json too"):
-        check(kept)
+        check([kept])
+
+
+@pytest.mark.usefixtures("registry")
+def test_several_files_are_checked_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = write(tmp_path), tmp_path / "bad.json"
+    bad.write_text("{}")
+    with pytest.raises(TemplateError, match=r"\A[^\n]*bad\.json: kind: is missing"):
+        check([good, bad])
+    assert "t: every lane" in capsys.readouterr().out
+    with pytest.raises(typer.Exit):
+        check([good, bad], as_json=True)
+    assert [one["valid"] for one in json.loads(capsys.readouterr().out)] == [True, False]
+
+
+@pytest.mark.usefixtures("registry")
+def test_advice_of_shellcheck_refuses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "cd /srv\necho ${params.word} $PARAM_TEXT `date`"
+    check([write(tmp_path, steps=[{**STEP, "command": command}])], as_json=True)
+    advice = json.loads(capsys.readouterr().out)["advice"]
+    assert [line.partition(": Double quote")[0] for line in advice if "SC2086" in line] == ["step one: line 2"]
+    assert any("SC2006" in line for line in advice)
+    assert not any("SC2154" in line for line in advice)  # its variables come by the environment
+
+
+@pytest.mark.usefixtures("registry")
+def test_scripts_that_miss_a_variable_are_named_with_the_line_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "script.sh").write_text('echo "$LEVEL $size" "$PARAM_WORD"\n')
+    (tmp_path / "docker-compose.yml").write_text("image: odoo:${TAG}\n")
+    steps = [{**STEP, "command": "bash script.sh; docker compose up -d"}, {**STEP, "name": "two", "command": "id"}]
+    params: dict[str, Any] = {name: {} for name in ("level", "size", "tag", "word", "unread")}
+    check([write(tmp_path, params=params, steps=steps)], as_json=True)
+    changes = [line.partition("t.json: ")[2] for line in json.loads(capsys.readouterr().out)["changes"]]
+    assert changes == [
+        f"step one: {tmp_path}/script.sh reads LEVEL, which the step does not have: "
+        'env: {LEVEL: "${params.level}"}',
+        f'step one: {tmp_path}/script.sh reads size, which the step does not have: env: {{size: "${{params.size}}"}}',
+        f"step one: {tmp_path}/docker-compose.yml reads TAG, which the step does not have: "
+        'env: {TAG: "${params.tag}"}',
+        "param unread: nothing names it, so programs have it as PARAM_UNREAD alone. One that reads UNREAD wants in its "
+        'step: env: {UNREAD: "${params.unread}"}',
+    ]
+    steps[0]["env"] = {"LEVEL": "${params.level}", "size": "${params.size}", "TAG": "${params.tag}"}
+    del params["unread"]
+    check([write(tmp_path, params=params, steps=steps)], as_json=True)
+    assert json.loads(capsys.readouterr().out)["changes"] == []
 
 
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
