@@ -73,6 +73,8 @@ def parameters(given: Mapping[str, str], *, schema: Schema, defaults: Mapping[st
         if name not in given and name not in defaults:
             raise UsageError(f"parameter {name} is missing: give it as -p {name}=... {_known(schema, defaults)}")
     values = {name: _value(name, text, known[name], schema) for name, text in given.items()}
+    for name, value in values.items():
+        _check_plain_words(name, value, known[name])
     checker = Draft202012Validator(dict(schema), format_checker=FormatChecker())
     wrong = best_match(checker.iter_errors({**defaults, **values}))
     if wrong is not None:
@@ -82,6 +84,18 @@ def parameters(given: Mapping[str, str], *, schema: Schema, defaults: Mapping[st
     if _holds_key(values, "__prefect_kind"):
         raise UsageError("the key '__prefect_kind' has a meaning of its own to Prefect: rename it")
     return values
+
+
+def _check_plain_words(name: str, value: Any, schema: Schema) -> None:
+    """Say which character of a value cannot be part of a command: the pattern of the form says it less well."""
+    from flows.template_values import CARRIERS, refusal
+
+    of_items = schema.get("items") or {}
+    for text, rule in [(value, schema), *((item, of_items) for item in (value if isinstance(value, list) else []))]:
+        if CARRIERS in rule and isinstance(text, str):
+            reason = refusal(name, text, carriers=rule[CARRIERS], may_be_empty=rule.get("minLength") == 0)
+            if reason is not None:
+                raise UsageError(f"parameter {reason}")
 
 
 def _value(name: str, text: str, schema: Schema, root: Schema) -> Any:

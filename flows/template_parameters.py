@@ -16,7 +16,7 @@ from flows.backup_parameters import OdooDatabase, RetentionDays
 from flows.deploy_parameters import Domain, DropletName, Email, RepoUrl
 from flows.odoo_parameters import GitRef, OdooModules
 from flows.template_model import Parameter
-from flows.template_values import IN_WORDS, checked, form_pattern, refusal
+from flows.template_values import CARRIERS, IN_WORDS, checked, form_pattern, refusal
 
 REQUIRED = inspect.Parameter.empty
 LONGEST_TEXT = 1_000
@@ -187,15 +187,17 @@ def _text(name: str, declared: Parameter, place: Place) -> Any:
     """The form gets no expression but the room's own: Prefect's server tries them in its event loop, and may hang."""
     least = 1 if declared.min_length is None else declared.min_length
     shown = _TEXT if place.where == "environment" or declared.pattern is not None else _ARGUMENT
+    form: dict[str, Any] = {"pattern": shown}
     checks: list[Any] = [AfterValidator(_no_control_characters if declared.pattern else _matching(shown))]
     if declared.pattern is not None:
         checks.append(AfterValidator(_own_pattern(declared.pattern)))
     if place.where == "command":
-        shown = form_pattern(carriers=place.carriers, may_be_empty=least == 0)
+        pattern = form_pattern(carriers=place.carriers, may_be_empty=least == 0)
+        form = {"pattern": pattern, CARRIERS: sorted(place.carriers)}
         # before all else, since it says which character is wrong
         checks.insert(0, AfterValidator(checked(name, carriers=place.carriers, may_be_empty=least == 0)))
     longest = declared.max_length or LONGEST_TEXT
-    field = Field(min_length=least, max_length=longest, json_schema_extra={"pattern": shown})
+    field = Field(min_length=least, max_length=longest, json_schema_extra=form)
     return Annotated[str, field, *checks]
 
 

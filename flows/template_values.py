@@ -9,6 +9,8 @@ from typing import Any
 from flows.template_names import PREFIX
 
 LONGEST = 1_000
+CARRIERS = "x-carriers"
+"""Where the schema of such a parameter has its carriers, for those who ask before a run starts."""
 _FIRST = "A-Za-z0-9_./"
 _LATER = ":@%+,-"
 _WORD = re.compile(r"[A-Za-z0-9_]+")

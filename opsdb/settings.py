@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     )
     sweep_seconds: float = Field(1.0, gt=0, le=5, description="Time between two sweeps for lost runs.")
     poll_seconds: float = Field(
-        1.5, gt=0, le=60, description="Time between two polls by which `ops sync` closes gaps in the events."
+        3.0, gt=0, le=60, description="Time between two polls by which `ops sync` closes gaps in the events."
     )
     drain_seconds: float = Field(
         30.0, ge=0, description="Time that a worker told to end gives its runs before it stops them."

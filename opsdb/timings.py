@@ -41,7 +41,7 @@ class Timings:
     """How much longer than a statement may take a client waits for the answer of the server."""
     sweep: float = 1.0
     """Between two sweeps for lost runs."""
-    poll: float = 1.5
+    poll: float = 3.0
     """Between two polls by which the sync closes gaps in the events."""
     journals: float = 2.0
     """Between two looks of the sync for records that their processes could not deliver."""

@@ -1,4 +1,4 @@
-"""What of a matrix `make test` leaves to `make gate`."""
+"""What of a matrix is left to `make soak`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from typing import Any
 import pytest
 
 
-def in_gate(cases: Iterable[Any]) -> list[Any]:
+def in_soak(cases: Iterable[Any]) -> list[Any]:
     """The cases of a parametrized test, marked; a tuple is one case of several values."""
-    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.gate) for case in cases]
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.soak) for case in cases]

@@ -1,6 +1,6 @@
 """Many runs while parts of the room are killed at random, and an account of what became of each run.
 
-The gate does it with 30 runs and 3 kills, `make soak` with 200 and 10, then (`python -m tests.acceptance.faults.soak`)
+`make soak` does it with 200 runs and 10 kills, then (`python -m tests.acceptance.faults.soak`)
 with 1,000 runs and 50 kills, PostgreSQL and Prefect's server among the victims, and writes `benchmarks/soak.md`.
 """
 

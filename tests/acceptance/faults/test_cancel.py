@@ -16,6 +16,7 @@ from prefect.states import Cancelling
 
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
+from tests.tiers import in_soak
 from tests.waiting import stopped, wait_for
 
 
@@ -80,7 +81,7 @@ def test_cancelling_a_claimed_run(lab: Lab, start: Start, client: SyncPrefectCli
     assert lab.run_row(run)["status"] == "cancelled"
 
 
-@pytest.mark.parametrize("syncs", [1, 2])
+@pytest.mark.parametrize("syncs", [*in_soak([1]), 2])
 def test_two_syncs_do_no_harm(lab: Lab, start: Start, syncs: int) -> None:
     names = [f"sync{number}" for number in range(2, syncs + 1)]
     for name in names:

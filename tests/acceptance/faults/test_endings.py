@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
+from tests.tiers import in_soak
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -38,7 +39,7 @@ def test_worker_told_to_end_lets_short_runs_end_and_takes_no_new_ones(lab: Lab, 
 
 
 @pytest.mark.own_worker
-@pytest.mark.parametrize("kind", ["once", "repeatable"])
+@pytest.mark.parametrize("kind", [*in_soak(["once"]), "repeatable"])
 def test_worker_told_to_end_stops_long_runs_and_leaves_no_process(lab: Lab, start: Start, kind: str) -> None:
     lab.start_worker(extra={"OPS_DRAIN_SECONDS": "4"})
     run = start(kind, seconds=4, manner="escaping")

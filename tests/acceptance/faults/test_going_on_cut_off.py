@@ -20,6 +20,7 @@ from tests.acceptance.faults.proxy import Proxy
 from tests.acceptance.faults.request_proxy import Fate, RequestProxy
 from tests.acceptance.faults.test_going_on import done, failing, ops, steps, wait_asking
 from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE
+from tests.tiers import in_soak
 from tests.waiting import stopped, wait_for
 
 pytestmark = pytest.mark.own_worker
@@ -66,7 +67,7 @@ def approve_and_see_the_rest_done(lab: Lab, run: UUID) -> None:
     assert done(lab, run) == AFTER
 
 
-@pytest.mark.parametrize("also_gone", ["sync", "worker"])
+@pytest.mark.parametrize("also_gone", ["sync", *in_soak(["worker"])])
 def test_killed_between_its_suspension_and_its_end_it_waits_all_the_same(
     lab: Lab, start: Start, client: SyncPrefectClient, also_gone: str
 ) -> None:
@@ -158,7 +159,7 @@ def test_run_asks_only_when_its_record_is_in_the_database(
         lab.kill("worker")
 
 
-@pytest.mark.parametrize("worker", ["the same", "another"])
+@pytest.mark.parametrize("worker", [*in_soak(["the same"]), "another"])
 def test_approved_before_its_suspension_is_recorded_it_goes_on(
     lab: Lab, start: Start, client: SyncPrefectClient, worker: str
 ) -> None:

@@ -18,6 +18,7 @@ from tests.acceptance.faults.request_proxy import RequestProxy
 from tests.acceptance.faults.test_going_on import done, failing, ops, wait_asking
 from tests.acceptance.faults.test_going_on_cut_off import in_prefect
 from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE, lane_closed
+from tests.tiers import in_soak
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def test_approval_whose_answer_was_lost_holds_and_the_next_one_says_so(
     assert done(lab, run) == AFTER
 
 
-@pytest.mark.parametrize("options", [["--from-failed"], []])
+@pytest.mark.parametrize("options", [["--from-failed"], *in_soak([[]])])
 def test_retry_whose_answer_was_lost_is_one_attempt(
     lab: Lab, start: Start, client: SyncPrefectClient, tmp_path: Path, options: list[str]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from opsdb.processes import find_processes
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 from tests.waiting import wait_for
 
 
@@ -41,7 +41,7 @@ def test_run_that_nothing_disturbs_succeeds(lab: Lab, start: Start) -> None:
     assert list((lab.settings.home / "journal").glob("*.jsonl")) == []
 
 
-@pytest.mark.parametrize("manner", ["quiet", "printing", "stubborn", "escaping"])
+@pytest.mark.parametrize("manner", [*in_soak(["quiet", "printing"]), "stubborn", "escaping"])
 def test_run_process_killed_fails_its_run_and_takes_the_step_with_it(lab: Lab, start: Start, manner: str) -> None:
     run = start("once", seconds=60, manner=manner)
     lab.wait_effect(run, "begin")
@@ -65,7 +65,7 @@ def test_run_process_killed_is_tried_again_once_the_first_attempt_is_gone(lab: L
     assert max(e.at for e in first) < min(e.at for e in second)
 
 
-@pytest.mark.parametrize("manner", ["quiet", "printing"])
+@pytest.mark.parametrize("manner", [*in_soak(["quiet"]), "printing"])
 def test_worker_killed_lets_its_run_go_on_to_the_end(lab: Lab, start: Start, manner: str) -> None:
     run = start("once", seconds=2, manner=manner)
     lab.wait_effect(run, "begin")
@@ -80,8 +80,8 @@ def test_worker_killed_lets_its_run_go_on_to_the_end(lab: Lab, start: Start, man
     assert lab.rows("SELECT 1 FROM ops.run_events WHERE run_id = %s AND level = 'error'", run) == []
 
 
-@pytest.mark.parametrize("shell_too", [True, *in_gate([False])])
-@pytest.mark.parametrize("manner", ["ticking", pytest.param("escaping", marks=pytest.mark.promise(2))])
+@pytest.mark.parametrize("shell_too", [True, *in_soak([False])])
+@pytest.mark.parametrize("manner", [*in_soak(["ticking"]), pytest.param("escaping", marks=pytest.mark.promise(2))])
 def test_worker_and_run_process_killed_is_found_and_cleaned_by_the_next_worker(
     lab: Lab, start: Start, manner: str, *, shell_too: bool
 ) -> None:

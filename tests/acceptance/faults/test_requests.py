@@ -17,6 +17,7 @@ from deployments import access
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
 from tests.programs import program
+from tests.tiers import in_soak
 from tests.waiting import wait_for
 
 CLOCK = r"""
@@ -58,7 +59,7 @@ def false_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.own_worker
-@pytest.mark.parametrize("seconds", [600, -600])
+@pytest.mark.parametrize("seconds", [*in_soak([600]), -600])
 def test_worker_with_a_false_clock_changes_nothing(lab: Lab, start: Start, false_clock: Path, seconds: int) -> None:
     shifted = {"LD_PRELOAD": str(false_clock), "CLOCK_OFF": str(seconds)}
     seen = subprocess.run(
@@ -107,6 +108,7 @@ def test_same_key_posted_fifty_times_at_once_is_one_run(lab: Lab, client: SyncPr
     assert [e.what for e in lab.effects(run)] == ["first", "begin", "end", "last"]
 
 
+@pytest.mark.soak
 def test_sixty_runs_at_once_leave_the_api_quick(lab: Lab, client: SyncPrefectClient) -> None:
     took: list[float] = []
 

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import StateType
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
 from tests.acceptance.faults.proxy import Proxy
+from tests.tiers import in_soak
 from tests.waiting import stopped, wait_for
 
 
@@ -27,7 +28,7 @@ def pipes(pid: int) -> int:
     return found
 
 
-@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("killed", [*in_soak([True]), False])
 def test_worker_stopped_while_a_run_is_pending(
     lab: Lab, start: Start, client: SyncPrefectClient, *, killed: bool
 ) -> None:
@@ -93,7 +94,7 @@ def test_claim_that_never_reached_the_database_is_begun_anew(lab: Lab, start: St
     assert {e.attempt for e in lab.effects(run)} == {2}
 
 
-@pytest.mark.parametrize("kind", ["once", "repeatable"])
+@pytest.mark.parametrize("kind", [*in_soak(["once"]), "repeatable"])
 def test_run_process_stopped_is_fenced_and_leaves_no_effect_after_its_rescue(lab: Lab, start: Start, kind: str) -> None:
     # case 3, for longer than a run may be silent
     lost = lab.settings.timings.lost

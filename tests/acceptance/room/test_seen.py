@@ -18,6 +18,7 @@ from tests.acceptance.room.desk import Desk, processes_with
 from tests.dashboards import QUERIES
 from tests.mattermost import TOKEN, Mattermost
 from tests.prometheus import scraping
+from tests.tiers import in_soak
 from tests.waiting import stopped, wait_for
 
 TOLD_SECONDS = 40.0
@@ -37,7 +38,7 @@ def told(chat: Mattermost, run_id: str) -> list[str]:
     return [text.partition("\n")[0] for text in chat.texts if run_id in text]
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=pytest.mark.promise(1))])
+@pytest.mark.parametrize("how", [*in_soak(["killed"]), pytest.param("stopped", marks=pytest.mark.promise(1))])
 def test_run_that_dies_is_told_in_time_and_once(
     desk: Desk, api: Api, store: Callable[..., str], chat: Mattermost, how: str
 ) -> None:

@@ -24,7 +24,7 @@ from opsdb.database import connect
 from opsdb.settings import Settings
 from tests.integration.opsdb.alerts_lab import Lab
 from tests.mattermost import TOKEN, Mattermost, listening
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 
 STEPS = (
     "before the message is stored",
@@ -125,7 +125,7 @@ def test_stuck_run_and_its_end_arrive_once_each(lab: Lab, settings: Settings, ch
     assert figures.last_cycle_at is not None
 
 
-@pytest.mark.parametrize("step", [*STEPS[:2], *in_gate(STEPS[2:])])
+@pytest.mark.parametrize("step", [*STEPS[:2], *in_soak(STEPS[2:])])
 def test_killed_at_any_step_the_next_one_delivers(lab: Lab, settings: Settings, chat: Mattermost, step: str) -> None:
     run_id = stuck(lab)
     lab.finish(run_id)

@@ -15,7 +15,7 @@ from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.shops import fill
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 
 soak = pytest.mark.soak
 
@@ -26,7 +26,7 @@ def empty(postgres: str, name: str) -> str:
     return postgres.format(database=name)
 
 
-@pytest.mark.parametrize("seeds", [range(1), *in_gate([range(1, 3)]), pytest.param(range(3, 50), marks=soak)], ids=str)
+@pytest.mark.parametrize("seeds", [range(1), *in_soak([range(1, 3)]), pytest.param(range(3, 50), marks=soak)], ids=str)
 def test_good_backup_raises_no_alarm(postgres: str, folder: Path, seeds: range) -> None:
     for seed in seeds:
         name = f"odd_{seed}"
@@ -69,7 +69,7 @@ DAMAGES: list[Callable[[bytearray, random.Random], None]] = [flip_bit, truncate,
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(4), *in_gate([range(4, 10)]), pytest.param(range(10, 100), marks=soak)], ids=str
+    "seeds", [range(4), *in_soak([range(4, 10)]), pytest.param(range(10, 100), marks=soak)], ids=str
 )
 @pytest.mark.promise(9)
 def test_damage_is_found(postgres: str, folder: Path, database: str, tmp_path: Path, seeds: range) -> None:

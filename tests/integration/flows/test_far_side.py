@@ -15,7 +15,7 @@ from flows.odoo_site import host_env, on_host
 from tests.children import free_port
 from tests.integration.flows.conftest import wait_until
 from tests.ssh_server import SshServer, ssh_server
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 
 Start = Callable[..., subprocess.Popen[str]]
 GOES_ON = """\
@@ -73,7 +73,7 @@ def test_exit_code_is_that_of_the_script(start: Start, script: str, code: int) -
 
 
 @pytest.mark.parametrize("end", ["client", "connection", "limit"])
-@pytest.mark.parametrize("script", [*in_gate([GOES_ON]), f"({GOES_ON})"], ids=["itself", "child"])
+@pytest.mark.parametrize("script", [*in_soak([GOES_ON]), f"({GOES_ON})"], ids=["itself", "child"])
 def test_script_that_ignores_term_is_killed_with_its_connection_or_at_its_limit(
     start: Start, far: SshServer, tmp_path: Path, end: str, script: str
 ) -> None:

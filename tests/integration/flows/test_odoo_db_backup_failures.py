@@ -19,7 +19,7 @@ from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import OpsError, PreflightError, StepFailedError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import names, wait_until
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 from tests.unit.flows.test_backup_files import make_backup
 
 
@@ -55,7 +55,7 @@ def test_disk_full_in_mid_dump_leaves_the_previous_backup_alone(
     assert previous.read_bytes() == b"dump"
 
 
-@pytest.mark.parametrize("kept", ["700K", *in_gate(["0", "1000"])])
+@pytest.mark.parametrize("kept", ["700K", *in_soak(["0", "1000"])])
 def test_truncated_dump_is_not_published(
     database: str, folder: Path, stand_in: Callable[[str], Path], kept: str
 ) -> None:

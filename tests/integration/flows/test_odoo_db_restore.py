@@ -19,7 +19,7 @@ from flows.odoo_db_restore import odoo_db_restore
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.test_odoo_db_backup import content
 from tests.integration.flows.test_odoo_restore_drill import databases, rewrite
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 from tests.unit.flows.test_backup_files import make_backup
 
 
@@ -71,7 +71,7 @@ def prune_all_but_newer(folder: Path, database: str) -> None:
     assert len(prune_folder(folder, newest, 30)) == 1
 
 
-@pytest.mark.parametrize("before", ["restore", *in_gate(["checksum", "filestore"])])
+@pytest.mark.parametrize("before", ["restore", *in_soak(["checksum", "filestore"])])
 def test_backup_that_retention_deletes_meanwhile_is_restored_to_its_end(
     postgres: str, database: str, filestore: Path, *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:

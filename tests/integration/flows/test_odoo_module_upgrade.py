@@ -24,7 +24,7 @@ from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 
 
 def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site) -> None:
@@ -66,7 +66,7 @@ def test_upgrade_checks_out_upgrades_once_drops_assets_restarts_and_awaits_healt
     json.dumps(result)
 
 
-@pytest.mark.parametrize("kind", ["tag", *in_gate(["branch", "commit"])])
+@pytest.mark.parametrize("kind", ["tag", *in_soak(["branch", "commit"])])
 def test_wanted_ref_is_checked_out_exactly(site: Site, kind: str) -> None:
     wanted = site.commit("wanted")
     git(site.work, "tag", "v2")

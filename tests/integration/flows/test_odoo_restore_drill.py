@@ -22,7 +22,7 @@ from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, names, wait_until
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 from tests.unit.flows.test_backup_files import make_backup
 
 
@@ -86,7 +86,7 @@ def test_rows_that_changed_after_the_snapshot_do_not_matter(
     assert odoo_restore_drill(database)["rows_compared"] == 30001
 
 
-@pytest.mark.parametrize("value", ["NULL", *in_gate(["'other'"])])
+@pytest.mark.parametrize("value", ["NULL", *in_soak(["'other'"])])
 def test_one_changed_value_is_found_by_its_hash(
     postgres: str, database: str, stand_in: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:

@@ -22,7 +22,7 @@ from tests.children import free_port
 from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
 from tests.ssh_server import SshServer, ssh_server
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 
 PROMISED_SECONDS = 15
 """TERM, 5 s, KILL; and as much again on a host that has other things to do."""
@@ -151,7 +151,7 @@ def test_arguments_show_where_ssh_connects_and_nothing_else_of_the_run(
     ("end", "words"),
     [
         ("connection", "exit code 255"),
-        *in_gate([("client", "killed by SIGKILL"), ("timeout", "ran longer than 14 s")]),
+        *in_soak([("client", "killed by SIGKILL"), ("timeout", "ran longer than 14 s")]),
     ],
 )
 def test_upgrade_whose_connection_ends_is_ended_over_there_too(
@@ -187,7 +187,7 @@ def test_upgrade_that_is_cancelled_is_ended_over_there_too(
     assert [call for call in site.daemon.calls if "restart" in call] == [], (tmp_path / "flow.log").read_text()
 
 
-@pytest.mark.gate  # it takes a minute to know
+@pytest.mark.soak  # it takes a minute to know
 def test_connection_that_falls_silent_is_given_up_after_40_s_and_the_limit_ends_odoo_over_there(
     site: Site, far: SshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

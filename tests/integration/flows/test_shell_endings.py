@@ -19,7 +19,7 @@ from flows.shell import ShellFailedError, ShellTimeoutError
 from opsdb.killing import kill_processes
 from opsdb.processes import find_processes
 from tests.steps import IGNORING, Room, python
-from tests.tiers import in_gate
+from tests.tiers import in_soak
 from tests.waiting import wait_for
 
 
@@ -133,7 +133,7 @@ VICTIM = """
 
 @pytest.mark.parametrize(
     "again_after",
-    [[], [0.05], *in_gate([[0.0], [1.0], [0.02, 0.02, 0.02, 0.5]])],
+    [[], [0.05], *in_soak([[0.0], [1.0], [0.02, 0.02, 0.02, 0.5]])],
 )
 def test_signals_during_a_step_leave_nothing_alive(tmp_path: Path, again_after: list[float]) -> None:
     """SIGTERM once takes the whole ladder; a second one only makes it hurry."""

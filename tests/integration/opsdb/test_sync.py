@@ -26,6 +26,7 @@ from deployments import access
 from opsdb.database import connect
 from opsdb.settings import Settings
 from tests.children import child
+from tests.tiers import in_soak
 
 Syncing = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
@@ -205,7 +206,7 @@ os.kill(os.getpid(), 9)
         eventually(lambda: any(journals.iterdir()), False)  # it goes when all of it is there
 
 
-@pytest.mark.parametrize("runs", [30, pytest.param(200, marks=pytest.mark.gate)])
+@pytest.mark.parametrize("runs", [30, *in_soak([200])])
 def test_sync_catches_up_with_the_runs_that_it_did_not_see(
     client: SyncPrefectClient, deployment_id: UUID, engine: Engine, syncing: Syncing, *, runs: int, kind: str
 ) -> None:

@@ -129,3 +129,19 @@ def test_a_runbook_without_parameters_says_so() -> None:
 def test_assignment_that_is_none_is_refused(given: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         split_assignments(given)
+
+
+def test_value_that_cannot_be_part_of_a_command_is_refused_by_its_character() -> None:
+    word = {"type": "string", "pattern": "^a$", "x-carriers": ["ODOO_DB"], "minLength": 1}
+    schema = {"properties": {"db": word, "names": {"type": "array", "items": word}, "free": {"type": "string"}}}
+    for given, reason in {
+        "a;b": "contains ';'",
+        "a\n": r"contains '\\n'",
+        "ODOO_DB": "contains 'ODOO_DB', the name of a variable",
+        "": "is empty",
+    }.items():
+        with pytest.raises(UsageError, match=f"parameter db {reason}"):
+            parameters({"db": given}, schema=schema, defaults={})
+    with pytest.raises(UsageError, match="parameter names contains '&'"):
+        parameters({"names": "a,b&c"}, schema=schema, defaults={})
+    assert parameters({"free": "a;b"}, schema=schema, defaults={}) == {"free": "a;b"}
