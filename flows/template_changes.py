@@ -7,10 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.template_command import REFERENCE
 from flows.template_model import PlainStep
 from flows.template_reading import ReadTemplate
-from flows.template_values import variable_of
+from flows.template_values import REFERENCE, variable_of
 
 LONGEST_BYTES = 1024 * 1024
 _READ_BY = {

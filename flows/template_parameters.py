@@ -16,7 +16,7 @@ from flows.backup_parameters import OdooDatabase, RetentionDays
 from flows.deploy_parameters import Domain, DropletName, Email, RepoUrl
 from flows.odoo_parameters import GitRef, OdooModules
 from flows.template_model import Parameter
-from flows.template_values import CARRIERS, IN_WORDS, checked, form_pattern, refusal
+from flows.template_values import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
 
 REQUIRED = inspect.Parameter.empty
 LONGEST_TEXT = 1_000
@@ -106,14 +106,14 @@ def form_parameter(name: str, declared: Parameter | None, place: Place = Place()
     known = None if any(getattr(declared, rule) is not None for rule in _RULES) else KNOWN.get(name)
     kind = known.type if known else declared.type or "string"
     rule = ""
-    if known is None:
-        annotation, rule = _annotation(name, declared, kind, place)
-    elif kind in ("string", "list") and place.where == "command":
-        annotation = Annotated[
-            known.annotation, AfterValidator(checked(name, carriers=place.carriers, may_be_empty=False))
-        ]
-    else:
-        annotation = known.annotation
+    try:
+        if known is None:
+            annotation, rule = _annotation(name, declared, kind, place)
+        else:
+            annotation = _placed(known, place)
+        TypeAdapter(annotation)
+    except (SchemaError, OverflowError) as error:
+        raise ValueError(f"its limits make no type: {str(error).splitlines()[0]}") from None
     default = declared.default if declared.default is not None else known.default if known else REQUIRED
     if default is not REQUIRED:
         try:
@@ -122,6 +122,18 @@ def form_parameter(name: str, declared: Parameter | None, place: Place = Place()
             raise ValueError(f"default: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     description = declared.description or (known.description if known else "")
     return FormParameter(name, kind, annotation, default, f"{description} {rule}".strip())
+
+
+def _placed(known: FormParameter, place: Place) -> Any:
+    """The type of a known parameter where the commands have it: its own rule, and that of a command."""
+    if place.where != "command" or known.plain:
+        return known.annotation
+    form: dict[str, Any] = {CARRIERS: sorted(place.carriers)}
+    if known.type == "string":
+        own = TypeAdapter(known.annotation).json_schema()["pattern"]
+        form["pattern"] = f"(?={own})" + form_pattern(carriers=place.carriers, may_be_empty=False)
+    check = AfterValidator(checked(known.name, carriers=place.carriers, may_be_empty=False))
+    return Annotated[known.annotation, Field(json_schema_extra=form), check]
 
 
 def signature_of(parameters: Iterable[FormParameter]) -> inspect.Signature:
@@ -165,7 +177,7 @@ def _annotation(name: str, declared: Parameter, kind: str, place: Place) -> tupl
         case "string":
             return _text(name, declared, place), _rule(declared, place)
         case _:
-            item: Any = _text(name, declared, place)
+            item: Any = _text(name, declared, place, item=True)
             if declared.enum is not None:
                 _check_members(name, declared.enum, place)
                 item = Literal[tuple(declared.enum)]
@@ -183,7 +195,7 @@ def _check_members(name: str, members: list[Any], place: Place) -> None:
             raise ValueError(f"enum: {text!r}: {reason}")
 
 
-def _text(name: str, declared: Parameter, place: Place) -> Any:
+def _text(name: str, declared: Parameter, place: Place, *, item: bool = False) -> Any:
     """The form gets no expression but the room's own: Prefect's server tries them in its event loop, and may hang."""
     least = 1 if declared.min_length is None else declared.min_length
     shown = _TEXT if place.where == "environment" or declared.pattern is not None else _ARGUMENT
@@ -196,7 +208,12 @@ def _text(name: str, declared: Parameter, place: Place) -> Any:
         form = {"pattern": pattern, CARRIERS: sorted(place.carriers)}
         # before all else, since it says which character is wrong
         checks.insert(0, AfterValidator(checked(name, carriers=place.carriers, may_be_empty=least == 0)))
+    if item:
+        form["pattern"] = f"^(?![\\s\\S]*,){form['pattern'].removeprefix('^')}"
     longest = declared.max_length or LONGEST_TEXT
+    longest = min(longest, LONGEST) if place.where == "command" else longest
+    if least > longest:
+        raise ValueError(f"min_length: {least:,} is more than the longest text, {longest:,}: no value would do")
     field = Field(min_length=least, max_length=longest, json_schema_extra=form)
     return Annotated[str, field, *checks]
 

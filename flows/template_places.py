@@ -9,19 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from flows.template_command import REFERENCE
-from flows.template_values import variable_of
+from flows.template_text import bodies, closed_at, in_quotes, joined, unquoted, without_documents
+from flows.template_values import REFERENCE, variable_of
 
 _MARK = "\x01"  # no command holds a control character
+_MARKED = f"{_MARK}[^{_MARK}\n]*{_MARK}"
 _ADVICE = "let the program read it from its environment, or declare it as an integer"
 _ENUM = "give the parameter an `enum`"
-_BEGINS = r"(?:^|[\n;&|(`!]|\{\s)\s*"
-"""Where a command begins. Behind it may stand some of the next two."""
-_KEYWORDS = r"(?:if|then|elif|else|while|until|do|time|exec|command|builtin|nohup|setsid|nice|ionice|stdbuf|timeout)"
-_CALLERS = r"(?:sudo|doas|env|xargs|trap)"
+_BEGINS = r"(?:^|[\n;&|(`!]|\{\s)[ \t]*"
+"""Where a command begins. Behind it may stand some of the next ones."""
+_KEYWORDS = r"(?:if|then|elif|else|while|until|do|time|exec|command|builtin|coproc|nohup|setsid|nice|ionice|stdbuf)"
+_CALLERS = r"(?:sudo|doas|xargs|trap)"
 _DECLARE = r"(?:export|declare|typeset|local|readonly)"
-_OPTIONS = r"(?>\s+(?:-[ugIC]\s+\S+|--?[\w=-]+|\d\S*)){0,12}"
-_CHAIN = rf"(?:(?:{_KEYWORDS}|{_CALLERS}){_OPTIONS}\s+|\w+=\S*\s+){{0,12}}"
+_OPTIONS = (
+    r"(?>[ \t]+(?:-[A-Za-z]*[ugICaDdRs][ \t]+\S+|--(?:user|group|chdir|signal)[ \t]+\S+|-[^\s\x01]+|\d\S*)){0,12}"
+)
+_CHAIN = (
+    rf"(?>(?:(?:{_KEYWORDS}|{_CALLERS}|env){_OPTIONS}|timeout{_OPTIONS}[ \t]+\S+|\w+\+?=[^\s\x01]*|\d*[<>]+&?[ \t]*\S+)"
+    r"[ \t]+){0,12}"
+)
+_NAME_TAKERS = r"(?:let|unset|getopts|read|mapfile|readarray|wait)"
+"""Builtins that take names of variables."""
 
 
 class Places:
@@ -33,50 +41,56 @@ class Places:
 
     def __init__(self, *, variables: Mapping[str, bool], listed: Collection[str], plain: Collection[str]) -> None:
         self._listed, self._plain = listed, plain
-        marked = f"{_MARK}[^{_MARK}\n]*{_MARK}"
         names = _any_of(variables)
         free = _any_of([name for name, is_listed in variables.items() if not is_listed])
-        self._value = re.compile(rf"{marked}|(?<!\w)(?:{names})(?!\w)")  # a bare name is evaluated, too
+        self._value = re.compile(rf"{_MARKED}|(?<!\w)(?:{names})(?!\w)")  # a bare name is evaluated, too
         self._indirect = re.compile(rf"\$\{{!(?:{names})(?!\w)|\$\{{(?:{names})@")
-        variable = rf"\$\{{?(?:{free})(?!\w)"  # which may well come after a `|` in a quoted text
-        called = rf"(?<![\w./-]){_CALLERS}{_OPTIONS}\s+"
-        self._first = re.compile(
-            rf"(?:{_BEGINS}{_CHAIN}|{called})[\"']?(?P<text>{marked})"
-            rf"|(?:(?:^|\n|\$\(|`|[;&|!]\s)\s*{_CHAIN}|{called})[\"']?(?P<name>{variable})"
-        )
-        self._names_something = re.compile(
-            rf"[$~]{marked}|{_BEGINS}{_CHAIN}{marked}\w*\+?="
-            rf"|(?<![\w./-])(?:{_CALLERS}|{_DECLARE})\s[^\n;&|]*?(?<!\S)[\"']?{marked}\w*\+?="
+        value = rf"(?:{_MARKED}|\$\{{?(?:{free})(?!\w)\}}?)"
+        self._first = re.compile(rf"(?:{_BEGINS}{_CHAIN}|(?<![\w./-]){_CALLERS}{_OPTIONS}[ \t]+)'?(?P<value>{value})")
+        self._name = re.compile(
+            rf"\${_MARKED}|(?<![^\s:=])~{_MARKED}|(?<!\S)(?:for|select)[ \t]+{value}|{_BEGINS}{_CHAIN}\w*{value}\w*\+?="
+            rf"|(?<![\w./-])(?:{_CALLERS}|env|{_DECLARE})(?:[ \t][^\n;&|]{{0,300}}?)?[ \t]{value}\w*\+?="
         )
 
     def evaluated(self, command: str) -> Iterator[str]:
         """Each place where bash would evaluate a value, in words."""
-        text = self._marked(command, without=self._plain)
+        text = without_documents(self._marked(command, without=self._plain))
         for what, part in [*_parts(text), *_operands(text)]:
             if found := self._value.search(part):
                 yield f"{_shown(found[0])} is used {what}: bash would evaluate its value. Hint: {_ADVICE}"
+        text = self._marked(command, without=self._plain)
         for found in self._indirect.finditer(text):
             yield f"{found[0]}...}} would use or execute the value as code. Hint: use the variable itself"
-        for inner in _bodies(text, "${", "{", "}"):
+        for inner in bodies(text, "${", "{", "}"):
             rest = re.sub(r"^[!#]?(?:\w+|[@*?$#-])", "", inner)
             if found := self._value.search(rest):
                 yield f"{_shown(found[0])} is used inside another ${{...}}. Hint: assign it to a variable first"
-        text = self._marked(command, without={*self._plain, *self._listed})
-        for found in self._first.finditer(_without_printed_documents(text)):
-            begun = text[max(found.start() - 1, 0) : found.end()]
-            if not re.search(r"(?<!\$)\(\s*[\"']", begun):  # a list in SQL, or the like
-                used = _shown(found["text"] or found["name"])
-                yield f"{used} is used as the name of a command. Hint: write the name, or {_ENUM}"
-        for found in self._names_something.finditer(text):
+        for found in re.finditer(rf"(?<![^\s\"'])({_MARKED})[\"']?[<>]", self._marked(command, without=())):
+            yield f"{_shown(found[0])} before < or > may name a file descriptor. Hint: write a blank between them"
+        text = unquoted(without_documents(self._marked(command, without={*self._plain, *self._listed})))
+        text = re.sub(r"\[\[\s.{0,500}?\s\]\]", "'", text)
+        for found in self._first.finditer(text):
+            if not _is_pattern(text, found.start("value"), found.end()):
+                yield f"{_shown(found['value'])} is used as the name of a command. Hint: write the name, or {_ENUM}"
+        for found in self._name.finditer(text):
             yield f"{_shown(found[0])} is used as the name of a variable or user. Hint: write the name, or {_ENUM}"
+        for found in re.finditer(rf"\{{[^\s{{}}]*{_MARKED}[^\s{{}}]*\}}", text):
+            if "," in found[0]:
+                yield f"{_shown(found[0])} is used inside {{...}}, which bash splits at commas. Hint: write the words"
 
     def _marked(self, command: str, *, without: Collection[str]) -> str:
-        joined = command.replace("\\\n", " ")
-        return REFERENCE.sub(lambda match: "1" if match[1] in without else f"{_MARK}{match[1]}{_MARK}", joined)
+        text = REFERENCE.sub(lambda match: "1" if match[1] in without else f"{_MARK}{match[1]}{_MARK}", command)
+        return joined(text)
 
 
 def _any_of(names: Collection[str]) -> str:
     return "|".join(sorted(map(re.escape, names), key=len, reverse=True)) or r"(?!)"
+
+
+def _is_pattern(text: str, start: int, end: int) -> bool:
+    """Whether a value at the start of a line is a pattern of `case`."""
+    line = text[max(text.rfind("\n", 0, start), text.rfind(";;", 0, start)) + 1 : start]
+    return re.match(r"[^\s()]*\)", text[end:]) is not None and line.count("(") <= line.count(")")
 
 
 def secrets_shown(command: str, secrets: Mapping[str, str]) -> Iterator[str]:
@@ -84,8 +98,10 @@ def secrets_shown(command: str, secrets: Mapping[str, str]) -> Iterator[str]:
     for name in dict.fromkeys(REFERENCE.findall(command)):
         if name in secrets.values():
             yield f"${{params.{name}}} is a secret and cannot be part of a command. {_of_secrets(name)}"
-    for found in re.finditer(rf"\$\{{?[#!]?({_any_of(secrets)})(?!\w)", command):
-        if not re.search(r"(?<!<)<<<\s*\"?\Z", command[: found.start()]):
+    text = joined(command)
+    for found in re.finditer(rf"\$\{{?[#!]?({_any_of(secrets)})(?!\w)", text):
+        before = re.search(r"(?<!<)<<<\s*\"?\Z", text[max(0, found.start() - 20) : found.start()])
+        if before is None or in_quotes(text, found.start() - len(before[0])):
             yield f"${found[1]} is a secret and can be used directly after <<< only. {_of_secrets(found[1])}"
 
 
@@ -99,61 +115,51 @@ def _of_secrets(name: str) -> str:
 
 def _parts(text: str) -> Iterator[tuple[str, str]]:
     """The parts of the text in which bash evaluates names and texts as formulas, each with words for it."""
-    for body in _bodies(text, "((", "(", ")"):
+    bare = unquoted(text)
+    for body in [*bodies(text, "$((", "(", ")"), *bodies(bare, "((", "(", ")"), *bodies(text, "$[", "[", "]")]:
         yield "in arithmetic", body
-    for body in _bodies(text, "$[", "[", "]"):
-        yield "in arithmetic", body
-    for found in re.finditer(r"(?<=[\w}])\[|(?<=[\s(])\[(?=[^]\s]*\]\+?=)", text):
-        yield "as an index", _until_closed(text, found.end(), "[", "]")
+    for found in re.finditer(r"(?<=[\w}])\[|(?<=[\s(])\[(?=[^]\s]*\]\+?=)", bare):
+        yield "as an index", bare[found.end() : closed_at(bare, found.end(), "[", "]")]
     for found in re.finditer(r"\s-(?:eq|ne|lt|le|gt|ge)\s", text):
-        left = re.search(r"[^\n;&|()]*\Z", text[: found.start()])
-        right = re.match(r"[^\n;&|()]*", text[found.end() :])
-        yield "in a comparison of numbers", f"{left[0] if left else ''} {right[0] if right else ''}"
-    integers = []
-    for found in re.finditer(rf"(?<![\w-]){_DECLARE}\s+[-+]\w*[in]\w*\s([^\n;&|]*)", text):
-        yield "in a declaration of integers or references", found[1]
-        integers += re.findall(r"(?<!\S)(\w+)", found[1])
+        if part := _compared(text, found.start(), found.end()):
+            yield "in a comparison of numbers", part
+    integers: list[str] = []
+    for found in re.finditer(rf"(?<![\w./-]){_DECLARE}((?:[ \t]+[-+]\w+)+)[ \t]([^\n;&|]*)", text):
+        if re.search("[in]", found[1]):
+            yield "in a declaration of integers or references", found[2]
+            integers += re.findall(r"(?<!\S)(\w+)", found[2])
     for name in integers:
-        for found in re.finditer(rf"(?<![\w$]){name}\+?=(\S*)", text):
+        for found in re.finditer(rf"(?<![\w$]){name}\+?=(\"[^\"\n]*\"|\S*)", text):
             yield f"as the value of {name}, an integer or reference", found[1]
-    for found in re.finditer(r"(?<![\w-])(?:test|\[\[?)\s[^\n;&|]*?-[vR]\s+(\S*)", text):
+    for found in re.finditer(
+        r"(?:\[\[?|&&|\|\||(?:^|[\n;&|(!]|if|while|until)[ \t]*test)\s+(?:!\s+)?-[vR]\s+(\S*)", text
+    ):
         yield "after -v", found[1]
 
 
-_NAME_TAKERS = {"let": "", "unset": "", "getopts": "", "read": "<", "mapfile": "<", "readarray": "<"}
-"""Builtins that take names of variables, and what else ends their operands."""
+def _compared(text: str, start: int, end: int) -> str:
+    """What stands beside an operator of numbers in a test; empty when it stands in none, as in `ls -lt`."""
+    line = text[max(text.rfind("\n", 0, start), start - 500) + 1 : start]
+    opened = max(line.rfind("[[ "), line.rfind("[ "), line.rfind("test "))
+    if opened < 0 or re.search(r"\s\]", line[opened + 2 :]):
+        return ""
+    separators = r"\n|&&|\|\||[()]|;\s|\s\]|\s-[ao]\s"
+    left = re.split(separators, line[opened:])[-1]
+    right = re.split(separators, text[end : end + 500], maxsplit=1)[0]
+    return f"{left} {right}"
 
 
 def _operands(text: str) -> Iterator[tuple[str, str]]:
     """What these builtins are given, each with words for it; what is quoted is taken whole."""
-    builtins = {rf"{_BEGINS}{_CHAIN}{name}": ends for name, ends in _NAME_TAKERS.items()}
-    for name, ends in {**builtins, r"(?<![\w./-])eval": "", r"(?<![\w./-])printf\s+-v": ""}.items():
-        operands = re.compile(rf"(?:\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"|[^;&|\n{ends}])*", re.DOTALL)
-        for found in re.finditer(rf"{name}(?=[\s'\"])", text):
-            match = operands.match(text, found.end())
-            yield f"after `{found[0].split()[-1].lstrip('(;&|!`')}`", match[0] if match else ""
-
-
-def _bodies(text: str, begins: str, opening: str, closing: str) -> Iterator[str]:
-    """What stands in each pair of brackets that begins so."""
-    for found in re.finditer(re.escape(begins), text):
-        yield _until_closed(text, found.end(), opening, closing)
-
-
-def _until_closed(text: str, start: int, opening: str, closing: str) -> str:
-    depth = 1
-    for at in range(start, len(text)):
-        depth += (text[at] == opening) - (text[at] == closing)
-        if depth == 0:
-            return text[start:at]
-    return text[start:]
-
-
-def _without_printed_documents(text: str) -> str:
-    """The text without the here-documents that `cat` or `tee` writes: their lines are no commands."""
-    return re.sub(
-        r"((?:cat|tee)\b[^\n]*<<-?\s*['\"]?(\w+)['\"]?[^\n]*\n).*?^\t*\2$", r"\1", text, flags=re.MULTILINE | re.DOTALL
-    )
+    quoted = r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\."
+    begins = rf"(?:{_BEGINS}|\)[ \t]+|(?<=[\"'])){_CHAIN}\\?"
+    for name, operand in {
+        rf"(?P<name>{_NAME_TAKERS})": rf"(?:{quoted}|[^;&|\n<])*",
+        r"(?P<name>eval)": rf"(?:{quoted}|[^\n])*",
+        r"(?P<name>printf[ \t]+-v)[ \t]*": rf"(?:{quoted}|[^;&|\s])*",
+    }.items():
+        for found in re.finditer(rf"{begins}{name}(?=[\s'\"$\x01])[ \t]*({operand})", text, re.DOTALL):
+            yield f"after `{found['name']}`", found[found.lastindex or 0]
 
 
 def _shown(found: str) -> str:

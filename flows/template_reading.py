@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from flows.template_command import (
-    REFERENCE,
     CommandError,
     check_syntax,
     programs,
@@ -24,6 +23,8 @@ from flows.template_model import Approval, Parameter, PlainStep, RetryPolicy, Se
 from flows.template_names import PREFIX, check_parameter_name, obeyed
 from flows.template_parameters import FormParameter, Place, form_parameter
 from flows.template_places import Places, secrets_shown
+from flows.template_text import document_marks
+from flows.template_values import REFERENCE
 from opsdb.template_files import TemplateError, read_content
 
 
@@ -39,7 +40,7 @@ class ReadTemplate:
     variables: Mapping[str, tuple[str, ...]]
     """By parameter or secret, the variables by which each step has it."""
     carriers: frozenset[str]
-    """All variables of the steps that hold a parameter's value."""
+    """All variables of the steps that hold a parameter's value, and the words that end their here-documents."""
     programs: tuple[str, ...]
     """What must be on the PATH."""
 
@@ -64,7 +65,8 @@ def read_template(path: Path) -> ReadTemplate:
     commands = [step.command for _, step in template.all_steps]
     variables = {name: tuple(spellings(name, commands)) for name in wanted}
     carrying = [key for _, step in template.all_steps for key, text in step.env.items() if REFERENCE.search(text)]
-    carriers = frozenset([*carrying, *(variable for one in variables.values() for variable in one)])
+    marks = {mark for command in commands for mark in document_marks(command)}
+    carriers = frozenset([*carrying, *marks, *(variable for one in variables.values() for variable in one)])
     parameters, wrong = _parameters(template, [name for name in wanted if name not in secrets], carriers)
     problems += wrong
     missing = template.exclusive in secrets or (template.exclusive not in wanted and not unclear)
@@ -195,7 +197,7 @@ def _reasons(
         named = references(text)
         if hidden := sorted(secrets.keys() & set(named)):
             secret[key] = hidden[0]
-        elif named and not (named[0] in plain and text == f"${{params.{named[0]}}}"):
+        if set(named) - secrets.keys() and not (named[0] in plain and text == f"${{params.{named[0]}}}"):
             texts[key] = False
     places = Places(variables=texts, listed=listed, plain=plain | secrets.keys())
     return list(dict.fromkeys([*secrets_shown(step.command, secret), *places.evaluated(step.command)]))

@@ -23,7 +23,8 @@ from flows.template_command import filled_in, references
 from flows.template_model import PlainStep, SecretSource, Step
 from flows.template_parameters import as_text, signature_of
 from flows.template_reading import ReadTemplate
-from flows.template_values import refusal
+from flows.template_text import document_marks
+from flows.template_values import misjoined, refusal
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError
 from opsdb.records import template_used
 
@@ -123,6 +124,10 @@ class _Execution:
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str):
                     problems.append(refusal(name, text, carriers=self._read.carriers, may_be_empty=empty))
+        if not any(problems):
+            for where, one in self._read.template.all_steps:
+                reason = misjoined(one.command, self._values, marks=document_marks(one.command))
+                problems.append(reason and f"{where}: {reason}")
         return [problem for problem in problems if problem]
 
     def _step(self, one: Step) -> None:

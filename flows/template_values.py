@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flows.template_names import PREFIX
 
 LONGEST = 1_000
+REFERENCE = re.compile(r"\$\{params\.([^}\n]*)\}")
 CARRIERS = "x-carriers"
 """Where the schema of such a parameter has its carriers, for those who ask before a run starts."""
 _FIRST = "A-Za-z0-9_./"
@@ -22,7 +23,8 @@ IN_WORDS = (
 def refusal(name: str, text: str, *, carriers: Collection[str], may_be_empty: bool = False) -> str | None:
     """Why the text cannot stand in a command as the value of that parameter, and the way out; None when it can.
 
-    `carriers` are the variables that hold a parameter's value: bash evaluates what they hold where it wants a number.
+    `carriers` are words that have a meaning in the steps: variables that hold a parameter's value, for bash evaluates
+    what they hold where it wants a number, and the ends of here-documents.
     """
     if not text:
         return None if may_be_empty else f"{name} is empty. Hint: `min_length: 0` in the template allows that"
@@ -38,13 +40,29 @@ def refusal(name: str, text: str, *, carriers: Collection[str], may_be_empty: bo
     elif text.endswith("@P"):
         reason = "ends with '@P', an operator of bash, which is not allowed in"
     elif words := [word for word in _WORD.findall(text) if word in carriers or word.startswith(PREFIX)]:
-        reason = f"contains {words[0]!r}, the name of a variable of the steps, which is not allowed in"
+        reason = f"contains {words[0]!r}, a variable or the end of a document in the steps, which is not allowed in"
     if reason is None:
         return None
     return (
         f"{name} {reason} the text of a command. Allowed: {IN_WORDS}. Hint: the template can pass any other text in "
         f'the environment, as "${variable_of(name)}" or by `env`'
     )
+
+
+def misjoined(text: str, values: Mapping[str, str], *, marks: Collection[str]) -> str | None:
+    """Why values that are fine by themselves are not in their places: they make `..`, or end a here-document.
+
+    `marks` are the words that end the here-documents of the text. Values hold no newline, so lines stay lines.
+    """
+    for line in text.split("\n"):
+        filled = REFERENCE.sub(lambda match: values[match[1]], line)
+        if filled == line:
+            continue
+        if len(re.findall(r"(?=\.\.)", filled)) > len(re.findall(r"(?=\.\.)", REFERENCE.sub("x", line))):
+            return f"{filled.strip()[:200]!r} contains '..', made by a value and what stands beside it"
+        if filled.lstrip("\t") in marks:
+            return f"{filled.strip()!r} would end the here-document in which it stands"
+    return None
 
 
 def variable_of(name: str) -> str:

@@ -156,9 +156,20 @@ def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_yaml_int(node))
 
 
+def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+    """YAML 1.1 takes 1:30.5 for 90.5, and 1_0.5 for 10.5."""
+    if ":" in node.value or "_" in node.value:
+        raise yaml.MarkedYAMLError(
+            problem=f"{node.value!r} is no decimal number: write one, or put quotes around a text",
+            problem_mark=node.start_mark,
+        )
+    return float(loader.construct_yaml_float(node))
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _no_date)
 _Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
 def _read_yaml(text: str) -> Any:

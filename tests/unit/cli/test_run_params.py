@@ -137,7 +137,7 @@ def test_value_that_cannot_be_part_of_a_command_is_refused_by_its_character() ->
     for given, reason in {
         "a;b": "contains ';'",
         "a\n": r"contains '\\n'",
-        "ODOO_DB": "contains 'ODOO_DB', the name of a variable",
+        "ODOO_DB": "contains 'ODOO_DB', a variable",
         "": "is empty",
     }.items():
         with pytest.raises(UsageError, match=f"parameter db {reason}"):

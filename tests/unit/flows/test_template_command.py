@@ -27,6 +27,8 @@ def test_values_are_put_in_once() -> None:
 
 def test_syntax_is_bashs_own() -> None:
     check_syntax("echo ${params.x}; (( ${params.n} > 1 )); cat <<EOF\na\nEOF")
+    check_syntax("shopt -s extglob\nrm -f !(a)")
+    check_syntax("echo " + "\u00e9" * 90_000)  # more bytes than an argument may have
     with pytest.raises(CommandError, match=r"bash cannot read it: .*line \d"):
         check_syntax("if true; then")
 
@@ -41,7 +43,11 @@ def test_syntax_is_bashs_own() -> None:
         ("f() { local k=1; echo ${k}; }; export E; echo ${E}; getopts ab: opt; echo ${opt}", []),
         ("awk '{print ${NF}}' file; echo \\${ESCAPED} '${QUOTED}'", []),
         ("echo ${OWN} ${FREE}", ["FREE"]),
-        ("echo ${EDITOR} ${LD_PRELOAD} ${1}", []),
+        ("echo ${EDITOR} ${LD_PRELOAD} ${1} ${TERM}", []),
+        ("cat > unit <<'EOF'\nExecReload=/bin/kill ${MAINPID}\nEOF\necho ${A}", ["A"]),
+        (': "${DIR:=/srv}"; ls ${DIR}; exec {lock}>f; flock ${lock}; wait -n -p pid; echo ${pid}', []),
+        (". /etc/os-release; echo ${VERSION_CODENAME}", []),
+        ("# don't stop, ${COMMENT}\ndocker compose -f ${COMPOSE_FILE} up -d\necho 'done'", ["COMPOSE_FILE"]),
     ],
 )
 def test_variables_that_nothing_sets(command: str, expected: list[str]) -> None:
@@ -53,11 +59,13 @@ def test_variables_that_nothing_sets(command: str, expected: list[str]) -> None:
     [
         ("command -v jq && jq . || true; ./own.sh; f() { tar x; }; f | gzip; cd /; $(date)", "./own.sh tar gzip date"),
         ("if ! systemctl is-active a; then sudo systemctl start a; fi", "systemctl sudo"),
-        ("case $1 in a) foo;; b) bar x;; *) false;; esac", "foo bar"),
+        ("foo; case $1 in start|stop) bar x;; esac", "foo"),
         ("cat > f <<EOF\nhello world\nEOF\nnginx -t", "cat nginx"),
         ("cat <<-'END' | tee a\n\thello\n\tEND\ncurl a", "cat tee curl"),
         ("x=(a b c); A=1 make all; [[ a == b && -n c ]] && jq . && (( x > 1 ))", "make jq"),
-        ("echo \"$(psql -c 'a; b')\" 'c; d' | sort # e; f", "psql sort"),
+        ("echo \"$(psql -c 'a; b')\" 'c; d' | sort # e; f", "sort"),
+        ('n="$(psql -Atc "SELECT count(*) FROM t")"; ls', ""),
+        ('echo $(( ((total - free) * 100) / total )); dbs=(odoo "$(hostname)"); ls ${a:-(b)}; du', "ls du"),
         ("docker compose \\\n  -f x up -d\nrsync -a x y", "docker rsync"),
         ('while read -r l; do sed p; done <<< "$x"; for i in a b; do du $i & done; wait', "sed du"),
         ('$TOOL a; ${params.x} b; "$HOME/bin/x"; 2>/dev/null', ""),

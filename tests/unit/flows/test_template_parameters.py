@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from prefect.exceptions import ParameterTypeError
 from pydantic import TypeAdapter, ValidationError
 
@@ -179,6 +180,34 @@ def test_own_pattern_is_tried_in_linear_time_and_never_sent_to_prefect(tmp_path:
     schema = json.dumps(runbook_of(read).parameters.model_dump()["properties"])
     assert "(a+)+" not in re.sub(r'"description": "[^"]*"', "", schema)
     assert "The whole of it matches (a+)+$" in schema
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("health_url", "http://h/~u"),
+        ("health_url", "http://h/a..b"),
+        ("git_ref", "a..b"),
+        ("git_ref", "main\n"),
+        ("odoo_db", "PARAM_X"),
+        ("odoo_db", "git_ref"),
+        ("items", "a,b"),
+        ("items", "a b"),
+    ],
+)
+def test_form_refuses_what_the_run_refuses(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    command = "echo ${params.health_url} ${params.git_ref} ${params.odoo_db} ${params.items} $git_ref"
+    params = {"health_url": {}, "git_ref": {}, "odoo_db": {}, "items": {"type": "list"}}
+    path.write_text(
+        json.dumps({"kind": "t", "params": params, "steps": [{**LOOSE["steps"][0], "command": command, "env": {}}]})
+    )
+    read = read_template(path)
+    field = runbook_of(read).parameters.model_dump()["properties"][name]
+    for value, fine in ((text, False), ("http://h/a" if name == "health_url" else "good", True)):
+        given = [value] if name == "items" else value
+        assert Draft202012Validator(field).is_valid(given) == fine
+        assert (accepted(adapters(read), {name: given}, name, value) is not None) == fine
 
 
 def test_form_says_the_rule_of_a_text_in_a_command(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.template_command import check_syntax
-from flows.template_places import Places
+from flows.template_command import check_syntax, programs, unset_variables
+from flows.template_places import Places, secrets_shown
 from flows.template_reading import read_template
 from opsdb.template_files import TemplateError
 
@@ -139,6 +139,48 @@ REFUSED = [
     "echo ${PARAM_X@P}",
     "echo ${y:-${params.x}}",
     "bash <<EOF\n${params.x}\nEOF",
+    "declare -r -i n=$PARAM_X",
+    "f() { local -r -i n=$PARAM_X; }; f",
+    'declare -i n; n="1 + $PARAM_X"',
+    'declare "$PARAM_X=1"',
+    "[[ -n a && -v $PARAM_X ]]",
+    '[[ "${PARAM_X%;*}" -eq 1 ]]',
+    "(\\\n( PARAM_X ))",
+    'case a in a) unset "$PARAM_X";; esac',
+    'wait -n -p "$PARAM_X"',
+    "printf -v$PARAM_X a",
+    "eval $(echo a; echo $PARAM_X)",
+    'eval "$(echo "a;b" "$PARAM_X")"',
+    "# old \\\n${params.x} a",
+    "echo a \\\\\nlet i=$PARAM_X",
+    'A="b c" ${params.x}',
+    "a+=1 ${params.x}",
+    ">/tmp/l ${params.x}",
+    "2>/dev/null ${params.x}",
+    "\\${params.x} a",
+    "''${params.x}",
+    "ls | xargs -I{} ${params.x} {}",
+    "ls | xargs -d '\\n' ${params.x}",
+    "env A='b c' ${params.x}",
+    "sudo -D /tmp ${params.x}",
+    "sudo --user odoo ${params.x}",
+    "exec -a n ${params.x}",
+    "timeout -s KILL 5 ${params.x}",
+    "{ $PARAM_X; }",
+    "( $PARAM_X )",
+    "true;$PARAM_X",
+    "ls |$PARAM_X",
+    "[[ a ]] &&$PARAM_X",
+    'export "${params.x}"=1',
+    'declare "${params.x}"=1',
+    "APP_${params.x}=1",
+    "echo ${params.x}>/srv/v",
+    "echo ${params.n}>/srv/v",
+    "mkdir /srv/{data,${params.x}}",
+    "cat a; sudo bash <<EOF\n${params.x} a\nEOF",
+    "cat <<EOF | bash\n${params.x}\nEOF",
+    "\\read $PARAM_X",
+    "le\\\nt $PARAM_X",
 ]
 
 
@@ -173,6 +215,53 @@ def test_text_that_would_be_a_command_or_a_name_is_refused(command: str) -> None
         "jq '.items[${params.n}]' ${params.x}",
         "docker run -v ${params.x}:/data image",
         "apt-get install ${params.x}=${params.y}",
+        "sed 's|@TAG@|${params.x}|' f",
+        'sed "s|${params.x}|${params.y}|g" f',
+        'grep -E "error|${params.x}" f',
+        'sed -ne "/${params.x}/p" f',
+        'echo -ne "restarting ${params.x}\\n"',
+        "ls -lt ${params.x}",
+        "find /usr/local -name ${params.x}",
+        "cp -r /usr/local -nv ${params.x}",
+        'yq eval ".image = \\"${params.x}\\"" -i f',
+        "go test -v ./${params.x}",
+        'if [ -n "$(grep -v ${params.x} /etc/hosts)" ]; then true; fi',
+        "printf -v file '/srv/%s.sql' ${params.x}",
+        "jq '.services[\"${params.x}\"].image' f",
+        'pip install "odoo[${params.x}]==1"',
+        "logger -t 'backup[${params.x}]' a",
+        "psql -c \"select 1 WHERE ((a = '${params.x}') OR (b = 1))\"",
+        'psql -c "select a IN (${params.x})"',
+        "psql -c \"select a\n'${params.x}', b\"",
+        'git commit -m "Release; ${params.x}"',
+        'curl "https://x?a=1&${params.x}"',
+        'echo "Done! $PARAM_X"',
+        "echo 'Hello! ${params.x}'",
+        'git log --grep="(${params.x})"',
+        "[[ $b =~ ^(main|${params.x})$ ]]",
+        "sudo -iu ${params.x} ls",
+        "sudo -Hu ${params.x} ls",
+        "sudo --user ${params.x} ls",
+        "xargs -a ${params.x} rm",
+        "timeout ${params.x} curl a",
+        "deploy.sh env ${params.x}",
+        'echo "Deploying to env ${params.x}"',
+        "cat > .env <<EOF\n${params.x}=${params.y}\nEOF",
+        "cat > f.js <<EOF\nlet x = '${params.x}'\nEOF",
+        "apt-get install docker-ce=5:24.0.7-1~ubuntu.22.04~${params.x}",
+        "curl http://h/~${params.x}/",
+        'case "$(hostname)" in\n  ${params.x}) true;; esac',
+        "shopt -s extglob\nrm -rf !(keep)",
+        "[ -d ${params.x} -a $n -gt 3 ]",
+        "echo $(date) ${params.x}",
+        "docker compose exec -T ${params.x} odoo",
+        "A=1 make ${params.x}",
+        "for f in ${params.x} b; do echo $f; done",
+        'echo a > ${params.x}; echo b >> "${params.x}"',
+        "ssh ${params.x} uptime",
+        'mysql -e "CREATE DATABASE \\`${params.x}\\`"',
+        "docker run -l 'traefik.rule=Host(`${params.x}`)' a",
+        "kubectl get pod -o jsonpath=\"{.items[?(@.metadata.name=='${params.x}')]}\"",
     ],
 )
 def test_text_that_stays_an_argument_is_accepted(command: str) -> None:
@@ -190,6 +279,10 @@ def test_text_that_stays_an_argument_is_accepted(command: str) -> None:
         ("echo ${TOKEN:0:3}", {}),
         ("curl -u $LOGIN a", {"LOGIN": "ops:${params.token}"}),
         ("cat <<EOF\n$PARAM_TOKEN\nEOF", {}),
+        ('ssh host "docker login --password-stdin <<< $PARAM_TOKEN"', {}),
+        ('curl -d "<<<$PARAM_TOKEN" a', {}),
+        ('curl -u "a:$(cat <<< "$PARAM_TOKEN")" b', {}),
+        ('curl -u "a:$PARAM_\\\nTOKEN" b', {}),
     ],
 )
 def test_secret_in_a_command_is_refused(command: str, env: dict[str, str], tmp_path: Path) -> None:
@@ -203,8 +296,33 @@ def test_secret_as_input_is_accepted(tmp_path: Path) -> None:
     assert problems(tmp_path, command, PARAMS) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "\n" * 20_000,
+        f"X={'a' * 50_000}",
+        "'" + "a[" * 20_000 + "'",
+        "'" + "(" * 40_000 + "'",
+        "a " * 20_000 + " -eq " * 200,
+        "env " * 10_000,
+        "[[ " * 10_000,
+        "'" + "${" * 20_000 + "'",
+        "'\"" * 10_000,
+        "a b c ${params.x} " * 5_000,
+    ],
+    ids=["lines", "word", "indexes", "brackets", "comparisons", "callers", "tests", "expansions", "quotes", "values"],
+)
+@pytest.mark.timeout(60)  # quadratic, each would take hours
+def test_long_command_is_searched_in_no_time(command: str) -> None:
+    list(PLACES.evaluated(command))
+    list(secrets_shown(command, {"PARAM_TOKEN": "token"}))
+    programs(command)
+    unset_variables(command, own=[])
+
+
 def test_variable_that_the_step_sets_itself_is_no_parameter(tmp_path: Path) -> None:
     assert problems(tmp_path, "(( X ))", PARAMS) != []
     assert problems(tmp_path, "(( X ))", PARAMS, env={"X": "5"}) == []
     assert problems(tmp_path, "(( SIZE ))", PARAMS, env={"SIZE": "${params.n}"}) == []
     assert problems(tmp_path, "(( SIZE ))", PARAMS, env={"SIZE": "${params.x}"}) != []
+    assert problems(tmp_path, "(( BOTH ))", PARAMS, env={"BOTH": "${params.x}:${params.token}"}) != []

@@ -182,6 +182,15 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"params": {"a": {"pattern": "(?=x)"}}}, "param a: pattern: is no regular expression"),
         ({"params": {"a": {"default": "\x1b"}}}, "param a: default: must not hold control characters"),
         ({"params": {"a": {"pattern": r"(a)\1"}}}, "param a: pattern: is no regular expression that can be used here"),
+        (
+            {"params": {"a": {"min_length": 10, "max_length": 5}}},
+            "param a: min_length: 10 is more than the longest text",
+        ),
+        (
+            {"params": {"a": {"min_length": 2_000}}, "steps": [{**STEP, "command": "echo ${params.a}"}]},
+            "param a: min_length: 2,000 is more than the longest text, 1,000: no value would do",
+        ),
+        ({"params": {"a": {"type": "number", "minimum": 10**400}}}, "param a: its limits make no type"),
         ({"params": {"a": {"type": "integer", "min_length": 0}}}, "param a: min_length: is not for type integer"),
         (
             {"params": {"a": {"default": "x y"}}, "steps": [{**STEP, "command": "echo ${params.a}"}]},
@@ -257,6 +266,7 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
         ("a.yaml", "kind: a\nwhen: 2026-01-01\n", "2026-01-01 is a date to YAML: put quotes around it"),
         ("a.yaml", "kind: a\nmode: 0755\n", "'0755' is no decimal number"),
         ("a.yaml", "kind: a\nat: 1:30\n", "'1:30' is no decimal number"),
+        ("a.yaml", "kind: a\nat: 1:30.5\n", "'1:30.5' is no decimal number"),
         ("a.yaml", "kind: a\nsize: 1_000\n", "'1_000' is no decimal number"),
         ("a.json", '\ufeff{"kind": "a"}', "begins with a byte order mark: save it as UTF-8 without one"),
         ("a.yaml", 'kind: !!int ""', "cannot be read as YAML"),

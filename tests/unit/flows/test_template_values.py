@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.template_command import filled_in
-from flows.template_values import form_pattern, refusal
+from flows.template_text import document_marks
+from flows.template_values import form_pattern, misjoined, refusal
 from tests.unit.flows.test_hostile_parameters import HOSTILE
 from tests.unit.flows.test_template_parameters import PAYLOADS
 
@@ -35,7 +36,7 @@ REFUSED = {
     "a\u0661": "contains '\u0661'",  # a digit, to many a regular expression
     "x" * 1_001: "has 1,001 characters, too many",
     "x@P": "ends with '@P'",
-    "PARAM_TEXT": "contains 'PARAM_TEXT', the name of a variable of the steps",
+    "PARAM_TEXT": "contains 'PARAM_TEXT', a variable or the end of a document in the steps",
     "1+PARAM_TEXT": "contains 'PARAM_TEXT'",
     "0:ODOO_DB": "contains 'ODOO_DB'",
     "a,modules": "contains 'modules'",
@@ -111,6 +112,23 @@ def test_what_is_taken_is_itself_wherever_it_stands(place: str, tmp_path: Path) 
     )
     assert done.stdout.splitlines() == taken
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "values", "reason"),
+    [
+        ("ls /srv/${params.x}.${params.y}", {"x": ".", "y": "/etc"}, "contains '..'"),
+        ("ls /srv/.${params.x}", {"x": "./etc/shadow"}, "contains '..'"),
+        ("ls ../${params.x}", {"x": "a"}, None),
+        ("git log a...${params.x}", {"x": "b"}, None),
+        ("cat <<EOF\n${params.x}${params.y}\nrm a\nEOF", {"x": "EO", "y": "F"}, "would end the here-document"),
+        ("cat <<-END\n\tE${params.x}\n\tEND", {"x": "ND"}, "would end the here-document"),
+        ("cat <<EOF\n${params.x}.\nEOF", {"x": "EOF"}, None),
+    ],
+)
+def test_values_are_looked_at_in_their_places(command: str, values: dict[str, str], reason: str | None) -> None:
+    said = misjoined(command, values, marks=document_marks(command))
+    assert (said is None) if reason is None else (reason in (said or ""))
 
 
 def test_hostile_texts_are_refused_or_harmless() -> None:

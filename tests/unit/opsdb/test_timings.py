@@ -41,7 +41,7 @@ def test_timings_of_a_room_are_these() -> None:
         "statement": 10,
         "silent": 3,
         "sweep": 1,
-        "poll": 1.5,
+        "poll": 3,
         "journals": 2,
         "backoff": 10,
         "prefect_outage": 15,
