@@ -52,8 +52,13 @@ def part_of(nodeid: str) -> str:
     return str(path.parent if path.is_relative_to("tests/acceptance") else path)
 
 
+_ORDER = ("tests/acceptance/", "tests/unit/flows/", "tests/integration/", "")
+"""The longest parts first; beside them what needs no server, while the first process makes the databases."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is tried on an assembled room waits for `make gate`, unless it is the real proof of a promise."""
+    items.sort(key=lambda item: next(place for place, path in enumerate(_ORDER) if item.nodeid.startswith(path)))
     for item in items:
         real = item.nodeid.startswith("tests/acceptance/")
         if real and not item.get_closest_marker("promise") and not item.get_closest_marker("soak"):

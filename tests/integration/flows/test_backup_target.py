@@ -141,6 +141,7 @@ def test_folder_on_another_disk_is_a_target_too(
     assert odoo_restore_drill(database, target=name)["backup"] == dump.name
 
 
+@pytest.mark.gate
 def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
     database: str, target: Bucket, tmp_path: Path, postgres: str, start_flow: Callable[..., psutil.Popen]
 ) -> None:

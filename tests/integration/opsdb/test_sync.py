@@ -206,7 +206,7 @@ os.kill(os.getpid(), 9)
         eventually(lambda: any(journals.iterdir()), False)  # it goes when all of it is there
 
 
-@pytest.mark.parametrize("runs", [30, *in_soak([200])])
+@pytest.mark.parametrize("runs", [10, *in_soak([200])])
 def test_sync_catches_up_with_the_runs_that_it_did_not_see(
     client: SyncPrefectClient, deployment_id: UUID, engine: Engine, syncing: Syncing, *, runs: int, kind: str
 ) -> None:
