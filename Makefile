@@ -23,10 +23,10 @@ install: .venv/installed  ## make .venv from constraints.txt
 # a file, the room or the fault lab stays in one of the processes that share the tests (tests/conftest.py)
 SHARED := --dist=loadscope --no-loadscope-reorder --numprocesses
 
-test: install    ## unit and integration tests, and a real proof of each promise, in about 12 minutes
+test: install    ## unit and integration tests, and a real proof of each promise, in about 10 minutes
 	@$(BIN)/pytest -m 'not gate and not soak' $(SHARED)=3  # one more than there are cores: many wait
 
-gate: install    ## all that, every fault case and every page of the room, in about 30 minutes
+gate: install    ## all that, every fault case and every page of the room, in under 40 minutes
 	@$(BIN)/pytest -m 'not soak' $(SHARED)=3
 
 faults: install  ## the fault cases alone: everything is killed, stopped and cut off
