@@ -238,9 +238,9 @@ def _print(found: dict[str, Any]) -> None:
         steps.add_row(f"after any failure: {one['name']}", _row(one)[1], "1", _what(one))
     console.print(steps)
     for line in found["advice"]:
-        say(f"advice: {harmless_line(line)}")
+        say(f"advice: {harmless(line)}")
     for line in found["changes"]:
-        errors.print(harmless_line(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        errors.print(harmless(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _row(step: dict[str, Any]) -> tuple[str, str]:

@@ -17,6 +17,8 @@ from prefect.client.schemas.objects import StateType
 
 SHARED_SECONDS = 0.5
 """For how long an answer counts: the lanes of a process poll once a second, each at its own moment."""
+POLL_SECONDS = 20.0
+"""When a lane is polled though nothing is due: Prefect shows its queues as not ready after 60 s without a poll."""
 
 
 class DueRuns:
@@ -26,6 +28,15 @@ class DueRuns:
         self._lock = asyncio.Lock()
         self._asked_at = -math.inf
         self._any = False
+        self._polled_at: dict[str, float] = {}
+
+    async def worth_a_poll(self, lane: str, client: PrefectClient, *, before: datetime) -> bool:
+        """Whether a lane is to be polled now. Raises httpx.HTTPError."""
+        now = asyncio.get_running_loop().time()
+        worth = await self.any(client, before=before) or now - self._polled_at.get(lane, -math.inf) >= POLL_SECONDS
+        if worth:
+            self._polled_at[lane] = now
+        return worth
 
     async def any(self, client: PrefectClient, *, before: datetime) -> bool:
         """Whether a run of any lane is due by then. Raises httpx.HTTPError."""

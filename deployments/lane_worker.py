@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-import signal
 import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
@@ -27,7 +25,7 @@ from deployments.forks import Forks, RunProcessHandle
 from deployments.prefect_inner import Related
 from deployments.reaper import end_processes
 from deployments.registered import refusal
-from deployments.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask
+from deployments.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask, exit_words
 from deployments.surroundings import Surroundings
 from opsdb.database import first_line
 from opsdb.kinds import registered_entrypoints
@@ -39,8 +37,6 @@ from opsdb.timings import Timings
 
 START_SECONDS = 3.0
 """How long the start of a run may hold up the next one."""
-POLL_SECONDS = 20.0
-"""When a lane is polled though nothing is due: Prefect shows its queues as not ready after 60 s without a poll."""
 BASE_JOB_TEMPLATE: dict[str, Any] = {
     "job_configuration": {"labels": {}},
     "variables": {"type": "object", "properties": {}},
@@ -60,7 +56,6 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
     _due = DueRuns()
-    _polled_at = -math.inf
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
@@ -105,10 +100,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
         """What is due, by the database's clock: ours may be off."""
-        clock = asyncio.get_running_loop().time
-        if not await self._due.any(self.client, before=self._now()) and clock() - self._polled_at < POLL_SECONDS:
+        if not await self._due.worth_a_poll(self._work_pool_name, self.client, before=self._now()):
             return []
-        self._polled_at = clock()
         try:
             return await self.client.get_scheduled_flow_runs_for_work_pool(
                 work_pool_name=self._work_pool_name,
@@ -317,15 +310,3 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 def worker_name() -> str:
     """The name of this worker process, as it stands in `claimed_by`."""
     return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def exit_words(code: int) -> str:
-    """An exit code in words."""
-    if code == CUT_OFF_EXIT_CODE:
-        return "it stopped by itself, since the ops database was silent and its run may be given to another"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

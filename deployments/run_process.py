@@ -52,3 +52,15 @@ def execute(task: RunTask, beginning: Connection) -> None:
 def _cancel(_number: int, _frame: FrameType | None) -> None:
     mark_cancelled()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def exit_words(code: int) -> str:
+    """An exit code in words."""
+    if code == CUT_OFF_EXIT_CODE:
+        return "it stopped by itself, since the ops database was silent and its run may be given to another"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

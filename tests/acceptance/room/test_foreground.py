@@ -121,5 +121,5 @@ def test_demo_shows_a_real_backup_and_ctrl_c_leaves_nothing(own_folder: Path) ->
     assert json.loads(desk.ops("status", "--json").out)["state"] == "stopped"
     for arguments in (("run", "odoo_db_backup", "-p", "odoo_db=odoo_prod"), ("runs",), ("cancel", "abcd1234")):
         assert "ops up" in desk.ops(*arguments).refused(3)
-    if not words:
+    if not words:  # all else is proven by now; a pass would claim a user who is not root
         pytest.skip("user namespaces are forbidden here: the room was seen as this user's alone")

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings
 from prefect.states import Crashed
 
-from deployments.due_runs import DueRuns
-from deployments.lane_worker import POLL_SECONDS, LaneWorker
+from deployments.due_runs import POLL_SECONDS, DueRuns
+from deployments.lane_worker import LaneWorker
 from opsdb.states import APPROVAL
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +35,8 @@ def test_lanes_are_polled_when_something_is_due_which_is_asked_once_for_all(
     async def look() -> None:
         now = asyncio.get_running_loop().time()
         for worker in workers:
-            worker._client, worker.clock_ahead, worker._polled_at = client, timedelta(hours=1), now
+            worker._client, worker.clock_ahead = client, timedelta(hours=1)
+            worker._due._polled_at[worker._work_pool_name] = now
             await worker._get_scheduled_flow_runs()
 
     asyncio.run(look())
@@ -52,7 +53,7 @@ def test_lane_without_a_run_is_polled_before_prefect_shows_it_as_not_ready(monke
     worker._client, worker.clock_ahead = client, timedelta(0)
 
     async def look(seconds_ago: float) -> int:
-        worker._polled_at = asyncio.get_running_loop().time() - seconds_ago
+        worker._due._polled_at["lane-a"] = asyncio.get_running_loop().time() - seconds_ago
         await worker._get_scheduled_flow_runs()
         return int(client.get_scheduled_flow_runs_for_work_pool.await_count)
 
