@@ -21,11 +21,11 @@ from typing import Any
 import psycopg
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import step
+from flows.backup.postgres import find_programs
+from flows.engine import step
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.postgres_access import find_programs
-from tests.postgres import running
+from tests.support.postgres import running
 
 PAGE = Path(__file__).parent / "backup.md"
 DATABASE = "odoo_bench"

@@ -21,13 +21,14 @@ import yaml
 
 from benchmarks.process_tree import stop_tree
 from cli.processes import WORKER_ENV
-from deployments import access, child
-from deployments.readiness import PrefectApi
-from deployments.room import parts
-from deployments.supervisor import Part
+from deployments.room import child
+from deployments.room.readiness import PrefectApi
+from deployments.room.room import parts
+from deployments.room.supervisor import Part
+from deployments.server import access
 from opsdb.database import driver_url
 from opsdb.settings import Settings, load_settings
-from tests.children import free_port
+from tests.support.children import free_port
 
 REPOSITORY = Path(__file__).parent.parent
 ENTRYPOINTS = ("benchmarks.runbooks.one_step", "benchmarks.runbooks.sleeper", "benchmarks.plain_flow.plain")
@@ -191,7 +192,7 @@ def _deploy(room: BenchRoom) -> None:
     from prefect.utilities.callables import parameter_schema_from_entrypoint
     from prefect.workers.process import ProcessWorker
 
-    from deployments.lane_worker import BASE_JOB_TEMPLATE
+    from deployments.worker.lane_worker import BASE_JOB_TEMPLATE
 
     templates = {"lane": BASE_JOB_TEMPLATE, "process": ProcessWorker.get_default_base_job_template()}
     with get_client(sync_client=True) as client:

@@ -26,8 +26,8 @@ from pydantic import SecretStr
 from benchmarks.exporter_report import Found, picture, report
 from opsdb.migrate import create_database, upgrade
 from opsdb.settings import Settings
-from tests.children import free_port
-from tests.postgres import running
+from tests.support.children import free_port
+from tests.support.postgres import running
 
 HERE = Path(__file__).parent
 FOUND = Path(tempfile.gettempdir()) / "ops-exporter-benchmark.json"

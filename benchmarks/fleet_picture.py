@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.panel_drawing import Box, Points, Span, graph, number
-from tests import made_up_exporter
-from tests.prometheus import Prometheus, scraping
+from tests.support import made_up_exporter
+from tests.support.prometheus import Prometheus, scraping
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "exporter" / "dashboards" / "fleet.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from deployments import child
+from deployments.room import child
 
 
 def tree(root: int) -> list[psutil.Process]:

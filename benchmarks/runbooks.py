@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flows.runbook import runbook
-from flows.step import step
+from flows.engine.runbook import runbook
+from flows.engine.step import step
 
 
 @runbook(deadline_seconds=3600)

@@ -11,12 +11,12 @@ from rich.table import Table
 
 from cli.amounts import moment
 from cli.output import console, print_json
-from cli.run_params import storable
-from opsdb.alerts import Rule
-from opsdb.alerts_read import Figures, forget_database, read_figures, read_incidents, read_undelivered, silence
+from cli.run.params import storable
+from opsdb.alerts.episodes import Rule
+from opsdb.alerts.read import Figures, forget_database, read_figures, read_incidents, read_undelivered, silence
 from opsdb.database import connect, reachable
 from opsdb.errors import OpsError, UsageError
-from opsdb.lookup import reading
+from opsdb.runs.lookup import reading
 from opsdb.settings import Settings, load_settings
 
 RULES = ", ".join(Rule)
@@ -71,8 +71,8 @@ def test() -> None:
 
     Exit code 2 when one did not take it.
     """
-    from exporter.delivery import read_destinations
-    from exporter.messages import trial
+    from exporter.alerting.delivery import read_destinations
+    from exporter.alerting.messages import trial
 
     destinations = read_destinations(load_settings())
     if not destinations:

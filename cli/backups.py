@@ -17,19 +17,19 @@ from cli.amounts import seconds, size
 from cli.harmless import harmless_line
 from cli.output import console, errors, print_json, say
 from cli.runs import JsonOption
-from flows.backup_files import Backup, list_backups, list_databases
-from flows.backup_manifest import Manifest
-from flows.backup_names import BackupName
-from flows.copies import Copy, files_of, list_copies
-from flows.target_claim import ClaimedError, check_claim
-from opsdb.copies import CopyMade, copies_made
-from opsdb.drills import Drill, last_drills
+from flows.backup.files import Backup, list_backups, list_databases
+from flows.backup.manifest import Manifest
+from flows.backup.names import BackupName
+from flows.offsite.copies import Copy, files_of, list_copies
+from flows.offsite.owner import ClaimedError, check_claim
 from opsdb.errors import OpsError, UsageError
-from opsdb.lookup import reading, short_id
+from opsdb.runs.copies import CopyMade, copies_made
+from opsdb.runs.drills import Drill, last_drills
+from opsdb.runs.lookup import reading, short_id
 from opsdb.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from flows.off_site import Target
+    from flows.offsite.steps import Target
 
 
 def register(app: typer.Typer) -> None:
@@ -178,10 +178,10 @@ def _newest_first(copies: list[Copy]) -> list[Copy]:
 
 
 def _target(settings: Settings, target: str) -> Target:
-    from deployments import access
+    from deployments.server import access
 
     access.use(settings)
-    from flows.off_site import load_target
+    from flows.offsite.steps import load_target
 
     return load_target(target)
 

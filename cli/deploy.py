@@ -13,8 +13,8 @@ from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
 if TYPE_CHECKING:
-    from deployments.wanted import TemplateDeployment
-    from flows.template_catalogue import CataloguedTemplate
+    from deployments.server.wanted import TemplateDeployment
+    from flows.template.catalogue import CataloguedTemplate
 
 
 def register(app: typer.Typer) -> None:
@@ -31,13 +31,13 @@ def deploy(
 
     Repeating it changes nothing. Templates that are not right are named and left as they were deployed.
     """
-    from deployments import access
+    from deployments.server import access
 
     settings = load_settings()
     access.use(settings)
-    from deployments import lanes
-    from flows.template_catalogue import catalogue
-    from flows.template_changes import changes
+    from deployments.server import lanes
+    from flows.template.catalogue import catalogue
+    from flows.template.changes import changes
 
     found = catalogue(settings)
     for line in [line for one in found if one.read for line in changes(one.read)]:
@@ -57,7 +57,7 @@ def deploy(
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:
     """What Prefect has to have of those that can run."""
-    from deployments.wanted import TemplateDeployment
+    from deployments.server.wanted import TemplateDeployment
 
     return [
         TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])

@@ -35,7 +35,7 @@ def exporter(
 
 
 def _print_hash(name: str) -> None:
-    from exporter import credentials
+    from exporter.metrics import credentials
 
     if not name or ":" in name:
         raise UsageError("--hash-password: want a name without a colon")

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from cli import alerts, backups, db, deploy, doctor, exporter, processes, room, runbooks, runs, session, template
+from cli import alerts, backups, db, deploy, exporter, processes, room, runbooks, runs, session, template
+from cli.doctor import doctor
 from cli.harmless import harmless, harmless_line
 from cli.output import errors
 from opsdb.errors import OpsError, RoomUnreachableError

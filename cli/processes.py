@@ -36,7 +36,7 @@ def worker(
 
     Example, on a second host: OPS_DATABASE_URL=postgresql://... ops worker --lanes A,B
     """
-    from deployments import access
+    from deployments.server import access
     from opsdb.errors import UsageError
 
     settings = load_settings()
@@ -46,18 +46,18 @@ def worker(
         raise UsageError(f"--lanes {lanes}: want one or more of A, B, C, D, as in `--lanes A,B`") from None
     access.use(settings)
     os.environ.update(WORKER_ENV)
-    from deployments.worker import serve
+    from deployments.worker.serve import serve
 
     _run_until_told(serve(settings, chosen))
 
 
 def sync() -> None:
     """Bring what Prefect knows of runs into the ops database, until told to stop."""
-    from deployments import access
+    from deployments.server import access
 
     settings = load_settings()
     access.use(settings)
-    from opsdb.sync import sync as follow
+    from deployments.sync.sync import sync as follow
 
     _run_until_told(follow(settings))
 

@@ -13,10 +13,11 @@ import typer
 from cli.harmless import harmless_line
 from cli.output import console, own_name, print_json, say
 from cli.room_view import Progress, addresses, parts_table, welcome
-from deployments import access, demo, room
-from deployments.room_file import RoomReport, current_report
+from deployments.room import demo, room
+from deployments.room.report import RoomReport, current_report
+from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError
-from opsdb.lookup import list_runs, reading, short_id
+from opsdb.runs.lookup import list_runs, reading, short_id
 from opsdb.settings import Settings, load_settings
 from opsdb.states import RunStatus
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.output import console, own_name
-from cli.run_result import lines
-from deployments.room_file import PartReport, RoomReport
+from cli.run.result import lines
+from deployments.room.report import PartReport, RoomReport
 
 STYLE = {
     "ready": "green",

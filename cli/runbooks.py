@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.harmless import harmless, harmless_line
 from cli.output import console, errors, print_json, say
-from cli.run_params import described, storable
+from cli.run.params import described, storable
 from cli.runs import JsonOption
 from opsdb.settings import load_settings
 
@@ -33,8 +33,8 @@ def runbooks(
 
     Example: ops runbooks odoo_db_backup
     """
-    from deployments import prefect_server
-    from deployments.startable import unknown_kind
+    from deployments.server import runs as prefect_server
+    from deployments.server.startable import unknown_kind
 
     with prefect_server.connect(load_settings()) as server:
         found = server.runbooks()

@@ -9,7 +9,7 @@ import typer
 
 from cli.output import console, errors, print_json
 from opsdb.errors import UsageError
-from opsdb.lookup import find_run, list_runs, read_run, reading, run_digits
+from opsdb.runs.lookup import find_run, list_runs, read_run, reading, run_digits
 from opsdb.settings import load_settings
 from opsdb.states import RunStatus
 from opsdb.tables import Lane
@@ -79,7 +79,7 @@ def run(
 
     Example: ops run odoo_db_backup -p odoo_db=odoo_prod --dry-run
     """
-    from cli.run_start import start_run
+    from cli.run.start import start_run
 
     start_run(
         load_settings(),
@@ -110,8 +110,8 @@ def runs(
 
     Example: ops runs --lane B --json
     """
-    from cli.run_params import storable
-    from cli.run_view import run_document, runs_table
+    from cli.run.params import storable
+    from cli.run.view import run_document, runs_table
 
     for text, what in ((kind, "--kind"), (session, "--session")):
         storable(text or "", what=what)
@@ -136,9 +136,9 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: ops show 1f3a9c0b
     """
-    from cli.run_paused import paused_lines
-    from cli.run_view import details_document, kept_waiting_line, run_page, waiting_lines
-    from opsdb.waiting import kept_waiting_by, why_waiting
+    from cli.run.paused import paused_lines
+    from cli.run.view import details_document, kept_waiting_line, run_page, waiting_lines
+    from opsdb.runs.waiting import kept_waiting_by, why_waiting
 
     run_digits(run)
     settings = load_settings()
@@ -180,7 +180,7 @@ def logs(
 
     Example: ops logs 1f3a9c0b --step pg_dump > pg_dump.log
     """
-    from cli.run_logs import show_logs
+    from cli.run.logs import show_logs
 
     show_logs(load_settings(), run=run, step=step, attempt=attempt, follow=follow, as_json=as_json)
 
@@ -194,7 +194,7 @@ def cancel(
 
     Example: ops cancel 1f3a9c0b --wait
     """
-    from cli.run_cancel import cancel_run
+    from cli.run.cancel import cancel_run
 
     cancel_run(load_settings(), run=run, wait=wait, as_json=as_json)
 
@@ -219,7 +219,7 @@ def retry(
 
     Example: ops retry 1f3a9c0b --from-failed
     """
-    from cli.run_retry import retry_run
+    from cli.run.retry import retry_run
 
     retry_run(load_settings(), run=run, from_failed=from_failed, wait=wait, as_json=as_json)
 
@@ -229,7 +229,7 @@ def approve(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: ops approve 1f3a9c0b
     """
-    from cli.run_approve import approve_run
+    from cli.run.approve import approve_run
 
     approve_run(load_settings(), run=run, as_json=as_json)
 

@@ -16,14 +16,14 @@ from rich.text import Text
 from cli.amounts import moment
 from cli.harmless import harmless_line
 from cli.output import console, errors, print_json, say
-from cli.run_params import storable
-from cli.run_result import lines
+from cli.run.params import storable
+from cli.run.result import lines
 from cli.runs import JsonOption
 from opsdb.database import connect, reachable
 from opsdb.errors import UsageError
-from opsdb.lookup import list_runs, reading, short_id
-from opsdb.session_lookup import SessionProgress, find_session, list_sessions, read_session
-from opsdb.sessions import cancel_session, is_ad_hoc, make_session
+from opsdb.runs.lookup import list_runs, reading, short_id
+from opsdb.runs.session_lookup import SessionProgress, find_session, list_sessions, read_session
+from opsdb.runs.sessions import cancel_session, is_ad_hoc, make_session
 from opsdb.settings import Settings, load_settings
 
 STATUS_STYLE = {"active": "blue", "completed": "green", "cancelled": "yellow"}
@@ -94,7 +94,7 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
 
     Example: ops session show "Daily Backup"
     """
-    from cli.run_view import run_document, runs_table
+    from cli.run.view import run_document, runs_table
 
     storable(session, what="SESSION")
     with reading(load_settings()) as db:
@@ -150,8 +150,8 @@ def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
 
 def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
     """Ask for the end of every run of the session, those included that Prefect has and `ops` has not seen yet."""
-    from cli.run_cancel import user
-    from deployments import prefect_server
+    from cli.run.cancel import user
+    from deployments.server import runs as prefect_server
 
     seen: set[UUID] = set()
     cancelled: list[UUID] = []

@@ -39,7 +39,7 @@ def check(
 
     Example: ops template check flows/templates/disk_space.yaml
     """
-    from opsdb.template_files import TemplateError
+    from opsdb.kinds.template_files import TemplateError
 
     documents, wrong = [], []
     for path in files:
@@ -63,10 +63,10 @@ def check(
 def _checked(path: Path, settings: Settings) -> dict[str, Any]:
     """What was understood of the file. Raises TemplateError."""
     from cli.shellcheck import advice
-    from flows.template_catalogue import check_kind, read_whole
-    from flows.template_changes import changes
-    from opsdb.kinds import registered_kinds
-    from opsdb.template_files import template_files, template_folders
+    from flows.template.catalogue import check_kind, read_whole
+    from flows.template.changes import changes
+    from opsdb.kinds.kinds import registered_kinds
+    from opsdb.kinds.template_files import template_files, template_folders
 
     read = read_whole(path)
     taken = registered_kinds(settings.prefect_yaml)
@@ -83,8 +83,8 @@ def list_(*, as_json: JsonOption = False) -> None:
 
     Example: ops template list --json
     """
-    from flows.template_catalogue import catalogue
-    from opsdb.template_files import template_folders
+    from flows.template.catalogue import catalogue
+    from opsdb.kinds.template_files import template_folders
 
     settings = load_settings()
     found = catalogue(settings)
@@ -120,14 +120,14 @@ def schema() -> None:
 
     Example: ops template schema > template.schema.json
     """
-    from flows.template_model import template_schema
+    from flows.template.model import template_schema
 
     typer.echo(json.dumps(template_schema(), indent=2))
 
 
 def document(read: Any) -> dict[str, Any]:
     """What was understood of a template (a ReadTemplate), for programs."""
-    from flows.template_parameters import REQUIRED, schema_of
+    from flows.template.parameters import REQUIRED, schema_of
 
     template = read.template
     forms = schema_of(read.parameters)
@@ -183,8 +183,8 @@ def document(read: Any) -> dict[str, Any]:
 
 
 def _records(settings: Settings, kinds: list[str | None]) -> list[Any]:
-    from opsdb.lookup import reading
-    from opsdb.template_versions import read_record
+    from opsdb.runs.lookup import reading
+    from opsdb.runs.template_versions import read_record
 
     try:
         with reading(settings) as db:

@@ -9,12 +9,12 @@ import threading
 
 import yaml
 
-from exporter.beside import alerter_beside
-from exporter.collector import Room
-from exporter.scrape import Scraper
-from exporter.server import MetricsServer
+from exporter.alerting.beside import alerter_beside
+from exporter.metrics.collector import Room
+from exporter.metrics.scrape import Scraper
+from exporter.metrics.server import MetricsServer
 from opsdb.errors import OpsError
-from opsdb.kinds import known_kinds
+from opsdb.kinds.kinds import known_kinds
 from opsdb.settings import Settings, load_settings
 
 log = logging.getLogger("ops.exporter")

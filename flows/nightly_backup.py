@@ -17,17 +17,17 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from blocks.block_name import BlockName
-from flows.active_run import current_run
-from flows.backup_parameters import BackupFolder, OdooDatabases, RetentionDays
-from flows.backup_preflight import connect_to
-from flows.off_site import look
-from flows.ops_database import in_ops
-from flows.runbook import runbook
-from flows.step import action
+from flows.backup.parameters import BackupFolder, OdooDatabases, RetentionDays
+from flows.backup.preflight import connect_to
+from flows.engine.active_run import current_run
+from flows.engine.ops_database import in_ops
+from flows.engine.runbook import runbook
+from flows.engine.step import action
+from flows.offsite.steps import look
 from opsdb.errors import MissedError, PreflightError, RoomUnreachableError, StepFailedError
-from opsdb.lookup import reading, short_id
-from opsdb.prefect_runs import queue_of, tags_of
-from opsdb.sessions import is_cancelled, make_session
+from opsdb.runs.lookup import reading, short_id
+from opsdb.runs.prefect_runs import queue_of, tags_of
+from opsdb.runs.sessions import is_cancelled, make_session
 from opsdb.tables import Lane
 
 DEADLINE_SECONDS = 900

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.block_name import BlockName
-from flows.active_run import current_run
-from flows.backup_companions import (
+from flows.backup.companions import (
     FILESTORE_SECONDS,
     GLOBALS_SECONDS,
     PLANNED,
@@ -18,18 +17,19 @@ from flows.backup_companions import (
     dump_globals,
     written_in,
 )
-from flows.backup_manifest import Companion, Contents, Manifest
-from flows.backup_outcome import prune_folder, record_files
-from flows.backup_parameters import BackupFolder, OdooDatabase, RetentionDays
-from flows.backup_readiness import foresee, prepare
-from flows.fetching import DOWNLOAD_SECONDS
-from flows.off_site import PRUNE_SECONDS, UPLOAD_SECONDS, catch_up, look, prune_copies, upload
-from flows.postgres_access import connect, passfile
-from flows.restoring import DEADLINE_SECONDS as DRILL_SECONDS
-from flows.restoring import drill
-from flows.runbook import runbook
-from flows.snapshot import Snapshot
-from flows.step import action, step
+from flows.backup.manifest import Companion, Contents, Manifest
+from flows.backup.outcome import prune_folder, record_files
+from flows.backup.parameters import BackupFolder, OdooDatabase, RetentionDays
+from flows.backup.postgres import connect, passfile
+from flows.backup.readiness import foresee, prepare
+from flows.backup.snapshot import Snapshot
+from flows.engine.active_run import current_run
+from flows.engine.runbook import runbook
+from flows.engine.step import action, step
+from flows.offsite.steps import PRUNE_SECONDS, UPLOAD_SECONDS, catch_up, look, prune_copies, upload
+from flows.restore.fetch import DOWNLOAD_SECONDS
+from flows.restore.restore import DEADLINE_SECONDS as DRILL_SECONDS
+from flows.restore.restore import drill
 from opsdb.errors import StepFailedError
 
 DUMP_SECONDS = 600

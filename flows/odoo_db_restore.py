@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from blocks.block_name import BlockName
-from flows.active_run import current_run
-from flows.backup_names import parse_name
-from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
-from flows.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
-from flows.postgres_access import connect
-from flows.restoring import DEADLINE_SECONDS, Ready, prepare, proof, restored
-from flows.runbook import runbook
-from flows.scratch_database import Scratch
-from flows.step import action
+from flows.backup.names import parse_name
+from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
+from flows.backup.postgres import connect
+from flows.engine.active_run import current_run
+from flows.engine.runbook import runbook
+from flows.engine.step import action
+from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
+from flows.restore.restore import DEADLINE_SECONDS, Ready, prepare, proof, restored
+from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError
 
 

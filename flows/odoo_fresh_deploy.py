@@ -8,16 +8,16 @@ import time
 from typing import Any
 
 from blocks.odoo_fields import CheckoutFolder, ComposeFile
-from flows.approval import approval
-from flows.backup_parameters import OdooDatabase
-from flows.checkout import CHECK_OUT
-from flows.deploy_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
-from flows.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
-from flows.odoo_parameters import ApprovalMinutes, GitRef
-from flows.postgres_access import missing_tools
-from flows.programs import PROGRAMS
-from flows.runbook import runbook
-from flows.step import action, step
+from flows.backup.parameters import OdooDatabase
+from flows.backup.postgres import missing_tools
+from flows.engine.approval import approval
+from flows.engine.programs import PROGRAMS
+from flows.engine.runbook import runbook
+from flows.engine.step import action, step
+from flows.odoo.checkout import CHECK_OUT
+from flows.odoo.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
+from flows.odoo.host_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
+from flows.odoo.parameters import ApprovalMinutes, GitRef
 from opsdb.errors import PreflightError, StepFailedError
 
 PROVISION_SECONDS = 300

@@ -9,17 +9,17 @@ from typing import Any
 from blocks.block_name import BlockName
 from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from blocks.odoo_host import OdooHost
-from flows.active_run import current_run
-from flows.approval import approval
-from flows.backup_parameters import OdooDatabase
-from flows.checkout import CHECK_OUT
-from flows.odoo_modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
-from flows.odoo_parameters import ApprovalMinutes, GitRef, OdooModules
-from flows.odoo_site import check_checkout, find_host, host_env, host_resource, on_host
-from flows.postgres_access import missing_tools
-from flows.programs import PROGRAMS
-from flows.runbook import runbook
-from flows.step import action, step
+from flows.backup.parameters import OdooDatabase
+from flows.backup.postgres import missing_tools
+from flows.engine.active_run import current_run
+from flows.engine.approval import approval
+from flows.engine.programs import PROGRAMS
+from flows.engine.runbook import runbook
+from flows.engine.step import action, step
+from flows.odoo.checkout import CHECK_OUT
+from flows.odoo.modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
+from flows.odoo.parameters import ApprovalMinutes, GitRef, OdooModules
+from flows.odoo.site import check_checkout, find_host, host_env, host_resource, on_host
 from opsdb.errors import PreflightError, StepFailedError
 
 PULL_SECONDS = 60

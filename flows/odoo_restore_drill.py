@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from blocks.block_name import BlockName
-from flows.active_run import current_run
-from flows.backup_parameters import BackupFile, BackupFolder, OdooDatabase
-from flows.restoring import DEADLINE_SECONDS, drill
-from flows.runbook import runbook
+from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
+from flows.engine.active_run import current_run
+from flows.engine.runbook import runbook
+from flows.restore.restore import DEADLINE_SECONDS, drill
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)

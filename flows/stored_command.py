@@ -8,9 +8,9 @@ from prefect_shell import ShellOperation  # type: ignore[import-untyped]  # ship
 from pydantic import Field
 
 from blocks.block_name import BlockName
-from flows.active_run import current_run
-from flows.runbook import runbook
-from flows.step import action, step
+from flows.engine.active_run import current_run
+from flows.engine.runbook import runbook
+from flows.engine.step import action, step
 from opsdb.errors import PreflightError
 
 LONGEST_SECONDS = 3600

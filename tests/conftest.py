@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from deployments.postgres import EmbeddedPostgres
+from deployments.room.postgres import EmbeddedPostgres
 from opsdb.settings import Settings
-from tests.cluster import copy_cluster
-from tests.postgres import running, short_folder
+from tests.support.cluster import copy_cluster
+from tests.support.postgres import running, short_folder
 
 _numbers = itertools.count()
 

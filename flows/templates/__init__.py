@@ -5,8 +5,8 @@ The files are looked for when the attribute is asked for: here, and in the folde
 
 from typing import Any as _Any
 
-from flows import template_catalogue as _catalogue
-from flows import template_run as _run
+from flows.template import catalogue as _catalogue
+from flows.template import run as _run
 from opsdb import settings as _settings
 
 

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from opsdb import alerts_tables, tables  # noqa: F401 - the metadata holds what was imported
+from opsdb import tables  # noqa: F401 - the metadata holds what was imported
+from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.schema import SCHEMA, Table
 
 connection = context.config.attributes["connection"]

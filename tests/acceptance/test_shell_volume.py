@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 SCRIPT = """
     import json, re, sys
     from pathlib import Path
-    from flows.shell import run_shell
+    from flows.shell.run import run_shell
     def peak():
         # Not ru_maxrss: that one still counts the memory of the process that started this one.
         return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024

@@ -17,14 +17,17 @@ from prefect.settings import (
     temporary_settings,
 )
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
-from deployments import access
+from deployments.server import access
+from deployments.sync.marks import write_watermark
 from opsdb.database import connect
+from opsdb.runs.sweeper import sweep
 from opsdb.settings import Settings
-from tests.bucket_server import BucketServer, bucket_server
-from tests.children import free_port
-from tests.cluster import prefect_server
+from tests.integration.stuck_case import PREFECT_NOW, Case
+from tests.support.bucket_server import BucketServer, bucket_server
+from tests.support.children import free_port
+from tests.support.cluster import prefect_server
 
 _numbers = itertools.count()
 
@@ -35,6 +38,21 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine = connect(settings, application="test")
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def watched(engine: Engine, settings: Settings) -> Engine:
+    """The same, where somebody sweeps and Prefect answers, and has for long."""
+    with engine.begin() as db:
+        sweep(db, settings)
+        write_watermark(db, PREFECT_NOW, outage_seconds=settings.timings.prefect_outage)
+        db.execute(text("UPDATE ops.sync_marks SET at = at - interval '1 day'"))
+    return engine
+
+
+@pytest.fixture
+def case(watched: Engine, settings: Settings) -> Case:
+    return Case(watched, settings)
 
 
 @pytest.fixture(scope="session")

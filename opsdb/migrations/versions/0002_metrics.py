@@ -1,6 +1,6 @@
 """What the metrics are read from: totals and their deltas, the workers' marks, and the triggers that count runs.
 
-Each event is counted in the transaction in which it happens, by one row of `metric_deltas`; `opsdb/totals.py` adds
+Each event is counted in the transaction in which it happens, by one row of `metric_deltas`; `opsdb/runs/totals.py` adds
 those into `metric_totals`. Nothing counts when history is deleted, so retention moves no counter.
 """
 

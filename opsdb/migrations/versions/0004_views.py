@@ -33,7 +33,7 @@ VIEWS = {
                 AND created_at > statement_timestamp() - interval '7 days') ended
         GROUP BY kind ORDER BY avg_duration_seconds DESC
     """,
-    # The sweeper's rule (opsdb/stuck.py) with its default limits. A run that is being ended is in it until it is over.
+    # The rule of opsdb/runs/sweeper.py with its default limits. A run that is being ended is in it until it is over.
     "stuck_runs": """
         SELECT r.id, r.kind, r.lane, r.status, r.claimed_by, r.session_id, r.heartbeat_at,
                round(extract(epoch FROM statement_timestamp() - r.heartbeat_at), 1) AS seconds_since_heartbeat,

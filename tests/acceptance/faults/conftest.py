@@ -12,7 +12,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from tests.acceptance.faults.lab import Lab, open_lab
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 Start = Callable[..., UUID]
 

@@ -30,16 +30,16 @@ from prefect.settings import (
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from deployments import access
-from deployments.postgres import EmbeddedPostgres
-from opsdb.processes import find_processes
-from opsdb.running import entered
+from deployments.room.postgres import EmbeddedPostgres
+from deployments.server import access
+from opsdb.processes.find import find_processes
+from opsdb.processes.running import entered
 from opsdb.settings import Settings
-from tests.children import free_port
-from tests.cluster import copy_cluster
-from tests.commands import REPOSITORY, run_ops
-from tests.postgres import short_folder
-from tests.waiting import wait_for
+from tests.support.children import free_port
+from tests.support.cluster import copy_cluster
+from tests.support.commands import REPOSITORY, run_ops
+from tests.support.postgres import short_folder
+from tests.support.waiting import wait_for
 
 T = TypeVar("T")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.active_run import current_run
-from flows.approval import approval
-from flows.runbook import runbook
-from flows.step import action, step
+from flows.engine.active_run import current_run
+from flows.engine.approval import approval
+from flows.engine.runbook import runbook
+from flows.engine.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 
 ALONE_SECONDS = 10

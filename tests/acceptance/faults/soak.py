@@ -25,15 +25,15 @@ import psycopg
 from prefect.client.orchestration import SyncPrefectClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from deployments.sync.verdicts import to_be_told
 from opsdb.database import connect
-from opsdb.processes import RUN_ID_VARIABLE
-from opsdb.running import entered
+from opsdb.processes.find import RUN_ID_VARIABLE
+from opsdb.processes.running import entered
 from opsdb.states import STATUS_OF_PREFECT
-from opsdb.verdicts import to_be_told
 from tests.acceptance.faults.lab import Effect, Lab, open_lab
 from tests.acceptance.faults.soak_account import Account, Kill, report
-from tests.commands import REPOSITORY
-from tests.postgres import short_folder
+from tests.support.commands import REPOSITORY
+from tests.support.postgres import short_folder
 
 REPORT = REPOSITORY / "benchmarks" / "soak.md"
 WHOLE = ["first", "begin", "end", "last"]

@@ -16,8 +16,8 @@ from prefect.states import Cancelling
 
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
-from tests.tiers import in_soak
-from tests.waiting import stopped, wait_for
+from tests.support.tiers import in_soak
+from tests.support.waiting import stopped, wait_for
 
 
 def cancel(client: SyncPrefectClient, run: UUID) -> float:

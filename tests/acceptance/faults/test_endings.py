@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
-from tests.tiers import in_soak
+from tests.support.tiers import in_soak
 
 
 def family(pid: int) -> list[psutil.Process]:

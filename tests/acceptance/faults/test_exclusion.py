@@ -14,12 +14,12 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Cancelling
 
-from opsdb.lookup import short_id
+from opsdb.runs.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
 from tests.acceptance.faults.runbooks import ALONE_SECONDS
-from tests.commands import REPOSITORY, run_ops
-from tests.waiting import wait_for
+from tests.support.commands import REPOSITORY, run_ops
+from tests.support.waiting import wait_for
 
 
 def wait_waiting(lab: Lab, run: UUID) -> None:

@@ -13,13 +13,13 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
 
-from cli.run_cancel import user
-from opsdb.lookup import short_id
+from cli.run.cancel import user
+from opsdb.runs.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
 from tests.acceptance.faults.test_exclusion import events, shown
-from tests.commands import REPOSITORY, run_ops
-from tests.waiting import wait_for
+from tests.support.commands import REPOSITORY, run_ops
+from tests.support.waiting import wait_for
 
 
 def ops(lab: Lab, *arguments: str, code: int = 0, extra: dict[str, str] | None = None) -> str:

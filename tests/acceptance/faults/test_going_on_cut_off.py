@@ -20,8 +20,8 @@ from tests.acceptance.faults.proxy import Proxy
 from tests.acceptance.faults.request_proxy import Fate, RequestProxy
 from tests.acceptance.faults.test_going_on import done, failing, ops, steps, wait_asking
 from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE
-from tests.tiers import in_soak
-from tests.waiting import stopped, wait_for
+from tests.support.tiers import in_soak
+from tests.support.waiting import stopped, wait_for
 
 pytestmark = pytest.mark.own_worker
 

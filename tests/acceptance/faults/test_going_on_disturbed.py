@@ -13,12 +13,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.states import Scheduled, Suspended
 
-from opsdb.lookup import short_id
+from opsdb.runs.lookup import short_id
 from opsdb.states import RESUMING
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
 from tests.acceptance.faults.test_going_on import done, failing, ops, steps, wait_asking
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 BEFORE = ["prepare/1", "build/1"]
 AFTER = [*BEFORE, "deploy/2", "tell/2"]

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 
-from opsdb.processes import find_processes
+from opsdb.processes.find import find_processes
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
-from tests.tiers import in_soak
-from tests.waiting import wait_for
+from tests.support.tiers import in_soak
+from tests.support.waiting import wait_for
 
 
 def found_seconds(lab: Lab) -> float:

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import StateType
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
 from tests.acceptance.faults.proxy import Proxy
-from tests.waiting import stopped, wait_for
+from tests.support.waiting import stopped, wait_for
 
 WHOLE = ["first", "begin", "end", "last"]
 

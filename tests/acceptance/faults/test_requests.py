@@ -13,12 +13,12 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
-from deployments import access
+from deployments.server import access
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
-from tests.programs import program
-from tests.tiers import in_soak
-from tests.waiting import wait_for
+from tests.support.programs import program
+from tests.support.tiers import in_soak
+from tests.support.waiting import wait_for
 
 CLOCK = r"""
 #define _GNU_SOURCE

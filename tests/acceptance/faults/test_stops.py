@@ -15,8 +15,8 @@ from prefect.client.schemas.objects import StateType
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
 from tests.acceptance.faults.proxy import Proxy
-from tests.tiers import in_soak
-from tests.waiting import stopped, wait_for
+from tests.support.tiers import in_soak
+from tests.support.waiting import stopped, wait_for
 
 
 def pipes(pid: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flows.runbook import runbook
+from flows.engine.runbook import runbook
 
 if "UNLOADABLE" in os.environ:
     raise RuntimeError("this module is broken")

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

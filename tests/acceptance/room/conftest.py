@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from deployments.postgres import PROGRAMS, EmbeddedPostgres
+from deployments.room.postgres import PROGRAMS, EmbeddedPostgres
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
-from tests.cluster import copy_cluster
-from tests.commands import Answer
-from tests.mattermost import Mattermost, listening
-from tests.postgres import short_folder
+from tests.support.cluster import copy_cluster
+from tests.support.commands import Answer
+from tests.support.mattermost import Mattermost, listening
+from tests.support.postgres import short_folder
 
 _numbers = itertools.count()
 
@@ -123,7 +123,7 @@ def store(desk: Desk) -> Callable[..., str]:
     """Registers commands as a Shell Operation block, through Prefect's client. Returns the block's name."""
     code = (
         "import sys\n"
-        "from deployments import access\n"
+        "from deployments.server import access\n"
         "from opsdb.settings import load_settings\n"
         "access.use(load_settings())\n"
         "from prefect_shell import ShellOperation\n"
@@ -145,7 +145,7 @@ def save_target(desk: Desk) -> Callable[..., str]:
     """Fills in a Backup Target block, through Prefect's client. Returns the block's name."""
     code = (
         "import json, sys\n"
-        "from deployments import access\n"
+        "from deployments.server import access\n"
         "from opsdb.settings import load_settings\n"
         "access.use(load_settings())\n"
         "from blocks.backup_target import BackupTarget\n"

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from tests.children import free_port
-from tests.commands import Answer, run_ops, run_ops_anew
+from tests.support.children import free_port
+from tests.support.commands import Answer, run_ops, run_ops_anew
 
 START_SECONDS = 600.0  # on a machine with other work to do
 T = TypeVar("T")

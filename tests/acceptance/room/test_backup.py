@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.postgres import PROGRAMS
+from deployments.room.postgres import PROGRAMS
 from tests.acceptance.room.desk import Desk
-from tests.commands import Answer
+from tests.support.commands import Answer
 
 DATABASE = "odoo_known-content"
 CONTENT = r"""

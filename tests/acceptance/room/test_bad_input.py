@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
-from tests.commands import Answer
+from tests.support.commands import Answer
 
 BACKUP = ("run", "odoo_db_backup", "-p")
 NOBODY = "ffffffff-0000-4000-8000-000000000000"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk, processes_with
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 # The shell ignores TERM; one child left its session by a double fork, one cleared its environment as well.
 STUBBORN = (

@@ -12,7 +12,7 @@ import pytest
 from blocks.block_types import BLOCK_TYPES
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 REPOSITORY = Path(__file__).parents[3]
 KINDS = (

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.room.desk import Desk
-from tests.programs import program
-from tests.waiting import wait_for
+from tests.support.programs import program
+from tests.support.waiting import wait_for
 
 USER = "daemon"
 """Exists on every host. In a namespace of its own it owns what root owns outside, and has none of root's rights."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 DEPLOYMENT = "nightly_backup/nightly-backup"
 

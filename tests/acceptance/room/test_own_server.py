@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.room.desk import Desk
-from tests.postgres import running
+from tests.support.postgres import running
 
 PASSWORD = "correct-horse-battery-7Q"
 

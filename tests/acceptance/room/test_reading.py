@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.acceptance.room.desk import Desk
-from tests.commands import Answer
+from tests.support.commands import Answer
 
 
 @pytest.fixture(scope="module")

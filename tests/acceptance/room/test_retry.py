@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.postgres import PROGRAMS
+from deployments.room.postgres import PROGRAMS
 from tests.acceptance.room.api import auth_string
 from tests.acceptance.room.desk import Desk
-from tests.bucket_server import BucketServer, bucket_server
-from tests.children import free_port
-from tests.commands import run_ops_anew
-from tests.mattermost import Mattermost
-from tests.spellings import spellings
+from tests.support.bucket_server import BucketServer, bucket_server
+from tests.support.children import free_port
+from tests.support.commands import run_ops_anew
+from tests.support.mattermost import Mattermost
+from tests.support.spellings import spellings
 
 KEEPERS = ("secrets.json", "prefect/profiles.toml")
 
@@ -132,7 +132,7 @@ def test_keys_of_a_target_are_nowhere_whether_the_copy_succeeds_or_not(
             run = desk.run(*order)
             assert run["status"] == ends, run
     assert "refused the keys" in run["error"]["message"]
-    assert any(b"flows.transfer" in line for line in seen)
+    assert any(b"flows.offsite.transfer" in line for line in seen)
 
     words = [*keys.values(), wrong]
     secrets = [one for word in (*words, ":".join(keys.values())) for one in spellings(word)]

@@ -15,11 +15,11 @@ import pytest
 
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk, processes_with
-from tests.dashboards import QUERIES
-from tests.mattermost import TOKEN, Mattermost
-from tests.prometheus import scraping
-from tests.tiers import in_soak
-from tests.waiting import stopped, wait_for
+from tests.support.dashboards import QUERIES
+from tests.support.mattermost import TOKEN, Mattermost
+from tests.support.prometheus import scraping
+from tests.support.tiers import in_soak
+from tests.support.waiting import stopped, wait_for
 
 TOLD_SECONDS = 40.0
 SLOW_SECONDS = 30.0  # for a machine with other work to do

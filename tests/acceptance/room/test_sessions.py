@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 
 def session_of(desk: Desk, text: str, *, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

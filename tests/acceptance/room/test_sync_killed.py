@@ -8,7 +8,7 @@ import time
 
 from tests.acceptance.room.api import TERMINAL, Api
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 STATUS = {"COMPLETED": "succeeded", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
 LANES = "abcd"

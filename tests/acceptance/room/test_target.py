@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

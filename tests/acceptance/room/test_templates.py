@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 KIND = "greet_somebody"
 

@@ -10,8 +10,8 @@ import pytest
 
 from blocks import mattermost
 from blocks.mattermost import check_mattermost
-from tests.children import free_port
-from tests.mattermost import TOKEN, Mattermost, listening
+from tests.support.children import free_port
+from tests.support.mattermost import TOKEN, Mattermost, listening
 
 
 @pytest.fixture

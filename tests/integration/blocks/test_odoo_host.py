@@ -15,10 +15,10 @@ import pytest
 
 from blocks import odoo_host_check
 from blocks.odoo_host import OdooHost
-from tests.children import free_port
 from tests.integration.blocks.conftest import silent_server
-from tests.ssh_server import SshServer, ssh_server
-from tests.stand_ins.docker import Docker, docker
+from tests.support.children import free_port
+from tests.support.ssh_server import SshServer, ssh_server
+from tests.support.stand_ins.docker import Docker, docker
 
 COMPOSE = "deploy/docker-compose.prod.yml"
 

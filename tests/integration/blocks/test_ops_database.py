@@ -15,8 +15,8 @@ from sqlalchemy import make_url, text
 from blocks.check import Check
 from blocks.ops_database import OpsDatabase
 from opsdb.settings import Settings
-from tests.children import free_port
 from tests.integration.blocks.conftest import PASSWORD, silent_server
+from tests.support.children import free_port
 
 Admin = psycopg.Connection[tuple[object, ...]]
 

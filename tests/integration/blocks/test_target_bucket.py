@@ -16,8 +16,8 @@ import pytest
 from blocks import checksums, target_bucket
 from blocks.target_bucket import BucketStore
 from blocks.target_store import TargetAwayError, TargetError
-from tests.bucket_server import BucketServer
-from tests.tcp_proxy import TcpProxy
+from tests.support.bucket_server import BucketServer
+from tests.support.tcp_proxy import TcpProxy
 
 KIBIBYTE = 1024
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from exporter.messages import render
+from exporter.alerting.messages import render
 from tests.integration.cli.conftest import Ops
 from tests.integration.opsdb.alerts_lab import Lab
-from tests.mattermost import TOKEN, Mattermost, listening
+from tests.support.mattermost import TOKEN, Mattermost, listening
 
 
 def test_alerts_of_a_quiet_room(ops: Ops) -> None:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from deployments import prefect_server
-from deployments.prefect_server import Cancelled, Started
-from deployments.startable import Startable
-from opsdb.sessions import cancel_session, ensure_session, is_cancelled, make_session
+from deployments.server import runs as prefect_server
+from deployments.server.runs import Cancelled, Started
+from deployments.server.startable import Startable
+from opsdb.runs.sessions import cancel_session, ensure_session, is_cancelled, make_session
 from tests.integration.cli.conftest import Ops
 from tests.integration.opsdb.alerts_lab import Lab
 from tests.unit.cli.runs_made_up import FakePrefect

@@ -20,15 +20,15 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from deployments import access
-from opsdb.runs import apply_states
+from deployments.server import access
+from opsdb.runs.runs import apply_states
+from opsdb.runs.workers import beat
 from opsdb.settings import Settings
 from opsdb.tables import Lane
-from opsdb.workers import beat
-from tests.children import free_port
-from tests.commands import REPOSITORY, run_ops
 from tests.integration.opsdb.alerts_lab import Lab
-from tests.integration.opsdb.test_runs import make_facts, make_states
+from tests.integration.opsdb.runs.test_runs import make_facts, make_states
+from tests.support.children import free_port
+from tests.support.commands import REPOSITORY, run_ops
 
 NOTHING = "nothing holds it up: a worker takes it within seconds"
 

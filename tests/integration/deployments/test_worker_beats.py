@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from deployments.lane_worker import worker_name
-from deployments.worker import _keep_beating
+from deployments.worker.lane_worker import worker_name
+from deployments.worker.serve import _keep_beating
 from opsdb.database import connect
 from opsdb.settings import Settings
 from opsdb.tables import Lane

@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 
-from exporter import alerter, sender
-from exporter.delivery import Destination
-from opsdb import alerts_incidents
+from exporter.alerting import alerter, sender
+from exporter.alerting.delivery import Destination
+from opsdb.alerts import incidents as alerts_incidents
 from opsdb.settings import load_settings
 
 

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.collector import Room
-from exporter.scrape import Scraper
-from exporter.server import MetricsServer
+from exporter.metrics.collector import Room
+from exporter.metrics.scrape import Scraper
+from exporter.metrics.server import MetricsServer
 from opsdb.settings import Settings
-from tests.children import free_port
+from tests.support.children import free_port
 
 NOW = datetime.now(UTC)
 

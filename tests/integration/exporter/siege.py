@@ -19,11 +19,11 @@ from pathlib import Path
 import psycopg
 from pydantic import SecretStr
 
-from exporter.collector import Room
-from exporter.scrape import Scraper
+from exporter.metrics.collector import Room
+from exporter.metrics.scrape import Scraper
 from opsdb.migrate import create_database, upgrade
 from opsdb.settings import Settings
-from tests.postgres import running
+from tests.support.postgres import running
 
 WRITERS = 4
 OUTCOMES = ("succeeded", "failed", "cancelled")
@@ -32,7 +32,7 @@ Series = dict[tuple[str, ...], float]
 FOLDER = """
 import sys, time
 from sqlalchemy import create_engine
-from opsdb.totals import fold_deltas
+from opsdb.runs.totals import fold_deltas
 engine = create_engine(sys.argv[1])
 with engine.connect() as db:
     db.exec_driver_sql("SET ROLE ops_writer")

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import made_up_exporter
-from tests.dashboards import QUERIES, Query
-from tests.families import FAMILIES
-from tests.programs import program
-from tests.prometheus import Prometheus, scraping
+from tests.support import made_up_exporter
+from tests.support.dashboards import QUERIES, Query
+from tests.support.families import FAMILIES
+from tests.support.programs import program
+from tests.support.prometheus import Prometheus, scraping
 from tests.unit.exporter.test_rules import ALERTS, RECORDS
 
 RATE_INTERVAL = "10s"

@@ -10,14 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from exporter.scrape import COLLECTORS, SESSION
+from exporter.metrics.scrape import COLLECTORS, SESSION
 from opsdb.database import PatientConnection, connect
+from opsdb.runs.workers import beat
 from opsdb.settings import Settings
 from opsdb.tables import Lane
-from opsdb.workers import beat
-from tests.families import FAMILIES
 from tests.integration.exporter.conftest import Insert, Served
-from tests.programs import program
+from tests.support.families import FAMILIES
+from tests.support.programs import program
 
 WANTED = {family.name.removesuffix("_total"): (family.type, set(family.labels)) for family in FAMILIES}
 

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from exporter.collector import Room
+from exporter.metrics.collector import Room
 from opsdb.migrate import create_database, upgrade
 from opsdb.settings import Settings
 from tests.integration.exporter.conftest import Insert, Scrape, Served, serving
-from tests.postgres import running
+from tests.support.postgres import running
 
 ANSWER_SECONDS = 6.0  # it promises 2.5: a loaded machine gets more
 

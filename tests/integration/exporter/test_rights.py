@@ -11,13 +11,13 @@ from pydantic import SecretStr
 
 from opsdb.database import connect
 from opsdb.migrate import upgrade
-from opsdb.runs import RunFacts, apply_states
+from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.totals import fold_deltas
 from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.tables import Lane
-from opsdb.totals import fold_deltas
 from tests.integration.exporter.conftest import serving
-from tests.postgres import running
+from tests.support.postgres import running
 
 
 def test_a_login_with_createrole_is_enough_to_count_and_to_serve(short_folder: Path) -> None:

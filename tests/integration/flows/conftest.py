@@ -26,15 +26,15 @@ from prefect.settings import (
 )
 
 from blocks.backup_target import BackupTarget
-from deployments.access import NO_AUTHORITY, client_env
-from flows import target_claim
-from flows.off_site import load_target
-from flows.postgres_access import find_programs
+from deployments.server.access import NO_AUTHORITY, client_env
+from flows.backup.postgres import find_programs
+from flows.offsite import owner as target_claim
+from flows.offsite.steps import load_target
 from opsdb.settings import Settings
-from tests.bucket_server import BucketServer
 from tests.integration.flows.odoo_sites import Site, odoo_site
 from tests.integration.flows.targets import MEBIBYTE, Bucket
-from tests.tcp_proxy import TcpProxy
+from tests.support.bucket_server import BucketServer
+from tests.support.tcp_proxy import TcpProxy
 
 PROGRAMS = find_programs(None, server_version="1")
 _numbers = itertools.count()

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 
 from flows.odoo_module_upgrade import odoo_module_upgrade
-from tests.stand_ins.docker import Docker, docker
+from tests.support.stand_ins.docker import Docker, docker
 
 COMPOSE = "deploy/docker-compose.prod.yml"
 ODOO = """#!{python}

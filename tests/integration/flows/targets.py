@@ -8,9 +8,9 @@ from typing import Any
 from uuid import uuid4
 
 from blocks.backup_target import BackupTarget
-from flows.target_claim import FILE
-from tests.bucket_server import BucketServer
-from tests.unit.flows.test_backup_files import make_backup
+from flows.offsite.owner import FILE
+from tests.support.bucket_server import BucketServer
+from tests.unit.flows.backup.test_files import make_backup
 
 MEBIBYTE = 1024 * 1024
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.backup_files import list_backups
+from flows.backup.files import list_backups
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.shops import fill
-from tests.tiers import in_soak
+from tests.support.tiers import in_soak
 
 soak = pytest.mark.soak
 

@@ -22,19 +22,19 @@ from prefect.logging.handlers import APILogHandler
 
 from blocks.backup_target import BackupTarget
 from cli import backups as command
-from flows.active_run import ActiveRun
-from flows.backup_names import BackupName
-from flows.dry_run import dry_run
+from flows.backup.names import BackupName
+from flows.engine.active_run import ActiveRun
+from flows.engine.dry_run import dry_run
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.target_claim import FILE
+from flows.offsite.owner import FILE
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied
 from tests.integration.flows.test_odoo_db_restore import files
-from tests.spellings import spellings
-from tests.unit.flows.test_backup_files import make_backup
+from tests.support.spellings import spellings
+from tests.unit.flows.backup.test_files import make_backup
 
 
 def test_backup_is_copied_whole_and_told(
@@ -152,7 +152,7 @@ def test_keys_are_nowhere_but_in_the_environment_of_the_steps(
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):  # it ended
                 seen.add(path.read_bytes())
-                if b"flows.transfer" in path.read_bytes():
+                if b"flows.offsite.transfer" in path.read_bytes():
                     environments.append((path.parent / "environ").read_bytes())
         time.sleep(0.25)
     assert run.returncode == 0

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import restoring
-from flows.dry_run import dry_run
+from flows.engine.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_restore_drill import odoo_restore_drill
+from flows.restore import restore as restoring
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import names, wait_until
@@ -22,7 +22,7 @@ from tests.integration.flows.targets import MEBIBYTE, Bucket
 from tests.integration.flows.test_odoo_db_backup import content
 from tests.integration.flows.test_odoo_db_restore import files
 from tests.integration.flows.test_odoo_restore_drill import databases
-from tests.tcp_proxy import TcpProxy
+from tests.support.tcp_proxy import TcpProxy
 
 
 @pytest.fixture

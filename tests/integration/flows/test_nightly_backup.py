@@ -19,11 +19,11 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from flows import nightly_backup as module
-from flows.active_run import ActiveRun, activated
+from flows.engine.active_run import ActiveRun, activated
 from opsdb.errors import StepFailedError
-from opsdb.lookup import short_id
-from opsdb.prefect_runs import tags_of
-from opsdb.sessions import cancel_session, make_session, tag_of
+from opsdb.runs.lookup import short_id
+from opsdb.runs.prefect_runs import tags_of
+from opsdb.runs.sessions import cancel_session, make_session, tag_of
 from opsdb.settings import Settings
 
 AGAIN = "ops run nightly_backup -p databases=one,two"

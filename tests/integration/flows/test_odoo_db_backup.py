@@ -13,12 +13,12 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from flows import odoo_db_backup as module
-from flows.active_run import ActiveRun
-from flows.backup_names import BackupName
+from flows.backup.names import BackupName
+from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, names
-from tests.unit.flows.test_backup_files import make_backup
+from tests.unit.flows.backup.test_files import make_backup
 
 
 def content(url: str) -> list[object]:
@@ -58,7 +58,7 @@ def test_backup_restores_to_the_same_content(postgres: str, database: str, folde
 def test_backup_shows_its_steps_and_records_its_files(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[tuple[str, str]] = []
     files: list[dict[str, object]] = []
-    monkeypatch.setattr("flows.step.step_started", lambda *_, name, command, **__: steps.append((name, command)))
+    monkeypatch.setattr("flows.engine.step.step_started", lambda *_, name, command, **__: steps.append((name, command)))
     monkeypatch.setattr(ActiveRun, "artifact", lambda _run, **columns: files.append(columns))
     result = odoo_db_backup(database)
     assert [name for name, _ in steps] == [

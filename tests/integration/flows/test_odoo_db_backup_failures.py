@@ -11,16 +11,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import backup_readiness
 from flows import odoo_db_backup as module
-from flows.backup_files import list_backups
-from flows.dry_run import dry_run
+from flows.backup import readiness as backup_readiness
+from flows.backup.files import list_backups
+from flows.engine.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import OpsError, PreflightError, StepFailedError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import names, wait_until
-from tests.tiers import in_soak
-from tests.unit.flows.test_backup_files import make_backup
+from tests.support.tiers import in_soak
+from tests.unit.flows.backup.test_files import make_backup
 
 
 def test_too_little_room_is_refused_before_the_dump(database: str, small_disk: Callable[[int], Path]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows import backup_readiness
+from flows.backup import readiness as backup_readiness
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import names, wait_until

@@ -9,18 +9,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from flows import filestore as unpacking
-from flows import restoring, step
-from flows.backup_files import list_backups
-from flows.backup_manifest import read_manifest
-from flows.backup_outcome import prune_folder
+from flows.backup.files import list_backups
+from flows.backup.manifest import read_manifest
+from flows.backup.outcome import prune_folder
+from flows.engine import step
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
+from flows.restore import filestore as unpacking
+from flows.restore import restore as restoring
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.test_odoo_db_backup import content
 from tests.integration.flows.test_odoo_restore_drill import databases, rewrite
-from tests.tiers import in_soak
-from tests.unit.flows.test_backup_files import make_backup
+from tests.support.tiers import in_soak
+from tests.unit.flows.backup.test_files import make_backup
 
 
 @pytest.fixture

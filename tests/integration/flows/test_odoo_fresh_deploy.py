@@ -20,15 +20,15 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.logging.handlers import APILogHandler
 
 from flows import odoo_fresh_deploy as module
-from flows.dry_run import dry_run
+from flows.engine.dry_run import dry_run
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
-from tests.children import free_port
 from tests.integration.flows.conftest import wait_until
-from tests.programs import needs_root
-from tests.ssh_server import SshServer, ssh_server
-from tests.stand_ins.digitalocean import DigitalOcean, digitalocean
+from tests.support.children import free_port
+from tests.support.programs import needs_root
+from tests.support.ssh_server import SshServer, ssh_server
+from tests.support.stand_ins.digitalocean import DigitalOcean, digitalocean
 
 pytestmark = needs_root
 URL = "https://git.example/odoo.git"

@@ -15,16 +15,16 @@ import pytest
 
 from blocks.odoo_host import OdooHost
 from flows import odoo_module_upgrade as module
-from flows import runbook as recording
-from flows.active_run import ActiveRun
-from flows.checkout import CHECK_OUT
-from flows.dry_run import dry_run
+from flows.engine import runbook as recording
+from flows.engine.active_run import ActiveRun
+from flows.engine.dry_run import dry_run
+from flows.odoo.checkout import CHECK_OUT
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
-from tests.tiers import in_soak
+from tests.support.tiers import in_soak
 
 
 def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site) -> None:

@@ -14,16 +14,17 @@ import psutil
 import psycopg
 import pytest
 
-from flows import restoring, scratch_database
-from flows.active_run import ActiveRun
-from flows.backup_files import list_backups
-from flows.backup_manifest import Manifest, read_manifest
+from flows.backup.files import list_backups
+from flows.backup.manifest import Manifest, read_manifest
+from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
+from flows.restore import restore as restoring
+from flows.restore import scratch as scratch_database
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, names, wait_until
-from tests.tiers import in_soak
-from tests.unit.flows.test_backup_files import make_backup
+from tests.support.tiers import in_soak
+from tests.unit.flows.backup.test_files import make_backup
 
 
 def databases(postgres: str) -> set[str]:
@@ -238,7 +239,7 @@ def test_shell_text_holds_no_value(database: str, monkeypatch: pytest.MonkeyPatc
     odoo_db_backup(database)
     commands: list[tuple[str, float]] = []
     monkeypatch.setattr(
-        "flows.step.step_started",
+        "flows.engine.step.step_started",
         lambda *_, command, timeout_seconds, **__: commands.append((command, timeout_seconds)),
     )
     odoo_restore_drill(database)

@@ -14,15 +14,15 @@ import pytest
 
 from blocks.odoo_host import OdooHost
 from flows import odoo_module_upgrade as module
-from flows.dry_run import dry_run
+from flows.engine.dry_run import dry_run
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
-from tests.children import free_port
 from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
-from tests.ssh_server import SshServer, ssh_server
-from tests.tiers import in_soak
+from tests.support.children import free_port
+from tests.support.ssh_server import SshServer, ssh_server
+from tests.support.tiers import in_soak
 
 PROMISED_SECONDS = 15
 """TERM, 5 s, KILL; and as much again on a host that has other things to do."""

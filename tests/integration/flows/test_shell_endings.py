@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.shell import ShellFailedError, ShellTimeoutError
-from opsdb.killing import kill_processes
-from opsdb.processes import find_processes
-from tests.steps import IGNORING, Room, python
-from tests.tiers import in_soak
-from tests.waiting import wait_for
+from flows.shell.run import ShellFailedError, ShellTimeoutError
+from opsdb.processes.find import find_processes
+from opsdb.processes.kill import kill_processes
+from tests.support.steps import IGNORING, Room, python
+from tests.support.tiers import in_soak
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ def test_parallel_steps_keep_their_exit_codes(room: Room) -> None:
 VICTIM = """
     import signal, sys
     from pathlib import Path
-    from flows.shell import run_shell
-    from opsdb.killing import become_subreaper
+    from flows.shell.run import run_shell
+    from opsdb.processes.kill import become_subreaper
     class TerminationSignal(Exception):
         pass
     def stop(number, frame):
@@ -167,8 +167,8 @@ def test_signal_while_the_shell_starts_leaves_nothing_alive(tmp_path: Path) -> N
     script = """
         import os, signal, sys, threading, time
         from pathlib import Path
-        from flows.shell import run_shell
-        from opsdb.processes import find_processes
+        from flows.shell.run import run_shell
+        from opsdb.processes.find import find_processes
         class Stop(BaseException):
             pass
         def stop(number, frame):

@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 from blocks.checksums import PartSum
 from blocks.target_bucket import BucketStore
 from blocks.target_store import TargetError
-from flows.target_claim import FILE, ClaimedError, claim, read_claim
-from tests.bucket_server import BucketServer
+from flows.offsite.owner import FILE, ClaimedError, claim, read_claim
+from tests.support.bucket_server import BucketServer
 from tests.unit.flows.test_target_race import claim_at_once, overtake
 
 

@@ -19,13 +19,13 @@ from uuid import uuid4
 import pytest
 from prefect.blocks.system import Secret
 
-from flows.active_run import ActiveRun, activated
-from flows.dry_run import DryRun, dry_run, load_runbook
-from flows.template_reading import ReadTemplate, read_template
-from flows.template_run import runbook_of
+from flows.engine.active_run import ActiveRun, activated
+from flows.engine.dry_run import DryRun, dry_run, load_runbook
+from flows.template.reading import ReadTemplate, read_template
+from flows.template.run import runbook_of
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError, UsageError
-from opsdb.journal import Entry
-from opsdb.killing import kill_processes
+from opsdb.processes.kill import kill_processes
+from opsdb.record.journal import Entry
 from opsdb.settings import load_settings
 
 PARAMS = {"name": {}, "names": {"type": "list"}, "n": {"type": "integer"}, "sure": {"type": "boolean"}}

@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, text
 
-from opsdb.alerts_incidents import Draft, Report, tell
-from opsdb.alerts_rules import look
-from opsdb.alerts_thresholds import Thresholds, parse_thresholds
+from opsdb.alerts.incidents import Draft, Report, tell
+from opsdb.alerts.rules import look
+from opsdb.alerts.thresholds import Thresholds, parse_thresholds
 
 AGES = {  # what a passage of time changes
     "alert_incidents": ("opened_at", "told_at", "resolved_at", "closed_at"),

@@ -13,11 +13,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from opsdb.database import connect
+from opsdb.runs.sweeper import sweep
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
-from opsdb.stuck import sweep
 from opsdb.tables import Lane
-from tests.integration.opsdb.stuck_case import Case
+from tests.integration.stuck_case import Case
 
 VIEWS = (
     "success_rate_24h",

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from blocks.mattermost import check_fields, check_server, judge_answer
-from tests.mattermost import TOKEN
+from tests.support.mattermost import TOKEN
 
 
 @pytest.mark.parametrize(

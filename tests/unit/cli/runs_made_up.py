@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from deployments.prefect_server import Cancelled, Started
-from deployments.startable import Startable
+from deployments.server.runs import Cancelled, Started
+from deployments.server.startable import Startable
 from opsdb.errors import RoomUnreachableError, UsageError
-from opsdb.lookup import RunDetails, RunView
+from opsdb.runs.lookup import RunDetails, RunView
 from opsdb.states import RunStatus, State
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, StepStatus
 

@@ -13,14 +13,14 @@ from rich.console import Console
 from blocks.target_folder import FolderStore
 from cli import backups as command
 from cli.backups import Record, copy_document, document
-from flows.backup_files import list_backups
-from flows.copies import list_copies
-from flows.off_site import Target
-from flows.target_claim import claim
-from opsdb.copies import CopyMade
-from opsdb.drills import Drill
+from flows.backup.files import list_backups
+from flows.offsite.copies import list_copies
+from flows.offsite.owner import claim
+from flows.offsite.steps import Target
 from opsdb.errors import UsageError
-from tests.unit.flows.test_backup_files import NOW, make_backup
+from opsdb.runs.copies import CopyMade
+from opsdb.runs.drills import Drill
+from tests.unit.flows.backup.test_files import NOW, make_backup
 
 RUN = UUID(int=7)
 

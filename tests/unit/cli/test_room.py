@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cli import room as command
-from deployments import room as rooms
-from deployments.room import Stopped
+from deployments.room import room as rooms
+from deployments.room.room import Stopped
 from opsdb.errors import RoomUnreachableError
 from opsdb.states import RunStatus
 from tests.unit.cli.runs_made_up import details

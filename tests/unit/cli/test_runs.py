@@ -12,10 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli import run_wait, runs
-from deployments import prefect_server
+from cli import runs
+from cli.run import wait as run_wait
+from deployments.server import runs as prefect_server
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
-from opsdb.lookup import full_id, run_digits
+from opsdb.runs.lookup import full_id, run_digits
 from opsdb.tables import Lane
 from tests.unit.cli.runs_made_up import FakePrefect, details, state
 
@@ -170,7 +171,7 @@ def test_help_has_an_example(command: str) -> None:
 
 
 def test_reading_commands_do_not_import_prefect() -> None:
-    modules = "cli.runs, cli.run_view, cli.run_params, cli.run_logs, cli.run_start, cli.run_cancel"
+    modules = "cli.runs, cli.run.view, cli.run.params, cli.run.logs, cli.run.start, cli.run.cancel"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, {modules}; print('prefect' in sys.modules)"],
         capture_output=True,

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from cli.template import check, schema
-from opsdb.template_files import TemplateError
+from opsdb.kinds.template_files import TemplateError
 
 STEP = {"name": "one", "timeout": 5}
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from exporter.dashboards.__main__ import FOLDER, dashboards
-from tests.dashboards import FILES, QUERIES, Query, panels
-from tests.families import FAMILIES
-from tests.promql import metrics_in, selectors_in
+from tests.support.dashboards import FILES, QUERIES, Query, panels
+from tests.support.families import FAMILIES
+from tests.support.promql import metrics_in, selectors_in
 from tests.unit.exporter.test_rules import ALERTS, RECORDS
 
 FROM_PROMETHEUS = {"up", "scrape_duration_seconds", "scrape_samples_scraped"}

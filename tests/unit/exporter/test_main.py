@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from exporter.__main__ import _kinds
-from exporter.credentials import Credentials
+from exporter.metrics.credentials import Credentials
 from opsdb.settings import Settings
 
 

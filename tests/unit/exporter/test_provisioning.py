@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.programs import program
+from tests.support.programs import program
 from tests.unit.test_docs import ROOT
 
 FOLDER = ROOT / "exporter" / "provisioning"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.families import FAMILIES
-from tests.programs import program
-from tests.promql import metrics_in
+from tests.support.families import FAMILIES
+from tests.support.programs import program
+from tests.support.promql import metrics_in
 from tests.unit.test_docs import ROOT, check_ops, inline_codes
 
 RULES = sorted((ROOT / "exporter" / "rules").glob("*.yml"))

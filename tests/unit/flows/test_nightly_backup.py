@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 from prefect.utilities.callables import parameter_schema
 
-from cli.run_params import parameters, split_assignments
+from cli.run.params import parameters, split_assignments
 from flows import nightly_backup as module
-from flows.active_run import ActiveRun, activated
+from flows.engine.active_run import ActiveRun, activated
 from opsdb.errors import MissedError
 from opsdb.settings import Settings
 

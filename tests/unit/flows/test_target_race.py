@@ -14,11 +14,11 @@ import pytest
 
 from blocks.target_folder import FolderStore
 from blocks.target_store import Store
-from flows import target_claim
-from flows.target_claim import FILE, ClaimedError, claim, read_claim
-from flows.transfer import main
-from tests.unit.flows.test_backup_files import NOW, make_backup
-from tests.unit.flows.test_copies import names
+from flows.offsite import owner as target_claim
+from flows.offsite.owner import FILE, ClaimedError, claim, read_claim
+from flows.offsite.transfer import main
+from tests.unit.flows.backup.test_files import NOW, make_backup
+from tests.unit.flows.offsite.test_copies import names
 
 ROOMS = ("ours", "theirs")
 

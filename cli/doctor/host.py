@@ -1,0 +1,136 @@
+"""What `ops doctor` looks at on this host: settings, programs, disks."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from blocks.check import Check
+from flows.backup.postgres import connect, find_programs, missing_tools
+from flows.engine.programs import PROGRAMS
+from opsdb.errors import OpsError
+from opsdb.kinds.kinds import registered_kinds
+from opsdb.settings import Settings
+
+# set by the room itself, for its worker and for the processes of a run
+SET_BY_US = {"OPS_RUN_ID", "OPS_STEP", "OPS_WORKER", "OPS_ATTEMPT"}
+PLACEHOLDER = re.compile(r"\bTOKEN\b|\bPASSWORD\b|\bexample\.(org|com)\b|(?i:change[_-]?me)|<[a-z ]+>|\.\.\.")
+FREE_BYTES = 1_000_000_000
+FREE_SHARE = 0.05
+
+
+def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Check]:
+    """Look for names that are no setting, and for values that were copied from a document."""
+    known = {f"OPS_{name.upper()}" for name in Settings.model_fields}
+    given = {name for name, value in environment.items() if name.startswith("OPS_") and value}
+    wrong = False
+    for name in sorted(given - known - SET_BY_US):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        meant = f"did you mean {close[0]}?" if close else "`ops --help` lists the settings; unset it"
+        yield Check(name, "is no setting: it does nothing", meant)
+        wrong = True
+    for name in sorted(given & known):
+        if PLACEHOLDER.search(environment[name]):
+            yield Check(name, "still holds what a document shows in place of a value", "give it the real value")
+            wrong = True
+    if not wrong:
+        own = ", ".join(sorted(given & known)) or "all by default"
+        yield Check("settings", f"in order: {own}; OPS_HOME is {settings.home}")
+
+
+def check_programs(settings: Settings, used: Callable[[], Collection[str]]) -> Iterator[Check]:
+    """Look whether each runbook finds its programs. `used` are those tried lately; the others may lack some."""
+    from flows.template.catalogue import catalogue
+
+    wanted = {kind: PROGRAMS.get(kind, ("bash",)) for kind in registered_kinds(settings.prefect_yaml)}
+    wanted |= {one.read.template.kind: one.read.programs for one in catalogue(settings) if one.read}
+    tried, complete = used(), []
+    for kind, programs in sorted(wanted.items()):
+        names = ", ".join(missing_tools(*programs))
+        if not names:
+            complete.append(kind)
+        elif kind in tried:
+            yield Check(kind, f"cannot run here without {names}", f"install {names}, for the worker")
+        else:
+            yield Check(kind, f"could not run here without {names}; nobody used it lately")
+    if complete:
+        yield Check("runbooks", f"all programs are there of {', '.join(complete)}")
+
+
+def check_templates(settings: Settings) -> Iterator[Check]:
+    """Look whether the files in the folders of templates can run."""
+    from flows.template.catalogue import catalogue
+
+    found = catalogue(settings)
+    for one in found:
+        if one.error:
+            yield Check(one.path.name, one.error, "correct it: docs/templates.md; `ops template check` says more")
+    yield Check("templates", f"{sum(one.read is not None for one in found)} can run")
+
+
+def check_pg_dump(settings: Settings) -> Iterator[Check]:
+    """Look for a pg_dump that is new enough for the server of the Odoo databases."""
+    with connect(settings.odoo_url) as server:
+        version = server.info.parameter_status("server_version") or ""
+    programs = find_programs(settings.pg_bin, server_version=version)
+    yield Check("pg_dump", f"{programs.version} for a server of version {version.split()[0]}")
+
+
+def check_disks(settings: Settings) -> Iterator[Check]:
+    """Look whether the room's folders can be written to and have room left."""
+    for name, folder in (("OPS_HOME", settings.home), ("backups", settings.backups)):
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        largest = max((file.stat().st_size for file in folder.glob("*.dump")), default=0) if name == "backups" else 0
+        usage = shutil.disk_usage(there)
+        yield judge_disk(name, folder, free=usage.free, total=usage.total, writable=_writable(there), largest=largest)
+
+
+def judge_disk(name: str, folder: Path, *, free: int, total: int, writable: bool, largest: int) -> Check:
+    """Whether a folder can take what comes. `largest` is its largest backup: there should be room for another such."""
+    found = f"{folder}: {free / 1e9:.1f} GB of {total / 1e9:.1f} GB free"
+    if not writable:
+        return Check(name, f"{folder} cannot be written to by this user", "give it to the user that runs the room")
+    if free < max(FREE_BYTES, largest) or free < FREE_SHARE * total:
+        return Check(name, found, "make room, or move it to a larger disk")
+    return Check(name, found)
+
+
+def check_secrets_file(settings: Settings) -> Iterator[Check]:
+    """Look whether the room's own secrets are there and nobody else's to read."""
+    from deployments.server import access
+
+    access.read_secrets(settings)
+    yield Check("secrets.json", "there, and readable by its owner alone")
+
+
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def known_secrets(settings: Settings) -> list[str]:
+    """Every secret that this process knows of, and the parts of each that could be shown by themselves."""
+    from deployments.server import access
+
+    whole = [secret.get_secret_value() for secret in _secret_settings(settings)]
+    found = set(whole)
+    for value in whole:
+        found.update(value.split())  # OPS_ALERT_URLS holds several
+        found.update(re.findall(r"://[^@/?#]*:([^@/?#]+)@", value))
+    try:
+        secrets = access.read_secrets(settings)
+    except OpsError:
+        return sorted(found)
+    password = secrets.prefect_auth_string.partition(":")[2]
+    return sorted(found | {password, secrets.prefect_auth_string, secrets.prefect_encryption_key})
+
+
+def _secret_settings(settings: Settings) -> Iterator[SecretStr]:
+    for name in Settings.model_fields:
+        if isinstance(value := getattr(settings, name), SecretStr):
+            yield value

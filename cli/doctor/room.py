@@ -1,0 +1,112 @@
+"""What `ops doctor` looks at in the room: its parts, the ops database, workers, the sync, the metrics, alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from blocks.check import Check
+from blocks.database_check import check_database
+from cli.deploy import template_deployments
+from deployments.room.readiness import SYNC_SECONDS, exporter_is_ready, sync_is_current
+from deployments.room.report import GOOD, RoomReport, current_report
+from deployments.room.room import exporter_url
+from exporter.alerting.delivery import read_destinations
+from opsdb.alerts.read import read_undelivered
+from opsdb.errors import OpsError
+from opsdb.runs.lookup import kinds_used, reading
+from opsdb.runs.workers import served
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+USED_DAYS = 30
+
+
+def check_room(settings: Settings) -> Iterator[Check]:
+    """Look at the parts, as `ops status` shows them."""
+    report = current_report(settings.home)
+    if report is None:
+        yield Check("room", f"none runs in {settings.home}", "start it with `ops up --detach`, or give its OPS_HOME")
+        return
+    yield from judge_parts(report, log=settings.home / "log")
+
+
+def judge_parts(report: RoomReport, *, log: Path) -> list[Check]:
+    """A line for each part that does not do its work, or one for all."""
+    wrong = [part for part in report.parts if part.state not in GOOD]
+    if wrong:
+        return [Check(part.name, part.state, f"the end of {log / part.name}.log says why") for part in wrong]
+    if report.state != "ready":
+        return [Check("room", report.state, "wait, and see `ops status`")]
+    return [Check("room", f"{len(report.parts)} parts are ready, pid {report.pid}")]
+
+
+def check_ops_database(settings: Settings) -> list[Check]:
+    """Look at the ops database as this room's own login."""
+    return check_database(settings.ops_url, writes=True)
+
+
+def check_prefect(settings: Settings) -> Iterator[Check]:
+    """Look at Prefect's server, its lanes and the deployments."""
+    from deployments.server import deployed
+    from flows.template.catalogue import catalogue
+
+    found = catalogue(settings)
+    yield from deployed.check_prefect(
+        settings, templates=template_deployments(found), all_read=not any(one.error for one in found)
+    )
+
+
+def check_workers(settings: Settings) -> Iterator[Check]:
+    """Look which lanes are served, wherever their workers are."""
+    with reading(settings) as db:
+        workers = served(db, seconds=settings.timings.lost)
+    for lane in Lane:
+        count = workers.get(lane, 0)
+        if count:
+            yield Check(f"lane {lane}", f"{count} worker{'s' if count > 1 else ''} online")
+        else:
+            found = f"no worker was heard of for {settings.timings.lost:g} s"
+            yield Check(f"lane {lane}", found, f"start one: `ops up`, or `ops worker --lanes {lane}`")
+
+
+def check_sync(settings: Settings) -> Iterator[Check]:
+    """Look whether `ops sync` keeps up."""
+    if sync_is_current(settings.ops_url):
+        yield Check("sync", "brings what Prefect knows into the ops database")
+    else:
+        found = f"recorded nothing for {SYNC_SECONDS} s: `ops runs` may show what is over"
+        yield Check("sync", found, "start the room, or `ops sync`; its log says what it waits for")
+
+
+def check_exporter(settings: Settings) -> Iterator[Check]:
+    """Look whether the metrics are complete."""
+    url = exporter_url(settings)
+    if exporter_is_ready(url):
+        yield Check("metrics", f"{url}/metrics is complete")
+    else:
+        advice = "start the room, or `ops exporter`; alerts come from there as well"
+        yield Check("metrics", f"{url} is not ready: Prometheus sees nothing", advice)
+
+
+def check_alerts(settings: Settings) -> Iterator[Check]:
+    """Look whether somebody is told, and whether it arrived."""
+    destinations = read_destinations(settings)
+    if not destinations:
+        yield Check("destinations", "nobody is told of anything", "set OPS_ALERT_URLS: docs/alerts.md")
+        return
+    names = ", ".join(one.name for one in destinations)
+    yield Check("destinations", f"{names}; `ops alerts test` sends a message")
+    with reading(settings) as db:
+        dead = [row for row in read_undelivered(db) if row["dead_at"]]
+    if dead:
+        yield Check("delivery", f"{len(dead)} messages were given up", "`ops alerts` lists them with the reason")
+
+
+def kinds_tried(settings: Settings) -> Collection[str]:
+    """The runbooks that ran on a worker's own host lately; none when the database cannot be asked."""
+    try:
+        with reading(settings) as db:
+            return kinds_used(db, days=USED_DAYS)
+    except OpsError:
+        return ()

@@ -1,0 +1,86 @@
+"""`ops run --dry-run`: the steps that a run would take, and whether it could start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.harmless import harmless, harmless_line
+from cli.output import console, print_json
+from cli.run.result import LONGEST
+from flows.engine.active_run import PlannedStep
+from flows.engine.dry_run import DryRun, dry_run, load_runbook
+from opsdb.kinds.kinds import entrypoint_of
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+
+def show_dry_run(settings: Settings, *, kind: str, lane: Lane, params: dict[str, Any], as_json: bool) -> None:
+    """Print what a run would do, with these parameters, as this host sees it.
+
+    Raises UsageError for a kind that is not registered here, and typer.Exit with 1 when a preflight fails.
+    """
+    entrypoint = entrypoint_of(kind, settings)
+    found = dry_run(load_runbook(entrypoint), params, settings=settings)
+    if as_json:
+        print_json(_document(found, kind=kind, lane=lane, params=params))
+    else:
+        _print(found, kind=kind, lane=lane)
+    if found.error is not None:
+        raise typer.Exit(1)
+
+
+def _document(found: DryRun, *, kind: str, lane: Lane, params: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "lane": lane,
+        "params": params,
+        "steps": [
+            {
+                "index": step.index,
+                "name": step.name,
+                "command": step.command,
+                "timeout_seconds": step.timeout_seconds or None,
+                "environment": dict(step.environment),
+                "executed": step.preflight,
+            }
+            for step in found.steps
+        ],
+        "warnings": found.warnings,
+        "error": found.error,
+    }
+
+
+def _print(found: DryRun, *, kind: str, lane: Lane) -> None:
+    console.print(
+        Text(f"{harmless_line(kind)} in lane {lane}: a dry run. Only preflights were executed, on this host.")
+    )
+    table = Table("#", "Step", "Timeout", show_lines=True)
+    table.add_column("What it does, with which environment", overflow="fold")  # what would run is never cut
+    for step in found.steps:
+        table.add_row(str(step.index), Text(harmless_line(step.name)), _timeout(step), _what(step))
+    console.print(table)
+    for warning in found.warnings:
+        console.print(Text(f"Warning: {harmless_line(warning)}", style="yellow"))
+    if found.error is None:
+        console.print("It could start: nothing was found in its way.", style="green")
+        return
+    lines = [harmless_line(line) for line in found.error.splitlines()]
+    console.print(Text("It would fail, and change nothing: " + "\n".join(lines), style="bold red"), soft_wrap=True)
+
+
+def _timeout(step: PlannedStep) -> str:
+    return f"{step.timeout_seconds:g} s" if step.timeout_seconds else "executed" if step.preflight else ""
+
+
+def _what(step: PlannedStep) -> Text:
+    text = Text(harmless(step.command.rstrip()))
+    if step.environment:
+        environment = "\n".join(
+            harmless_line(f"{name}={value}", width=LONGEST) for name, value in sorted(step.environment.items())
+        )
+        text.append(f"\n{environment}", style="cyan")
+    return text

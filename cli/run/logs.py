@@ -1,0 +1,286 @@
+"""`ops logs`: the output of the steps, from the files that the run processes write."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import UUID
+
+from cli.harmless import harmless_line, harmless_output
+from cli.output import console, errors, print_json
+from cli.run.wait import log_path
+from opsdb.errors import UsageError
+from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, run_digits, short_id
+from opsdb.settings import Settings
+from opsdb.tables import RunStep, StepStatus
+
+POLL_SECONDS = 0.5
+RECORD_SECONDS = 10.0
+CHUNK_BYTES = 64 * 1024
+JSON_TEXT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLog:
+    """One step, and where its output is. `path` is None for a step that runs no shell command."""
+
+    step: RunStep
+    path: Path | None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the output can not be read, or None."""
+        if self.path is None:
+            return "no output: this step runs no shell command"
+        if not self.path.exists():
+            if self.step.status == StepStatus.SKIPPED:
+                return "not done again: `--attempt` with an earlier number shows what it wrote"
+            if self.step.finished_at is None:
+                return "no output yet on this host"
+            return f"the file is not on this host, or was removed: {self.path}"
+        return None
+
+
+def show_logs(
+    settings: Settings, *, run: str, step: str | None, attempt: int | None, follow: bool, as_json: bool
+) -> None:
+    """Print the output of a run's steps as `ops logs` does. Raises UsageError for a step that is not there."""
+    if follow and as_json:
+        raise UsageError("--follow and --json exclude each other")
+    details = _find(settings, run, patience_seconds=RECORD_SECONDS if follow else 0)
+    run_id = details.view.run.id
+    if attempt is not None and attempt > details.view.run.attempt and not follow:
+        made = details.view.run.attempt
+        raise UsageError(f"--attempt: run {short_id(run_id)} has no attempt {attempt}, its latest is {made}")
+    write = _writer(raw=step is not None)
+    if follow:
+        _follow(settings, details, step=step, attempt=attempt, write=write)
+        return
+    logs = step_logs(settings, details, attempt=attempt or details.view.run.attempt)
+    chosen = logs if step is None else [choose(logs, step)]
+    if as_json:
+        print_json({"id": run_id, "steps": [_document(log) for log in chosen]})
+        return
+    if not logs:
+        errors.print(_nothing(details, attempt), markup=False, soft_wrap=True)
+    for log in chosen:
+        if step is None:
+            _header(log)
+        if log.trouble is not None:
+            _trouble(log, raw=step is not None)
+            continue
+        with _open(log) as file:
+            for chunk in _chunks(file):
+                write(chunk)
+        write(b"")
+
+
+def _find(settings: Settings, run: str, *, patience_seconds: float) -> RunDetails:
+    """The run, as soon as it is recorded: one that was just started is not yet."""
+    run_digits(run)
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            with reading(settings) as db:
+                run_id = find_run(db, run)
+                return _details(read_run(db, run_id), run_id)
+        except UsageError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+
+
+def step_logs(settings: Settings, details: RunDetails, *, attempt: int) -> list[StepLog]:
+    """The steps of one attempt with their files: those registered as artifacts, else where this host writes them."""
+    found = []
+    for step in details.steps_of(attempt):
+        here = log_path(settings, details.view.run.id, attempt=attempt, index=step.index, name=step.name)
+        registered = [
+            Path(artifact.storage_path)
+            for artifact in details.artifacts
+            if artifact.kind == "file"
+            and artifact.storage_path
+            and Path(artifact.storage_path).parts[-2:] == (here.parent.name, here.name)
+        ]
+        path = registered[-1] if registered else here
+        # a shell that succeeded has an exit code; an approval has a timeout, and none
+        no_shell = step.status in (StepStatus.SUCCEEDED, StepStatus.SUSPENDED) and step.exit_code is None
+        no_command = (step.timeout_seconds == 0 or no_shell) and not path.exists()
+        found.append(StepLog(step=step, path=None if no_command else path))
+    return found
+
+
+def choose(logs: list[StepLog], wanted: str) -> StepLog:
+    """The step of that name or number. Raises UsageError that lists the steps."""
+    if not logs:
+        raise UsageError("--step: the run has no steps yet")
+    fits = [log for log in logs if wanted == log.step.name] or [log for log in logs if _is_number(log, wanted)]
+    listed = ", ".join(f"{log.step.index} {harmless_line(log.step.name)}" for log in logs)
+    if not fits:
+        raise UsageError(f"--step: no step {wanted!r}. There are: {listed}")
+    if len(fits) > 1:
+        raise UsageError(f"--step: {wanted!r} names {len(fits)} steps, give the number instead: {listed}")
+    return fits[0]
+
+
+def _follow(
+    settings: Settings, details: RunDetails, *, step: str | None, attempt: int | None, write: Callable[[bytes], None]
+) -> None:
+    """Print what the steps write until the run, or the chosen attempt, is over."""
+    run_id = details.view.run.id
+    current = attempt or details.view.run.attempt
+    tails: dict[tuple[int, int], _Tail] = {}
+    shown: tuple[int, int] | None = None
+    if not details.steps:
+        errors.print(f"run {short_id(run_id)} is {details.view.run.status}: waiting for its first step", markup=False)
+    while True:
+        run = details.view.run
+        logs = step_logs(settings, details, attempt=current)
+        over = (
+            run.status.terminal or run.attempt > current or any(_is(log, step) and log.step.finished_at for log in logs)
+        )
+        for log in logs:
+            if step is not None and not _is(log, step):
+                continue
+            key = (current, log.step.index)
+            tail = tails.setdefault(key, _Tail(log))
+            for chunk in tail.new():
+                if step is None and shown != key:
+                    _header(log)
+                shown = key
+                write(chunk)
+            if log.step.finished_at is not None and not tail.told:
+                tail.told = True
+                if log.trouble is not None:
+                    _trouble(log, raw=step is not None)
+        if over:
+            if run.attempt > current and attempt is None:
+                current = run.attempt
+                continue
+            break
+        time.sleep(POLL_SECONDS)
+        with reading(settings) as db:
+            details = _details(read_run(db, run_id), run_id)
+    write(b"")
+    if step is not None:
+        choose(step_logs(settings, details, attempt=current), step)
+    errors.print(f"run {short_id(run_id)} is {details.view.run.status}", markup=False)
+
+
+class _Tail:
+    """What was already printed of one file."""
+
+    def __init__(self, log: StepLog) -> None:
+        self._path = log.path
+        self._offset = 0
+        self.told = False
+
+    def new(self) -> Iterator[bytes]:
+        """What was written since the last call."""
+        if self._path is None:
+            return
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                for chunk in _chunks(file):
+                    self._offset += len(chunk)
+                    yield chunk
+        except OSError:
+            return
+
+
+def _writer(*, raw: bool) -> Callable[[bytes], None]:
+    """How output reaches stdout: bytes as they are into a pipe, made harmless on a terminal. b"" ends a file."""
+    if raw and not sys.stdout.isatty():
+
+        def write_raw(chunk: bytes) -> None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+
+        return write_raw
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    held = ""
+    at_line_start = True
+
+    def write_safely(chunk: bytes) -> None:
+        nonlocal held, at_line_start
+        text = held + decoder.decode(chunk, final=not chunk)
+        held = ""
+        if chunk:  # a line feed may follow a carriage return, and an escape sequence may go on, in the next chunk
+            cut = max(text.rfind("\n"), text.rfind(" ")) + 1
+            if len(text) - cut < 200:
+                text, held = text[:cut], text[cut:]
+        elif not at_line_start and not text.endswith("\n"):
+            text += "\n"
+        if text:
+            sys.stdout.write(harmless_output(text))
+            at_line_start = text.endswith("\n")
+        sys.stdout.flush()
+
+    return write_safely
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _open(log: StepLog) -> BinaryIO:
+    try:
+        return (log.path or Path()).open("rb")
+    except OSError as error:
+        raise UsageError(f"{log.path} can not be read: {error.strerror}") from error
+
+
+def _header(log: StepLog) -> None:
+    code = "" if log.step.exit_code is None else f", exit code {log.step.exit_code}"
+    line = f"== {log.step.index} {harmless_line(log.step.name)}: {log.step.status}{code} =="
+    console.print(line, markup=False, highlight=False, soft_wrap=True, style="bold")
+
+
+def _trouble(log: StepLog, *, raw: bool) -> None:
+    (errors if raw else console).print(f"({log.trouble})", markup=False, highlight=False, soft_wrap=True, style="dim")
+
+
+def _is(log: StepLog, wanted: str | None) -> bool:
+    return wanted == log.step.name or _is_number(log, wanted)
+
+
+def _is_number(log: StepLog, wanted: str | None) -> bool:
+    return wanted is not None and (wanted.lstrip("0") == str(log.step.index) or wanted == _numbered(log.step))
+
+
+def _numbered(step: RunStep) -> str:
+    return f"{step.index:02d}-{step.name}"
+
+
+def _nothing(details: RunDetails, attempt: int | None) -> str:
+    run, shown = details.view.run, attempt or details.view.run.attempt
+    earlier = [step.attempt for step in details.steps if step.attempt < shown]
+    which = f"attempt {shown} of run" if earlier or shown < run.attempt else "run"
+    yet = "" if run.status.terminal or shown < run.attempt else " yet"
+    found = f"{which} {short_id(run.id)}, which is {run.status}, has no steps{yet}"
+    return f"{found}; that before it has: --attempt {max(earlier)}" if earlier else found
+
+
+def _details(details: RunDetails | None, run_id: UUID) -> RunDetails:
+    if details is None:
+        raise UsageError(f"run {run_id} was deleted from the ops database")
+    return details
+
+
+def _document(log: StepLog) -> dict[str, Any]:
+    document: dict[str, Any] = log.step.model_dump(include={"attempt", "index", "name", "status", "exit_code"})
+    document |= {"path": str(log.path) if log.path else None, "trouble": log.trouble, "size_bytes": None, "text": None}
+    if log.path is not None and log.trouble is None:
+        with _open(log) as file:
+            document["size_bytes"] = log.path.stat().st_size
+            file.seek(max(0, document["size_bytes"] - JSON_TEXT_BYTES))  # the end of a long one
+            document["text"] = file.read(JSON_TEXT_BYTES).decode(errors="replace")
+    return document

@@ -1,0 +1,109 @@
+"""`ops run`: check, start, and with --wait follow to the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli.harmless import harmless_line
+from cli.output import print_json, say
+from cli.run.end import wait_for
+from cli.run.params import parameters, split_assignments, storable
+from cli.run.session_gap import cancel_if_session_was
+from deployments.server import runs as prefect_server
+from deployments.server.runs import PrefectServer, Started
+from deployments.server.startable import Startable
+from opsdb.database import connect, reachable
+from opsdb.runs.lookup import short_id
+from opsdb.runs.sessions import join_session
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+
+def start_run(
+    settings: Settings,
+    *,
+    kind: str,
+    assignments: list[str],
+    lane: Lane,
+    priority: int,
+    session: str | None,
+    idempotency_key: str | None,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Start a run as `ops run` does. Everything is checked before anything is made.
+
+    Raises UsageError, RoomUnreachableError, and typer.Exit with 1 when a run that was waited for did not succeed.
+    """
+    given = split_assignments(assignments)
+    for text, what in ((kind, "KIND"), (session, "--session"), (idempotency_key, "--idempotency-key")):
+        storable(text or "", what=what)
+    with prefect_server.connect(settings) as server:
+        startable = server.startable(kind=kind, lane=lane)
+        params = parameters(given, schema=startable.schema, defaults=startable.defaults)
+        if dry_run:
+            from cli.run.dry_run import show_dry_run
+
+            show_dry_run(settings, kind=kind, lane=lane, params={**startable.defaults, **params}, as_json=as_json)
+            return
+        session_id = None
+        if session is not None:
+            session_id = _join_session(settings, session)
+        started = server.start(
+            startable, params=params, priority=priority, session_id=session_id, idempotency_key=idempotency_key
+        )
+        if session_id is not None:
+            cancel_if_session_was(settings, server, run_id=started.id, session_id=session_id)
+        document = _document(server, startable, started, params=params, priority=priority, session=session)
+        if not as_json:
+            _announce(document, new=started.new)
+        if wait:
+            wait_for(settings, server, document, lane=startable.lane, as_json=as_json)
+        elif as_json:
+            print_json(document)
+        else:
+            run = short_id(started.id)
+            say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
+
+
+def _join_session(settings: Settings, text: str) -> Any:
+    engine = connect(settings, application="cli")
+    try:
+        with reachable(), engine.begin() as db:
+            return join_session(db, text)
+    finally:
+        engine.dispose()
+
+
+def _document(
+    server: PrefectServer,
+    startable: Startable,
+    started: Started,
+    *,
+    params: dict[str, Any],
+    priority: int,
+    session: str | None,
+) -> dict[str, Any]:
+    return {
+        "id": started.id,
+        "short_id": short_id(started.id),
+        "name": started.name,
+        "kind": startable.kind,
+        "lane": startable.lane,
+        "priority": priority,
+        "params": {**startable.defaults, **params},
+        "session": session,
+        "status": started.state.status,
+        "new": started.new,
+        "address": server.address(started.id),
+    }
+
+
+def _announce(document: dict[str, Any], *, new: bool) -> None:
+    kind, lane = harmless_line(document["kind"]), document["lane"]
+    if new:
+        say(f"Run {document['short_id']} of {kind} waits in lane {lane}.")
+    else:
+        say(f"Run {document['short_id']} of {kind} was started before under this key; it is {document['status']}.")
+    say(f"{document['id']}  {document['address']}")

@@ -1,0 +1,256 @@
+"""Following a run until it is over. Prefect's own state decides; the ops database tells of the steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from cli.amounts import seconds
+from cli.harmless import harmless_line, harmless_output
+from cli.run.view import live_steps_table, status_text, step_seconds
+from opsdb.errors import RoomUnreachableError
+from opsdb.runs.lookup import RunDetails, read_run, reading, short_id
+from opsdb.settings import Settings
+from opsdb.states import RunStatus, State
+from opsdb.tables import Lane, RunStep, StepStatus
+
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
+QUEUE_HINT_SECONDS = 15.0
+RECORD_SECONDS = 3.0
+
+
+class States(Protocol):
+    """Who tells the state of a run: Prefect's server."""
+
+    def state(self, run_id: UUID) -> State:
+        """The state now. Raises RoomUnreachableError."""
+
+
+class View(Protocol):
+    """Who shows a run as it goes."""
+
+    def show(self, now: Moment) -> None:
+        """Take in what is known now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What is known of a run at one time. `details` is None while nothing is recorded."""
+
+    run_id: UUID
+    state: State
+    details: RunDetails | None
+    waited_seconds: float
+    last_line: str = ""
+    note: str = ""
+    since_attempt: int = 1
+    """The attempt that is followed: what those before it did is no news."""
+
+    @property
+    def steps(self) -> list[RunStep]:
+        """The steps of the attempts that are followed."""
+        return [step for step in self.details.steps if step.attempt >= self.since_attempt] if self.details else []
+
+    @property
+    def status(self) -> str:
+        """Its status; the word `cancelling` stands in while its end is only asked for."""
+        return "cancelling" if self.state.type == "CANCELLING" else self.state.status.value
+
+
+def follow(
+    settings: Settings,
+    server: States,
+    *,
+    run_id: UUID,
+    lane: Lane | None = None,
+    view: View,
+    limit_seconds: float | None = None,
+    since_attempt: int = 1,
+    pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Moment:
+    """Show a run until it is over, or until the limit. Returns what was known last.
+
+    Steps of attempts before `since_attempt` are not shown. An outage is waited out for a minute, then
+    RoomUnreachableError is raised. The database may be away all the time.
+    """
+    started = answered = clock()
+    details: RunDetails | None = None
+    while True:
+        try:
+            state = server.state(run_id)
+            answered = clock()
+        except RoomUnreachableError:
+            if clock() - answered > PATIENCE_SECONDS:
+                raise
+            pause(POLL_SECONDS)
+            continue
+        details, trouble = _recorded(settings, run_id, known=details)
+        if state.status.terminal:
+            details = _settled(
+                settings, run_id, state, known=details, since_attempt=since_attempt, pause=pause, clock=clock
+            )
+        waited = clock() - started
+        now = Moment(
+            run_id=run_id,
+            state=state,
+            details=details,
+            waited_seconds=waited,
+            last_line=_last_line(settings, details),
+            note=_note(run_id, state, lane, waited) or trouble,
+            since_attempt=since_attempt,
+        )
+        view.show(now)
+        if state.status.terminal or (limit_seconds is not None and waited >= limit_seconds):
+            return now
+        pause(POLL_SECONDS)
+
+
+def _settled(
+    settings: Settings,
+    run_id: UUID,
+    state: State,
+    *,
+    known: RunDetails | None,
+    since_attempt: int,
+    pause: Callable[[float], None],
+    clock: Callable[[], float],
+) -> RunDetails | None:
+    """What is recorded of a run that is over. The run process and the sync write its end in their own time."""
+    deadline = clock() + RECORD_SECONDS
+    while clock() < deadline:
+        run = known.view.run if known is not None else None
+        # the attempt before may have ended the same way
+        if run is not None and run.status is state.status and run.attempt >= since_attempt:
+            break
+        pause(0.2)
+        known, _ = _recorded(settings, run_id, known=known)
+    return known
+
+
+def view_for(console: Console, *, quiet: bool) -> AbstractContextManager[View]:
+    """A live table on a terminal, a line per change elsewhere, nothing when quiet."""
+    if quiet:
+        return nullcontext(Silent())
+    return LiveTable(console) if console.is_terminal else nullcontext(Lines(console))
+
+
+class Silent:
+    """Shows nothing."""
+
+    def show(self, now: Moment) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Lines:
+    """One plain line per change: for logs and pipes."""
+
+    console: Console
+    _said: dict[str, str] = field(default_factory=dict)
+
+    def show(self, now: Moment) -> None:
+        """Print what is new, the end of the run last."""
+        over = now.state.status.terminal
+        if not over:
+            self._say_status(now)
+        if now.note:
+            self._say("note", now.note, now.note)
+        if now.details is not None:
+            self._say_steps(now.steps, now.details.view.now)
+        if over:
+            self._say_status(now)
+
+    def _say_status(self, now: Moment) -> None:
+        self._say("run", f"run {short_id(now.run_id)}: {now.status}", now.status)
+
+    def _say_steps(self, steps: list[RunStep], now: datetime) -> None:
+        for step in steps:
+            line = f"step {step.index} {harmless_line(step.name)}: {step.status}"
+            if step.finished_at:
+                line += f" after {seconds(step_seconds(step, now))}"
+            if step.exit_code is not None:
+                line += f", exit code {step.exit_code}"
+            self._say(f"{step.attempt}.{step.index}", line, step.status)
+
+    def _say(self, what: str, line: str, value: str) -> None:
+        if self._said.get(what) != value:
+            self._said[what] = value
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveTable:
+    """The steps in a table that is drawn anew each second."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> LiveTable:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._live.stop()
+
+    def show(self, now: Moment) -> None:
+        """Draw the table."""
+        head = Text.assemble(f"run {short_id(now.run_id)}  ", status_text(now.status), f"  {now.waited_seconds:.0f} s")
+        parts: list[Text | object] = [head]
+        if now.details is not None and now.steps:
+            steps = now.details.steps_of(now.details.view.run.attempt)
+            parts.append(live_steps_table(steps, now.details.view.now))
+        if now.last_line:
+            parts.append(Text(now.last_line, style="dim", no_wrap=True, overflow="ellipsis"))
+        if now.note:
+            parts.append(Text(now.note, style="yellow"))
+        self._live.update(Group(*parts), refresh=True)  # type: ignore[arg-type]  # Text and Table are both renderable
+
+
+def log_path(settings: Settings, run_id: UUID, *, attempt: int, index: int, name: str) -> Path:
+    """Where the run process on this host writes the output of a step."""
+    return settings.logs / str(run_id) / f"attempt-{attempt}" / f"{index:02d}-{name}.log"
+
+
+def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> tuple[RunDetails | None, str]:
+    """What is recorded now, or what was known before and why there is nothing newer."""
+    try:
+        with reading(settings) as db:
+            return read_run(db, run_id) or known, ""
+    except RoomUnreachableError as error:
+        return known, harmless_line(f"the steps can not be followed: {error}", width=300)
+
+
+def _note(run_id: UUID, state: State, lane: Lane | None, waited: float) -> str:
+    if state.waits_for_approval:
+        return f"{harmless_line(state.message or '', width=500)} (ops approve {short_id(run_id)})"
+    if state.status is RunStatus.QUEUED and waited > QUEUE_HINT_SECONDS:
+        return (
+            f"still queued: its lane{f' {lane}' if lane else ''} is full, or no worker serves it (`ops status` tells)"
+        )
+    return ""
+
+
+def _last_line(settings: Settings, details: RunDetails | None) -> str:
+    running = [step for step in details.steps if step.status == StepStatus.RUNNING] if details else []
+    if not details or not running:
+        return ""
+    step = running[-1]
+    path = log_path(settings, details.view.run.id, attempt=step.attempt, index=step.index, name=step.name)
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = harmless_output(file.read().decode(errors="replace")).split("\n")
+    except OSError:
+        return ""
+    return next((harmless_line(line) for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,133 @@
+"""`OPS_HOME/room.json`, what the supervisor says of the room, and `OPS_HOME/room.lock`, which makes it the only one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from deployments.room.child import Identity, alive, boot_id
+from opsdb.errors import UsageError
+
+RoomState = Literal["starting", "ready", "stopping", "stopped", "failed"]
+PartState = Literal["waiting", "starting", "ready", "done", "not ready", "restarting", "stopped", "dead"]
+
+GOOD: tuple[PartState, ...] = ("ready", "done")
+SILENT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One part of the room. `since` is ISO 8601, `ready_seconds` the time from its start until it was ready."""
+
+    name: str
+    state: PartState = "waiting"
+    pid: int | None = None
+    start_ticks: int | None = None
+    since: str | None = None
+    restarts: int = 0
+    last_exit: int | None = None
+    ready_seconds: float | None = None
+    address: str = ""
+    note: str = ""
+    stop_signal: int = 15
+
+    @property
+    def identity(self) -> Identity | None:
+        """Its process."""
+        return None if self.pid is None or self.start_ticks is None else Identity(self.pid, self.start_ticks)
+
+
+@dataclass(frozen=True)
+class RoomReport:
+    """The whole room. `alive_at` is the monotonic clock, which all processes of one boot share."""
+
+    pid: int
+    start_ticks: int
+    boot: str
+    state: RoomState
+    started_at: str
+    ui: str
+    alive_at: float = 0.0
+    error: str | None = None
+    parts: tuple[PartReport, ...] = field(default=())
+
+    @property
+    def supervisor(self) -> Identity:
+        """The process that wrote this."""
+        return Identity(self.pid, self.start_ticks)
+
+    @property
+    def running(self) -> bool:
+        """Whether that process still runs."""
+        return self.boot == boot_id() and alive(self.supervisor)
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether every part does its work."""
+        return self.state == "ready" and all(part.state in GOOD for part in self.parts)
+
+
+def room_path(home: Path) -> Path:
+    """Where the report stands."""
+    return home / "room.json"
+
+
+def write_report(home: Path, report: RoomReport) -> None:
+    """Replace the report in one piece."""
+    path = room_path(home)
+    temporary = path.with_name(f".room.json.{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    temporary.replace(path)
+
+
+def read_report(home: Path) -> RoomReport | None:
+    """What the last supervisor wrote, true or not; None when there is nothing that can be read."""
+    try:
+        value = json.loads(room_path(home).read_text())
+        parts = tuple(PartReport(**part) for part in value.pop("parts"))
+        return RoomReport(**value, parts=parts)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def current_report(home: Path) -> RoomReport | None:
+    """The report of a room that runs, compared with the processes that are there; None when none runs."""
+    report = read_report(home)
+    if report is None or not report.running:
+        return None
+    silent = time.monotonic() - report.alive_at > SILENT_SECONDS
+    return replace(report, parts=tuple(_seen(part, silent=silent) for part in report.parts))
+
+
+def _seen(part: PartReport, *, silent: bool) -> PartReport:
+    if part.state == "ready" and part.identity is not None and not alive(part.identity):
+        return replace(part, state="dead")
+    # a stopped supervisor checks nothing, so what it said no longer counts
+    return replace(part, state="not ready") if silent and part.state == "ready" else part
+
+
+@contextmanager
+def only_supervisor(home: Path) -> Iterator[None]:
+    """Be the one supervisor of this OPS_HOME. The kernel gives the lock back when the process ends.
+
+    Raises UsageError when another one runs.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(home / "room.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report = read_report(home)
+            known = f" (pid {report.pid}, UI {report.ui})" if report and report.running else ""
+            raise UsageError(f"the room runs already{known}: `ops status` shows it, `ops down` stops it") from None
+        yield
+    finally:
+        os.close(descriptor)

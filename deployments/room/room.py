@@ -1,0 +1,271 @@
+"""The room: its parts, how it starts and stops. `python -m deployments.room.room` runs it in the background."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+from deployments.room import child
+from deployments.room.postgres import EmbeddedPostgres
+from deployments.room.readiness import PrefectApi, exporter_is_ready, postgres_answers, sync_is_current
+from deployments.room.report import RoomReport, current_report, only_supervisor, read_report
+from deployments.room.supervisor import Part, Supervisor
+from deployments.room.ui import close_pages
+from deployments.server import access
+from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.settings import Settings, load_settings
+
+PORTS = ("prefect_port", "health_port", "exporter_port")
+"""The settings that name a port on which the room listens."""
+
+OnTurn = Callable[[RoomReport], None]
+
+
+def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
+    """Be the room until a signal ends it. All that was started is stopped on the way out.
+
+    Raises UsageError when another one runs or a port is taken, RoomUnreachableError when a part does not start.
+    """
+    before = os.umask(0o077)
+    try:
+        with only_supervisor(settings.home):
+            stop_leftovers(settings.home)
+            check_ports(settings)
+            access.make_secrets(settings)
+            access.write_profile(settings)
+            Supervisor(parts(settings), home=settings.home, ui=access.ui_url(settings)).run(on_turn)
+    finally:
+        os.umask(before)
+
+
+def parts(settings: Settings) -> list[Part]:
+    """What the room consists of, in the order in which it starts."""
+    common = access.inherited(os.environ)
+    ours = common | access.client_env(settings)
+    api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string)
+    database = settings.ops_url
+    here = Path.cwd()
+
+    def ops(
+        name: str,
+        ready: Callable[[datetime], bool] | None,
+        after: str,
+        *options: str,
+        grace: float = 10.0,
+        patience: float = 120.0,
+    ) -> Part:
+        command = [sys.executable, "-m", "cli", name, *options]
+        return Part(name, command, ours, here, ready, after=(after,), grace_seconds=grace, ready_seconds=patience)
+
+    found: list[Part] = []
+    if settings.embedded:
+        postgres = EmbeddedPostgres(settings.home / "postgres")
+        maintenance = f"postgresql://postgres@/postgres?host={settings.socket_dir}"
+        found.append(
+            Part(
+                "postgres",
+                postgres.command,
+                {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+                Path("/"),
+                lambda _started: postgres_answers(maintenance),
+                prepare=lambda: _opened(postgres.prepare()),
+                user=postgres.identity,
+                stop_signal=signal.SIGINT,  # a fast shutdown: sessions are ended, not waited for
+                orphan_signal=signal.SIGINT,
+                grace_seconds=20,
+                address=str(settings.socket_dir),
+            )
+        )
+    found.append(
+        Part(
+            "databases",
+            [sys.executable, "-m", "deployments.room.databases"],
+            ours,
+            here,
+            None,
+            after=("postgres",) if settings.embedded else (),
+        )
+    )
+    found.append(
+        Part(
+            "prefect",
+            [sys.executable, "-m", "prefect", "server", "start"],
+            common | access.server_env(settings),
+            settings.home / "prefect",  # away from a `.env` or prefect.toml of the operator's folder
+            lambda _started: api.answers() and close_pages(access.ui_folder(settings), port=settings.prefect_port),
+            after=("databases",),
+            # after TERM it waits for open connections without end; its state is in PostgreSQL
+            orphan_signal=signal.SIGKILL,
+            grace_seconds=5,
+            ready_seconds=180,  # its first start runs all its migrations
+            address=access.ui_url(settings),
+        )
+    )
+    # a template that someone is editing is no reason to be without a room
+    # a few hundred requests: 18 s, and minutes where the machine is busy
+    found.append(ops("deploy", None, "prefect", "--skip-broken", patience=300))
+    found.append(
+        ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.timings.drain + 20)
+    )
+    found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
+    metrics = exporter_url(settings)
+    found.append(
+        Part(
+            "exporter",
+            [sys.executable, "-m", "cli", "exporter"],
+            common | {"OPS_HOME": str(settings.home)},  # nothing of Prefect: it must tell the truth without it
+            here,
+            lambda _started: exporter_is_ready(metrics),
+            after=("databases",),
+            grace_seconds=25,  # a delivery that is under way ends, or its message would be sent again
+            address=f"{metrics}/metrics",
+        )
+    )
+    return found
+
+
+def exporter_url(settings: Settings) -> str:
+    """Where the metrics answer, as seen from this host."""
+    address = ip_address(settings.exporter_address)
+    if address.is_unspecified:
+        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"{'https' if settings.exporter_tls_cert else 'http'}://{host}:{settings.exporter_port}"
+
+
+def check_ports(settings: Settings) -> None:
+    """Raise UsageError that names the first port which is taken, and the setting that moves it."""
+    for name in PORTS:
+        port = int(getattr(settings, name))
+        address = settings.exporter_address if name == "exporter_port" else "127.0.0.1"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                raise UsageError(
+                    f"port {port} on {address} cannot be used ({error.strerror}): stop what listens there, "
+                    f"or set OPS_{name.upper()}"
+                ) from error
+
+
+def stop_leftovers(home: Path) -> list[str]:
+    """Stop the parts that outlived a killed supervisor, last one first. Returns their names."""
+    report = read_report(home)
+    if report is None or report.boot != child.boot_id():
+        return []
+    stopped = []
+    for part in reversed(report.parts):
+        identity = part.identity
+        if identity is None or not child.send(identity, part.stop_signal):
+            continue
+        stopped.append(part.name)
+        if not child.wait_gone(identity, 10):
+            child.send(identity, signal.SIGKILL, group=True)
+            child.wait_gone(identity, 5)
+    return stopped
+
+
+def start_detached(settings: Settings, *, on_turn: OnTurn) -> RoomReport:
+    """Start the room in the background and wait until it is ready. Returns its report.
+
+    Raises what the background process died of.
+    """
+    current = current_report(settings.home)
+    if current is not None:
+        raise UsageError(
+            f"the room runs already (pid {current.pid}, UI {current.ui}): `ops status` shows it, `ops down` stops it"
+        )
+    log = settings.home / "log" / "room.log"
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with child.open_log(log) as output:
+        begin = output.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.room.room"],
+            env=os.environ | {"OPS_HOME": str(settings.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        return _wait_ready(settings, process, on_turn=on_turn, log=log, begin=begin)
+    except BaseException:
+        process.terminate()  # Ctrl-C: it stops what it started
+        process.wait(stop_seconds(settings))
+        raise
+
+
+def _wait_ready(
+    settings: Settings, process: subprocess.Popen[bytes], *, on_turn: OnTurn, log: Path, begin: int
+) -> RoomReport:
+    while True:
+        code = process.poll()
+        report = read_report(settings.home)
+        if code is not None:
+            words = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
+            message = words[-1].removeprefix("ops: ") if words else f"the room ended with exit code {code}"
+            raise (UsageError if code == 2 else RoomUnreachableError)(message)
+        if report is not None and report.pid == process.pid:
+            on_turn(report)
+            if report.state == "ready":
+                return report
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What `stop_room` found: a room that ran, or parts that a killed one had left."""
+
+    report: RoomReport | None = None
+    leftovers: tuple[str, ...] = ()
+
+
+def stop_seconds(settings: Settings) -> float:
+    """How long the room may take to stop: every part has its own limit, after which it is killed."""
+    return 95.0 + settings.timings.drain
+
+
+def stop_room(settings: Settings) -> Stopped:
+    """Stop the room that runs here, or what a killed one left.
+
+    Raises OpsError when it does not end in time.
+    """
+    home, seconds = settings.home, stop_seconds(settings)
+    report = current_report(home)
+    if report is None:
+        return Stopped(leftovers=tuple(stop_leftovers(home)))
+    child.send(report.supervisor, signal.SIGTERM)
+    if not child.wait_gone(report.supervisor, seconds):
+        raise OpsError(f"the room (pid {report.pid}) did not stop within {seconds:.0f} s: see {home / 'log'}")
+    return Stopped(report)
+
+
+def main() -> None:
+    """Run the room without a terminal. Errors are one line and an exit code."""
+    try:
+        run(load_settings())
+    except OpsError as error:
+        print(f"ops: {error}", file=sys.stderr, flush=True)
+        sys.exit(3 if isinstance(error, RoomUnreachableError) else 2)
+
+
+def _opened(folders: list[str]) -> str | None:
+    """What an operator should know that the start of PostgreSQL changed."""
+    if not folders:
+        return None
+    return f"made passable (o+x) for the user of the embedded PostgreSQL: {', '.join(folders)}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Which kinds can be started, and in which lanes: the deployments that Prefect's server has."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from deployments.server.client import pages
+from opsdb.errors import UsageError
+from opsdb.tables import Lane
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Startable:
+    """A kind in a lane, ready to be started. `defaults` are the parameters that the deployment itself sets."""
+
+    id: UUID
+    flow_id: UUID
+    kind: str
+    lane: Lane
+    description: str
+    schema: dict[str, Any]
+    defaults: dict[str, Any]
+
+
+def find_startable(client: SyncPrefectClient, *, kind: str, lane: Lane) -> Startable:
+    """The deployment of a kind in a lane. Raises UsageError that names the kinds that exist."""
+    found = all_startable(client)
+    if kind not in found:
+        raise unknown_kind(kind, list(found))
+    if lane not in found[kind]:
+        there = ", ".join(sorted(found[kind]))
+        raise UsageError(f"{kind} is not deployed to lane {lane}, but to {there}: give it as --lane")
+    return found[kind][lane]
+
+
+def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]:
+    """The kinds, each with the lanes that it is deployed to.
+
+    A kind has one deployment in each lane, named like the lane's pool, or a single one with a schedule of its own.
+    """
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    from opsdb.runs.prefect_runs import LANE_OF_POOL, RUNBOOK_TAG
+
+    runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
+    found: dict[str, dict[Lane, Startable]] = {}
+    names = {flow.id: flow.name for flow in pages(client.read_flows, deployment_filter=runbooks)}
+    for deployment in pages(client.read_deployments, deployment_filter=runbooks):
+        lane = LANE_OF_POOL.get(deployment.work_pool_name or "")
+        if lane is None or deployment.flow_id not in names:
+            continue
+        kind = names[deployment.flow_id]
+        lanes = found.setdefault(kind, {})
+        if deployment.name == lane.pool or lane not in lanes:
+            lanes[lane] = Startable(
+                id=deployment.id,
+                flow_id=deployment.flow_id,
+                kind=kind,
+                lane=lane,
+                description=deployment.description or "",
+                schema=dict(deployment.parameter_openapi_schema or {}),
+                defaults=dict(deployment.parameters or {}),
+            )
+    return found
+
+
+def unknown_kind(kind: str, kinds: list[str]) -> UsageError:
+    """The error that says which kinds there are."""
+    if not kinds:
+        return UsageError(f"KIND: {kind!r} is not deployed, nor is any other runbook: `ops deploy` deploys them")
+    close = difflib.get_close_matches(kind, kinds, n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    return UsageError(f"KIND: no runbook {kind!r}.{meant} There are: {', '.join(sorted(kinds))}")

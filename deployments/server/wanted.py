@@ -1,0 +1,204 @@
+"""The deployments that prefect.yaml and the templates ask for, checked before anything is written."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.flows import Flow, load_flow_from_entrypoint
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic_core import to_jsonable_python
+
+from opsdb.errors import OpsError
+from opsdb.kinds.template_files import PACKAGE
+from opsdb.runs.prefect_runs import RUNBOOK_TAG
+from opsdb.tables import Lane
+
+TEMPLATE_TAG = "template"
+QUEUES = ("urgent", "high", "default", "low")
+"""In order of priority: Prefect serves a queue with a lower number first, from 1."""
+_SCHEDULES: dict[str, type[CronSchedule | IntervalSchedule | RRuleSchedule]] = {
+    "cron": CronSchedule,
+    "interval": IntervalSchedule,
+    "rrule": RRuleSchedule,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateDeployment:
+    """A template as Prefect shows it: its kind in one lane, or in all of them."""
+
+    kind: str
+    lane: Lane | None
+    version: str
+
+
+class _Part(BaseModel):
+    """A part of prefect.yaml. What is empty there counts as absent; dates become text, as Prefect keeps them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_plain(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        plain = to_jsonable_python(given)
+        if "{{" in str(plain):
+            raise ValueError("holds {{: a placeholder is for `prefect deploy`, write the value")
+        return {name: value for name, value in plain.items() if value is not None}
+
+
+class Pool(_Part):
+    """The lane, and its queue."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    work_queue_name: Literal["urgent", "high", "default", "low"]
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_lane(cls, name: str) -> str:
+        if name not in [lane.pool for lane in Lane]:
+            raise ValueError(f"{name!r} is no lane: want {', '.join(lane.pool for lane in Lane)}")
+        return name
+
+
+class WantedSchedule(_Part):
+    """When Prefect plans runs: `cron`, or `interval` in seconds, or `rrule`, with what belongs to it."""
+
+    model_config = ConfigDict(extra="allow")
+    slug: str
+    active: bool | None = None
+    parameters: dict[str, JsonValue] | None = None
+
+    @property
+    def schedule(self) -> SCHEDULE_TYPES:
+        """As Prefect has it."""
+        given = self.model_extra or {}
+        kinds = [kind for name, kind in _SCHEDULES.items() if name in given]
+        if len(kinds) != 1:
+            raise ValueError("wants one of cron, interval and rrule")
+        return kinds[0].model_validate(given)
+
+    @model_validator(mode="after")
+    def _is_right(self) -> Self:
+        try:
+            _ = self.schedule
+        except ValidationError as error:
+            raise ValueError(_first(error)) from error
+        return self
+
+
+class WantedDeployment(_Part):
+    """An entry of `deployments` in prefect.yaml, with the fields that a lane admits."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(pattern=r"^[^/%&><]+$")
+    entrypoint: str
+    work_pool: Pool
+    version: str | None = None
+    description: str | None = None
+    tags: list[str]
+    parameters: dict[str, JsonValue] = {}
+    enforce_parameter_schema: bool = True
+    concurrency_limit: int | None = Field(None, ge=1)
+    schedules: list[WantedSchedule] = []
+
+    @field_validator("tags")
+    @classmethod
+    def _is_tagged(cls, tags: list[str]) -> list[str]:
+        if RUNBOOK_TAG not in tags:
+            raise ValueError(f"want {RUNBOOK_TAG!r} among them: the room knows its deployments by it")
+        return tags
+
+    @field_validator("schedules")
+    @classmethod
+    def _are_told_apart(cls, schedules: list[WantedSchedule]) -> list[WantedSchedule]:
+        if twice := _twice(schedule.slug for schedule in schedules):
+            raise ValueError(f"the slug {twice} stands there twice")
+        return schedules
+
+    @property
+    def full_name(self) -> str:
+        """As Prefect names it: a flow is named by its function."""
+        return f"{self.entrypoint.rpartition('.')[2]}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An entry and its runbook."""
+
+    wanted: WantedDeployment
+    flow: Flow[..., Any]
+
+
+def load_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[Loaded]:
+    """What prefect.yaml and the templates ask for. Raises OpsError, which names the entry and its field."""
+    try:
+        content = yaml.safe_load(file.read_text())
+        entries = list(content["deployments"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise OpsError(f"{file} could not be applied: {error}") from error
+    if actions := [name for name in ("build", "push", "pull") if content.get(name)]:
+        raise OpsError(f"{file} could not be applied: {actions[0]}: a lane runs what is installed, leave it empty")
+    wanted = [_entry(entry, f"{file} could not be applied: deployments[{n}]") for n, entry in enumerate(entries)]
+    for template in templates:
+        wanted += [_entry(entry, f"template {template.kind}") for entry in deployments_of(template)]
+    if twice := _twice(one.full_name for one in wanted):
+        raise OpsError(f"{file} could not be applied: {twice} stands there twice")
+    with _importable(file.parent):
+        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in wanted})}
+    return [Loaded(one, flows[one.entrypoint]) for one in wanted]
+
+
+def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
+    """As prefect.yaml would name them."""
+    for lane in [template.lane] if template.lane else Lane:
+        yield {
+            "name": lane.pool,
+            "version": template.version,
+            "tags": [RUNBOOK_TAG, TEMPLATE_TAG],
+            "enforce_parameter_schema": True,
+            "work_pool": {"name": lane.pool, "work_queue_name": "default"},
+            "entrypoint": f"{PACKAGE}.{template.kind}",
+        }
+
+
+def _entry(entry: object, where: str) -> WantedDeployment:
+    try:
+        return WantedDeployment.model_validate(entry)
+    except ValidationError as error:
+        raise OpsError(f"{where}, {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place."""
+    wrong = error.errors()[0]
+    return ": ".join([*filter(None, [".".join(map(str, wrong["loc"]))]), wrong["msg"].removeprefix("Value error, ")])
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    return next((name for name, times in Counter(names).items() if times > 1), None)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Runbooks may lie beside the file that names them."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _load(entrypoint: str) -> Flow[..., Any]:
+    try:
+        return load_flow_from_entrypoint(entrypoint)
+    except (Exception, SystemExit) as error:  # whatever its module raises
+        raise OpsError(f"the runbook {entrypoint} can not be loaded: {type(error).__name__}: {error}") from error

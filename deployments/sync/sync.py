@@ -1,0 +1,297 @@
+"""`ops sync`: Prefect's flow runs become rows of `ops.runs`.
+
+Two ways lead here. Events over a WebSocket bring a state within milliseconds, but some are lost: when either side
+restarts, or when a queue runs over. The poll compares what Prefect has with what `ops` has and fetches the history of
+each run that differs; it starts from a watermark in the database, so that nothing is lost while the sync is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+import httpx
+from cachetools import LRUCache
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterId,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events import Event
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventFilter, EventNameFilter
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from deployments.sync.marks import known_states, mark_deleted, read_watermark, unfinished_runs, write_watermark
+from deployments.sync.verdicts import tell, to_be_told
+from opsdb.database import GONE, connect, first_line
+from opsdb.record.journal import journal_dir
+from opsdb.record.recorder import deliver_abandoned
+from opsdb.runs.prefect_runs import RUNBOOK_TAG, facts_of, state_of
+from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.sessions import settle_sessions
+from opsdb.runs.sweeper import sweep
+from opsdb.runs.totals import BATCH, FOLD_SECONDS, fold_deltas
+from opsdb.settings import Settings
+from opsdb.states import State
+from opsdb.timings import Timings
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PAGE = 200
+OVERLAP = timedelta(seconds=10)
+"""How late a state may be committed in Prefect's database after the time it carries."""
+DEEP_OVERLAP = timedelta(minutes=15)
+"""How long after its end a run's terminal state may be rewritten without us hearing the event."""
+DEEP_EVERY_SECONDS = 60.0
+TELLING = 0x0B5DC
+"""The lock of the one sync that sets states in Prefect."""
+
+
+async def sync(settings: Settings) -> None:
+    """Follow Prefect until cancelled. Outages of Prefect or of the database are waited out."""
+    engine = connect(settings, application="sync")
+    try:
+        # what the sync asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+            await _follow(settings, engine)
+    finally:
+        engine.dispose()
+
+
+async def _follow(settings: Settings, engine: Engine) -> None:
+    async with get_client() as client, asyncio.TaskGroup() as tasks:
+        timings = settings.timings
+        follower = Follower(client, engine, timings)
+
+        def forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+            tasks.create_task(_forever(name, work, longest_pause=timings.backoff))
+
+        forever("events", follower.follow_events)
+        forever("poll", follower.keep_polling)
+        forever("sweep", lambda: follower.keep_sweeping(settings))
+        forever("totals", lambda: _fold_totals(engine))
+        forever("journals", lambda: _deliver_journals(settings, engine))
+
+
+class Follower:
+    """Brings what Prefect says of runs into the database."""
+
+    def __init__(self, client: PrefectClient, engine: Engine, timings: Timings) -> None:
+        self._client = client
+        self._engine = engine
+        self._timings = timings
+        self._facts: LRUCache[UUID, RunFacts] = LRUCache(2000)
+        self._kinds: LRUCache[UUID, str] = LRUCache(500)
+
+    async def follow_events(self) -> None:
+        """Apply each state change of a runbook as its event arrives."""
+        wanted = EventFilter(event=EventNameFilter(prefix=["prefect.flow-run."]))
+        async with get_events_subscriber(filter=wanted, reconnection_attempts=0) as events:
+            async for event in events:
+                if _is_runbook_state(event):
+                    await self._apply_event(event)
+
+    async def keep_polling(self) -> None:
+        """Close the gaps in the events again and again, and look further back once a minute."""
+        loop = asyncio.get_running_loop()
+        deep_at = loop.time()
+        while True:
+            deep = loop.time() >= deep_at
+            await self.poll(overlap=DEEP_OVERLAP if deep else OVERLAP)
+            if deep:
+                await self._find_deleted()
+                deep_at = loop.time() + DEEP_EVERY_SECONDS
+            await asyncio.sleep(self._timings.poll)
+
+    async def keep_sweeping(self, settings: Settings) -> None:
+        """End what nobody else will end, here and in Prefect."""
+        while True:
+            for fence in await self._in_database(sweep, settings):
+                log.warning("run %s fenced: %s", fence.run_id, fence.reason)
+            if await self._in_database(to_be_told):
+                await self._tell()
+            await self._in_database(settle_sessions)
+            await asyncio.sleep(self._timings.sweep)
+
+    async def _tell(self) -> None:
+        """Tell Prefect what it does not know, while no other sync does."""
+        db = await asyncio.to_thread(self._engine.connect)
+        try:
+            if not await asyncio.to_thread(db.scalar, text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": TELLING}):
+                return
+            for telling in await asyncio.to_thread(to_be_told, db):
+                try:
+                    await tell(self._client, telling)
+                except httpx.HTTPStatusError as error:  # one run that Prefect refuses must not keep back the others
+                    log.error("run %s: Prefect refused its state: %s", telling.run_id, first_line(error))  # noqa: TRY400
+        finally:
+            await asyncio.to_thread(db.close)  # and with it the lock
+
+    async def poll(self, *, overlap: timedelta) -> None:
+        """Apply what Prefect has and `ops` has not: of unfinished runs, and of those that ended since the watermark."""
+        ended_until = watermark = await self._in_database(read_watermark)
+        async for page in self._pages(ended_after=watermark - overlap):
+            ended_until = max([ended_until, *(run.end_time for run in page if run.end_time)])
+            await self._apply_differing(page)
+        async for page in self._pages(ended_after=None):
+            await self._apply_differing([run for run in page if not _in_future(run)])
+        await self._in_database(partial(write_watermark, at=ended_until, outage_seconds=self._timings.prefect_outage))
+
+    async def _pages(self, *, ended_after: datetime | None) -> AsyncIterator[list[FlowRun]]:
+        """Pages of runbook runs: those that ended since, newest first, or those that have not ended."""
+        before: datetime | None = None
+        offset = 0
+        while True:
+            end_time = (
+                FlowRunFilterEndTime(after_=ended_after, before_=before)
+                if ended_after
+                else FlowRunFilterEndTime(is_null_=True)
+            )
+            page = await self._client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[RUNBOOK_TAG]), end_time=end_time),
+                sort=FlowRunSort.END_TIME_DESC if ended_after else FlowRunSort.ID_DESC,
+                limit=PAGE,
+                offset=offset,
+            )
+            if page:
+                yield page
+            if len(page) < PAGE:
+                return
+            if ended_after and page[-1].end_time != before:
+                before, offset = page[-1].end_time, 0  # by key: runs that end meanwhile do not shift the pages
+            else:
+                offset += PAGE
+
+    async def _apply_differing(self, flow_runs: list[FlowRun]) -> None:
+        known = await self._in_database(known_states, [run.id for run in flow_runs])
+        for flow_run in flow_runs:
+            if flow_run.state_id is not None and known.get(flow_run.id) != flow_run.state_id:
+                await self._apply_history(flow_run)
+
+    async def _apply_history(self, flow_run: FlowRun) -> None:
+        facts = facts_of(flow_run, kind=await self._kind(flow_run))
+        if facts is not None:
+            states = await self._client.read_flow_run_states(flow_run.id)
+            await self._apply(facts, [state_of(state) for state in states])
+
+    async def _find_deleted(self) -> None:
+        """A run that is unfinished here and gone in Prefect was deleted: nobody will ever finish it."""
+        ids = await self._in_database(unfinished_runs)
+        for start in range(0, len(ids), PAGE):
+            asked = ids[start : start + PAGE]
+            found = await self._client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(asked))), limit=PAGE
+            )
+            await self._apply_differing(found)
+            for run_id in set(asked) - {run.id for run in found}:
+                await self._in_database(mark_deleted, run_id)
+
+    async def _apply_event(self, event: Event) -> None:
+        run_id = UUID(event.resource.id.removeprefix("prefect.flow-run."))
+        facts = self._facts.get(run_id)
+        if facts is None:
+            try:
+                flow_run = await self._client.read_flow_run(run_id)
+            except ObjectNotFound:
+                return  # deleted meanwhile
+            facts = facts_of(flow_run, kind=await self._kind(flow_run))
+            if facts is None or _in_future(flow_run):
+                return
+            self._facts[run_id] = facts
+        await self._apply(facts, [_state_of_event(event)])
+
+    async def _kind(self, flow_run: FlowRun) -> str:
+        if flow_run.flow_id not in self._kinds:
+            self._kinds[flow_run.flow_id] = (await self._client.read_flow(flow_run.flow_id)).name
+        return self._kinds[flow_run.flow_id]
+
+    async def _apply(self, facts: RunFacts, states: list[State]) -> None:
+        try:
+            await self._in_database(lambda db: apply_states(db, facts=facts, states=states))
+        except GONE:
+            raise
+        except DBAPIError as error:  # one run that the database refuses must not keep back the others
+            log.error("run %s sync: refused: %s", facts.id, first_line(error))  # noqa: TRY400  # the trace holds values
+
+    async def _in_database(self, work: Callable[..., T], *args: object) -> T:
+        def transaction() -> T:
+            with self._engine.begin() as db:
+                return work(db, *args)
+
+        return await asyncio.to_thread(transaction)
+
+
+async def _deliver_journals(settings: Settings, engine: Engine) -> None:
+    while True:
+        emptied = await asyncio.to_thread(deliver_abandoned, engine, journal_dir(settings))
+        if emptied:
+            log.info("delivered the records of %d run processes that could not", emptied)
+        await asyncio.sleep(settings.timings.journals)
+
+
+async def _fold_totals(engine: Engine) -> None:
+    def fold() -> int:
+        with engine.begin() as db:
+            return fold_deltas(db)
+
+    while True:
+        while await asyncio.to_thread(fold) == BATCH:
+            pass
+        await asyncio.sleep(FOLD_SECONDS)
+
+
+async def _forever(name: str, work: Callable[[], Awaitable[None]], *, longest_pause: float) -> None:
+    """Run the work again whenever it ends; after an error, wait longer each time while it keeps failing."""
+    shortest = longest_pause / 20
+    wait, loop = shortest, asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        try:
+            await work()
+        except Exception as error:  # whatever it was, the sync must go on
+            wait = shortest if loop.time() - began > 60 else min(longest_pause, wait * 2)
+            log.warning("sync %s: %s: %s; again in %.1f s", name, type(error).__name__, first_line(error), wait)
+        await asyncio.sleep(wait)
+
+
+def _is_runbook_state(event: Event) -> bool:
+    tag = f"prefect.tag.{RUNBOOK_TAG}"
+    return "prefect.state-type" in event.resource.root and any(related.id == tag for related in event.related)
+
+
+def _state_of_event(event: Event) -> State:
+    """A state-change event carries the state: its own id is the state's id."""
+    labels = event.resource.root
+    return State(
+        id=event.id,
+        at=datetime.fromisoformat(labels["prefect.state-timestamp"]),
+        type=labels["prefect.state-type"],
+        name=labels["prefect.state-name"],
+        message=labels.get("prefect.state-message") or None,
+    )
+
+
+def _in_future(flow_run: FlowRun) -> bool:
+    """A run that a schedule has planned and that is not due: Prefect plans up to a hundred ahead of time."""
+    due = flow_run.expected_start_time
+    return bool(
+        flow_run.auto_scheduled
+        and flow_run.state
+        and flow_run.state.is_scheduled()
+        and due
+        and due > datetime.now(UTC) + timedelta(seconds=5)
+    )

@@ -1,0 +1,124 @@
+"""Prefect learns what the sweeper decided: a verdict is pushed until Prefect's own state follows it.
+
+Pushing is repeated after every outage of either side; it does nothing where Prefect has moved on meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Scheduled
+from sqlalchemy import Connection, func, select
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from opsdb.runs.runs import recorded_states
+from opsdb.states import RESUMING, RunStatus, fold
+from opsdb.tables import Run, RunState, Session
+
+log = logging.getLogger(__name__)
+
+FINAL_REASONS = ("DeadlineExceeded", "Deleted", "Refused")
+"""Ends after which another attempt would end the same way."""
+ATTEMPTS_TO_START = 3
+REQUEUE_WITHIN = timedelta(hours=1)
+TELL_WITHIN = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A state that Prefect is to be told of a run, if the run still is in the state that this follows from."""
+
+    run_id: UUID
+    follows: UUID
+    state: State[Any]
+
+
+def to_be_told(db: Connection) -> list[Telling]:
+    """What Prefect does not know yet: how the sweeper ended a run, and that one that died may be tried again."""
+    return [*_verdicts(db), *_retries(db)]
+
+
+async def tell(client: PrefectClient, telling: Telling) -> None:
+    """Set the state in Prefect. Only one process may do that at a time: Prefect does not compare and set."""
+    try:
+        flow_run = await client.read_flow_run(telling.run_id)
+    except ObjectNotFound:
+        return
+    if flow_run.state_id != telling.follows:
+        return  # it moved on: its own process, another sync or an operator was first
+    # not repeated by the client when only the answer was lost: the run may be begun anew by then. We look again
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        await client.set_flow_run_state(telling.run_id, telling.state, force=True)
+    log.warning("run %s set to %s in Prefect: %s", telling.run_id, telling.state.name, telling.state.message)
+
+
+def _verdicts(db: Connection) -> list[Telling]:
+    """Verdicts that no state of Prefect's has followed yet."""
+    before = aliased(RunState)
+    known = (
+        select(col(before.id))
+        .where(col(before.run_id) == col(Run.id), col(before.source) == "prefect")
+        .order_by(col(before.at).desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    rows = db.execute(
+        select(col(Run.id), known.label("follows"), col(RunState.type), col(RunState.name), col(RunState.message))
+        .join(RunState, col(Run.state_id) == col(RunState.id))
+        .where(
+            col(RunState.source) == "room",
+            col(RunState.name) != "Deleted",
+            col(Run.updated_at) > func.clock_timestamp() - TELL_WITHIN,
+        )
+    )
+    return [
+        Telling(row.id, row.follows, State(type=StateType(row.type), name=row.name, message=row.message))
+        for row in rows
+    ]
+
+
+def _retries(db: Connection) -> list[Telling]:
+    """Runs that died, whose processes are known to be gone, and that may be tried again: their session still runs.
+
+    Whether a kind may be repeated matters once a run has started: before, it had no effect, and goes on where it was to
+    go on. What never was claimed had no process that could die.
+    """
+    unborn = col(Run.started_at).is_(None) & col(Run.claimed_at).is_not(None)
+    rows = db.execute(
+        select(
+            col(Run.id),
+            col(Run.state_id),
+            col(Run.attempt),
+            col(Run.max_attempts),
+            func.clock_timestamp().label("now"),  # Prefect compares it with its clock, which ours may not be
+        )
+        .join(RunState, col(Run.state_id) == col(RunState.id))
+        .join(Session, col(Run.session_id) == col(Session.id))
+        .where(
+            col(Session.status) != "cancelled",
+            col(Run.status) == RunStatus.FAILED,
+            (col(Run.max_attempts) > 1) | unborn,
+            col(Run.updated_at) > func.clock_timestamp() - REQUEUE_WITHIN,
+            col(RunState.type) == "CRASHED",
+            col(RunState.source) == "prefect",
+            col(RunState.name).not_in(FINAL_REASONS),
+            col(Run.fenced_at).is_(None) | col(Run.reaped_at).is_not(None),
+        )
+    )
+    found = []
+    for row in rows.all():
+        life = fold(recorded_states(db, run_id=row.id))
+        if life.crashes < (row.max_attempts if life.started_at else ATTEMPTS_TO_START):
+            name = RESUMING if life.continues and life.started_at is None else "AwaitingRetry"
+            message = f"attempt {row.attempt} died; its processes are gone"
+            found.append(Telling(row.id, row.state_id, Scheduled(name=name, scheduled_time=row.now, message=message)))
+    return found

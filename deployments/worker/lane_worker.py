@@ -1,0 +1,312 @@
+"""The work pool type `lane`: each run is a process of its own, forked from one that is loaded already."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+from uuid import UUID
+
+import anyio
+import httpx
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.exceptions import Abort, ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
+from prefect.utilities.engine import propose_state
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from deployments.worker.claims import Claims
+from deployments.worker.due_runs import DueRuns
+from deployments.worker.forks import Forks, RunProcessHandle
+from deployments.worker.prefect_inner import Related
+from deployments.worker.reaper import end_processes
+from deployments.worker.registered import refusal
+from deployments.worker.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask, exit_words
+from deployments.worker.surroundings import Surroundings
+from opsdb.database import first_line
+from opsdb.kinds.kinds import registered_entrypoints
+from opsdb.processes.running import entry_of
+from opsdb.runs.prefect_runs import state_of
+from opsdb.settings import load_settings
+from opsdb.states import CLAIMED_BY, RunStatus, fold
+from opsdb.timings import Timings
+
+START_SECONDS = 3.0
+"""How long the start of a run may hold up the next one."""
+BASE_JOB_TEMPLATE: dict[str, Any] = {
+    "job_configuration": {"labels": {}},
+    "variables": {"type": "object", "properties": {}},
+}
+"""A lane takes no variables: nobody who reaches the API can give a run a command or an environment."""
+
+
+class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResult]):
+    """Serves one lane. The workers of a process share one fork server."""
+
+    type = "lane"
+    job_configuration = BaseJobConfiguration
+    _display_name = "Lane"
+    _description = "Runs registered runbooks in forked processes. Takes no job variables."
+    _forks: Forks | None = None
+    _timings = Timings()
+    # runs of a burst start one after another, or all would start at its end
+    _starts = asyncio.Semaphore(os.cpu_count() or 1)
+    _due = DueRuns()
+
+    @classmethod
+    def get_default_base_job_template(cls) -> dict[str, Any]:
+        """What a pool of this type is made with."""
+        return BASE_JOB_TEMPLATE
+
+    async def setup(self) -> None:
+        """Prepare to serve: load what runs need."""
+        self.draining = False
+        self.cut_off = False
+        self.clock_ahead = timedelta(0)
+        self.processes: dict[UUID, RunProcessHandle] = {}
+        self._begun: set[UUID] = set()
+        self._cancelled: set[UUID] = set()
+        self._settings = load_settings()
+        self._timings = self._settings.timings
+        self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
+        self._claims = Claims(self._settings)
+        if LaneWorker._forks is None:
+            LaneWorker._forks = Forks()
+        await LaneWorker._forks.warm_up()
+        await super().setup()
+        self._surroundings = Surroundings(self.client)
+
+    @property
+    def in_hand(self) -> set[UUID]:
+        """The runs that are claimed, running, or ended and not yet told of."""
+        return set(self._submitting_flow_run_ids)
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Take what is due, unless this worker is about to end, or cannot see whether its runs are taken from it.
+
+        Not before all that was taken is claimed: the server would count too few runs against the lane's limit.
+        """
+        if self.draining or self.cut_off or self.in_hand - self._begun:
+            return []
+        try:
+            return await super().get_and_submit_flow_runs()
+        except httpx.HTTPError as error:
+            self._away(error)
+            return []
+
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        """What is due, by the database's clock: ours may be off."""
+        if not await self._due.worth_a_poll(self._work_pool_name, self.client, before=self._now()):
+            return []
+        try:
+            return await self.client.get_scheduled_flow_runs_for_work_pool(
+                work_pool_name=self._work_pool_name,
+                scheduled_before=self._now(),  # none that would wait in its process, and in a slot, until it is due
+            )
+        except ObjectNotFound:  # the pool was deleted; `ops deploy` makes it again
+            return []
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self.clock_ahead
+
+    async def _sync_and_initialize(self) -> None:
+        """Say that we live, and read the pool's settings."""
+        try:
+            await super()._sync_and_initialize()
+        except httpx.HTTPError as error:
+            if not self._has_successfully_synced:
+                raise
+            self._away(error)
+
+    def _away(self, error: Exception) -> None:
+        # Prefect's loops end the worker, and with it the runs, after some failures: an outage is waited out instead
+        self._logger.warning("Prefect does not answer: %s", first_line(error) or type(error).__name__)
+
+    async def run(self, flow_run: FlowRun, configuration: BaseJobConfiguration, task_status: object = None) -> NoReturn:
+        """Not used: `_submit_run` serves the whole life of a run."""
+        raise NotImplementedError
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Serve one run from its claim until the last of its processes is gone."""
+        try:
+            async with self._starts:
+                begun = await self._begin(flow_run)
+            self._begun.add(flow_run.id)
+            if begun is not None:
+                process, attempt = begun
+                exit_code = await process.wait()
+                await self._close(flow_run, attempt, process, exit_code)
+        except Exception:  # an error of one run must not end the worker; the sweeper sees what became of the run
+            self._logger.exception("run %s could not be served", flow_run.id)
+        finally:
+            self.processes.pop(flow_run.id, None)
+            self._release_limit_slot(flow_run.id)
+            self._submitting_flow_run_ids.discard(flow_run.id)
+            self._begun.discard(flow_run.id)
+            self._cancelled.discard(flow_run.id)
+            if self._cancelling_observer is not None:
+                self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
+
+    async def _cancel_run(self, flow_run_id: UUID) -> None:
+        """Cancel one of our runs. It ends within the kill ladder of its step, or is killed."""
+        self._cancelled.add(flow_run_id)
+        process = self.processes.get(flow_run_id)
+        if process is None:
+            return  # `_begin` looks before it starts one
+        process.cancel()
+        with anyio.move_on_after(self._timings.stop):
+            await process.wait()
+            return
+        process.kill()
+
+    async def _claim(self, flow_run: FlowRun) -> int | None:
+        """Make the run ours. Returns the attempt's number; None when another was first, or when it was cancelled.
+
+        Its history tells which attempt this is, and whether it still waits: Prefect lets a completed run be claimed.
+        """
+        history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
+        if fold(history).status is not RunStatus.QUEUED:
+            self._logger.info("run %s not claimed: another worker was first", flow_run.id)
+            return None
+        kind = await self._surroundings.kind(flow_run)
+        try:
+            state = await propose_state(
+                self.client, Pending(message=f"{CLAIMED_BY}{worker_name()}"), flow_run_id=flow_run.id
+            )
+        except Abort as abort:
+            self._logger.info("run %s not claimed: %s", flow_run.id, abort)
+            return None
+        if not state.is_pending():
+            return None
+        flow_run.state = state
+        flow_run.work_pool_name = self._work_pool_name  # not said in the answer to a poll
+        self._claims.record(flow_run, kind=kind, history=history)
+        return fold([*history, state_of(state)]).attempt
+
+    async def _begin(self, flow_run: FlowRun) -> tuple[RunProcessHandle, int] | None:
+        """Claim a run and start its process. Returns it with the attempt's number, or None when there is none."""
+        if self.draining or self.cut_off:
+            return None  # it waits for another worker
+        attempt = await self._claim(flow_run)
+        if attempt is None:
+            return None
+        try:
+            deployment = await self._surroundings.deployment(flow_run)
+            known = await self._surroundings.related(flow_run, deployment, pool=self._work_pool)
+        except httpx.HTTPError:
+            await self._hand_back(flow_run, attempt, "its worker could not read its deployment")
+            return None
+        refused = refusal(flow_run, deployment, entrypoints=self._entrypoints)
+        if refused is not None:
+            self._logger.error("run %s refused: %s", flow_run.id, refused)
+            await self._report(flow_run, attempt, Failed(name="Refused", message=refused))
+        elif flow_run.id in self._cancelled:
+            await self._report(flow_run, attempt, Cancelled(message="cancelled before it started"))
+        elif self.draining:
+            await self._hand_back(flow_run, attempt, "its worker is about to end")
+        elif deployment is not None:  # else it was refused
+            return await self._start(flow_run, attempt, entrypoint=deployment.entrypoint or "", known=known), attempt
+        return None
+
+    async def _start(
+        self, flow_run: FlowRun, attempt: int, *, entrypoint: str, known: tuple[Related, ...]
+    ) -> RunProcessHandle:
+        assert self._forks is not None  # noqa: S101  # made in setup
+        _, earlier = entry_of(self._settings, flow_run.id)
+        if earlier is not None:  # of an attempt on this host that nobody has cleaned up yet
+            await asyncio.to_thread(end_processes, earlier, grace_seconds=0)
+        environment = {**os.environ, **self._environment(flow_run, attempt)}
+        process = self._forks.start(
+            RunTask(flow_run=flow_run, attempt=attempt, entrypoint=entrypoint, env=environment, known=known)
+        )
+        self.processes[flow_run.id] = process
+        if flow_run.id in self._cancelled:
+            process.cancel()
+        await process.started(START_SECONDS)
+        return process
+
+    async def _close(self, flow_run: FlowRun, attempt: int, process: RunProcessHandle, exit_code: int) -> None:
+        """Leave nothing of the run, and only then say how it ended, unless it said so itself.
+
+        What could not be done stays in `OPS_HOME/running`, for the reaper and the sweeper.
+        """
+        path, entered = entry_of(self._settings, flow_run.id)
+        if entered is not None and entered.pid != process.pid:
+            return  # this run has been rescued and begun anew: what carries its id now is not ours
+        gone = True
+        if entered is not None:
+            report = await asyncio.to_thread(end_processes, entered, grace_seconds=self._timings.grace)
+            gone = not report.survivors
+        if process.cancelled:
+            told = await self._report(flow_run, attempt, Cancelled(message="cancelled; all its processes are gone"))
+        else:
+            told = exit_code == 0 or await self._report_end(flow_run, attempt, exit_code)
+        if told and gone:
+            path.unlink(missing_ok=True)
+
+    async def _report_end(self, flow_run: FlowRun, attempt: int, exit_code: int) -> bool:
+        """Tell Prefect how a run ended whose process did not. False when others must say it."""
+        if exit_code == FENCED_EXIT_CODE:
+            return False
+        known = None
+        if exit_code == CUT_OFF_EXIT_CODE:  # the database would not tell us either, nor the next run
+            self.cut_off = True
+        else:
+            known = await asyncio.to_thread(self._claims.told_of, flow_run.id, attempt=attempt)
+        if known is not None and known.taken:
+            return False
+        if known is not None and known.outcome == "succeeded":
+            return await self._report(flow_run, attempt, Completed(message="its process recorded that it succeeded"))
+        if known is not None and known.outcome == "failed":
+            return await self._report(flow_run, attempt, Failed(message=known.message))
+        return await self._report(flow_run, attempt, Crashed(message=f"the run process ended: {exit_words(exit_code)}"))
+
+    async def _report(self, flow_run: FlowRun, attempt: int, state: State[Any]) -> bool:
+        """Set a state in Prefect, unless the attempt is over there. False when Prefect does not answer for long.
+
+        An attempt that was suspended is over, too: what follows is not its to say.
+        """
+        give_up_at = asyncio.get_running_loop().time() + self._timings.report
+        while True:
+            try:
+                history = await self.client.read_flow_run_states(flow_run.id)
+                life = fold(state_of(known) for known in history)
+                if life.latest.type == "CANCELLING" and state.is_scheduled():
+                    state = Cancelled(message="cancelled before it started")
+                if state.is_scheduled() and (flow_run.state is None or life.latest.id != flow_run.state.id):
+                    return True  # handed back before, or not ours any more: another may have claimed it
+                if life.attempt == attempt and not life.status.terminal:
+                    # not repeated by the client when only the answer was lost: another may have begun by then
+                    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                        await self.client.set_flow_run_state(flow_run.id, state, force=True)
+            except ObjectNotFound:
+                return True
+            except httpx.HTTPError as error:
+                self._away(error)
+                if asyncio.get_running_loop().time() > give_up_at:
+                    return False
+                await asyncio.sleep(self._timings.report_every)
+            else:
+                return True
+
+    async def _hand_back(self, flow_run: FlowRun, attempt: int, why: str) -> None:
+        """Let another worker claim a run that was not started."""
+        await self._report(flow_run, attempt, Scheduled(scheduled_time=self._now(), message=f"handed back: {why}"))
+
+    def _environment(self, flow_run: FlowRun, attempt: int) -> dict[str, str]:
+        return {
+            "OPS_RUN_ID": str(flow_run.id),
+            "OPS_ATTEMPT": str(attempt),
+            "OPS_WORKER": worker_name(),
+            "PREFECT__FLOW_RUN_ID": str(flow_run.id),
+            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",  # the worker says so, after it has looked
+        }
+
+
+def worker_name() -> str:
+    """The name of this worker process, as it stands in `claimed_by`."""
+    return f"{socket.gethostname()}-{os.getpid()}"

@@ -1,0 +1,39 @@
+"""Imported once into the process that run processes are forked from: all that every run needs, and nothing else.
+
+It holds no threads, no connections and nothing of any run. What is loaded here is shared by all run processes;
+`gc.freeze` keeps the collector from touching, and so copying, it.
+"""
+
+import gc
+import importlib
+import logging
+
+from opsdb.kinds.kinds import registered_entrypoints
+from opsdb.kinds.template_files import PACKAGE
+from opsdb.settings import load_settings
+
+EVERY_RUN = (
+    # imported by the first run otherwise, that is by each of them
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "prefect._internal.observers",
+    "prefect.concurrency",
+    "prefect.task_engine",
+    "prefect.utilities.visualization",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+)
+
+
+def _runbooks() -> set[str]:
+    return {name.rpartition(".")[0] for name in registered_entrypoints(load_settings().prefect_yaml)}
+
+
+for module in (*EVERY_RUN, *sorted(_runbooks()), PACKAGE):
+    try:
+        importlib.import_module(module)
+    except Exception:  # a run that wants it will import it again, and say why it fails; the others go on
+        logging.getLogger(__name__).exception("%s could not be loaded", module)
+
+gc.collect()
+gc.freeze()

@@ -1,0 +1,177 @@
+"""Where alerts go: the addresses of OPS_ALERT_URLS, what each wants to hear, and one attempt to reach it.
+
+An address is a secret as a whole: what is shown, logged and stored is a destination's name, which does not tell it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from opsdb.alerts.episodes import Severity
+from opsdb.alerts.outbox import Failure
+from opsdb.errors import UsageError
+from opsdb.settings import Settings
+
+APPRISE_STATUS = re.compile(r"error=(\d{3})\b")
+BLOCK = "block:"
+EXAMPLE = "mmosts://ops@chat.example.org/TOKEN/?to=ops-alerts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Somebody who is told. Without severities, or without kinds, it is told of all of them."""
+
+    name: str
+    severities: frozenset[Severity]
+    kinds: frozenset[str]
+    notifier: Any = field(repr=False)
+
+    def wants(self, severity: Severity, kinds: Collection[str]) -> bool:
+        """Whether it is told of something that bad about runs of these kinds; what is of no kind concerns everybody."""
+        severe = not self.severities or severity in self.severities
+        return severe and (not self.kinds or not kinds or not self.kinds.isdisjoint(kinds))
+
+    def send(self, body: str) -> Failure | None:
+        """Try once to deliver a text in Markdown. None when it arrived. Never raises; takes seconds."""
+        from exporter.alerting.mattermost import MattermostWebhook
+        from exporter.alerting.webhook_block import WebhookBlock
+
+        if isinstance(self.notifier, MattermostWebhook | WebhookBlock):
+            return self.notifier.post(body)
+        return _notify(self.notifier, body)
+
+
+def read_destinations(settings: Settings) -> list[Destination]:
+    """The destinations that OPS_ALERT_URLS names: Apprise addresses between blanks, with `WORDS=` before them or not.
+
+    `block:NAME` is the webhook in a block of Prefect's.
+    The words are severities and kinds, separated by commas. Raises UsageError that names an entry by its number.
+    """
+    urls = settings.alert_urls.get_secret_value() if settings.alert_urls else ""
+    if not urls.split():
+        return []
+    _keep_apprise_quiet()
+    found: dict[str, Destination] = {}
+    for number, entry in enumerate(urls.split(), 1):
+        words, equals, url = entry.partition("=")
+        if not equals or "://" in words or words.startswith(BLOCK):
+            words, url = "", entry
+        chosen = {word for word in words.split(",") if word}
+        severities = frozenset(Severity(word) for word in chosen if word in set(Severity))
+        for position, notifier in enumerate(_notifiers(settings, url, number)):
+            name = url if url.startswith(BLOCK) else _name(url, position)
+            found[name] = Destination(
+                name=name, severities=severities, kinds=frozenset(chosen - severities), notifier=notifier
+            )
+    return list(found.values())
+
+
+def _notifiers(settings: Settings, url: str, number: int) -> list[Any]:
+    """Apprise's notifiers for an address; a webhook of several channels is several, since each may fail alone."""
+    if url.startswith(BLOCK):
+        from exporter.alerting.webhook_block import WebhookBlock
+
+        name = url.removeprefix(BLOCK)
+        if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", name) is None:
+            raise UsageError(
+                f"OPS_ALERT_URLS: entry {number}: a block's name has small letters, digits and dashes, as in "
+                "`block:ops-alerts`"
+            )
+        return [WebhookBlock(settings, name)]
+    from apprise import Apprise, AppriseAsset
+    from apprise.common import OverflowMode
+
+    from exporter.alerting.mattermost import SCHEMES, MattermostWebhook, is_webhook
+
+    scheme = url.partition("://")[0].lower()
+    if scheme in SCHEMES:
+        try:
+            parsed = MattermostWebhook.parse_url(url)
+            whole = MattermostWebhook(**parsed)
+        except (TypeError, ValueError):
+            raise _unknown(scheme, number) from None
+        if is_webhook(whole):
+            channels = [channel for _, channel in whole.targets]
+            if not channels:
+                return [whole]
+            return [MattermostWebhook(**{**parsed, "targets": [f"#{channel}"]}) for channel in channels]
+    # without redirects: one that leads to a login page would count as success
+    notifier = Apprise.instantiate(url, asset=AppriseAsset(http_redirects=False))
+    if notifier is None:
+        raise _unknown(scheme, number)
+    if "overflow=" not in url:
+        notifier.overflow_mode = OverflowMode.SPLIT
+    return [notifier]
+
+
+def _unknown(scheme: str, number: int) -> UsageError:
+    shown = scheme if re.fullmatch(r"[a-z]{1,20}", scheme) else "?"
+    return UsageError(
+        f"OPS_ALERT_URLS: entry {number} ({shown}://...) is no address that Apprise knows. Entries stand between "
+        f"blanks, as in `{EXAMPLE}`"
+    )
+
+
+def _name(url: str, position: int) -> str:
+    """A name that stays the same as long as the address does, and from which the address cannot be guessed."""
+    digest = hashlib.scrypt(f"{position} {url}".encode(), salt=b"ops alert destination", n=2**14, r=8, p=1, dklen=4)
+    return f"{url.partition('://')[0].lower()}-{digest.hex()}"
+
+
+class _Capture(logging.Filter):
+    """Lets nothing through, and keeps the HTTP status that Apprise says nowhere but in its log, per thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if match := APPRISE_STATUS.search(record.getMessage()):
+            self.seen.status = int(match[1])
+        return False
+
+
+_capture = _Capture()
+
+
+def _keep_apprise_quiet() -> None:
+    """Apprise's log holds tokens, and the log of what most of its notifiers use the path of each request."""
+    logging.getLogger("apprise").addFilter(_capture)
+    logging.getLogger("urllib3.connectionpool").addFilter(_above_debug)
+
+
+def _above_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
+
+
+@contextmanager
+def _status() -> Iterator[list[int | None]]:
+    _capture.seen.status = None
+    found: list[int | None] = [None]
+    try:
+        yield found
+    finally:
+        found[0] = _capture.seen.status
+
+
+def _notify(notifier: Any, body: str) -> Failure | None:
+    from apprise.common import NotifyFormat
+
+    delivered = False
+    with _status() as status:
+        try:
+            delivered = bool(notifier.notify(body=body, body_format=NotifyFormat.MARKDOWN))
+        except Exception:  # whatever a notifier of a hundred does, the others go on
+            return Failure(reason="error")
+    if delivered:
+        return None
+    code = status[0]
+    lasting = code is not None and 300 <= code < 500 and code not in (408, 429)
+    return Failure(reason="configuration" if lasting else "error", lasting=lasting, http_status=code)

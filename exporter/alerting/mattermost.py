@@ -1,0 +1,129 @@
+"""Mattermost's incoming webhook, as Apprise spells its address, with what Apprise leaves out.
+
+Apprise calls any 200 a success, a redirect to a login page included, and keeps neither the status nor `Retry-After`.
+Here the body must be `ok`, nothing is followed, and the whole exchange ends by a deadline. Nothing here logs: the
+address holds the token.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from apprise.plugins.mattermost import MattermostMode, NotifyMattermost
+
+from opsdb.alerts.outbox import Failure
+
+SCHEMES = (NotifyMattermost.protocol, NotifyMattermost.secure_protocol)
+EXCHANGE_SECONDS = 15.0
+"""Longest time for one post, whatever the server does; well below the lease of a delivery."""
+POST_CHARACTERS = 16_383
+"""What Mattermost keeps in one post. A longer text becomes several."""
+OK_BODY = b"ok"
+
+
+class MattermostWebhook(NotifyMattermost):  # type: ignore[no-untyped-call]  # Apprise is typed in part only
+    """Apprise's notifier for Mattermost, which says how a post ended."""
+
+    def post(self, text: str) -> Failure | None:
+        """Post the text once. None when Mattermost took it. Never raises, never logs."""
+        channel = {"channel": self.targets[0][1]} if self.targets else {}
+        icon = {"icon_url": self.icon_url} if self.icon_url else {}
+        payload = {"text": text, "username": self.user or "Ops Control Room", **channel, **icon}
+        try:
+            return self._exchange(json.dumps(payload).encode())
+        except TimeoutError:
+            return Failure(reason="timeout")
+        except (OSError, http.client.HTTPException):
+            return Failure(reason="connection")
+        except ValueError:  # a token or a host name that cannot be one
+            return Failure(reason="configuration", lasting=True)
+
+    def _exchange(self, body: bytes) -> Failure | None:
+        connection = self._connection()
+        with _deadline(connection) as late:
+            try:
+                connection.request(
+                    "POST",
+                    f"{self.fullpath.rstrip('/')}/hooks/{self.token}",
+                    body=body,
+                    headers={"Content-Type": "application/json", "User-Agent": "ops-control-room"},
+                )
+                answer = connection.getresponse()
+                return judge(answer.status, answer.headers, answer.read(len(OK_BODY) + 3))
+            except (OSError, http.client.HTTPException):
+                if late.is_set():
+                    raise TimeoutError from None
+                raise
+
+    def _connection(self) -> http.client.HTTPConnection:
+        connect_seconds = min(self.socket_connect_timeout, EXCHANGE_SECONDS)
+        if not self.secure:
+            return http.client.HTTPConnection(self.host, self.port, timeout=connect_seconds)
+        trust = ssl.create_default_context()
+        if not self.verify_certificate:
+            trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection(self.host, self.port, timeout=connect_seconds, context=trust)
+
+
+def is_webhook(notifier: NotifyMattermost) -> bool:
+    """Whether it posts to an incoming webhook; Apprise's bot mode uses another API."""
+    return bool(notifier.mode == MattermostMode.WEBHOOK)
+
+
+def judge(status: int, headers: http.client.HTTPMessage, body: bytes) -> Failure | None:
+    """What an answer means. Success is 200 and `ok`, and nothing else."""
+    if status == http.client.OK:
+        return None if body.strip() == OK_BODY else Failure(reason="unexpected_answer", http_status=status)
+    wait = retry_after(headers)
+    if status == http.client.TOO_MANY_REQUESTS:
+        return Failure(reason="rate_limited", http_status=status, retry_after_seconds=wait)
+    if 300 <= status < 400:
+        return Failure(reason="redirect", lasting=True, http_status=status)
+    transient = status == http.client.REQUEST_TIMEOUT or (status >= 500 and status != http.client.NOT_IMPLEMENTED)
+    return Failure(
+        reason="server" if transient else "configuration",
+        lasting=not transient,
+        http_status=status,
+        retry_after_seconds=wait if transient else None,
+    )
+
+
+def retry_after(headers: http.client.HTTPMessage) -> float | None:
+    """The seconds that a `Retry-After` asks for: a number, or a date as seen from the answer's own (RFC 9110)."""
+    value = (headers.get("Retry-After") or "").strip()
+    if value.isdecimal():
+        return float(value[:9])
+    with suppress(ValueError, TypeError):
+        until = parsedate_to_datetime(value)
+        now = parsedate_to_datetime(headers["Date"]) if headers.get("Date") else datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
+    return None
+
+
+@contextmanager
+def _deadline(connection: http.client.HTTPConnection) -> Iterator[threading.Event]:
+    """Cut the connection after `EXCHANGE_SECONDS`: a socket's own timeout begins anew with each byte."""
+    late = threading.Event()
+
+    def cut() -> None:
+        late.set()
+        if connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(EXCHANGE_SECONDS, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        connection.close()

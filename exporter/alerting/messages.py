@@ -1,0 +1,226 @@
+"""What alerts say: what happened, to what, and what to do. Pure; the same report gives the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from exporter.alerting.markdown import quoted
+from opsdb.alerts.episodes import ROOM, Rule
+from opsdb.alerts.incidents import Report, Subject
+
+SHORT = 60
+"""Characters of a value in a line of a list."""
+KINDS = 5
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a rule speaks. `todo` may hold `{run}`, the short id of the first run."""
+
+    title: str
+    noun: str
+    todo: str
+
+
+WORDINGS = {
+    Rule.STUCK: Wording(
+        "Stuck Run Detected",
+        "runs",
+        "Its process died or fell silent. The room kills what is left of the run and fails it. See whether the "
+        "worker's host is well, then `ops show {run}` for what was done, before you start it again.",
+    ),
+    Rule.OVERDUE: Wording(
+        "Run Past Its Deadline",
+        "runs",
+        "The room stops the run and fails it. `ops logs {run}` shows where it hung; if it only needs longer, give its "
+        "runbook more time.",
+    ),
+    Rule.CLAIM: Wording(
+        "Claimed Run Did Not Start",
+        "runs",
+        "A worker took the run and did not begin; the room puts it back where that is safe. Look at that worker's log "
+        "and at the load of its host.",
+    ),
+    Rule.QUEUED: Wording(
+        "Run Queued Too Long",
+        "runs",
+        "See with `ops runs --status running` what holds the lane, and with `ops status` that a worker serves it. "
+        "`ops cancel` frees a slot; OPS_LANE_LIMIT makes more.",
+    ),
+    Rule.FAILED: Wording(
+        "Run Failed",
+        "runs",
+        "`ops show {run}` tells the step and its error, `ops logs {run}` its output. This ends with the next success "
+        "of its kind for the same database, and after a day without one.",
+    ),
+    Rule.APPROVAL: Wording(
+        "Run Waits For Approval",
+        "runs",
+        "`ops show {run}` tells what it asks; `ops approve {run}`, or Resume in Prefect's UI, lets it go on, and "
+        "`ops cancel {run}` ends it. It fails when nobody answers in time.",
+    ),
+    Rule.BACKUP: Wording(
+        "No Verified Backup",
+        "databases",
+        "Start one with `ops run odoo_db_backup -p odoo_db=NAME --wait`. If that fails, its error says why; if it "
+        "works, find out why the schedule did not start it. This lasts until one is verified; `ops alerts forget NAME` "
+        "ends it for a database that is gone for good.",
+    ),
+    Rule.LEFTOVERS: Wording(
+        "Processes Left Behind",
+        "runs",
+        "Nobody confirmed that the run's processes are gone: look for them on its worker's host by OPS_RUN_ID in their "
+        "environment, and do not start the run again before they are.",
+    ),
+    Rule.WORKER_LOST: Wording(
+        "Worker Lost",
+        "hosts",
+        "Its lanes start no run there. See whether the host is up and `ops worker` runs, else start it; a host that "
+        "was retired is forgotten after a day.",
+    ),
+    Rule.SYNC_BEHIND: Wording(
+        "The Room Is Blind",
+        "parts",
+        "What runs do is not recorded meanwhile, and none is ended; running ones go on. `ops status` tells what is "
+        "down, its log in OPS_HOME/log says why. Alerts about single runs wait until it is back.",
+    ),
+}
+
+
+def render(report: Report, *, ui_url: str) -> str:
+    """The message, in Mattermost's Markdown, well below 16,383 characters."""
+    wording = WORDINGS[report.incident.rule]
+    parts = (_head(report, wording), _rest(report, wording, ui_url), [""], _foot(report, wording), [_sign(report)])
+    return "\n".join(line for part in parts for line in part)
+
+
+def _head(report: Report, wording: Wording) -> list[str]:
+    if report.event == "resolved":
+        return [f"✅ **Resolved: {wording.title}**"]
+    icon = "🚨" if report.incident.rule.severity == "critical" else "⚠️"
+    lines = [f"{icon} **{wording.title}**"]
+    return lines if report.event == "firing" else [f"{lines[0]} (since {_moment(report.incident.opened_at)})"]
+
+
+def _rest(report: Report, wording: Wording, ui_url: str) -> list[str]:
+    first, *others = report.subjects
+    lines = [f"- {label}: {value}" for label, value in _fields(report, first).items()]
+    if first.run_id is not None:
+        lines.append(f"- [Open the run]({_link(ui_url, first)})")
+    if report.count == 1:
+        return lines
+    kinds = ", ".join(f"{count} {quoted(kind, longest=SHORT)}" for kind, count in list(report.kinds.items())[:KINDS])
+    more = f", and {len(report.kinds) - KINDS} other kinds" if len(report.kinds) > KINDS else ""
+    where = "" if report.incident.lane == ROOM else f" in lane {report.incident.lane}"
+    lines += ["", f"**{report.count:,} {wording.noun}{where}**" + (f": {kinds}{more}" if kinds else "")]
+    lines += [_line(subject, ui_url) for subject in others]
+    if hidden := report.count - len(report.subjects):
+        lines.append(f"- +{hidden:,} more: [all runs]({ui_url}/runs), or `ops alerts`")
+    return lines
+
+
+def _foot(report: Report, wording: Wording) -> list[str]:
+    if report.event == "resolved":
+        return []
+    run_id = report.subjects[0].run_id
+    return ["**What to do:** " + wording.todo.replace("{run}", run_id.hex[-8:] if run_id else "")]
+
+
+def _sign(report: Report) -> str:
+    incident = report.incident
+    lane = "the room" if incident.lane == ROOM else f"lane {incident.lane}"
+    return f"Alert {incident.id}, {incident.rule.severity}, {lane}, since {_moment(incident.opened_at)}"
+
+
+def _fields(report: Report, subject: Subject) -> dict[str, str]:
+    """What is known of the first subject, trusted or in a code span. A run's first three are the seed's."""
+    facts = subject.facts
+    fields = {}
+    if subject.run_id is not None:
+        fields = {"Run ID": quoted(subject.run_id), "Kind": quoted(subject.kind), "Worker": quoted(facts.get("worker"))}
+        fields |= {"Lane": quoted(report.incident.lane), "Session": quoted(facts.get("session"))}
+    if report.event == "resolved" and "became" in facts:
+        attempt = facts.get("now_attempt") or facts["attempt"]
+        again = attempt != facts["attempt"]
+        fields["Became"] = quoted(facts["became"]) + (f", attempt {int(attempt)}" if again else "")
+    return fields | {label: value for label, value in _special(facts).items() if value}
+
+
+def _special(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts that only some rules have."""
+    silent, lanes, pids = facts.get("silent_seconds"), facts.get("lanes"), facts.get("pids")
+    missing = {"prefect": "the Prefect server does not answer", "sync": "`ops sync` does not run"}
+    return {
+        "Seconds since the last heartbeat": f"{float(silent):.0f}" if isinstance(silent, int | float) else "",
+        "Deadline": _moment(facts.get("deadline_at")),
+        "Due since": _moment(facts.get("waiting_since")),
+        "Answer wanted until": quoted(facts["until"]) if facts.get("until") else "",
+        "Error": quoted(facts["error"]) if facts.get("error") else "",
+        "Processes": quoted(", ".join(map(str, pids))) if isinstance(pids, list) else "",
+        "Database": quoted(facts["database"]) if "database" in facts else "",
+        "Last verified": (_moment(facts["verified_at"]) or "never") if "verified_at" in facts else "",
+        "Ended by": "an operator, with `ops alerts forget`" if facts.get("forgotten_at") else "",
+        "Last error": quoted(facts["last_error"]) if facts.get("last_error") else "",
+        "Host's worker": quoted(facts.get("worker")) if isinstance(lanes, list) else "",
+        "Lanes": quoted(", ".join(map(str, lanes))) if isinstance(lanes, list) else "",
+        "Last sign of life": _moment(facts.get("heartbeat_at") or facts.get("heard_at")),
+        "What is down": missing.get(str(facts.get("missing")), ""),
+    }
+
+
+def _line(subject: Subject, ui_url: str) -> str:
+    facts = subject.facts
+    if subject.run_id is None:
+        return f"- {quoted(facts.get('worker') or subject.name, longest=SHORT)}"
+    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", quoted(subject.kind, longest=SHORT)]
+    if facts.get("worker"):
+        parts.append(f"on {quoted(facts['worker'], longest=SHORT)}")
+    if "became" in facts:
+        parts.append(quoted(facts["became"], longest=SHORT))
+    return "- " + " ".join(parts)
+
+
+def _link(ui_url: str, subject: Subject) -> str:
+    return f"{ui_url}/runs/flow-run/{subject.run_id}"
+
+
+def _moment(value: object) -> str:
+    """A time in UTC, of a datetime or of one that became JSON."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return ""
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else ""
+
+
+def outage_begins(since: datetime) -> str:
+    """The database does not answer: told from memory, since nothing can be read or kept."""
+    return "\n".join(
+        [
+            "🚨 **The Ops Database Does Not Answer**",
+            f"- Since: {_moment(since)}",
+            "",
+            "**What to do:** `ops status`, then the log of PostgreSQL, its disk and its host. Running runs go on and "
+            "their records catch up; nothing is ended meanwhile, and no other alert comes before it is back.",
+        ]
+    )
+
+
+def outage_ends(since: datetime) -> str:
+    """It answers again."""
+    return f"✅ **Resolved: The Ops Database Does Not Answer**\n- It was away since {_moment(since)} and answers again."
+
+
+def trial(destination: str) -> str:
+    """What `ops alerts test` sends."""
+    return "\n".join(
+        [
+            "🔔 **Test of the Ops Control Room's Alerts**",
+            f"- Destination: {quoted(destination)}",
+            "- Nothing happened: somebody typed `ops alerts test`.",
+        ]
+    )

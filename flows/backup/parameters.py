@@ -1,0 +1,47 @@
+"""The parameters that runbooks about backups share. Their descriptions stand in the docstrings of the flows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from flows.backup.files import FETCHED
+from flows.backup.names import DATABASE_PATTERN
+
+# Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
+_FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
+# A dump's own name: a database's, and a time.
+_FILE_PATTERN = rf"{DATABASE_PATTERN.removesuffix('$')}_[0-9]{{8}}T[0-9]{{6}}Z\.dump$"
+
+
+def _not_maintenance(database: str) -> str:
+    # A dump of `postgres` is what one gets by leaving out the name; the templates hold nobody's data.
+    if database in ("postgres", "template0", "template1"):
+        raise ValueError(f"{database} holds no Odoo data: name an Odoo database")
+    return database
+
+
+def _each_once(databases: list[str]) -> list[str]:
+    if len(set(databases)) < len(databases):
+        raise ValueError("a database is named twice: name each once")
+    return databases
+
+
+def _not_fetched(folder: str) -> str:
+    if any(FETCHED.fullmatch(part) for part in folder.split("/")):
+        raise ValueError("a folder of that name is removed with the run that fetched a backup into it: name another")
+    return folder
+
+
+OdooDatabase = Annotated[
+    str, Field(pattern=DATABASE_PATTERN, min_length=1, max_length=63), AfterValidator(_not_maintenance)
+]
+OdooDatabases = Annotated[
+    list[OdooDatabase],
+    Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_each_once),
+]
+RetentionDays = Annotated[int, Field(ge=1, le=3650)]
+BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]
+BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024), AfterValidator(_not_fetched)]

@@ -1,0 +1,95 @@
+"""A snapshot of a database that pg_dump takes over, while what the database holds in it is counted and hashed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import psycopg
+
+from flows.backup.contents import lock_tables, pin_settings, read_large_objects, read_sequences, read_tables
+from flows.backup.manifest import Contents, Rows, SequenceValue
+from flows.backup.postgres import Database
+from opsdb.errors import StepFailedError, StepTimeoutError
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 10.0
+
+
+class Snapshot:
+    """A snapshot of one database. From open() on a thread reads what it holds, until close()."""
+
+    def __init__(self, connect: Callable[[], Database], *, statement_seconds: float) -> None:
+        self._connect = connect
+        self._statement_seconds = statement_seconds
+        self._db: Database | None = None
+        self._thread = threading.Thread(target=self._read, name="fingerprint", daemon=True)
+        self._sequences: dict[str, tuple[int, bool]] = {}
+        self._tables: dict[str, Rows] = {}
+        self._large_objects: Rows | None = None
+        self._error: psycopg.Error | None = None
+
+    def open(self) -> str:
+        """The name under which pg_dump takes the snapshot over. Raises StepFailedError where none can be had."""
+        self._db = db = self._connect()
+        try:
+            pin_settings(db, statement_seconds=self._statement_seconds)
+            db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            row = db.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
+            lock_tables(db)
+            self._sequences = read_sequences(db)
+        except psycopg.Error as error:
+            raise StepFailedError(f"cannot make a snapshot of the database: {str(error).strip()}") from error
+        self._thread.start()
+        return str(row[0]) if row else ""
+
+    def contents(self, *, timeout: float) -> Contents:
+        """What the database held, as soon as all is read. Call it after the dump: sequences are read once more.
+
+        Raises StepTimeoutError after `timeout` seconds, StepFailedError where the server could not read something.
+        """
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise StepTimeoutError(f"the rows were not counted and hashed within {timeout:.0f} s after the dump")
+        self.check()
+        if self._db is None or self._large_objects is None:
+            raise StepFailedError("cannot count and hash the rows: the snapshot was not opened")
+        after = read_sequences(self._db)
+        return Contents(
+            tables=self._tables,
+            sequences={
+                name: SequenceValue(before=value, after=after.get(name, value))
+                for name, value in self._sequences.items()
+            },
+            large_objects=self._large_objects,
+        )
+
+    def check(self) -> None:
+        """Raises StepFailedError where something could not be read: the snapshot is gone then, for pg_dump as well."""
+        if self._error is not None:
+            said = "; ".join(line.strip() for line in str(self._error).splitlines() if line.strip())
+            raise StepFailedError(f"cannot count and hash the rows: {said}") from self._error
+
+    def close(self) -> None:
+        """Let go of the snapshot; what is still being read is cancelled."""
+        if self._db is None:
+            return
+        try:
+            if self._thread.is_alive():
+                self._db.cancel_safe(timeout=_STOP_SECONDS)
+                self._thread.join(_STOP_SECONDS)
+        except psycopg.Error as error:
+            log.warning("the reading of the rows could not be cancelled: %s", error)
+        finally:
+            self._db.close()
+
+    def _read(self) -> None:
+        if self._db is None:
+            return
+        try:
+            self._tables = read_tables(self._db)
+            self._large_objects = read_large_objects(self._db)
+        except psycopg.Error as error:
+            self._error = error

@@ -1,0 +1,48 @@
+"""approval(): a step that a person takes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from flows.engine.active_run import PlannedStep, current_run
+from flows.engine.suspension import Suspension
+from opsdb.errors import PreflightError, UsageError
+from opsdb.record.entries import step_finished, step_started
+from opsdb.tables import StepStatus
+
+
+def approval(name: str, question: str, *, timeout: float) -> None:
+    """Go on when somebody approved, with `ops approve` or in Prefect's UI; fail when nobody did within `timeout` s.
+
+    The run ends its process here and gives up its slot and what it holds for itself. When it goes on it begins another
+    attempt, in which the steps up to here are not done again. So none of them may make anything that ends with its
+    attempt: UsageError, as for a run in no lane. What was approved is this question and no other: PreflightError.
+    """
+    run = current_run()
+    index = next(run.step_numbers)
+    about = f"wait for `ops approve`: {question}"
+    if run.plan is not None:
+        run.plan.append(PlannedStep(index, name, about, timeout, {}, preflight=False))
+        return
+    if run.skip(index, name=name, command=about) is not None:
+        return
+    run.make_sure_of(name)
+    key: dict[str, Any] = {"attempt": run.attempt, "index": index}
+    facts: dict[str, Any] = {"name": name, "command": about, "definition": run.definition}
+    started = step_started(run.id, **key, **facts, timeout_seconds=timeout)
+    if run.approved is not None:
+        if run.approved != (name, about):
+            raise PreflightError(f"another question was approved than step {name} asks now: {question}")
+        run.approved = None
+        run.record(started)
+        run.record(step_finished(run.id, **key, status=StepStatus.SUCCEEDED))
+        return
+    if run.clock is None:
+        raise UsageError(f"step {name}: a run in no lane cannot wait for an approval")
+    if run.bound:
+        raise UsageError(f"step {name}: no approval can come after {run.bound[0]}, whose work ends with its attempt")
+    run.record(started)
+    run.record(step_finished(run.id, **key, status=StepStatus.SUSPENDED))
+    until_at = run.clock() + timedelta(seconds=timeout)
+    raise Suspension(run_id=run.id, attempt=run.attempt, step=name, question=question, until_at=until_at)

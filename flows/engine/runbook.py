@@ -1,0 +1,237 @@
+"""@runbook: a Prefect flow that keeps the record of its run, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Flow, flow, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.exceptions import Pause, TerminationSignal
+from sqlalchemy import Connection
+
+from flows.engine.active_run import ActiveRun, activated
+from flows.engine.definition import definition_of
+from flows.engine.exclusion import WAIT_SECONDS, exclude_others
+from flows.engine.lane_orders import LaneOrders
+from flows.engine.ops_database import in_ops
+from flows.engine.suspension import Suspension, TakenError, suspend
+from opsdb.database import connect
+from opsdb.errors import OpsError, PreflightError, UsageError
+from opsdb.processes.kill import become_subreaper, kill_processes
+from opsdb.record.entries import run_closed, run_opened, run_suspended
+from opsdb.record.journal import Journal, journal_dir
+from opsdb.record.recorder import Recorder, deliver_abandoned
+from opsdb.runs.kept_steps import Standing, what_stands
+from opsdb.runs.prefect_runs import facts_of, state_of
+from opsdb.settings import load_settings
+from opsdb.states import Life, State, fold
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+
+def runbook(
+    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, definition: str | None = None
+) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
+
+    The run gets a heartbeat while it lives, its result or error when it ends, and when it ends, in whatever way Python
+    lets us see, no process of it is left. `deadline_seconds` is what all steps may take together.
+    `max_attempts` above 1 says that a run whose process died may be executed again from the start.
+    `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. What else
+    such a run needs for itself it asks for with `current_run().hold`, before its first step. A run that waits for
+    another one has not begun: its deadline counts from when it has all.
+    `definition` is a hash of what the steps are; without one it is that of the function's source and what it imports.
+    A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
+    """
+
+    def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        signature = inspect.signature(function, eval_str=True)
+        hashed = definition or definition_of(function)
+
+        @functools.wraps(function)
+        def run_recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
+            with _open_run(deadline_seconds, max_attempts, resource, hashed) as run:
+                try:
+                    result = _executed(run, lambda: function(*args, **kwargs), resource)
+                except Pause:
+                    raise  # another attempt tells how it ended
+                except BaseException as error:
+                    _kill_leftovers(run)
+                    interrupted = not isinstance(error, Exception)
+                    described = _describe(error)
+                    run.record(run_closed(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
+                    raise
+                _kill_leftovers(run)
+                run.record(run_closed(run.id, attempt=run.attempt, result=result))
+                return result
+
+        # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
+        run_recorded.__signature__ = signature  # type: ignore[attr-defined]
+        run_recorded.definition = hashed  # type: ignore[attr-defined]
+        return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
+
+    return decorate
+
+
+def definition_hash(runbook: Flow[..., Any]) -> str:
+    """The hash of what a runbook's steps are, as it is recorded with its runs."""
+    return str(runbook.fn.definition)  # type: ignore[attr-defined]
+
+
+def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
+    """What the runbook returns. Raises Pause when it was suspended."""
+    try:
+        _begin(run, resource)
+        return work()
+    except Suspension as asked:
+        _kill_leftovers(run)
+        run.settle()  # who goes on elsewhere must find all that was done
+        try:
+            pause = suspend(
+                asked,
+                told=lambda state: run.record(run_suspended(run.id, state)),
+                again_seconds=run.settings.timings.retry,
+            )
+        except TakenError:
+            run.leave()
+            raise
+        raise pause from None
+
+
+def _begin(run: ActiveRun, resource: str | None) -> None:
+    """Return when no other run stands in the way, and it is known what stands of the attempts before."""
+    if resource is not None:
+        run.hold(resource)
+    if run.life is not None and run.life.continues:
+        standing = _standing(run, run.life, resource)
+        run.kept = standing.steps
+        run.approved = standing.asked if run.life.approval else None
+
+
+def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
+    def look(db: Connection) -> Standing:
+        # what an attempt that died here could not deliver is part of what it did
+        deliver_abandoned(db.engine, journal_dir(run.settings))
+        attempts = range(life.base, run.attempt)
+        return what_stands(db, run_id=run.id, attempts=attempts, definition=run.definition or "", resource=resource)
+
+    try:
+        return in_ops(run.settings, look)
+    except UsageError as error:
+        raise PreflightError(f"{error}. Nothing was done in this attempt") from error
+
+
+def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
+    timings = run.settings.timings
+    engine = connect(run.settings, application="run lock", statement_seconds=timings.statement)
+    try:
+        exclude_others(
+            engine,
+            resource=resource,
+            run_id=run.id,
+            attempt=run.attempt,
+            deadline_seconds=deadline_seconds,
+            tell=run.event,
+            look_seconds=timings.look,
+        )
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, definition: str) -> Iterator[ActiveRun]:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise UsageError("a runbook runs as a Prefect flow")
+    flow_run, settings = context.flow_run, load_settings()
+    timings = settings.timings
+    os.environ["OPS_RUN_ID"] = str(flow_run.id)
+    become_subreaper()
+    facts = facts_of(flow_run, kind=context.flow.name if context.flow else "")
+    run = ActiveRun(
+        id=flow_run.id,
+        attempt=1,
+        settings=settings,
+        record=lambda _entry: None,
+        in_lane=facts is not None,
+        due_at=flow_run.expected_start_time if flow_run.auto_scheduled else None,
+    )
+    if facts is None:
+        log.info("run %s is in no lane: it is not recorded", flow_run.id)
+        with activated(run):
+            yield run
+        return
+    states = _states(flow_run)
+    life = fold(states)
+    run.attempt, run.life, run.definition = life.attempt, life, definition
+    began = time.monotonic()
+    run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
+    run.hold = lambda wanted: _hold(run, wanted, deadline_seconds)
+    orders = LaneOrders(run_id=run.id, fenced=run.fenced)
+    run.leave = orders.fenced
+    recorder = Recorder(
+        engine=connect(settings, application="run", statement_seconds=timings.statement),
+        journal=Journal(journal_dir(settings), run.id),
+        run_id=run.id,
+        attempt=run.attempt,
+        opening=run_opened(
+            facts=facts,
+            attempt=run.attempt,
+            states=states,
+            claimed_by=os.environ.get("OPS_WORKER"),
+            deadline_seconds=deadline_seconds + WAIT_SECONDS if resource else deadline_seconds,
+            max_attempts=max_attempts,
+            resource=resource,
+        ),
+        timings=timings,
+        # who must not overlap with another run ends before that one may begin
+        leased=max_attempts > 1 or resource is not None,
+        orders=orders,
+    )
+    with recorder:
+        run.record, run.make_sure, run.settle = recorder.record, recorder.make_sure, recorder.settle
+        with activated(run):
+            yield run
+
+
+def _states(flow_run: FlowRun) -> list[State]:
+    """What led to this attempt: the whole history, unless the lane worker says that this is the first one."""
+    if os.environ.get("OPS_ATTEMPT") == "1" and flow_run.state is not None:
+        return [state_of(flow_run.state)]
+    with get_client(sync_client=True) as client:
+        return [state_of(state) for state in client.read_flow_run_states(flow_run.id)]
+
+
+def _kill_leftovers(run: ActiveRun) -> None:
+    """No process of the run outlives it."""
+    # in a lane this process serves one run only, so whatever it adopted is that run's
+    report = kill_processes(run_id=str(run.id), orphans=run.in_lane, grace_seconds=run.settings.timings.grace)
+    if report.survivors:
+        run.event("processes of the run could not be killed", level="error", pids=[p.pid for p in report.survivors])
+    elif report.found:
+        run.event("killed what the run left behind", level="warning", processes=report.found)
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """The error as `ops.runs.error` holds it. An error raised on purpose needs no stack."""
+    if isinstance(error, TerminationSignal):
+        message = "the run was told to stop: it was cancelled, or its worker ended"
+        return {"type": "Terminated", "message": message, "stack": None}
+    stack = None if isinstance(error, OpsError) else "".join(traceback.format_exception(error))[-20_000:]
+    return {"type": type(error).__name__.removesuffix("Error"), "message": str(error), "stack": stack}

@@ -1,0 +1,114 @@
+"""A run that ends its process until somebody lets it go on, and gives up its slot meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State as PrefectState
+from prefect.exceptions import Abort, Pause
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Running, Suspended
+from prefect.utilities.engine import propose_state_sync
+
+from opsdb.errors import StepError
+from opsdb.runs.prefect_runs import state_of
+from opsdb.states import APPROVAL, State, fold
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Suspension(BaseException):
+    """Raised by a step to have the run suspended. No error: `except Exception` lets it through."""
+
+    run_id: UUID
+    attempt: int
+    step: str
+    question: str
+    until_at: datetime
+
+
+class TakenError(StepError):
+    """Prefect says that the run is over, or begun anew elsewhere: it is no longer this process's."""
+
+
+def suspend(asked: Suspension, *, told: Callable[[State], None], again_seconds: float) -> Pause:
+    """Have Prefect suspend the run, however long it does not answer; its state goes to `told`.
+
+    After each try without an answer it waits `again_seconds`.
+
+    Returns what ends the execution when it is raised. Raises StepError where Prefect does not let the run wait,
+    TakenError where it was taken from this process.
+    """
+    # what is asked here is asked again by itself; with more retries it would sleep for minutes in between
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+        while True:
+            try:
+                state = _deaf_once_suspended(lambda: _ask(asked))
+            except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: not even its version could be asked for
+                log.warning("run %s asks for its suspension again: %s", asked.run_id, error)
+                time.sleep(again_seconds)
+            else:
+                told(state)
+                return Pause(f"run {asked.run_id} {state.message}")
+
+
+def _deaf_once_suspended(ask: Callable[[], State]) -> State:
+    """What Prefect said. SIGTERM waits for that, and means nothing to a process that is suspended: it ends anyway.
+
+    Else Prefect's engine would take the signal for a crash, and put that in the place of the suspension.
+    """
+    told: list[int] = []
+    heard_by = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    try:
+        return ask()
+    except BaseException:
+        signal.signal(signal.SIGTERM, heard_by)
+        if told:
+            signal.raise_signal(signal.SIGTERM)
+        raise
+
+
+def _ask(asked: Suspension) -> State:
+    """The state in which it waits. Raises StepError, and httpx.HTTPError while Prefect is away."""
+    with get_client(sync_client=True) as client:
+        return _suspended(client, asked)
+
+
+def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
+    message = f"{APPROVAL} until {asked.until_at:%Y-%m-%d %H:%M:%S} UTC: {asked.question}"
+    ours, latest = _look(client, asked, message)
+    if ours:
+        return ours  # taken up before, and the answer was lost
+    if latest.type == "PAUSED":  # somebody suspended it from outside, which lets a run go on
+        client.set_flow_run_state(asked.run_id, Running(), force=True)
+    key = f"{asked.step}-{asked.attempt}"
+    wanted: PrefectState[Any] = Suspended(pause_expiration_time=asked.until_at, pause_key=key, message=message)
+    try:
+        propose_state_sync(client, wanted, flow_run_id=asked.run_id)
+    except (Pause, Abort) as answer:
+        log.info("run %s asked for its suspension: %s", asked.run_id, answer)
+    ours, latest = _look(client, asked, message)
+    if ours:
+        return ours
+    raise StepError(f"Prefect does not let the run wait for an approval: it is {latest.name}")
+
+
+def _look(client: SyncPrefectClient, asked: Suspension, message: str) -> tuple[State | None, State]:
+    """The state in which the run waits for us, if it was taken up, and its latest one. Raises TakenError."""
+    history = [state_of(state) for state in client.read_flow_run_states(asked.run_id)]
+    ours = next((state for state in history if state.waits_for_approval and state.message == message), None)
+    life = fold(history)
+    if ours is None and (life.attempt != asked.attempt or life.status.terminal):
+        raise TakenError(f"the run is {life.latest.name} in Prefect, attempt {life.attempt}: this one asks nobody")
+    return ours, life.latest

@@ -1,0 +1,88 @@
+"""Where a runbook finds the Odoo that it works on: what a block says, and what was asked for in its place."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+
+from blocks.odoo_host import OdooHost
+from blocks.odoo_host_check import check_code
+from blocks.ssh_options import KNOWN_HOSTS_ONLY
+from flows.odoo.remote import on_far_side
+from opsdb.errors import PreflightError
+
+_OVER_SSH = f'{KNOWN_HOSTS_ONLY} -oPort="$SSH_PORT" -- "$SSH_DESTINATION"'
+_OWN_NAMES = ("", "localhost", "127.0.0.1")
+
+
+def find_host(block: str | None, **asked: str | None) -> OdooHost:
+    """The host that the block describes, or the worker's own; what was asked for by its field's name goes first.
+
+    Raises PreflightError when there is no such block.
+    """
+    stored: dict[str, Any] = {}
+    if block is not None:
+        try:
+            loaded = cast("OdooHost", OdooHost.load(block))
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise PreflightError(
+                f"odoo_host: no Odoo Host block {block!r} that is in order: {reason}. "
+                f"`ops doctor --block odoo-host/{block}` says more"
+            ) from None
+        except httpx.HTTPError as error:
+            raise PreflightError(f"odoo_host: Prefect does not give the block {block!r} out: {error}") from error
+        stored = loaded.model_dump(include=set(OdooHost.model_fields))
+    return OdooHost(**stored | {name: value for name, value in asked.items() if value is not None})
+
+
+def host_resource(host: OdooHost) -> str:
+    """What one upgrade at a time may hold: the machine on which Odoo runs, by the name under which it is reached.
+
+    Neither checkout nor service would do. Docker Compose names a project after the compose file's folder, so the
+    containers of two checkouts are the same ones unless their files say otherwise, and two files can share a checkout.
+    """
+    name = host.ssh_destination.rpartition("@")[2].lower().rstrip(".")
+    if name in _OWN_NAMES:
+        name = socket.gethostname().lower()
+    return f"odoo_host:{name}"
+
+
+def check_checkout(host: OdooHost) -> None:
+    """Raise PreflightError unless the host is reached and the checkout and its programs are there."""
+    if not host.ssh_destination:
+        if not (Path(host.repo_dir) / ".git").exists():
+            raise PreflightError(f"repo_dir: {host.repo_dir} is no git checkout; odoo_fresh_deploy makes one")
+        return
+    if wrong := [f"{check.subject}: {check.found}; {check.advice}" for check in check_code(host) if not check.ok]:
+        raise PreflightError(f"odoo_host: {host.ssh_destination}: {'. '.join(wrong)}")
+
+
+def on_host(host: OdooHost, script: str) -> str:
+    """The shell text that runs a constant script on the host, with the environment of `host_env`."""
+    return on_far_side(script, to=_OVER_SSH) if host.ssh_destination else script
+
+
+def host_env(host: OdooHost, values: dict[str, str]) -> dict[str, str]:
+    """The environment of such a script: the values, where the host is, and what of it the far side is given."""
+    env = {
+        **values,
+        "REPO": host.repo_dir,
+        "COMPOSE_FILE": host.compose_file,
+        "ODOO_SERVICE": host.service,
+        "HEALTH_URL": host.health_url,
+    }
+    if not host.ssh_destination:
+        return env
+    agent = os.environ.get("SSH_AUTH_SOCK")
+    return {
+        **env,
+        "NAMES": " ".join(env),
+        "SSH_DESTINATION": host.ssh_destination,
+        "SSH_PORT": str(host.ssh_port),
+        **({"SSH_AUTH_SOCK": agent} if agent else {}),
+    }

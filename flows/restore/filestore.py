@@ -1,0 +1,74 @@
+"""A backup's filestore, unpacked into a new folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.backup.manifest import Manifest
+from flows.backup.names import BackupName
+from flows.backup.preflight import check_space
+from flows.engine.active_run import current_run
+from flows.engine.step import step
+from opsdb.errors import PreflightError, StepFailedError
+
+FILESTORE_SECONDS = 3600
+
+UNPACK = """\
+umask 077
+mkdir -- "$UNPACKED"
+gzip --decompress --stdout -- "$ARCHIVE" \\
+  | tar --extract --file=- --directory="$UNPACKED" --no-same-owner --keep-old-files
+sync --file-system -- "$UNPACKED"
+"""
+
+
+class Unpacked:
+    """A folder under a name of the run, until keep() gives it its own."""
+
+    def __init__(self, target: Path | None) -> None:
+        self.target = target
+        self.partial = target.parent / f".{target.name}.{current_run().id.hex}.partial" if target else None
+
+    def keep(self) -> None:
+        """Give it its own name. Raises StepFailedError where that is taken meanwhile."""
+        if self.target is None or self.partial is None:
+            return
+        if self.target.exists():
+            raise StepFailedError(f"{self.target} was made meanwhile: the filestore was not put there")
+        self.partial.rename(self.target)
+
+    def take_back(self) -> None:
+        """Undo keep()."""
+        if self.target is not None and self.partial is not None:
+            self.target.rename(self.partial)
+
+
+@contextmanager
+def unpacked(opened: Mapping[str, str], name: BackupName, target: Path | None) -> Iterator[Unpacked]:
+    """The filestore in a partial folder beside `target`, which is removed at the end unless it was kept.
+
+    `opened` says where the files of the backup can be read, by their names.
+    """
+    files = Unpacked(target)
+    try:
+        if files.partial is not None:
+            env = {"ARCHIVE": opened[name.filestore], "UNPACKED": str(files.partial)}
+            step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env)
+        yield files
+    finally:
+        if files.partial is not None:
+            shutil.rmtree(files.partial, ignore_errors=True)
+
+
+def check_new_folder(manifest: Manifest, target: Path) -> None:
+    """The backup has a filestore, and `target` can be made for it and has room. Raises PreflightError."""
+    if manifest.filestore is None:
+        raise PreflightError(f"{manifest.file} was made without a filestore: leave filestore_dir empty")
+    if target.exists():
+        raise PreflightError(f"{target} is there already, and it is not touched: choose a new folder")
+    if not target.parent.is_dir():
+        raise PreflightError(f"there is no folder {target.parent}: make it first")
+    check_space(target.parent, {"the unpacked filestore": manifest.filestore.size_bytes})  # it is hardly less

@@ -1,0 +1,122 @@
+"""What there is to know of alerts: for `ops alerts`, for the metrics, and what may be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from opsdb.alerts.episodes import Rule
+from opsdb.alerts.figures import DELIVERED, FIGURES, STATES
+
+OVERDUE_SECONDS = 900.0
+"""A message that waits longer is a sign that alerts do not arrive."""
+KEPT_DAYS = 30
+
+INCIDENTS = text("""
+SELECT i.id, i.rule, i.lane, i.opened_at, i.told_at, i.resolved_at, c.episodes, c.lasting, c.subjects,
+       s.until_at AS silenced_until, clock_timestamp() AS now
+FROM ops.alert_incidents i
+     LEFT JOIN ops.alert_silences s ON s.rule = i.rule AND s.until_at > clock_timestamp(),
+     LATERAL (SELECT count(*) AS episodes, count(*) FILTER (WHERE resolved_at IS NULL) AS lasting,
+                     (array_agg(subject ORDER BY id))[1:10] AS subjects
+              FROM ops.alert_episodes e WHERE e.incident_id = i.id) c
+WHERE i.closed_at IS NULL OR i.closed_at > clock_timestamp() - interval '1 day'
+ORDER BY i.closed_at IS NULL DESC, i.opened_at DESC LIMIT 100
+""")
+UNDELIVERED = text("""
+SELECT d.message_id, m.incident_id, m.event, d.destination, d.attempts, d.next_attempt_at, d.dead_at, d.reason,
+       d.http_status
+FROM ops.alert_deliveries d JOIN ops.alert_messages m ON m.id = d.message_id
+WHERE d.delivered_at IS NULL ORDER BY d.message_id DESC LIMIT 100
+""")
+SILENCE = text("""
+INSERT INTO ops.alert_silences (rule, until_at) VALUES (:rule, clock_timestamp() + :length)
+ON CONFLICT (rule) DO UPDATE SET until_at = excluded.until_at, made_at = excluded.made_at
+RETURNING until_at
+""")
+FORGET = text("""
+UPDATE ops.alert_episodes
+SET resolved_at = clock_timestamp(), facts = facts || jsonb_build_object('forgotten_at', clock_timestamp())
+WHERE rule = 'backup' AND subject = :database AND resolved_at IS NULL
+""")
+PRUNE = (
+    "DELETE FROM ops.alert_incidents WHERE closed_at < clock_timestamp() - make_interval(days => :days)",
+    "DELETE FROM ops.alert_silences WHERE until_at < clock_timestamp() - make_interval(days => :days)",
+    "DELETE FROM ops.workers WHERE heartbeat_at < clock_timestamp() - interval '1 day'",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Alerts in numbers. The totals never go back."""
+
+    episodes: Mapping[str, int]
+    """What lasts, by state: `untold`, `told`, `silenced`. All states are there."""
+    pending: int
+    dead: int
+    delivered_total: int
+    failed_total: Mapping[str, int]
+    """Failed attempts by reason."""
+    last_cycle_at: datetime | None
+    """When the rules were last looked at; None before the first time."""
+
+
+def read_figures(db: Connection) -> Figures:
+    """Alerts in numbers, in one statement."""
+    row = db.execute(text(FIGURES)).one()
+    totals = dict(row.totals or {})
+    return Figures(
+        episodes=dict.fromkeys(STATES, 0) | (row.episodes or {}),
+        pending=row.pending,
+        dead=row.dead,
+        delivered_total=totals.pop(DELIVERED, 0),
+        failed_total=totals,
+        last_cycle_at=row.last_cycle_at,
+    )
+
+
+def read_incidents(db: Connection) -> list[dict[str, Any]]:
+    """The incidents that last, or were closed within a day: those that last first, the newest first."""
+    return [row._asdict() for row in db.execute(INCIDENTS)]
+
+
+def read_undelivered(db: Connection) -> list[dict[str, Any]]:
+    """What waits to be delivered, or was given up, newest first."""
+    return [row._asdict() for row in db.execute(UNDELIVERED)]
+
+
+def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
+    """Tell nothing new of a rule for so long; returns until when. A length of 0 ends a silence."""
+    until: datetime = db.execute(SILENCE, {"rule": rule.value, "length": length}).scalar_one()
+    return until
+
+
+def forget_database(db: Connection, database: str) -> bool:
+    """End the alert that a database has no verified backup, until somebody tries to back it up again.
+
+    False when there is no such alert.
+    """
+    return bool(db.execute(FORGET, {"database": database}).rowcount)
+
+
+def overdue_messages(db: Connection) -> bool:
+    """Whether a message has waited for too long."""
+    found = db.scalar(
+        text(
+            "SELECT EXISTS (SELECT FROM ops.alert_deliveries d JOIN ops.alert_messages m ON m.id = d.message_id "
+            "WHERE d.delivered_at IS NULL AND d.dead_at IS NULL "
+            "AND m.created_at < clock_timestamp() - make_interval(secs => :seconds))"
+        ),
+        {"seconds": OVERDUE_SECONDS},
+    )
+    return bool(found)
+
+
+def prune(db: Connection) -> None:
+    """Forget what was over a month ago, and workers that were not heard of for a day."""
+    for statement in PRUNE:
+        db.execute(text(statement), {"days": KEPT_DAYS} if ":days" in statement else {})

@@ -1,0 +1,76 @@
+"""How long something must last before it is alerted of, for each rule and kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from opsdb.alerts.episodes import Rule
+from opsdb.errors import UsageError
+
+OFF = math.inf
+DEFAULTS = {
+    Rule.QUEUED: 900.0,
+    Rule.FAILED: OFF,
+    Rule.APPROVAL: 0.0,
+    Rule.BACKUP: 26 * 3600.0,
+    Rule.LEFTOVERS: 30.0,
+    Rule.WORKER_LOST: 30.0,
+    Rule.SYNC_BEHIND: 60.0,
+}
+"""The rules whose threshold is set here, in seconds. The others' are the sweeper's own settings."""
+BY_KIND = (Rule.QUEUED, Rule.FAILED)
+UNATTENDED = ("nightly_backup", "odoo_db_backup", "odoo_restore_drill")
+"""The runbooks that a schedule starts: nobody watches them fail."""
+KIND_DEFAULTS = {(Rule.FAILED, kind): 30.0 for kind in UNATTENDED}
+"""They stand where no threshold is given for all of the rule's kinds. The room's own retries come within that time."""
+EXAMPLE = "queued=900 queued:odoo_db_backup=7200 failed:odoo_module_upgrade=0 leftovers=off"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Seconds by rule, and by rule and kind where a kind has its own. `OFF` is never."""
+
+    rules: Mapping[Rule, float] = field(default_factory=lambda: dict(DEFAULTS))
+    kinds: Mapping[tuple[Rule, str], float] = field(default_factory=lambda: dict(KIND_DEFAULTS))
+
+    def kinds_of(self, rule: Rule) -> dict[str, float]:
+        """The kinds with a threshold of their own."""
+        return {kind: seconds for (of, kind), seconds in self.kinds.items() if of is rule}
+
+    def off(self, rule: Rule) -> bool:
+        """Whether the rule never alerts, of no kind."""
+        return all(seconds == OFF for seconds in (self.rules[rule], *self.kinds_of(rule).values()))
+
+
+def parse_thresholds(words: str) -> Thresholds:
+    """Read `RULE=SECONDS` and `RULE:KIND=SECONDS`, separated by blanks; `off` is never.
+
+    `RULE=` is for all kinds that no `RULE:KIND=` names, also those with a default of their own.
+    Raises UsageError that names the word that is wrong.
+    """
+    rules, kinds = dict[Rule, float](), dict[tuple[Rule, str], float]()
+    for word in words.split():
+        name, _, value = word.partition("=")
+        rule_name, _, kind = name.partition(":")
+        try:
+            rule = Rule(rule_name)
+            seconds = OFF if value == "off" else float(value)
+        except ValueError:
+            raise _wrong(word) from None
+        if rule not in DEFAULTS or (kind and rule not in BY_KIND) or not seconds >= 0:
+            raise _wrong(word)
+        if kind:
+            kinds[rule, kind] = seconds
+        else:
+            rules[rule] = seconds
+    kept = {(rule, kind): seconds for (rule, kind), seconds in KIND_DEFAULTS.items() if rule not in rules}
+    return Thresholds(DEFAULTS | rules, kept | kinds)
+
+
+def _wrong(word: str) -> UsageError:
+    return UsageError(
+        f"OPS_ALERT_THRESHOLDS: {word[:100]!r} is not RULE=SECONDS, RULE=off, or RULE:KIND= for "
+        f"{' and '.join(BY_KIND)}. Rules: {', '.join(DEFAULTS)}. As in `{EXAMPLE}`"
+    )

@@ -1,0 +1,82 @@
+"""The kinds of runbooks that the room executes: those of prefect.yaml, and those of template files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opsdb.errors import UsageError
+from opsdb.kinds.template_files import KIND, PACKAGE, template_files
+from opsdb.settings import Settings
+
+
+def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
+    """The entrypoints that the file registers. Raises OSError, yaml.YAMLError, or KeyError for a file without them."""
+    return frozenset(deployment["entrypoint"] for deployment in yaml.safe_load(prefect_yaml.read_text())["deployments"])
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """Where a deployment runs what."""
+
+    entrypoint: str
+    pool: str
+    queue: str
+
+
+def registered_deployments(prefect_yaml: Path) -> dict[str, Deployed]:
+    """The deployments by the name that Prefect gives them, `kind/name`. Raises as `registered_entrypoints` does."""
+    return named(yaml.safe_load(prefect_yaml.read_text())["deployments"])
+
+
+def named(entries: Iterable[Mapping[str, Any]]) -> dict[str, Deployed]:
+    """Entries of prefect.yaml, or such as it might have, by `kind/name`. Raises KeyError for what is none."""
+    found = {}
+    for one in entries:
+        pool = one["work_pool"]
+        name = f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}"
+        found[name] = Deployed(one["entrypoint"], pool["name"], pool["work_queue_name"])
+    return found
+
+
+def registered_kinds(prefect_yaml: Path) -> list[str]:
+    """The kinds: each is the function that its dotted entrypoint ends with."""
+    return sorted(_kind(entrypoint) for entrypoint in registered_entrypoints(prefect_yaml))
+
+
+def is_of_template(entrypoint: str) -> bool:
+    """Whether it is, by its form, the entrypoint of a template. Loading it says whether there is one."""
+    package, _, kind = entrypoint.rpartition(".")
+    return package == PACKAGE and re.fullmatch(KIND, kind) is not None
+
+
+def with_templates(registered: Collection[str], settings: Settings) -> frozenset[str]:
+    """With the entrypoints of the template files that are there now; a kind that is registered has none of those."""
+    taken = {_kind(entrypoint) for entrypoint in registered}
+    kinds = {file.kind for file in template_files(settings) if file.kind} - taken
+    return frozenset([*registered, *(f"{PACKAGE}.{kind}" for kind in kinds)])
+
+
+def known_kinds(settings: Settings) -> list[str]:
+    """The kinds of prefect.yaml and of the templates. Raises as `registered_entrypoints`."""
+    entrypoints = with_templates(registered_entrypoints(settings.prefect_yaml), settings)
+    return sorted(_kind(entrypoint) for entrypoint in entrypoints)
+
+
+def entrypoint_of(kind: str, settings: Settings) -> str:
+    """The entrypoint of a kind. Raises UsageError for one that this room has not."""
+    for entrypoint in sorted(with_templates(registered_entrypoints(settings.prefect_yaml), settings)):
+        if _kind(entrypoint) == kind:
+            return entrypoint
+    raise UsageError(
+        f"KIND: {kind!r} is neither registered in {settings.prefect_yaml} nor a template here: see `ops template list`"
+    )
+
+
+def _kind(entrypoint: str) -> str:
+    return entrypoint.rpartition(".")[2]

@@ -1,0 +1,189 @@
+"""What was reported of a run becomes its row in `ops.runs`. The one place where a run's status is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col
+
+from opsdb.alerts.episodes import open_crashed
+from opsdb.runs.sessions import ensure_session
+from opsdb.states import NEVER_RESUMED, RESUMING, Life, RunStatus, State, approvals, fold, rewrites
+from opsdb.storable import storable
+from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepResult, StepStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What does not change in the life of a run."""
+
+    id: UUID
+    kind: str
+    lane: Lane
+    priority: int
+    session_id: UUID | None
+    params: dict[str, Any]
+    created_at: datetime
+
+
+def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) -> RunStatus | None:
+    """Record states of a run and make its row what all recorded states say together.
+
+    Repeats change nothing, and the order of calls makes no difference: the row is a fold over insert-only
+    `run_states`, so a late report of an old state can not overwrite a newer one. Returns the status when the row
+    was written, None when nothing was new. The caller's transaction commits it.
+    """
+    session_id = ensure_session(db, session_id=facts.session_id, created_at=facts.created_at)
+    first = fold(states)
+    db.execute(
+        insert(Run)
+        .values(
+            id=facts.id,
+            session_id=session_id,
+            kind=facts.kind,
+            lane=facts.lane,
+            priority=facts.priority,
+            params=storable(facts.params),
+            created_at=facts.created_at,
+            status=first.status,
+            attempt=first.attempt,
+            claimed_at=first.claimed_at,
+            started_at=first.started_at,
+            finished_at=first.finished_at,
+            state_id=first.latest.id,
+            state_at=first.latest.at,
+        )
+        .on_conflict_do_nothing()
+    )
+    row = db.execute(select(col(Run.attempt), col(Run.error)).where(col(Run.id) == facts.id).with_for_update()).one()
+    rows = [
+        {"id": s.id, "run_id": facts.id, "at": s.at, "type": s.type, "name": s.name, "source": s.source}
+        | {"message": storable(s.message)}
+        for s in states
+    ]
+    added = db.scalars(insert(RunState).values(rows).on_conflict_do_nothing().returning(col(RunState.id))).all()
+    if not added:
+        return None
+    known = recorded_states(db, run_id=facts.id)
+    life = fold(known)
+    before = known[-2] if len(known) > 1 else None
+    asked = before.message if before is not None and before.waits_for_approval else None
+    _write(db, run_id=facts.id, life=life, row=row, newest_is_news=life.latest.id in added, asked=asked)
+    if life.latest.type == "CRASHED" and life.latest.id in added:
+        open_crashed(db, facts.id)
+    for before, after in rewrites(known):
+        if after.id in added or before.id in added:
+            _note_rewrite(db, run_id=facts.id, before=before, after=after)
+    for before, after in approvals(known):
+        if after.name == RESUMING and (after.id in added or before.id in added):
+            _note(db, run_id=facts.id, state=after, message=after.approving)
+    return life.status
+
+
+def facts_of_row(run: Row[Any]) -> RunFacts:
+    """What does not change, from a row of `ops.runs`."""
+    return RunFacts(
+        id=run.id,
+        kind=run.kind,
+        lane=Lane(run.lane),
+        priority=run.priority,
+        session_id=run.session_id,
+        params=run.params,
+        created_at=run.created_at,
+    )
+
+
+def recorded_states(db: Connection, *, run_id: UUID) -> list[State]:
+    """All states that were recorded of a run, oldest first."""
+    rows = db.execute(select(RunState).where(col(RunState.run_id) == run_id).order_by(col(RunState.at)))
+    return [State(id=r.id, at=r.at, type=r.type, name=r.name, message=r.message, source=r.source) for r in rows]
+
+
+def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is_news: bool, asked: str | None) -> None:
+    values: dict[str, Any] = {
+        "status": life.status,
+        "attempt": life.attempt,
+        "claimed_at": life.claimed_at,
+        "started_at": life.started_at,
+        "finished_at": life.finished_at,
+        "state_id": life.latest.id,
+        "state_at": life.latest.at,
+        "error": _error(life, row.error, asked=asked),
+        "updated_at": func.clock_timestamp(),
+    }
+    if life.attempt != row.attempt:
+        values |= {
+            "result": None,
+            "claimed_by": None,
+            "heartbeat_at": None,
+            "deadline_at": None,
+            "waits_for_resource": None,
+        }
+        values |= {"fenced_at": None, "fence_reason": None, "reaped_at": None, "outcome": None, "outcome_at": None}
+    if life.claimed_by is not None:
+        values["claimed_by"] = life.claimed_by
+    if newest_is_news and life.status in (RunStatus.CLAIMED, RunStatus.RUNNING):
+        values["heartbeat_at"] = func.clock_timestamp()  # else its age would be NULL, and the run never stuck
+    db.execute(update(Run).where(col(Run.id) == run_id).values(**values))
+    if life.status.terminal:
+        _interrupt_steps(db, run_id=run_id)
+    if life.status is RunStatus.SUCCEEDED:
+        db.execute(delete(StepResult).where(col(StepResult.run_id) == run_id))  # nothing goes on from here
+
+
+def _interrupt_steps(db: Connection, *, run_id: UUID) -> None:
+    """A run that is over has no running step. What the step itself has to say may still come, and then stands."""
+    db.execute(
+        update(RunStep)
+        .where(col(RunStep.run_id) == run_id, col(RunStep.finished_at).is_(None))
+        .values(status=StepStatus.INTERRUPTED, finished_at=func.clock_timestamp(), error="the run ended before it did")
+    )
+
+
+def _error(life: Life, recorded: dict[str, Any] | None, *, asked: str | None) -> dict[str, Any] | None:
+    """The run process knows best why it failed; where it could not say, Prefect's message stands in.
+
+    `asked` is what the run asked for when it ended: no process was there to say that nobody answered.
+    """
+    if life.status is RunStatus.SUCCEEDED:
+        return None
+    if recorded is not None and recorded.get("context", {}).get("attempt") == life.attempt:
+        return recorded
+    if not life.status.terminal:
+        return None
+    message = life.latest.message or ""
+    if asked and life.status is RunStatus.FAILED and NEVER_RESUMED.fullmatch(message):
+        message = f"nobody approved in time: it {asked}"
+    return {"type": life.latest.name, "message": message, "stack": None, "context": {}}
+
+
+def _note_rewrite(db: Connection, *, run_id: UUID, before: State, after: State) -> None:
+    message = f"Prefect rewrote {before.name} to {after.name}"
+    data = {"before": before.name, "after": after.name, "message": after.message}
+    _note(db, run_id=run_id, state=after, message=message, level="warning", data=data)
+
+
+def _note(
+    db: Connection,
+    *,
+    run_id: UUID,
+    state: State,
+    message: str,
+    level: str = "info",
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Record what a state means for people: one event for it, however often it is reported."""
+    values = {
+        "id": state.id,
+        "run_id": run_id,
+        "level": level,
+        "message": storable(message),
+        "data": storable(data or {}),
+    }
+    db.execute(insert(RunEvent).values(values).on_conflict_do_nothing())

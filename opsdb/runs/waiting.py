@@ -1,0 +1,75 @@
+"""Why a queued run has not started yet, as far as the ops database knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, case, exists, func, literal, select, text, tuple_
+from sqlmodel import col
+
+from opsdb.runs.locks import holder_of
+from opsdb.runs.lookup import RunView, list_runs
+from opsdb.states import RunStatus, State
+from opsdb.tables import Run, RunState
+
+WORKER_ONLINE = text(
+    "SELECT EXISTS (SELECT FROM ops.workers WHERE lane = :lane"
+    " AND heartbeat_at > clock_timestamp() - make_interval(secs => :seconds))"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What stands between a queued run and its start."""
+
+    due_at: datetime | None
+    """When its schedule wants it, while that is ahead."""
+    worker_online: bool
+    """Whether a worker serves its lane."""
+    holders: list[RunView]
+    """The runs that its lane executes, the newest first."""
+    before: int
+    """How many runs wait in its lane and go first: those of a more urgent queue, then older ones."""
+    approval: str | None = None
+    """What it asks a person, and until when; None when it waits for none."""
+
+
+def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
+    """The run that holds what a running run waits for; None when it waits for none."""
+    if run.waits_for_resource is None or run.status is not RunStatus.RUNNING:
+        return None
+    holder = holder_of(db, run.waits_for_resource)
+    return None if holder == run.id else holder
+
+
+def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Waiting:
+    """What a queued run waits for. A worker counts as there that said so within the last `online_seconds`."""
+    run = view.run
+    latest = db.execute(select(RunState).where(col(RunState.id) == run.state_id)).one()
+    online = db.scalar(WORKER_ONLINE, {"lane": run.lane, "seconds": online_seconds})
+    holders = [
+        holder
+        for status in (RunStatus.CLAIMED, RunStatus.RUNNING)
+        for holder in list_runs(db, lane=run.lane, status=status, limit=100)
+    ]
+    # the queues of a lane, see `queue_of`; in one queue the older run goes first
+    queue = case((col(Run.priority) > 10, 0), (col(Run.priority) > 0, 1), (col(Run.priority) == 0, 2), else_=3)
+    own = select(queue).where(col(Run.id) == run.id).scalar_subquery()
+    before = select(func.count()).where(
+        col(Run.lane) == run.lane,
+        col(Run.status) == RunStatus.QUEUED,
+        col(Run.finished_at).is_(None),
+        col(Run.created_at) <= view.now,
+        ~exists().where(col(RunState.id) == col(Run.state_id), col(RunState.type) == "PAUSED"),
+        tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, literal(run.created_at), literal(run.id)),
+    )
+    state = State(id=run.state_id, at=run.state_at, type=latest.type, name=latest.name, message=latest.message)
+    return Waiting(
+        due_at=run.created_at if run.created_at > view.now else None,
+        worker_online=bool(online),
+        holders=holders,
+        before=db.scalar(before) or 0,
+        approval=state.message if state.waits_for_approval else None,
+    )

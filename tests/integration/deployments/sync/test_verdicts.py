@@ -1,0 +1,184 @@
+"""What Prefect is told of runs that ended without it, and which of them are tried again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from deployments.sync.verdicts import to_be_told
+from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.sessions import cancel_session, make_session
+from opsdb.runs.sweeper import fence_run
+from opsdb.states import APPROVAL, RESUMING, State
+from opsdb.tables import Lane
+from tests.integration.stuck_case import PREFECT_NOW, Case
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"result": 1}, "succeeded"),
+        ({"error": {"type": "StepFailed", "message": "disk full", "stack": None}}, "failed"),
+    ],
+)
+def test_outcome_that_prefect_did_not_hear_of_is_told_by_the_room(
+    case: Case, values: dict[str, Any], status: str
+) -> None:
+    case.states("PENDING", "RUNNING")
+    case.close(**values)
+    case.age(300)
+    case.set("deadline_at = clock_timestamp() - interval '1 s'")
+    assert case.sweep() == []  # it is not lost: its process may be telling Prefect
+    assert case.row().status == "running"
+    case.set("outcome_at = outcome_at - interval '11 s'")
+    assert case.sweep() == []
+    row = case.row()
+    assert row.status == status
+    assert row.fenced_at is None
+    assert case.events() == []
+    assert len(case.told()) == 1
+
+
+def test_outcome_wins_over_a_fence_that_came_later(case: Case) -> None:
+    case.states("PENDING", "RUNNING")
+    case.close(result=1)
+    with case.engine.begin() as db:
+        fence_run(db, run_id=case.id, reason="HeartbeatTimeout", attempt=1)
+    case.reaped()
+    case.sweep()
+    assert case.row().status == "succeeded"
+
+
+def test_completed_that_prefect_says_after_the_verdict_stands(case: Case) -> None:
+    case.states("PENDING", "RUNNING")
+    case.age(31)
+    case.sweep()
+    case.reaped()
+    case.sweep()
+    assert case.row().status == "failed"
+    case.states("COMPLETED")
+    assert case.row().status == "succeeded"
+    assert case.told() == []
+    assert any("rewrote HeartbeatTimeout to Completed" in message for _, message in case.events())
+
+
+def test_crashed_that_follows_the_verdict_is_no_rewriting(case: Case) -> None:
+    case.states("PENDING", "RUNNING")
+    case.age(31)
+    case.sweep()
+    case.reaped()
+    case.sweep()
+    case.states("CRASHED")
+    assert case.told() == []
+    assert len(case.events()) == 1
+
+
+def requeueable(case: Case, *, max_attempts: int) -> None:
+    case.states("PENDING", "RUNNING")
+    case.set(f"max_attempts = {max_attempts}")
+
+
+@pytest.mark.parametrize(("max_attempts", "told"), [(1, []), (2, ["AwaitingRetry"])])
+def test_run_that_crashed_is_tried_again_where_its_kind_allows_it(
+    case: Case, max_attempts: int, told: list[str]
+) -> None:
+    requeueable(case, max_attempts=max_attempts)
+    case.states("CRASHED")
+    assert case.told() == told
+    case.states("SCHEDULED", "PENDING", "RUNNING", "CRASHED")
+    assert case.told() == []  # bounded
+
+
+def test_run_whose_session_was_cancelled_is_not_tried_again(case: Case) -> None:
+    requeueable(case, max_attempts=2)
+    with case.engine.begin() as db:
+        session = make_session(db, name="night")
+    case.set(f"session_id = '{session}'")
+    case.states("CRASHED")
+    assert case.told() == ["AwaitingRetry"]
+    with case.engine.begin() as db:
+        cancel_session(db, session)
+    assert case.told() == []
+
+
+@pytest.mark.promise(4)
+def test_run_is_not_tried_again_before_its_first_attempt_is_known_to_be_gone(case: Case) -> None:
+    requeueable(case, max_attempts=2)
+    case.age(31)
+    case.sweep()
+    case.set("fenced_at = fenced_at - interval '3 s'")
+    case.sweep()
+    case.states("CRASHED")  # Prefect follows the verdict
+    assert case.row().status == "failed"
+    assert case.told() == []
+    case.reaped()
+    assert case.told() == ["AwaitingRetry"]
+
+
+def test_run_that_never_started_is_tried_again_whatever_its_kind(case: Case) -> None:
+    case.states("SCHEDULED", "PENDING", "CRASHED")
+    assert case.told() == ["AwaitingRetry"]
+    case.states("SCHEDULED", "PENDING", "CRASHED", "SCHEDULED", "PENDING", "CRASHED")
+    assert case.row().attempt == 3
+    assert case.told() == []  # bounded
+
+
+@pytest.mark.parametrize("end", ["FAILED", "CANCELLED", "COMPLETED"])
+def test_run_that_ended_by_itself_is_not_tried_again(case: Case, end: str) -> None:
+    requeueable(case, max_attempts=3)
+    case.states(end)
+    assert case.told() == []
+
+
+def test_verdict_is_not_told_over_a_state_that_it_does_not_follow_from(case: Case) -> None:
+    case.states("PENDING", "RUNNING")
+    known = case.row().state_id
+    case.age(31)
+    case.sweep()
+    case.reaped()
+    case.sweep()
+    with case.engine.connect() as db:
+        assert [telling.follows for telling in to_be_told(db)] == [known]
+
+
+def suspended(case: Case) -> list[State]:
+    """The states of a run that waits for an approval."""
+    at = PREFECT_NOW
+    wait = State(id=uuid4(), at=at + timedelta(seconds=2), type="PAUSED", name="Suspended", message=f"{APPROVAL}: go?")
+    return [State(id=uuid4(), at=at + timedelta(seconds=1), type="RUNNING", name="Running"), wait]
+
+
+def applied(case: Case, *states: State) -> None:
+    facts = RunFacts(id=case.id, kind="k", lane=Lane.A, priority=0, session_id=None, params={}, created_at=PREFECT_NOW)
+    with case.engine.begin() as db:
+        apply_states(db, facts=facts, states=list(states))
+
+
+def later(seconds: int, type_: str, name: str | None = None) -> State:
+    return State(id=uuid4(), at=PREFECT_NOW + timedelta(seconds=seconds), type=type_, name=name or type_.title())
+
+
+def test_run_that_waits_for_an_approval_is_neither_lost_nor_ever_repeated(case: Case) -> None:
+    applied(case, *suspended(case))
+    case.age(86_400)
+    assert case.sweep() == []
+    assert case.row().status == "queued"
+    applied(case, later(3, "CRASHED"))  # over what waits: nothing ran that could have died
+    assert case.told() == []
+
+
+def test_approved_run_whose_worker_died_before_its_start_goes_on(case: Case) -> None:
+    applied(case, *suspended(case), later(3, "SCHEDULED", RESUMING), later(4, "PENDING"), later(5, "CRASHED"))
+    assert case.told() == [RESUMING]
+
+
+def test_approvals_do_not_use_up_the_attempts_after_a_death(case: Case) -> None:
+    applied(case, *suspended(case), later(3, "SCHEDULED", RESUMING), later(4, "RUNNING"), later(5, "CRASHED"))
+    assert case.told() == []
+    case.set("max_attempts = 2")
+    assert case.told() == ["AwaitingRetry"]
+    applied(case, later(6, "SCHEDULED", "AwaitingRetry"), later(7, "RUNNING"), later(8, "CRASHED"))
+    assert case.told() == []

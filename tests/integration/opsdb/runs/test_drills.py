@@ -1,0 +1,50 @@
+"""Which backups were restored, read from the record of runs."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+from opsdb.database import connect
+from opsdb.runs.drills import last_drills
+from opsdb.settings import Settings
+
+INSERT = """
+INSERT INTO ops.runs (id, kind, lane, status, params, result, created_at, started_at, finished_at, session_id,
+                      state_id, state_at)
+VALUES (:id, :kind, 'A', :status, '{}', CAST(:result AS jsonb), now(), now(), now() - :ago * interval '1 hour',
+        :session, gen_random_uuid(), now())
+"""
+
+
+def test_last_good_restore_of_each_backup_counts(settings: Settings) -> None:
+    engine = connect(settings, application="test")
+    try:
+        with engine.begin() as db:
+            session = db.execute(
+                text("INSERT INTO ops.sessions (id, name) VALUES (gen_random_uuid(), 's') RETURNING id")
+            ).scalar_one()
+
+            def run(kind: str, status: str, ago: int, result: object) -> UUID:
+                made = uuid4()
+                values = {"id": made, "kind": kind, "status": status, "ago": ago, "session": session}
+                db.execute(text(INSERT), {**values, "result": json.dumps(result)})
+                return made
+
+            run("odoo_restore_drill", "succeeded", 5, {"backup": "a.dump", "restore_seconds": 4})
+            newest = run("odoo_restore_drill", "succeeded", 2, {"backup": "a.dump", "restore_seconds": 2.5})
+            run("odoo_restore_drill", "failed", 1, {"backup": "a.dump", "restore_seconds": 1})
+            inline = run("odoo_db_backup", "succeeded", 3, {"file": "/x/b.dump", "drill": {"backup": "b.dump"}})
+            run("odoo_db_backup", "succeeded", 3, {"file": "/x/c.dump"})
+            run("odoo_restore_drill", "succeeded", 3, None)
+            restored = run("odoo_db_restore", "succeeded", 3, {"backup": "d.dump", "restore_seconds": "odd"})
+            found = last_drills(db)
+    finally:
+        engine.dispose()
+    assert {name: (drill.run_id, drill.seconds) for name, drill in found.items()} == {
+        "a.dump": (newest, 2.5),
+        "b.dump": (inline, None),
+        "d.dump": (restored, None),
+    }

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from opsdb.database import connect
+from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.record.applying import apply_entry
+from opsdb.record.entries import artifact, event, step_finished, step_started
+from opsdb.runs.lookup import find_run, kinds_used, list_runs, read_run, reading, short_id
+from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.sessions import join_session
+from opsdb.runs.waiting import Waiting, why_waiting
+from opsdb.runs.workers import beat
+from opsdb.settings import Settings
+from opsdb.states import RunStatus, State
+from opsdb.tables import Lane, StepStatus
+
+MADE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def made(
+    engine: Engine,
+    *states: str,
+    run_id: UUID | None = None,
+    kind: str = "backup",
+    lane: Lane = Lane.A,
+    minute: int = 0,
+    session: str | None = None,
+) -> UUID:
+    """A run with those states, ten seconds apart."""
+    created = MADE + timedelta(minutes=minute)
+    with engine.begin() as db:
+        facts = RunFacts(
+            id=run_id or uuid4(),
+            kind=kind,
+            lane=lane,
+            priority=0,
+            session_id=join_session(db, session) if session else None,
+            params={"database": "shop"},
+            created_at=created,
+        )
+        reported = [
+            State(id=uuid4(), at=created + timedelta(seconds=10 * number), type=name, name=name.title())
+            for number, name in enumerate(states or ("SCHEDULED",))
+        ]
+        apply_states(db, facts=facts, states=reported)
+    return facts.id
+
+
+def test_runs_are_listed_newest_first_up_to_the_limit(settings: Settings, engine: Engine) -> None:
+    ids = [made(engine, minute=minute) for minute in range(4)]
+    with reading(settings) as db:
+        assert [view.run.id for view in list_runs(db, limit=3)] == ids[:0:-1]
+
+
+def test_filters_hold_together(settings: Settings, engine: Engine) -> None:
+    wanted = made(engine, "PENDING", "RUNNING", "FAILED", kind="deploy", lane=Lane.B, session="Release [1]")
+    made(engine, "PENDING", "RUNNING", "FAILED", kind="deploy", lane=Lane.C, session="Release [1]")
+    made(engine, kind="deploy", lane=Lane.B, session="Release [1]")
+    made(engine, "PENDING", "RUNNING", "FAILED", kind="backup", lane=Lane.B)
+    with reading(settings) as db:
+        found = list_runs(db, lane=Lane.B, status=RunStatus.FAILED, kind="deploy", session="Release [1]")
+        assert [view.run.id for view in found] == [wanted]
+        assert found[0].session == "Release [1]"
+        assert found[0].run.status is RunStatus.FAILED
+        by_id = list_runs(db, session=str(found[0].run.session_id).upper(), lane=Lane.B, status=RunStatus.FAILED)
+        assert [view.run.id for view in by_id] == [wanted]
+        assert list_runs(db, session="%") == []
+
+
+def test_times_of_a_run_follow_from_its_states(settings: Settings, engine: Engine) -> None:
+    made(engine, "SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
+    with reading(settings) as db:
+        (view,) = list_runs(db)
+    assert (view.queue_seconds, view.duration_seconds) == (20, 10)
+
+
+def test_run_is_found_by_its_start_and_by_its_end(settings: Settings, engine: Engine) -> None:
+    run_id = made(engine, run_id=UUID("12345678-9abc-4def-8123-456789abcdef"))
+    made(engine, run_id=UUID("99999999-9999-4999-8999-999999999999"))
+    with reading(settings) as db:
+        for spelled in ("1234", "12345678-9A", "cdef", short_id(run_id), str(run_id), run_id.hex.upper()):
+            assert find_run(db, spelled) == run_id
+
+
+def test_part_of_more_than_one_id_lists_at_most_five(settings: Settings, engine: Engine) -> None:
+    for number in range(7):
+        made(engine, run_id=UUID(f"abcd{number:04x}-0000-4000-8000-000000000000"), kind="deploy", minute=number)
+    with reading(settings) as db:
+        with pytest.raises(UsageError) as refused:
+            find_run(db, "abcd")
+        assert find_run(db, "abcd0006") == UUID("abcd0006-0000-4000-8000-000000000000")
+    assert str(refused.value).count("(deploy, queued)") == 5
+    assert str(refused.value).endswith("and more")
+
+
+@pytest.mark.parametrize("spelled", ["ffff", "12345678-9abc-4def-8123-456789abcdef"])
+def test_unknown_run_is_refused(spelled: str, settings: Settings) -> None:
+    with reading(settings) as db, pytest.raises(UsageError, match="no run is recorded"):
+        find_run(db, spelled)
+
+
+def test_details_hold_everything_in_order(settings: Settings, engine: Engine) -> None:
+    run_id = made(engine, "PENDING", "RUNNING")
+    made(engine, "PENDING", "RUNNING")
+    with engine.begin() as db:
+        for index in (2, 1):
+            apply_entry(
+                db, step_started(run_id, attempt=1, index=index, name=f"s{index}", command="x", timeout_seconds=9)
+            )
+        done = {"status": StepStatus.FAILED, "exit_code": 4, "error": "no"}
+        apply_entry(db, step_finished(run_id, attempt=1, index=1, **done))  # type: ignore[arg-type]
+        apply_entry(db, event(run_id, "first", level="warning", pid=7))
+        apply_entry(db, event(run_id, "second"))
+        apply_entry(db, artifact(run_id, kind="text", name="note", content_text="hello", details={"a": 1}))
+    with reading(settings) as db:
+        found = read_run(db, run_id)
+    assert found is not None
+    assert [(step.index, step.status, step.exit_code) for step in found.steps] == [
+        (1, StepStatus.FAILED, 4),
+        (2, StepStatus.RUNNING, None),
+    ]
+    assert [(item.message, item.data) for item in found.events] == [("first", {"pid": 7}), ("second", {})]
+    assert [(item.name, item.details) for item in found.artifacts] == [("note", {"a": 1})]
+    assert [item.name for item in found.states] == ["Pending", "Running"]
+    assert found.steps_of(2) == []
+
+
+def test_run_that_is_not_recorded_has_no_details(settings: Settings) -> None:
+    with reading(settings) as db:
+        assert read_run(db, uuid4()) is None
+
+
+def test_reading_can_not_write(settings: Settings) -> None:
+    with pytest.raises(DBAPIError, match="read-only"), reading(settings) as db:
+        db.execute(text("DELETE FROM ops.runs"))
+
+
+def test_database_without_the_schema_says_what_to_do(empty_database: str) -> None:
+    room = Settings(database_url=SecretStr(empty_database))
+    with pytest.raises(RoomUnreachableError, match="`ops db upgrade`"), reading(room) as db:
+        list_runs(db)
+
+
+def test_lost_connection_says_what_to_do(settings: Settings, engine: Engine) -> None:
+    with pytest.raises(RoomUnreachableError, match="`ops up`"), reading(settings) as db:  # noqa: PT012  # the loss happens inside
+        pid = db.scalar(text("SELECT pg_backend_pid()"))
+        other = connect(settings, role=None, application="test")
+        with other.begin() as killer:
+            killer.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        other.dispose()
+        list_runs(db)
+
+
+def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Settings, engine: Engine) -> None:
+    holders = {made(engine, "SCHEDULED", "PENDING", "RUNNING"), made(engine, "SCHEDULED", "PENDING")}
+    made(engine, "SCHEDULED", "PENDING", "RUNNING", lane=Lane.B)
+    made(engine, "SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
+    older, waiting, younger = (made(engine, minute=minute) for minute in (1, 2, 3))
+    urgent = made(engine, minute=4)
+    planned = made(engine, minute=5)
+    with engine.begin() as db:
+        db.execute(text("UPDATE ops.runs SET priority = 20 WHERE id = :id"), {"id": urgent})
+        db.execute(text("UPDATE ops.runs SET created_at = now() + interval '1 h' WHERE id = :id"), {"id": planned})
+
+    def why(run_id: UUID) -> Waiting:
+        with reading(settings) as db:
+            details = read_run(db, run_id)
+            assert details is not None
+            return why_waiting(db, details.view, online_seconds=30)
+
+    found = why(waiting)
+    assert {holder.run.id for holder in found.holders} == holders
+    assert (found.before, found.due_at, found.worker_online) == (2, None, False)
+    assert [why(run_id).before for run_id in (urgent, older, younger)] == [0, 1, 3]
+    with engine.begin() as db:
+        beat(db, name="w-1", host="w", lanes=["A"])
+    assert why(waiting).worker_online
+    with engine.begin() as db:
+        db.execute(text("UPDATE ops.workers SET heartbeat_at = now() - interval '31 s'"))
+    assert not why(waiting).worker_online
+    assert why(planned).due_at is not None
+
+
+def test_kinds_that_are_used_are_those_of_late_on_the_workers_own_host(engine: Engine) -> None:
+    for kind in ("lately", "elsewhere", "long_ago", "both"):
+        made(engine, kind=kind)
+    made(engine, kind="both")
+    with engine.begin() as db:
+        db.execute(text("UPDATE ops.runs SET created_at = now() - interval '29 days'"))
+        db.execute(text("UPDATE ops.runs SET created_at = now() - interval '31 days' WHERE kind = 'long_ago'"))
+        db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": \"far\"}' WHERE kind = 'elsewhere'"))
+        db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": null}' WHERE kind = 'lately'"))
+        assert kinds_used(db, days=30) == {"lately", "both"}

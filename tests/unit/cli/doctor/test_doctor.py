@@ -1,0 +1,202 @@
+"""`ops doctor`: looks that hang or break are lines, secrets get through nowhere, and the exit code tells."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from rich.console import Console
+
+from blocks.check import Check
+from cli import main
+from cli.doctor import doctor
+from cli.doctor.host import check_programs, check_settings, check_templates, judge_disk, known_secrets
+from cli.doctor.looks import Finding, Look, presentable, run_looks
+from deployments.server import access
+from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.settings import Settings
+
+SECRET = "correct-horse-battery"
+
+
+def checks(findings: list[Finding]) -> list[Check]:
+    return [one.check for one in findings]
+
+
+def test_look_that_hangs_is_left_behind_with_what_it_saw() -> None:
+    held = threading.Event()
+
+    def slow() -> Iterator[Check]:
+        yield Check("first", "fine")
+        held.wait(30)
+
+    began = time.monotonic()
+    found = run_looks([Look("slow", slow), Look("quick", lambda: [Check("one", "fine")])], seconds=0.2)
+    assert time.monotonic() - began < 5
+    held.set()
+    assert [(one.area, one.check.subject, one.check.ok) for one in found] == [
+        ("slow", "first", True),
+        ("slow", "time", False),
+        ("quick", "one", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UsageError("OPS_X: want a number"), "OPS_X: want a number"),
+        (RoomUnreachableError("no room"), "no room"),
+        (ValueError(f"invalid port: {SECRET}"), "broke with ValueError"),
+        (psycopg.OperationalError(f"could not translate host name {SECRET}"), "broke with OperationalError"),
+    ],
+)
+def test_look_that_breaks_is_a_line_without_what_a_stranger_said(error: Exception, words: str) -> None:
+    def broken() -> list[Check]:
+        raise error
+
+    [found] = run_looks([Look("it", broken)], seconds=5)
+    assert not found.check.ok
+    assert words in found.check.found
+    assert SECRET not in repr(found)
+
+
+def test_secrets_and_control_characters_are_not_shown() -> None:
+    shown = f"a {SECRET} b\x1b[2J\n\u202e" + "x" * 1000 + "\ud800"
+    [found] = presentable([Finding("it", Check(shown, shown, shown))], secrets=[SECRET, "ab", "not utf-8 \udcff"])
+    for text in (found.check.subject, found.check.found, found.check.advice):
+        assert text.startswith("a *** b")
+        assert len(text) <= 300
+        assert text.isprintable()
+
+
+def test_secret_that_is_cut_off_at_the_end_of_a_line_is_not_shown_in_part() -> None:
+    [found] = presentable([Finding("it", Check("s", "x" * 290 + SECRET))], secrets=[SECRET])
+    assert SECRET[:6] not in found.check.found
+
+
+def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
+    names = [name for name, field in Settings.model_fields.items() if "Secret" in str(field)]
+    values: dict[str, Any] = {name: f"https://room:{SECRET}@{name}.example/" for name in names}
+    settings = Settings(home=tmp_path, **values)
+    settings.alert_urls = SecretStr("mmosts://chat.example/one-token/ warning=mmosts://chat.example/two-token/")
+    ours = access.make_secrets(settings)
+    known = set(known_secrets(settings))
+    assert known >= {SECRET, "mmosts://chat.example/one-token/"}
+    assert known >= {value for name, value in values.items() if name != "alert_urls"}
+    assert known >= {ours.prefect_auth_string, ours.prefect_encryption_key}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("OPS_LANE_LIMTI", "3", "did you mean OPS_LANE_LIMIT?"),
+        ("OPS_WHATEVER_THIS_IS", "3", "unset it"),
+        ("OPS_ALERT_URLS", "mmosts://ops@chat.example.org/TOKEN/", "real value"),
+        ("OPS_DATABASE_URL", "postgresql://room:changeme@db/ops", "real value"),
+    ],
+)
+def test_settings_that_do_nothing_or_were_copied_are_named(name: str, value: str, words: str) -> None:
+    [check] = check_settings(Settings(), {name: value, "OPS_RUN_ID": "x", "HOME": "/"})
+    assert (check.subject, check.ok) == (name, False)
+    assert words in check.advice
+    assert value not in repr(check)
+
+
+def test_settings_in_order_are_one_line_without_values() -> None:
+    [check] = check_settings(Settings(), {"OPS_DATABASE_URL": f"postgresql://room:{SECRET}@db/ops"})
+    assert check.ok
+    assert "OPS_DATABASE_URL" in check.found
+    assert SECRET not in repr(check)
+
+
+def test_programs_are_wanted_for_what_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bash").symlink_to("/bin/bash")  # which reads the templates
+    for name in ("docker", "git", "curl"):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {check.subject: check for check in check_programs(Settings(), lambda: {"odoo_db_backup"})}
+    assert not found["odoo_db_backup"].ok
+    assert "sha256sum" in found["odoo_db_backup"].advice
+    assert found["odoo_fresh_deploy"].ok
+    assert "doctl" in found["odoo_fresh_deploy"].found
+    assert "odoo_module_upgrade" in found["runbooks"].found
+
+
+def test_programs_and_errors_of_templates_are_told(tmp_path: Path) -> None:
+    step = {"name": "pull", "command": "no-such-program --now", "timeout": 9}
+    (tmp_path / "pull.json").write_text(json.dumps({"kind": "pull_it", "steps": [step]}))
+    (tmp_path / "broken.yaml").write_text("kind: broken\n")
+    settings = Settings(templates=tmp_path)
+    found = {check.subject: check for check in check_programs(settings, lambda: {"pull_it"})}
+    assert "no-such-program" in found["pull_it"].advice
+    assert "disk_space" in found["runbooks"].found
+    broken, others = check_templates(settings)
+    assert (broken.subject, broken.ok, others.ok) == ("broken.yaml", False, True)
+    assert "steps" in broken.found
+
+
+@pytest.mark.parametrize(
+    ("free", "largest", "writable", "ok"),
+    [(50, 1, True, True), (0.9, 0, True, False), (20, 30, True, False), (4, 0, True, False), (50, 0, False, False)],
+)
+def test_disk_has_room_for_another_backup(free: float, largest: float, writable: bool, ok: bool) -> None:
+    check = judge_disk(
+        "backups", Path("/b"), free=int(free * 1e9), total=100 * 10**9, writable=writable, largest=int(largest * 1e9)
+    )
+    assert check.ok is ok
+
+
+def test_table_dims_what_is_well_and_sums_up() -> None:
+    findings = [Finding("a", Check("s", "[bold]fine[/]")), Finding("b", Check("s", "bad", "do this"))]
+    table = doctor.findings_table(findings)
+    assert [row.style for row in table.rows] == ["dim", "bold red"]
+    console = Console(width=100, record=True, file=sys.stderr)
+    console.print(table)
+    assert "[bold]fine[/]" in console.export_text()
+    assert str(doctor.summary(findings)) == "1 thing needs doing, 1 check is well."
+    assert str(doctor.summary(findings[:1])) == "All is well, by 1 check."
+
+
+@pytest.mark.parametrize(("advice", "code"), [("", 0), ("do this", 1)])
+def test_exit_code_says_whether_something_needs_doing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], advice: str, code: int
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda _block: [Finding("it", Check("s", "f", advice))])
+    monkeypatch.setattr(sys, "argv", ["ops", "doctor", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == code
+    said = json.loads(capsys.readouterr().out)
+    line = {"area": "it", "subject": "s", "found": "f", "advice": advice, "ok": not advice}
+    assert said == {"ok": not advice, "checks": [line]}
+
+
+def test_settings_that_cannot_be_read_are_the_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPS_LANE_LIMIT", "many")
+    monkeypatch.setenv("OPS_DATABASE_URL", f"postgresql://room:a@{SECRET}/x@db/ops")
+    [found] = doctor.examine()
+    assert not found.check.ok
+    assert "OPS_LANE_LIMIT" in found.check.found
+    monkeypatch.delenv("OPS_LANE_LIMIT")
+    [found] = doctor.examine()
+    assert "OPS_DATABASE_URL" in found.check.found
+    assert SECRET not in repr(found)
+
+
+def test_secrets_that_others_may_read_are_a_finding_and_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access.make_secrets(Settings(home=tmp_path))
+    access.secrets_path(Settings(home=tmp_path)).chmod(0o644)
+    monkeypatch.setenv("OPS_HOME", str(tmp_path))
+    wrong = [one for one in doctor.examine() if not one.check.ok]
+    assert [one.area for one in wrong] == ["secrets", "room"]
+    assert "readable by its owner alone" in wrong[0].check.found

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import typer
+from rich.console import Console
+
+from cli.run import end as run_end
+from cli.run import wait as run_wait
+from cli.run.end import report_end
+from cli.run.wait import Lines, LiveTable, Moment, Silent, follow
+from opsdb.errors import RoomUnreachableError
+from opsdb.settings import Settings
+from opsdb.states import APPROVAL, RunStatus
+from opsdb.tables import Lane
+from tests.unit.cli.runs_made_up import HOSTILE, FakePrefect, details, state
+
+
+class Clock:
+    """Time that passes only while someone waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def database_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_wait, "_recorded", lambda *_args, known: (known, ""))
+
+
+def lines() -> tuple[Lines, Callable[[], str]]:
+    out = io.StringIO()
+    return Lines(Console(file=out, width=20)), out.getvalue
+
+
+@pytest.mark.usefixtures("database_away")
+def test_prefect_alone_ends_the_wait(tmp_path: Path) -> None:
+    server = FakePrefect(states=[state("SCHEDULED"), state("RUNNING"), state("RUNNING"), state("COMPLETED")])
+    view, said = lines()
+    clock = Clock()
+    end = follow(Settings(home=tmp_path), server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    assert end.state.status is RunStatus.SUCCEEDED
+    assert [line.split(": ")[1] for line in said().splitlines()] == ["queued", "running", "succeeded"]
+
+
+@pytest.mark.usefixtures("database_away")
+def test_short_outage_is_waited_out_and_a_long_one_is_not(tmp_path: Path) -> None:
+    clock = Clock()
+    server = FakePrefect(states=[state("COMPLETED")], outages=30)
+    end = follow(Settings(home=tmp_path), server, run_id=server.run_id, view=Silent(), pause=clock.pause, clock=clock)
+    assert end.state.status.terminal
+    with pytest.raises(RoomUnreachableError):
+        follow(
+            Settings(home=tmp_path),
+            FakePrefect(outages=1000),
+            run_id=server.run_id,
+            view=Silent(),
+            pause=clock.pause,
+            clock=clock,
+        )
+
+
+@pytest.mark.usefixtures("database_away")
+def test_wait_ends_at_its_limit_and_says_why_a_run_is_queued(tmp_path: Path) -> None:
+    clock = Clock()
+    server = FakePrefect(states=[state("SCHEDULED")])
+    view, said = lines()
+    end = follow(
+        Settings(home=tmp_path),
+        server,
+        run_id=server.run_id,
+        lane=Lane.C,
+        view=view,
+        limit_seconds=30,
+        pause=clock.pause,
+        clock=clock,
+    )
+    assert not end.state.status.terminal
+    assert said().count("lane C is full, or no worker serves it") == 1
+
+
+@pytest.mark.usefixtures("database_away")
+def test_run_that_waits_for_approval_says_who_is_asked_what_and_how_to_answer(tmp_path: Path) -> None:
+    clock = Clock()
+    asks = replace(state("PAUSED"), message=f"{APPROVAL} until 21:30: deploy {HOSTILE}?")
+    server = FakePrefect(states=[state("RUNNING"), asks, asks, state("COMPLETED")])
+    view, said = lines()
+    follow(Settings(home=tmp_path), server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    assert said().count(f"(ops approve {server.run_id.hex[-8:]})") == 1
+    assert "waits for approval until 21:30: deploy " in said()
+    assert "\x1b" not in said()
+
+
+def test_lines_tell_each_change_of_a_step_once_and_harmlessly() -> None:
+    view, said = lines()
+    known = details(text=HOSTILE)
+    now = Moment(run_id=known.view.run.id, state=state("RUNNING"), details=known, waited_seconds=1)
+    view.show(now)
+    view.show(now)
+    assert "step 1 preflight: succeeded after 4.0 s, exit code 0" in said()
+    assert said().count("step 2 [bold red]x[/]") == 1
+    assert "\x1b" not in said()
+
+
+def test_wait_for_another_attempt_tells_nothing_of_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [details(attempt=1), details(attempt=1), details(attempt=2)]  # the record comes after Prefect's word
+    run_id = records[0].view.run.id
+    told = iter(records)
+    monkeypatch.setattr(run_wait, "_recorded", lambda *_args, known: (next(told, known), ""))
+    server, clock = FakePrefect(states=[state("RUNNING"), state("FAILED")]), Clock()
+    view, said = lines()
+    room = Settings(home=tmp_path)
+    end = follow(room, server, run_id=run_id, view=view, since_attempt=2, pause=clock.pause, clock=clock)
+    assert end.details == records[2]
+    assert said().count("step 1 preflight") == 1
+
+
+def test_live_table_shows_no_step_of_an_attempt_before() -> None:
+    out = io.StringIO()
+    known = details(attempt=1)
+    with LiveTable(Console(file=out, width=80, force_terminal=True)) as view:
+        view.show(
+            Moment(run_id=known.view.run.id, state=state("RUNNING"), details=known, waited_seconds=1, since_attempt=2)
+        )
+    assert "running" in out.getvalue()
+    assert "preflight" not in out.getvalue()
+
+
+def test_interrupted_wait_says_that_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_args: object, **_options: object) -> Moment:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_end, "follow", interrupted)
+    document = {"id": UUID(int=1), "short_id": "00000001"}
+    server: Any = None
+    with pytest.raises(typer.Exit) as end:
+        run_end.wait_for(Settings(home=tmp_path), server, document, lane=Lane.A, as_json=False, since_attempt=2)
+    assert end.value.exit_code == 130
+    assert "run 00000001 goes on" in capsys.readouterr().err
+
+
+def test_end_of_a_failed_run_tells_the_error_and_the_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = details()
+    end = Moment(run_id=known.view.run.id, state=state("FAILED"), details=known, waited_seconds=1)
+    (tmp_path / "logs" / str(known.view.run.id)).mkdir(parents=True)
+    report_end(Settings(home=tmp_path), end)
+    out = capsys.readouterr().out
+    assert "plain: plain\nsecond\n" in out
+    assert f"ops logs {known.view.run.id.hex[-8:]}" in out
+
+
+def test_database_that_is_away_is_said_once_and_does_not_hold_up_the_wait(tmp_path: Path) -> None:
+    clock = Clock()
+    server = FakePrefect(states=[state("RUNNING"), state("RUNNING"), state("COMPLETED")])
+    view, said = lines()
+    room = Settings(home=tmp_path)
+    end = follow(room, server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    assert end.state.status is RunStatus.SUCCEEDED
+    assert said().count("the steps can not be followed: the ops database does not answer") == 1

@@ -1,0 +1,130 @@
+"""Whether what Prefect has is what the room needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import WorkPool, WorkQueue
+
+from blocks.check import Check
+from deployments.server.deployed import judge_deployments, judge_lane, judge_schedule, judge_version, pinned_version
+from deployments.server.wanted import QUEUES, TemplateDeployment, deployments_of
+from opsdb.kinds.kinds import Deployed, named
+from opsdb.settings import Settings
+from opsdb.tables import Lane
+
+ONE = Deployed("flows.a.a", "lane-a", "default")
+
+
+@pytest.mark.parametrize(
+    ("server", "installed", "ok"), [("3.9.1", "3.9.1", True), ("3.8.8", "3.9.1", False), ("3.10.0", "3.10.0", False)]
+)
+def test_only_the_pinned_version_is_well(server: str, installed: str, ok: bool) -> None:
+    assert judge_version(server, installed, "3.9.1").ok is ok
+
+
+def test_pin_is_that_of_the_project() -> None:
+    assert pinned_version() == "3.9.1"
+
+
+def queue(name: str, priority: int) -> WorkQueue:
+    return WorkQueue(name=name, priority=priority, work_pool_id=uuid4())
+
+
+def lane() -> tuple[dict[str, Any], list[WorkQueue]]:
+    pool = {"name": "lane-a", "type": "lane", "concurrency_limit": 3, "is_paused": False, "default_queue_id": uuid4()}
+    return pool, [queue(name, number) for number, name in enumerate(QUEUES, 1)]
+
+
+BREAKS: dict[str, Callable[[dict[str, Any], list[WorkQueue]], object]] = {
+    "paused: it starts nothing": lambda pool, _: pool.update(is_paused=True),
+    "any number of runs": lambda pool, _: pool.update(concurrency_limit=None),
+    "OPS_LANE_LIMIT here says 3": lambda pool, _: pool.update(concurrency_limit=4),
+    "not those of a lane": lambda _, queues: queues.pop(),
+    "or not in order": lambda _, queues: setattr(queues[0], "priority", 9),
+    "paused queues: urgent": lambda _, queues: setattr(queues[0], "is_paused", True),
+}
+
+
+def test_lane_that_is_as_deployed_is_well() -> None:
+    pool, queues = lane()
+    more = [*queues, queue("of-somebody", 9)]
+    assert judge_lane(Lane.A, WorkPool(**pool), more, limit=3).ok
+
+
+@pytest.mark.parametrize("words", BREAKS)
+def test_lane_that_is_not_says_why(words: str) -> None:
+    pool, queues = lane()
+    BREAKS[words](pool, queues)
+    check = judge_lane(Lane.A, WorkPool(**pool), queues, limit=3)
+    assert not check.ok
+    assert words in check.found
+
+
+def test_lane_that_is_missing_is_told() -> None:
+    assert judge_lane(Lane.A, None, [], limit=3).found == "is not there"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"a/lane-a": ONE}, ""),
+        ({}, "missing: a/lane-a"),
+        ({"a/lane-a": Deployed("flows.b.b", "lane-a", "default")}, "other than here: a/lane-a"),
+        ({"a/lane-a": ONE, "mine/x": ONE}, "neither in prefect.yaml nor of a template: mine/x"),
+    ],
+)
+def test_deployments_are_those_of_the_file(found: dict[str, Deployed], words: str) -> None:
+    check = judge_deployments({"a/lane-a": ONE}, found, all_read=True)
+    assert check.ok is (words == "")
+    assert words in check.found
+
+
+def test_every_kind_of_the_file_has_its_programs_listed() -> None:
+    from flows.engine.programs import PROGRAMS
+    from opsdb.kinds.kinds import registered_deployments, registered_kinds
+
+    settings = Settings()
+    assert set(registered_kinds(settings.prefect_yaml)) - PROGRAMS.keys() == {"nightly_backup"}  # it starts no program
+    assert registered_deployments(settings.prefect_yaml)["nightly_backup/nightly-backup"].queue == "high"
+
+
+OWN = TemplateDeployment("disk_space", None, "1")
+LEFT = {"gone/lane-a": Deployed("flows.templates.gone", "lane-a", "default")}
+
+
+def judged(templates: list[TemplateDeployment], found: dict[str, Deployed], *, all_read: bool = True) -> Check:
+    wanted = named(one for template in templates for one in deployments_of(template))
+    return judge_deployments(wanted, found, all_read=all_read)
+
+
+def test_deployments_of_templates_are_wanted_in_all_their_lanes() -> None:
+    found = {f"disk_space/{lane.pool}": Deployed("flows.templates.disk_space", lane.pool, "default") for lane in Lane}
+    assert judged([OWN], found).ok
+    assert "missing: disk_space/lane-a" in judged([OWN], {}).found
+    assert "gone/lane-a" in judged([OWN], found | LEFT).found
+    assert judged([OWN], found | LEFT, all_read=False).ok  # its file is there, and not right
+
+
+@pytest.mark.parametrize(
+    ("planned_at", "minutes", "ok", "words"),
+    [
+        (
+            datetime(2026, 1, 2, 4, tzinfo=timezone(timedelta(hours=2))),
+            60,
+            True,
+            "next scheduled for 2026-01-02 02:00 UTC",
+        ),
+        (None, 1, True, "was deployed just now"),
+        (None, 60, False, "it will not start"),
+    ],
+)
+def test_schedule_is_one_whose_runs_are_planned(
+    planned_at: datetime | None, minutes: int, ok: bool, words: str
+) -> None:
+    check = judge_schedule("nightly_backup/nightly-backup", planned_at, age=timedelta(minutes=minutes))
+    assert (check.ok, words in check.found) == (ok, True)

@@ -1,0 +1,120 @@
+"""What a worker claims, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from unittest.mock import AsyncMock
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings
+from prefect.states import Crashed
+
+from deployments.worker.due_runs import POLL_SECONDS, DueRuns
+from deployments.worker.lane_worker import LaneWorker
+from opsdb.states import APPROVAL
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def states(*types: StateType) -> list[State[None]]:
+    return [State(type=each, timestamp=START + timedelta(seconds=number)) for number, each in enumerate(types)]
+
+
+@pytest.mark.parametrize(("due", "polled"), [(0, 0), (1, 4)])
+def test_lanes_are_polled_when_something_is_due_which_is_asked_once_for_all(
+    monkeypatch: pytest.MonkeyPatch, due: int, polled: int
+) -> None:
+    monkeypatch.setattr(LaneWorker, "_due", DueRuns())
+    client = AsyncMock()
+    client.count_flow_runs.return_value = due
+    workers = [LaneWorker(f"lane-{letter}") for letter in "abcd"]
+
+    async def look() -> None:
+        now = asyncio.get_running_loop().time()
+        for worker in workers:
+            worker._client, worker.clock_ahead = client, timedelta(hours=1)
+            worker._due._polled_at[worker._work_pool_name] = now
+            await worker._get_scheduled_flow_runs()
+
+    asyncio.run(look())
+    client.count_flow_runs.assert_awaited_once()
+    until = client.count_flow_runs.await_args.kwargs["flow_run_filter"].next_scheduled_start_time.before_
+    assert until - datetime.now(UTC) > timedelta(minutes=59)  # by the database's clock
+    assert client.get_scheduled_flow_runs_for_work_pool.await_count == polled
+
+
+def test_lane_without_a_run_is_polled_before_prefect_shows_it_as_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LaneWorker, "_due", DueRuns())
+    worker, client = LaneWorker("lane-a"), AsyncMock()
+    client.count_flow_runs.return_value = 0
+    worker._client, worker.clock_ahead = client, timedelta(0)
+
+    async def look(seconds_ago: float) -> int:
+        worker._due._polled_at["lane-a"] = asyncio.get_running_loop().time() - seconds_ago
+        await worker._get_scheduled_flow_runs()
+        return int(client.get_scheduled_flow_runs_for_work_pool.await_count)
+
+    assert asyncio.run(look(POLL_SECONDS - 1)) == 0
+    assert asyncio.run(look(POLL_SECONDS)) == 1
+    shown_as_ready = get_current_settings().server.services.foreman.work_queue_last_polled_timeout_seconds
+    assert shown_as_ready > 2 * POLL_SECONDS
+
+
+@pytest.mark.parametrize("then", [StateType.PENDING, StateType.RUNNING, StateType.COMPLETED, StateType.CANCELLED])
+def test_run_that_another_worker_took_since_the_poll_is_left_alone(then: StateType) -> None:
+    # it waited for its turn here, and Prefect would let even a completed run become Pending: it would run again
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    client.read_flow_run_states.return_value = states(StateType.SCHEDULED, then)
+    worker._client = client
+    run = FlowRun(id=uuid4(), flow_id=uuid4())
+    assert asyncio.run(worker._claim(run)) is None
+    client.set_flow_run_state.assert_not_called()
+
+
+@pytest.mark.parametrize("then", [[], [StateType.SCHEDULED], [StateType.SCHEDULED, StateType.PENDING]])
+def test_death_of_a_process_that_had_suspended_its_run_is_no_end_of_the_run(then: list[StateType]) -> None:
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    known = states(StateType.RUNNING, StateType.PAUSED, *then)
+    known[1].message = f"{APPROVAL} until noon: deploy?"
+    client.read_flow_run_states.return_value = known
+    worker._client = client
+    run = FlowRun(id=uuid4(), flow_id=uuid4())
+    assert asyncio.run(worker._report(run, 1, Crashed()))
+    client.set_flow_run_state.assert_not_called()
+    client.read_flow_run_states.return_value = states(StateType.RUNNING)
+    assert asyncio.run(worker._report(run, 1, Crashed()))
+    client.set_flow_run_state.assert_called_once()
+
+
+def test_what_is_said_of_a_run_is_not_said_again_without_a_look_at_it() -> None:
+    # the client would repeat what arrived, though its answer did not: over an attempt that began meanwhile
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    client.read_flow_run_states.return_value = states(StateType.RUNNING)
+    tries: list[int] = []
+    client.set_flow_run_state.side_effect = lambda *_, **__: tries.append(PREFECT_CLIENT_MAX_RETRIES.value())
+    worker._client = client
+    assert asyncio.run(worker._report(FlowRun(id=uuid4(), flow_id=uuid4()), 1, Crashed()))
+    assert tries == [0]
+
+
+@pytest.mark.parametrize(
+    ("since", "handed_back"),
+    [([], True), ([StateType.SCHEDULED], False), ([StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING], False)],
+)
+def test_run_is_handed_back_only_while_it_is_ours(since: list[StateType], handed_back: bool) -> None:
+    # the answer to the first try was lost: another worker may have the run by now
+    worker = LaneWorker("lane-a")
+    client = AsyncMock()
+    known = states(StateType.SCHEDULED, StateType.PENDING, *since)
+    client.read_flow_run_states.return_value = known
+    worker._client = client
+    worker.clock_ahead = timedelta(0)
+    claimed = FlowRun(id=uuid4(), flow_id=uuid4(), state=known[1])
+    asyncio.run(worker._hand_back(claimed, 1, "its worker is about to end"))
+    assert client.set_flow_run_state.called == handed_back

@@ -1,0 +1,174 @@
+"""What alerts say, and that nobody else can say it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from exporter.alerting.markdown import quoted
+from exporter.alerting.messages import WORDINGS, outage_begins, render, trial
+from opsdb.alerts.episodes import Rule
+from opsdb.alerts.incidents import Event, Incident, Report, Subject
+
+RUN = UUID("0195f0c2-7a1e-7cc3-9a54-3f1e2d4c5b6a")
+NOW = datetime(2026, 11, 24, 3, 12, 5, tzinfo=UTC)
+UI = "http://127.0.0.1:4200"
+
+
+def report(
+    rule: Rule = Rule.STUCK,
+    *,
+    event: Event = "firing",
+    count: int = 1,
+    kind: str = "odoo_db_backup",
+    kinds: dict[str, int] | None = None,
+    **facts: Any,
+) -> Report:
+    known: dict[str, Any] = {"worker": "ops-1-4711", "session": "Release 18.2", "silent_seconds": 30.4, "attempt": 1}
+    subject = Subject(name="s", kind=kind, run_id=RUN, facts=known | facts, opened_at=NOW, resolved_at=None)
+    incident = Incident(
+        id=12,
+        rule=rule,
+        lane="B",
+        opened_at=NOW,
+        told_at=None,
+        resolved_at=None,
+        untold=count,
+        silenced=False,
+        now=NOW,
+    )
+    return Report(
+        event=event,
+        incident=incident,
+        count=count,
+        lasting=count,
+        kinds=kinds or {kind: count},
+        subjects=[subject] * min(count, 10),
+    )
+
+
+def test_stuck_alert_begins_as_the_seed_says() -> None:
+    assert render(report(), ui_url=UI).splitlines()[:8] == [
+        "🚨 **Stuck Run Detected**",
+        f"- Run ID: `{RUN}`",
+        "- Kind: `odoo_db_backup`",
+        "- Worker: `ops-1-4711`",
+        "- Lane: `B`",
+        "- Session: `Release 18.2`",
+        "- Seconds since the last heartbeat: 30",
+        f"- [Open the run]({UI}/runs/flow-run/{RUN})",
+    ]
+
+
+def test_every_alert_says_what_to_do_and_which_one_it_is() -> None:
+    for rule in Rule:
+        text = render(report(rule), ui_url=UI)
+        assert "**What to do:** " in text
+        assert "{" not in text
+        assert text.endswith(f"Alert 12, {rule.severity}, lane B, since 2026-11-24 03:12:05 UTC")
+    assert set(WORDINGS) == set(Rule)
+
+
+def test_many_are_counted_by_kind_and_ten_are_shown() -> None:
+    text = render(report(count=10_000, kinds={"a": 9_000, "b": 1_000}), ui_url=UI)
+    assert text.startswith(f"🚨 **Stuck Run Detected**\n- Run ID: `{RUN}`\n- Kind: ")
+    assert "**10,000 runs in lane B**: 9000 `a`, 1000 `b`" in text
+    assert "- +9,990 more: [all runs](http://127.0.0.1:4200/runs)" in text
+    assert len(text) < 16_383
+
+
+def test_end_says_what_became_of_the_run_and_nothing_to_do() -> None:
+    text = render(report(event="resolved", became="queued", now_attempt=2), ui_url=UI)
+    assert text.startswith("✅ **Resolved: Stuck Run Detected**")
+    assert "- Became: `queued`, attempt 2" in text
+    assert "What to do" not in text
+
+
+HOSTILE = [
+    "@channel", "@all", "@here", "`@channel`", "``@all``", "` @here `", "```\n@channel\n```", "a`@channel", "@channel`",
+    "`", "``", "`" * 100, "x" * 99 + "`@channel", "`" * 99 + "@channel", "\n@channel", "\r\n# @all", "\u2028@channel",
+    "\u2029@here", "\x0b@all", "\x85@channel", "a\x00@all", "](http://x) @channel", "**@all**", "~~@here~~",
+    "<!channel>", "<@U123>", "~town-square", ":rotating_light:", "![x](http://x/y.png)", "[x](javascript:alert(1))",
+    "| a | b |\n|---|---|", "> @channel", "- @channel", "1. @all", "---", "\\`@channel\\`", "\\", "&#96;@channel",
+    "\u202e@lennahc", "\u200b@channel", "\ufeff@all", "\ud800@all", "\U000e0001@all", "\x1b[31m@all", "", " ", "\t",
+    "`\n`@channel`\n`", "` `@channel` `", "`````@all````", "@channel" * 50, "http://x/@channel", "mailto:@channel",
+    "$@all$", "#hashtag", "🚨 **Stuck Run Detected**", "<b>@all</b>", "```mermaid\n@all```", "` ` ` @here",
+]  # fmt: skip
+AROUND = [
+    ("`", "`"), ("`` ` ", " ` ``"), ("\n\n", "\n\n"), ("x\r", "\ry"), ("```", ""), ("", "```"), ("`\u2028`", ""),
+    ("[", "](x)"), ("![", "]"), ("\\`", "\\`"), ("    ", ""), ("\\\\`", "`"), ("`" * 7, "`" * 6), ("~", "~"),
+    ("||", "||"), ("<", ">"), ("&lt;", "&gt;"), ("'`", "`'"), ("`a`", "`b`"), ("``a`", "`b``"), ("\x00`", "`"),
+    ("\ud83d`", "`"), ("\u0085", ""), ("`\r\n", "\r\n`"), ("```\n", "\n```"), ("* ", ""), ("> ", ""), ("# ", ""),
+    ("`" * 50, "`" * 49), ("a" * 95, "`"), ("a" * 99, ""), ("`" + "a" * 97, "`"), ("[x]: ", ""), ("\t", ""),
+    ("\u3000", "`"), ("\u00a0`", "`"), ("\u2800", ""), ("`\x1b[2J", "`"), ("\x7f", ""), ("\u061c", ""),
+    ("\u2066", "\u2069"), ("`\u200d", "`"), ("\ufffe", ""), ("e\u0301`", "`"), ("\u1680", "`"), ("``", "`"),
+    ("`" * 30, ""), ("", "`" * 30), ("- `", "`"),
+]  # fmt: skip
+HOSTILE += [f"{before}{name}{after}" for name in ("@channel", "@all", "@here") for before, after in AROUND]
+
+
+def outside_code(text: str) -> str:
+    """The text without its code spans, as CommonMark and Mattermost read them."""
+    kept, position = [], 0
+    while match := re.compile("`+").search(text, position):
+        fence = match[0]
+        closing = re.compile(rf"(?<!`){fence}(?!`)").search(text, match.end())
+        kept.append(text[position : match.start()])
+        if closing is None:
+            kept.append(fence)
+            position = match.end()
+        else:
+            position = closing.end()
+    return "".join([*kept, text[position:]])
+
+
+def report_of(name: str) -> Report:
+    """A report in which all that somebody else chose is that name."""
+    return report(count=10_000, kind=name, worker=name, session=name, error=name, became=name)
+
+
+def check_harmless(value: str) -> None:
+    span = quoted(value)
+    assert outside_code(span) == ""
+    assert "\n" not in span
+    assert len(span) <= 310
+    shown = value or " "  # what is empty is left out
+    text, plain = (render(report_of(name), ui_url=UI) for name in (shown, "k"))
+    assert outside_code(text) == outside_code(plain)
+    assert len(text.splitlines()) == len(plain.splitlines())
+    assert len(text) < 16_383
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_name_says_nothing_outside_its_code_span(value: str) -> None:
+    check_harmless(value)
+
+
+def test_hostile_names_are_200_and_more() -> None:
+    assert len(set(HOSTILE)) >= 200
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("`@\n\\[]()* ")), max_size=200))
+@example("`" * 300)
+def test_any_name_says_nothing_outside_its_code_span(value: str) -> None:
+    check_harmless(value)
+
+
+def test_messages_without_a_report_are_what_they_should_be() -> None:
+    assert outage_begins(NOW).startswith("🚨 **The Ops Database Does Not Answer**\n- Since: 2026-11-24 03:12:05 UTC")
+    assert "`mmosts-1234`" in trial("mmosts-1234")
+
+
+def test_messages_in_the_document_are_real_ones() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "alerts.md").read_text()
+    assert f"```text\n{render(report(), ui_url=UI)}\n```" in page
+    assert f"```text\n{render(report(event='resolved', became='failed'), ui_url=UI)}\n```" in page
+    assert [wording.title for wording in WORDINGS.values() if f"| {wording.title} |" not in page] == []

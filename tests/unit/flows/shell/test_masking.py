@@ -1,0 +1,190 @@
+"""Secrets are found in every spelling, however the stream was cut."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+import subprocess
+from string import ascii_letters, digits
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from flows.shell.masking import SecretMasker, SecretPatterns
+from opsdb.errors import UsageError
+
+TOKEN = "dop_v1_" + "0123456789abcdef" * 4  # as long as DigitalOcean's: its base64 takes more than a line
+SECRET = "kW9+/l'd o\"x\\3ü"
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\nab\nq83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ\n-----END KEY-----\n"
+
+
+def masked(data: bytes, secrets: dict[str, str], *, cuts: list[int] | None = None) -> bytes:
+    masker = SecretMasker(SecretPatterns(secrets))
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
+    return b"".join(masker.feed(data[a:b]) for a, b in itertools.pairwise(places)) + masker.close()
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        SECRET.encode(),
+        base64.b64encode(SECRET.encode()),
+        base64.urlsafe_b64encode(SECRET.encode()),
+        quote(SECRET).encode(),
+        quote(SECRET, safe="").encode(),
+        re.sub("%..", lambda escape: escape[0].lower(), quote_plus(SECRET)).encode(),
+        json.dumps(SECRET)[1:-1].encode(),
+        SECRET.replace("'", "'\\''").encode(),
+    ],
+)
+@pytest.mark.promise(8)
+def test_masker_knows_the_spellings_of_a_secret(spelling: bytes) -> None:
+    assert masked(b"before " + spelling + b" after", {"A": SECRET}) == b"before *** after"
+
+
+@pytest.mark.parametrize("offset", range(6))
+def test_masker_finds_a_secret_inside_longer_base64(offset: int) -> None:
+    secret = "correct-horse-battery"
+    encoded = base64.b64encode(b"u" * offset + secret.encode() + b":tail")
+    output = masked(encoded, {"A": secret})
+    assert b"***" in output
+    for at in range(0, len(encoded), 4):  # no group of digits that depends on the secret alone is left
+        inside = offset <= at // 4 * 3 and at // 4 * 3 + 3 <= offset + len(secret)
+        assert not inside or encoded[at : at + 4] not in output
+
+
+def test_masker_finds_what_the_base64_program_breaks_into_lines() -> None:
+    output = subprocess.run(["base64"], input=KEY.encode(), capture_output=True, check=True).stdout
+    assert masked(output, {"KEY": KEY}).replace(b"***", b"").strip() == b""
+
+
+@pytest.mark.parametrize("options", [[], ["-w", "64"], ["-w", "1"], ["-w", "0"]])
+@pytest.mark.parametrize("before", ["", "u:", "user:", "Authorization: Bearer "])
+def test_masker_finds_a_token_that_the_base64_program_breaks_behind_other_text(before: str, options: list[str]) -> None:
+    printed = subprocess.run(["base64", *options], input=(before + TOKEN).encode(), capture_output=True, check=True)
+    output = masked(printed.stdout, {"TOKEN": TOKEN})
+    assert len(b"".join(output.replace(b"***", b"").split())) <= len(before) * 4 / 3 + 4
+
+
+@given(
+    secret=st.text(ascii_letters + digits, min_size=6, max_size=120),
+    before=st.integers(0, 60),
+    width=st.integers(1, 100),
+    line_break=st.sampled_from([b"\n", b"\r\n", b"\\n", b"\\r\\n"]),
+    cuts=st.lists(st.integers(0, 1000), max_size=10),
+)
+@example(secret="nnnnnnnn", before=0, width=1, line_break=b"\\n", cuts=[])
+def test_masker_finds_base64_wherever_its_lines_break(
+    secret: str, before: int, width: int, line_break: bytes, cuts: list[int]
+) -> None:
+    encoded = base64.b64encode(b":" * before + secret.encode() + b":tail")
+    lines = [encoded[at : at + width] for at in range(0, len(encoded), width)]
+    data = b"> " + line_break.join(lines) + b" <"
+    # the digits that hold bits of the secret alone
+    first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6 - 1
+    begin, end = (2 + digit + digit // width * len(line_break) for digit in (first, last))
+    for output in (
+        masked(data, {"A": secret}),
+        masked(data, {"A": secret}, cuts=cuts),
+        masked(data, {"A": secret}, cuts=list(range(len(data)))),
+    ):
+        left, mask, right = output.partition(b"***")
+        assert mask
+        assert data.startswith(left)
+        assert data.endswith(right)
+        assert len(left) <= begin
+        assert len(right) <= len(data) - end - 1
+
+
+@given(
+    pieces=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 2), st.integers(1, 9), st.sampled_from([b"\n", b"\r\n", b"\\n"])),
+            st.sampled_from([b"\\", b"n", b"\n", b"\r", b"bm5u", b"nn"]),
+        ),
+        max_size=10,
+    ),
+    cuts=st.lists(st.integers(0, 500), max_size=30),
+)
+def test_masker_output_depends_on_the_stream_alone_where_lines_break(
+    pieces: list[tuple[int, int, bytes] | bytes], cuts: list[int]
+) -> None:
+    secret = "nv\x9e\u07ff!n"  # some of its digits are the n and r of the escaped breaks
+    data = b""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            data += piece
+        else:
+            offset, width, line_break = piece
+            encoded = base64.b64encode(b":" * offset + secret.encode())
+            data += line_break.join(encoded[at : at + width] for at in range(0, len(encoded), width))
+    output = masked(data, {"A": secret})
+    assert masked(data, {"A": secret}, cuts=cuts) == output
+    assert masked(data, {"A": secret}, cuts=list(range(len(data)))) == output
+
+
+def test_masker_leaves_lists_of_words_alone_with_short_secrets() -> None:
+    words = sorted(
+        {word for text in (base64.__doc__, json.__doc__, re.__doc__) for word in re.findall(r"\w+", text or "")}
+    )
+    for line_break in ("\n", "\r\n", "\\n"):
+        text = line_break.join(words)
+        assert SecretPatterns({"A": "abcdef", "B": "secret", "C": "123456"}).mask(text) == text
+
+
+def test_masker_holds_no_more_than_a_secret_may_take() -> None:
+    masker = SecretMasker(SecretPatterns({"A": "abcdef"}))
+    passed = masker.feed(b"YWJj" + b"\n" * 1000)
+    assert passed == b"YWJj" + b"\n" * 1000
+
+
+def test_masker_takes_each_line_of_a_secret_that_is_long_enough() -> None:
+    for line in KEY.splitlines():
+        assert masked(f"> {line}\n".encode(), {"KEY": KEY}) == (b"> ab\n" if line == "ab" else b"> ***\n")
+    assert masked(KEY.encode(), {"KEY": KEY}) == b"***"
+    assert masked(KEY.replace("\n", "\r\n").encode(), {"KEY": KEY}).startswith(b"***")
+
+
+def test_masker_makes_one_mask_of_secrets_that_overlap() -> None:
+    assert masked(b"<abcdefghi>", {"A": "abcdefg", "B": "defghi"}) == b"<***>"
+
+
+@pytest.mark.parametrize("value", ["", "12345", "  12345\n", "\n" * 20])
+def test_masker_refuses_a_short_secret_without_telling_it(value: str) -> None:
+    with pytest.raises(UsageError, match="secret TOKEN") as refused:
+        SecretPatterns({"TOKEN": value})
+    assert "12345" not in str(refused.value)
+
+
+def test_masker_refuses_a_secret_that_is_not_text() -> None:
+    with pytest.raises(UsageError, match="secret TOKEN cannot"):
+        SecretPatterns({"TOKEN": "abcdef\ud800"})
+
+
+def test_masker_passes_on_at_once_what_cannot_be_a_secret() -> None:
+    masker = SecretMasker(SecretPatterns({"KEY": KEY * 100}))
+    assert masker.feed(b"working: 10%") == b"working: 10%"
+
+
+@given(
+    secrets=st.lists(st.text("ab\n+é", min_size=6, max_size=12).filter(lambda text: len(text.strip()) > 5), max_size=3),
+    pieces=st.lists(st.one_of(st.integers(0, 2), st.text("ab\n+éc", max_size=8)), max_size=12),
+    cuts=st.lists(st.integers(0, 500), max_size=30),
+)
+def test_masker_output_depends_on_the_stream_alone(
+    secrets: list[str], pieces: list[int | str], cuts: list[int]
+) -> None:
+    """An alphabet of few letters makes secrets overlap each other, themselves, and the text around."""
+    named = {f"S{number}": secret for number, secret in enumerate(secrets)}
+    chosen = [secrets[piece % len(secrets)] if isinstance(piece, int) and secrets else str(piece) for piece in pieces]
+    data = "".join(chosen).encode()
+    output = masked(data, named)
+    assert masked(data, named, cuts=cuts) == output
+    assert masked(data, named, cuts=list(range(len(data)))) == output
+    for secret in secrets:
+        assert secret.encode() not in output
+        assert base64.b64encode(secret.encode()) not in output
