@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from opsdb.errors import StepError, UsageError
+from opsdb.errors import PreflightError, StepError, UsageError
 from opsdb.record.entries import artifact, event, step_skipped
 from opsdb.record.journal import Entry
 from opsdb.runs.kept_steps import KeptStep
+from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
 from opsdb.states import Life
 
@@ -67,8 +68,8 @@ class ActiveRun:
     """Name and command of the approval that was given for this attempt."""
     bound: list[str] = field(default_factory=list)
     """The steps so far whose work ends with this attempt."""
-    definition: str | None = None
-    """A hash of the runbook."""
+    version: str = ""
+    """That of the runbook."""
     settle: Callable[[], None] = lambda: None
     """Returns when all that was recorded is in the database."""
     clock: Callable[[], datetime] | None = None
@@ -94,16 +95,24 @@ class ActiveRun:
             raise StepError(f"step {step} was not started: the run was taken from this process")
 
     def take_kept(self, name: str, command: str) -> KeptStep | None:
-        """What the next step gave in an earlier attempt, if that stands. Raises StepError where it was another step."""
+        """What the next step gave in an earlier attempt, if that stands.
+
+        Raises PreflightError where it was another step: from then on for each step, so that none is done.
+        """
         if not self.kept:
             return None
-        kept = self.kept.pop(0)
+        kept = self.kept[0]
         if (kept.name, kept.command) != (name, command):
-            raise StepError(
-                f"step {name} is not what the earlier attempt did at this place, which was {kept.name}: "
-                f"{kept.command.strip()[:200]}. Start another run"
+            changed = (
+                f"the command of step {name} has changed since an earlier attempt did it. It was: "
+                if kept.name == name
+                else f"step {name} stands where an earlier attempt did step {kept.name}: "
             )
-        return kept
+            raise PreflightError(
+                f"{changed}{' '.join(kept.command.split())[:200]}. Nothing was done in this attempt. Hint: "
+                f"`ops retry {short_id(self.id)}` starts with the first step"
+            )
+        return self.kept.pop(0)
 
     def skip(self, index: int, *, name: str, command: str) -> KeptStep | None:
         """The same, for a step that is not done then, which is recorded."""

@@ -20,7 +20,6 @@ from prefect.exceptions import Pause, TerminationSignal
 from sqlalchemy import Connection
 
 from flows.engine.active_run import ActiveRun, activated
-from flows.engine.definition import definition_of
 from flows.engine.exclusion import WAIT_SECONDS, exclude_others
 from flows.engine.lane_orders import LaneOrders
 from flows.engine.ops_database import in_ops
@@ -43,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def runbook(
-    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, definition: str | None = None
+    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, version: str = "1"
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
 
@@ -53,20 +52,20 @@ def runbook(
     `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. What else
     such a run needs for itself it asks for with `current_run().hold`, before its first step. A run that waits for
     another one has not begun: its deadline counts from when it has all.
-    `definition` is a hash of what the steps are; without one it is that of the function's source and what it imports.
+    `version` changes when steps that succeeded with the code before must not stand, though their names and commands are
+    the same: CONTRIBUTING.md says when that is.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
         signature = inspect.signature(function, eval_str=True)
-        hashed = definition or definition_of(function)
 
         @functools.wraps(function)
         def run_recorded(*args: P.args, **kwargs: P.kwargs) -> R:
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
-            with _open_run(deadline_seconds, max_attempts, resource, hashed) as run:
+            with _open_run(deadline_seconds, max_attempts, resource, version) as run:
                 try:
                     result = _executed(run, lambda: function(*args, **kwargs), resource)
                 except Pause:
@@ -83,15 +82,15 @@ def runbook(
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
         run_recorded.__signature__ = signature  # type: ignore[attr-defined]
-        run_recorded.definition = hashed  # type: ignore[attr-defined]
+        run_recorded.version = version  # type: ignore[attr-defined]
         return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
 
     return decorate
 
 
-def definition_hash(runbook: Flow[..., Any]) -> str:
-    """The hash of what a runbook's steps are, as it is recorded with its runs."""
-    return str(runbook.fn.definition)  # type: ignore[attr-defined]
+def version_of(runbook: Flow[..., Any]) -> str:
+    """The version of a runbook, as it is recorded with its steps."""
+    return str(runbook.fn.version)  # type: ignore[attr-defined]
 
 
 def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
@@ -129,7 +128,7 @@ def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
         # what an attempt that died here could not deliver is part of what it did
         deliver_abandoned(db.engine, journal_dir(run.settings))
         attempts = range(life.base, run.attempt)
-        return what_stands(db, run_id=run.id, attempts=attempts, definition=run.definition or "", resource=resource)
+        return what_stands(db, run_id=run.id, attempts=attempts, version=run.version, resource=resource)
 
     try:
         return in_ops(run.settings, look)
@@ -155,7 +154,7 @@ def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
 
 
 @contextmanager
-def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, definition: str) -> Iterator[ActiveRun]:
+def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, version: str) -> Iterator[ActiveRun]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise UsageError("a runbook runs as a Prefect flow")
@@ -179,7 +178,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         return
     states = _states(flow_run)
     life = fold(states)
-    run.attempt, run.life, run.definition = life.attempt, life, definition
+    run.attempt, run.life, run.version = life.attempt, life, version
     began = time.monotonic()
     run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
     run.hold = lambda wanted: _hold(run, wanted, deadline_seconds)

@@ -194,7 +194,7 @@ def _recorded(
 ) -> T:
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
-    about: dict[str, Any] = {"name": name, "command": command, "definition": run.definition}
+    about: dict[str, Any] = {"name": name, "command": command, "definition": run.version}
     run.record(step_started(run.id, **key, **about, timeout_seconds=timeout))
     try:
         result = _step_task.with_options(name=name, task_run_name=name)(work)

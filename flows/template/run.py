@@ -50,7 +50,7 @@ def runbook_of(read: ReadTemplate) -> Flow[..., Any]:
         + MARGIN_SECONDS,
         max_attempts=template.requeue,
         exclusive=template.exclusive,
-        definition=template.definition,
+        version=template.definition,
     )
     return decorated(body)
 
