@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from flows.shell.output import ANSI
 
-ANSI = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC and other strings: titles, links, the clipboard
-    r"|\x1b[ -/]*[0-~]"
-)
 _SHOWN = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
 _SHOWN |= {0x7F: "\N{SYMBOL FOR DELETE}"}
 _SHOWN |= dict.fromkeys(
