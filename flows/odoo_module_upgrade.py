@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
@@ -13,13 +12,21 @@ from flows.backup.parameters import OdooDatabase
 from flows.backup.postgres import missing_tools
 from flows.engine.active_run import current_run
 from flows.engine.approval import approval
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS
 from flows.engine.runbook import runbook
 from flows.engine.step import action, step
-from flows.odoo.checkout import CHECK_OUT
 from flows.odoo.modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
 from flows.odoo.parameters import ApprovalMinutes, GitRef, OdooModules
-from flows.odoo.site import check_checkout, find_host, host_env, host_resource, on_host
+from flows.odoo.site import (
+    CHECK_OUT,
+    check_checkout,
+    find_host,
+    host_env,
+    host_resource,
+    on_host,
+    read_commit,
+    wait_healthy,
+)
 from opsdb.errors import PreflightError, StepFailedError
 
 PULL_SECONDS = 60
@@ -98,16 +105,7 @@ RESTART = f"""\
 cd -- "$REPO"
 docker compose -f "$COMPOSE_FILE" restart "$ODOO_SERVICE"
 """
-WAIT = """\
-until curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$HEALTH_URL"; do
-  if (( SECONDS >= LIMIT )); then
-    echo "$HEALTH_URL did not answer well within $LIMIT s" >&2
-    exit 69
-  fi
-  sleep 2
-done
-echo "healthy after $SECONDS s"
-"""
+WAIT = wait_healthy("$HEALTH_URL")
 
 
 @runbook(
@@ -152,7 +150,7 @@ def odoo_module_upgrade(
     asked = {"repo_dir": repo_dir, "compose_file": compose_file, "service": odoo_service, "health_url": health_url}
     told = f"the block odoo-host/{odoo_host}" if odoo_host else "the checkout"
     host = find_host(odoo_host, **asked)
-    current_run().hold(host_resource(host))  # another upgrade there moves the checkout, and restarts this one's Odoo
+    current_run().acquire(host_resource(host))  # another upgrade there moves the checkout, and restarts this one's Odoo
     found = action(
         "preflight",
         lambda: _prepare(odoo_db, modules, host),
@@ -173,30 +171,30 @@ def odoo_module_upgrade(
         "MODULES": ",".join(modules),
     }
 
-    def take(name: str, command: str, seconds: int, *, planned: str = "") -> str:
+    def run_on_host(name: str, command: str, seconds: int, *, planned: str = "") -> str:
         env = host_env(host, values | {"LIMIT": str(seconds - STOP_SECONDS)})
         return step(name, on_host(host, command), timeout=seconds, env=env, planned=planned).stdout
 
-    pulled = take("pull_latest", CHECK_OUT, PULL_SECONDS)
-    values["COMMIT"] = _commit("after", pulled)
+    pulled = run_on_host("pull_latest", CHECK_OUT, PULL_SECONDS)
+    values["COMMIT"] = read_commit("after", pulled)
     if approval_minutes:
         question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
         approval("approve_upgrade", question, timeout=approval_minutes * 60)
-    take("upgrade_modules", UPGRADE, UPGRADE_SECONDS)
+    run_on_host("upgrade_modules", UPGRADE, UPGRADE_SECONDS)
     after = action(
         "check_modules",
         lambda: _check_upgraded(odoo_db, modules),
         about=f"look whether {', '.join(modules)} are installed in {odoo_db}",
         planned=lambda: {"versions": before, "database": None},
     )
-    assets = take("rebuild_assets", ASSETS, ASSETS_SECONDS, planned="assets: dropped")
+    assets = run_on_host("rebuild_assets", ASSETS, ASSETS_SECONDS, planned="assets: dropped")
     if "assets: dropped" not in assets:
         raise StepFailedError("Odoo's shell ended without having dropped the assets: read the log of rebuild_assets")
     check_same(odoo_db, after["database"], assets)
-    take("restart_odoo", RESTART, RESTART_SECONDS)
-    take("wait_health", WAIT, HEALTH_SECONDS)
+    run_on_host("restart_odoo", RESTART, RESTART_SECONDS)
+    run_on_host("wait_health", WAIT, HEALTH_SECONDS)
     return {
-        "commit_before": _commit("before", pulled),
+        "commit_before": read_commit("before", pulled),
         "commit": values["COMMIT"],
         "modules": {name: {"before": before[name], "after": after["versions"][name]} for name in modules},
         "duration_seconds": round(time.monotonic() - started, 3),
@@ -219,8 +217,3 @@ def _check_upgraded(database: str, modules: list[str]) -> dict[str, Any]:
     known = read_modules(database, url=url)
     check_upgraded(modules, known, database=database)
     return {"versions": {name: known[name].version for name in modules}, "database": read_uuid(database, url=url)}
-
-
-def _commit(which: str, output: str) -> str:
-    match = re.search(rf"^{which}: ([0-9a-f]{{40,64}})$", output, re.MULTILINE)
-    return match[1] if match else ""

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from blocks.check import Check
 from flows.backup.postgres import connect, find_programs, missing_tools
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS
 from opsdb.errors import OpsError
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.settings import Settings

@@ -27,7 +27,7 @@ from flows.backup.preflight import (
     prepare_folder,
 )
 from flows.engine.active_run import current_run
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS
 from flows.restore.restore import Ready as ReadyToRestore
 from opsdb.errors import PreflightError
 

@@ -49,13 +49,13 @@ class ActiveRun:
     make_sure: Callable[[], None] = lambda: None
     """Returns when the run is known not to have been taken from this process."""
     fenced: threading.Event = field(default_factory=threading.Event)
-    hold: Callable[[str], None] = lambda _resource: None
+    acquire: Callable[[str], None] = lambda _resource: None
     """Returns when a resource, `odoo_host:shop` for instance, is this run's alone, until its attempt ends.
 
     For runbooks with `exclusive`, which have their parameter's resource by then: decision 9 says why in that order.
     A run in no lane is not recorded, so it can hold nothing.
     """
-    leave: Callable[[], None] = lambda: None
+    end_process: Callable[[], None] = lambda: None
     """Ends this process, and all that is left of the run, without another word: the run was taken from it."""
     step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     plan: list[PlannedStep] | None = None
@@ -70,7 +70,7 @@ class ActiveRun:
     """The steps so far whose work ends with this attempt."""
     version: str = ""
     """That of the runbook."""
-    settle: Callable[[], None] = lambda: None
+    wait_until_recorded: Callable[[], None] = lambda: None
     """Returns when all that was recorded is in the database."""
     clock: Callable[[], datetime] | None = None
     """The time by the clock of Prefect's server, in a lane."""

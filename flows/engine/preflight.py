@@ -1,4 +1,4 @@
-"""What hinders a preflight, told as the operator's error and not as a traceback."""
+"""What runbooks need before they begin, and what hinders a preflight as the operator's error instead of a traceback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import first_line
 from opsdb.errors import PreflightError
+
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee"),
+    "odoo_db_restore": ("bash", "sha256sum"),
+    "odoo_fresh_deploy": ("bash", "awk", "curl", "doctl", "getent", "ssh"),
+    "odoo_module_upgrade": ("bash", "curl", "docker", "git"),
+    "odoo_restore_drill": ("bash", "sha256sum"),
+    "stored_command": ("bash",),
+}
+"""Beside those of PostgreSQL, which are looked for in more places. An upgrade on another host needs bash and ssh."""
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def runbook(
     lets us see, no process of it is left. `deadline_seconds` is what all steps may take together.
     `max_attempts` above 1 says that a run whose process died may be executed again from the start.
     `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. What else
-    such a run needs for itself it asks for with `current_run().hold`, before its first step. A run that waits for
+    such a run needs for itself it asks for with `current_run().acquire`, before its first step. A run that waits for
     another one has not begun: its deadline counts from when it has all.
     `version` changes when steps that succeeded with the code before must not stand, though their names and commands are
     the same: CONTRIBUTING.md says when that is.
@@ -100,15 +100,15 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
         return work()
     except Suspension as asked:
         _kill_leftovers(run)
-        run.settle()  # who goes on elsewhere must find all that was done
+        run.wait_until_recorded()  # who goes on elsewhere must find all that was done
         try:
             pause = suspend(
                 asked,
-                told=lambda state: run.record(run_suspended(run.id, state)),
+                on_suspended=lambda state: run.record(run_suspended(run.id, state)),
                 again_seconds=run.settings.timings.retry,
             )
         except TakenError:
-            run.leave()
+            run.end_process()
             raise
         raise pause from None
 
@@ -116,7 +116,7 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
 def _begin(run: ActiveRun, resource: str | None) -> None:
     """Return when no other run stands in the way, and it is known what stands of the attempts before."""
     if resource is not None:
-        run.hold(resource)
+        run.acquire(resource)
     if run.life is not None and run.life.continues:
         standing = _standing(run, run.life, resource)
         run.kept = standing.steps
@@ -124,19 +124,19 @@ def _begin(run: ActiveRun, resource: str | None) -> None:
 
 
 def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
-    def look(db: Connection) -> Standing:
+    def read_standing(db: Connection) -> Standing:
         # what an attempt that died here could not deliver is part of what it did
         deliver_abandoned(db.engine, journal_dir(run.settings))
         attempts = range(life.base, run.attempt)
         return what_stands(db, run_id=run.id, attempts=attempts, version=run.version, resource=resource)
 
     try:
-        return in_ops(run.settings, look)
+        return in_ops(run.settings, read_standing)
     except UsageError as error:
         raise PreflightError(f"{error}. Nothing was done in this attempt") from error
 
 
-def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
+def _acquire(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
     timings = run.settings.timings
     engine = connect(run.settings, application="run lock", statement_seconds=timings.statement)
     try:
@@ -146,8 +146,8 @@ def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
             run_id=run.id,
             attempt=run.attempt,
             deadline_seconds=deadline_seconds,
-            tell=run.event,
-            look_seconds=timings.look,
+            note=run.event,
+            poll_seconds=timings.look,
         )
     finally:
         engine.dispose()
@@ -181,9 +181,9 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
     run.attempt, run.life, run.version = life.attempt, life, version
     began = time.monotonic()
     run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
-    run.hold = lambda wanted: _hold(run, wanted, deadline_seconds)
+    run.acquire = lambda resource: _acquire(run, resource, deadline_seconds)
     orders = LaneOrders(run_id=run.id, fenced=run.fenced)
-    run.leave = orders.fenced
+    run.end_process = orders.fenced
     recorder = Recorder(
         engine=connect(settings, application="run", statement_seconds=timings.statement),
         journal=Journal(journal_dir(settings), run.id),
@@ -204,7 +204,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         orders=orders,
     )
     with recorder:
-        run.record, run.make_sure, run.settle = recorder.record, recorder.make_sure, recorder.settle
+        run.record, run.make_sure, run.wait_until_recorded = recorder.record, recorder.make_sure, recorder.settle
         with activated(run):
             yield run
 

@@ -19,7 +19,7 @@ from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
 from flows.backup.postgres import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
 from flows.engine.active_run import current_run
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS
 from flows.engine.step import action, step
 from flows.offsite.copies import files_of
 from flows.offsite.steps import Target, load_target

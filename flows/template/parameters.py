@@ -13,10 +13,9 @@ from pydantic_core import SchemaError
 
 from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from flows.backup.parameters import OdooDatabase, RetentionDays
-from flows.odoo.host_parameters import Domain, DropletName, Email, RepoUrl
-from flows.odoo.parameters import GitRef, OdooModules
+from flows.odoo.parameters import Domain, DropletName, Email, GitRef, OdooModules, RepoUrl, each_once
 from flows.template.model import Parameter
-from flows.template.values import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
+from flows.template.words import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
 
 REQUIRED = inspect.Parameter.empty
 LONGEST_TEXT = 1_000
@@ -40,12 +39,6 @@ def _no_comma(text: str) -> str:
     if "," in text:
         raise ValueError("must not hold a comma: commas stand between the items where a command reads them")
     return text
-
-
-def _each_once(items: list[Any]) -> list[Any]:
-    if len(set(items)) < len(items):
-        raise ValueError("an item is named twice: name each once")
-    return items
 
 
 S3Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
@@ -184,7 +177,7 @@ def _annotation(name: str, declared: Parameter, kind: str, place: Place) -> tupl
             of_all = Annotated[
                 list[Annotated[item, AfterValidator(_no_comma)]],
                 Field(min_length=1, max_length=LONGEST_LIST, json_schema_extra={"uniqueItems": True}),
-                AfterValidator(_each_once),
+                AfterValidator(each_once),
             ]
             return of_all, "" if declared.enum is not None else _rule(declared, place)
 

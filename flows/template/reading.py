@@ -20,11 +20,10 @@ from flows.template.command import (
     unset_variables,
 )
 from flows.template.model import Approval, Parameter, PlainStep, RetryPolicy, SecretSource, Step, Template
-from flows.template.names import PREFIX, check_parameter_name, obeyed
 from flows.template.parameters import FormParameter, Place, form_parameter
 from flows.template.places import Places, secrets_shown
 from flows.template.text import document_marks
-from flows.template.values import REFERENCE
+from flows.template.words import PREFIX, REFERENCE, check_parameter_name, obeyed
 from opsdb.kinds.template_files import TemplateError, read_content
 
 

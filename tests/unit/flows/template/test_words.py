@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flows.template.command import filled_in
 from flows.template.text import document_marks
-from flows.template.values import form_pattern, misjoined, refusal
+from flows.template.words import form_pattern, misjoined, refusal
 from tests.unit.flows.template.test_parameters import PAYLOADS
 from tests.unit.flows.test_hostile_parameters import HOSTILE
 
