@@ -37,10 +37,10 @@ def deploy(
     access.use(settings)
     from deployments.server import lanes
     from flows.template.catalogue import catalogue
-    from flows.template.changes import changes
+    from flows.template.missing_variables import missing_variables
 
     found = catalogue(settings)
-    for line in [line for one in found if one.read for line in changes(one.read)]:
+    for line in [line for one in found if one.read for line in missing_variables(one.read)]:
         errors.print(harmless(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
     broken = [template.error for template in found if template.error]
     lanes.deploy(

@@ -26,7 +26,7 @@ from flows.odoo.parameters import (
     Slug,
     SshKeys,
 )
-from flows.odoo.site import CHECK_OUT, read_commit, wait_healthy
+from flows.odoo.site import CHECK_OUT, wait_healthy
 from opsdb.errors import PreflightError, StepFailedError
 
 PROVISION_SECONDS = 300
@@ -201,11 +201,12 @@ def odoo_fresh_deploy(
     run_step("wait_dns", DNS, DNS_SECONDS)
     run_step("configure_ssl", on_droplet(SSL), SSL_SECONDS)
     run_step("smoke_test", SMOKE, SMOKE_SECONDS)
+    commit = re.search(r"^after: ([0-9a-f]{40,64})$", cloned, re.MULTILINE)
     return {
         "droplet_id": int(made[1]),
         "address": made[2],
         "url": f"https://{domain}",
-        "commit": read_commit("after", cloned),
+        "commit": commit[1] if commit else "",
         "duration_seconds": round(time.monotonic() - started, 3),
     }
 

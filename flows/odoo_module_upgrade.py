@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -24,7 +25,6 @@ from flows.odoo.site import (
     host_env,
     host_resource,
     on_host,
-    read_commit,
     wait_healthy,
 )
 from opsdb.errors import PreflightError, StepFailedError
@@ -176,7 +176,7 @@ def odoo_module_upgrade(
         return step(name, on_host(host, command), timeout=seconds, env=env, planned=planned).stdout
 
     pulled = run_on_host("pull_latest", CHECK_OUT, PULL_SECONDS)
-    values["COMMIT"] = read_commit("after", pulled)
+    values["COMMIT"] = _commit("after", pulled)
     if approval_minutes:
         question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
         approval("approve_upgrade", question, timeout=approval_minutes * 60)
@@ -194,7 +194,7 @@ def odoo_module_upgrade(
     run_on_host("restart_odoo", RESTART, RESTART_SECONDS)
     run_on_host("wait_health", WAIT, HEALTH_SECONDS)
     return {
-        "commit_before": read_commit("before", pulled),
+        "commit_before": _commit("before", pulled),
         "commit": values["COMMIT"],
         "modules": {name: {"before": before[name], "after": after["versions"][name]} for name in modules},
         "duration_seconds": round(time.monotonic() - started, 3),
@@ -217,3 +217,8 @@ def _check_upgraded(database: str, modules: list[str]) -> dict[str, Any]:
     known = read_modules(database, url=url)
     check_upgraded(modules, known, database=database)
     return {"versions": {name: known[name].version for name in modules}, "database": read_uuid(database, url=url)}
+
+
+def _commit(which: str, output: str) -> str:
+    match = re.search(rf"^{which}: ([0-9a-f]{{40,64}})$", output, re.MULTILINE)
+    return match[1] if match else ""

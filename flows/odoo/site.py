@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from pathlib import Path
 from typing import Any, cast
@@ -111,12 +110,6 @@ def host_env(host: OdooHost, values: dict[str, str]) -> dict[str, str]:
         "SSH_PORT": str(host.ssh_port),
         **({"SSH_AUTH_SOCK": agent} if agent else {}),
     }
-
-
-def read_commit(which: str, output: str) -> str:
-    """The commit `before` or `after` by the output of CHECK_OUT; empty where it says none."""
-    match = re.search(rf"^{which}: ([0-9a-f]{{40,64}})$", output, re.MULTILINE)
-    return match[1] if match else ""
 
 
 def wait_healthy(url: str) -> str:

@@ -23,7 +23,7 @@ from flows.template.command import filled_in, references
 from flows.template.model import PlainStep, SecretSource, Step
 from flows.template.parameters import as_text, signature_of
 from flows.template.reading import ReadTemplate
-from flows.template.text import document_marks
+from flows.template.shell_text import document_marks
 from flows.template.words import misjoined, refusal
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError
 from opsdb.record.entries import template_used

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.template.command import filled_in
-from flows.template.text import document_marks
+from flows.template.shell_text import document_marks
 from flows.template.words import form_pattern, misjoined, refusal
 from tests.unit.flows.template.test_parameters import PAYLOADS
 from tests.unit.flows.test_hostile_parameters import HOSTILE
