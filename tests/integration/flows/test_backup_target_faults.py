@@ -16,14 +16,14 @@ from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun
 from flows.engine.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
-from flows.offsite import steps as off_site
+from flows.offsite import target as off_site
 from flows.offsite.owner import FILE
 from opsdb.errors import StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import names, wait_until
 from tests.integration.flows.targets import MEBIBYTE, Bucket, copied
+from tests.support.backups import make_backup
 from tests.support.tcp_proxy import TcpProxy
-from tests.unit.flows.backup.test_files import make_backup
 
 pytestmark = pytest.mark.gate  # fault cases; the store itself is cut in tests/integration/blocks
 

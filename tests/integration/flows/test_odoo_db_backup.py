@@ -18,7 +18,7 @@ from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS, names
-from tests.unit.flows.backup.test_files import make_backup
+from tests.support.backups import make_backup
 
 
 def content(url: str) -> list[object]:
@@ -63,6 +63,7 @@ def test_backup_shows_its_steps_and_records_its_files(database: str, monkeypatch
     result = odoo_db_backup(database)
     assert [name for name, _ in steps] == [
         "preflight",
+        "reserve",
         "snapshot",
         "pg_dump",
         "fingerprint",
@@ -102,7 +103,7 @@ def test_hostile_database_name_is_refused(name: str) -> None:
 
 
 def test_refused_name_starts_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("it started"))
+    monkeypatch.setattr(module, "check_source", lambda *_: pytest.fail("it started"))
     with pytest.raises(ParameterTypeError, match="odoo_db"):
         odoo_db_backup("")
     assert not folder.exists()

@@ -14,11 +14,11 @@ import pytest
 
 from blocks.target_folder import FolderStore
 from blocks.target_store import Store
-from flows.offsite import owner as target_claim
-from flows.offsite.owner import FILE, ClaimedError, claim, read_claim
+from flows.offsite import owner
+from flows.offsite.owner import FILE, NotOursError, read_owner, take_ownership
 from flows.offsite.transfer import main
-from tests.unit.flows.backup.test_files import NOW, make_backup
-from tests.unit.flows.offsite.test_copies import names
+from tests.support.backups import NOW, make_backup
+from tests.unit.flows.backup.test_repository import names
 
 ROOMS = ("ours", "theirs")
 
@@ -32,7 +32,7 @@ def there(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_claim, "_SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.1)
 
 
 def overtake(kind: type, at: int, go_ahead: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,14 +56,14 @@ def claim_at_once(store: Callable[[], Store]) -> str:
         mine = store()
         together.wait(10)
         try:
-            claim(mine, room)
-        except ClaimedError:
+            take_ownership(mine, room)
+        except NotOursError:
             return False
         return True
 
     with ThreadPoolExecutor(2) as pool:
         (winner,) = (room for room, won in zip(ROOMS, pool.map(one, ROOMS), strict=True) if won)
-    found = read_claim(store())
+    found = read_owner(store())
     assert found is not None
     assert found.room == winner
     return winner
@@ -75,11 +75,11 @@ def test_room_that_is_overtaken_is_refused_and_sends_nothing(
     there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
-    overtake(FolderStore, at, lambda: claim(FolderStore(there), "theirs"), monkeypatch)
+    overtake(FolderStore, at, lambda: take_ownership(FolderStore(there), "theirs"), monkeypatch)
     environment = {"TARGET": json.dumps({"folder": str(there)}), "FOLDER": str(tmp_path), "BACKUP": dump.name}
-    with pytest.raises(ClaimedError, match="belongs to another room"):
+    with pytest.raises(NotOursError, match="belongs to another room"):
         main("upload", {**environment, "ROOM": "ours"})
-    found = read_claim(FolderStore(there))
+    found = read_owner(FolderStore(there))
     assert found is not None
     assert found.room == "theirs"
     assert names(there) == {FILE}
@@ -112,7 +112,7 @@ def test_of_two_rooms_that_begin_at_once_one_sends_and_deletes(there: Path, tmp_
         together.wait(10)
         try:
             main(order, {**environment, "ROOM": room})
-        except ClaimedError:
+        except NotOursError:
             return None
         return names(here)
 

@@ -1,0 +1,47 @@
+"""Backups as successful runs leave them, without a database."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from flows.backup.manifest import Manifest, read_manifest
+from flows.backup.names import BackupName, parse_name
+from flows.backup.repository import Backup
+
+NOW = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
+
+
+def make_backup(folder: Path, database: str, created_at: datetime, content: bytes = b"dump") -> Path:
+    """Write a dump and its manifest as a successful run leaves them."""
+    name = BackupName(database, created_at)
+    manifest = Manifest(
+        database=database,
+        file=name.dump,
+        created_at=created_at,
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        tables=1,
+        server_version="18.6",
+        pg_dump_version="18.6",
+        run_id="r",
+    )
+    (folder / name.dump).write_bytes(content)
+    (folder / name.manifest).write_text(manifest.text())
+    return folder / name.dump
+
+
+def days_ago(days: float) -> datetime:
+    return NOW - timedelta(days=days)
+
+
+def dumps(backups: list[Backup]) -> list[str]:
+    return [backup.name.dump for backup in backups]
+
+
+def manifest_at(path: Path) -> Manifest | None:
+    """The manifest in a file that is named for it."""
+    name = parse_name(path.name.removesuffix(".json"))
+    assert name is not None
+    return read_manifest(path.read_bytes(), name)
