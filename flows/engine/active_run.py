@@ -94,7 +94,7 @@ class ActiveRun:
         if self.fenced.is_set():
             raise StepError(f"step {step} was not started: the run was taken from this process")
 
-    def take_kept(self, name: str, command: str) -> KeptStep | None:
+    def next_kept(self, name: str, command: str) -> KeptStep | None:
         """What the next step gave in an earlier attempt, if that stands.
 
         Raises PreflightError where it was another step: from then on for each step, so that none is done.
@@ -116,7 +116,7 @@ class ActiveRun:
 
     def skip(self, index: int, *, name: str, command: str) -> KeptStep | None:
         """The same, for a step that is not done then, which is recorded."""
-        kept = self.take_kept(name, command)
+        kept = self.next_kept(name, command)
         if kept is not None:
             self.record(step_skipped(self.id, attempt=self.attempt, index=index, step=kept))
         return kept

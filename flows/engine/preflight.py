@@ -24,7 +24,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 
 
 @contextmanager
-def looking(name: str) -> Iterator[None]:
+def as_preflight_errors(name: str) -> Iterator[None]:
     """Turn what the system, a database or Prefect refuses meanwhile into a PreflightError of this step.
 
     It quotes what they said, and neither SQL nor values.

@@ -207,7 +207,7 @@ class _Lines:
         return True
 
 
-class StepOutput:
+class StepStreams:
     """Both streams of a step: masked, then into one log file, a tail each, and the lines passed on."""
 
     def __init__(
