@@ -9,7 +9,7 @@ import time
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from exporter.alerting.delivery import Destination
+from exporter.alerting.destinations import Destination
 from exporter.alerting.outage import Outage
 from opsdb.alerts.episodes import Severity
 from opsdb.alerts.outbox import Failure, lease, note_delivered, note_failed, wait_seconds

@@ -18,10 +18,9 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector as Registry
 
-from exporter.metrics.alerts import ALERTS
 from exporter.metrics.backups import BACKUPS
 from exporter.metrics.collector import Collector, Room, Row
-from exporter.metrics.parts import PARTS
+from exporter.metrics.parts import ALERTS, PARTS
 from exporter.metrics.runs import RUNS
 from exporter.metrics.totals import TOTALS
 from opsdb.database import PatientConnection, first_line

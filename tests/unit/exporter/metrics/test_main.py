@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from exporter.__main__ import _kinds
+from exporter.metrics.__main__ import _kinds
 from exporter.metrics.credentials import Credentials
 from opsdb.settings import Settings
 
 
-@pytest.mark.parametrize("module", ["exporter.__main__", "cli.exporter"])
+@pytest.mark.parametrize("module", ["exporter.metrics.__main__", "cli.parts"])
 def test_exporter_imports_nothing_of_prefect(module: str) -> None:
     code = f"import sys, {module}; print(any(name.split('.')[0] == 'prefect' for name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -23,7 +23,7 @@ def test_exporter_imports_nothing_of_prefect(module: str) -> None:
 
 
 def test_exporter_does_not_carry_the_command_line() -> None:
-    code = "import sys, exporter.__main__; print({'typer', 'rich', 'cli.main'} & set(sys.modules))"
+    code = "import sys, exporter.metrics.__main__; print({'typer', 'rich', 'cli.main'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
