@@ -28,16 +28,16 @@ def postgres_answers(url: str) -> bool:
 
 def sync_is_current(url: str) -> bool:
     """Whether `ops sync` left its mark within the last 10 s."""
-    return _marked(url, "sync", seconds=SYNC_SECONDS)
+    return _mark_is_fresh(url, "sync", seconds=SYNC_SECONDS)
 
 
 def alerter_works(url: str, *, since: datetime | None = None) -> bool:
     """Whether an alerter looked at the rules within the last 60 s, and after `since`."""
     seconds = ALERTER_SECONDS if since is None else (datetime.now(UTC) - since).total_seconds()
-    return _marked(url, WATCH, seconds=min(ALERTER_SECONDS, seconds))
+    return _mark_is_fresh(url, WATCH, seconds=min(ALERTER_SECONDS, seconds))
 
 
-def _marked(url: str, name: str, *, seconds: float) -> bool:
+def _mark_is_fresh(url: str, name: str, *, seconds: float) -> bool:
     """Whether a part left its mark within so many seconds, by the database's clock."""
     try:
         with psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=1000") as db:

@@ -58,12 +58,14 @@ class Alerter:
     def _work(self, stop: threading.Event) -> None:
         engine = connect(self._settings, application="alerter", statement_seconds=10)
         outage = Outage(self._settings.home / "alerter-outage.json")
+        names = ", ".join(one.name for one in self._destinations)
+        log.info("alerts go to %s", names or "nobody: OPS_ALERT_URLS is not set")
         threads = [
             threading.Thread(target=Sender(engine, one, outage).run, args=(stop,), name=f"alerts to {one.name}")
             for one in self._destinations
         ]
         if self._settings.deadman_url is not None:
-            threads.append(threading.Thread(target=self._signal, args=(stop,), name="alerts deadman"))
+            threads.append(threading.Thread(target=self._send_signs_of_life, args=(stop,), name="alerts deadman"))
         for thread in threads:
             thread.daemon = True
             thread.start()
@@ -98,14 +100,14 @@ class Alerter:
             if cycle == 0:
                 forget_others(db, [one.name for one in self._destinations])
             if cycle % LOOK_EVERY == 0:
-                self._look(db)
-            tell(db, self._write, anybody=bool(self._destinations))
+                self._look_at_rules(db)
+            tell(db, self._write_message, anybody=bool(self._destinations))
             if cycle % PRUNE_EVERY == 0:
                 prune(db)
             if not overdue_messages(db):
                 self._healthy_at = time.monotonic()
 
-    def _look(self, db: Connection) -> None:
+    def _look_at_rules(self, db: Connection) -> None:
         """A rule that fails keeps nobody from hearing what the sweeper found."""
         try:
             with db.begin_nested():
@@ -115,17 +117,17 @@ class Alerter:
                 raise
             log.warning("alerter: the rules could not be looked at: %s", first_line(error))
 
-    def _write(self, report: Report) -> Draft:
+    def _write_message(self, report: Report) -> Draft:
         severity = report.incident.rule.severity
         wanting = [one.name for one in self._destinations if one.wants(severity, report.kinds)]
         return Draft(body=render(report, ui_url=self._settings.ui_address), destinations=wanting)
 
-    def _signal(self, stop: threading.Event) -> None:
-        """Say to somebody outside that we live and that our messages arrive; they miss us when that ends."""
+    def _send_signs_of_life(self, stop: threading.Event) -> None:
+        """Ask for OPS_DEADMAN_URL while alerts work and messages arrive: its service warns when that ends."""
         url = self._settings.deadman_url
         while url is not None and not stop.is_set():
             if self._healthy_at and time.monotonic() - self._healthy_at < DEADMAN_SECONDS:
-                say_alive(url.get_secret_value())
+                send_sign_of_life(url.get_secret_value())
                 stop.wait(DEADMAN_SECONDS)
             stop.wait(CYCLE_SECONDS)
 
@@ -152,7 +154,7 @@ def only_alerter(home: Path, stop: threading.Event) -> Iterator[None]:
         yield
 
 
-def say_alive(url: str) -> bool:
+def send_sign_of_life(url: str) -> bool:
     """Ask for an address once. Returns whether it answered; logs neither it nor what it said."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http or https: the setting is checked

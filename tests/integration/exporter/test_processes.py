@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 
+from cli.doctor.room import check_alerts
 from deployments.room.readiness import alerter_works
 from opsdb.settings import Settings
 from tests.support.children import free_port
@@ -92,6 +93,7 @@ def test_alerter_is_missed_after_60_seconds(settings: Settings) -> None:
         for ago, works in ((55, True), (61, False)):
             db.execute("UPDATE ops.sync_marks SET updated_at = now() - make_interval(secs => %s)", [ago])
             assert alerter_works(settings.ops_url) is works
+            assert {one.subject: one.ok for one in check_alerts(settings)}["alerter"] is works
             assert not alerter_works(settings.ops_url, since=datetime.now(UTC) - timedelta(seconds=30))
 
 

@@ -286,7 +286,7 @@ def test_deadman_is_heard_only_while_messages_arrive(
     lab: Lab, settings: Settings, chat: Mattermost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
-    monkeypatch.setattr(alerter, "say_alive", heard.append)
+    monkeypatch.setattr(alerter, "send_sign_of_life", heard.append)
     ours = settings.model_copy(update={"deadman_url": SecretStr("http://127.0.0.1:1/ping")})
     with alerting(ours, chat.url):
         until(lambda: heard)
