@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from deployments.room.postgres import EmbeddedPostgres
 from deployments.room.readiness import (
@@ -38,11 +39,10 @@ def parts(settings: Settings) -> list[Part]:
         ready: Callable[[datetime], bool] | None,
         after: str,
         *options: str,
-        grace: float = 10.0,
-        patience: float = 120.0,
+        env: Mapping[str, str] = ours,
+        **more: Any,
     ) -> Part:
-        command = [sys.executable, "-m", "cli", name, *options]
-        return Part(name, command, ours, here, ready, after=(after,), grace_seconds=grace, ready_seconds=patience)
+        return Part(name, [sys.executable, "-m", "cli", name, *options], env, here, ready, after=(after,), **more)
 
     found: list[Part] = []
     if settings.embedded:
@@ -90,31 +90,26 @@ def parts(settings: Settings) -> list[Part]:
     )
     # a template that someone is editing is no reason to be without a room
     # a few hundred requests: 18 s, and minutes where the machine is busy
-    found.append(ops("deploy", None, "prefect", "--skip-broken", patience=300))
-    found.append(
-        ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.timings.drain + 20)
-    )
+    found.append(ops("deploy", None, "prefect", "--skip-broken", ready_seconds=300))
+    drain = settings.timings.drain + 20
+    found.append(ops("worker", lambda started: api.workers_online(since=started), "deploy", grace_seconds=drain))
     found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
     metrics = exporter_url(settings)
     found.append(
-        Part(
+        ops(
             "exporter",
-            [sys.executable, "-m", "cli", "exporter"],
-            without_prefect,
-            here,
             lambda _started: exporter_is_ready(metrics),
-            after=("databases",),
+            "databases",
+            env=without_prefect,
             address=f"{metrics}/metrics",
         )
     )
     found.append(
-        Part(
+        ops(
             "alerter",
-            [sys.executable, "-m", "cli", "alerter"],
-            without_prefect,
-            here,
             lambda started: alerter_works(database, since=started),
-            after=("databases",),
+            "databases",
+            env=without_prefect,
             grace_seconds=25,  # a delivery that is under way ends, or its message would be sent again
         )
     )
