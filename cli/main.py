@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cli import alerts, backups, db, deploy, exporter, processes, room, runbooks, runs, session, template
+from cli import alerts, backups, db, deploy, parts, room, runbooks, runs, session, template
 from cli.doctor import doctor
 from cli.harmless import harmless, harmless_line
 from cli.output import errors
@@ -36,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for part in (room, doctor, runbooks, runs, session, template, backups, alerts, processes, exporter, deploy, db):
+for part in (room, doctor, runbooks, runs, session, template, backups, alerts, parts, deploy, db):
     part.register(app)
 
 
