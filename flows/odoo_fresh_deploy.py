@@ -8,9 +8,8 @@ from typing import Any
 
 from blocks.odoo_fields import CheckoutFolder, ComposeFile
 from flows.backup.parameters import OdooDatabase
-from flows.backup.postgres import missing_tools
 from flows.engine.approval import approval
-from flows.engine.preflight import PROGRAMS
+from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
 from flows.odoo.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
@@ -212,5 +211,5 @@ def _limit(seconds: int) -> dict[str, str]:
 
 def _prepare() -> None:
     """Raise PreflightError unless all is there."""
-    if missing := missing_tools(*PROGRAMS["odoo_fresh_deploy"]):
+    if missing := missing_programs(*PROGRAMS["odoo_fresh_deploy"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")

@@ -9,10 +9,9 @@ from blocks.block_name import BlockName
 from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from blocks.odoo_host import OdooHost
 from flows.backup.parameters import OdooDatabase
-from flows.backup.postgres import missing_tools
 from flows.engine.active_run import current_run
 from flows.engine.approval import approval
-from flows.engine.preflight import PROGRAMS
+from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
 from flows.odoo.modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
@@ -200,7 +199,7 @@ def odoo_module_upgrade(
 
 def _prepare(database: str, modules: list[str], host: OdooHost) -> dict[str, str | None]:
     """The modules' versions. Raises PreflightError unless all is there."""
-    if missing := missing_tools(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
+    if missing := missing_programs(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")
     check_checkout(host)
     known = read_modules(database, url=current_run().settings.odoo_url)

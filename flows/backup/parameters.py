@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
 from flows.backup.folder import FETCHED
 from flows.backup.names import DATABASE_PATTERN
+
+T = TypeVar("T")
 
 # Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
 _FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
@@ -22,10 +24,11 @@ def _not_maintenance(database: str) -> str:
     return database
 
 
-def _each_once(databases: list[str]) -> list[str]:
-    if len(set(databases)) < len(databases):
-        raise ValueError("a database is named twice: name each once")
-    return databases
+def each_once(items: list[T]) -> list[T]:
+    """Raises ValueError for a list that names something twice, which would be done twice."""
+    if twice := sorted({str(item) for item in items if items.count(item) > 1}):
+        raise ValueError(f"{', '.join(twice)} stands there twice: name each once")
+    return items
 
 
 def _not_fetched(folder: str) -> str:
@@ -40,7 +43,7 @@ OdooDatabase = Annotated[
 OdooDatabases = Annotated[
     list[OdooDatabase],
     Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_each_once),
+    AfterValidator(each_once),
 ]
 RetentionDays = Annotated[int, Field(ge=1, le=3650)]
 BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]

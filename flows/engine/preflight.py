@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,11 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "stored_command": ("bash",),
 }
 """Beside those of PostgreSQL, which are looked for in more places. An upgrade on another host needs bash and ssh."""
+
+
+def missing_programs(*names: str) -> list[str]:
+    """Those of them that a step would not find on its PATH."""
+    return [name for name in names if shutil.which(name) is None]
 
 
 @contextmanager

@@ -5,11 +5,11 @@ Their descriptions stand in the docstrings of the flows.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-T = TypeVar("T")
+from flows.backup.parameters import each_once
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = rf"({_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]"
@@ -19,13 +19,6 @@ def _ref(ref: str) -> str:
     if ".." in ref or "//" in ref or ref.endswith(("/", ".", ".lock")):
         raise ValueError("is no name that git allows: want a branch, a tag or a commit")
     return ref
-
-
-def each_once(items: list[T]) -> list[T]:
-    """The items themselves. Raises ValueError where two are the same."""
-    if len(set(items)) < len(items):
-        raise ValueError("an item is named twice: name each once")
-    return items
 
 
 OdooModules = Annotated[

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
 from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
-from flows.backup.parameters import OdooDatabase, RetentionDays
-from flows.odoo.parameters import Domain, DropletName, Email, GitRef, OdooModules, RepoUrl, each_once
+from flows.backup.parameters import OdooDatabase, RetentionDays, each_once
+from flows.odoo.parameters import Domain, DropletName, Email, GitRef, OdooModules, RepoUrl
 from flows.template.model import Parameter
 from flows.template.words import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
 
