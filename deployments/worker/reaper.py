@@ -14,8 +14,7 @@ from opsdb.alerts.episodes import open_fenced
 from opsdb.processes.find import Process
 from opsdb.processes.kill import KillReport, kill_processes
 from opsdb.processes.running import RunProcess, entered, start_ticks
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import event
+from opsdb.record.entries import Event, apply_line
 from opsdb.runs.sweeper import doomed, fence_run, note_reaped, unconfirmed
 from opsdb.settings import Settings
 
@@ -78,7 +77,12 @@ def _note_survivors(engine: Engine, process: RunProcess, survivors: Sequence[Pro
     pids = [survivor.pid for survivor in survivors]
     log.error("run %s: processes survive: %s", process.run_id, pids)
     run_id = UUID(process.run_id)
-    entry = event(run_id, "processes of the run could not be killed", level="error", pids=pids)
-    entry["id"] = str(uuid5(run_id, f"survivors of attempt {process.attempt}"))  # once, however often we look
+    event = Event(
+        run_id,
+        message="processes of the run could not be killed",
+        level="error",
+        data={"pids": pids},
+        id=uuid5(run_id, f"survivors of attempt {process.attempt}"),  # once, however often we look
+    )
     with engine.begin() as db:
-        apply_entry(db, entry)
+        apply_line(db, event.line())

@@ -28,7 +28,7 @@ from flows.engine.suspension import Suspension, TakenError, suspend
 from opsdb.database import connect
 from opsdb.errors import OpsError, PreflightError, UsageError
 from opsdb.processes.kill import become_subreaper, kill_processes
-from opsdb.record.entries import run_closed, run_opened, run_suspended
+from opsdb.record.entries import RunClosed, RunOpened, RunSuspended
 from opsdb.record.journal import Journal, journal_dir
 from opsdb.record.recorder import Recorder, deliver_abandoned
 from opsdb.runs.kept_steps import Standing, what_stands
@@ -75,10 +75,10 @@ def runbook(
                     _kill_leftovers(run)
                     interrupted = not isinstance(error, Exception)
                     described = _describe(error)
-                    run.record(run_closed(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
+                    run.record(RunClosed.of(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
                     raise
                 _kill_leftovers(run)
-                run.record(run_closed(run.id, attempt=run.attempt, result=result))
+                run.record(RunClosed.of(run.id, attempt=run.attempt, result=result))
                 return result
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
@@ -105,7 +105,7 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
         try:
             pause = suspend(
                 asked,
-                told=lambda state: run.record(run_suspended(run.id, state)),
+                told=lambda state: run.record(RunSuspended(run.id, state=state)),
                 again_seconds=run.settings.timings.retry,
             )
         except TakenError:
@@ -190,7 +190,8 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         journal=Journal(journal_dir(settings), run.id),
         run_id=run.id,
         attempt=run.attempt,
-        opening=run_opened(
+        opening=RunOpened(
+            facts.id,
             facts=facts,
             attempt=run.attempt,
             states=states,

@@ -9,8 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Engine, text
 
 from deployments.sync.verdicts import to_be_told
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import run_closed
+from opsdb.record.entries import RunClosed, apply_line
 from opsdb.record.heartbeat import Standing, look
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import note_reaped, sweep
@@ -58,7 +57,7 @@ class Case:
 
     def close(self, **values: Any) -> None:
         with self.engine.begin() as db:
-            apply_entry(db, run_closed(self.id, attempt=1, **values))
+            apply_line(db, RunClosed.of(self.id, attempt=1, **values).line())
 
     def row(self) -> Any:
         with self.engine.connect() as db:

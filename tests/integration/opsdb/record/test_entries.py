@@ -8,9 +8,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from opsdb.record.recorder import deliver_abandoned
+from tests.support.journals import OLD_JOURNAL
 
-OLD_JOURNAL = Path(__file__).with_name("journal_of_0_1.jsonl")
-"""One entry of each kind at least, as version 0.1 wrote them (commit 2bd99e3). Never to be written again."""
 ASKED = "waits for approval: deploy until 2026-09-21 14:33 UTC"
 
 ROWS = {

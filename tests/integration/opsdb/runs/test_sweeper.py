@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from deployments.sync.marks import write_watermark
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import run_closed, run_opened
+from opsdb.record.entries import RunClosed, RunOpened, apply_line
 from opsdb.record.heartbeat import Standing
 from opsdb.runs.runs import RunFacts
 from opsdb.runs.sweeper import doomed, fence_run, sweep, told_of
@@ -264,10 +263,12 @@ def test_late_record_of_an_earlier_attempt_leaves_the_later_one_alone(case: Case
     case.states("PENDING", "RUNNING", "CRASHED", "SCHEDULED", "PENDING", "RUNNING")
     case.set("claimed_by = 'second'")
     states = [State(id=uuid4(), at=PREFECT_NOW, type="PENDING", name="Pending")]
-    first = run_opened(facts=facts, attempt=1, states=states, claimed_by="first", deadline_seconds=1, max_attempts=2)
+    first = RunOpened(
+        case.id, facts=facts, attempt=1, states=states, claimed_by="first", deadline_seconds=1, max_attempts=2
+    )
     with case.engine.begin() as db:
-        apply_entry(db, first)
-        apply_entry(db, run_closed(case.id, attempt=1, result="old"))
+        apply_line(db, first.line())
+        apply_line(db, RunClosed.of(case.id, attempt=1, result="old").line())
     row = case.row()
     assert (row.claimed_by, row.deadline_at, row.result, row.outcome) == ("second", None, None, None)
     assert row.max_attempts == 2

@@ -13,7 +13,7 @@ from flows.backup.files import Backup, list_backups
 from flows.backup.manifest import Companion
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
-from opsdb.record.journal import Entry
+from opsdb.record.entries import Entry
 from opsdb.settings import Settings
 from tests.unit.flows.backup.test_files import NOW, make_backup
 

@@ -84,5 +84,5 @@ def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_we
         urls = off_site.catch_up(Target("far", "room-1", STORE), Path("/backups"), cast("Manifest", manifest), 30)
     assert urls == ["s3://backups/odoo/b.dump"]
     (event,) = events
-    assert "backup target far: the new backup is there, but not all earlier ones" in event["message"]
-    assert (event["level"], "it was cut" in event["message"]) == ("warning", True)
+    assert "backup target far: the new backup is there, but not all earlier ones" in event.message
+    assert (event.level, "it was cut" in event.message) == ("warning", True)

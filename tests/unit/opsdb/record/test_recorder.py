@@ -17,9 +17,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, OperationalError
 
 from opsdb.record import recorder as recorder_module
-from opsdb.record.entries import event
+from opsdb.record.entries import Entry, Event
 from opsdb.record.heartbeat import Standing
-from opsdb.record.journal import Entry, Journal, abandoned
+from opsdb.record.journal import Journal, Line, abandoned
 from opsdb.record.recorder import Recorder, deliver
 from opsdb.timings import Timings
 
@@ -67,11 +67,11 @@ class Played:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.engine, self.orders, self.folder = FakeEngine(), Orders(), folder
-        self.applied: list[Entry] = []
+        self.applied: list[Line] = []
         self.looks: list[bool] = []
         self.standing = Standing.OURS
-        self.refused: Callable[[Entry], Exception | None] = lambda _entry: None
-        monkeypatch.setattr(recorder_module, "apply_entry", self._apply)
+        self.refused: Callable[[Line], Exception | None] = lambda _entry: None
+        monkeypatch.setattr(recorder_module, "apply_line", self._apply)
         monkeypatch.setattr(recorder_module, "look", self._look)
         self.timings = Timings(heartbeat=0.1, look=0.02, retry=0.02, patience=1)
 
@@ -83,7 +83,7 @@ class Played:
             journal=Journal(self.folder, run_id),
             run_id=run_id,
             attempt=1,
-            opening=event(run_id, "opening"),
+            opening=Event(run_id, message="opening"),
             timings=self.timings,
             leased=leased,
             orders=self.orders,
@@ -92,7 +92,7 @@ class Played:
     def messages(self) -> list[str]:
         return [entry["message"] for entry in self.applied]
 
-    def _apply(self, _db: object, entry: Entry) -> None:
+    def _apply(self, _db: object, entry: Line) -> None:
         error = self.refused(entry)
         if error is not None:
             raise error
@@ -109,7 +109,7 @@ def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Played:
 
 
 def note(message: str) -> Entry:
-    return event(uuid4(), message)
+    return Event(uuid4(), message=message)
 
 
 def eventually(question: Callable[[], Any]) -> None:
@@ -181,7 +181,7 @@ def test_entry_that_is_refused_is_kept_aside_and_the_others_go_on(played: Played
 def test_deliver_keeps_nothing_aside_when_the_database_cannot_take_anything(played: Played) -> None:
     played.engine.error = OperationalError("", {}, Exception("the database system is shutting down"))
     with pytest.raises(OperationalError):
-        deliver(cast(Engine, played.engine), note("x"), aside=played.folder)
+        deliver(cast(Engine, played.engine), note("x").line(), aside=played.folder)
     assert not (played.folder / "refused").exists()
 
 
@@ -260,7 +260,7 @@ def test_make_sure_asks_again_after_a_pause(played: Played) -> None:
 
 
 def test_full_disk_does_not_stop_the_run(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_journal: Journal, _entry: Entry) -> None:
+    def full(_journal: Journal, _entry: Line) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Journal, "append", full)
