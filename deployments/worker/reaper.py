@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Engine
 
 from opsdb.alerts.episodes import open_fenced
 from opsdb.processes.find import Process
+from opsdb.processes.identity import identify
 from opsdb.processes.kill import KillReport, kill_processes
-from opsdb.processes.running import RunProcess, entered, start_ticks
+from opsdb.processes.running import RunProcess, entered
 from opsdb.record.entries import Event, apply_line
 from opsdb.runs.sweeper import doomed, fence_run, note_reaped, unconfirmed
 from opsdb.settings import Settings
@@ -61,7 +62,7 @@ def _confirm_unborn(db: Connection, known: Collection[str]) -> None:
     host = socket.gethostname()
     for run in unconfirmed(db, host=host):
         pid = run.claimed_by.removeprefix(f"{host}-")
-        gone = pid == str(os.getpid()) or (pid.isdecimal() and start_ticks(int(pid)) is None)
+        gone = pid == str(os.getpid()) or (pid.isdecimal() and identify(int(pid)) is None)
         if gone and str(run.id) not in known:
             note_reaped(db, run_id=run.id, attempt=run.attempt)
 

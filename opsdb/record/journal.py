@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from opsdb.processes.identity import boot_id
 from opsdb.settings import Settings
 
 Line = dict[str, Any]
@@ -126,8 +127,3 @@ def _entries(file: int) -> list[Line]:
         if isinstance(entry, dict):  # a torn line may end as a number
             entries.append(entry)
     return entries
-
-
-def boot_id() -> str:
-    """Changes with every start of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
