@@ -21,12 +21,12 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from opsdb.runs.runs import recorded_states
-from opsdb.states import RESUMING, RunStatus, fold
+from opsdb.states import RESUMING, FenceReason, RunStatus, fold
 from opsdb.tables import Run, RunState, Session
 
 log = logging.getLogger(__name__)
 
-FINAL_REASONS = ("DeadlineExceeded", "Deleted", "Refused")
+FINAL_REASONS = (FenceReason.DEADLINE_EXCEEDED, "Deleted", "Refused")
 """Ends after which another attempt would end the same way."""
 ATTEMPTS_TO_START = 3
 REQUEUE_WITHIN = timedelta(hours=1)

@@ -18,6 +18,7 @@ from opsdb.processes.running import RunProcess, entered
 from opsdb.record.entries import Event, apply_line
 from opsdb.runs.sweeper import doomed, fence_run, note_reaped, unconfirmed
 from opsdb.settings import Settings
+from opsdb.states import FenceReason
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[
             _note_survivors(engine, process, report.survivors)
             continue
         with engine.begin() as db:
-            if fence_run(db, run_id=run_id, attempt=process.attempt, reason="HeartbeatTimeout"):
+            if fence_run(db, run_id=run_id, attempt=process.attempt, reason=FenceReason.HEARTBEAT_TIMEOUT):
                 open_fenced(db, [run_id])
             note_reaped(db, run_id=run_id, attempt=process.attempt)
         path.unlink(missing_ok=True)

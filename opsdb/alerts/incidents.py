@@ -25,6 +25,8 @@ CALM = timedelta(minutes=10)
 """How long all must be well before that is told. What comes back sooner continues the incident."""
 SHOWN = 10
 """Subjects that a message lists."""
+KEPT_DAYS = 30
+"""How long incidents and silences that are over are kept."""
 
 Event = Literal["firing", "repeat", "resolved"]
 
@@ -126,6 +128,17 @@ WHERE :event <> 'resolved'
               WHERE m.incident_id = :id AND heard.destination = d AND heard.dead_at IS NULL)
 """)
 
+SILENCE = text("""
+INSERT INTO ops.alert_silences (rule, until_at) VALUES (:rule, clock_timestamp() + :length)
+ON CONFLICT (rule) DO UPDATE SET until_at = excluded.until_at, made_at = excluded.made_at
+RETURNING until_at
+""")
+PRUNE = (
+    "DELETE FROM ops.alert_incidents WHERE closed_at < clock_timestamp() - make_interval(days => :days)",
+    "DELETE FROM ops.alert_silences WHERE until_at < clock_timestamp() - make_interval(days => :days)",
+    "DELETE FROM ops.workers WHERE heartbeat_at < clock_timestamp() - interval '1 day'",
+)
+
 
 def due(incident: Incident) -> Event | Literal["close"] | None:
     """What is to be told of an incident now. `close` ends it without a word, since none was said."""
@@ -143,7 +156,7 @@ def due(incident: Incident) -> Event | Literal["close"] | None:
     return None
 
 
-def tell(db: Connection, write: Write, *, anybody: bool) -> int:
+def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
     """Group what is new and put what is due into the outbox, all in the caller's transaction. Returns how many.
 
     Without `anybody` to tell, incidents are kept and nothing counts as told. One process may do this at a time.
@@ -163,6 +176,18 @@ def tell(db: Connection, write: Write, *, anybody: bool) -> int:
             db.execute(CLOSE if event == "resolved" else MARK_TOLD, {"id": incident.id})
             told += 1
     return told
+
+
+def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
+    """Tell nothing new of a rule for so long; returns until when. A length of 0 ends a silence."""
+    until: datetime = db.execute(SILENCE, {"rule": rule.value, "length": length}).scalar_one()
+    return until
+
+
+def prune(db: Connection) -> None:
+    """Forget what was over a month ago, and workers that were not heard of for a day."""
+    for statement in PRUNE:
+        db.execute(text(statement), {"days": KEPT_DAYS} if ":days" in statement else {})
 
 
 def _report(db: Connection, incident: Incident, event: Event) -> Report:

@@ -11,8 +11,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from opsdb.alerts.figures import DELIVERED
-
+DELIVERED = "delivered"
+REASONS = (
+    "timeout",
+    "connection",
+    "server",
+    "rate_limited",
+    "redirect",
+    "configuration",
+    "unexpected_answer",
+    "error",
+)
+"""Why an attempt to deliver failed."""
 LEASE_SECONDS = 30.0
 """How long a sender may take. When it was killed, another tries again after that."""
 FIRST_WAIT_SECONDS = 5.0

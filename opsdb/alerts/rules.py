@@ -14,9 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from opsdb.alerts.episodes import Rule, resolve_fenced
-from opsdb.alerts.figures import WATCH
 from opsdb.alerts.thresholds import Thresholds
-from opsdb.runs.sweeper import watch
+from opsdb.watch import Mark, is_fresh, keep_watch
 
 OUTAGE_SECONDS = 15.0
 """When nobody looked for longer, what could not be seen meanwhile is given its time anew."""
@@ -155,20 +154,29 @@ FROM jsonb_to_recordset(CAST(:found AS jsonb)) AS f(lane text, subject text, kin
 ON CONFLICT DO NOTHING
 """)
 
+FORGET = text("""
+UPDATE ops.alert_episodes
+SET resolved_at = clock_timestamp(), facts = facts || jsonb_build_object('forgotten_at', clock_timestamp())
+WHERE rule = 'backup' AND subject = :database AND resolved_at IS NULL
+""")
 
-def look(db: Connection, thresholds: Thresholds) -> None:
-    """Look at every rule once. Episodes open and end in the caller's transaction."""
-    seen = watch(db, WATCH, outage_seconds=OUTAGE_SECONDS)
+
+def apply_rules(db: Connection, thresholds: Thresholds) -> None:
+    """Apply every rule once. Episodes open and end in the caller's transaction."""
+    seen = keep_watch(db, Mark.ALERTER, outage_seconds=OUTAGE_SECONDS)
     resolve_fenced(db)
-    hearing = db.scalar(
-        text(
-            "SELECT updated_at > clock_timestamp() - make_interval(secs => :outage) FROM ops.sync_marks WHERE name = :n"
-        ),
-        {"outage": OUTAGE_SECONDS, "n": "prefect"},
-    )
+    hearing = is_fresh(db, Mark.PREFECT, outage_seconds=OUTAGE_SECONDS)
     for rule in QUERIES:
         if rule not in NEEDS_SYNC or hearing:
             _apply(db, rule, thresholds, since=seen.since)
+
+
+def forget_database(db: Connection, database: str) -> bool:
+    """End the alert that a database has no verified backup, until somebody tries to back it up again.
+
+    False when there is no such alert.
+    """
+    return bool(db.execute(FORGET, {"database": database}).rowcount)
 
 
 def _apply(db: Connection, rule: Rule, thresholds: Thresholds, *, since: datetime) -> None:

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from opsdb.database import first_line, server_is_down
 from opsdb.record.entries import Entry, apply_line
-from opsdb.record.heartbeat import Standing, look
 from opsdb.record.journal import Journal, Line, abandoned, set_aside
+from opsdb.runs.attempts import AttemptStatus, read_attempt_status, write_heartbeat
 from opsdb.timings import Timings
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class Recorder:
 
     def _deliver(self) -> None:
         entry: Line | threading.Event | None = self._entries.get()  # the opening: what is looked at must be there
-        next_beat = next_look = retry_at = time.monotonic()
+        next_beat = next_check = retry_at = time.monotonic()
         while True:
             now = time.monotonic()
             if entry is not None and now >= retry_at:
@@ -124,14 +124,14 @@ class Recorder:
                     entry = None
                 else:
                     retry_at = time.monotonic() + self._timings.retry
-            elif now >= next_look:
+            elif now >= next_check:
                 beating = now >= next_beat
-                if self._look(beating=beating) and beating:
+                if self._check_attempt(beating=beating) and beating:
                     next_beat = now + self._timings.heartbeat
-                next_look = now + self._timings.look
+                next_check = now + self._timings.look
             if entry is None:
                 try:
-                    entry = self._entries.get(timeout=max(0.0, next_look - time.monotonic()))
+                    entry = self._entries.get(timeout=max(0.0, next_check - time.monotonic()))
                 except queue.Empty:
                     continue
                 if entry is None:
@@ -140,7 +140,7 @@ class Recorder:
                 self._delivered = False
                 return
             else:
-                time.sleep(max(0.0, min(retry_at, next_look) - time.monotonic()))
+                time.sleep(max(0.0, min(retry_at, next_check) - time.monotonic()))
 
     def _watch_lease(self) -> None:
         """A thread of its own: the other one may hang in the very silence that is to be noticed."""
@@ -148,18 +148,19 @@ class Recorder:
             if time.monotonic() - self._lease_from > self._timings.lease:
                 self._orders.cut_off()
 
-    def _look(self, *, beating: bool) -> bool:
+    def _check_attempt(self, *, beating: bool) -> bool:
         """Write the heartbeat if it is due, and see whether the run is still ours. False when nobody answered."""
         asked_at = time.monotonic()
+        look = write_heartbeat if beating else read_attempt_status
         try:
             with self._engine.begin() as db:
-                standing = look(db, run_id=self._run_id, attempt=self._attempt, beating=beating)
+                status = look(db, run_id=self._run_id, attempt=self._attempt)
         except DBAPIError as error:
             self._miss(error)
             return False
-        if standing is Standing.TAKEN:
+        if status is AttemptStatus.TAKEN:
             self._orders.fenced()
-        elif standing is Standing.CANCELLING:
+        elif status is AttemptStatus.CANCELLING:
             self._orders.cancelled()
         self._sure_until = asked_at + self._timings.sure
         if beating:

@@ -14,7 +14,7 @@ from opsdb.runs.sessions import cancel_session, make_session
 from opsdb.runs.sweeper import fence_run
 from opsdb.states import APPROVAL, RESUMING, State
 from opsdb.tables import Lane
-from tests.integration.stuck_case import PREFECT_NOW, Case
+from tests.integration.sweeper_case import PREFECT_NOW, Case
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from opsdb.alerts.episodes import open_fenced
-from opsdb.alerts.read import forget_database
-from opsdb.alerts.rules import look
+from opsdb.alerts.rules import apply_rules, forget_database
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.runs.workers import beat, leave
 from tests.integration.opsdb.alerts_lab import Lab
@@ -24,7 +23,7 @@ def lab(engine: Engine) -> Lab:
 def holds(lab: Lab, rule: str) -> list[str]:
     """The subjects of which a rule holds, after one look."""
     with lab.engine.begin() as db:
-        look(db, lab.thresholds)
+        apply_rules(db, lab.thresholds)
     rows = lab.sql("SELECT subject FROM ops.alert_episodes WHERE rule = :r AND resolved_at IS NULL", r=rule)
     return [row.subject for row in rows]
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -18,9 +19,9 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from opsdb.record import recorder as recorder_module
 from opsdb.record.entries import Entry, Event
-from opsdb.record.heartbeat import Standing
 from opsdb.record.journal import Journal, Line, abandoned
 from opsdb.record.recorder import Recorder, deliver
+from opsdb.runs.attempts import AttemptStatus
 from opsdb.timings import Timings
 
 DOWN = OperationalError("", {}, Exception("connection failed: Connection refused"))
@@ -69,10 +70,11 @@ class Played:
         self.engine, self.orders, self.folder = FakeEngine(), Orders(), folder
         self.applied: list[Line] = []
         self.looks: list[bool] = []
-        self.standing = Standing.OURS
+        self.status = AttemptStatus.OURS
         self.refused: Callable[[Line], Exception | None] = lambda _entry: None
         monkeypatch.setattr(recorder_module, "apply_line", self._apply)
-        monkeypatch.setattr(recorder_module, "look", self._look)
+        monkeypatch.setattr(recorder_module, "read_attempt_status", partial(self._look, beating=False))
+        monkeypatch.setattr(recorder_module, "write_heartbeat", partial(self._look, beating=True))
         self.timings = Timings(heartbeat=0.1, look=0.02, retry=0.02, patience=1)
 
     def recorder(self, *, leased: bool = False, **timings: float) -> Recorder:
@@ -98,9 +100,9 @@ class Played:
             raise error
         self.applied.append(entry)
 
-    def _look(self, _db: object, *, run_id: object, attempt: int, beating: bool) -> Standing:
+    def _look(self, _db: object, *, run_id: object, attempt: int, beating: bool) -> AttemptStatus:
         self.looks.append(beating)
-        return self.standing
+        return self.status
 
 
 @pytest.fixture
@@ -185,12 +187,14 @@ def test_deliver_keeps_nothing_aside_when_the_database_cannot_take_anything(play
     assert not (played.folder / "refused").exists()
 
 
-@pytest.mark.parametrize(("standing", "order"), [(Standing.TAKEN, "fenced"), (Standing.CANCELLING, "cancelled")])
-def test_recorder_passes_on_what_the_database_orders(played: Played, standing: Standing, order: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "order"), [(AttemptStatus.TAKEN, "fenced"), (AttemptStatus.CANCELLING, "cancelled")]
+)
+def test_recorder_passes_on_what_the_database_orders(played: Played, status: AttemptStatus, order: str) -> None:
     with played.recorder():
         eventually(lambda: played.looks)
         assert played.orders.told == []
-        played.standing = standing
+        played.status = status
         eventually(lambda: played.orders.told)
     assert set(played.orders.told) == {order}
 

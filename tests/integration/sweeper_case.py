@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from deployments.sync.verdicts import to_be_told
 from opsdb.record.entries import RunClosed, apply_line
-from opsdb.record.heartbeat import Standing, look
+from opsdb.runs.attempts import AttemptStatus, read_attempt_status, write_heartbeat
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import note_reaped, sweep
 from opsdb.settings import Settings
@@ -68,9 +68,13 @@ class Case:
         with self.engine.connect() as db:
             return [(row.level, row.message) for row in db.execute(query, {"id": self.id})]
 
-    def standing(self, attempt: int = 1, *, beating: bool = True) -> Standing:
+    def beat(self, attempt: int = 1) -> AttemptStatus:
         with self.engine.begin() as db:
-            return look(db, run_id=self.id, attempt=attempt, beating=beating)
+            return write_heartbeat(db, run_id=self.id, attempt=attempt)
+
+    def status(self, attempt: int = 1) -> AttemptStatus:
+        with self.engine.begin() as db:
+            return read_attempt_status(db, run_id=self.id, attempt=attempt)
 
     def told(self) -> list[str | None]:
         with self.engine.connect() as db:
