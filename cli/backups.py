@@ -23,8 +23,7 @@ from flows.backup.names import BackupName
 from flows.offsite.copies import Copy, files_of, list_copies
 from flows.offsite.owner import ClaimedError, check_claim
 from opsdb.errors import OpsError, UsageError
-from opsdb.runs.copies import CopyMade, copies_made
-from opsdb.runs.drills import Drill, last_drills
+from opsdb.runs.backups import CopyMade, Drill, copies_made, last_drills
 from opsdb.runs.lookup import reading, short_id
 from opsdb.settings import Settings, load_settings
 

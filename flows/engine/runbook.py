@@ -31,7 +31,7 @@ from opsdb.processes.kill import become_subreaper, kill_processes
 from opsdb.record.entries import RunClosed, RunOpened, RunSuspended
 from opsdb.record.journal import Journal, journal_dir
 from opsdb.record.recorder import Recorder, deliver_abandoned
-from opsdb.runs.kept_steps import Standing, what_stands
+from opsdb.runs.kept_steps import Kept, read_kept
 from opsdb.runs.prefect_runs import facts_of, state_of
 from opsdb.settings import load_settings
 from opsdb.states import Life, State, fold
@@ -124,12 +124,12 @@ def _begin(run: ActiveRun, resource: str | None) -> None:
         run.approved = standing.asked if run.life.approval else None
 
 
-def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
-    def look(db: Connection) -> Standing:
+def _standing(run: ActiveRun, life: Life, resource: str | None) -> Kept:
+    def look(db: Connection) -> Kept:
         # what an attempt that died here could not deliver is part of what it did
         deliver_abandoned(db.engine, journal_dir(run.settings))
         attempts = range(life.base, run.attempt)
-        return what_stands(db, run_id=run.id, attempts=attempts, definition=run.definition or "", resource=resource)
+        return read_kept(db, run_id=run.id, attempts=attempts, definition=run.definition or "", resource=resource)
 
     try:
         return in_ops(run.settings, look)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy import Engine, text
 
-from deployments.sync.verdicts import to_be_told
+from deployments.sync.verdicts import read_unpushed
 from opsdb.record.entries import RunClosed, apply_line
 from opsdb.runs.attempts import AttemptStatus, read_attempt_status, write_heartbeat
 from opsdb.runs.runs import RunFacts, apply_states
@@ -76,6 +76,6 @@ class Case:
         with self.engine.begin() as db:
             return read_attempt_status(db, run_id=self.id, attempt=attempt)
 
-    def told(self) -> list[str | None]:
+    def unpushed(self) -> list[str | None]:
         with self.engine.connect() as db:
-            return [telling.state.name for telling in to_be_told(db) if telling.run_id == self.id]
+            return [push.state.name for push in read_unpushed(db) if push.run_id == self.id]

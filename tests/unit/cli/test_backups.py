@@ -18,8 +18,7 @@ from flows.offsite.copies import list_copies
 from flows.offsite.owner import claim
 from flows.offsite.steps import Target
 from opsdb.errors import UsageError
-from opsdb.runs.copies import CopyMade
-from opsdb.runs.drills import Drill
+from opsdb.runs.backups import CopyMade, Drill
 from tests.unit.flows.backup.test_files import NOW, make_backup
 
 RUN = UUID(int=7)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from opsdb.alerts.episodes import open_fenced
 from opsdb.alerts.rules import apply_rules, forget_database
 from opsdb.alerts.thresholds import parse_thresholds
-from opsdb.runs.workers import beat, leave
+from opsdb.runs.workers import remove_worker, write_worker_heartbeat
 from tests.integration.opsdb.alerts_lab import Lab
 
 
@@ -265,7 +265,7 @@ def test_leftovers_hold_until_somebody_says_they_are_gone(lab: Lab) -> None:
 
 def serve(lab: Lab, name: str = "h-1", host: str = "h", lanes: str = "AB", age: float = 0) -> None:
     with lab.engine.begin() as db:
-        beat(db, name=name, host=host, lanes=lanes)
+        write_worker_heartbeat(db, name=name, host=host, lanes=lanes)
     lab.sql(
         "UPDATE ops.workers SET heartbeat_at = now() - make_interval(secs => :age) WHERE name = :n", age=age, n=name
     )
@@ -282,7 +282,7 @@ def test_worker_is_lost_after_30_s_unless_it_said_good_bye(lab: Lab) -> None:
     serve(lab, "h-1", "h", age=31)
     assert holds(lab, "worker_lost") == ["h"]
     with lab.engine.begin() as db:
-        leave(db, name="h-1")
+        remove_worker(db, name="h-1")
     assert holds(lab, "worker_lost") == []
 
 

@@ -15,7 +15,7 @@ from opsdb.runs.lookup import find_run, kinds_used, list_runs, read_run, reading
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sessions import join_session
 from opsdb.runs.waiting import Waiting, why_waiting
-from opsdb.runs.workers import beat
+from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.states import RunStatus, State
 from opsdb.tables import Lane, StepStatus
@@ -179,7 +179,7 @@ def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Setti
     assert (found.before, found.due_at, found.worker_online) == (2, None, False)
     assert [why(run_id).before for run_id in (urgent, older, younger)] == [0, 1, 3]
     with engine.begin() as db:
-        beat(db, name="w-1", host="w", lanes=["A"])
+        write_worker_heartbeat(db, name="w-1", host="w", lanes=["A"])
     assert why(waiting).worker_online
     with engine.begin() as db:
         db.execute(text("UPDATE ops.workers SET heartbeat_at = now() - interval '31 s'"))

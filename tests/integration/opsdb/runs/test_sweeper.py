@@ -40,7 +40,7 @@ def test_verdict_is_written_once_its_processes_are_gone(case: Case) -> None:
     row = case.row()
     assert (row.status, row.error["type"]) == ("failed", "HeartbeatTimeout")
     assert [level for level, _ in case.events()] == ["warning"]
-    assert case.told() == ["HeartbeatTimeout"]
+    assert case.unpushed() == ["HeartbeatTimeout"]
     case.sweep()
     assert len(case.events()) == 1
 
@@ -113,7 +113,7 @@ def test_cancel_that_no_worker_answers_is_carried_out_by_the_sweeper(case: Case)
     case.sweep()
     row = case.row()
     assert (row.status, row.finished_at is not None) == ("cancelled", True)
-    assert case.told() == ["Cancelled"]
+    assert case.unpushed() == ["Cancelled"]
 
 
 def test_run_that_was_to_be_cancelled_is_cancelled_whatever_else_became_of_it(case: Case) -> None:
@@ -173,7 +173,7 @@ def test_late_process_of_a_claim_that_timed_out_is_ended_again(case: Case) -> No
     assert case.beat() is AttemptStatus.TAKEN
     case.sweep()
     assert case.row().status == "failed"
-    assert case.told() == ["ClaimTimeout"]
+    assert case.unpushed() == ["ClaimTimeout"]
 
 
 def test_run_that_is_begun_anew_after_a_claim_timed_out_is_not_fenced(case: Case) -> None:
