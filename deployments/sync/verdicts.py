@@ -35,7 +35,7 @@ PUSH_WITHIN = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Push:
-    """A state that Prefect is to be told of a run, if the run still is in the state that this follows from."""
+    """A state for a run in Prefect, if the run still is in the state that this follows from."""
 
     run_id: UUID
     follows: UUID
@@ -55,7 +55,7 @@ async def push_state(client: PrefectClient, push: Push) -> None:
         return
     if flow_run.state_id != push.follows:
         return  # it moved on: its own process, another sync or an operator was first
-    # not repeated by the client when only the answer was lost: the run may be begun anew by then. We look again
+    # not repeated by the client when only the answer was lost: the run may have begun again by then. We look again
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         await client.set_flow_run_state(push.run_id, push.state, force=True)
     log.warning("run %s set to %s in Prefect: %s", push.run_id, push.state.name, push.state.message)

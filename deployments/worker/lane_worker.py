@@ -77,7 +77,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 
     @property
     def in_hand(self) -> set[UUID]:
-        """The runs that are claimed, running, or ended and not yet told of."""
+        """The runs that are claimed, running, or ended and not yet reported."""
         return set(self._submitting_flow_run_ids)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
@@ -232,7 +232,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         """
         path, entered = entry_of(self._settings, flow_run.id)
         if entered is not None and entered.pid != process.pid:
-            return  # this run has been rescued and begun anew: what carries its id now is not ours
+            return  # this run has been rescued and has begun again: what carries its id now is not ours
         gone = True
         if entered is not None:
             report = await asyncio.to_thread(end_processes, entered, grace_seconds=self._timings.grace)

@@ -25,7 +25,7 @@ CANCEL_SIGNAL = signal.SIGUSR1
 
 @dataclass(frozen=True)
 class RunTask:
-    """What a run process is told: picklable, and without secrets of other runs."""
+    """What a run process receives: picklable, and without secrets of other runs."""
 
     flow_run: FlowRun
     attempt: int

@@ -2,7 +2,7 @@
 
 An episode is one period in which a rule held for one subject. Its row is written by whoever sees it begin, in the
 transaction that makes it true; `opsdb.alerts.incidents` groups episodes and writes the messages, later and elsewhere.
-So the sweeper waits for nobody, and what it ended is told even if it is over long before anybody looks.
+So the sweeper waits for nobody, and what it ended is reported even if it is over long before anybody looks.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ RULE_OF_FENCE = {
     FenceReason.DEADLINE_EXCEEDED: Rule.OVERDUE,
     FenceReason.CLAIM_TIMEOUT: Rule.CLAIM,
 }
-"""What an operator is told of a run that was taken from its process. A cancellation that nobody else carried out is no
+"""Which rule a run breaks that was taken from its process. A cancellation that nobody else carried out is no
 incident."""
 FINAL = [rule.value for rule in Rule if rule.final]
 
@@ -112,5 +112,5 @@ def open_crashed(db: Connection, run_id: UUID) -> None:
 
 
 def resolve_fenced(db: Connection) -> None:
-    """End the episodes of runs that are over, were begun anew, or are gone."""
+    """End the episodes of runs that are over, have begun another attempt, or are gone."""
     db.execute(RESOLVE_FENCED, {"final": FINAL})

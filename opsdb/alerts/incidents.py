@@ -1,6 +1,6 @@
-"""Episodes become incidents, and incidents messages: what is told, and when, by the database's clock.
+"""Episodes become incidents, and incidents messages: what is sent, and when, by the database's clock.
 
-An incident is told of once when it begins, again every `REPEAT` while it lasts, and once when it is over. Its episodes
+An incident is reported once when it begins, again every `REPEAT` while it lasts, and once when it is over. Its episodes
 are those of one rule in one lane, so that 10,000 of them make one message.
 """
 
@@ -22,7 +22,7 @@ JOIN = timedelta(minutes=5)
 """How soon after a message another one tells of subjects that joined."""
 REPEAT = timedelta(hours=4)
 CALM = timedelta(minutes=10)
-"""How long all must be well before that is told. What comes back sooner continues the incident."""
+"""How long all must be well before that is reported. What comes back sooner continues the incident."""
 SHOWN = 10
 """Subjects that a message lists."""
 KEPT_DAYS = 30
@@ -141,7 +141,7 @@ PRUNE = (
 
 
 def due(incident: Incident) -> Event | Literal["close"] | None:
-    """What is to be told of an incident now. `close` ends it without a word, since none was said."""
+    """Which message an incident needs now. `close` ends it without one, since none was sent."""
     i = incident
     if i.silenced and i.told_at is None:
         return "close" if i.resolved_at is not None else None
@@ -179,7 +179,7 @@ def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
 
 
 def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
-    """Tell nothing new of a rule for so long; returns until when. A length of 0 ends a silence."""
+    """Silence the alerts for a rule for so long; returns until when. A length of 0 ends a silence."""
     until: datetime = db.execute(SILENCE, {"rule": rule.value, "length": length}).scalar_one()
     return until
 

@@ -27,7 +27,7 @@ LEASE_SECONDS = 30.0
 """How long a sender may take. When it was killed, another tries again after that."""
 FIRST_WAIT_SECONDS = 5.0
 PROBE_WAIT_SECONDS = 38.0
-"""The longest wait in the first hour: what was down for minutes is told within one of its return."""
+"""The longest wait in the first hour: a destination that was down for minutes hears within one of its return."""
 PROBE_ATTEMPTS = 90
 LONGEST_WAIT_SECONDS = 900.0
 PATIENCE_SECONDS = 86_400.0
@@ -174,5 +174,5 @@ def wait_seconds(attempt: int, failure: Failure) -> float:
 
 
 def forget_others(db: Connection, known: Sequence[str]) -> None:
-    """What was on its way to a destination that is no more is dead; what still lasts is told anew to those that are."""
+    """Drop deliveries to removed destinations; what lasts and nobody else has heard is reported to the others."""
     db.execute(FORGET, {"known": list(known)})

@@ -18,7 +18,7 @@ from opsdb.alerts.thresholds import Thresholds
 from opsdb.watch import Mark, is_fresh, keep_watch
 
 OUTAGE_SECONDS = 15.0
-"""When nobody looked for longer, what could not be seen meanwhile is given its time anew."""
+"""When nobody looked for longer, the time of what could not be seen meanwhile starts again."""
 
 ABOUT = "coalesce(r.resource, 'odoo_db:' || (r.params->>'odoo_db'), '')"
 """What a run is about: a run that never began has no resource yet, and a drill needs none."""
@@ -60,7 +60,7 @@ QUERIES = {
              JOIN ops.sessions s ON s.id = bad.session_id
              LEFT JOIN good ON good.kind = bad.kind AND good.about = bad.about
         WHERE (good.at > bad.finished_at) IS NOT TRUE
-              -- those were told of as stuck, overdue or not started
+              -- those were reported as stuck, overdue or not started
               AND NOT EXISTS (SELECT FROM ops.alert_episodes o WHERE o.rule IN ('stuck', 'overdue', 'claim')
                               AND o.subject = bad.id || '/' || bad.attempt)""",  # noqa: S608 - a constant
     # what it asks may hold parameters: that stands in `ops show` and Prefect's UI
@@ -134,7 +134,7 @@ QUERIES = {
 }
 
 NEEDS_SYNC = (Rule.QUEUED, Rule.FAILED, Rule.APPROVAL)
-"""Rules about what Prefect says: while nobody hears it, the outage is told, not each run."""
+"""Rules about what Prefect says: while nobody hears it, the outage is reported, not each run."""
 
 KNOWN = text("""
 SELECT id, subject, resolved_at FROM ops.alert_episodes WHERE rule = :rule AND incident_id IS NULL

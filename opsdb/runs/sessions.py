@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from sqlalchemy import Connection, Text, cast, func, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from opsdb.errors import UsageError
+from opsdb.runs.lookup import CANDIDATES, id_fits
 from opsdb.tables import Run, Session
 
 TAG = "session:"
-CANDIDATES = 5
 
 PROGRESS = """
 SELECT p.id, p.name, s.description, p.status, p.triggered_by, p.created_at,
@@ -175,10 +175,9 @@ def read_session(db: Connection, session_id: UUID) -> SessionProgress:
 def find_session(db: Connection, text: str) -> UUID:
     """The one session with that name or id, or whose id starts or ends so. Raises UsageError that lists candidates."""
     digits = text.replace("-", "").lower()
-    id_text = func.replace(cast(col(Session.id), Text), "-", "")
     fits = col(Session.name) == text
     if re.fullmatch(r"[0-9a-f]{4,32}", digits):
-        fits = or_(fits, id_text.startswith(digits), id_text.endswith(digits))
+        fits = or_(fits, id_fits(col(Session.id), digits))
     found = db.execute(
         select(col(Session.id), col(Session.status), col(Session.created_at))
         .where(fits)
