@@ -109,7 +109,7 @@ FROM ops.alert_episodes WHERE incident_id = :id AND (:all OR resolved_at IS NULL
 GROUP BY 1 ORDER BY 2 DESC, 1
 """)
 FIRST = text("""
-SELECT id, subject, kind, run_id, facts, opened_at, resolved_at FROM ops.alert_episodes
+SELECT subject AS name, kind, run_id, facts, opened_at, resolved_at FROM ops.alert_episodes
 WHERE incident_id = :id AND (:all OR resolved_at IS NULL OR told_at IS NULL)
 ORDER BY told_at IS NOT NULL, id LIMIT :shown
 """)
@@ -200,15 +200,5 @@ def _report(db: Connection, incident: Incident, event: Event) -> Report:
         count=sum(row[1] for row in counts),
         lasting=sum(row.lasting for row in counts),
         kinds={row.kind: row[1] for row in counts if row.kind},
-        subjects=[
-            Subject(
-                name=row.subject,
-                kind=row.kind,
-                run_id=row.run_id,
-                facts=row.facts,
-                opened_at=row.opened_at,
-                resolved_at=row.resolved_at,
-            )
-            for row in rows
-        ],
+        subjects=[Subject(**row._mapping) for row in rows],
     )

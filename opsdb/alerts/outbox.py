@@ -73,7 +73,7 @@ WHERE m.id = d.message_id AND (d.message_id, d.destination) = (
                       AND w.retry_after_seconds IS NOT NULL AND w.next_attempt_at > clock_timestamp())
   -- one that is refused for what it says must not keep back the others
   ORDER BY p.attempts, p.message_id LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
-RETURNING d.message_id, m.incident_id, d.destination, d.attempts, m.body
+RETURNING d.message_id, m.incident_id, d.destination, d.attempts AS attempt, m.body
 """)
 DROP_UNHEARD = text("""
 DELETE FROM ops.alert_deliveries d USING ops.alert_messages m
@@ -127,15 +127,7 @@ def lease(db: Connection, *, destination: str) -> Leased | None:
     """Take the oldest message that is due for a destination, for `LEASE_SECONDS`; None when there is none."""
     db.execute(DROP_UNHEARD, {"destination": destination})
     row = db.execute(LEASE, {"destination": destination, "lease": LEASE_SECONDS}).one_or_none()
-    if row is None:
-        return None
-    return Leased(
-        message_id=row.message_id,
-        incident_id=row.incident_id,
-        destination=row.destination,
-        attempt=row.attempts,
-        body=row.body,
-    )
+    return None if row is None else Leased(**row._mapping)
 
 
 def note_delivered(db: Connection, leased: Leased) -> None:

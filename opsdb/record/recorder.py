@@ -151,10 +151,10 @@ class Recorder:
     def _check_attempt(self, *, beating: bool) -> bool:
         """Write the heartbeat if it is due, and see whether the run is still ours. False when nobody answered."""
         asked_at = time.monotonic()
-        look = write_heartbeat if beating else read_attempt_status
+        ask = write_heartbeat if beating else read_attempt_status
         try:
             with self._engine.begin() as db:
-                status = look(db, run_id=self._run_id, attempt=self._attempt)
+                status = ask(db, run_id=self._run_id, attempt=self._attempt)
         except DBAPIError as error:
             self._miss(error)
             return False
