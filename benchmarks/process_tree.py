@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from deployments.room import child
+from opsdb.processes.identity import identify
 
 
 def tree(root: int) -> list[psutil.Process]:
@@ -68,9 +69,9 @@ def stop_tree(process: subprocess.Popen[bytes], *, number: int = signal.SIGTERM,
 
     Returns how many outlived it.
     """
-    identities = [identity for member in tree(process.pid) if (identity := child.identify(member.pid))]
+    identities = [identity for member in tree(process.pid) if (identity := identify(member.pid))]
     child.stop(process, number=number, grace_seconds=grace_seconds)
-    survivors = [identity for identity in identities if child.alive(identity)]
+    survivors = [identity for identity in identities if identity.alive]
     for identity in survivors:
         child.send(identity, signal.SIGKILL)
     return len(survivors)

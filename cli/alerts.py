@@ -13,7 +13,9 @@ from cli.amounts import moment
 from cli.output import console, print_json
 from cli.run.params import storable
 from opsdb.alerts.episodes import Rule
-from opsdb.alerts.read import Figures, forget_database, read_figures, read_incidents, read_undelivered, silence
+from opsdb.alerts.incidents import silence
+from opsdb.alerts.read import Figures, read_figures, read_incidents, read_undelivered
+from opsdb.alerts.rules import forget_database
 from opsdb.database import connect, reachable
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.lookup import reading

@@ -19,8 +19,7 @@ from flows.backup.folder import Folder
 from flows.backup.repository import Backup, Repository
 from flows.offsite.owner import NotOursError, check_owner
 from opsdb.errors import OpsError, UsageError
-from opsdb.runs.copies import CopyMade, copies_made
-from opsdb.runs.drills import Drill, last_drills
+from opsdb.runs.backups import CopyMade, Drill, copies_made, last_drills
 from opsdb.runs.lookup import reading, short_id
 from opsdb.settings import Settings, load_settings
 

@@ -22,8 +22,15 @@ from cli.runs import JsonOption
 from opsdb.database import connect, reachable
 from opsdb.errors import UsageError
 from opsdb.runs.lookup import list_runs, reading, short_id
-from opsdb.runs.session_lookup import SessionProgress, find_session, list_sessions, read_session
-from opsdb.runs.sessions import cancel_session, is_ad_hoc, make_session
+from opsdb.runs.sessions import (
+    SessionProgress,
+    cancel_session,
+    find_session,
+    is_ad_hoc,
+    list_sessions,
+    make_session,
+    read_session,
+)
 from opsdb.settings import Settings, load_settings
 
 STATUS_STYLE = {"active": "blue", "completed": "green", "cancelled": "yellow"}

@@ -59,6 +59,15 @@ RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 
 
+class FenceReason(StrEnum):
+    """Why a run is taken from its process. The state with which it ends is called so, unless its outcome is known."""
+
+    HEARTBEAT_TIMEOUT = "HeartbeatTimeout"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    CLAIM_TIMEOUT = "ClaimTimeout"
+    CANCELLED = "Cancelled"
+
+
 @dataclass(frozen=True, kw_only=True)
 class State:
     """One state of a run. `id` and `at` are Prefect's own; `at` comes from its server's clock."""

@@ -1,8 +1,7 @@
-"""The tables of the schema `ops`, but those of alerts. Migrations make them; a test holds the two equal."""
+"""The tables of the schema `ops`, but those of alerts and totals. Migrations make them; a test holds the two equal."""
 
 import enum
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,10 +13,8 @@ from sqlalchemy import (
     Double,
     Enum,
     ForeignKey,
-    Identity,
     Index,
     Integer,
-    Numeric,
     Text,
     UniqueConstraint,
     text,
@@ -266,35 +263,6 @@ class SyncMark(Table, table=True):
     name: str = Field(sa_column=Column(Text, primary_key=True))
     at: datetime = Field(sa_column=time_column(null=False))
     updated_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
-
-
-class MetricTotal(Table, table=True):
-    """A counter as far as it is folded, or one bucket of a histogram: what it counted, summed up, and saw last."""
-
-    __tablename__ = "metric_totals"
-
-    name: str = Field(sa_column=Column(Text, primary_key=True))
-    kind: str = Field(sa_column=Column(Text, primary_key=True))
-    lane: str = Field(sa_column=Column(Text, primary_key=True))
-    label: str = Field(sa_column=Column(Text, primary_key=True))
-    count: int = Field(sa_column=Column(BigInteger, nullable=False))
-    value: Decimal = Field(sa_column=Column(Numeric, nullable=False))
-    latest_at: datetime | None = Field(default=None, sa_column=time_column())
-
-
-class MetricDelta(Table, table=True):
-    """Something that was counted and is not in `metric_totals` yet. Append-only, but for the folding."""
-
-    __tablename__ = "metric_deltas"
-
-    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
-    name: str = Field(sa_column=Column(Text, nullable=False))
-    kind: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
-    lane: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
-    label: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
-    count: int = Field(default=1, sa_column=Column(BigInteger, nullable=False, server_default="1"))
-    value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric, nullable=False, server_default="0"))
-    at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class Worker(Table, table=True):

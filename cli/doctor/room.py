@@ -21,7 +21,7 @@ from exporter.alerting.destinations import read_destinations
 from opsdb.alerts.read import read_undelivered
 from opsdb.errors import OpsError
 from opsdb.runs.lookup import kinds_used, reading
-from opsdb.runs.workers import served
+from opsdb.runs.workers import count_workers
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -64,9 +64,9 @@ def check_prefect(settings: Settings) -> Iterator[Check]:
 
 
 def check_workers(settings: Settings) -> Iterator[Check]:
-    """Look which lanes are served, wherever their workers are."""
+    """Look which lanes are count_workers, wherever their workers are."""
     with reading(settings) as db:
-        workers = served(db, seconds=settings.timings.lost)
+        workers = count_workers(db, seconds=settings.timings.lost)
     for lane in Lane:
         count = workers.get(lane, 0)
         if count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opsdb.kinds.kinds import entrypoint_of
-from opsdb.runs.kept_steps import KeptStep, what_stands
+from opsdb.runs.kept_steps import KeptStep, read_kept
 from opsdb.runs.lookup import reading
 from opsdb.runs.runs import recorded_states
 from opsdb.settings import Settings
@@ -22,4 +22,4 @@ def kept_steps(settings: Settings, run: Run) -> list[KeptStep]:
     version = version_of(load_runbook(entrypoint_of(run.kind, settings)))
     with reading(settings) as db:
         attempts = range(fold(recorded_states(db, run_id=run.id)).base, run.attempt + 1)
-        return what_stands(db, run_id=run.id, attempts=attempts, version=version, resource=run.resource).steps
+        return read_kept(db, run_id=run.id, attempts=attempts, version=version, resource=run.resource).steps

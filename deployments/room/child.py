@@ -9,43 +9,15 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from opsdb.processes.identity import Identity
 
 LOG_BYTES = 10 * 1024 * 1024
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A process that is not mistaken for a later one with the same pid. Start time in clock ticks after boot."""
-
-    pid: int
-    start_ticks: int
-
-
-def boot_id() -> str:
-    """The running boot: an Identity means nothing in another one."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def identify(pid: int) -> Identity | None:
-    """The live process with this pid; None when there is none, or only its corpse."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # the name in parentheses may itself hold parentheses and spaces: proc(5), fields from the third on
-    fields = text[text.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else Identity(pid, int(fields[19]))
-
-
-def alive(identity: Identity) -> bool:
-    """Whether this very process still runs."""
-    return identify(identity.pid) == identity
 
 
 def send(identity: Identity, number: int, *, group: bool = False) -> bool:
@@ -55,7 +27,7 @@ def send(identity: Identity, number: int, *, group: bool = False) -> bool:
     except OSError:
         return False
     try:
-        if not alive(identity):  # compared after the handle was taken: the handle is of this process or of none
+        if not identity.alive:  # compared after the handle was taken: the handle is of this process or of none
             return False
         with suppress(ProcessLookupError):
             if group:
@@ -70,7 +42,7 @@ def send(identity: Identity, number: int, *, group: bool = False) -> bool:
 def wait_gone(identity: Identity, seconds: float) -> bool:
     """Wait for the end of a process that is not our child. Returns whether it ended."""
     deadline = time.monotonic() + seconds
-    while alive(identity):
+    while identity.alive:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import httpx
 import psycopg
 
-from opsdb.alerts.figures import WATCH
+from opsdb.watch import Mark
 
 LANE_POOLS = ("lane-a", "lane-b", "lane-c", "lane-d")
 SYNC_SECONDS = 10.0
@@ -28,22 +28,22 @@ def postgres_answers(url: str) -> bool:
 
 def sync_is_current(url: str) -> bool:
     """Whether `ops sync` left its mark within the last 10 s."""
-    return _mark_is_fresh(url, "sync", seconds=SYNC_SECONDS)
+    return _mark_is_fresh(url, Mark.SYNC, seconds=SYNC_SECONDS)
 
 
 def alerter_works(url: str, *, since: datetime | None = None) -> bool:
     """Whether an alerter looked at the rules within the last 60 s, and after `since`."""
     seconds = ALERTER_SECONDS if since is None else (datetime.now(UTC) - since).total_seconds()
-    return _mark_is_fresh(url, WATCH, seconds=min(ALERTER_SECONDS, seconds))
+    return _mark_is_fresh(url, Mark.ALERTER, seconds=min(ALERTER_SECONDS, seconds))
 
 
-def _mark_is_fresh(url: str, name: str, *, seconds: float) -> bool:
+def _mark_is_fresh(url: str, mark: Mark, *, seconds: float) -> bool:
     """Whether a part left its mark within so many seconds, by the database's clock."""
     try:
         with psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=1000") as db:
             row = db.execute(
                 "SELECT updated_at > clock_timestamp() - make_interval(secs => %s) FROM ops.sync_marks WHERE name = %s",
-                [seconds, name],
+                [seconds, mark.value],
             ).fetchone()
     except psycopg.Error:
         return False

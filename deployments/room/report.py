@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from deployments.room.child import Identity, alive, boot_id
 from opsdb.errors import UsageError
+from opsdb.processes.identity import Identity, boot_id
 
 RoomState = Literal["starting", "ready", "stopping", "stopped", "failed"]
 PartState = Literal["waiting", "starting", "ready", "done", "not ready", "restarting", "stopped", "dead"]
@@ -66,7 +66,7 @@ class RoomReport:
     @property
     def running(self) -> bool:
         """Whether that process still runs."""
-        return self.boot == boot_id() and alive(self.supervisor)
+        return self.boot == boot_id() and self.supervisor.alive
 
     @property
     def all_ready(self) -> bool:
@@ -107,7 +107,7 @@ def current_report(home: Path) -> RoomReport | None:
 
 
 def _seen(part: PartReport, *, silent: bool) -> PartReport:
-    if part.state == "ready" and part.identity is not None and not alive(part.identity):
+    if part.state == "ready" and part.identity is not None and not part.identity.alive:
         return replace(part, state="dead")
     # a stopped supervisor checks nothing, so what it said no longer counts
     return replace(part, state="not ready") if silent and part.state == "ready" else part

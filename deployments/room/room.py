@@ -18,6 +18,7 @@ from deployments.room.report import RoomReport, current_report, only_supervisor,
 from deployments.room.supervisor import Supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.processes.identity import boot_id
 from opsdb.settings import Settings, load_settings
 
 PORTS = ("prefect_port", "health_port", "exporter_port")
@@ -63,7 +64,7 @@ def check_ports(settings: Settings) -> None:
 def stop_leftovers(home: Path) -> list[str]:
     """Stop the parts that outlived a killed supervisor, last one first. Returns their names."""
     report = read_report(home)
-    if report is None or report.boot != child.boot_id():
+    if report is None or report.boot != boot_id():
         return []
     stopped = []
     for part in reversed(report.parts):

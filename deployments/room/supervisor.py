@@ -20,6 +20,7 @@ from typing import Any
 from deployments.room import child
 from deployments.room.report import GOOD, PartReport, RoomReport, RoomState, write_report
 from opsdb.errors import RoomUnreachableError
+from opsdb.processes.identity import boot_id, identify
 
 FIRST_DELAY, LONGEST_DELAY, HEALTHY_SECONDS = 0.5, 30.0, 60.0
 POLL_SECONDS = 0.1
@@ -113,7 +114,7 @@ class _Runner:
             orphan_signal=part.orphan_signal,
             user=part.user,
         )
-        identity = child.identify(self.process.pid)  # None: it ended at once, which the next turn notices
+        identity = identify(self.process.pid)  # None: it ended at once, which the next turn notices
         self._change(state="starting", pid=self.process.pid, start_ticks=identity.start_ticks if identity else None)
 
     def _ended(self, code: int, now: float) -> None:
@@ -155,11 +156,11 @@ class Supervisor:
         self._home = home
         self._runners = {part.name: _Runner(part, home / "log" / f"{part.name}.log") for part in parts}
         self._stop_by: int | None = None
-        own = child.identify(os.getpid())
+        own = identify(os.getpid())
         self.report = RoomReport(
             pid=os.getpid(),
             start_ticks=own.start_ticks if own else 0,
-            boot=child.boot_id(),
+            boot=boot_id(),
             state="starting",
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             ui=ui,

@@ -11,23 +11,22 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from opsdb.runs.runs import apply_states, facts_of_row
-from opsdb.runs.sweeper import PREFECT_WATCH, watch
 from opsdb.states import State
 from opsdb.tables import Run, SyncMark
+from opsdb.watch import Mark, keep_watch
 
-NAME = "sync"
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def read_watermark(db: Connection) -> datetime:
     """The time up to which every run that ended is known."""
-    return db.scalar(select(col(SyncMark.at)).where(col(SyncMark.name) == NAME)) or BEGINNING
+    return db.scalar(select(col(SyncMark.at)).where(col(SyncMark.name) == Mark.SYNC)) or BEGINNING
 
 
 def write_watermark(db: Connection, at: datetime, *, outage_seconds: float) -> None:
     """Note how far the sync has come, and that both it and Prefect answer. The watermark never goes back."""
-    watch(db, PREFECT_WATCH, outage_seconds=outage_seconds)
-    made = insert(SyncMark).values(name=NAME, at=at)
+    keep_watch(db, Mark.PREFECT, outage_seconds=outage_seconds)
+    made = insert(SyncMark).values(name=Mark.SYNC, at=at)
     db.execute(
         made.on_conflict_do_update(
             index_elements=[col(SyncMark.name)],

@@ -35,7 +35,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from deployments.sync.marks import known_states, mark_deleted, read_watermark, unfinished_runs, write_watermark
-from deployments.sync.verdicts import tell, to_be_told
+from deployments.sync.verdicts import push_state, read_unpushed
 from opsdb.database import GONE, connect, first_line
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
@@ -57,7 +57,7 @@ OVERLAP = timedelta(seconds=10)
 DEEP_OVERLAP = timedelta(minutes=15)
 """How long after its end a run's terminal state may be rewritten without us hearing the event."""
 DEEP_EVERY_SECONDS = 60.0
-TELLING = 0x0B5DC
+PUSHING = 0x0B5DC
 """The lock of the one sync that sets states in Prefect."""
 
 
@@ -122,22 +122,22 @@ class Follower:
         while True:
             for fence in await self._in_database(sweep, settings):
                 log.warning("run %s fenced: %s", fence.run_id, fence.reason)
-            if await self._in_database(to_be_told):
-                await self._tell()
+            if await self._in_database(read_unpushed):
+                await self._push_states()
             await self._in_database(settle_sessions)
             await asyncio.sleep(self._timings.sweep)
 
-    async def _tell(self) -> None:
+    async def _push_states(self) -> None:
         """Tell Prefect what it does not know, while no other sync does."""
         db = await asyncio.to_thread(self._engine.connect)
         try:
-            if not await asyncio.to_thread(db.scalar, text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": TELLING}):
+            if not await asyncio.to_thread(db.scalar, text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": PUSHING}):
                 return
-            for telling in await asyncio.to_thread(to_be_told, db):
+            for push in await asyncio.to_thread(read_unpushed, db):
                 try:
-                    await tell(self._client, telling)
+                    await push_state(self._client, push)
                 except httpx.HTTPStatusError as error:  # one run that Prefect refuses must not keep back the others
-                    log.error("run %s: Prefect refused its state: %s", telling.run_id, first_line(error))  # noqa: TRY400
+                    log.error("run %s: Prefect refused its state: %s", push.run_id, first_line(error))  # noqa: TRY400
         finally:
             await asyncio.to_thread(db.close)  # and with it the lock
 

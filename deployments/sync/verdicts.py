@@ -21,47 +21,47 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from opsdb.runs.runs import recorded_states
-from opsdb.states import RESUMING, RunStatus, fold
+from opsdb.states import RESUMING, FenceReason, RunStatus, fold
 from opsdb.tables import Run, RunState, Session
 
 log = logging.getLogger(__name__)
 
-FINAL_REASONS = ("DeadlineExceeded", "Deleted", "Refused")
+FINAL_REASONS = (FenceReason.DEADLINE_EXCEEDED, "Deleted", "Refused")
 """Ends after which another attempt would end the same way."""
 ATTEMPTS_TO_START = 3
 REQUEUE_WITHIN = timedelta(hours=1)
-TELL_WITHIN = timedelta(days=1)
+PUSH_WITHIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A state that Prefect is to be told of a run, if the run still is in the state that this follows from."""
+class Push:
+    """A state for a run in Prefect, if the run still is in the state that this follows from."""
 
     run_id: UUID
     follows: UUID
     state: State[Any]
 
 
-def to_be_told(db: Connection) -> list[Telling]:
+def read_unpushed(db: Connection) -> list[Push]:
     """What Prefect does not know yet: how the sweeper ended a run, and that one that died may be tried again."""
     return [*_verdicts(db), *_retries(db)]
 
 
-async def tell(client: PrefectClient, telling: Telling) -> None:
+async def push_state(client: PrefectClient, push: Push) -> None:
     """Set the state in Prefect. Only one process may do that at a time: Prefect does not compare and set."""
     try:
-        flow_run = await client.read_flow_run(telling.run_id)
+        flow_run = await client.read_flow_run(push.run_id)
     except ObjectNotFound:
         return
-    if flow_run.state_id != telling.follows:
+    if flow_run.state_id != push.follows:
         return  # it moved on: its own process, another sync or an operator was first
-    # not repeated by the client when only the answer was lost: the run may be begun anew by then. We look again
+    # not repeated by the client when only the answer was lost: the run may have begun again by then. We look again
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-        await client.set_flow_run_state(telling.run_id, telling.state, force=True)
-    log.warning("run %s set to %s in Prefect: %s", telling.run_id, telling.state.name, telling.state.message)
+        await client.set_flow_run_state(push.run_id, push.state, force=True)
+    log.warning("run %s set to %s in Prefect: %s", push.run_id, push.state.name, push.state.message)
 
 
-def _verdicts(db: Connection) -> list[Telling]:
+def _verdicts(db: Connection) -> list[Push]:
     """Verdicts that no state of Prefect's has followed yet."""
     before = aliased(RunState)
     known = (
@@ -77,16 +77,15 @@ def _verdicts(db: Connection) -> list[Telling]:
         .where(
             col(RunState.source) == "room",
             col(RunState.name) != "Deleted",
-            col(Run.updated_at) > func.clock_timestamp() - TELL_WITHIN,
+            col(Run.updated_at) > func.clock_timestamp() - PUSH_WITHIN,
         )
     )
     return [
-        Telling(row.id, row.follows, State(type=StateType(row.type), name=row.name, message=row.message))
-        for row in rows
+        Push(row.id, row.follows, State(type=StateType(row.type), name=row.name, message=row.message)) for row in rows
     ]
 
 
-def _retries(db: Connection) -> list[Telling]:
+def _retries(db: Connection) -> list[Push]:
     """Runs that died, whose processes are known to be gone, and that may be tried again: their session still runs.
 
     Whether a kind may be repeated matters once a run has started: before, it had no effect, and goes on where it was to
@@ -120,5 +119,5 @@ def _retries(db: Connection) -> list[Telling]:
         if life.crashes < (row.max_attempts if life.started_at else ATTEMPTS_TO_START):
             name = RESUMING if life.continues and life.started_at is None else "AwaitingRetry"
             message = f"attempt {row.attempt} died; its processes are gone"
-            found.append(Telling(row.id, row.state_id, Scheduled(name=name, scheduled_time=row.now, message=message)))
+            found.append(Push(row.id, row.state_id, Scheduled(name=name, scheduled_time=row.now, message=message)))
     return found

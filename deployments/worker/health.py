@@ -115,7 +115,7 @@ class DatabaseCheck:
         """Why the ops database is not usable, or None."""
         with self._lock:
             if self._asked is None or self._asked.done():
-                self._asked = self._pool.submit(self._ask)
+                self._asked = self._pool.submit(self._query)
             asked = self._asked
         try:
             asked.result(timeout=ANSWER_SECONDS)
@@ -129,7 +129,7 @@ class DatabaseCheck:
         """Wait for nobody."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self) -> None:
+    def _query(self) -> None:
         with self._engine.connect() as db:
             db.execute(text("SELECT id FROM ops.sessions LIMIT 1"))
 

@@ -14,26 +14,22 @@ import httpx
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.exceptions import Abort, ObjectNotFound
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Scheduled
+from prefect.states import Cancelled, Failed, Pending, Scheduled
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from deployments.worker.claims import Claims
+from deployments.worker.admission import Deployments, refusal
 from deployments.worker.due_runs import DueRuns
-from deployments.worker.forks import Forks, RunProcessHandle
 from deployments.worker.prefect_inner import Related
 from deployments.worker.reaper import end_processes
-from deployments.worker.registered import refusal
-from deployments.worker.run_process import CUT_OFF_EXIT_CODE, FENCED_EXIT_CODE, RunTask, exit_words
-from deployments.worker.surroundings import Surroundings
-from opsdb.database import first_line
+from deployments.worker.reports import Reports, warn_of_outage
+from deployments.worker.run_process import Forks, RunProcessHandle, RunTask
 from opsdb.kinds.kinds import registered_entrypoints
+from opsdb.processes import exit_codes
 from opsdb.processes.running import entry_of
 from opsdb.runs.prefect_runs import state_of
 from opsdb.settings import load_settings
 from opsdb.states import CLAIMED_BY, RunStatus, fold
-from opsdb.timings import Timings
 
 START_SECONDS = 3.0
 """How long the start of a run may hold up the next one."""
@@ -52,7 +48,6 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     _display_name = "Lane"
     _description = "Runs registered runbooks in forked processes. Takes no job variables."
     _forks: Forks | None = None
-    _timings = Timings()
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
     _due = DueRuns()
@@ -73,16 +68,16 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self._settings = load_settings()
         self._timings = self._settings.timings
         self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
-        self._claims = Claims(self._settings)
         if LaneWorker._forks is None:
             LaneWorker._forks = Forks()
         await LaneWorker._forks.warm_up()
         await super().setup()
-        self._surroundings = Surroundings(self.client)
+        self._deployments = Deployments(self.client)
+        self._reports = Reports(self.client, self._settings)
 
     @property
     def in_hand(self) -> set[UUID]:
-        """The runs that are claimed, running, or ended and not yet told of."""
+        """The runs that are claimed, running, or ended and not yet reported."""
         return set(self._submitting_flow_run_ids)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
@@ -95,7 +90,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         try:
             return await super().get_and_submit_flow_runs()
         except httpx.HTTPError as error:
-            self._away(error)
+            warn_of_outage(error)
             return []
 
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
@@ -120,11 +115,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         except httpx.HTTPError as error:
             if not self._has_successfully_synced:
                 raise
-            self._away(error)
-
-    def _away(self, error: Exception) -> None:
-        # Prefect's loops end the worker, and with it the runs, after some failures: an outage is waited out instead
-        self._logger.warning("Prefect does not answer: %s", first_line(error) or type(error).__name__)
+            warn_of_outage(error)
 
     async def run(self, flow_run: FlowRun, configuration: BaseJobConfiguration, task_status: object = None) -> NoReturn:
         """Not used: `_submit_run` serves the whole life of a run."""
@@ -172,7 +163,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         if fold(history).status is not RunStatus.QUEUED:
             self._logger.info("run %s not claimed: another worker was first", flow_run.id)
             return None
-        kind = await self._surroundings.kind(flow_run)
+        kind = await self._deployments.kind(flow_run)
         try:
             state = await propose_state(
                 self.client, Pending(message=f"{CLAIMED_BY}{worker_name()}"), flow_run_id=flow_run.id
@@ -184,7 +175,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             return None
         flow_run.state = state
         flow_run.work_pool_name = self._work_pool_name  # not said in the answer to a poll
-        self._claims.record(flow_run, kind=kind, history=history)
+        self._reports.record_claim(flow_run, kind=kind, history=history)
         return fold([*history, state_of(state)]).attempt
 
     async def _begin(self, flow_run: FlowRun) -> tuple[RunProcessHandle, int] | None:
@@ -195,22 +186,27 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         if attempt is None:
             return None
         try:
-            deployment = await self._surroundings.deployment(flow_run)
-            known = await self._surroundings.related(flow_run, deployment, pool=self._work_pool)
+            deployment = await self._deployments.deployment(flow_run)
+            known = await self._deployments.related(flow_run, deployment, pool=self._work_pool)
         except httpx.HTTPError:
             await self._hand_back(flow_run, attempt, "its worker could not read its deployment")
             return None
         refused = refusal(flow_run, deployment, entrypoints=self._entrypoints)
         if refused is not None:
             self._logger.error("run %s refused: %s", flow_run.id, refused)
-            await self._report(flow_run, attempt, Failed(name="Refused", message=refused))
+            await self._reports.set_state(flow_run, attempt, Failed(name="Refused", message=refused))
         elif flow_run.id in self._cancelled:
-            await self._report(flow_run, attempt, Cancelled(message="cancelled before it started"))
+            await self._reports.set_state(flow_run, attempt, Cancelled(message="cancelled before it started"))
         elif self.draining:
             await self._hand_back(flow_run, attempt, "its worker is about to end")
         elif deployment is not None:  # else it was refused
             return await self._start(flow_run, attempt, entrypoint=deployment.entrypoint or "", known=known), attempt
         return None
+
+    async def _hand_back(self, flow_run: FlowRun, attempt: int, why: str) -> None:
+        """Let another worker claim a run that was not started."""
+        waits: State[Any] = Scheduled(scheduled_time=self._now(), message=f"handed back: {why}")
+        await self._reports.set_state(flow_run, attempt, waits)
 
     async def _start(
         self, flow_run: FlowRun, attempt: int, *, entrypoint: str, known: tuple[Related, ...]
@@ -236,66 +232,20 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         """
         path, entered = entry_of(self._settings, flow_run.id)
         if entered is not None and entered.pid != process.pid:
-            return  # this run has been rescued and begun anew: what carries its id now is not ours
+            return  # this run has been rescued and has begun again: what carries its id now is not ours
         gone = True
         if entered is not None:
             report = await asyncio.to_thread(end_processes, entered, grace_seconds=self._timings.grace)
             gone = not report.survivors
         if process.cancelled:
-            told = await self._report(flow_run, attempt, Cancelled(message="cancelled; all its processes are gone"))
+            cancelled: State[Any] = Cancelled(message="cancelled; all its processes are gone")
+            told = await self._reports.set_state(flow_run, attempt, cancelled)
         else:
-            told = exit_code == 0 or await self._report_end(flow_run, attempt, exit_code)
+            if exit_code == exit_codes.CUT_OFF:  # the database would cut off the next run, too
+                self.cut_off = True
+            told = exit_code == 0 or await self._reports.report_end(flow_run, attempt, exit_code)
         if told and gone:
             path.unlink(missing_ok=True)
-
-    async def _report_end(self, flow_run: FlowRun, attempt: int, exit_code: int) -> bool:
-        """Tell Prefect how a run ended whose process did not. False when others must say it."""
-        if exit_code == FENCED_EXIT_CODE:
-            return False
-        known = None
-        if exit_code == CUT_OFF_EXIT_CODE:  # the database would not tell us either, nor the next run
-            self.cut_off = True
-        else:
-            known = await asyncio.to_thread(self._claims.told_of, flow_run.id, attempt=attempt)
-        if known is not None and known.taken:
-            return False
-        if known is not None and known.outcome == "succeeded":
-            return await self._report(flow_run, attempt, Completed(message="its process recorded that it succeeded"))
-        if known is not None and known.outcome == "failed":
-            return await self._report(flow_run, attempt, Failed(message=known.message))
-        return await self._report(flow_run, attempt, Crashed(message=f"the run process ended: {exit_words(exit_code)}"))
-
-    async def _report(self, flow_run: FlowRun, attempt: int, state: State[Any]) -> bool:
-        """Set a state in Prefect, unless the attempt is over there. False when Prefect does not answer for long.
-
-        An attempt that was suspended is over, too: what follows is not its to say.
-        """
-        give_up_at = asyncio.get_running_loop().time() + self._timings.report
-        while True:
-            try:
-                history = await self.client.read_flow_run_states(flow_run.id)
-                life = fold(state_of(known) for known in history)
-                if life.latest.type == "CANCELLING" and state.is_scheduled():
-                    state = Cancelled(message="cancelled before it started")
-                if state.is_scheduled() and (flow_run.state is None or life.latest.id != flow_run.state.id):
-                    return True  # handed back before, or not ours any more: another may have claimed it
-                if life.attempt == attempt and not life.status.terminal:
-                    # not repeated by the client when only the answer was lost: another may have begun by then
-                    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-                        await self.client.set_flow_run_state(flow_run.id, state, force=True)
-            except ObjectNotFound:
-                return True
-            except httpx.HTTPError as error:
-                self._away(error)
-                if asyncio.get_running_loop().time() > give_up_at:
-                    return False
-                await asyncio.sleep(self._timings.report_every)
-            else:
-                return True
-
-    async def _hand_back(self, flow_run: FlowRun, attempt: int, why: str) -> None:
-        """Let another worker claim a run that was not started."""
-        await self._report(flow_run, attempt, Scheduled(scheduled_time=self._now(), message=f"handed back: {why}"))
 
     def _environment(self, flow_run: FlowRun, attempt: int) -> dict[str, str]:
         return {

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Engine
 
 from opsdb.alerts.episodes import open_fenced
 from opsdb.processes.find import Process
+from opsdb.processes.identity import identify
 from opsdb.processes.kill import KillReport, kill_processes
-from opsdb.processes.running import RunProcess, entered, start_ticks
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import event
+from opsdb.processes.running import RunProcess, entered
+from opsdb.record.entries import Event, apply_line
 from opsdb.runs.sweeper import doomed, fence_run, note_reaped, unconfirmed
 from opsdb.settings import Settings
+from opsdb.states import FenceReason
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[
             _note_survivors(engine, process, report.survivors)
             continue
         with engine.begin() as db:
-            if fence_run(db, run_id=run_id, attempt=process.attempt, reason="HeartbeatTimeout"):
+            if fence_run(db, run_id=run_id, attempt=process.attempt, reason=FenceReason.HEARTBEAT_TIMEOUT):
                 open_fenced(db, [run_id])
             note_reaped(db, run_id=run_id, attempt=process.attempt)
         path.unlink(missing_ok=True)
@@ -62,7 +63,7 @@ def _confirm_unborn(db: Connection, known: Collection[str]) -> None:
     host = socket.gethostname()
     for run in unconfirmed(db, host=host):
         pid = run.claimed_by.removeprefix(f"{host}-")
-        gone = pid == str(os.getpid()) or (pid.isdecimal() and start_ticks(int(pid)) is None)
+        gone = pid == str(os.getpid()) or (pid.isdecimal() and identify(int(pid)) is None)
         if gone and str(run.id) not in known:
             note_reaped(db, run_id=run.id, attempt=run.attempt)
 
@@ -78,7 +79,12 @@ def _note_survivors(engine: Engine, process: RunProcess, survivors: Sequence[Pro
     pids = [survivor.pid for survivor in survivors]
     log.error("run %s: processes survive: %s", process.run_id, pids)
     run_id = UUID(process.run_id)
-    entry = event(run_id, "processes of the run could not be killed", level="error", pids=pids)
-    entry["id"] = str(uuid5(run_id, f"survivors of attempt {process.attempt}"))  # once, however often we look
+    event = Event(
+        run_id,
+        message="processes of the run could not be killed",
+        level="error",
+        data={"pids": pids},
+        id=uuid5(run_id, f"survivors of attempt {process.attempt}"),  # once, however often we look
+    )
     with engine.begin() as db:
-        apply_entry(db, entry)
+        apply_line(db, event.line())

@@ -1,12 +1,16 @@
-"""What happens in the process that is forked for a run."""
+"""The process of a run: forked from one that is loaded already, as its worker holds it, and what happens in it."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import multiprocessing
 import os
 import random
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from types import FrameType
 
 from prefect.client.schemas.objects import FlowRun
@@ -15,10 +19,13 @@ from deployments.worker.prefect_inner import Related, execute_flow, mark_cancell
 from opsdb.processes.running import enter
 from opsdb.settings import load_settings
 
+CANCEL_SIGNAL = signal.SIGUSR1
+"""Ends the run as cancelled. SIGTERM ends it as crashed."""
+
 
 @dataclass(frozen=True)
 class RunTask:
-    """What a run process is told: picklable, and without secrets of other runs."""
+    """What a run process receives: picklable, and without secrets of other runs."""
 
     flow_run: FlowRun
     attempt: int
@@ -27,12 +34,97 @@ class RunTask:
     known: tuple[Related, ...]
 
 
-FENCED_EXIT_CODE = 75
-"""The run was taken from its process (`flows.engine.lane_orders`): whoever took it says how it ended."""
-CUT_OFF_EXIT_CODE = 76
-"""The process of a run that may be repeated stopped by itself (`flows.engine.lane_orders`)."""
-CANCEL_SIGNAL = signal.SIGUSR1
-"""Ends the run as cancelled. SIGTERM ends it as crashed."""
+class RunProcessHandle:
+    """A run process as its worker sees it."""
+
+    def __init__(self, process: ForkServerProcess, begins: Connection) -> None:
+        self._process = process
+        self._begins = begins
+        self._pidfd = self._open()
+        self.cancelled = False
+        self._joining = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid or 0
+
+    async def started(self, seconds: float) -> None:
+        """Return when its runbook begins, when it has ended, or after so many seconds."""
+        with contextlib.suppress(TimeoutError), self._begins:
+            async with asyncio.timeout(seconds):
+                await self._readable(self._begins.fileno())
+
+    async def wait(self) -> int:
+        """Its exit code when it has ended; minus the signal's number when a signal ended it."""
+        if self._pidfd is not None:
+            # not the fork server's word for it: if that dies, all its children seem to have ended
+            await self._readable(self._pidfd)
+        async with self._joining:  # the status can be read once
+            await asyncio.to_thread(self._process.join)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        code = self._process.exitcode
+        return 255 if code is None else code
+
+    def cancel(self) -> None:
+        """Tell it to stop as cancelled."""
+        self.cancelled = True
+        self._signal(CANCEL_SIGNAL)
+
+    def terminate(self) -> None:
+        """Tell it to stop: it kills its step and reports a crash."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once. Its step's processes are left to the reaper."""
+        self._signal(signal.SIGKILL)
+
+    async def _readable(self, descriptor: int) -> None:
+        # a duplicate, since an event loop knows one reader for each descriptor, and several may wait
+        own, ended = os.dup(descriptor), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(own, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(own)
+            os.close(own)
+
+    def _open(self) -> int | None:
+        """A handle on exactly this process: its pid may be somebody else's the moment it ends."""
+        try:
+            return os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+
+class Forks:
+    """The process that run processes are forked from. It is started once, and again if it dies."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["deployments.worker.preload"])
+
+    async def warm_up(self) -> None:
+        """Load all that runs need; a run that starts before waits for it."""
+        from multiprocessing import forkserver
+
+        await asyncio.to_thread(forkserver.ensure_running)
+
+    def start(self, task: RunTask) -> RunProcessHandle:
+        """Fork a process for a run."""
+        begins, beginning = self._context.Pipe(duplex=False)
+        with beginning:
+            process = self._context.Process(target=execute, args=(task, beginning), name=str(task.flow_run.id))
+            process.start()
+        return RunProcessHandle(process, begins)
 
 
 def execute(task: RunTask, beginning: Connection) -> None:
@@ -52,15 +144,3 @@ def execute(task: RunTask, beginning: Connection) -> None:
 def _cancel(_number: int, _frame: FrameType | None) -> None:
     mark_cancelled()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def exit_words(code: int) -> str:
-    """An exit code in words."""
-    if code == CUT_OFF_EXIT_CODE:
-        return "it stopped by itself, since the ops database was silent and its run may be given to another"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

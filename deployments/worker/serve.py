@@ -24,7 +24,7 @@ from opsdb.database import clock_ahead, connect, first_line, server_is_down
 from opsdb.errors import UsageError
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
-from opsdb.runs.workers import beat, leave
+from opsdb.runs.workers import remove_worker, write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 from opsdb.timings import Timings
@@ -102,13 +102,14 @@ async def _keep_beating(engine: Engine, lanes: Sequence[Lane], seconds: float) -
     """Say that this worker lives, until it ends on purpose, and then that."""
     try:
         while True:
-            await asyncio.to_thread(_say, engine, partial(beat, name=worker_name(), host=gethostname(), lanes=lanes))
+            heartbeat = partial(write_worker_heartbeat, name=worker_name(), host=gethostname(), lanes=lanes)
+            await asyncio.to_thread(_note, engine, heartbeat)
             await asyncio.sleep(seconds)
     finally:
-        await asyncio.to_thread(_say, engine, partial(leave, name=worker_name()))
+        await asyncio.to_thread(_note, engine, partial(remove_worker, name=worker_name()))
 
 
-def _say(engine: Engine, what: Callable[[Connection], None]) -> None:
+def _note(engine: Engine, what: Callable[[Connection], None]) -> None:
     try:
         with engine.begin() as db:
             what(db)

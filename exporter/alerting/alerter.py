@@ -18,10 +18,10 @@ from exporter.alerting.destinations import read_destinations
 from exporter.alerting.messages import render
 from exporter.alerting.outage import Outage
 from exporter.alerting.sender import Sender
-from opsdb.alerts.incidents import Draft, Report, tell
+from opsdb.alerts.incidents import Draft, Report, prune, write_messages
 from opsdb.alerts.outbox import forget_others
-from opsdb.alerts.read import overdue_messages, prune
-from opsdb.alerts.rules import look
+from opsdb.alerts.read import overdue_messages
+from opsdb.alerts.rules import apply_rules
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.database import GONE, connect, first_line
 from opsdb.settings import Settings
@@ -101,7 +101,7 @@ class Alerter:
                 forget_others(db, [one.name for one in self._destinations])
             if cycle % LOOK_EVERY == 0:
                 self._look_at_rules(db)
-            tell(db, self._write_message, anybody=bool(self._destinations))
+            write_messages(db, self._write_message, anybody=bool(self._destinations))
             if cycle % PRUNE_EVERY == 0:
                 prune(db)
             if not overdue_messages(db):
@@ -111,7 +111,7 @@ class Alerter:
         """A rule that fails keeps nobody from hearing what the sweeper found."""
         try:
             with db.begin_nested():
-                look(db, self._thresholds)
+                apply_rules(db, self._thresholds)
         except DBAPIError as error:
             if isinstance(error, GONE):
                 raise

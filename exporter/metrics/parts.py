@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from exporter.metrics.collector import Collector, Room, Row
-from opsdb.alerts.figures import DELIVERED, FIGURES, REASONS, STATES
+from opsdb.alerts.outbox import DELIVERED, REASONS
+from opsdb.alerts.read import FIGURES, STATES
 
 SQL = """
 SELECT lane, count(*)::double precision FROM ops.workers

@@ -7,15 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from opsdb.errors import PreflightError, StepError, UsageError
-from opsdb.record.entries import artifact, event, step_skipped
-from opsdb.record.journal import Entry
+from opsdb.record.entries import ArtifactMade, Entry, Event, StepSkipped
 from opsdb.runs.kept_steps import KeptStep
 from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
@@ -82,11 +81,11 @@ class ActiveRun:
 
     def event(self, message: str, *, level: str = "info", **data: Any) -> None:
         """Record something that an operator may want to know."""
-        self.record(event(self.id, message, level=level, **data))
+        self.record(Event(self.id, message=message, level=level, data=data))
 
     def artifact(self, *, kind: str, name: str, **columns: Any) -> None:
         """Record something that the run made: see `ops.artifacts`."""
-        self.record(artifact(self.id, kind=kind, name=name, **columns))
+        self.record(ArtifactMade(self.id, kind=kind, name=name, columns=columns))
 
     def make_sure_of(self, step: str) -> None:
         """Return when the run is known to be ours still, before a step. Raises StepError when it was taken from us."""
@@ -118,7 +117,7 @@ class ActiveRun:
         """The same, for a step that is not done then, which is recorded."""
         kept = self.next_kept(name, command)
         if kept is not None:
-            self.record(step_skipped(self.id, attempt=self.attempt, index=index, step=kept))
+            self.record(StepSkipped(self.id, attempt=self.attempt, step=replace(kept, index=index)))
         return kept
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from flows.engine.active_run import PlannedStep, current_run
 from flows.engine.suspension import Suspension
 from opsdb.errors import PreflightError, UsageError
-from opsdb.record.entries import step_finished, step_started
+from opsdb.record.entries import StepFinished, StepStarted
 from opsdb.tables import StepStatus
 
 
@@ -30,19 +30,19 @@ def approval(name: str, question: str, *, timeout: float) -> None:
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
     facts: dict[str, Any] = {"name": name, "command": about, "definition": run.version}
-    started = step_started(run.id, **key, **facts, timeout_seconds=timeout)
+    started = StepStarted(run.id, **key, **facts, timeout_seconds=timeout)
     if run.approved is not None:
         if run.approved != (name, about):
             raise PreflightError(f"another question was approved than step {name} asks now: {question}")
         run.approved = None
         run.record(started)
-        run.record(step_finished(run.id, **key, status=StepStatus.SUCCEEDED))
+        run.record(StepFinished(run.id, **key, status=StepStatus.SUCCEEDED))
         return
     if run.clock is None:
         raise UsageError(f"step {name}: a run in no lane cannot wait for an approval")
     if run.bound:
         raise UsageError(f"step {name}: no approval can come after {run.bound[0]}, whose work ends with its attempt")
     run.record(started)
-    run.record(step_finished(run.id, **key, status=StepStatus.SUSPENDED))
+    run.record(StepFinished(run.id, **key, status=StepStatus.SUSPENDED))
     until_at = run.clock() + timedelta(seconds=timeout)
     raise Suspension(run_id=run.id, attempt=run.attempt, step=name, question=question, until_at=until_at)

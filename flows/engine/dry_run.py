@@ -13,7 +13,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.engine.active_run import ActiveRun, PlannedStep, activated
 from opsdb.errors import OpsError, UsageError
-from opsdb.record.journal import Entry
+from opsdb.record.entries import Entry, Event
 from opsdb.settings import Settings
 
 
@@ -56,5 +56,5 @@ def dry_run(runbook: Flow[..., Any], parameters: Mapping[str, Any], *, settings:
             runbook.fn.__wrapped__(**checked)  # type: ignore[attr-defined]
         except OpsError as error:
             error_text = str(error)
-    warnings = [str(entry["message"]) for entry in entries if entry["op"] == "event" and entry["level"] != "info"]
+    warnings = [entry.message for entry in entries if isinstance(entry, Event) and entry.level != "info"]
     return DryRun(steps=steps, warnings=warnings, error=error_text)

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from opsdb.database import GONE, first_line
 from opsdb.errors import PreflightError
-from opsdb.runs.locks import holder_of, note_waiting, take
+from opsdb.runs.locks import holder_of, note_waiting, take_resource
 from opsdb.runs.lookup import short_id
 
 WAIT_SECONDS = 6 * 3600.0
@@ -66,7 +66,7 @@ def _try_to_take(
     """Take the resource. Returns None when that was possible, else whose end is waited for; empty for nobody's."""
     try:
         with engine.begin() as db:
-            if take(db, resource=resource, run_id=run_id, attempt=attempt, deadline_seconds=deadline_seconds):
+            if take_resource(db, resource=resource, run_id=run_id, attempt=attempt, deadline_seconds=deadline_seconds):
                 return None
             latest = wait_seconds + deadline_seconds
             note_waiting(db, resource=resource, run_id=run_id, attempt=attempt, deadline_seconds=latest)

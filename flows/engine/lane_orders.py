@@ -10,12 +10,9 @@ import time
 from typing import NoReturn
 from uuid import UUID
 
+from opsdb.processes import exit_codes
 from opsdb.processes.kill import kill_processes
 
-FENCED_EXIT_CODE = 75
-"""The run was taken from its process; whoever took it says how it ended."""
-CUT_OFF_EXIT_CODE = 76
-"""The process stopped by itself: its run may be repeated, and may be given to another any moment."""
 PARK_SIGNAL = signal.SIGUSR2
 """Holds the main thread of a process that is about to end without another word."""
 
@@ -36,7 +33,7 @@ class LaneOrders:
 
     def fenced(self) -> None:
         """Somebody declared us dead: end at once, without another effect and without another word."""
-        self._end(FENCED_EXIT_CODE)
+        self._end(exit_codes.FENCED)
 
     def cancelled(self) -> None:
         """The worker cancels its runs itself; without one, this process does."""
@@ -49,7 +46,7 @@ class LaneOrders:
 
     def cut_off(self) -> None:
         """We may be declared dead any moment: a run that may be repeated stops before it is started elsewhere."""
-        self._end(CUT_OFF_EXIT_CODE)
+        self._end(exit_codes.CUT_OFF)
 
     def _end(self, exit_code: int) -> NoReturn:
         self._fenced.set()

@@ -27,10 +27,10 @@ from flows.engine.suspension import Suspension, TakenError, suspend
 from opsdb.database import connect
 from opsdb.errors import OpsError, PreflightError, UsageError
 from opsdb.processes.kill import become_subreaper, kill_processes
-from opsdb.record.entries import run_closed, run_opened, run_suspended
+from opsdb.record.entries import RunClosed, RunOpened, RunSuspended
 from opsdb.record.journal import Journal, journal_dir
 from opsdb.record.recorder import Recorder, deliver_abandoned
-from opsdb.runs.kept_steps import Standing, what_stands
+from opsdb.runs.kept_steps import Kept, read_kept
 from opsdb.runs.prefect_runs import facts_of, state_of
 from opsdb.settings import load_settings
 from opsdb.states import Life, State, fold
@@ -74,10 +74,10 @@ def runbook(
                     _kill_leftovers(run)
                     interrupted = not isinstance(error, Exception)
                     described = _describe(error)
-                    run.record(run_closed(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
+                    run.record(RunClosed.of(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
                     raise
                 _kill_leftovers(run)
-                run.record(run_closed(run.id, attempt=run.attempt, result=result))
+                run.record(RunClosed.of(run.id, attempt=run.attempt, result=result))
                 return result
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
@@ -104,7 +104,7 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
         try:
             pause = suspend(
                 asked,
-                on_suspended=lambda state: run.record(run_suspended(run.id, state)),
+                on_suspended=lambda state: run.record(RunSuspended(run.id, state=state)),
                 again_seconds=run.settings.timings.retry,
             )
         except TakenError:
@@ -123,12 +123,12 @@ def _begin(run: ActiveRun, resource: str | None) -> None:
         run.approved = standing.asked if run.life.approval else None
 
 
-def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
-    def read_standing(db: Connection) -> Standing:
+def _standing(run: ActiveRun, life: Life, resource: str | None) -> Kept:
+    def read_standing(db: Connection) -> Kept:
         # what an attempt that died here could not deliver is part of what it did
         deliver_abandoned(db.engine, journal_dir(run.settings))
         attempts = range(life.base, run.attempt)
-        return what_stands(db, run_id=run.id, attempts=attempts, version=run.version, resource=resource)
+        return read_kept(db, run_id=run.id, attempts=attempts, version=run.version, resource=resource)
 
     try:
         return in_ops(run.settings, read_standing)
@@ -189,7 +189,8 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         journal=Journal(journal_dir(settings), run.id),
         run_id=run.id,
         attempt=run.attempt,
-        opening=run_opened(
+        opening=RunOpened(
+            facts.id,
             facts=facts,
             attempt=run.attempt,
             states=states,

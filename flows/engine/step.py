@@ -19,7 +19,7 @@ from flows.shell.masking import MASK
 from flows.shell.output import OutputLimits
 from flows.shell.run import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
 from opsdb.errors import StepError, StepFailedError
-from opsdb.record.entries import step_finished, step_started
+from opsdb.record.entries import StepFinished, StepStarted
 from opsdb.tables import StepStatus
 
 T = TypeVar("T")
@@ -207,14 +207,14 @@ def _recorded(
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
     about: dict[str, Any] = {"name": name, "command": command, "definition": run.version}
-    run.record(step_started(run.id, **key, **about, timeout_seconds=timeout))
+    run.record(StepStarted(run.id, **key, **about, timeout_seconds=timeout))
     try:
         result = _step_task.with_options(name=name, task_run_name=name)(work)
     except BaseException as error:
         status = StepStatus.FAILED if isinstance(error, Exception) else StepStatus.CANCELLED
         exit_code = error.exit_code if isinstance(error, StepError) else None
         message = str(error) or type(error).__name__
-        run.record(step_finished(run.id, **key, status=status, exit_code=exit_code, error=message))
+        run.record(StepFinished(run.id, **key, status=status, exit_code=exit_code, error=message))
         raise
     exit_code = result.exit_code if isinstance(result, ShellResult) else None
     kept = given(result)
@@ -222,8 +222,6 @@ def _recorded(
     if again:
         run.bound.append(name)
     run.record(
-        step_finished(
-            run.id, **key, status=StepStatus.SUCCEEDED, exit_code=exit_code, result=kept, must_run_again=again
-        )
+        StepFinished(run.id, **key, status=StepStatus.SUCCEEDED, exit_code=exit_code, result=kept, must_run_again=again)
     )
     return result

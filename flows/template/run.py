@@ -26,7 +26,7 @@ from flows.template.reading import ReadTemplate
 from flows.template.shell_text import document_marks
 from flows.template.words import misjoined, refusal
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError
-from opsdb.record.entries import template_used
+from opsdb.record.entries import TemplateUsed
 
 MARGIN_SECONDS = 60  # the preflight, and what ends with each step
 KILL_SECONDS = 7  # what a step that is stopped may take beyond its timeout: TERM, 5 s, KILL
@@ -76,7 +76,7 @@ class _Execution:
         template = self._read.template
         if self._run.plan is None:
             name, document = self._read.path.stem, template.document
-            used = template_used(self._run.id, name=name, template=document, definition=template.definition)
+            used = TemplateUsed(self._run.id, name=name, template=document, definition=template.definition)
             self._run.record(used)
             _say_when_form_differs(self._run, template.definition)
         about = f"check programs ({', '.join(self._read.programs) or 'none'}), folders"

@@ -1,17 +1,20 @@
 """What can be alerted of, and the episodes of runs that the sweeper ended.
 
 An episode is one period in which a rule held for one subject. Its row is written by whoever sees it begin, in the
-transaction that makes it true; `alerts_incidents` groups episodes and writes the messages, later and elsewhere. So the
-sweeper waits for nobody, and what it ended is told even if it is over long before anybody looks.
+transaction that makes it true; `opsdb.alerts.incidents` groups episodes and writes the messages, later and elsewhere.
+So the sweeper waits for nobody, and what it ended is reported even if it is over long before anybody looks.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+
+from opsdb.states import FenceReason
 
 ROOM = "room"
 """Stands for the lane of what belongs to no lane."""
@@ -40,7 +43,7 @@ class Rule(StrEnum):
     @property
     def final(self) -> bool:
         """Whether an episode of it, once over, cannot come back: the attempt it was about has ended."""
-        return self in (Rule.STUCK, Rule.OVERDUE, Rule.CLAIM)
+        return self in RULE_OF_FENCE.values()
 
 
 class Severity(StrEnum):
@@ -50,22 +53,30 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
+RULE_OF_FENCE = {
+    FenceReason.HEARTBEAT_TIMEOUT: Rule.STUCK,
+    FenceReason.DEADLINE_EXCEEDED: Rule.OVERDUE,
+    FenceReason.CLAIM_TIMEOUT: Rule.CLAIM,
+}
+"""Which rule a run breaks that was taken from its process. A cancellation that nobody else carried out is no
+incident."""
+FINAL = [rule.value for rule in Rule if rule.final]
+
 OPEN_FENCED = text("""
 INSERT INTO ops.alert_episodes (rule, lane, subject, kind, run_id, facts)
-SELECT CASE r.fence_reason WHEN 'HeartbeatTimeout' THEN 'stuck' WHEN 'DeadlineExceeded' THEN 'overdue' ELSE 'claim' END,
-       r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
+SELECT CAST(:rule_of_fence AS jsonb) ->> r.fence_reason, r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
        jsonb_build_object(
          'attempt', r.attempt, 'worker', r.claimed_by, 'session', s.name, 'deadline_at', r.deadline_at,
          'silent_seconds', round(extract(epoch FROM clock_timestamp() - r.heartbeat_at)::numeric, 1))
 FROM ops.runs r JOIN ops.sessions s ON s.id = r.session_id
 WHERE r.id = ANY(:ids) AND r.outcome IS NULL
-      AND r.fence_reason IN ('HeartbeatTimeout', 'DeadlineExceeded', 'ClaimTimeout')
+      AND CAST(:rule_of_fence AS jsonb) ->> r.fence_reason IS NOT NULL
 ON CONFLICT DO NOTHING
 """)
 
 OPEN_CRASHED = text("""
 INSERT INTO ops.alert_episodes (rule, lane, subject, kind, run_id, facts)
-SELECT 'stuck', r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
+SELECT :rule, r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
        jsonb_build_object(
          'attempt', r.attempt, 'worker', r.claimed_by, 'session', s.name, 'error', left(st.message, 200),
          'silent_seconds', round(extract(epoch FROM clock_timestamp() - r.heartbeat_at)::numeric, 1))
@@ -73,7 +84,7 @@ FROM ops.runs r JOIN ops.sessions s ON s.id = r.session_id JOIN ops.run_states s
 WHERE r.id = :id AND st.type = 'CRASHED' AND r.outcome IS NULL
       AND r.updated_at - make_interval(hours => 1) < r.state_at  -- not what Prefect remembers of last week
       AND r.error->>'type' IS DISTINCT FROM 'Terminated'  -- it was told to stop, as by `ops down`
-      AND NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule IN ('stuck', 'overdue', 'claim')
+      AND NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule = ANY(:final)
                       AND e.subject = r.id || '/' || r.attempt)
 ON CONFLICT DO NOTHING
 """)
@@ -83,7 +94,7 @@ UPDATE ops.alert_episodes e
 SET resolved_at = clock_timestamp(),
     facts = e.facts || jsonb_build_object('became', coalesce(r.status, 'deleted'), 'now_attempt', r.attempt)
 FROM ops.alert_episodes o LEFT JOIN ops.runs r ON r.id = o.run_id
-WHERE e.id = o.id AND o.resolved_at IS NULL AND o.rule IN ('stuck', 'overdue', 'claim')
+WHERE e.id = o.id AND o.resolved_at IS NULL AND o.rule = ANY(:final)
       AND (r.id IS NULL OR r.finished_at IS NOT NULL OR r.attempt > (o.facts->>'attempt')::int)
 """)
 
@@ -92,14 +103,14 @@ def open_fenced(db: Connection, run_ids: Sequence[UUID]) -> None:
     """Open the episodes of runs that this transaction fences. One that was only cancelled, or recorded its outcome, is
     no incident."""
     if run_ids:
-        db.execute(OPEN_FENCED, {"ids": list(run_ids)})
+        db.execute(OPEN_FENCED, {"ids": list(run_ids), "rule_of_fence": json.dumps(RULE_OF_FENCE)})
 
 
 def open_crashed(db: Connection, run_id: UUID) -> None:
     """Open the episode of a run whose process died while its worker lived: nobody waited for its heartbeat."""
-    db.execute(OPEN_CRASHED, {"id": run_id})
+    db.execute(OPEN_CRASHED, {"id": run_id, "rule": Rule.STUCK.value, "final": FINAL})
 
 
 def resolve_fenced(db: Connection) -> None:
-    """End the episodes of runs that are over, were begun anew, or are gone."""
-    db.execute(RESOLVE_FENCED)
+    """End the episodes of runs that are over, have begun another attempt, or are gone."""
+    db.execute(RESOLVE_FENCED, {"final": FINAL})

@@ -1,6 +1,6 @@
-"""Episodes become incidents, and incidents messages: what is told, and when, by the database's clock.
+"""Episodes become incidents, and incidents messages: what is sent, and when, by the database's clock.
 
-An incident is told of once when it begins, again every `REPEAT` while it lasts, and once when it is over. Its episodes
+An incident is reported once when it begins, again every `REPEAT` while it lasts, and once when it is over. Its episodes
 are those of one rule in one lane, so that 10,000 of them make one message.
 """
 
@@ -22,9 +22,11 @@ JOIN = timedelta(minutes=5)
 """How soon after a message another one tells of subjects that joined."""
 REPEAT = timedelta(hours=4)
 CALM = timedelta(minutes=10)
-"""How long all must be well before that is told. What comes back sooner continues the incident."""
+"""How long all must be well before that is reported. What comes back sooner continues the incident."""
 SHOWN = 10
 """Subjects that a message lists."""
+KEPT_DAYS = 30
+"""How long incidents and silences that are over are kept."""
 
 Event = Literal["firing", "repeat", "resolved"]
 
@@ -107,7 +109,7 @@ FROM ops.alert_episodes WHERE incident_id = :id AND (:all OR resolved_at IS NULL
 GROUP BY 1 ORDER BY 2 DESC, 1
 """)
 FIRST = text("""
-SELECT id, subject, kind, run_id, facts, opened_at, resolved_at FROM ops.alert_episodes
+SELECT subject AS name, kind, run_id, facts, opened_at, resolved_at FROM ops.alert_episodes
 WHERE incident_id = :id AND (:all OR resolved_at IS NULL OR told_at IS NULL)
 ORDER BY told_at IS NOT NULL, id LIMIT :shown
 """)
@@ -126,9 +128,20 @@ WHERE :event <> 'resolved'
               WHERE m.incident_id = :id AND heard.destination = d AND heard.dead_at IS NULL)
 """)
 
+SILENCE = text("""
+INSERT INTO ops.alert_silences (rule, until_at) VALUES (:rule, clock_timestamp() + :length)
+ON CONFLICT (rule) DO UPDATE SET until_at = excluded.until_at, made_at = excluded.made_at
+RETURNING until_at
+""")
+PRUNE = (
+    "DELETE FROM ops.alert_incidents WHERE closed_at < clock_timestamp() - make_interval(days => :days)",
+    "DELETE FROM ops.alert_silences WHERE until_at < clock_timestamp() - make_interval(days => :days)",
+    "DELETE FROM ops.workers WHERE heartbeat_at < clock_timestamp() - interval '1 day'",
+)
+
 
 def due(incident: Incident) -> Event | Literal["close"] | None:
-    """What is to be told of an incident now. `close` ends it without a word, since none was said."""
+    """Which message an incident needs now. `close` ends it without one, since none was sent."""
     i = incident
     if i.silenced and i.told_at is None:
         return "close" if i.resolved_at is not None else None
@@ -143,7 +156,7 @@ def due(incident: Incident) -> Event | Literal["close"] | None:
     return None
 
 
-def tell(db: Connection, write: Write, *, anybody: bool) -> int:
+def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
     """Group what is new and put what is due into the outbox, all in the caller's transaction. Returns how many.
 
     Without `anybody` to tell, incidents are kept and nothing counts as told. One process may do this at a time.
@@ -165,6 +178,18 @@ def tell(db: Connection, write: Write, *, anybody: bool) -> int:
     return told
 
 
+def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
+    """Silence the alerts for a rule for so long; returns until when. A length of 0 ends a silence."""
+    until: datetime = db.execute(SILENCE, {"rule": rule.value, "length": length}).scalar_one()
+    return until
+
+
+def prune(db: Connection) -> None:
+    """Forget what was over a month ago, and workers that were not heard of for a day."""
+    for statement in PRUNE:
+        db.execute(text(statement), {"days": KEPT_DAYS} if ":days" in statement else {})
+
+
 def _report(db: Connection, incident: Incident, event: Event) -> Report:
     values = {"id": incident.id, "all": event == "resolved"}
     counts = db.execute(COUNTS, values).all()
@@ -175,15 +200,5 @@ def _report(db: Connection, incident: Incident, event: Event) -> Report:
         count=sum(row[1] for row in counts),
         lasting=sum(row.lasting for row in counts),
         kinds={row.kind: row[1] for row in counts if row.kind},
-        subjects=[
-            Subject(
-                name=row.subject,
-                kind=row.kind,
-                run_id=row.run_id,
-                facts=row.facts,
-                opened_at=row.opened_at,
-                resolved_at=row.resolved_at,
-            )
-            for row in rows
-        ],
+        subjects=[Subject(**row._mapping) for row in rows],
     )

@@ -11,13 +11,23 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from opsdb.alerts.figures import DELIVERED
-
+DELIVERED = "delivered"
+REASONS = (
+    "timeout",
+    "connection",
+    "server",
+    "rate_limited",
+    "redirect",
+    "configuration",
+    "unexpected_answer",
+    "error",
+)
+"""Why an attempt to deliver failed."""
 LEASE_SECONDS = 30.0
 """How long a sender may take. When it was killed, another tries again after that."""
 FIRST_WAIT_SECONDS = 5.0
 PROBE_WAIT_SECONDS = 38.0
-"""The longest wait in the first hour: what was down for minutes is told within one of its return."""
+"""The longest wait in the first hour: a destination that was down for minutes hears within one of its return."""
 PROBE_ATTEMPTS = 90
 LONGEST_WAIT_SECONDS = 900.0
 PATIENCE_SECONDS = 86_400.0
@@ -63,7 +73,7 @@ WHERE m.id = d.message_id AND (d.message_id, d.destination) = (
                       AND w.retry_after_seconds IS NOT NULL AND w.next_attempt_at > clock_timestamp())
   -- one that is refused for what it says must not keep back the others
   ORDER BY p.attempts, p.message_id LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
-RETURNING d.message_id, m.incident_id, d.destination, d.attempts, m.body
+RETURNING d.message_id, m.incident_id, d.destination, d.attempts AS attempt, m.body
 """)
 DROP_UNHEARD = text("""
 DELETE FROM ops.alert_deliveries d USING ops.alert_messages m
@@ -117,15 +127,7 @@ def lease(db: Connection, *, destination: str) -> Leased | None:
     """Take the oldest message that is due for a destination, for `LEASE_SECONDS`; None when there is none."""
     db.execute(DROP_UNHEARD, {"destination": destination})
     row = db.execute(LEASE, {"destination": destination, "lease": LEASE_SECONDS}).one_or_none()
-    if row is None:
-        return None
-    return Leased(
-        message_id=row.message_id,
-        incident_id=row.incident_id,
-        destination=row.destination,
-        attempt=row.attempts,
-        body=row.body,
-    )
+    return None if row is None else Leased(**row._mapping)
 
 
 def note_delivered(db: Connection, leased: Leased) -> None:
@@ -164,5 +166,5 @@ def wait_seconds(attempt: int, failure: Failure) -> float:
 
 
 def forget_others(db: Connection, known: Sequence[str]) -> None:
-    """What was on its way to a destination that is no more is dead; what still lasts is told anew to those that are."""
+    """Drop deliveries to removed destinations; what lasts and nobody else has heard is reported to the others."""
     db.execute(FORGET, {"known": list(known)})

@@ -1,21 +1,35 @@
-"""What there is to know of alerts: for `ops alerts`, for the metrics, and what may be forgotten."""
+"""Reading alerts, for `ops alerts` and for the metrics: in numbers, what lasts, what was not delivered."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from opsdb.alerts.episodes import Rule
-from opsdb.alerts.figures import DELIVERED, FIGURES, STATES
+from opsdb.alerts.outbox import DELIVERED
 
+STATES = ("untold", "told", "silenced")
+"""Of an episode that lasts."""
 OVERDUE_SECONDS = 900.0
 """A message that waits longer is a sign that alerts do not arrive."""
-KEPT_DAYS = 30
 
+# episodes as {state: count}, pending, dead, totals as {DELIVERED or a reason: count}, the time of the last look
+FIGURES = """
+SELECT
+  (SELECT jsonb_object_agg(state, n) FROM (
+     SELECT CASE WHEN e.told_at IS NOT NULL THEN 'told' WHEN s.rule IS NOT NULL THEN 'silenced' ELSE 'untold' END
+              AS state, count(*) AS n
+     FROM ops.alert_episodes e
+          LEFT JOIN ops.alert_silences s ON s.rule = e.rule AND s.until_at > clock_timestamp()
+     WHERE e.resolved_at IS NULL GROUP BY 1) states) AS episodes,
+  (SELECT count(*) FROM ops.alert_deliveries WHERE delivered_at IS NULL AND dead_at IS NULL) AS pending,
+  (SELECT count(*) FROM ops.alert_deliveries WHERE dead_at IS NOT NULL) AS dead,
+  (SELECT jsonb_object_agg(outcome, count) FROM ops.alert_totals) AS totals,
+  (SELECT updated_at FROM ops.sync_marks WHERE name = 'alerts') AS last_cycle_at
+"""
 INCIDENTS = text("""
 SELECT i.id, i.rule, i.lane, i.opened_at, i.told_at, i.resolved_at, c.episodes, c.lasting, c.subjects,
        s.until_at AS silenced_until, clock_timestamp() AS now
@@ -33,21 +47,6 @@ SELECT d.message_id, m.incident_id, m.event, d.destination, d.attempts, d.next_a
 FROM ops.alert_deliveries d JOIN ops.alert_messages m ON m.id = d.message_id
 WHERE d.delivered_at IS NULL ORDER BY d.message_id DESC LIMIT 100
 """)
-SILENCE = text("""
-INSERT INTO ops.alert_silences (rule, until_at) VALUES (:rule, clock_timestamp() + :length)
-ON CONFLICT (rule) DO UPDATE SET until_at = excluded.until_at, made_at = excluded.made_at
-RETURNING until_at
-""")
-FORGET = text("""
-UPDATE ops.alert_episodes
-SET resolved_at = clock_timestamp(), facts = facts || jsonb_build_object('forgotten_at', clock_timestamp())
-WHERE rule = 'backup' AND subject = :database AND resolved_at IS NULL
-""")
-PRUNE = (
-    "DELETE FROM ops.alert_incidents WHERE closed_at < clock_timestamp() - make_interval(days => :days)",
-    "DELETE FROM ops.alert_silences WHERE until_at < clock_timestamp() - make_interval(days => :days)",
-    "DELETE FROM ops.workers WHERE heartbeat_at < clock_timestamp() - interval '1 day'",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,20 +88,6 @@ def read_undelivered(db: Connection) -> list[dict[str, Any]]:
     return [row._asdict() for row in db.execute(UNDELIVERED)]
 
 
-def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
-    """Tell nothing new of a rule for so long; returns until when. A length of 0 ends a silence."""
-    until: datetime = db.execute(SILENCE, {"rule": rule.value, "length": length}).scalar_one()
-    return until
-
-
-def forget_database(db: Connection, database: str) -> bool:
-    """End the alert that a database has no verified backup, until somebody tries to back it up again.
-
-    False when there is no such alert.
-    """
-    return bool(db.execute(FORGET, {"database": database}).rowcount)
-
-
 def overdue_messages(db: Connection) -> bool:
     """Whether a message has waited for too long."""
     found = db.scalar(
@@ -114,9 +99,3 @@ def overdue_messages(db: Connection) -> bool:
         {"seconds": OVERDUE_SECONDS},
     )
     return bool(found)
-
-
-def prune(db: Connection) -> None:
-    """Forget what was over a month ago, and workers that were not heard of for a day."""
-    for statement in PRUNE:
-        db.execute(text(statement), {"days": KEPT_DAYS} if ":days" in statement else {})

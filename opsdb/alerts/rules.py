@@ -14,12 +14,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from opsdb.alerts.episodes import Rule, resolve_fenced
-from opsdb.alerts.figures import WATCH
 from opsdb.alerts.thresholds import Thresholds
-from opsdb.runs.sweeper import watch
+from opsdb.watch import Mark, is_fresh, keep_watch
 
 OUTAGE_SECONDS = 15.0
-"""When nobody looked for longer, what could not be seen meanwhile is given its time anew."""
+"""When nobody looked for longer, the time of what could not be seen meanwhile starts again."""
 
 ABOUT = "coalesce(r.resource, 'odoo_db:' || (r.params->>'odoo_db'), '')"
 """What a run is about: a run that never began has no resource yet, and a drill needs none."""
@@ -61,7 +60,7 @@ QUERIES = {
              JOIN ops.sessions s ON s.id = bad.session_id
              LEFT JOIN good ON good.kind = bad.kind AND good.about = bad.about
         WHERE (good.at > bad.finished_at) IS NOT TRUE
-              -- those were told of as stuck, overdue or not started
+              -- those were reported as stuck, overdue or not started
               AND NOT EXISTS (SELECT FROM ops.alert_episodes o WHERE o.rule IN ('stuck', 'overdue', 'claim')
                               AND o.subject = bad.id || '/' || bad.attempt)""",  # noqa: S608 - a constant
     # what it asks may hold parameters: that stands in `ops show` and Prefect's UI
@@ -135,7 +134,7 @@ QUERIES = {
 }
 
 NEEDS_SYNC = (Rule.QUEUED, Rule.FAILED, Rule.APPROVAL)
-"""Rules about what Prefect says: while nobody hears it, the outage is told, not each run."""
+"""Rules about what Prefect says: while nobody hears it, the outage is reported, not each run."""
 
 KNOWN = text("""
 SELECT id, subject, resolved_at FROM ops.alert_episodes WHERE rule = :rule AND incident_id IS NULL
@@ -155,20 +154,29 @@ FROM jsonb_to_recordset(CAST(:found AS jsonb)) AS f(lane text, subject text, kin
 ON CONFLICT DO NOTHING
 """)
 
+FORGET = text("""
+UPDATE ops.alert_episodes
+SET resolved_at = clock_timestamp(), facts = facts || jsonb_build_object('forgotten_at', clock_timestamp())
+WHERE rule = 'backup' AND subject = :database AND resolved_at IS NULL
+""")
 
-def look(db: Connection, thresholds: Thresholds) -> None:
-    """Look at every rule once. Episodes open and end in the caller's transaction."""
-    seen = watch(db, WATCH, outage_seconds=OUTAGE_SECONDS)
+
+def apply_rules(db: Connection, thresholds: Thresholds) -> None:
+    """Apply every rule once. Episodes open and end in the caller's transaction."""
+    seen = keep_watch(db, Mark.ALERTER, outage_seconds=OUTAGE_SECONDS)
     resolve_fenced(db)
-    hearing = db.scalar(
-        text(
-            "SELECT updated_at > clock_timestamp() - make_interval(secs => :outage) FROM ops.sync_marks WHERE name = :n"
-        ),
-        {"outage": OUTAGE_SECONDS, "n": "prefect"},
-    )
+    hearing = is_fresh(db, Mark.PREFECT, outage_seconds=OUTAGE_SECONDS)
     for rule in QUERIES:
         if rule not in NEEDS_SYNC or hearing:
             _apply(db, rule, thresholds, since=seen.since)
+
+
+def forget_database(db: Connection, database: str) -> bool:
+    """End the alert that a database has no verified backup, until somebody tries to back it up again.
+
+    False when there is no such alert.
+    """
+    return bool(db.execute(FORGET, {"database": database}).rowcount)
 
 
 def _apply(db: Connection, rule: Rule, thresholds: Thresholds, *, since: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The tables of alerts: what held, what operators are told of it, and how that went."""
+"""The tables of alerts: what held, what operators hear of it, and how that went."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from opsdb.schema import SCHEMA, Table, json_column, number_column, one_of, time
 
 
 class AlertIncident(Table, table=True):
-    """What operators are told of together: one rule in one lane, from its first episode until its end was told.
+    """What operators hear of together: one rule in one lane, from its first episode until its end was reported.
 
     Resolved: none of its episodes lasts. Closed: that was told too, and nothing continues it any more.
     """
@@ -107,7 +107,7 @@ class AlertDelivery(Table, table=True):
 
 
 class AlertSilence(Table, table=True):
-    """A rule of which nothing new is told until then."""
+    """Alerts for the rule are silenced until then."""
 
     __tablename__ = "alert_silences"
 

@@ -35,7 +35,7 @@ def registered_deployments(prefect_yaml: Path) -> dict[str, Deployed]:
 
 
 def named(entries: Iterable[Mapping[str, Any]]) -> dict[str, Deployed]:
-    """Entries of prefect.yaml, or such as it might have, by `kind/name`. Raises KeyError for what is none."""
+    """Entries of prefect.yaml, or such as it might have, by `kind/name`. Raises KeyError for anything else."""
     found = {}
     for one in entries:
         pool = one["work_pool"]
@@ -69,7 +69,7 @@ def known_kinds(settings: Settings) -> list[str]:
 
 
 def entrypoint_of(kind: str, settings: Settings) -> str:
-    """The entrypoint of a kind. Raises UsageError for one that this room has not."""
+    """The entrypoint of a kind. Raises UsageError for an unknown one."""
     for entrypoint in sorted(with_templates(registered_entrypoints(settings.prefect_yaml), settings)):
         if _kind(entrypoint) == kind:
             return entrypoint

@@ -40,7 +40,7 @@ class TemplateFile:
 
 def template_files(settings: Settings) -> list[TemplateFile]:
     """Every file in the folders that by its name holds a template, in order."""
-    return [_look(path) for folder in template_folders(settings) for path in _paths(folder)]
+    return [_read_file(path) for folder in template_folders(settings) for path in _paths(folder)]
 
 
 def template_folders(settings: Settings) -> list[Path]:
@@ -82,7 +82,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _look(path: Path) -> TemplateFile:
+def _read_file(path: Path) -> TemplateFile:
     try:
         about = path.stat()
     except OSError as error:

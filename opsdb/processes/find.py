@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from opsdb.errors import UsageError
+from opsdb.processes.identity import read_proc_file, read_stat, start_ticks_of
 
 RUN_ID_VARIABLE = "OPS_RUN_ID"
 STEP_VARIABLE = "OPS_STEP"
@@ -67,7 +68,7 @@ def find_processes(
             if in_shell or (orphans and is_foreign_child(process)):
                 roots.add(process.pid)
                 continue
-            environment = _proc_file(process.pid, "environ") if process.alive and process.pid not in skip else b""
+            environment = read_proc_file(process.pid, "environ") if process.alive and process.pid not in skip else b""
             if environment is None:
                 complete = False
             elif wanted <= set(environment.split(b"\0")):
@@ -97,17 +98,15 @@ def snapshot() -> tuple[dict[int, Process], bool]:
 
 def read_process(pid: int) -> Process | None:
     """The process with this pid, or None when there is none."""
-    text = _proc_file(pid, "stat")
-    if not text:
+    fields = read_stat(pid)
+    if not fields:
         return None
-    # The name in parentheses may itself hold parentheses and spaces: proc(5), fields from the third on.
-    fields = text[text.rindex(b")") + 2 :].split()
     # The main thread may be gone while others work on. A kernel thread has no environment, and reading it fails as with
     # a process that is gone.
     ended, kernel = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1, bool(int(fields[6]) & _PF_KTHREAD)
     return Process(
         pid=pid,
-        start_ticks=int(fields[19]),
+        start_ticks=start_ticks_of(fields),
         ppid=int(fields[1]),
         group=int(fields[2]),
         session=int(fields[3]),
@@ -127,22 +126,3 @@ def _with_descendants(processes: dict[int, Process], *, roots: set[int], skip: s
         taken.add(pid)
         todo.extend(child for child in children.get(pid, []) if child not in taken and child not in skip)
     return [processes[pid] for pid in sorted(taken) if processes[pid].alive]
-
-
-def _proc_file(pid: int, name: str) -> bytes | None:
-    """The whole file: empty when it may not be read, None when the process is gone."""
-    try:
-        handle = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except PermissionError:
-        return b""
-    except OSError:
-        return None
-    parts = []
-    try:
-        while part := os.read(handle, 65536):
-            parts.append(part)
-    except OSError:  # ended between open and read
-        return None
-    finally:
-        os.close(handle)
-    return b"".join(parts)

@@ -75,13 +75,13 @@ def kill_processes(
     spared: set[Process] = set()
     killed: set[Process] = set()
 
-    def look() -> set[Process]:
+    def find_alive() -> set[Process]:
         found = set(find_processes(run_id=run_id, step=step, shell_pid=shell_pid, orphans=orphans, exclude=exclude))
         seen.update(found)
         return found
 
     deadline = time.monotonic() + grace_seconds
-    while (alive := look()) and time.monotonic() < deadline and not (hurry and hurry.is_set()):
+    while (alive := find_alive()) and time.monotonic() < deadline and not (hurry and hurry.is_set()):
         # What a warned process starts now, and what that starts, is its clean-up: it has the grace to finish.
         cleaning = {process.pid for process in warned | spared}
         news = alive - warned - spared
@@ -101,7 +101,7 @@ def kill_processes(
             _send(process, signal.SIGKILL)
             killed.add(process)
         time.sleep(_RESCAN_SECONDS / 4)
-        alive = look()
+        alive = find_alive()
     _reap_adopted(seen, shell_pid=shell_pid, orphans=orphans)
     return KillReport(found=len(seen), killed=len(killed), survivors=tuple(alive))
 

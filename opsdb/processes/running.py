@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
-from opsdb.record.journal import boot_id
+from opsdb.processes.identity import Identity, boot_id, identify
 from opsdb.settings import Settings
 
 
@@ -30,15 +30,16 @@ class RunProcess:
     @property
     def alive(self) -> bool:
         """Whether exactly this process still runs."""
-        return self.boot == boot_id() and start_ticks(self.pid) == self.start_ticks
+        return self.boot == boot_id() and Identity(self.pid, self.start_ticks).alive
 
 
 def enter(settings: Settings, *, run_id: UUID, attempt: int) -> Path:
     """Enter this process as that of a run. Returns the file, which whoever ends the run removes."""
     folder = running_dir(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ticks = start_ticks(os.getpid())
-    process = RunProcess(run_id=str(run_id), attempt=attempt, pid=os.getpid(), start_ticks=ticks or 0, boot=boot_id())
+    own = identify(os.getpid())
+    ticks = own.start_ticks if own else 0
+    process = RunProcess(run_id=str(run_id), attempt=attempt, pid=os.getpid(), start_ticks=ticks, boot=boot_id())
     path = folder / f"{run_id}.json"
     new = path.with_suffix(f".{os.getpid()}")
     new.write_text(json.dumps(asdict(process)))
@@ -67,13 +68,3 @@ def entered(settings: Settings) -> Iterator[tuple[Path, RunProcess]]:
 def running_dir(settings: Settings) -> Path:
     """The folder of the files."""
     return settings.home / "running"
-
-
-def start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks after boot; None when there is none, or only its zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (OSError, ValueError):
-        return None
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])

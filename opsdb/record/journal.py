@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from opsdb.processes.identity import boot_id
 from opsdb.settings import Settings
 
-Entry = dict[str, Any]
+Line = dict[str, Any]
+"""An entry of `opsdb.record.entries` as a JSON object."""
 
 
 def journal_dir(settings: Settings) -> Path:
@@ -40,7 +42,7 @@ class Journal:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         new.rename(self.path)  # locked before anyone can take it for an abandoned one
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Line) -> None:
         """Add an entry. Once this returns, the death of this process does not lose it. Raises OSError."""
         line = b"\n" * self._torn + json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         self._torn = True  # a full disk takes a part: the next entry must not continue its line
@@ -69,7 +71,7 @@ def age_seconds(made: dict[str, Any]) -> float:
     return float(max(0.0, age))
 
 
-def abandoned(folder: Path) -> Iterator[tuple[Path, list[Entry]]]:
+def abandoned(folder: Path) -> Iterator[tuple[Path, list[Line]]]:
     """The journals whose processes are gone, with their entries. A torn last line is left out."""
     for path in sorted(folder.glob("*.jsonl")):
         try:
@@ -86,7 +88,7 @@ def abandoned(folder: Path) -> Iterator[tuple[Path, list[Entry]]]:
             os.close(file)
 
 
-def last_words(folder: Path, run_id: UUID, *, attempt: int) -> Entry | None:
+def last_words(folder: Path, run_id: UUID, *, attempt: int) -> Line | None:
     """The undelivered `run_closed` entry of an attempt on this host, if there is one."""
     for path in folder.glob(f"{run_id}.*.jsonl"):
         try:
@@ -103,7 +105,7 @@ def last_words(folder: Path, run_id: UUID, *, attempt: int) -> Entry | None:
     return None
 
 
-def set_aside(folder: Path, entry: Entry, *, reason: str) -> Path:
+def set_aside(folder: Path, entry: Line, *, reason: str) -> Path:
     """Keep an entry that the database refuses, with the reason, for a person to look at. Returns the file."""
     path = folder / "refused" / f"{entry.get('run_id', 'unknown')}.jsonl"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,7 +114,7 @@ def set_aside(folder: Path, entry: Entry, *, reason: str) -> Path:
     return path
 
 
-def _entries(file: int) -> list[Entry]:
+def _entries(file: int) -> list[Line]:
     # by the descriptor that holds the lock: another who delivered meanwhile may have removed the path
     with open(file, "rb", closefd=False) as lines:
         content = lines.read()
@@ -125,8 +127,3 @@ def _entries(file: int) -> list[Entry]:
         if isinstance(entry, dict):  # a torn line may end as a number
             entries.append(entry)
     return entries
-
-
-def boot_id() -> str:
-    """Changes with every start of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -14,9 +14,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from opsdb.database import first_line, server_is_down
-from opsdb.record.applying import apply_entry
-from opsdb.record.heartbeat import Standing, look
-from opsdb.record.journal import Entry, Journal, abandoned, set_aside
+from opsdb.record.entries import Entry, apply_line
+from opsdb.record.journal import Journal, Line, abandoned, set_aside
+from opsdb.runs.attempts import AttemptStatus, read_attempt_status, write_heartbeat
 from opsdb.timings import Timings
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Recorder:
         self._opening = opening
         self._timings = timings
         self._orders = orders
-        self._entries: queue.SimpleQueue[Entry | threading.Event | None] = queue.SimpleQueue()
+        self._entries: queue.SimpleQueue[Line | threading.Event | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._give_up_at: float | None = None
         self._delivered = True
@@ -91,11 +91,12 @@ class Recorder:
 
     def record(self, entry: Entry) -> None:
         """Keep an entry: on disk now, in the database soon. A full disk does not stop the run."""
+        line = entry.line()
         try:
-            self._journal.append(entry)
+            self._journal.append(line)
         except OSError as error:
             log.warning("run %s journal: %s; the entry goes to the database only", self._run_id, error)
-        self._entries.put(entry)
+        self._entries.put(line)
 
     def make_sure(self) -> None:
         """Return when the run is known to be ours still. Before each step: it may have been stopped for a while.
@@ -114,8 +115,8 @@ class Recorder:
             pass
 
     def _deliver(self) -> None:
-        entry: Entry | threading.Event | None = self._entries.get()  # the opening: what is looked at must be there
-        next_beat = next_look = retry_at = time.monotonic()
+        entry: Line | threading.Event | None = self._entries.get()  # the opening: what is looked at must be there
+        next_beat = next_check = retry_at = time.monotonic()
         while True:
             now = time.monotonic()
             if entry is not None and now >= retry_at:
@@ -123,14 +124,14 @@ class Recorder:
                     entry = None
                 else:
                     retry_at = time.monotonic() + self._timings.retry
-            elif now >= next_look:
+            elif now >= next_check:
                 beating = now >= next_beat
-                if self._look(beating=beating) and beating:
+                if self._check_attempt(beating=beating) and beating:
                     next_beat = now + self._timings.heartbeat
-                next_look = now + self._timings.look
+                next_check = now + self._timings.look
             if entry is None:
                 try:
-                    entry = self._entries.get(timeout=max(0.0, next_look - time.monotonic()))
+                    entry = self._entries.get(timeout=max(0.0, next_check - time.monotonic()))
                 except queue.Empty:
                     continue
                 if entry is None:
@@ -139,7 +140,7 @@ class Recorder:
                 self._delivered = False
                 return
             else:
-                time.sleep(max(0.0, min(retry_at, next_look) - time.monotonic()))
+                time.sleep(max(0.0, min(retry_at, next_check) - time.monotonic()))
 
     def _watch_lease(self) -> None:
         """A thread of its own: the other one may hang in the very silence that is to be noticed."""
@@ -147,25 +148,26 @@ class Recorder:
             if time.monotonic() - self._lease_from > self._timings.lease:
                 self._orders.cut_off()
 
-    def _look(self, *, beating: bool) -> bool:
+    def _check_attempt(self, *, beating: bool) -> bool:
         """Write the heartbeat if it is due, and see whether the run is still ours. False when nobody answered."""
         asked_at = time.monotonic()
+        ask = write_heartbeat if beating else read_attempt_status
         try:
             with self._engine.begin() as db:
-                standing = look(db, run_id=self._run_id, attempt=self._attempt, beating=beating)
+                status = ask(db, run_id=self._run_id, attempt=self._attempt)
         except DBAPIError as error:
             self._miss(error)
             return False
-        if standing is Standing.TAKEN:
+        if status is AttemptStatus.TAKEN:
             self._orders.fenced()
-        elif standing is Standing.CANCELLING:
+        elif status is AttemptStatus.CANCELLING:
             self._orders.cancelled()
         self._sure_until = asked_at + self._timings.sure
         if beating:
             self._lease_from = asked_at
         return True
 
-    def _apply(self, entry: Entry | threading.Event) -> bool:
+    def _apply(self, entry: Line | threading.Event) -> bool:
         if isinstance(entry, threading.Event):
             entry.set()
             return True
@@ -184,14 +186,14 @@ class Recorder:
             self._sure_until = self._lease_from + self._timings.sure
 
 
-def deliver(engine: Engine, entry: Entry, *, aside: Path) -> None:
+def deliver(engine: Engine, entry: Line, *, aside: Path) -> None:
     """Apply one entry in a transaction of its own. Raises DBAPIError when the database cannot take any entry now.
 
     An entry that is refused for what it says is put aside in a file, for it must not keep back the others.
     """
     try:
         with engine.begin() as db:
-            apply_entry(db, entry)
+            apply_line(db, entry)
     except Exception as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
             raise  # away, read-only, not migrated: nothing that is wrong with the entry

@@ -35,7 +35,7 @@ class KeptStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Kept:
     """What an attempt need not do again."""
 
     steps: list[KeptStep]
@@ -44,7 +44,7 @@ class Standing:
     """The name and the command of the approval that came next, and that nobody had given yet."""
 
 
-def what_stands(db: Connection, *, run_id: UUID, attempts: range, version: str, resource: str | None) -> Standing:
+def read_kept(db: Connection, *, run_id: UUID, attempts: range, version: str, resource: str | None) -> Kept:
     """What stands of these attempts, the first of which began with the first step while the others went on.
 
     `version` is that of the runbook now, `resource` what the run has for itself. Raises UsageError that says why
@@ -59,7 +59,7 @@ def what_stands(db: Connection, *, run_id: UUID, attempts: range, version: str, 
             kept, asked = done, _asked_after(done, rows)
     if kept:
         _check(db, run_id=run_id, kept=kept, version=version, resource=resource)
-    return Standing(steps=[_kept_step(row) for row in kept], asked=asked)
+    return Kept(steps=[_kept_step(row) for row in kept], asked=asked)
 
 
 def succeeded(steps: Sequence[Row[Any]]) -> list[Row[Any]]:

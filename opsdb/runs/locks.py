@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from opsdb.tables import Run, RunLock
 
-TAKE = text("""
+TAKE_RESOURCE = text("""
 WITH ours AS (
     SELECT id, attempt FROM ops.runs
     WHERE id = :run_id AND attempt = :attempt AND finished_at IS NULL AND fenced_at IS NULL
@@ -43,7 +43,7 @@ WHERE id = :run_id AND attempt = :attempt AND finished_at IS NULL AND fenced_at 
 """)
 
 
-def take(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_seconds: float) -> bool:
+def take_resource(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_seconds: float) -> bool:
     """Take a resource for an attempt of a run, if nobody holds it; its deadline counts from now.
 
     False when another run's attempt holds it that is not over, and when the run is not recorded yet or no longer this
@@ -51,7 +51,7 @@ def take(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_
     releases it but the end of the attempt.
     """
     values = {"resource": resource, "run_id": run_id, "attempt": attempt, "deadline_seconds": deadline_seconds}
-    return bool(db.execute(TAKE, values).rowcount)
+    return bool(db.execute(TAKE_RESOURCE, values).rowcount)
 
 
 def note_waiting(db: Connection, *, resource: str, run_id: UUID, attempt: int, deadline_seconds: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, RowMapping, Text, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, cast, func, or_, select
 from sqlalchemy.exc import ProgrammingError
 from sqlmodel import col
 
@@ -113,12 +113,7 @@ def list_runs(
 def find_run(db: Connection, text: str) -> UUID:
     """The one run whose id is, starts with, or ends with `text`. Raises UsageError that lists the candidates."""
     digits = run_digits(text)
-    id_text = func.replace(cast(col(Run.id), Text), "-", "")
-    fits = (
-        col(Run.id) == UUID(digits)
-        if len(digits) == 32
-        else or_(id_text.startswith(digits, autoescape=True), id_text.endswith(digits, autoescape=True))
-    )
+    fits = col(Run.id) == UUID(digits) if len(digits) == 32 else id_fits(col(Run.id), digits)
     found = db.execute(
         select(col(Run.id), col(Run.kind), col(Run.status))
         .where(fits)
@@ -135,6 +130,12 @@ def find_run(db: Connection, text: str) -> UUID:
         raise UsageError(f"{text!r} fits more than one run: {listed}{more}")
     run_id: UUID = found[0].id
     return run_id
+
+
+def id_fits(column: Any, digits: str) -> ColumnElement[bool]:
+    """Whether an id starts or ends with these hex digits."""
+    id_text = func.replace(cast(column, Text), "-", "")
+    return or_(id_text.startswith(digits), id_text.endswith(digits))
 
 
 def run_digits(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -43,22 +43,7 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
     first = fold(states)
     db.execute(
         insert(Run)
-        .values(
-            id=facts.id,
-            session_id=session_id,
-            kind=facts.kind,
-            lane=facts.lane,
-            priority=facts.priority,
-            params=storable(facts.params),
-            created_at=facts.created_at,
-            status=first.status,
-            attempt=first.attempt,
-            claimed_at=first.claimed_at,
-            started_at=first.started_at,
-            finished_at=first.finished_at,
-            state_id=first.latest.id,
-            state_at=first.latest.at,
-        )
+        .values(vars(facts) | {"session_id": session_id, "params": storable(facts.params)} | _columns(first))
         .on_conflict_do_nothing()
     )
     row = db.execute(select(col(Run.attempt), col(Run.error)).where(col(Run.id) == facts.id).with_for_update()).one()
@@ -88,15 +73,7 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
 
 def facts_of_row(run: Row[Any]) -> RunFacts:
     """What does not change, from a row of `ops.runs`."""
-    return RunFacts(
-        id=run.id,
-        kind=run.kind,
-        lane=Lane(run.lane),
-        priority=run.priority,
-        session_id=run.session_id,
-        params=run.params,
-        created_at=run.created_at,
-    )
+    return RunFacts(**{one.name: getattr(run, one.name) for one in fields(RunFacts)} | {"lane": Lane(run.lane)})
 
 
 def recorded_states(db: Connection, *, run_id: UUID) -> list[State]:
@@ -106,17 +83,8 @@ def recorded_states(db: Connection, *, run_id: UUID) -> list[State]:
 
 
 def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is_news: bool, asked: str | None) -> None:
-    values: dict[str, Any] = {
-        "status": life.status,
-        "attempt": life.attempt,
-        "claimed_at": life.claimed_at,
-        "started_at": life.started_at,
-        "finished_at": life.finished_at,
-        "state_id": life.latest.id,
-        "state_at": life.latest.at,
-        "error": _error(life, row.error, asked=asked),
-        "updated_at": func.clock_timestamp(),
-    }
+    values = _columns(life)
+    values |= {"error": _error(life, row.error, asked=asked), "updated_at": func.clock_timestamp()}
     if life.attempt != row.attempt:
         values |= {
             "result": None,
@@ -129,12 +97,18 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
     if life.claimed_by is not None:
         values["claimed_by"] = life.claimed_by
     if newest_is_news and life.status in (RunStatus.CLAIMED, RunStatus.RUNNING):
-        values["heartbeat_at"] = func.clock_timestamp()  # else its age would be NULL, and the run never stuck
+        values["heartbeat_at"] = func.clock_timestamp()  # else its age would be NULL, and the run never lost
     db.execute(update(Run).where(col(Run.id) == run_id).values(**values))
     if life.status.terminal:
         _interrupt_steps(db, run_id=run_id)
     if life.status is RunStatus.SUCCEEDED:
         db.execute(delete(StepResult).where(col(StepResult.run_id) == run_id))  # nothing goes on from here
+
+
+def _columns(life: Life) -> dict[str, Any]:
+    """What a life says of its row."""
+    names = ("status", "attempt", "claimed_at", "started_at", "finished_at")
+    return {name: getattr(life, name) for name in names} | {"state_id": life.latest.id, "state_at": life.latest.at}
 
 
 def _interrupt_steps(db: Connection, *, run_id: UUID) -> None:

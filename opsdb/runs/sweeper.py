@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, Row, case, func, select, text, update
@@ -21,12 +21,10 @@ from sqlmodel import col
 from opsdb.alerts.episodes import open_fenced
 from opsdb.runs.runs import apply_states, facts_of_row
 from opsdb.settings import Settings
-from opsdb.states import State
-from opsdb.tables import Run, RunEvent, RunState, SyncMark
+from opsdb.states import FenceReason, State
+from opsdb.tables import Run, RunEvent, RunState
 from opsdb.timings import Timings
-
-WATCH = "sweep"
-PREFECT_WATCH = "prefect"
+from opsdb.watch import Mark, keep_watch
 
 CANDIDATES = text("""
 SELECT r.id,
@@ -47,10 +45,10 @@ WHERE r.finished_at IS NULL AND r.fenced_at IS NULL AND r.outcome IS NULL AND r.
 """)
 
 MESSAGES = {
-    "HeartbeatTimeout": "no heartbeat: its process or its host is gone, or was cut off for {lost:g} s",
-    "DeadlineExceeded": "it ran past its deadline",
-    "ClaimTimeout": "claimed, and not started for {claim:g} s: its worker is gone or stuck",
-    "Cancelled": "cancelled; its own worker did not answer",
+    FenceReason.HEARTBEAT_TIMEOUT: "no heartbeat: its process or its host is gone, or was cut off for {lost:g} s",
+    FenceReason.DEADLINE_EXCEEDED: "it ran past its deadline",
+    FenceReason.CLAIM_TIMEOUT: "claimed, and not started for {claim:g} s: its worker is gone or stuck",
+    FenceReason.CANCELLED: "cancelled; its own worker did not answer",
 }
 
 
@@ -62,24 +60,6 @@ class Fence:
     reason: str
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Since when somebody watches without an outage, and the moment at which that was so."""
-
-    since: datetime
-    now: datetime
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the ops database has of an attempt that its worker saw end."""
-
-    taken: bool
-    """It was fenced, is over, or another attempt has begun: its worker has no say in it any more."""
-    outcome: str | None
-    message: str | None
-
-
 def sweep(db: Connection, settings: Settings) -> list[Fence]:
     """Fence what is lost and write the verdict on what was fenced before. Two sweepers at once do no harm.
 
@@ -87,11 +67,11 @@ def sweep(db: Connection, settings: Settings) -> list[Fence]:
     """
     timings = settings.timings
     limits = {"lost": timings.lost, "claim": timings.claim, "cancel": timings.cancel}
-    seen = watch(db, WATCH, outage_seconds=timings.outage)
+    seen = keep_watch(db, Mark.SWEEPER, outage_seconds=timings.outage)
     watches = {
         "watching_since": seen.since,
         "now": seen.now,
-        "prefect": PREFECT_WATCH,
+        "prefect": Mark.PREFECT,
         "outage": timings.prefect_outage,
     }
     lost = db.execute(CANDIDATES, {**watches, **limits})
@@ -115,18 +95,9 @@ def fence_run(db: Connection, *, run_id: UUID, reason: str, attempt: int | None 
     state = select(col(RunState.type)).where(col(RunState.id) == col(Run.state_id)).scalar_subquery()
     values = {
         "fenced_at": func.clock_timestamp(),
-        "fence_reason": case((state == "CANCELLING", "Cancelled"), else_=reason),
+        "fence_reason": case((state == "CANCELLING", FenceReason.CANCELLED), else_=reason),
     }
     return bool(db.execute(update(Run).where(*unfinished).values(**values)).rowcount)
-
-
-def told_of(db: Connection, *, run_id: UUID, attempt: int) -> Told:
-    """What a worker must know before it says how an attempt ended."""
-    row = db.execute(select(Run).where(col(Run.id) == run_id)).one_or_none()
-    if row is None or row.attempt < attempt:
-        return Told(taken=False, outcome=None, message=None)
-    taken = row.attempt > attempt or row.finished_at is not None or row.fenced_at is not None
-    return Told(taken=taken, outcome=row.outcome, message=(row.error or {}).get("message"))
 
 
 def doomed(db: Connection, attempts: Mapping[UUID, int], *, exit_seconds: float) -> set[UUID]:
@@ -166,20 +137,6 @@ def note_reaped(db: Connection, *, run_id: UUID, attempt: int) -> None:
     )
 
 
-def watch(db: Connection, name: str, *, outage_seconds: float) -> Watch:
-    """Note that somebody watches, and return since when without an outage: what nobody saw is nobody's silence."""
-    now = func.statement_timestamp()  # one moment for all: the server may be stopped between two looks at the clock
-    made = insert(SyncMark).values(name=name, at=now, updated_at=now)
-    gap = now - col(SyncMark.updated_at) > timedelta(seconds=outage_seconds)
-    row = db.execute(
-        made.on_conflict_do_update(
-            index_elements=[col(SyncMark.name)],
-            set_={"at": case((gap, now), else_=col(SyncMark.at)), "updated_at": now},
-        ).returning(col(SyncMark.at), col(SyncMark.updated_at))
-    ).one()
-    return Watch(since=row.at, now=row.updated_at)
-
-
 def _ripe(db: Connection, timings: Timings) -> list[Row[tuple[Run]]]:
     """Fenced runs whose processes are gone, or whose host did not answer in time, and those of whose outcome Prefect
     has not heard, from a process that is gone or for too long; locked, so that one concludes."""
@@ -204,7 +161,7 @@ def _conclude(db: Connection, run: Row[tuple[Run]], *, message: str) -> None:
     elif run.outcome == "failed":
         type_, name, message = "FAILED", "Failed", str((run.error or {}).get("message") or "")
     else:
-        type_, name = "CANCELLED" if run.fence_reason == "Cancelled" else "CRASHED", run.fence_reason
+        type_, name = "CANCELLED" if run.fence_reason == FenceReason.CANCELLED else "CRASHED", run.fence_reason
     verdict = State(
         id=uuid5(run.state_id, name),
         at=run.state_at + timedelta(microseconds=1),  # in Prefect's time: what Prefect says next is newer

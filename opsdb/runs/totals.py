@@ -4,9 +4,13 @@ Whoever counts inserts a delta in the transaction of the event itself. Whoever r
 so a figure is exact at any instant and folding never moves it.
 """
 
-from __future__ import annotations
+from datetime import datetime
+from decimal import Decimal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import BigInteger, Column, Connection, Identity, Numeric, Text, text
+from sqlmodel import Field
+
+from opsdb.schema import Table, time_column
 
 FOLD_SECONDS = 2.0
 BATCH = 20_000
@@ -26,6 +30,35 @@ WITH taken AS (
 )
 SELECT count(*) FROM taken
 """)
+
+
+class MetricTotal(Table, table=True):
+    """A counter as far as it is folded, or one bucket of a histogram: what it counted, summed up, and saw last."""
+
+    __tablename__ = "metric_totals"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    kind: str = Field(sa_column=Column(Text, primary_key=True))
+    lane: str = Field(sa_column=Column(Text, primary_key=True))
+    label: str = Field(sa_column=Column(Text, primary_key=True))
+    count: int = Field(sa_column=Column(BigInteger, nullable=False))
+    value: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    latest_at: datetime | None = Field(default=None, sa_column=time_column())
+
+
+class MetricDelta(Table, table=True):
+    """Something that was counted and is not in `metric_totals` yet. Append-only, but for the folding."""
+
+    __tablename__ = "metric_deltas"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    kind: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    lane: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    label: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    count: int = Field(default=1, sa_column=Column(BigInteger, nullable=False, server_default="1"))
+    value: Decimal = Field(default=Decimal(0), sa_column=Column(Numeric, nullable=False, server_default="0"))
+    at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 def fold_deltas(db: Connection, *, batch: int = BATCH) -> int:

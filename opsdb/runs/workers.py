@@ -21,17 +21,17 @@ WHERE heartbeat_at > clock_timestamp() - make_interval(secs => :seconds) GROUP B
 LEAVE = text("DELETE FROM ops.workers WHERE name = :name")
 
 
-def beat(db: Connection, *, name: str, host: str, lanes: Sequence[str]) -> None:
+def write_worker_heartbeat(db: Connection, *, name: str, host: str, lanes: Sequence[str]) -> None:
     """Say that this worker lives. One of the same host and lane that was killed is forgotten: this one replaced it."""
     db.execute(BEAT, {"name": name, "host": host, "lanes": list(lanes)})
     db.execute(SUCCEED, {"name": name, "host": host, "lanes": list(lanes)})
 
 
-def leave(db: Connection, *, name: str) -> None:
+def remove_worker(db: Connection, *, name: str) -> None:
     """Say that this worker ended on purpose: nobody needs to look for it."""
     db.execute(LEAVE, {"name": name})
 
 
-def served(db: Connection, *, seconds: float) -> dict[str, int]:
+def count_workers(db: Connection, *, seconds: float) -> dict[str, int]:
     """How many workers of each lane were heard of within so many seconds. Lanes without any are left out."""
     return {lane: count for lane, count in db.execute(SERVED, {"seconds": seconds})}  # noqa: C416  # a Row is no tuple for mypy

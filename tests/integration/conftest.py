@@ -24,7 +24,7 @@ from deployments.sync.marks import write_watermark
 from opsdb.database import connect
 from opsdb.runs.sweeper import sweep
 from opsdb.settings import Settings
-from tests.integration.stuck_case import PREFECT_NOW, Case
+from tests.integration.sweeper_case import PREFECT_NOW, Case
 from tests.support.bucket_server import BucketServer, bucket_server
 from tests.support.children import free_port
 from tests.support.cluster import prefect_server

@@ -25,7 +25,7 @@ import psycopg
 from prefect.client.orchestration import SyncPrefectClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.sync.verdicts import to_be_told
+from deployments.sync.verdicts import read_unpushed
 from opsdb.database import connect
 from opsdb.processes.find import RUN_ID_VARIABLE
 from opsdb.processes.running import entered
@@ -115,7 +115,7 @@ class Soak:
             made = list(self._made)
         try:
             with self._engine.connect() as db:
-                pending = {telling.run_id for telling in to_be_told(db)}
+                pending = {telling.run_id for telling in read_unpushed(db)}
             return len({row["id"] for row in self._lab.rows(query, made)} - pending)
         except (SQLAlchemyError, psycopg.Error):  # the database was killed
             return -1

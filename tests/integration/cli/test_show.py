@@ -22,7 +22,7 @@ from prefect.settings import (
 
 from deployments.server import access
 from opsdb.runs.runs import apply_states
-from opsdb.runs.workers import beat
+from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 from tests.integration.opsdb.alerts_lab import Lab
@@ -54,7 +54,7 @@ def show(prefect_room: Settings, settings: Settings, lab: Lab) -> Show:
 
     def shown(run_id: UUID, *options: str, port: int = prefect_room.prefect_port) -> str:
         with lab.engine.begin() as db:
-            beat(db, name="w-1", host="w", lanes=["D"])
+            write_worker_heartbeat(db, name="w-1", host="w", lanes=["D"])
         env = access.inherited(os.environ) | ours | {"OPS_PREFECT_PORT": str(port)}
         return run_ops("show", str(run_id), *options, env=env, cwd=REPOSITORY).fine()
 

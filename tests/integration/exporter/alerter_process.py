@@ -31,7 +31,8 @@ PLACES = {
 def arrange(step: str) -> None:
     """Die at one step of the outbox."""
     if step == "stored and not committed":
-        setattr(alerter, "tell", lambda *args, **values: alerts_incidents.tell(*args, **values) and die())  # noqa: B010
+        write = alerts_incidents.write_messages
+        setattr(alerter, "write_messages", lambda *args, **values: write(*args, **values) and die())  # noqa: B010
     else:
         where, name = PLACES[step]
         setattr(where, name, die)

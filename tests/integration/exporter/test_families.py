@@ -12,7 +12,7 @@ import pytest
 
 from exporter.metrics.scrape import COLLECTORS, SESSION
 from opsdb.database import PatientConnection, connect
-from opsdb.runs.workers import beat
+from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 from tests.integration.exporter.conftest import Insert, Served
@@ -195,7 +195,7 @@ def test_the_reader_is_read_only_and_ops_monitor(settings: Settings, served: Ser
 def test_a_worker_that_serves_shows_in_its_lanes(settings: Settings, served: Served) -> None:
     engine = connect(settings, application="test")
     with engine.begin() as writer:
-        beat(writer, name="host-7", host="host", lanes=[Lane.C])
+        write_worker_heartbeat(writer, name="host-7", host="host", lanes=[Lane.C])
     engine.dispose()
     said = served.scrape()
     assert (said("ops_workers", lane="C"), said("ops_workers", lane="D")) == (1, 0)

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from flows import nightly_backup as module
 from flows.engine.active_run import ActiveRun, activated
 from opsdb.errors import StepFailedError
+from opsdb.record.entries import Entry, Event
 from opsdb.runs.lookup import short_id
 from opsdb.runs.prefect_runs import tags_of
 from opsdb.runs.sessions import cancel_session, make_session, tag_of
@@ -48,9 +49,9 @@ def client() -> Iterator[SyncPrefectClient]:
 
 
 @pytest.fixture
-def entries(settings: Settings) -> Iterator[list[dict[str, Any]]]:
+def entries(settings: Settings) -> Iterator[list[Entry]]:
     """What the run has recorded."""
-    found: list[dict[str, Any]] = []
+    found: list[Entry] = []
     with activated(ActiveRun(uuid4(), 1, settings, found.append, in_lane=False)):
         yield found
 
@@ -69,7 +70,7 @@ def runs_of(client: SyncPrefectClient, session: UUID) -> list[FlowRun]:
 
 
 def test_after_its_session_was_cancelled_it_starts_nothing_and_says_so(
-    client: SyncPrefectClient, engine: Engine, session: UUID, entries: list[dict[str, Any]]
+    client: SyncPrefectClient, engine: Engine, session: UUID, entries: list[Entry]
 ) -> None:
     first = start(session)
     cancel(engine, session)
@@ -78,14 +79,15 @@ def test_after_its_session_was_cancelled_it_starts_nothing_and_says_so(
     assert str(raised.value).endswith(AGAIN)
     assert [run.id for run in runs_of(client, session)] == [first]
     [event] = entries
-    assert (event["op"], event["level"], event["message"]) == ("event", "warning", str(raised.value))
+    assert isinstance(event, Event)
+    assert (event.level, event.message) == ("warning", str(raised.value))
 
 
 def test_backup_that_starts_while_its_session_is_cancelled_is_cancelled_too(
     client: SyncPrefectClient,
     engine: Engine,
     session: UUID,
-    entries: list[dict[str, Any]],
+    entries: list[Entry],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def tags(**given: Any) -> list[str]:  # asked for between the look at the session and the start
@@ -105,7 +107,7 @@ def test_backup_that_could_not_be_cancelled_with_its_session_is_told(
     client: SyncPrefectClient,
     engine: Engine,
     session: UUID,
-    entries: list[dict[str, Any]],
+    entries: list[Entry],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def tags(**given: Any) -> list[str]:
@@ -120,7 +122,9 @@ def test_backup_that_could_not_be_cancelled_with_its_session_is_told(
     with pytest.raises(StepFailedError, match="was cancelled"):
         start(session)
     [run] = runs_of(client, session)
-    assert entries[-1]["message"].endswith(f"Prefect did not answer (ReadTimeout): ops cancel {short_id(run.id)}")
+    said = entries[-1]
+    assert isinstance(said, Event)
+    assert said.message.endswith(f"Prefect did not answer (ReadTimeout): ops cancel {short_id(run.id)}")
 
 
 def test_without_the_ops_database_it_starts_all_the_same(

@@ -58,7 +58,7 @@ def test_backup_restores_to_the_same_content(postgres: str, database: str, folde
 def test_backup_shows_its_steps_and_records_its_files(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[tuple[str, str]] = []
     files: list[dict[str, object]] = []
-    monkeypatch.setattr("flows.engine.step.step_started", lambda *_, name, command, **__: steps.append((name, command)))
+    monkeypatch.setattr("flows.engine.step.StepStarted", lambda *_, name, command, **__: steps.append((name, command)))
     monkeypatch.setattr(ActiveRun, "artifact", lambda _run, **columns: files.append(columns))
     result = odoo_db_backup(database)
     assert [name for name, _ in steps] == [

@@ -239,7 +239,7 @@ def test_shell_text_holds_no_value(database: str, monkeypatch: pytest.MonkeyPatc
     odoo_db_backup(database)
     commands: list[tuple[str, float]] = []
     monkeypatch.setattr(
-        "flows.engine.step.step_started",
+        "flows.engine.step.StepStarted",
         lambda *_, command, timeout_seconds, **__: commands.append((command, timeout_seconds)),
     )
     odoo_restore_drill(database)

@@ -25,7 +25,7 @@ from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import runbook_of
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError, UsageError
 from opsdb.processes.kill import kill_processes
-from opsdb.record.journal import Entry
+from opsdb.record.entries import Entry, Event, StepFinished, StepStarted, TemplateUsed
 from opsdb.settings import load_settings
 
 PARAMS = {"name": {}, "names": {"type": "list"}, "n": {"type": "integer"}, "sure": {"type": "boolean"}}
@@ -86,7 +86,7 @@ class Ran:
 
         def record(entry: Entry) -> None:
             self.entries.append(entry)
-            if fenced_in and entry.get("name") == fenced_in:
+            if fenced_in and getattr(entry, "name", "") == fenced_in:
                 run.fenced.set()
 
         run = ActiveRun(id=uuid4(), attempt=1, settings=load_settings(), record=record, in_lane=False)
@@ -101,13 +101,13 @@ class Ran:
     @property
     def steps(self) -> list[tuple[str, str]]:
         """Name and status of each step, in order."""
-        names = {entry["index"]: entry["name"] for entry in self.entries if entry["op"] == "step_started"}
-        ended = {entry["index"]: entry["status"] for entry in self.entries if entry["op"] == "step_finished"}
+        names = {entry.index: entry.name for entry in self.entries if isinstance(entry, StepStarted)}
+        ended = {entry.index: entry.status for entry in self.entries if isinstance(entry, StepFinished)}
         return [(name, str(ended[index])) for index, name in names.items()]
 
     @property
     def events(self) -> list[str]:
-        return [entry["message"] for entry in self.entries if entry["op"] == "event"]
+        return [entry.message for entry in self.entries if isinstance(entry, Event)]
 
 
 def plan(path: Path, **values: Any) -> DryRun:
@@ -387,17 +387,17 @@ def test_record_has_the_command_that_ran(tmp_path: Path) -> None:
         tmp_path, {"command": "echo ${params.name} ${params.names} ${params.n} '${params.sure}'"}, params=PARAMS
     )
     ran = Ran(path, name="a", names=["b", "c"], n=-5, sure=True)
-    commands = [entry["command"] for entry in ran.entries if entry["op"] == "step_started"]
+    commands = [entry.command for entry in ran.entries if isinstance(entry, StepStarted)]
     assert commands[1:] == ["echo a b,c -5 'true'"]
 
 
 def test_run_says_which_template_it_executes(tmp_path: Path) -> None:
     path = write(tmp_path, {"command": "true"}, timeout_seconds=50)
     ran = Ran(path)
-    (used,) = [entry for entry in ran.entries if entry["op"] == "template_used"]
-    assert used["name"] == "made_up"
-    assert used["definition"] == ran.result["definition"] == read_template(path).template.definition
-    assert used["template"]["timeout_seconds"] == 50
+    (used,) = [entry for entry in ran.entries if isinstance(entry, TemplateUsed)]
+    assert used.name == "made_up"
+    assert used.definition == ran.result["definition"] == read_template(path).template.definition
+    assert used.template["timeout_seconds"] == 50
 
 
 def test_templates_in_the_folders_are_runbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

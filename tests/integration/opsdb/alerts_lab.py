@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, text
 
-from opsdb.alerts.incidents import Draft, Report, tell
-from opsdb.alerts.rules import look
+from opsdb.alerts.incidents import Draft, Report, write_messages
+from opsdb.alerts.rules import apply_rules
 from opsdb.alerts.thresholds import Thresholds, parse_thresholds
 
 AGES = {  # what a passage of time changes
@@ -28,7 +28,7 @@ class Lab:
         self.thresholds: Thresholds = parse_thresholds(thresholds)
         self.destinations = ["main"]
         with engine.begin() as db:
-            look(db, self.thresholds)
+            apply_rules(db, self.thresholds)
         self.sql("INSERT INTO ops.sync_marks (name, at) SELECT n, now() FROM unnest(ARRAY['sync','prefect','sweep']) n")
         self.sql("UPDATE ops.sync_marks SET at = at - interval '1 day'")
 
@@ -78,8 +78,8 @@ class Lab:
         """What one look tells: event, rule, lane, subjects."""
         before = len(self.reports)
         with self.engine.begin() as db:
-            look(db, self.thresholds)
-            tell(db, self._write, anybody=bool(self.destinations))
+            apply_rules(db, self.thresholds)
+            write_messages(db, self._write, anybody=bool(self.destinations))
         return [(r.event, r.incident.rule.value, r.incident.lane, r.count) for r in self.reports[before:]]
 
     def _write(self, report: Report) -> Draft:

@@ -16,6 +16,7 @@ from opsdb import tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.database import connect, driver_url
 from opsdb.migrate import alembic_config, head, upgrade
+from opsdb.runs import totals  # noqa: F401 - the metadata holds what was imported
 from opsdb.schema import SCHEMA, Table
 from opsdb.settings import Settings
 

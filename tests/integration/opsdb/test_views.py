@@ -17,7 +17,7 @@ from opsdb.runs.sweeper import sweep
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
 from opsdb.tables import Lane
-from tests.integration.stuck_case import Case
+from tests.integration.sweeper_case import Case
 
 VIEWS = (
     "success_rate_24h",

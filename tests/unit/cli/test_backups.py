@@ -18,8 +18,7 @@ from flows.backup.repository import Repository
 from flows.offsite.owner import take_ownership
 from flows.offsite.target import Target
 from opsdb.errors import UsageError
-from opsdb.runs.copies import CopyMade
-from opsdb.runs.drills import Drill
+from opsdb.runs.backups import CopyMade, Drill
 from tests.support.backups import NOW, make_backup
 
 RUN = UUID(int=7)

@@ -24,11 +24,12 @@ import typer
 from typer.testing import CliRunner
 
 from cli import room as commands
-from deployments.room import child, demo, room
+from deployments.room import demo, room
 from deployments.room.postgres import PROGRAMS
 from deployments.room.report import PartReport, RoomReport, current_report, read_report
 from deployments.server import access
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.processes.identity import identify
 from opsdb.settings import Settings
 from tests.support.children import free_port
 from tests.support.programs import needs_root
@@ -273,7 +274,7 @@ def test_leftovers_of_a_killed_supervisor_are_stopped_by_identity(settings: Sett
         subprocess.Popen(["sleep", "60"], start_new_session=True) as leftover,
         subprocess.Popen(["sleep", "60"]) as other,
     ):
-        real, foreign = child.identify(leftover.pid), child.identify(other.pid)
+        real, foreign = identify(leftover.pid), identify(other.pid)
         assert real is not None
         assert foreign is not None
         value = json.loads((settings.home / "room.json").read_text())

@@ -185,7 +185,7 @@ import os
 from datetime import datetime, UTC
 from uuid import uuid4
 from opsdb.record.journal import Journal, journal_dir
-from opsdb.record.entries import event, run_opened
+from opsdb.record.entries import Event, RunOpened
 from opsdb.runs.runs import RunFacts
 from opsdb.settings import load_settings
 from opsdb.states import State
@@ -194,8 +194,9 @@ run_id, now = uuid4(), datetime.now(UTC)
 facts = RunFacts(id=run_id, kind="k", lane=Lane.B, priority=0, session_id=None, params={}, created_at=now)
 journal = Journal(journal_dir(load_settings()), run_id)
 state = State(id=uuid4(), at=now, type="RUNNING", name="Running")
-journal.append(run_opened(facts=facts, states=[state], attempt=1, claimed_by="w", deadline_seconds=60))
-journal.append(event(run_id, "the last words"))
+opened = RunOpened(run_id, facts=facts, states=[state], attempt=1, claimed_by="w", deadline_seconds=60)
+journal.append(opened.line())
+journal.append(Event(run_id, message="the last words").line())
 os.kill(os.getpid(), 9)
 """
     env = {**os.environ, "OPS_HOME": str(room.home), "OPS_DATABASE_URL": room.ops_url}

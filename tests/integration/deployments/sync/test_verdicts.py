@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import pytest
 
-from deployments.sync.verdicts import to_be_told
+from deployments.sync.verdicts import read_unpushed
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sessions import cancel_session, make_session
 from opsdb.runs.sweeper import fence_run
 from opsdb.states import APPROVAL, RESUMING, State
 from opsdb.tables import Lane
-from tests.integration.stuck_case import PREFECT_NOW, Case
+from tests.integration.sweeper_case import PREFECT_NOW, Case
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_outcome_that_prefect_did_not_hear_of_is_told_by_the_room(
     assert row.status == status
     assert row.fenced_at is None
     assert case.events() == []
-    assert len(case.told()) == 1
+    assert len(case.unpushed()) == 1
 
 
 def test_outcome_wins_over_a_fence_that_came_later(case: Case) -> None:
@@ -61,7 +61,7 @@ def test_completed_that_prefect_says_after_the_verdict_stands(case: Case) -> Non
     assert case.row().status == "failed"
     case.states("COMPLETED")
     assert case.row().status == "succeeded"
-    assert case.told() == []
+    assert case.unpushed() == []
     assert any("rewrote HeartbeatTimeout to Completed" in message for _, message in case.events())
 
 
@@ -72,7 +72,7 @@ def test_crashed_that_follows_the_verdict_is_no_rewriting(case: Case) -> None:
     case.reaped()
     case.sweep()
     case.states("CRASHED")
-    assert case.told() == []
+    assert case.unpushed() == []
     assert len(case.events()) == 1
 
 
@@ -87,9 +87,9 @@ def test_run_that_crashed_is_tried_again_where_its_kind_allows_it(
 ) -> None:
     requeueable(case, max_attempts=max_attempts)
     case.states("CRASHED")
-    assert case.told() == told
+    assert case.unpushed() == told
     case.states("SCHEDULED", "PENDING", "RUNNING", "CRASHED")
-    assert case.told() == []  # bounded
+    assert case.unpushed() == []  # bounded
 
 
 def test_run_whose_session_was_cancelled_is_not_tried_again(case: Case) -> None:
@@ -98,10 +98,10 @@ def test_run_whose_session_was_cancelled_is_not_tried_again(case: Case) -> None:
         session = make_session(db, name="night")
     case.set(f"session_id = '{session}'")
     case.states("CRASHED")
-    assert case.told() == ["AwaitingRetry"]
+    assert case.unpushed() == ["AwaitingRetry"]
     with case.engine.begin() as db:
         cancel_session(db, session)
-    assert case.told() == []
+    assert case.unpushed() == []
 
 
 @pytest.mark.promise(4)
@@ -113,24 +113,24 @@ def test_run_is_not_tried_again_before_its_first_attempt_is_known_to_be_gone(cas
     case.sweep()
     case.states("CRASHED")  # Prefect follows the verdict
     assert case.row().status == "failed"
-    assert case.told() == []
+    assert case.unpushed() == []
     case.reaped()
-    assert case.told() == ["AwaitingRetry"]
+    assert case.unpushed() == ["AwaitingRetry"]
 
 
 def test_run_that_never_started_is_tried_again_whatever_its_kind(case: Case) -> None:
     case.states("SCHEDULED", "PENDING", "CRASHED")
-    assert case.told() == ["AwaitingRetry"]
+    assert case.unpushed() == ["AwaitingRetry"]
     case.states("SCHEDULED", "PENDING", "CRASHED", "SCHEDULED", "PENDING", "CRASHED")
     assert case.row().attempt == 3
-    assert case.told() == []  # bounded
+    assert case.unpushed() == []  # bounded
 
 
 @pytest.mark.parametrize("end", ["FAILED", "CANCELLED", "COMPLETED"])
 def test_run_that_ended_by_itself_is_not_tried_again(case: Case, end: str) -> None:
     requeueable(case, max_attempts=3)
     case.states(end)
-    assert case.told() == []
+    assert case.unpushed() == []
 
 
 def test_verdict_is_not_told_over_a_state_that_it_does_not_follow_from(case: Case) -> None:
@@ -141,7 +141,7 @@ def test_verdict_is_not_told_over_a_state_that_it_does_not_follow_from(case: Cas
     case.reaped()
     case.sweep()
     with case.engine.connect() as db:
-        assert [telling.follows for telling in to_be_told(db)] == [known]
+        assert [push.follows for push in read_unpushed(db)] == [known]
 
 
 def suspended(case: Case) -> list[State]:
@@ -167,18 +167,18 @@ def test_run_that_waits_for_an_approval_is_neither_lost_nor_ever_repeated(case: 
     assert case.sweep() == []
     assert case.row().status == "queued"
     applied(case, later(3, "CRASHED"))  # over what waits: nothing ran that could have died
-    assert case.told() == []
+    assert case.unpushed() == []
 
 
 def test_approved_run_whose_worker_died_before_its_start_goes_on(case: Case) -> None:
     applied(case, *suspended(case), later(3, "SCHEDULED", RESUMING), later(4, "PENDING"), later(5, "CRASHED"))
-    assert case.told() == [RESUMING]
+    assert case.unpushed() == [RESUMING]
 
 
 def test_approvals_do_not_use_up_the_attempts_after_a_death(case: Case) -> None:
     applied(case, *suspended(case), later(3, "SCHEDULED", RESUMING), later(4, "RUNNING"), later(5, "CRASHED"))
-    assert case.told() == []
+    assert case.unpushed() == []
     case.set("max_attempts = 2")
-    assert case.told() == ["AwaitingRetry"]
+    assert case.unpushed() == ["AwaitingRetry"]
     applied(case, later(6, "SCHEDULED", "AwaitingRetry"), later(7, "RUNNING"), later(8, "CRASHED"))
-    assert case.told() == []
+    assert case.unpushed() == []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from sqlalchemy import Engine, text
 
 from deployments.worker.reaper import reap
 from opsdb.processes.find import find_processes
+from opsdb.processes.identity import identify
 from opsdb.processes.kill import kill_processes
-from opsdb.processes.running import RunProcess, entered, running_dir, start_ticks
+from opsdb.processes.running import RunProcess, entered, running_dir
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import fence_run, sweep
 from opsdb.settings import Settings
@@ -142,7 +144,7 @@ def test_fenced_run_is_killed_at_once_with_all_that_descends_from_it(host: Host,
     assert time.monotonic() - began < 4.5  # the grace is 5 s
     assert process.wait(5) == -9
     assert host.living(run_id) == []
-    assert [pid for pid in descendants if start_ticks(pid) is not None] == []
+    assert [pid for pid in descendants if identify(pid) is not None] == []
     assert host.row(run_id).reaped_at is not None
 
 
@@ -169,8 +171,9 @@ def test_entry_of_an_earlier_boot_kills_nobody(host: Host) -> None:
     process.wait()
     other = subprocess.Popen(["sleep", "300"], start_new_session=True)
     host.started.append(other)
-    ticks = start_ticks(other.pid)
-    entry = json.loads(path.read_text()) | {"pid": other.pid, "start_ticks": ticks, "boot": "before"}
+    found = identify(other.pid)
+    assert found is not None
+    entry = json.loads(path.read_text()) | {**asdict(found), "boot": "before"}
     path.write_text(json.dumps(entry))
     assert not RunProcess(**entry).alive
     assert host.reap() == 1

@@ -57,7 +57,7 @@ def test_dry_run_of_a_backup_tells_the_steps_that_a_backup_takes(
         recorded.append((name, command))
         return {}
 
-    monkeypatch.setattr("flows.engine.step.step_started", note)
+    monkeypatch.setattr("flows.engine.step.StepStarted", note)
     odoo_db_backup(database, restore_drill=True)
     names = [name for name, _ in recorded]
     assert [one.name for one in planned.steps] == names

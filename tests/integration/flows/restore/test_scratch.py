@@ -18,7 +18,7 @@ from flows.restore import filestore as unpacking
 from flows.restore import restore as restoring
 from flows.restore.scratch import Scratch, drop_leftovers
 from opsdb.errors import StepFailedError
-from opsdb.record.journal import Entry
+from opsdb.record.entries import Entry
 from opsdb.settings import Settings
 from tests.integration.flows.test_odoo_db_backup import content
 from tests.integration.flows.test_odoo_restore_drill import databases

@@ -205,8 +205,8 @@ def test_what_comes_back_within_10_minutes_continues_the_episode(lab: Lab) -> No
 def test_two_alerters_at_once_tell_once(lab: Lab, settings: Settings) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from opsdb.alerts.incidents import Draft, tell
-    from opsdb.alerts.rules import look
+    from opsdb.alerts.incidents import Draft, write_messages
+    from opsdb.alerts.rules import apply_rules
 
     for lane in "ABCD":
         queue(lab, 1000, lane=lane)
@@ -216,8 +216,8 @@ def test_two_alerters_at_once_tell_once(lab: Lab, settings: Settings) -> None:
     def cycle(_: int) -> None:
         with lab.engine.begin() as db:
             if db.scalar(text("SELECT pg_try_advisory_xact_lock(4711)")):
-                look(db, lab.thresholds)
-                tell(db, lambda report: Draft(body="b", destinations=["main"]), anybody=True)
+                apply_rules(db, lab.thresholds)
+                write_messages(db, lambda report: Draft(body="b", destinations=["main"]), anybody=True)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(cycle, range(24)))

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine
 
+from opsdb.alerts.incidents import prune
 from opsdb.alerts.outbox import Failure, Leased, forget_others, lease, note_delivered, note_failed
-from opsdb.alerts.read import prune, read_figures
+from opsdb.alerts.read import read_figures
 from tests.integration.opsdb.alerts_lab import Lab
 
 SERVER = Failure(reason="server", http_status=503)

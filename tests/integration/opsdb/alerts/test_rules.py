@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import Engine
 
 from opsdb.alerts.episodes import open_fenced
-from opsdb.alerts.read import forget_database
-from opsdb.alerts.rules import look
+from opsdb.alerts.rules import apply_rules, forget_database
 from opsdb.alerts.thresholds import parse_thresholds
-from opsdb.runs.workers import beat, leave
+from opsdb.runs.workers import remove_worker, write_worker_heartbeat
 from tests.integration.opsdb.alerts_lab import Lab
 
 
@@ -24,7 +23,7 @@ def lab(engine: Engine) -> Lab:
 def holds(lab: Lab, rule: str) -> list[str]:
     """The subjects of which a rule holds, after one look."""
     with lab.engine.begin() as db:
-        look(db, lab.thresholds)
+        apply_rules(db, lab.thresholds)
     rows = lab.sql("SELECT subject FROM ops.alert_episodes WHERE rule = :r AND resolved_at IS NULL", r=rule)
     return [row.subject for row in rows]
 
@@ -266,7 +265,7 @@ def test_leftovers_hold_until_somebody_says_they_are_gone(lab: Lab) -> None:
 
 def serve(lab: Lab, name: str = "h-1", host: str = "h", lanes: str = "AB", age: float = 0) -> None:
     with lab.engine.begin() as db:
-        beat(db, name=name, host=host, lanes=lanes)
+        write_worker_heartbeat(db, name=name, host=host, lanes=lanes)
     lab.sql(
         "UPDATE ops.workers SET heartbeat_at = now() - make_interval(secs => :age) WHERE name = :n", age=age, n=name
     )
@@ -283,7 +282,7 @@ def test_worker_is_lost_after_30_s_unless_it_said_good_bye(lab: Lab) -> None:
     serve(lab, "h-1", "h", age=31)
     assert holds(lab, "worker_lost") == ["h"]
     with lab.engine.begin() as db:
-        leave(db, name="h-1")
+        remove_worker(db, name="h-1")
     assert holds(lab, "worker_lost") == []
 
 

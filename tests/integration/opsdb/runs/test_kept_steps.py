@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from opsdb.errors import UsageError
-from opsdb.runs.kept_steps import what_stands
+from opsdb.runs.kept_steps import read_kept
 
 HASH, ANOTHER = "a" * 64, "b" * 64
 
@@ -48,7 +48,7 @@ def insert_run(engine: Engine, *, definition: str | None) -> UUID:
 def test_steps_of_the_same_version_stand(recorded: str, version: str, engine: Engine) -> None:
     run = insert_run(engine, definition=recorded)
     with engine.begin() as db:
-        standing = what_stands(db, run_id=run, attempts=range(1, 2), version=version, resource=None)
+        standing = read_kept(db, run_id=run, attempts=range(1, 2), version=version, resource=None)
     assert [(step.name, step.command) for step in standing.steps] == [("build", "make build")]
     assert standing.asked == ("ask", "deploy?")
 
@@ -65,4 +65,4 @@ def test_steps_of_the_same_version_stand(recorded: str, version: str, engine: En
 def test_steps_of_another_version_do_not_stand(recorded: str | None, version: str, told: str, engine: Engine) -> None:
     run = insert_run(engine, definition=recorded)
     with engine.begin() as db, pytest.raises(UsageError, match=told):
-        what_stands(db, run_id=run, attempts=range(1, 2), version=version, resource=None)
+        read_kept(db, run_id=run, attempts=range(1, 2), version=version, resource=None)

@@ -12,9 +12,8 @@ from sqlalchemy import Engine, text
 
 from flows.engine.exclusion import exclude_others
 from opsdb.errors import PreflightError
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import run_closed
-from opsdb.runs.locks import holder_of, take
+from opsdb.record.entries import RunClosed, apply_line
+from opsdb.runs.locks import holder_of, take_resource
 from opsdb.runs.lookup import read_run
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import fence_run
@@ -42,7 +41,7 @@ def make_run(engine: Engine, run_id: UUID | None = None, *, type_: str = "RUNNIN
 
 def taken(engine: Engine, resource: str, run_id: UUID, *, attempt: int = 1) -> bool:
     with engine.begin() as db:
-        return take(db, resource=resource, run_id=run_id, attempt=attempt, deadline_seconds=60)
+        return take_resource(db, resource=resource, run_id=run_id, attempt=attempt, deadline_seconds=60)
 
 
 def test_resource_is_one_runs_until_it_is_over(engine: Engine, resource: str) -> None:
@@ -91,7 +90,7 @@ def test_outcome_that_its_process_recorded_frees_it_before_prefect_says_so(engin
     first, second = make_run(engine), make_run(engine)
     assert taken(engine, resource, first)
     with engine.begin() as db:
-        apply_entry(db, run_closed(first, attempt=1, result={}))
+        apply_line(db, RunClosed.of(first, attempt=1, result={}).line())
     with engine.connect() as db:
         assert holder_of(db, resource) is None
     assert taken(engine, resource, second)

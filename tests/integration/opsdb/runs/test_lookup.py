@@ -10,13 +10,12 @@ from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect
 from opsdb.errors import RoomUnreachableError, UsageError
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import artifact, event, step_finished, step_started
+from opsdb.record.entries import ArtifactMade, Event, StepFinished, StepStarted, apply_line
 from opsdb.runs.lookup import find_run, kinds_used, list_runs, read_run, reading, short_id
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sessions import join_session
 from opsdb.runs.waiting import Waiting, why_waiting
-from opsdb.runs.workers import beat
+from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.states import RunStatus, State
 from opsdb.tables import Lane, StepStatus
@@ -111,14 +110,14 @@ def test_details_hold_everything_in_order(settings: Settings, engine: Engine) ->
     made(engine, "PENDING", "RUNNING")
     with engine.begin() as db:
         for index in (2, 1):
-            apply_entry(
-                db, step_started(run_id, attempt=1, index=index, name=f"s{index}", command="x", timeout_seconds=9)
-            )
-        done = {"status": StepStatus.FAILED, "exit_code": 4, "error": "no"}
-        apply_entry(db, step_finished(run_id, attempt=1, index=1, **done))  # type: ignore[arg-type]
-        apply_entry(db, event(run_id, "first", level="warning", pid=7))
-        apply_entry(db, event(run_id, "second"))
-        apply_entry(db, artifact(run_id, kind="text", name="note", content_text="hello", details={"a": 1}))
+            step = StepStarted(run_id, attempt=1, index=index, name=f"s{index}", command="x", timeout_seconds=9)
+            apply_line(db, step.line())
+        step_ended = StepFinished(run_id, attempt=1, index=1, status=StepStatus.FAILED, exit_code=4, error="no")
+        apply_line(db, step_ended.line())
+        apply_line(db, Event(run_id, message="first", level="warning", data={"pid": 7}).line())
+        apply_line(db, Event(run_id, message="second").line())
+        columns = {"content_text": "hello", "details": {"a": 1}}
+        apply_line(db, ArtifactMade(run_id, kind="text", name="note", columns=columns).line())
     with reading(settings) as db:
         found = read_run(db, run_id)
     assert found is not None
@@ -180,7 +179,7 @@ def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Setti
     assert (found.before, found.due_at, found.worker_online) == (2, None, False)
     assert [why(run_id).before for run_id in (urgent, older, younger)] == [0, 1, 3]
     with engine.begin() as db:
-        beat(db, name="w-1", host="w", lanes=["A"])
+        write_worker_heartbeat(db, name="w-1", host="w", lanes=["A"])
     assert why(waiting).worker_online
     with engine.begin() as db:
         db.execute(text("UPDATE ops.workers SET heartbeat_at = now() - interval '31 s'"))

@@ -15,8 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import run_closed, step_finished, step_started
+from opsdb.record.entries import RunClosed, StepFinished, StepStarted, apply_line
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.states import RunStatus, State
 from opsdb.tables import Lane, StepStatus
@@ -135,14 +134,14 @@ def test_a_run_keeps_its_own_error_whether_it_comes_before_the_failed_state_or_a
 ) -> None:
     facts = make_facts()
     running, failed = make_states("RUNNING", "FAILED")
-    closed = run_closed(facts.id, attempt=1, error={"type": "StepFailed", "message": "disk full", "stack": None})
+    closed = RunClosed.of(facts.id, attempt=1, error={"type": "StepFailed", "message": "disk full", "stack": None})
     with engine.begin() as db:
         apply_states(db, facts=facts, states=[running])
         if error_first:
-            apply_entry(db, closed)
+            apply_line(db, closed.line())
         apply_states(db, facts=facts, states=[failed])
         if not error_first:
-            apply_entry(db, closed)
+            apply_line(db, closed.line())
     assert row_of(engine, facts.id)["error"]["message"] == "disk full"
 
 
@@ -150,7 +149,8 @@ def test_a_retry_forgets_the_error_of_the_attempt_before(engine: Engine) -> None
     facts, states = make_facts(), make_states("RUNNING", "FAILED", "SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
     with engine.begin() as db:
         apply_states(db, facts=facts, states=states[:2])
-        apply_entry(db, run_closed(facts.id, attempt=1, error={"type": "X", "message": "y", "stack": None}))
+        closed = RunClosed.of(facts.id, attempt=1, error={"type": "X", "message": "y", "stack": None})
+        apply_line(db, closed.line())
         for state in states[2:]:
             apply_states(db, facts=facts, states=[state])
     row = row_of(engine, facts.id)
@@ -159,12 +159,12 @@ def test_a_retry_forgets_the_error_of_the_attempt_before(engine: Engine) -> None
 
 def test_step_entries_can_be_applied_twice_and_late(engine: Engine) -> None:
     facts = make_facts()
-    started = step_started(facts.id, attempt=1, index=1, name="pg_dump", command="pg_dump", timeout_seconds=600)
-    finished = step_finished(facts.id, attempt=1, index=1, status=StepStatus.FAILED, exit_code=1, error="a\0b\udc80")
+    started = StepStarted(facts.id, attempt=1, index=1, name="pg_dump", command="pg_dump", timeout_seconds=600)
+    finished = StepFinished(facts.id, attempt=1, index=1, status=StepStatus.FAILED, exit_code=1, error="a\0b\udc80")
     with engine.begin() as db:
         apply_states(db, facts=facts, states=make_states("RUNNING"))
         for entry in (started, finished, started, finished):
-            apply_entry(db, entry)
+            apply_line(db, entry.line())
         row = db.execute(text("SELECT status, exit_code, error, finished_at >= started_at FROM ops.run_steps")).one()
     assert tuple(row) == ("failed", 1, "a\ufffdb?", True)
 

@@ -9,8 +9,7 @@ from sqlalchemy import Engine, text
 
 from opsdb.errors import UsageError
 from opsdb.runs.runs import apply_states
-from opsdb.runs.session_lookup import find_session
-from opsdb.runs.sessions import cancel_session, join_session, make_session, settle_sessions
+from opsdb.runs.sessions import cancel_session, find_session, join_session, make_session, settle_sessions
 from tests.integration.opsdb.runs.test_runs import make_facts, make_states
 
 

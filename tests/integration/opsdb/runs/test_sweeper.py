@@ -10,15 +10,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from deployments.sync.marks import write_watermark
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import run_closed, run_opened
-from opsdb.record.heartbeat import Standing
+from opsdb.record.entries import RunClosed, RunOpened, apply_line
+from opsdb.runs.attempts import AttemptStatus
 from opsdb.runs.runs import RunFacts
-from opsdb.runs.sweeper import doomed, fence_run, sweep, told_of
+from opsdb.runs.sweeper import doomed, fence_run, sweep
 from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.tables import Lane
-from tests.integration.stuck_case import PREFECT_NOW, Case
+from tests.integration.sweeper_case import PREFECT_NOW, Case
 
 
 @pytest.mark.parametrize(("seconds", "reasons"), [(29, []), (31, ["HeartbeatTimeout"])])
@@ -41,7 +40,7 @@ def test_verdict_is_written_once_its_processes_are_gone(case: Case) -> None:
     row = case.row()
     assert (row.status, row.error["type"]) == ("failed", "HeartbeatTimeout")
     assert [level for level, _ in case.events()] == ["warning"]
-    assert case.told() == ["HeartbeatTimeout"]
+    assert case.unpushed() == ["HeartbeatTimeout"]
     case.sweep()
     assert len(case.events()) == 1
 
@@ -90,9 +89,9 @@ def test_claimed_run_waits_while_prefect_does_not_answer(case: Case) -> None:
 def test_run_past_its_deadline_is_ended_though_its_heart_beats(case: Case) -> None:
     case.states("PENDING", "RUNNING")
     case.set("deadline_at = clock_timestamp() - interval '1 s'")
-    assert case.standing() is Standing.OURS
+    assert case.beat() is AttemptStatus.OURS
     assert case.sweep() == ["DeadlineExceeded"]
-    assert case.standing() is Standing.TAKEN
+    assert case.beat() is AttemptStatus.TAKEN
     case.reaped()
     case.sweep()
     assert case.row().error["type"] == "DeadlineExceeded"
@@ -114,7 +113,7 @@ def test_cancel_that_no_worker_answers_is_carried_out_by_the_sweeper(case: Case)
     case.sweep()
     row = case.row()
     assert (row.status, row.finished_at is not None) == ("cancelled", True)
-    assert case.told() == ["Cancelled"]
+    assert case.unpushed() == ["Cancelled"]
 
 
 def test_run_that_was_to_be_cancelled_is_cancelled_whatever_else_became_of_it(case: Case) -> None:
@@ -171,10 +170,10 @@ def test_late_process_of_a_claim_that_timed_out_is_ended_again(case: Case) -> No
     assert case.row().status == "failed"
     case.states("RUNNING")  # its worker was stopped, and goes on: Prefect lets it
     assert case.row().status == "running"
-    assert case.standing() is Standing.TAKEN
+    assert case.beat() is AttemptStatus.TAKEN
     case.sweep()
     assert case.row().status == "failed"
-    assert case.told() == ["ClaimTimeout"]
+    assert case.unpushed() == ["ClaimTimeout"]
 
 
 def test_run_that_is_begun_anew_after_a_claim_timed_out_is_not_fenced(case: Case) -> None:
@@ -186,26 +185,8 @@ def test_run_that_is_begun_anew_after_a_claim_timed_out_is_not_fenced(case: Case
     case.states("CRASHED", "SCHEDULED", "PENDING", "RUNNING")
     row = case.row()
     assert (row.status, row.attempt, row.fenced_at) == ("running", 2, None)
-    assert case.standing(1) is Standing.TAKEN  # the process of the first claim
-    assert case.standing(2) is Standing.OURS
-
-
-def test_retry_whose_history_is_not_here_yet_is_ours(case: Case) -> None:
-    case.states("PENDING", "RUNNING", "CRASHED")
-    assert case.standing(2) is Standing.OURS
-    assert case.standing(1) is Standing.TAKEN
-
-
-def test_look_beats_only_when_asked(case: Case) -> None:
-    case.states("PENDING", "RUNNING")
-    case.age(20)
-    before = case.row().heartbeat_at
-    assert case.standing(beating=False) is Standing.OURS
-    assert case.row().heartbeat_at == before
-    assert case.standing() is Standing.OURS
-    assert case.row().heartbeat_at > before
-    case.states("CANCELLING")
-    assert case.standing() is Standing.CANCELLING
+    assert case.beat(1) is AttemptStatus.TAKEN  # the process of the first claim
+    assert case.beat(2) is AttemptStatus.OURS
 
 
 def test_interrupted_run_has_no_outcome_and_can_be_lost(case: Case) -> None:
@@ -213,29 +194,6 @@ def test_interrupted_run_has_no_outcome_and_can_be_lost(case: Case) -> None:
     case.close(error={"type": "Terminated", "message": "m", "stack": None}, interrupted=True)
     case.age(31)
     assert case.sweep() == ["HeartbeatTimeout"]
-
-
-def test_worker_learns_what_is_recorded_of_an_attempt(case: Case) -> None:
-    case.states("PENDING", "RUNNING")
-
-    def told(attempt: int = 1) -> tuple[bool, str | None]:
-        with case.engine.connect() as db:
-            found = told_of(db, run_id=case.id, attempt=attempt)
-        return found.taken, found.outcome
-
-    assert told() == (False, None)
-    assert told(2) == (False, None)
-    case.close(result=1)
-    assert told() == (False, "succeeded")
-    with case.engine.begin() as db:
-        assert not fence_run(db, run_id=case.id, reason="DeadlineExceeded")
-    assert told() == (False, "succeeded")
-    case.states("CRASHED", "SCHEDULED", "PENDING")
-    assert told() == (True, None)
-    assert told(2) == (False, None)
-    with case.engine.begin() as db:
-        assert fence_run(db, run_id=case.id, reason="ClaimTimeout")
-    assert told(2) == (True, None)
 
 
 def test_doomed_are_fenced_outdated_and_long_finished_attempts(case: Case) -> None:
@@ -264,10 +222,12 @@ def test_late_record_of_an_earlier_attempt_leaves_the_later_one_alone(case: Case
     case.states("PENDING", "RUNNING", "CRASHED", "SCHEDULED", "PENDING", "RUNNING")
     case.set("claimed_by = 'second'")
     states = [State(id=uuid4(), at=PREFECT_NOW, type="PENDING", name="Pending")]
-    first = run_opened(facts=facts, attempt=1, states=states, claimed_by="first", deadline_seconds=1, max_attempts=2)
+    first = RunOpened(
+        case.id, facts=facts, attempt=1, states=states, claimed_by="first", deadline_seconds=1, max_attempts=2
+    )
     with case.engine.begin() as db:
-        apply_entry(db, first)
-        apply_entry(db, run_closed(case.id, attempt=1, result="old"))
+        apply_line(db, first.line())
+        apply_line(db, RunClosed.of(case.id, attempt=1, result="old").line())
     row = case.row()
     assert (row.claimed_by, row.deadline_at, row.result, row.outcome) == ("second", None, None, None)
     assert row.max_attempts == 2

@@ -11,8 +11,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect, driver_url
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import template_used
+from opsdb.record.entries import TemplateUsed, apply_line
 from opsdb.runs.template_versions import keep_version, read_record
 from opsdb.settings import Settings
 
@@ -88,10 +87,10 @@ def test_entry_that_is_applied_late_and_twice_is_told_once(engine: Engine) -> No
     with engine.begin() as db:
         db.execute(text(INSERT_RUN), {"id": run})
     keep(engine, "older")
-    entry = template_used(run, name="t", template=TEMPLATE, definition="x")
+    entry = TemplateUsed(run, name="t", template=TEMPLATE, definition="x")
     for _ in range(2):
         with engine.begin() as db:
-            apply_entry(db, entry)
+            apply_line(db, entry.line())
     assert rows(engine, "SELECT message, data->>'version' FROM ops.run_events") == [
         ("runs version 2 of the template k", "2")
     ]

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, text
 
-from opsdb.record.heartbeat import Standing, look
+from opsdb.runs.attempts import AttemptStatus, write_heartbeat
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import fence_run, note_reaped, sweep
 from opsdb.runs.totals import fold_deltas
@@ -117,7 +117,7 @@ def test_a_lost_run_lasted_until_its_last_heartbeat(engine: Engine, settings: Se
     with engine.begin() as db:
         running = State(id=uuid4(), at=now - timedelta(seconds=400), type="RUNNING", name="Running")
         apply_states(db, facts=run, states=[running])
-        assert look(db, run_id=run.id, attempt=1, beating=True) is Standing.OURS
+        assert write_heartbeat(db, run_id=run.id, attempt=1) is AttemptStatus.OURS
         fence_run(db, run_id=run.id, reason="HeartbeatTimeout")
         note_reaped(db, run_id=run.id, attempt=1)
         sweep(db, settings)
@@ -211,7 +211,7 @@ def test_heartbeats_are_hot_updates(engine: Engine) -> None:
 
 def beat(engine: Engine, run_id: UUID) -> None:
     with engine.begin() as db:
-        assert look(db, run_id=run_id, attempt=1, beating=True) is Standing.OURS
+        assert write_heartbeat(db, run_id=run_id, attempt=1) is AttemptStatus.OURS
 
 
 def updates(engine: Engine) -> tuple[int, int]:

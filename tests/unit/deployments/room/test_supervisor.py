@@ -24,6 +24,7 @@ from deployments.room.report import (
 )
 from deployments.room.supervisor import Part, Supervisor, restart_delay
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.processes.identity import Identity, identify
 from tests.support.waiting import wait_for
 
 LIMIT_SECONDS = 20.0
@@ -115,7 +116,7 @@ def test_part_that_never_gets_ready_ends_the_start_with_its_last_words(tmp_path:
     with pytest.raises(RoomUnreachableError, match=r"broken ended 3 times with exit code 7.*no such thing"):
         supervise(tmp_path, parts, lambda report: pids.update(p.pid for p in report.parts if p.pid) or False)  # type: ignore[func-returns-value]
     assert pids
-    assert not any(child.identify(pid) for pid in pids)
+    assert not any(identify(pid) for pid in pids)
     report = read_report(tmp_path)
     assert report is not None
     assert report.state == "failed"
@@ -161,7 +162,7 @@ def test_report_that_says_ready_of_a_dead_part_is_corrected(tmp_path: Path) -> N
 
 def test_report_of_another_boot_or_a_recycled_pid_is_no_running_room(tmp_path: Path) -> None:
     supervise(tmp_path, [part("one", "exec sleep 60")], lambda report: report.state == "ready")
-    own = child.identify(os.getpid())
+    own = identify(os.getpid())
     assert own is not None
     value = json.loads(room_path(tmp_path).read_text())
     room_path(tmp_path).write_text(json.dumps(value))
@@ -176,9 +177,9 @@ def test_report_of_another_boot_or_a_recycled_pid_is_no_running_room(tmp_path: P
 
 def test_signal_to_a_recycled_pid_is_not_sent() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
-        real = child.identify(process.pid)
+        real = identify(process.pid)
         assert real is not None
-        assert not child.send(child.Identity(real.pid, real.start_ticks + 1), signal.SIGKILL)
+        assert not child.send(Identity(real.pid, real.start_ticks + 1), signal.SIGKILL)
         assert process.poll() is None
         assert child.send(real, signal.SIGKILL)
         assert process.wait(5) == -signal.SIGKILL
@@ -211,7 +212,7 @@ def test_child_dies_with_a_killed_parent_even_when_started_with_signals_ignored(
     command = [sys.executable, "-c", PARENT, str(tmp_path / "log"), "sleep", "60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=ignore) as parent:  # noqa: PLW1509  # the test has one thread
         assert parent.stdout is not None
-        started = child.identify(int(parent.stdout.readline()))
+        started = identify(int(parent.stdout.readline()))
         assert started is not None
         status = Path(f"/proc/{started.pid}/status").read_text()
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)

@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings
-from prefect.states import Crashed
+from prefect.settings import get_current_settings
 
 from deployments.worker.due_runs import POLL_SECONDS, DueRuns
 from deployments.worker.lane_worker import LaneWorker
-from opsdb.states import APPROVAL
+from deployments.worker.reports import Reports
+from opsdb.settings import Settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -75,34 +75,6 @@ def test_run_that_another_worker_took_since_the_poll_is_left_alone(then: StateTy
     client.set_flow_run_state.assert_not_called()
 
 
-@pytest.mark.parametrize("then", [[], [StateType.SCHEDULED], [StateType.SCHEDULED, StateType.PENDING]])
-def test_death_of_a_process_that_had_suspended_its_run_is_no_end_of_the_run(then: list[StateType]) -> None:
-    worker = LaneWorker("lane-a")
-    client = AsyncMock()
-    known = states(StateType.RUNNING, StateType.PAUSED, *then)
-    known[1].message = f"{APPROVAL} until noon: deploy?"
-    client.read_flow_run_states.return_value = known
-    worker._client = client
-    run = FlowRun(id=uuid4(), flow_id=uuid4())
-    assert asyncio.run(worker._report(run, 1, Crashed()))
-    client.set_flow_run_state.assert_not_called()
-    client.read_flow_run_states.return_value = states(StateType.RUNNING)
-    assert asyncio.run(worker._report(run, 1, Crashed()))
-    client.set_flow_run_state.assert_called_once()
-
-
-def test_what_is_said_of_a_run_is_not_said_again_without_a_look_at_it() -> None:
-    # the client would repeat what arrived, though its answer did not: over an attempt that began meanwhile
-    worker = LaneWorker("lane-a")
-    client = AsyncMock()
-    client.read_flow_run_states.return_value = states(StateType.RUNNING)
-    tries: list[int] = []
-    client.set_flow_run_state.side_effect = lambda *_, **__: tries.append(PREFECT_CLIENT_MAX_RETRIES.value())
-    worker._client = client
-    assert asyncio.run(worker._report(FlowRun(id=uuid4(), flow_id=uuid4()), 1, Crashed()))
-    assert tries == [0]
-
-
 @pytest.mark.parametrize(
     ("since", "handed_back"),
     [([], True), ([StateType.SCHEDULED], False), ([StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING], False)],
@@ -113,7 +85,7 @@ def test_run_is_handed_back_only_while_it_is_ours(since: list[StateType], handed
     client = AsyncMock()
     known = states(StateType.SCHEDULED, StateType.PENDING, *since)
     client.read_flow_run_states.return_value = known
-    worker._client = client
+    worker._reports = Reports(client, Settings())
     worker.clock_ahead = timedelta(0)
     claimed = FlowRun(id=uuid4(), flow_id=uuid4(), state=known[1])
     asyncio.run(worker._hand_back(claimed, 1, "its worker is about to end"))

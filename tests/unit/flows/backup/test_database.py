@@ -12,7 +12,7 @@ from flows.backup.database import estimate_filestore
 from flows.backup.manifest import File, Manifest
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
-from opsdb.record.journal import Entry
+from opsdb.record.entries import Entry
 from opsdb.settings import Settings
 from tests.support.backups import NOW, make_backup, manifest_at
 

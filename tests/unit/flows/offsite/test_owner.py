@@ -114,7 +114,7 @@ def test_copy_of_another_room_is_read_by_name_only_and_that_is_told(here: Path, 
     assert found is not None
     assert found.name.dump == dump.name
     (event,) = told
-    assert "belongs to another room" in event["message"]
+    assert "belongs to another room" in event.message
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def test_what_is_wrong_with_the_place_is_told_and_an_error_in_a_dry_run_only(her
         run, told = a_run()
         with activated(run):
             assert off_site._find_target("far", Folder(here)).room == "ours"
-        assert wrong in told[-1]["message"]
-        assert told[-1]["level"] == "warning"
+        assert wrong in told[-1].message
+        assert told[-1].level == "warning"
         dry, _ = a_run(plan=[])
         with activated(dry), pytest.raises(PreflightError, match=wrong):
             off_site._find_target("far", Folder(here))
@@ -148,7 +148,7 @@ def test_place_that_hangs_holds_no_dump_up(here: Path, monkeypatch: pytest.Monke
     with activated(run):
         off_site._find_target("far", Folder(here))
     hangs.set()
-    assert "did not answer within 0.1 s" in told[0]["message"]
+    assert "did not answer within 0.1 s" in told[0].message
 
 
 @pytest.mark.usefixtures("block")
@@ -160,5 +160,5 @@ def test_target_that_is_the_folder_itself_is_refused_and_one_on_its_disk_told(he
         with pytest.raises(PreflightError, match="is the folder of the backups itself"):
             off_site._find_target("far", Folder(link))
         off_site._find_target("far", Folder(here / "not" / "yet"))
-    assert [one["level"] for one in told] == ["warning"]
-    assert "is on the disk of" in told[0]["message"]
+    assert [one.level for one in told] == ["warning"]
+    assert "is on the disk of" in told[0].message

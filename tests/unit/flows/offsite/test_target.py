@@ -83,5 +83,5 @@ def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_we
         urls = Target("far", "room-1", STORE).catch_up(NAME, Folder(Path("/backups")), retention_days=30)
     assert urls == ["s3://backups/odoo/b.dump"]
     (event,) = events
-    assert "backup target far: the new backup is there, but not all earlier ones" in event["message"]
-    assert (event["level"], "it was cut" in event["message"]) == ("warning", True)
+    assert "backup target far: the new backup is there, but not all earlier ones" in event.message
+    assert (event.level, "it was cut" in event.message) == ("warning", True)

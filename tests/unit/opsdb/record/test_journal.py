@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from opsdb.record.entries import event, run_closed
+from opsdb.record.entries import Event, RunClosed
 from opsdb.record.journal import Journal, abandoned, age_seconds, last_words, set_aside, stamp
 
 SCRIPT = """
@@ -79,8 +79,8 @@ def test_delivered_journal_is_removed(tmp_path: Path) -> None:
 def test_last_words_are_those_of_the_attempt(tmp_path: Path) -> None:
     run_id = uuid4()
     journal = Journal(tmp_path, run_id)
-    journal.append(event(run_id, "x"))
-    journal.append(run_closed(run_id, attempt=2, result=7))
+    journal.append(Event(run_id, message="x").line())
+    journal.append(RunClosed.of(run_id, attempt=2, result=7).line())
     assert last_words(tmp_path, run_id, attempt=1) is None
     assert last_words(tmp_path, uuid4(), attempt=2) is None
     found = last_words(tmp_path, run_id, attempt=2)  # also while its process lives
@@ -91,14 +91,14 @@ def test_last_words_are_those_of_the_attempt(tmp_path: Path) -> None:
 
 def test_interrupted_run_has_no_outcome_of_its_own() -> None:
     error = {"type": "Terminated", "message": "told to stop", "stack": None}
-    assert run_closed(uuid4(), attempt=1, error=error, interrupted=True)["outcome"] is None
-    assert run_closed(uuid4(), attempt=1, error=error)["outcome"] == "failed"
+    assert RunClosed.of(uuid4(), attempt=1, error=error, interrupted=True).outcome is None
+    assert RunClosed.of(uuid4(), attempt=1, error=error).outcome == "failed"
 
 
 def test_refused_entries_are_kept_with_the_reason(tmp_path: Path) -> None:
     run_id = uuid4()
-    path = set_aside(tmp_path, event(run_id, "one"), reason="bad")
-    assert set_aside(tmp_path, event(run_id, "two"), reason="worse") == path
+    path = set_aside(tmp_path, Event(run_id, message="one").line(), reason="bad")
+    assert set_aside(tmp_path, Event(run_id, message="two").line(), reason="worse") == path
     kept = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["refused"], line["entry"]["message"]) for line in kept] == [("bad", "one"), ("worse", "two")]
     assert path.stat().st_mode & 0o077 == 0

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -17,10 +18,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, OperationalError
 
 from opsdb.record import recorder as recorder_module
-from opsdb.record.entries import event
-from opsdb.record.heartbeat import Standing
-from opsdb.record.journal import Entry, Journal, abandoned
+from opsdb.record.entries import Entry, Event
+from opsdb.record.journal import Journal, Line, abandoned
 from opsdb.record.recorder import Recorder, deliver
+from opsdb.runs.attempts import AttemptStatus
 from opsdb.timings import Timings
 
 DOWN = OperationalError("", {}, Exception("connection failed: Connection refused"))
@@ -67,12 +68,13 @@ class Played:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.engine, self.orders, self.folder = FakeEngine(), Orders(), folder
-        self.applied: list[Entry] = []
+        self.applied: list[Line] = []
         self.looks: list[bool] = []
-        self.standing = Standing.OURS
-        self.refused: Callable[[Entry], Exception | None] = lambda _entry: None
-        monkeypatch.setattr(recorder_module, "apply_entry", self._apply)
-        monkeypatch.setattr(recorder_module, "look", self._look)
+        self.status = AttemptStatus.OURS
+        self.refused: Callable[[Line], Exception | None] = lambda _entry: None
+        monkeypatch.setattr(recorder_module, "apply_line", self._apply)
+        monkeypatch.setattr(recorder_module, "read_attempt_status", partial(self._look, beating=False))
+        monkeypatch.setattr(recorder_module, "write_heartbeat", partial(self._look, beating=True))
         self.timings = Timings(heartbeat=0.1, look=0.02, retry=0.02, patience=1)
 
     def recorder(self, *, leased: bool = False, **timings: float) -> Recorder:
@@ -83,7 +85,7 @@ class Played:
             journal=Journal(self.folder, run_id),
             run_id=run_id,
             attempt=1,
-            opening=event(run_id, "opening"),
+            opening=Event(run_id, message="opening"),
             timings=self.timings,
             leased=leased,
             orders=self.orders,
@@ -92,15 +94,15 @@ class Played:
     def messages(self) -> list[str]:
         return [entry["message"] for entry in self.applied]
 
-    def _apply(self, _db: object, entry: Entry) -> None:
+    def _apply(self, _db: object, entry: Line) -> None:
         error = self.refused(entry)
         if error is not None:
             raise error
         self.applied.append(entry)
 
-    def _look(self, _db: object, *, run_id: object, attempt: int, beating: bool) -> Standing:
+    def _look(self, _db: object, *, run_id: object, attempt: int, beating: bool) -> AttemptStatus:
         self.looks.append(beating)
-        return self.standing
+        return self.status
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Played:
 
 
 def note(message: str) -> Entry:
-    return event(uuid4(), message)
+    return Event(uuid4(), message=message)
 
 
 def eventually(question: Callable[[], Any]) -> None:
@@ -181,16 +183,18 @@ def test_entry_that_is_refused_is_kept_aside_and_the_others_go_on(played: Played
 def test_deliver_keeps_nothing_aside_when_the_database_cannot_take_anything(played: Played) -> None:
     played.engine.error = OperationalError("", {}, Exception("the database system is shutting down"))
     with pytest.raises(OperationalError):
-        deliver(cast(Engine, played.engine), note("x"), aside=played.folder)
+        deliver(cast(Engine, played.engine), note("x").line(), aside=played.folder)
     assert not (played.folder / "refused").exists()
 
 
-@pytest.mark.parametrize(("standing", "order"), [(Standing.TAKEN, "fenced"), (Standing.CANCELLING, "cancelled")])
-def test_recorder_passes_on_what_the_database_orders(played: Played, standing: Standing, order: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "order"), [(AttemptStatus.TAKEN, "fenced"), (AttemptStatus.CANCELLING, "cancelled")]
+)
+def test_recorder_passes_on_what_the_database_orders(played: Played, status: AttemptStatus, order: str) -> None:
     with played.recorder():
         eventually(lambda: played.looks)
         assert played.orders.told == []
-        played.standing = standing
+        played.status = status
         eventually(lambda: played.orders.told)
     assert set(played.orders.told) == {order}
 
@@ -260,7 +264,7 @@ def test_make_sure_asks_again_after_a_pause(played: Played) -> None:
 
 
 def test_full_disk_does_not_stop_the_run(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_journal: Journal, _entry: Entry) -> None:
+    def full(_journal: Journal, _entry: Line) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Journal, "append", full)

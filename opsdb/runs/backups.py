@@ -1,4 +1,4 @@
-"""Which backups were restored to prove them, as the record of runs says."""
+"""Which backups were copied to a target, and which were restored to prove them, as the record of runs says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+_COPIES = """
+SELECT id, finished_at, result -> 'target' ->> 'block' AS block, url
+FROM ops.runs, LATERAL (
+    SELECT result -> 'target' ->> 'url' AS url
+    UNION ALL
+    SELECT jsonb_path_query(result, '$.target.caught_up[*]') #>> '{}'
+) copies
+WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND finished_at IS NOT NULL
+  AND result -> 'target' ->> 'block' <> '' AND url <> ''
+ORDER BY finished_at
+"""
 _DRILLS = """
 SELECT DISTINCT ON (backup) backup, id, finished_at, restore_seconds FROM (
     SELECT result ->> 'backup' AS backup, id, finished_at, result -> 'restore_seconds' AS restore_seconds
@@ -22,12 +33,31 @@ ORDER BY backup, finished_at DESC
 
 
 @dataclass(frozen=True, kw_only=True)
+class CopyMade:
+    """A copy that was compared at its target when it was made. Retention there may have deleted it since."""
+
+    target: str
+    url: str
+    verified_at: datetime
+    run_id: UUID
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drill:
     """A restore of a backup that was compared and found good. `seconds` is how long pg_restore took."""
 
     run_id: UUID
     at: datetime
     seconds: float | None
+
+
+def copies_made(db: Connection) -> dict[str, list[CopyMade]]:
+    """The copies of each backup, by the dump's file name, the oldest first."""
+    found: dict[str, list[CopyMade]] = {}
+    for run_id, at, block, url in db.execute(text(_COPIES)):
+        made = CopyMade(target=block, url=url, verified_at=at, run_id=run_id)
+        found.setdefault(url.rpartition("/")[2], []).append(made)
+    return found
 
 
 def last_drills(db: Connection) -> dict[str, Drill]:

@@ -9,8 +9,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 
+from deployments.worker.admission import refusal
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE
-from deployments.worker.registered import refusal
 
 OURS = "flows.backup.backup"
 

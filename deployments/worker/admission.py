@@ -1,8 +1,12 @@
-"""What a worker must know of Prefect beside a run itself. Read once for many runs."""
+"""What a worker reads of a run's deployment before it starts it, and whether a lane executes it.
+
+A lane executes the runbooks of prefect.yaml and of templates, and nothing that a run brings along.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -11,13 +15,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from deployments.worker.prefect_inner import Related
+from opsdb.kinds.kinds import is_of_template
 
 DEPLOYMENT_SECONDS = 5.0
 """For how long a deployment that was read is taken as it stood: a burst of runs asks for it once."""
 
 
-class Surroundings:
-    """The flow, the deployment, the queue and the pool of a run. All methods raise httpx.HTTPError."""
+class Deployments:
+    """The flow, deployment, queue and pool of runs, read once for many. All methods raise httpx.HTTPError."""
 
     def __init__(self, client: PrefectClient) -> None:
         self._client = client
@@ -55,3 +60,27 @@ class Surroundings:
         if flow_run.work_queue_id is not None:
             found.append(Related("work-queue", flow_run.work_queue_id, flow_run.work_queue_name or ""))
         return tuple(found)
+
+
+def refusal(  # noqa: PLR0911  # one return for each reason reads best
+    flow_run: FlowRun, deployment: DeploymentResponse | None, *, entrypoints: Collection[str]
+) -> str | None:
+    """Why a lane does not execute the run, or None. Whoever reaches Prefect's API can make runs and deployments.
+
+    The files of templates are left to the run's own process: one that is just being saved is no reason to refuse.
+    """
+    if flow_run.job_variables:
+        return f"a lane takes no job variables, this run carries {sorted(flow_run.job_variables)}"
+    if flow_run.deployment_id is None:
+        return "a lane executes deployments only, this run has none"
+    if deployment is None:
+        return f"the deployment {flow_run.deployment_id} no longer exists"
+    if deployment.entrypoint not in entrypoints and not is_of_template(deployment.entrypoint or ""):
+        return f"the entrypoint {deployment.entrypoint!r} is none of those in prefect.yaml, nor of a template"
+    if deployment.pull_steps or deployment.job_variables:
+        return f"the deployment {deployment.name} carries pull steps or job variables; run `ops deploy` again"
+    known = (deployment.parameter_openapi_schema or {}).get("properties") or {}
+    if unknown := sorted(set(flow_run.parameters) - set(known)):
+        # Prefect's form schema admits parameters that it does not name, and its engine would die of them: a crash
+        return f"unknown parameters: {', '.join(unknown)}; this runbook takes {', '.join(sorted(known)) or 'none'}"
+    return None

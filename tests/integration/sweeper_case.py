@@ -8,10 +8,9 @@ from uuid import uuid4
 
 from sqlalchemy import Engine, text
 
-from deployments.sync.verdicts import to_be_told
-from opsdb.record.applying import apply_entry
-from opsdb.record.entries import run_closed
-from opsdb.record.heartbeat import Standing, look
+from deployments.sync.verdicts import read_unpushed
+from opsdb.record.entries import RunClosed, apply_line
+from opsdb.runs.attempts import AttemptStatus, read_attempt_status, write_heartbeat
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import note_reaped, sweep
 from opsdb.settings import Settings
@@ -58,7 +57,7 @@ class Case:
 
     def close(self, **values: Any) -> None:
         with self.engine.begin() as db:
-            apply_entry(db, run_closed(self.id, attempt=1, **values))
+            apply_line(db, RunClosed.of(self.id, attempt=1, **values).line())
 
     def row(self) -> Any:
         with self.engine.connect() as db:
@@ -69,10 +68,14 @@ class Case:
         with self.engine.connect() as db:
             return [(row.level, row.message) for row in db.execute(query, {"id": self.id})]
 
-    def standing(self, attempt: int = 1, *, beating: bool = True) -> Standing:
+    def beat(self, attempt: int = 1) -> AttemptStatus:
         with self.engine.begin() as db:
-            return look(db, run_id=self.id, attempt=attempt, beating=beating)
+            return write_heartbeat(db, run_id=self.id, attempt=attempt)
 
-    def told(self) -> list[str | None]:
+    def status(self, attempt: int = 1) -> AttemptStatus:
+        with self.engine.begin() as db:
+            return read_attempt_status(db, run_id=self.id, attempt=attempt)
+
+    def unpushed(self) -> list[str | None]:
         with self.engine.connect() as db:
-            return [telling.state.name for telling in to_be_told(db) if telling.run_id == self.id]
+            return [push.state.name for push in read_unpushed(db) if push.run_id == self.id]

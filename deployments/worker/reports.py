@@ -1,0 +1,122 @@
+"""What a worker says of its runs: to the ops database that it claimed one, to Prefect how one ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import State as PrefectState
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed, Failed
+from sqlalchemy.exc import DBAPIError
+
+from opsdb.database import connect, first_line
+from opsdb.processes import exit_codes
+from opsdb.record.journal import journal_dir, last_words
+from opsdb.runs.attempts import Ending, read_ending
+from opsdb.runs.prefect_runs import facts_of, state_of
+from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.settings import Settings
+from opsdb.states import State, fold
+
+log = logging.getLogger(__name__)
+
+
+class Reports:
+    """Says of a lane's runs what their processes do not say."""
+
+    def __init__(self, client: PrefectClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._engine = connect(settings, application="worker", statement_seconds=5)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ops-claims")
+
+    def record_claim(self, flow_run: FlowRun, *, kind: str, history: Sequence[State]) -> None:
+        """Note that the run is ours: claimed_by, claimed_at and heartbeat_at at once.
+
+        Written beside the worker's loop, so that a database that is away delays no run: the sync catches up.
+        """
+        facts = facts_of(flow_run, kind=kind)
+        if facts is None or flow_run.state is None:
+            return
+        self._writer.submit(self._write_claim, facts, [*history, state_of(flow_run.state)])
+
+    async def report_end(self, flow_run: FlowRun, attempt: int, exit_code: int) -> bool:
+        """Tell Prefect how a run ended whose process did not. False when others must say it."""
+        if exit_code == exit_codes.FENCED:
+            return False
+        ending = None
+        if exit_code != exit_codes.CUT_OFF:  # else the database would not tell us either
+            ending = await asyncio.to_thread(self._read_ending, flow_run.id, attempt=attempt)
+        if ending is not None and ending.taken:
+            return False
+        if ending is not None and ending.outcome == "succeeded":
+            return await self.set_state(flow_run, attempt, Completed(message="its process recorded that it succeeded"))
+        if ending is not None and ending.outcome == "failed":
+            return await self.set_state(flow_run, attempt, Failed(message=ending.message))
+        words = exit_codes.exit_words(exit_code)
+        return await self.set_state(flow_run, attempt, Crashed(message=f"the run process ended: {words}"))
+
+    async def set_state(self, flow_run: FlowRun, attempt: int, state: PrefectState[Any]) -> bool:
+        """Set a state in Prefect, unless the attempt is over there. False when Prefect does not answer for long.
+
+        An attempt that was suspended is over, too: what follows is not its to say.
+        """
+        timings = self._settings.timings
+        give_up_at = asyncio.get_running_loop().time() + timings.report
+        while True:
+            try:
+                history = await self._client.read_flow_run_states(flow_run.id)
+                life = fold(state_of(known) for known in history)
+                if life.latest.type == "CANCELLING" and state.is_scheduled():
+                    state = Cancelled(message="cancelled before it started")
+                if state.is_scheduled() and (flow_run.state is None or life.latest.id != flow_run.state.id):
+                    return True  # handed back before, or not ours any more: another may have claimed it
+                if life.attempt == attempt and not life.status.terminal:
+                    # not repeated by the client when only the answer was lost: another may have begun by then
+                    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                        await self._client.set_flow_run_state(flow_run.id, state, force=True)
+            except ObjectNotFound:
+                return True
+            except httpx.HTTPError as error:
+                warn_of_outage(error)
+                if asyncio.get_running_loop().time() > give_up_at:
+                    return False
+                await asyncio.sleep(timings.report_every)
+            else:
+                return True
+
+    def _read_ending(self, run_id: UUID, *, attempt: int) -> Ending | None:
+        """What is recorded of an attempt that ended, here or in the ops database. Blocks for seconds.
+
+        None when neither has anything, since the database does not answer.
+        """
+        written = last_words(journal_dir(self._settings), run_id, attempt=attempt)  # first: it goes from here to there
+        if written is not None and written["outcome"]:
+            return Ending(taken=False, outcome=written["outcome"], message=(written["error"] or {}).get("message"))
+        try:
+            with self._engine.begin() as db:
+                return read_ending(db, run_id=run_id, attempt=attempt)
+        except DBAPIError as error:
+            log.warning("run %s: the ops database was asked how it ended: %s", run_id, first_line(error))
+            return None
+
+    def _write_claim(self, facts: RunFacts, states: Sequence[State]) -> None:
+        try:
+            with self._engine.begin() as db:
+                apply_states(db, facts=facts, states=states)
+        except DBAPIError as error:
+            log.warning("run %s: the ops database did not take the claim: %s", facts.id, first_line(error))
+
+
+def warn_of_outage(error: Exception) -> None:
+    """Log that Prefect does not answer: its loops would end the worker, and with it the runs, after some failures."""
+    log.warning("Prefect does not answer: %s", first_line(error) or type(error).__name__)
