@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.amounts import moment
-from cli.output import console, print_json
-from cli.run.params import storable
+from cli.options import JsonOption, storable
+from cli.text import console, moment, print_json
 from opsdb.alerts.episodes import Rule
 from opsdb.alerts.read import Figures, forget_database, read_figures, read_incidents, read_undelivered, silence
-from opsdb.database import connect, reachable
+from opsdb.database import writing
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.lookup import reading
 from opsdb.settings import Settings, load_settings
@@ -38,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def show(
     context: typer.Context,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List alerts that last or ended within a day, and messages that did not arrive.
 
@@ -104,12 +103,8 @@ def silence_rule(
     except ValueError:
         raise UsageError(f"{rule[:50]!r} is no rule: want one of {', '.join(Rule)}") from None
     settings = load_settings()
-    engine = connect(settings, application="cli")
-    try:
-        with reachable(), engine.begin() as db:
-            until = silence(db, chosen, read_length(length))
-    finally:
-        engine.dispose()
+    with writing(settings, application="cli") as db:
+        until = silence(db, chosen, read_length(length))
     console.print(f"nothing new is told of {chosen} until {until:%Y-%m-%d %H:%M:%S} UTC", markup=False)
 
 
@@ -123,12 +118,8 @@ def forget(
     Example: ops alerts forget odoo_old
     """
     storable(database, what="DATABASE")
-    engine = connect(load_settings(), application="cli")
-    try:
-        with reachable(), engine.begin() as db:
-            found = forget_database(db, database)
-    finally:
-        engine.dispose()
+    with writing(load_settings(), application="cli") as db:
+        found = forget_database(db, database)
     if not found:
         raise UsageError(f"DATABASE: no backup alert lasts of {database[:70]!r}: `ops alerts` lists what lasts")
     console.print(f"no backup of {database} is expected any more, until somebody starts one", markup=False)
@@ -174,9 +165,9 @@ def _state(row: dict[str, Any]) -> str:
 def _harmless(text: str) -> Any:
     from rich.text import Text
 
-    from cli.harmless import harmless_line
+    from cli.text import safe_line
 
-    return Text(harmless_line(text, width=500))
+    return Text(safe_line(text, width=500))
 
 
 def _remarks(settings: Settings, figures: Figures) -> list[str]:

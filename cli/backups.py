@@ -13,10 +13,8 @@ import typer
 from rich.text import Text
 
 from blocks.target_store import Store, TargetError
-from cli.amounts import seconds, size
-from cli.harmless import harmless_line
-from cli.output import console, errors, print_json, say
-from cli.runs import JsonOption
+from cli.options import JsonOption
+from cli.text import console, errors, print_json, safe_line, say, seconds, size
 from flows.backup.files import Backup, list_backups, list_databases
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
@@ -220,7 +218,7 @@ def _recorded(settings: Settings) -> Record | None:
         with reading(settings) as db:
             return Record(drills=last_drills(db), copies=copies_made(db))
     except OpsError as error:
-        what = harmless_line(str(error), width=300)
+        what = safe_line(str(error), width=300)
         errors.print(f"Which were restored or copied is not known: {what}", markup=False)
         return None
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.harmless import harmless
-from cli.output import console, errors
+from cli.text import console, errors, safe_text, say
 from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
@@ -41,7 +40,7 @@ def deploy(
 
     found = catalogue(settings)
     for line in [line for one in found if one.read for line in changes(one.read)]:
-        errors.print(harmless(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(safe_text(line), style="yellow", to=errors)
     broken = [template.error for template in found if template.error]
     lanes.deploy(
         settings,
@@ -52,7 +51,7 @@ def deploy(
     if broken and not skip_broken:
         raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
     for error in broken:
-        errors.print(harmless(f"template left out: {error}"), markup=False, highlight=False, soft_wrap=True)
+        say(safe_text(f"template left out: {error}"), to=errors)
 
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from blocks.check import Check
 from cli.doctor.looks import Finding, Look, presentable, run_looks
-from cli.output import console, print_json
+from cli.options import JsonOption
+from cli.text import console, print_json
 from opsdb.errors import OpsError, UsageError
 from opsdb.settings import Settings, load_settings
 
@@ -32,7 +33,7 @@ def doctor(
     block: Annotated[
         str | None, typer.Option("--block", metavar="TYPE/NAME", help="Test this block alone, as in odoo-host/prod.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at everything that the room stands on, and say what to do about what is wrong. Nothing is changed.
 

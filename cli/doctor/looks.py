@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from blocks.check import Check
-from cli.harmless import harmless_line
+from cli.text import safe_line
 from flows.shell.masking import SHORTEST_SECRET, SecretPatterns
 from opsdb.errors import OpsError, RoomUnreachableError
 
@@ -73,7 +73,7 @@ def presentable(findings: Sequence[Finding], *, secrets: Sequence[str]) -> list[
     patterns = SecretPatterns({secret: secret for secret in written if len(secret.strip()) >= SHORTEST_SECRET})
 
     def clean(text: str) -> str:
-        return harmless_line(patterns.mask(text.encode(errors="replace").decode()), width=SHOWN)
+        return safe_line(patterns.mask(text.encode(errors="replace").decode()), width=SHOWN)
 
     return [
         replace(one, check=Check(clean(one.check.subject), clean(one.check.found), clean(one.check.advice)))

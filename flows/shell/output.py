@@ -16,7 +16,7 @@ from flows.shell.masking import SecretMasker, SecretPatterns
 Stream = Literal["stdout", "stderr"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
-_ESCAPES = re.compile(
+ANSI_ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS and the like: titles, links
     r"|\x1b[ -/]*[0-~]"
@@ -58,7 +58,7 @@ def _printable_line(kept: bytes, *, size: int) -> str:
     text = kept.decode("utf-8", errors="replace")
     if cut:  # perhaps in the middle of a character
         text = text.rstrip("\ufffd")
-    text = _UNPRINTABLE.sub("", _ESCAPES.sub("", _LINE_BREAKS.sub(" ", text)))
+    text = _UNPRINTABLE.sub("", ANSI_ESCAPES.sub("", _LINE_BREAKS.sub(" ", text)))
     return f"{text} [line cut, {size:,} bytes]" if cut else text
 
 
