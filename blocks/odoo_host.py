@@ -6,7 +6,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
 from blocks.check import Check
-from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl, SshDestination, SshPort
+from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl, SshDestination, SshPort
 
 
 class OdooHost(Block):

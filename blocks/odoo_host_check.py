@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from blocks.check import Check
 from blocks.inherited import inherited
-from blocks.ssh_options import KNOWN_HOSTS_ONLY, SSH_OPTIONS
+from blocks.ssh import KNOWN_HOSTS_ONLY, SSH_OPTIONS, agent_env
 
 if TYPE_CHECKING:
     from blocks.odoo_host import OdooHost
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Judge = Callable[["OdooHost", str, str], Check]
 """Says what the state and the detail of a line mean."""
 
-LOOK_SECONDS = 12.0
-"""Longer than what the parts of a look may take together: 5 s to connect, twice 3 s for Docker."""
+HOST_SECONDS = 12.0
+"""Longer than what the parts of the script may take together: 5 s to connect, twice 3 s for Docker."""
 
 # Each line is a name, and what is wrong or what was seen, separated by a tab. Nothing is changed.
 CODE = """\
@@ -58,17 +58,17 @@ if [ "$said" = well ]; then say health ok ""; else say health wrong "$said"; fi
 
 
 def check_odoo_host(host: OdooHost) -> list[Check]:
-    """Look whether all is there and Odoo answers. Takes at most `LOOK_SECONDS`."""
-    return _look(host, CODE + RUNNING, {**_CODE, **_RUNNING})
+    """Look whether all is there and Odoo answers. Takes at most `HOST_SECONDS`."""
+    return _run_checks(host, CODE + RUNNING, {**_CODE, **_RUNNING})
 
 
 def check_code(host: OdooHost) -> list[Check]:
     """Look for programs and checkout alone: an Odoo that does not run may be upgraded as well."""
-    return _look(host, CODE, _CODE)
+    return _run_checks(host, CODE, _CODE)
 
 
-def _look(host: OdooHost, look: str, judges: Mapping[str, Judge]) -> list[Check]:
-    """Run the look, on this host or over SSH, and say what it means."""
+def _run_checks(host: OdooHost, checks: str, judges: Mapping[str, Judge]) -> list[Check]:
+    """Run the shell text of the checks, on Odoo's host, and say what its lines mean."""
     words = ["bash"]
     if host.ssh_destination:
         words = ["ssh", *SSH_OPTIONS, KNOWN_HOSTS_ONLY, f"-oPort={host.ssh_port}", "--", host.ssh_destination, "bash"]
@@ -80,14 +80,14 @@ def _look(host: OdooHost, look: str, judges: Mapping[str, Judge]) -> list[Check]
     }
     script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
     try:
-        code, said, complaint = _run([*words, "-s"], f"main() {{\n{script}{look}}}\nmain\n")
+        code, said, complaint = _run([*words, "-s"], f"main() {{\n{script}{checks}}}\nmain\n")
     except FileNotFoundError:
         return [Check(words[0], "not on the PATH of this host", f"install {words[0]}")]
     if code is None:
-        found = f"no answer within {LOOK_SECONDS:g} s"
+        found = f"no answer within {HOST_SECONDS:g} s"
         return [Check("reached", found, "look at the host: its load, its Docker daemon, the network between")]
     reached = _reached(host, code, complaint)
-    return [reached, *judge_look(host, said, judges)] if reached.ok else [reached]
+    return [reached, *judge_lines(host, said, judges)] if reached.ok else [reached]
 
 
 def _reached(host: OdooHost, code: int, complaint: str) -> Check:
@@ -113,8 +113,8 @@ def _reached(host: OdooHost, code: int, complaint: str) -> Check:
     return Check("reached", reason, advice)
 
 
-def judge_look(host: OdooHost, said: str, judges: Mapping[str, Judge]) -> list[Check]:
-    """What the lines of the look mean. A line that is missing is told too."""
+def judge_lines(host: OdooHost, said: str, judges: Mapping[str, Judge]) -> list[Check]:
+    """What the lines of the checks mean. A line that is missing is said too."""
     lines = [line.split("\t", 2) for line in said.splitlines() if line.count("\t") == 2]
     seen = {name: (state, detail.strip()[:200]) for name, state, detail in lines}
     return [
@@ -157,10 +157,10 @@ _RUNNING: dict[str, Judge] = {"service": _service, "health": _health}
 
 
 def _run(words: list[str], script: str) -> tuple[int | None, str, str]:
-    """The exit code (None after `LOOK_SECONDS`), and what was said. Nothing of it is left running here."""
+    """The exit code (None after `HOST_SECONDS`), and what was said. Nothing of it is left running here."""
     process = subprocess.Popen(
         words,
-        env=inherited() | ({"SSH_AUTH_SOCK": agent} if (agent := os.environ.get("SSH_AUTH_SOCK")) else {}),
+        env=inherited() | agent_env(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -168,7 +168,7 @@ def _run(words: list[str], script: str) -> tuple[int | None, str, str]:
         start_new_session=True,
     )
     try:
-        said, complaint = process.communicate(script.encode(), timeout=LOOK_SECONDS)
+        said, complaint = process.communicate(script.encode(), timeout=HOST_SECONDS)
     except subprocess.TimeoutExpired:
         return None, "", ""
     finally:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from blocks.block_name import BlockName
+from blocks.fields import BlockName
 from flows.backup.companions import (
     FILESTORE_SECONDS,
     GLOBALS_SECONDS,

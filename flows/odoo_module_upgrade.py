@@ -6,8 +6,7 @@ import re
 import time
 from typing import Any
 
-from blocks.block_name import BlockName
-from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
+from blocks.fields import BlockName, CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from blocks.odoo_host import OdooHost
 from flows.backup.parameters import OdooDatabase
 from flows.backup.postgres import missing_tools

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from blocks.fields import each_once
 from flows.backup.files import FETCHED
 from flows.backup.names import DATABASE_PATTERN
 
@@ -22,12 +23,6 @@ def _not_maintenance(database: str) -> str:
     return database
 
 
-def _each_once(databases: list[str]) -> list[str]:
-    if len(set(databases)) < len(databases):
-        raise ValueError("a database is named twice: name each once")
-    return databases
-
-
 def _not_fetched(folder: str) -> str:
     if any(FETCHED.fullmatch(part) for part in folder.split("/")):
         raise ValueError("a folder of that name is removed with the run that fetched a backup into it: name another")
@@ -40,7 +35,7 @@ OdooDatabase = Annotated[
 OdooDatabases = Annotated[
     list[OdooDatabase],
     Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_each_once),
+    each_once("a database"),
 ]
 RetentionDays = Annotated[int, Field(ge=1, le=3650)]
 BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]

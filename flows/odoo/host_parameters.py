@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
+
+from blocks.fields import each_once
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = rf"({_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]"
-
-
-def _each_once(keys: list[str]) -> list[str]:
-    if len(set(keys)) < len(keys):
-        raise ValueError("a key is named twice: name each once")
-    return keys
 
 
 DropletName = Annotated[str, Field(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=63)]
@@ -23,7 +19,7 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 SshKeys = Annotated[
     list[Annotated[str, Field(pattern=r"^([0-9]{1,12}|[0-9a-f]{2}(:[0-9a-f]{2}){15})$")]],
     Field(min_length=1, max_length=20, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_each_once),
+    each_once("a key"),
 ]
 Domain = Annotated[str, Field(pattern=rf"^{_DOMAIN}$", max_length=253)]
 Email = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._+-]{{0,63}}@{_DOMAIN}$", max_length=254)]

@@ -1,4 +1,4 @@
-"""The parameters that runbooks about Odoo share, beside those in `blocks/odoo_fields.py`.
+"""The parameters that runbooks about Odoo share, beside those in `blocks/fields.py`.
 
 Their descriptions stand in the docstrings of the flows.
 """
@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from blocks.fields import each_once
+
 
 def _ref(ref: str) -> str:
     if ".." in ref or "//" in ref or ref.endswith(("/", ".", ".lock")):
@@ -16,16 +18,10 @@ def _ref(ref: str) -> str:
     return ref
 
 
-def _each_once(modules: list[str]) -> list[str]:
-    if len(set(modules)) < len(modules):
-        raise ValueError("a module is named twice: name each once")
-    return modules
-
-
 OdooModules = Annotated[
     list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]],
     Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_each_once),
+    each_once("a module"),
 ]
 ApprovalMinutes = Annotated[int, Field(ge=0, le=7 * 24 * 60)]
 GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"), AfterValidator(_ref)]

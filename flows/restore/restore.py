@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from blocks.block_name import BlockName
+from blocks.fields import BlockName
 from flows.backup.contents import check_server, differences, pin_settings, shown
 from flows.backup.files import Backup, list_backups, opened
 from flows.backup.manifest import Manifest

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
-from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
+from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl, each_once
 from flows.backup.parameters import OdooDatabase, RetentionDays
 from flows.odoo.host_parameters import Domain, DropletName, Email, RepoUrl
 from flows.odoo.parameters import GitRef, OdooModules
@@ -40,12 +40,6 @@ def _no_comma(text: str) -> str:
     if "," in text:
         raise ValueError("must not hold a comma: commas stand between the items where a command reads them")
     return text
-
-
-def _each_once(items: list[Any]) -> list[Any]:
-    if len(set(items)) < len(items):
-        raise ValueError("an item is named twice: name each once")
-    return items
 
 
 S3Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
@@ -184,7 +178,7 @@ def _annotation(name: str, declared: Parameter, kind: str, place: Place) -> tupl
             of_all = Annotated[
                 list[Annotated[item, AfterValidator(_no_comma)]],
                 Field(min_length=1, max_length=LONGEST_LIST, json_schema_extra={"uniqueItems": True}),
-                AfterValidator(_each_once),
+                each_once("an item"),
             ]
             return of_all, "" if declared.enum is not None else _rule(declared, place)
 

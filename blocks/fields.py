@@ -1,8 +1,8 @@
-"""The texts that say where an Odoo runs, and what each may hold: in a block's form and in a runbook's parameters."""
+"""What the fields of a block's form may hold, and the parameters of runbooks that are of the same kind."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -14,6 +14,19 @@ def not_upwards(path: str) -> str:
     return path
 
 
+def each_once(item: str) -> AfterValidator:
+    """The check that a list names each item once; `item` is what its error calls one, with its article."""
+
+    def check(items: list[Any]) -> list[Any]:
+        if len(set(items)) < len(items):
+            raise ValueError(f"{item} is named twice: name each once")
+        return items
+
+    return AfterValidator(check)
+
+
+BlockName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
+"""As Prefect allows it."""
 CheckoutFolder = Annotated[
     str, Field(pattern=r"^/[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(not_upwards)
 ]
