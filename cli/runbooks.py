@@ -48,7 +48,7 @@ def runbooks(
         console.print(_table(documents))
         say("More of one: ops runbooks KIND")
     else:
-        _tell(documents[0])
+        _print_runbook(documents[0])
 
 
 def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _table(documents: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _tell(one: dict[str, Any]) -> None:
+def _print_runbook(one: dict[str, Any]) -> None:
     lanes = ", ".join(one["lanes"])
     say(f"{safe_line(one['kind'])}, in lane{'s' if len(one['lanes']) > 1 else ''} {lanes}")
     say(f"\n{safe_text(one['description'].partition('Args:')[0].strip())}\n")
