@@ -12,7 +12,7 @@ from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
 if TYPE_CHECKING:
-    from deployments.server.wanted import TemplateDeployment
+    from deployments.server.declared import TemplateDeployment
     from flows.template.catalogue import CataloguedTemplate
 
 
@@ -34,7 +34,7 @@ def deploy(
 
     settings = load_settings()
     access.use(settings)
-    from deployments.server import lanes
+    from deployments.server.deploy import deploy_everything
     from flows.template.catalogue import catalogue
     from flows.template.changes import changes
 
@@ -42,7 +42,7 @@ def deploy(
     for line in [line for one in found if one.read for line in changes(one.read)]:
         say(safe_text(line), style="yellow", to=errors)
     broken = [template.error for template in found if template.error]
-    lanes.deploy(
+    deploy_everything(
         settings,
         templates=template_deployments(found),
         all_read=not broken,
@@ -56,7 +56,7 @@ def deploy(
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:
     """What Prefect has to have of those that can run."""
-    from deployments.server.wanted import TemplateDeployment
+    from deployments.server.declared import TemplateDeployment
 
     return [
         TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])
