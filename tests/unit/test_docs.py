@@ -9,21 +9,16 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from pydantic_core import PydanticUndefined
 
-from cli.main import app
 from opsdb.settings import Settings
+from tests.support.documents import FENCE, ROOT, check_ops, inline_codes
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 REPOSITORY_PATH = re.compile(r"(?:\.ci|blocks|cli|deployments|docs|exporter|flows|opsdb|tests)/[\w./-]*")
 NOT_SETTINGS = {"OPS_RUN_ID", "OPS_STEP"}  # the room sets them itself, for the processes of a run
@@ -88,31 +83,6 @@ def commands(line: str, program: str) -> Iterator[list[str]]:
         if call and call[0].rpartition("/")[2] == program:
             yield call[1:]
         call = []
-
-
-def inline_codes(text: str) -> list[str]:
-    return INLINE.findall(FENCE.sub("", text))
-
-
-def check_ops(arguments: list[str], *, complete: bool) -> None:
-    """Let the command line's own parser read the arguments; nothing is executed."""
-    command: Any = typer.main.get_command(app)
-    context: Any = None
-    words, name = arguments, "ops"
-    while True:
-        try:
-            context = command.make_context(name, list(words), parent=context)
-        except Exception as error:
-            lacks = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
-            if lacks and not complete:
-                return
-            raise AssertionError(f"ops {shlex.join(arguments)}: {error}") from error
-        if not hasattr(command, "commands"):
-            return
-        words = [*context._protected_args, *context.args]
-        if not words and command.invoke_without_command:
-            return
-        name, command, words = command.resolve_command(context, words)
 
 
 @every_page

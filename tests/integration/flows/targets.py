@@ -9,8 +9,8 @@ from uuid import uuid4
 
 from blocks.backup_target import BackupTarget
 from flows.offsite.owner import FILE
+from tests.support.backups import make_backup
 from tests.support.bucket_server import BucketServer
-from tests.unit.flows.backup.test_files import make_backup
 
 MEBIBYTE = 1024 * 1024
 

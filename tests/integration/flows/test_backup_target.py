@@ -32,9 +32,9 @@ from flows.offsite.owner import FILE
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied
-from tests.integration.flows.test_odoo_db_restore import files
+from tests.support.backups import make_backup
+from tests.support.folders import files
 from tests.support.spellings import spellings
-from tests.unit.flows.backup.test_files import make_backup
 
 
 def test_backup_is_copied_whole_and_told(

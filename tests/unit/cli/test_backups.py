@@ -20,7 +20,7 @@ from flows.offsite.steps import Target
 from opsdb.errors import UsageError
 from opsdb.runs.copies import CopyMade
 from opsdb.runs.drills import Drill
-from tests.unit.flows.backup.test_files import NOW, make_backup
+from tests.support.backups import NOW, make_backup
 
 RUN = UUID(int=7)
 

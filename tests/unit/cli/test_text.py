@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console, Group
 
 from cli.text import lines, result_rows, safe_line, safe_output, safe_text, seconds, size
-from tests.unit.cli.runs_made_up import HOSTILE
+from tests.support.runs_made_up import HOSTILE
 
 BACKUP = {
     "pruned": [],

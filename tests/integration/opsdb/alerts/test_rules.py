@@ -13,7 +13,7 @@ from opsdb.alerts.read import forget_database
 from opsdb.alerts.rules import look
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.runs.workers import beat, leave
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from opsdb.errors import UsageError
 from opsdb.runs.runs import apply_states
 from opsdb.runs.session_lookup import find_session
 from opsdb.runs.sessions import cancel_session, join_session, make_session, settle_sessions
-from tests.integration.opsdb.runs.test_runs import make_facts, make_states
+from tests.support.recorded_runs import make_facts, make_states
 
 
 def status_of(engine: Engine, session: UUID) -> str:

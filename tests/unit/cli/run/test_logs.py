@@ -11,7 +11,7 @@ from opsdb.errors import UsageError
 from opsdb.runs.lookup import RunDetails
 from opsdb.settings import Settings
 from opsdb.tables import Artifact, StepStatus
-from tests.unit.cli.runs_made_up import details
+from tests.support.runs_made_up import details
 
 
 @pytest.fixture

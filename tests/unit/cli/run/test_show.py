@@ -4,7 +4,7 @@ from cli.run.show import waiting_lines
 from cli.run.view import run_page
 from opsdb.runs.waiting import Waiting
 from opsdb.states import APPROVAL, RunStatus
-from tests.unit.cli.runs_made_up import HOSTILE, details, drawn
+from tests.support.runs_made_up import HOSTILE, details, drawn
 
 
 def test_queued_run_says_why_it_waits() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cli.run.view import details_document, error_lines, run_page, runs_table
 from opsdb.states import RunStatus
-from tests.unit.cli.runs_made_up import HOSTILE, details, drawn
+from tests.support.runs_made_up import HOSTILE, details, drawn
 
 
 @pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.SUCCEEDED, RunStatus.RUNNING])

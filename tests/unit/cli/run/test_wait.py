@@ -19,7 +19,7 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.settings import Settings
 from opsdb.states import APPROVAL, RunStatus
 from opsdb.tables import Lane
-from tests.unit.cli.runs_made_up import HOSTILE, FakePrefect, details, state
+from tests.support.runs_made_up import HOSTILE, FakePrefect, details, state
 
 
 class Clock:

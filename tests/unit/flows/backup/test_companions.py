@@ -15,7 +15,7 @@ from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from opsdb.record.journal import Entry
 from opsdb.settings import Settings
-from tests.unit.flows.backup.test_files import NOW, make_backup
+from tests.support.backups import NOW, make_backup
 
 
 @pytest.fixture

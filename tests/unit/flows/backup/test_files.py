@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flows.backup.files import Backup, list_backups
-from flows.backup.manifest import Companion, Manifest, read_manifest
+from flows.backup.manifest import Companion, read_manifest
 from flows.backup.names import BackupName
 from flows.backup.retention import prunable
-
-NOW = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
-
-
-def make_backup(folder: Path, database: str, created_at: datetime, content: bytes = b"dump") -> Path:
-    """Write a dump and its manifest as a successful run leaves them."""
-    name = BackupName(database, created_at)
-    manifest = Manifest(
-        database=database,
-        file=name.dump,
-        created_at=created_at,
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        tables=1,
-        server_version="18.6",
-        pg_dump_version="18.6",
-        run_id="r",
-    )
-    (folder / name.dump).write_bytes(content)
-    (folder / name.manifest).write_text(manifest.text())
-    return folder / name.dump
-
-
-def days_ago(days: float) -> datetime:
-    return NOW - timedelta(days=days)
-
-
-def dumps(backups: list[Backup]) -> list[str]:
-    return [backup.name.dump for backup in backups]
+from tests.support.backups import NOW, days_ago, dumps, make_backup
 
 
 def test_list_backups_takes_exactly_one_database(tmp_path: Path) -> None:

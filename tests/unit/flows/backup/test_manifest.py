@@ -9,7 +9,7 @@ import pytest
 
 from flows.backup.files import list_backups
 from flows.backup.manifest import read_manifest
-from tests.unit.flows.backup.test_files import NOW, make_backup
+from tests.support.backups import NOW, make_backup
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', "\0" * 10, "x" * 100_000])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.backup.names import BackupName, parse_name, parse_partial
-from tests.unit.flows.backup.test_files import NOW
+from tests.support.backups import NOW
 
 
 def test_name_is_utc_whatever_zone_it_was_made_in() -> None:

@@ -17,8 +17,8 @@ from blocks.target_store import TargetError, Tell, silent
 from flows.backup.manifest import Companion, read_manifest
 from flows.backup.names import BackupName, parse_name
 from flows.offsite.copies import clear_unfinished, find_copy, list_copies, missed, newest_verified, prune, upload
-from tests.unit.flows.backup.test_files import NOW, make_backup
-from tests.unit.flows.backup.test_retention import kinds
+from tests.support.backups import NOW, kinds, make_backup
+from tests.support.folders import names
 
 
 class NotingStore(FolderStore):
@@ -43,20 +43,6 @@ class NotingStore(FolderStore):
         super().delete(name)
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    folder = tmp_path / "there"
-    folder.mkdir()
-    return folder
-
-
 def whole_backup(folder: Path) -> BackupName:
     """One with roles and a filestore."""
     dump = make_backup(folder, "odoo", NOW)
@@ -70,10 +56,6 @@ def whole_backup(folder: Path) -> BackupName:
     (folder / name.manifest).write_text(manifest.model_copy(update={"globals": one, "filestore": other}).text())
     assert dump.name == name.dump
     return name
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def test_manifest_is_sent_last(here: Path, there: Path) -> None:

@@ -25,27 +25,13 @@ from flows.offsite.transfer import main
 from flows.restore.fetch import find_fetchable
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings
-from tests.unit.flows.backup.test_files import NOW, make_backup
-from tests.unit.flows.offsite.test_copies import names
+from tests.support.backups import NOW, make_backup
+from tests.support.folders import names
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target_claim, "_SETTLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    folder = tmp_path / "there"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    return folder
 
 
 def a_run(*, plan: list[Any] | None = None) -> tuple[ActiveRun, list[Any]]:

@@ -14,7 +14,7 @@ import pytest
 from blocks.target_folder import FolderStore
 from blocks.target_store import TargetError, Tell
 from flows.offsite import transfer
-from tests.unit.flows.backup.test_files import NOW, make_backup
+from tests.support.backups import NOW, make_backup
 
 
 def run(order: str, target: Path, **env: str) -> subprocess.CompletedProcess[str]:

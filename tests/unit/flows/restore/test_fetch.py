@@ -19,7 +19,7 @@ from flows.restore import restore as restoring
 from flows.restore.fetch import fetched
 from flows.restore.restore import Ready, restored
 from opsdb.settings import Settings
-from tests.unit.flows.backup.test_files import NOW, make_backup
+from tests.support.backups import NOW, make_backup
 
 
 def test_folder_of_an_operator_is_not_removed_whatever_it_is_called(tmp_path: Path) -> None:

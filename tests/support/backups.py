@@ -1,0 +1,53 @@
+"""Backups in a folder, as runs leave them, without a database."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from flows.backup.files import Backup
+from flows.backup.manifest import Manifest, read_manifest
+from flows.backup.names import BackupName
+
+NOW = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
+
+
+def make_backup(folder: Path, database: str, created_at: datetime, content: bytes = b"dump") -> Path:
+    """Write a dump and its manifest as a successful run leaves them."""
+    name = BackupName(database, created_at)
+    manifest = Manifest(
+        database=database,
+        file=name.dump,
+        created_at=created_at,
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        tables=1,
+        server_version="18.6",
+        pg_dump_version="18.6",
+        run_id="r",
+    )
+    (folder / name.dump).write_bytes(content)
+    (folder / name.manifest).write_text(manifest.text())
+    return folder / name.dump
+
+
+def days_ago(days: float) -> datetime:
+    return NOW - timedelta(days=days)
+
+
+def dumps(backups: list[Backup]) -> list[str]:
+    return [backup.name.dump for backup in backups]
+
+
+def rewrite(dump: Path, **changes: object) -> None:
+    """Give the dump another manifest, one that is as good as any."""
+    path = Path(f"{dump}.json")
+    manifest = read_manifest(path)
+    assert manifest is not None
+    path.write_text(manifest.model_copy(update=changes).text())
+
+
+kinds = st.sampled_from(["good", "damaged", "without manifest"])
