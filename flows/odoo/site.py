@@ -8,8 +8,7 @@ from typing import Any, cast
 
 import httpx
 
-from blocks.odoo_host import OdooHost
-from blocks.odoo_host_check import check_code
+from blocks.odoo_host import OdooHost, check_code
 from blocks.ssh import KNOWN_HOSTS_ONLY, agent_env
 from flows.odoo.remote import on_far_side
 from opsdb.errors import PreflightError

@@ -144,6 +144,20 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def folders() -> set[str]:
+    """The packages, and the rooms in each."""
+    packages = [file.parent for file in ROOT.glob("*/__init__.py")]
+    rooms = [room for package in packages for room in package.iterdir() if room.name != "__pycache__" and room.is_dir()]
+    full = [one for one in [*packages, *rooms] if any(path.suffix != ".pyc" for path in one.rglob("*.*"))]
+    return {f"{one.relative_to(ROOT)}/" for one in full}
+
+
+def test_table_of_folders_has_each_room_once() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| folder | what is in it |\n|---|---|\n")[2]
+    listed = re.findall(r"\| `([^`]+)` \| \S", table.partition("\n\n")[0])
+    assert sorted(listed) == sorted(folders())
+
+
 def test_page_of_settings_is_current() -> None:
     assert SETTINGS_PAGE.read_text() == settings_page(), "run `make docs`"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blocks import odoo_host_check
+from blocks import odoo_host
 from blocks.odoo_host import OdooHost
 from tests.support.children import free_port
 from tests.support.silent_server import silent_server
@@ -151,13 +151,13 @@ def test_server_that_says_nothing_is_given_up_after_5_s(checkout: Path, health: 
         found = wrong(facts(checkout, health, **over(far, ssh_port=port)))
     assert "timed out" in found["reached"]
     assert "see that the host is up" in found["reached"]
-    assert time.monotonic() - began < odoo_host_check.HOST_SECONDS
+    assert time.monotonic() - began < odoo_host.HOST_SECONDS
 
 
 def test_host_that_hangs_is_given_up_and_leaves_nothing(
     checkout: Path, health: str, far: SshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(odoo_host_check, "HOST_SECONDS", 1.0)
+    monkeypatch.setattr(odoo_host, "HOST_SECONDS", 1.0)
     began = time.monotonic()
     with silent_server() as port:
         found = wrong(facts(checkout, health, **over(far, ssh_port=port)))
@@ -175,7 +175,7 @@ def test_look_before_an_upgrade_asks_neither_docker_nor_odoo_and_shows_ssh_no_se
     program.rename(path_folder / "real-ssh")
     program.write_text(f'#!/bin/sh\nenv > {seen}\nexec {path_folder}/real-ssh "$@"\n')
     program.chmod(0o755)
-    checks = odoo_host_check.check_code(facts(checkout, "http://127.0.0.1:9/", **over(far)))
+    checks = odoo_host.check_code(facts(checkout, "http://127.0.0.1:9/", **over(far)))
     assert [(check.subject, check.ok) for check in checks] == [
         ("reached", True),
         ("programs", True),

@@ -1,11 +1,10 @@
-"""What the lines of the look at an Odoo host mean."""
+"""What the lines of the checks of an Odoo host mean."""
 
 from __future__ import annotations
 
 import pytest
 
-from blocks.odoo_host import OdooHost
-from blocks.odoo_host_check import _CODE, _RUNNING, judge_lines
+from blocks.odoo_host import _CODE, _RUNNING, OdooHost, judge_lines
 
 ALL = {**_CODE, **_RUNNING}
 WELL = ["programs\tok\t", "checkout\tok\tabc of 2026-01-01", "service\tok\t", "health\tok\t"]
