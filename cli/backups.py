@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,14 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from blocks.target_store import Store, TargetError
 from cli.options import JsonOption
 from cli.text import console, errors, print_json, safe_line, say, seconds, size
-from flows.backup.files import Backup, list_backups, list_databases
-from flows.backup.manifest import Manifest
-from flows.backup.names import BackupName
-from flows.offsite.copies import Copy, files_of, list_copies
-from flows.offsite.owner import ClaimedError, check_claim
+from flows.backup.folder import Folder
+from flows.backup.repository import Backup, Repository
+from flows.offsite.owner import NotOursError, check_owner
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.copies import CopyMade, copies_made
 from opsdb.runs.drills import Drill, last_drills
@@ -27,7 +23,7 @@ from opsdb.runs.lookup import reading, short_id
 from opsdb.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from flows.offsite.steps import Target
+    from flows.offsite.target import Target
 
 
 def register(app: typer.Typer) -> None:
@@ -69,22 +65,17 @@ def backups(
     known = record or Record()
     if target is not None:
         there = _target(settings, target)
-        store = there.store
         try:
-            check_claim(store, there.room)
-        except ClaimedError as error:
+            check_owner(there.store, there.room)
+        except NotOursError as error:
             errors.print(f"These are another room's: {error.found}", markup=False, soft_wrap=True)
-        where = store.place
-        documents = [
-            copy_document(one, store, known, now=now, check=check)
-            for one in _newest_first(list_copies(store, database))
-        ]
+        where, repository = there.store.place, there.repository
     else:
         at = (folder or settings.backups).absolute()
         if folder is not None and not at.is_dir():
             raise UsageError(f"--dir: there is no folder {at}: is its disk mounted?")
-        where = str(at)
-        documents = [document(one, known, now=now, check=check) for one in _in_folder(at, database)]
+        where, repository = str(at), Folder(at)
+    documents = [document(one, known, now=now, check=check) for one in _newest_first(repository, database)]
     if as_json:
         print_json(documents)
     elif documents:
@@ -99,52 +90,17 @@ def backups(
 
 def document(backup: Backup, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:
     """What is known of a backup. `good` is whether its own files speak for it: with `check` every byte, else sizes."""
-    return _document(
-        backup.name,
-        backup.manifest,
-        record,
-        path=str(backup.path),
-        dump_bytes=backup.size_bytes,
-        wrong=_wrong(backup, check=check),
-        now=now,
-        check=check,
-    )
-
-
-def copy_document(copy: Copy, store: Store, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:
-    """The same of a copy at a target."""
-    return _document(
-        copy.name,
-        copy.manifest,
-        record,
-        path=store.url(copy.name.dump),
-        dump_bytes=copy.sizes.get(copy.name.dump, 0),
-        wrong=_wrong_there(copy, store, check=check),
-        now=now,
-        check=check,
-    )
-
-
-def _document(
-    name: BackupName,
-    manifest: Manifest | None,
-    record: Record,
-    *,
-    path: str,
-    dump_bytes: int,
-    wrong: str | None,
-    now: datetime,
-    check: bool,
-) -> dict[str, Any]:
+    name, manifest = backup.name, backup.manifest
+    wrong = backup.fault(read_bytes=check)
     companions = manifest.companions if manifest else []
     drill = record.drills.get(name.dump)
     return {
         "database": name.database,
         "file": name.dump,
-        "path": path,
+        "path": backup.url,
         "created_at": name.created_at,
         "age_seconds": max(0.0, round((now - name.created_at).total_seconds(), 1)),
-        "size_bytes": dump_bytes + sum(one.size_bytes for one in companions),
+        "size_bytes": backup.size_bytes + sum(one.size_bytes for one in companions),
         "good": wrong is None,
         "wrong": wrong,
         "bytes_checked": check and manifest is not None,
@@ -162,55 +118,19 @@ def _document(
     }
 
 
-def _in_folder(folder: Path, database: str | None) -> list[Backup]:
-    try:
-        names = list_databases(folder) if database is None else [database]
-        return [one for name in names for one in list_backups(folder, name)[::-1]]
-    except OSError as error:
-        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}") from error
-
-
-def _newest_first(copies: list[Copy]) -> list[Copy]:
+def _newest_first(repository: Repository, database: str | None) -> list[Backup]:
     """Of each database."""
-    return sorted(copies, key=lambda copy: (copy.name.database, -copy.name.created_at.timestamp()))
+    found = repository.backups(database)
+    return sorted(found, key=lambda one: (one.name.database, -one.name.created_at.timestamp()))
 
 
 def _target(settings: Settings, target: str) -> Target:
     from deployments.server import access
 
     access.use(settings)
-    from flows.offsite.steps import load_target
+    from flows.offsite.target import load_target
 
     return load_target(target)
-
-
-def _wrong(backup: Backup, *, check: bool) -> str | None:
-    if backup.manifest is None:
-        return "no manifest that is as it was written"
-    for name, expected_bytes, sha256 in files_of(backup.manifest):
-        try:
-            with (backup.folder / name).open("rb") as file:
-                if (backup.folder / name).stat().st_size != expected_bytes:
-                    return f"{name} does not have its {expected_bytes} bytes"
-                if check and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                    return f"{name} is damaged: its sha256 differs"
-        except OSError as error:
-            return f"{name} cannot be read: {error.strerror}"
-    return None
-
-
-def _wrong_there(copy: Copy, store: Store, *, check: bool) -> str | None:
-    if copy.manifest is None:
-        return "no manifest that is as it was written"
-    for name, expected_bytes, sha256 in files_of(copy.manifest):
-        if copy.sizes.get(name) != expected_bytes:
-            return f"{name} does not have its {expected_bytes} bytes"
-        try:
-            if check and store.sha256(name) != sha256:
-                return f"{name} is damaged: its sha256 differs"
-        except TargetError as error:
-            return f"{name} cannot be read: {error}"
-    return None
 
 
 def _recorded(settings: Settings) -> Record | None:

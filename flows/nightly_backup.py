@@ -17,13 +17,14 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from blocks.fields import BlockName
+from flows.backup.database import Database
+from flows.backup.folder import Folder
 from flows.backup.parameters import BackupFolder, OdooDatabases, RetentionDays
-from flows.backup.preflight import connect_to
 from flows.engine.active_run import current_run
 from flows.engine.ops_database import in_ops
 from flows.engine.runbook import runbook
 from flows.engine.step import action
-from flows.offsite.steps import look
+from flows.offsite.target import find_target
 from opsdb.errors import MissedError, PreflightError, RoomUnreachableError, StepFailedError
 from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.prefect_runs import queue_of, tags_of
@@ -79,7 +80,7 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
         )
     action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
     if target:
-        look(target, Path(backup_dir) if backup_dir else run.settings.backups)
+        find_target(target, Folder(Path(backup_dir) if backup_dir else run.settings.backups))
     session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
     action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
     parameters: dict[str, Any] = {"retention_days": retention_days, "restore_drill": restore_drill}
@@ -132,7 +133,7 @@ def _check(databases: list[str]) -> None:
     wrong = []
     for database in databases:
         try:
-            connect_to(database, url=current_run().settings.odoo_url).close()
+            Database(database, current_run().settings.odoo_url).connect().close()
         except PreflightError as error:
             wrong.append(str(error))
     if wrong:

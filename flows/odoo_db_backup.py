@@ -2,76 +2,35 @@
 
 from __future__ import annotations
 
-import re
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from blocks.fields import BlockName
-from flows.backup.companions import (
-    FILESTORE_SECONDS,
-    GLOBALS_SECONDS,
-    PLANNED,
-    archive_filestore,
-    dump_globals,
-    written_in,
-)
-from flows.backup.manifest import Companion, Contents, Manifest
-from flows.backup.outcome import prune_folder, record_files
+from blocks.target_store import TargetError
+from flows.backup.database import Database, Source, check_source
+from flows.backup.draft import Draft, clear_leftovers, leftover_bytes
+from flows.backup.dump import DEADLINE_SECONDS, write_backup
+from flows.backup.folder import Folder, check_space
+from flows.backup.manifest import Manifest
 from flows.backup.parameters import BackupFolder, OdooDatabase, RetentionDays
-from flows.backup.postgres import connect, passfile
-from flows.backup.readiness import foresee, prepare
-from flows.backup.snapshot import Snapshot
+from flows.backup.postgres import missing_tools
+from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
+from flows.engine.programs import PROGRAMS
 from flows.engine.runbook import runbook
-from flows.engine.step import action, step
-from flows.offsite.steps import PRUNE_SECONDS, UPLOAD_SECONDS, catch_up, look, prune_copies, upload
+from flows.engine.step import action
+from flows.offsite.target import PRUNE_SECONDS, UPLOAD_SECONDS, find_target
 from flows.restore.fetch import DOWNLOAD_SECONDS
 from flows.restore.restore import DEADLINE_SECONDS as DRILL_SECONDS
-from flows.restore.restore import drill
-from opsdb.errors import StepFailedError
+from flows.restore.restore import check_restorable, drill
+from opsdb.errors import PreflightError, StepFailedError
 
-DUMP_SECONDS = 600
-FINGERPRINT_SECONDS = 600  # since the snapshot; what is left of it after the dump, but a minute at least
-VERIFY_SECONDS = 600
 MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
-
-# $ODOO_DB is a name and never a connection string: its pattern has no `=` and no `:`.
-# tee stops at the first write error, so that a full disk ends pg_dump at once.
-DUMP = """\
-"$PG_DUMP" --format=custom --no-password --lock-wait-timeout=120s --snapshot="$SNAPSHOT" \\
-  --dbname="$ODOO_DB" \\
-  | tee --output-error=exit -- "$PARTIAL" \\
-  | sha256sum
-sync -- "$PARTIAL"
-stat --format='bytes: %s' -- "$PARTIAL"
-"""
-
-# A dump cut in half passes `pg_restore --list`: all of it is decompressed as well. The page cache is dropped first, so
-# that the checksum is that of the disk.
-VERIFY = """\
-dd if="$PARTIAL" iflag=nocache count=0 status=none
-echo "$SHA256  $PARTIAL" | sha256sum --check --strict --status || {
-  echo "the file on disk is not what pg_dump wrote: its sha256 differs" >&2
-  exit 65
-}
-contents=$("$PG_RESTORE" --list -- "$PARTIAL")
-"$PG_RESTORE" --file=/dev/null -- "$PARTIAL"
-if ! grep -q '^[0-9]' <<<"$contents"; then
-  echo "the dump holds nothing at all: is $ODOO_DB the right database?" >&2
-  exit 65
-fi
-echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || true)"
-"""
 
 
 @runbook(
-    deadline_seconds=DUMP_SECONDS
-    + FINGERPRINT_SECONDS
-    + GLOBALS_SECONDS
-    + FILESTORE_SECONDS
-    + VERIFY_SECONDS
+    deadline_seconds=DEADLINE_SECONDS
     + DRILL_SECONDS
     - DOWNLOAD_SECONDS  # its drill finds the backup in the folder
     + 2 * UPLOAD_SECONDS
@@ -102,103 +61,111 @@ def odoo_db_backup(
     """
     started = time.monotonic()
     run = current_run()
-    folder = Path(backup_dir) if backup_dir else run.settings.backups
-    with ExitStack() as stack:
-        ready = action(
-            "preflight",
-            lambda: prepare(odoo_db, folder, stack),
-            about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder}",
-            preflight=True,
-            planned=lambda: foresee(odoo_db, folder),
+    database = Database(odoo_db, run.settings.odoo_url)
+    folder = Folder(Path(backup_dir) if backup_dir else run.settings.backups)
+    source = action(
+        "preflight",
+        lambda: _preflight(database, folder),
+        about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder.path}",
+        preflight=True,
+    )
+    place = find_target(target, folder) if target else None
+    with Draft(folder.path, odoo_db, clock=source.clock) as draft:
+        action(
+            "reserve",
+            lambda: _reserve(draft, source, folder),
+            about=f"remove what killed runs left of {odoo_db} in {folder.path}, and reserve the backup's name",
+            must_run_again=True,  # it ends with its process
         )
-        place = look(target, folder) if target else None
-        names = {"ODOO_DB": odoo_db, "PARTIAL": str(ready.draft.partial)}
-        with passfile(ready.password) as password_file:
-            env = names | ready.env | password_file
-            snapshot = Snapshot(
-                lambda: connect(run.settings.odoo_url, database=odoo_db), statement_seconds=FINGERPRINT_SECONDS
-            )
-            stack.callback(snapshot.close)
-            snapshot_id = action(
-                "snapshot",
-                snapshot.open,
-                about="export a snapshot, and begin to count and hash the rows of all tables in it",
-                planned=str,
-                must_run_again=True,  # it ends with its connection
-            )
-            counting_until = time.monotonic() + FINGERPRINT_SECONDS
-            pg_dump = {"PG_DUMP": str(ready.programs.pg_dump), "SNAPSHOT": snapshot_id}
-            try:
-                dumped = step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env | pg_dump, planned=PLANNED)
-            except StepFailedError:
-                snapshot.check()
-                raise
-            sha256, size_bytes = written_in(dumped.stdout)
-            contents = action(
-                "fingerprint",
-                lambda: snapshot.contents(timeout=max(60.0, counting_until - time.monotonic())),
-                about="wait until all rows are counted and hashed",
-                planned=Contents.empty,
-            )
-            pg_dumpall = {"PG_DUMPALL": str(ready.programs.pg_dumpall), "ROLE_PASSWORDS": ready.role_passwords}
-            companions: dict[str, Companion] = {"globals": dump_globals(ready.draft, env | pg_dumpall)}
-        if ready.filestore:
-            companions["filestore"] = archive_filestore(ready.draft, ready.filestore)
-        env = names | {"SHA256": sha256, "PG_RESTORE": str(ready.programs.pg_restore)}
-        verified = step("verify", VERIFY, timeout=VERIFY_SECONDS, env=env, planned="tables: 0")
-        manifest = Manifest(
-            database=odoo_db,
-            file=ready.draft.name.dump,
-            created_at=ready.draft.name.created_at,
-            size_bytes=size_bytes,
-            sha256=sha256,
-            tables=int(_found(r"^tables: (\d+)$", verified.stdout)),
-            server_version=ready.server_version,
-            pg_dump_version=ready.programs.version,
-            run_id=str(run.id),
-            database_bytes=ready.database_bytes,
-            locale=ready.locale,
-            contents=contents,
-            **companions,
-        )
+        manifest = write_backup(source, draft)
         action(
             "publish",
-            lambda: ready.draft.publish(manifest),
-            about=f"ln {ready.draft.partial} {ready.draft.dump}, after its manifest",
+            lambda: draft.publish(manifest),
+            about=f"ln {draft.partial(manifest.file)} {draft.dump}, after its manifest",
         )
-    record_files(folder, ready.draft, manifest)
-    proven = {"drill": drill(folder, odoo_db, manifest.file, planned=ready.drilled(manifest))} if restore_drill else {}
-    pruned = action(
+    backup = folder.written(draft.name, manifest)
+    _record_files(backup)
+    result = _result(backup, manifest)
+    if restore_drill:
+        ready = action(
+            "restore preflight",
+            lambda: check_restorable(backup, folder),
+            about=f"check programs, role and disk for the restore of {manifest.file}",
+            preflight=True,
+        )
+        result["drill"] = drill(ready)
+    result["pruned"] = action(
         "prune",
-        lambda: prune_folder(folder, manifest, retention_days),
-        about=f"delete backups of {odoo_db} in {folder} older than {retention_days} days, but the three newest good",
-        planned=list,
+        lambda: _prune(backup, retention_days),
+        about=f"delete backups of {odoo_db} in {folder.path} older than {retention_days} days, "
+        "but the three newest good",
     )
-    # after the clean-up here, which a target that is away must not stop
-    copied = {"target": upload(place, folder, manifest)} if place else {}
-    if place:
-        copied["target"]["pruned"] = prune_copies(place, manifest, retention_days)
-        copied["target"]["caught_up"] = catch_up(place, folder, manifest, retention_days)
+    if place:  # after the clean-up here, which a target that is away must not stop
+        result["target"] = place.upload(backup, folder)
+        result["target"]["pruned"] = place.prune(backup.name, folder, retention_days=retention_days)
+        result["target"]["caught_up"] = place.catch_up(backup.name, folder, retention_days=retention_days)
+    return result | {"duration_seconds": round(time.monotonic() - started, 3)}
+
+
+def _preflight(database: Database, folder: Folder) -> Source:
+    """All that can be seen before anything changes."""
+    if missing := missing_tools(*PROGRAMS["odoo_db_backup"]):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
+    source = check_source(database, current_run().settings)
+    there = folder.check()
+    freed = leftover_bytes(there, database.name) if there == folder.path else 0
+    check_space(there, source.needed_bytes(folder.backups(database.name)), freed_bytes=freed)
+    return source
+
+
+def _reserve(draft: Draft, source: Source, folder: Folder) -> None:
+    folder.prepare()
+    if leftovers := clear_leftovers(folder.path, source.database.name):
+        current_run().event("removed what killed backups left", level="warning", files=leftovers)
+    draft.reserve()
+
+
+def _prune(backup: Backup, retention_days: int) -> list[str]:
+    try:
+        return backup.repository.prune(backup.name, retention_days=retention_days)
+    except TargetError as error:
+        raise StepFailedError(
+            f"the new backup {backup.name.dump} is good, but an older one could not be deleted: {error.found}"
+        ) from error
+
+
+def _record_files(backup: Backup) -> None:
+    """Register the files of the backup as artifacts of the current run."""
+    run = current_run()
+    for one in backup.manifest.files if backup.manifest else ():
+        run.artifact(
+            kind="file",
+            name=one.file,
+            storage_path=backup.repository.url(one.file),
+            size_bytes=one.size_bytes,
+            sha256=one.sha256,
+            mime_type="application/octet-stream",
+        )
+    manifest = backup.name.manifest
+    run.artifact(
+        kind="file",
+        name=manifest,
+        storage_path=backup.repository.url(manifest),
+        size_bytes=backup.sizes[manifest],
+        mime_type="application/json",
+    )
+
+
+def _result(backup: Backup, manifest: Manifest) -> dict[str, Any]:
     return {
-        "file": str(ready.draft.dump),
-        "manifest": str(ready.draft.manifest),
+        "file": backup.url,
+        "manifest": backup.repository.url(backup.name.manifest),
         "created_at": manifest.created_at.isoformat(),
         "size_bytes": manifest.size_bytes,
-        "sha256": sha256,
+        "sha256": manifest.sha256,
         "tables": manifest.tables,
         "server_version": manifest.server_version,
         "pg_dump_version": manifest.pg_dump_version,
-        "rows": contents.rows,
+        "rows": manifest.contents.rows if manifest.contents else None,
         "other_files": [one.file for one in manifest.companions],
-        "duration_seconds": round(time.monotonic() - started, 3),
-        "pruned": pruned,
-        **proven,
-        **copied,
     }
-
-
-def _found(pattern: str, output: str) -> str:
-    match = re.search(pattern, output, re.MULTILINE)
-    if match is None:
-        raise StepFailedError(f"the step's output lacks {pattern}")
-    return match[1]

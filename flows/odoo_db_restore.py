@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.fields import BlockName
+from flows.backup.folder import Folder
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.backup.postgres import connect
@@ -14,7 +15,7 @@ from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
-from flows.restore.restore import DEADLINE_SECONDS, Ready, prepare, proof, restored
+from flows.restore.restore import DEADLINE_SECONDS, Ready, look_up, proof, restored
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError
 
@@ -40,17 +41,17 @@ def odoo_db_restore(
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
     started = time.monotonic()
-    run = current_run()
-    folder = Path(backup_dir) if backup_dir else run.settings.backups
+    folder = Folder(Path(backup_dir) if backup_dir else current_run().settings.backups)
     attachments = Path(filestore_dir) if filestore_dir else None
     ready = action(
         "preflight",
-        lambda: _prepare(folder, backup, odoo_db, attachments, target),
-        about=f"check that there is no database {odoo_db}; find {backup} in {folder}; check programs, role and disk",
+        lambda: _look_up(folder, backup, odoo_db, attachments, target),
+        about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
+        "check programs, role and disk",
         preflight=True,
     )
     with (
-        restored(ready, keep_owners=ready.superuser) as done,
+        restored(ready, keep_owners=ready.access.superuser) as done,
         unpacked(done.files, ready.backup.name, attachments) as files,
     ):
         action(
@@ -74,14 +75,14 @@ def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
         raise
 
 
-def _prepare(folder: Path, file: str, database: str, attachments: Path | None, target: str | None) -> Ready:
+def _look_up(folder: Folder, file: str, database: str, attachments: Path | None, target: str | None) -> Ready:
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
     name = parse_name(file)
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
-    ready = prepare(folder, name.database, file, target)
+    ready = look_up(folder, name.database, file, target)
     if attachments is not None:
         check_new_folder(ready.manifest, attachments)
     return ready

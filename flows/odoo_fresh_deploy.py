@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from typing import Any
 
@@ -14,12 +13,12 @@ from flows.backup.postgres import missing_tools
 from flows.engine.approval import approval
 from flows.engine.programs import PROGRAMS
 from flows.engine.runbook import runbook
-from flows.engine.step import action, step
+from flows.engine.step import StepOutput, action, step
 from flows.odoo.checkout import CHECK_OUT
 from flows.odoo.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
 from flows.odoo.host_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
 from flows.odoo.parameters import ApprovalMinutes, GitRef
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import PreflightError
 
 PROVISION_SECONDS = 300
 SSH_SECONDS = 180
@@ -178,15 +177,12 @@ def odoo_fresh_deploy(
         timeout=PROVISION_SECONDS,
         env=env | _limit(PROVISION_SECONDS),
         secrets={"DIGITALOCEAN_ACCESS_TOKEN": token} if token else {},
-        planned="droplet: 0 192.0.2.1",  # an address for documents, RFC 5737
-    ).stdout
-    made = re.search(r"^droplet: ([0-9]+) ([0-9.]+)$", provisioned, re.MULTILINE)
-    if made is None:
-        raise StepFailedError("doctl ended well but named no id and address: read the log of provision_droplet")
-    env |= {"DROPLET_ID": made[1], "ADDRESS": made[2]}
+    )
+    droplet_id, address = provisioned.number("droplet"), provisioned.word("droplet")
+    env |= {"DROPLET_ID": str(droplet_id), "ADDRESS": address}
 
-    def take(name: str, command: str, seconds: int) -> str:
-        return step(name, command, timeout=seconds, env=env | _limit(seconds)).stdout
+    def take(name: str, command: str, seconds: int) -> StepOutput:
+        return step(name, command, timeout=seconds, env=env | _limit(seconds))
 
     take("wait_ssh", WAIT_FOR_SSH, SSH_SECONDS)
     take("wait_first_boot", on_droplet(FIRST_BOOT), FIRST_BOOT_SECONDS)
@@ -194,19 +190,18 @@ def odoo_fresh_deploy(
     take("configure_firewall", on_droplet(SCRIPT.format("scripts/setup-firewall.sh")), FIREWALL_SECONDS)
     take("install_postgresql", on_droplet(SCRIPT.format("scripts/install-postgresql.sh")), POSTGRESQL_SECONDS)
     if approval_minutes:
-        question = f"deploy {git_ref} of {repo_url} as https://{domain}, to droplet {droplet_name} at {made[2]}?"
+        question = f"deploy {git_ref} of {repo_url} as https://{domain}, to droplet {droplet_name} at {address}?"
         approval("approve_deploy", question, timeout=approval_minutes * 60)
     take("deploy_odoo", on_droplet(SCRIPT.format("scripts/deploy/bootstrap_from_tag.sh")), ODOO_SECONDS)
     take("configure_nginx", on_droplet(SCRIPT.format("scripts/setup-nginx.sh")), NGINX_SECONDS)
     take("wait_dns", DNS, DNS_SECONDS)
     take("configure_ssl", on_droplet(SSL), SSL_SECONDS)
     take("smoke_test", SMOKE, SMOKE_SECONDS)
-    commit = re.search(r"^after: ([0-9a-f]{40,64})$", cloned, re.MULTILINE)
     return {
-        "droplet_id": int(made[1]),
-        "address": made[2],
+        "droplet_id": droplet_id,
+        "address": address,
         "url": f"https://{domain}",
-        "commit": commit[1] if commit else "",
+        "commit": cloned.word("after"),
         "duration_seconds": round(time.monotonic() - started, 3),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from flows.engine.active_run import current_run
 from flows.engine.approval import approval
 from flows.engine.programs import PROGRAMS
 from flows.engine.runbook import runbook
-from flows.engine.step import action, step
+from flows.engine.step import StepOutput, action, step
 from flows.odoo.checkout import CHECK_OUT
 from flows.odoo.modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
 from flows.odoo.parameters import ApprovalMinutes, GitRef, OdooModules
@@ -162,7 +161,7 @@ def odoo_module_upgrade(
     far = f"{host.ssh_destination} port {host.ssh_port}" if host.ssh_destination else "this host"
     where = f"{far}, service {host.service} of {host.compose_file} in {host.repo_dir}"
     before = action(
-        "note_versions", lambda: found, about=f"note the versions of the modules, at {where}", planned=lambda: found
+        "note_versions", lambda: found, about=f"note the versions of the modules, at {where}", preflight=True
     )
     values = {
         "GIT_REF": git_ref,
@@ -172,12 +171,12 @@ def odoo_module_upgrade(
         "MODULES": ",".join(modules),
     }
 
-    def take(name: str, command: str, seconds: int, *, planned: str = "") -> str:
+    def take(name: str, command: str, seconds: int) -> StepOutput:
         env = host_env(host, values | {"LIMIT": str(seconds - STOP_SECONDS)})
-        return step(name, on_host(host, command), timeout=seconds, env=env, planned=planned).stdout
+        return step(name, on_host(host, command), timeout=seconds, env=env)
 
     pulled = take("pull_latest", CHECK_OUT, PULL_SECONDS)
-    values["COMMIT"] = _commit("after", pulled)
+    values["COMMIT"] = pulled.word("after")
     if approval_minutes:
         question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
         approval("approve_upgrade", question, timeout=approval_minutes * 60)
@@ -186,16 +185,14 @@ def odoo_module_upgrade(
         "check_modules",
         lambda: _check_upgraded(odoo_db, modules),
         about=f"look whether {', '.join(modules)} are installed in {odoo_db}",
-        planned=lambda: {"versions": before, "database": None},
-    )
-    assets = take("rebuild_assets", ASSETS, ASSETS_SECONDS, planned="assets: dropped")
-    if "assets: dropped" not in assets:
-        raise StepFailedError("Odoo's shell ended without having dropped the assets: read the log of rebuild_assets")
-    check_same(odoo_db, after["database"], assets)
+    ) or {"versions": before, "database": None}
+    assets = take("rebuild_assets", ASSETS, ASSETS_SECONDS)
+    if assets.stdout is not None:
+        _check_assets(odoo_db, after["database"], assets.stdout)
     take("restart_odoo", RESTART, RESTART_SECONDS)
     take("wait_health", WAIT, HEALTH_SECONDS)
     return {
-        "commit_before": _commit("before", pulled),
+        "commit_before": pulled.word("before"),
         "commit": values["COMMIT"],
         "modules": {name: {"before": before[name], "after": after["versions"][name]} for name in modules},
         "duration_seconds": round(time.monotonic() - started, 3),
@@ -220,6 +217,7 @@ def _check_upgraded(database: str, modules: list[str]) -> dict[str, Any]:
     return {"versions": {name: known[name].version for name in modules}, "database": read_uuid(database, url=url)}
 
 
-def _commit(which: str, output: str) -> str:
-    match = re.search(rf"^{which}: ([0-9a-f]{{40,64}})$", output, re.MULTILINE)
-    return match[1] if match else ""
+def _check_assets(database: str, uuid: str | None, printed: str) -> None:
+    if "assets: dropped" not in printed:
+        raise StepFailedError("Odoo's shell ended without having dropped the assets: read the log of rebuild_assets")
+    check_same(database, uuid, printed)

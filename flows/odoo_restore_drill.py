@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from blocks.fields import BlockName
+from flows.backup.folder import Folder
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
-from flows.restore.restore import DEADLINE_SECONDS, drill
+from flows.engine.step import action
+from flows.restore.restore import DEADLINE_SECONDS, drill, look_up
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)
@@ -31,8 +33,15 @@ def odoo_restore_drill(
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
     started = time.monotonic()
-    folder = Path(backup_dir) if backup_dir else current_run().settings.backups
-    return drill(folder, odoo_db, backup, target) | {
-        "backup_dir": str(folder),
+    folder = Folder(Path(backup_dir) if backup_dir else current_run().settings.backups)
+    ready = action(
+        "restore preflight",
+        lambda: look_up(folder, odoo_db, backup, target),
+        about=f"find {backup or 'the newest verified backup'} of {odoo_db} in {folder.path}; "
+        "check programs, role and disk",
+        preflight=True,
+    )
+    return drill(ready) | {
+        "backup_dir": str(folder.path),
         "duration_seconds": round(time.monotonic() - started, 3),
     }

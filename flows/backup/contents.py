@@ -7,7 +7,7 @@ from typing import cast
 from psycopg import sql
 
 from flows.backup.manifest import Contents, Rows
-from flows.backup.postgres import Database
+from flows.backup.postgres import Connection
 from opsdb.errors import PreflightError
 
 OLDEST_SERVER = 12
@@ -64,7 +64,7 @@ SELECT count(*) FILTER (WHERE number = 0), sum(pg_catalog.hashtextextended(text 
 """  # noqa: S608 - a constant
 
 
-def check_server(db: Database) -> None:
+def check_server(db: Connection) -> None:
     """The server is new enough for the queries here. Raises PreflightError."""
     if db.info.server_version < OLDEST_SERVER * 10000:
         raise PreflightError(
@@ -73,7 +73,7 @@ def check_server(db: Database) -> None:
         )
 
 
-def pin_settings(db: Database, *, statement_seconds: float) -> None:
+def pin_settings(db: Connection, *, statement_seconds: float) -> None:
     """Make texts the same on each server, and let each statement take that long."""
     limits = {
         "statement_timeout": str(int(statement_seconds * 1000)),
@@ -89,14 +89,14 @@ def pin_settings(db: Database, *, statement_seconds: float) -> None:
     db.execute("SET client_encoding = 'UTF8'")
 
 
-def lock_tables(db: Database) -> None:
+def lock_tables(db: Connection) -> None:
     """Keep every table from being emptied, changed or dropped until the transaction ends; rows may change."""
     names = [sql.Identifier(str(schema), str(table)) for schema, table, *_ in db.execute(_TABLES, ("r",)).fetchall()]
     if names:
         db.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
 
 
-def read_sequences(db: Database) -> dict[str, tuple[int, bool]]:
+def read_sequences(db: Connection) -> dict[str, tuple[int, bool]]:
     """The last value of each sequence, and whether it was given out."""
     found = {}
     for schema, name, label, _ in db.execute(_TABLES, ("S",)).fetchall():
@@ -107,7 +107,7 @@ def read_sequences(db: Database) -> dict[str, tuple[int, bool]]:
     return found
 
 
-def read_tables(db: Database) -> dict[str, Rows]:
+def read_tables(db: Connection) -> dict[str, Rows]:
     """Count and hash the rows of every table. The server reads each row once and keeps none."""
     found: dict[str, Rows] = {}
     for schema, table, label, columns in db.execute(_TABLES, ("r",)).fetchall():
@@ -118,12 +118,12 @@ def read_tables(db: Database) -> dict[str, Rows]:
     return found
 
 
-def read_large_objects(db: Database) -> Rows:
+def read_large_objects(db: Connection) -> Rows:
     """Count and hash the large objects, a piece at a time."""
     return _rows(db.execute(_LARGE_OBJECTS.encode()).fetchone())
 
 
-def differences(expected: Contents, db: Database) -> list[str]:
+def differences(expected: Contents, db: Connection) -> list[str]:
     """What the database behind `db` holds otherwise than expected: a phrase for each thing."""
     found = read_tables(db)
     wrong = [f"table {name} is missing" for name in expected.tables.keys() - found.keys()]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName, parse_partial, partial_of
@@ -19,18 +19,53 @@ _RETRY_SECONDS = 0.1
 
 
 class Draft:
-    """A dump that is being written to `partial`. The open file holds a lock for as long as its process lives."""
+    """A backup that is written under partial names into a folder, from reserve() until the end of a `with` block.
 
-    def __init__(self, *, folder: Path, name: BackupName, handle: int) -> None:
-        self.name = name
-        self.partial = folder / name.partial
-        self.dump = folder / name.dump
-        self.manifest = folder / name.manifest
-        self.globals_partial = folder / partial_of(name.globals)
-        self.filestore_partial = folder / partial_of(name.filestore)
-        self._folder = folder
-        self._handle = handle
+    The open file holds a lock for as long as its process lives. Whatever ends the block, nothing of a backup that was
+    not published stays.
+    """
+
+    def __init__(self, folder: Path, database: str, *, clock: Callable[[], datetime]) -> None:
+        self.folder = folder
+        self.name = BackupName(database, _second(clock()))
+        self._clock = clock
+        self._handle: int | None = None
         self._manifest_handle: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def dump(self) -> Path:
+        """The dump under its own name, which it gets last."""
+        return self.folder / self.name.dump
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest under its own name."""
+        return self.folder / self.name.manifest
+
+    def partial(self, file: str) -> Path:
+        """Where a file of the backup is written."""
+        return self.folder / partial_of(file)
+
+    def reserve(self) -> None:
+        """Make the empty, locked dump in the second that the clock shows, or in the next that is free.
+
+        Raises PreflightError where no file can be made.
+        """
+        deadline = time.monotonic() + _RESERVE_SECONDS
+        while True:
+            self.name = BackupName(self.name.database, _second(self._clock()))
+            self._handle = _create(self.folder, self.name)
+            if self._handle is not None:
+                return
+            if time.monotonic() > deadline:
+                raise PreflightError(f"{self.dump} is taken, and the clock does not go on")
+            time.sleep(_RETRY_SECONDS)
 
     def publish(self, manifest: Manifest) -> None:
         """Give the dump, its manifest and the files that the manifest names their own names, overwriting nothing.
@@ -38,58 +73,48 @@ class Draft:
         The dump comes last: under its own name it has all the rest at every moment, also after a power cut.
         Raises StepFailedError where one of the names is taken.
         """
+        if self._handle is None:
+            raise StepFailedError(f"{self.dump} was not reserved")
         os.fsync(self._handle)
-        written = self._folder / self.name.manifest_partial
+        written = self.partial(self.name.manifest)
         written.unlink(missing_ok=True)
         text = manifest.text()
         handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._manifest_handle = handle
-        with os.fdopen(handle, "w", closefd=False) as file:
-            file.write(text)
+        with os.fdopen(handle, "w", closefd=False) as opened:
+            opened.write(text)
         os.fsync(handle)
-        companions = [self._folder / one.file for one in manifest.companions]
+        companions = [one.file for one in manifest.companions]
         try:
-            for companion in companions:
-                os.link(self._folder / partial_of(companion.name), companion)
+            for file in companions:
+                os.link(self.partial(file), self.folder / file)
             os.link(written, self.manifest)
             written.unlink()
-            _sync_folder(self._folder)
-            os.link(self.partial, self.dump)
+            _sync_folder(self.folder)
+            os.link(self.partial(self.name.dump), self.dump)
         except FileExistsError as error:
             raise StepFailedError(f"{error.filename2} is there already: nothing was overwritten") from None
-        for companion in companions:
-            (self._folder / partial_of(companion.name)).unlink()
-        self.partial.unlink()
-        _sync_folder(self._folder)
+        for file in (*companions, self.name.dump):
+            self.partial(file).unlink()
+        _sync_folder(self.folder)
 
     def close(self) -> None:
         """Remove what was not published, and let go of the lock.
 
         The open files tell what is ours and how far publish() came: an interrupt may have struck between any two lines.
         """
+        if self._handle is None:
+            return
         try:
+            published = _is_at(self._handle, self.dump)
             if self._manifest_handle is not None:
-                if _is_at(self._manifest_handle, self.manifest) and not _is_at(self._handle, self.dump):
+                if _is_at(self._manifest_handle, self.manifest) and not published:
                     self.manifest.unlink()
                 os.close(self._manifest_handle)
-            _remove_companions(self._folder, self.name, published=_is_at(self._handle, self.dump))
-            (self._folder / self.name.manifest_partial).unlink(missing_ok=True)
-            self.partial.unlink(missing_ok=True)
+            _remove_partials(self.folder, self.name, published=published)
         finally:
             os.close(self._handle)
-
-
-@contextmanager
-def draft(folder: Path, database: str, *, clock: Callable[[], datetime]) -> Iterator[Draft]:
-    """Reserve the name of a new backup in the second that `clock` shows, or in the next that is free.
-
-    Whatever ends the block, nothing of an unpublished backup stays. Raises PreflightError where no file can be made.
-    """
-    reserved = _reserve(folder, database, clock)
-    try:
-        yield reserved
-    finally:
-        reserved.close()
+            self._handle = None
 
 
 def clear_leftovers(folder: Path, database: str) -> list[str]:
@@ -98,45 +123,52 @@ def clear_leftovers(folder: Path, database: str) -> list[str]:
     A partial whose lock can be had belongs to no living run. No clock is asked: a run may be slow, and clocks jump.
     """
     removed = []
-    for path in sorted(folder.iterdir()):
-        name = parse_partial(path.name)
-        if name is None or name.database != database or path.is_symlink() or not path.is_file():
-            continue
+    for name in _partials(folder, database):
+        path = folder / name.partial
         handle = _open_existing(path)
         if handle is None:
             continue
         try:
             if _lock(handle) and _is_at(handle, path):
-                if not (folder / name.dump).exists():  # it died between the two links of publish()
+                published = (folder / name.dump).exists()
+                if not published:  # it died between the two links of publish()
                     (folder / name.manifest).unlink(missing_ok=True)
-                _remove_companions(folder, name, published=(folder / name.dump).exists())
-                (folder / name.manifest_partial).unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
-                removed.append(path.name)
+                _remove_partials(folder, name, published=published)
+                removed.append(name.partial)
         finally:
             os.close(handle)
     return removed
 
 
-def _remove_companions(folder: Path, name: BackupName, *, published: bool) -> None:
-    """The partial ones, and where the dump has not got its own name those that publish() had linked to them."""
+def leftover_bytes(folder: Path, database: str) -> int:
+    """About what that would free; no lock is tried, which could disturb another run."""
+    names = _partials(folder, database)
+    files = [folder / partial_of(file) for name in names for file in (name.dump, *name.companions)]
+    return sum(file.lstat().st_size for file in files if file.exists())
+
+
+def _partials(folder: Path, database: str) -> list[BackupName]:
+    names = [(path, parse_partial(path.name)) for path in sorted(folder.iterdir())]
+    return [
+        name
+        for path, name in names
+        if name is not None and name.database == database and not path.is_symlink() and path.is_file()
+    ]
+
+
+def _remove_partials(folder: Path, name: BackupName, *, published: bool) -> None:
+    """All partial files, and where the dump has not got its own name those that publish() had linked to them."""
     for companion in name.companions:
         partial, own = folder / partial_of(companion), folder / companion
         if not published and partial.exists() and own.exists() and partial.samefile(own):
             own.unlink()
         partial.unlink(missing_ok=True)
+    (folder / name.manifest_partial).unlink(missing_ok=True)
+    (folder / name.partial).unlink(missing_ok=True)
 
 
-def _reserve(folder: Path, database: str, clock: Callable[[], datetime]) -> Draft:
-    deadline = time.monotonic() + _RESERVE_SECONDS
-    while True:
-        name = BackupName(database, clock().astimezone(UTC).replace(microsecond=0))
-        handle = _create(folder, name)
-        if handle is not None:
-            return Draft(folder=folder, name=name, handle=handle)
-        if time.monotonic() > deadline:
-            raise PreflightError(f"{folder / name.dump} is taken, and the clock does not go on")
-        time.sleep(_RETRY_SECONDS)
+def _second(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(microsecond=0)
 
 
 def _create(folder: Path, name: BackupName) -> int | None:

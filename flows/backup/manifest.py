@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from flows.backup.names import DATABASE_PATTERN, BackupName
 
-_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHECKSUM = '  "checksum": "'
 
 
-class Companion(BaseModel):
-    """A file that belongs to a backup besides its dump."""
+class File(BaseModel):
+    """A file of a backup, as it was written."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -106,13 +102,18 @@ class Manifest(BaseModel):
     database_bytes: int | None = Field(None, ge=0, description="Disk that the database took, with its indexes.")
     locale: Locale | None = None
     contents: Contents | None = None
-    globals: Companion | None = None
-    filestore: Companion | None = None
+    globals: File | None = None
+    filestore: File | None = None
 
     @property
-    def companions(self) -> list[Companion]:
-        """The other files of the backup."""
+    def companions(self) -> list[File]:
+        """The files of the backup besides its dump and this one."""
         return [one for one in (self.globals, self.filestore) if one is not None]
+
+    @property
+    def files(self) -> list[File]:
+        """All files of the backup but this one, the dump first."""
+        return [File(file=self.file, size_bytes=self.size_bytes, sha256=self.sha256), *self.companions]
 
     def text(self) -> str:
         """The manifest as it is written into its file."""
@@ -124,33 +125,17 @@ def _checksum_line(head: str) -> str:
     return f'{_CHECKSUM}{hashlib.sha256(head.encode()).hexdigest()}"\n}}\n'
 
 
-def parse_manifest(text: str) -> Manifest | None:
-    """The manifest that a text is, or None when it is not as it was written. Raises ValidationError for other text."""
-    manifest = Manifest.model_validate_json(text)
-    if manifest.format == 1:
-        return manifest
+def read_manifest(written: bytes, name: BackupName) -> Manifest | None:
+    """The manifest of the backup of this name, or None for bytes that are not as they were written for it."""
+    try:
+        text = written.decode()
+        manifest = Manifest.model_validate_json(text)
+    except (UnicodeDecodeError, ValidationError):
+        return None
     head, mark, tail = text.rpartition(_CHECKSUM)
-    return manifest if mark + tail == _checksum_line(head) else None
-
-
-def read_manifest(path: Path) -> Manifest | None:
-    """The manifest at `path`, or None when there is none that can be read and is as it was written."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    if manifest.format > 1 and mark + tail != _checksum_line(head):
         return None
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        return parse_manifest(os.read(handle, _MANIFEST_BYTES).decode())
-    except (OSError, UnicodeDecodeError, ValidationError):
-        return None
-    finally:
-        os.close(handle)
-
-
-def is_of(manifest: Manifest, name: BackupName) -> bool:
-    """Whether it was written for the backup of this name, and not copied or renamed by hand."""
-    if (manifest.database, manifest.file, manifest.created_at) != (name.database, name.dump, name.created_at):
-        return False
-    return {one.file for one in manifest.companions} <= set(name.companions)
+    # else it was copied or renamed by hand
+    told = (manifest.database, manifest.file, manifest.created_at)
+    own = {one.file for one in manifest.companions} <= set(name.companions)
+    return manifest if own and told == (name.database, name.dump, name.created_at) else None

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from blocks.fields import each_once
-from flows.backup.files import FETCHED
+from flows.backup.folder import FETCHED
 from flows.backup.names import DATABASE_PATTERN
 
 # Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from opsdb.errors import PreflightError
 from opsdb.settings import POSTGRESQL_URL
 
-Database = psycopg.Connection[tuple[object, ...]]
+Connection = psycopg.Connection[tuple[object, ...]]
 
 APPLICATION = "ops-backup"  # what pg_stat_activity shows
 URL_VARIABLE = "OPS_ODOO_DATABASE_URL"
@@ -38,7 +38,7 @@ _TUNING = {
 _DROPPED = _TUNING | {"client_encoding", "service", "passfile", "application_name"}
 
 
-def connect(url: str, *, database: str | None = None) -> Database:
+def connect(url: str, *, database: str | None = None) -> Connection:
     """Connect to the server that `url` names, to its own database or to another one, in autocommit.
 
     The environment variables of libpq fill in what the URL leaves open, as they do for psql. Raises PreflightError,
@@ -62,7 +62,7 @@ def connect(url: str, *, database: str | None = None) -> Database:
         raise PreflightError(f"cannot connect to PostgreSQL ({URL_VARIABLE}): {reason}") from None
 
 
-def program_env(db: Database) -> dict[str, str]:
+def program_env(db: Connection) -> dict[str, str]:
     """The connection `db` as libpq's environment variables, without its password.
 
     Taken from the open connection and not from the URL: the programs bring a libpq of their own, whose default socket
@@ -174,6 +174,36 @@ def _version(program: Path) -> str | None:
         return None
     match = re.search(r"\(PostgreSQL\) (\d+[.\w]*)", done.stdout)
     return match[1] if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How programs of steps reach a server."""
+
+    programs: Programs
+    server_version: str
+    superuser: bool
+    variables: dict[str, str]
+    password: str = field(repr=False)
+
+    @contextmanager
+    def environment(self) -> Iterator[dict[str, str]]:
+        """Their environment, with a password file for as long as the block lasts."""
+        with passfile(self.password) as file:
+            yield self.variables | file
+
+
+def access_of(db: Connection, pg_bin: Path | None, *, dumped_by: str | None = None) -> Access:
+    """How programs reach the server of an open connection, and read what `dumped_by` wrote. Raises PreflightError."""
+    version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)
+    needed = max((version, dumped_by or version), key=lambda text: int(text.split(".")[0].split()[0]))
+    return Access(
+        programs=find_programs(pg_bin, server_version=needed),
+        server_version=version,
+        superuser=db.info.parameter_status("is_superuser") == "on",
+        variables=program_env(db),
+        password=db.info.password,
+    )
 
 
 def missing_tools(*names: str) -> list[str]:

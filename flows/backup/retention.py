@@ -32,7 +32,9 @@ class Kept(Protocol):
 B = TypeVar("B", bound=Kept)
 
 
-def prunable(backups: Iterable[B], *, now: datetime, retention_days: int, keep_at_least: int = 1) -> list[B]:
+def prunable(
+    backups: Iterable[B], *, now: datetime, retention_days: int, keep_at_least: int = KEPT_AT_LEAST
+) -> list[B]:
     """Those of one database's backups that may be deleted, oldest first.
 
     That is what has a manifest and is older than `retention_days` at `now`, but never one of the `keep_at_least`

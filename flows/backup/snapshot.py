@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from typing import Self
 
 import psycopg
 
 from flows.backup.contents import lock_tables, pin_settings, read_large_objects, read_sequences, read_tables
+from flows.backup.database import Database
 from flows.backup.manifest import Contents, Rows, SequenceValue
-from flows.backup.postgres import Database
+from flows.backup.postgres import Connection, connect
 from opsdb.errors import StepFailedError, StepTimeoutError
 
 log = logging.getLogger(__name__)
@@ -19,21 +20,29 @@ _STOP_SECONDS = 10.0
 
 
 class Snapshot:
-    """A snapshot of one database. From open() on a thread reads what it holds, until close()."""
+    """A snapshot of one database. From open() on a thread reads what it holds, until the end of a `with` block."""
 
-    def __init__(self, connect: Callable[[], Database], *, statement_seconds: float) -> None:
-        self._connect = connect
+    def __init__(self, database: Database, *, statement_seconds: float) -> None:
+        self.id = ""
+        """The name under which pg_dump takes the snapshot over, once it is open."""
+        self._database = database
         self._statement_seconds = statement_seconds
-        self._db: Database | None = None
+        self._db: Connection | None = None
         self._thread = threading.Thread(target=self._read, name="fingerprint", daemon=True)
         self._sequences: dict[str, tuple[int, bool]] = {}
         self._tables: dict[str, Rows] = {}
         self._large_objects: Rows | None = None
         self._error: psycopg.Error | None = None
 
-    def open(self) -> str:
-        """The name under which pg_dump takes the snapshot over. Raises StepFailedError where none can be had."""
-        self._db = db = self._connect()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Raises StepFailedError where none can be had."""
+        self._db = db = connect(self._database.url, database=self._database.name)
         try:
             pin_settings(db, statement_seconds=self._statement_seconds)
             db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -42,8 +51,8 @@ class Snapshot:
             self._sequences = read_sequences(db)
         except psycopg.Error as error:
             raise StepFailedError(f"cannot make a snapshot of the database: {str(error).strip()}") from error
+        self.id = str(row[0]) if row else ""
         self._thread.start()
-        return str(row[0]) if row else ""
 
     def contents(self, *, timeout: float) -> Contents:
         """What the database held, as soon as all is read. Call it after the dump: sequences are read once more.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -16,11 +18,38 @@ from flows.shell.environment import step_environment
 from flows.shell.masking import MASK
 from flows.shell.output import OutputLimits
 from flows.shell.run import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
-from opsdb.errors import StepError
+from opsdb.errors import StepError, StepFailedError
 from opsdb.record.entries import step_finished, step_started
 from opsdb.tables import StepStatus
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a step printed. In a dry run that is unknown: `stdout` is None, and what is asked for is made up."""
+
+    step: str
+    stdout: str | None
+
+    def word(self, name: str) -> str:
+        """The last word of the line `name: ...`. Raises StepFailedError where there is no such line."""
+        return "(unknown)" if self.stdout is None else self._found(rf"^{re.escape(name)}: (?:.* )?(\S+)$", name)
+
+    def number(self, name: str) -> int:
+        """The whole number with which that line begins."""
+        return 1 if self.stdout is None else int(self._found(rf"^{re.escape(name)}: (\d+)\b", name))
+
+    @property
+    def sha256(self) -> str:
+        """What `sha256sum` printed of its standard input."""
+        return "0" * 64 if self.stdout is None else self._found(r"^([0-9a-f]{64})  -$", "sha256")
+
+    def _found(self, pattern: str, what: str) -> str:
+        match = re.search(pattern, self.stdout or "", re.MULTILINE)
+        if match is None:
+            raise StepFailedError(f"step {self.step} ended well, but printed no {what}: read its log")
+        return match[1]
 
 
 def step(
@@ -31,16 +60,14 @@ def step(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     working_dir: Path | None = None,
-    planned: str = "",
     must_run_again: bool = False,
-) -> ShellResult:
+) -> StepOutput:
     """Run one shell command as a step of the current runbook.
 
     `timeout` is in seconds. `env` is added to a small allow-list of this process's environment: runbooks in Python pass
     values that way, and templates put plain words into the text. `secrets` are environment too, and masked in all
-    output. `planned` is what a dry run takes for the standard output. An attempt that keeps the steps of an earlier one
-    does not do this one again, and gets the standard output of then; what makes something that ends with its attempt
-    says `must_run_again`. Raises StepFailedError or StepTimeoutError.
+    output. An attempt that keeps the steps of an earlier one does not do this one again, and gets the output of then;
+    what makes something that ends with its attempt says `must_run_again`. Raises StepFailedError or StepTimeoutError.
     """
     run = current_run()
     index = next(run.step_numbers)
@@ -48,9 +75,9 @@ def step(
         step_environment(env=env or {}, secrets=secrets or {}, run_id=str(run.id), step=str(index))
         shown = {**(env or {}), **dict.fromkeys(secrets or (), MASK.decode())}
         run.plan.append(PlannedStep(index, name, command, timeout, shown, preflight=False))
-        return _result_of(planned)
+        return StepOutput(name, None)
     if kept := run.skip(index, name=name, command=command):
-        return _result_of(str((kept.result or {}).get("stdout", "")))
+        return StepOutput(name, str((kept.result or {}).get("stdout", "")))
 
     def execute() -> ShellResult:
         log_path = run.log_dir / f"{index:02d}-{name}.log"
@@ -75,7 +102,7 @@ def step(
         _note_result(run, name=name, result=result)
         return result
 
-    return _recorded(
+    result = _recorded(
         run,
         index=index,
         name=name,
@@ -85,6 +112,7 @@ def step(
         given=lambda result: {"stdout": result.stdout},
         must_run_again=must_run_again,
     )
+    return StepOutput(name, result.stdout)
 
 
 def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
@@ -101,21 +129,22 @@ def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
         run.event(f"step {name} left processes behind: killed", level="warning", processes=result.leftovers_killed)
 
 
+@overload
+def action(name: str, work: Callable[[], T], *, about: str, preflight: Literal[True]) -> T: ...
+
+
+@overload
+def action(name: str, work: Callable[[], T], *, about: str, must_run_again: bool = False) -> T | None: ...
+
+
 def action(
-    name: str,
-    work: Callable[[], T],
-    *,
-    about: str,
-    preflight: bool = False,
-    planned: Callable[[], T] | None = None,
-    must_run_again: bool = False,
-) -> T:
+    name: str, work: Callable[[], T], *, about: str, preflight: bool = False, must_run_again: bool = False
+) -> T | None:
     """Run Python as a step of the current runbook, with `about` where the command would stand.
 
-    It has no timeout: it is for work that takes moments and is safer in Python than in shell. A dry run takes
-    what `planned` returns instead of the work's result, or None where nobody reads it. A `preflight` only looks: a dry
-    run executes it, or the `planned` of one that changes something as well. What the system, a database or Prefect
-    refuses it is a PreflightError.
+    It has no timeout: it is for work that takes moments and is safer in Python than in shell. A `preflight` only looks:
+    a dry run executes it, and what the system, a database or Prefect refuses it is a PreflightError. Of all others a
+    dry run knows no result: None.
 
     An attempt that keeps the steps of an earlier one does not do this one again, but for a preflight, and gets what it
     returned then. So what is no JSON must run again, as must what says `must_run_again`. No secret may be in a result.
@@ -123,12 +152,10 @@ def action(
     run = current_run()
     index = next(run.step_numbers)
     if preflight:
-        work, planned = looking(name)(work), planned and looking(name)(planned)
+        work = looking(name)(work)
     if run.plan is not None:
         run.plan.append(PlannedStep(index, name, about, 0, {}, preflight=preflight))
-        if planned is not None:
-            return planned()
-        return work() if preflight else cast("T", None)
+        return work() if preflight else None
     kept = run.take_kept(name, about) if preflight else run.skip(index, name=name, command=about)
     known = kept.result["value"] if kept and kept.result else None
     if kept and not preflight:
@@ -158,21 +185,6 @@ def _value(result: object) -> dict[str, Any] | None:
     except (TypeError, ValueError):
         return None
     return {"value": result} if same else None
-
-
-def _result_of(stdout: str) -> ShellResult:
-    return ShellResult(
-        exit_code=0,
-        stdout=stdout,
-        stderr="",
-        log_path=Path("/dev/null"),
-        log_bytes=0,
-        log_truncated=False,
-        log_error=None,
-        duration_seconds=0.0,
-        leftovers_killed=0,
-        survivors=(),
-    )
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

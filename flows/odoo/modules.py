@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 import psycopg
 
-from flows.backup.preflight import connect_to
+from flows.backup.database import Database
 from opsdb.errors import PreflightError, StepFailedError
 
 
@@ -23,7 +23,7 @@ class Module:
 
 def read_modules(database: str, *, url: str) -> dict[str, Module]:
     """All modules that the database knows, by name. Raises PreflightError for one that is not Odoo's."""
-    with connect_to(database, url=url) as db:
+    with Database(database, url).connect() as db:
         try:
             rows = db.execute("SELECT name, state, latest_version FROM public.ir_module_module").fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as error:
@@ -34,7 +34,7 @@ def read_modules(database: str, *, url: str) -> dict[str, Module]:
 
 def read_uuid(database: str, *, url: str) -> str | None:
     """By what Odoo tells one database from another, or None where it does not say. Raises PreflightError."""
-    with connect_to(database, url=url) as db:
+    with Database(database, url).connect() as db:
         try:
             row = db.execute("SELECT value FROM public.ir_config_parameter WHERE key = 'database.uuid'").fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):

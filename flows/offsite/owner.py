@@ -19,26 +19,26 @@ from blocks.target_store import Store, TargetAwayError, TargetError
 FILE = "ops-room.json"
 _TRIES = 4
 _SETTLE_SECONDS = 2.0
-"""How long after its claim a room looks whose the place is: who looked before it was there has written by then."""
+"""After which a room looks whose the place is: who looked before its file was there has written by then."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """The room's id, and the host from which it was claimed, by which people know the room."""
+class Owner:
+    """The room's id, and the host from which it was taken, by which people know the room."""
 
     room: str
     host: str
 
 
-class ClaimedError(TargetError):
+class NotOursError(TargetError):
     """The place is not this room's. Who knows which copy is wanted may read it all the same."""
 
 
-def claim(store: Store, room: str) -> None:
-    """Make the place this room's, if it is nobody's. Raises ClaimedError where it is another room's."""
+def take_ownership(store: Store, room: str) -> None:
+    """Make the place this room's, if it is nobody's. Raises NotOursError where it is another room's."""
     refused = TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
     for _ in range(_TRIES):
-        if check_claim(store, room):
+        if check_owner(store, room):
             return
         try:
             _write(store, room)
@@ -49,9 +49,9 @@ def claim(store: Store, room: str) -> None:
             # another run of this room writes it now, or was killed while it did
             refused = error
             time.sleep(random.uniform(0.1, 0.4))  # noqa: S311 - so that two do not meet again
-            if not check_claim(store, room):
+            if not check_owner(store, room):
                 store.drop_unfinished(lambda name: name == FILE)
-    if not check_claim(store, room):
+    if not check_owner(store, room):
         raise refused
 
 
@@ -63,26 +63,26 @@ def _write(store: Store, room: str) -> None:
         store.put(file, sha256=hashlib.sha256(written).hexdigest())
 
 
-def check_claim(store: Store, room: str) -> bool:
-    """Whether the place is this room's; False where it is nobody's. Raises ClaimedError where it is another room's."""
-    found = read_claim(store)
+def check_owner(store: Store, room: str) -> bool:
+    """Whether the place is this room's; False where it is nobody's. Raises NotOursError where it is another room's."""
+    found = read_owner(store)
     if found is not None and found.room != room:
-        raise ClaimedError(
+        raise NotOursError(
             f"{store.place} belongs to another room, that of host {found.host}: {store.url(FILE)} says so",
             advice="give this room a place of its own; if that room is gone, delete that file",
         )
     return found is not None
 
 
-def read_claim(store: Store) -> Claim | None:
-    """Whose the place is, or None where it is nobody's. Raises ClaimedError for a file that does not say it."""
+def read_owner(store: Store) -> Owner | None:
+    """Whose the place is, or None where it is nobody's. Raises NotOursError for a file that does not say it."""
     if FILE not in store.sizes(FILE):
         return None
     try:
         said = json.loads(store.read(FILE))
-        return Claim(str(said["room"]), str(said["host"]))
+        return Owner(str(said["room"]), str(said["host"]))
     except (ValueError, KeyError, TypeError):
-        raise ClaimedError(
+        raise NotOursError(
             f"{store.url(FILE)} does not say which room the place belongs to",
             advice="see who wrote it; delete it if the copies there are this room's",
         ) from None

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from blocks.target_folder import FolderStore
 from blocks.target_store import Store, TargetAwayError, TargetError, Tell
+from flows.backup.folder import Folder
+from flows.backup.manifest import File
 from flows.backup.names import BackupName, parse_name
-from flows.offsite.copies import clear_unfinished, files_of, find_copy, missed, prune, upload
-from flows.offsite.owner import claim
+from flows.backup.repository import Repository
+from flows.offsite.owner import take_ownership
 from opsdb.errors import OpsError, UsageError
 
 _TELL_SECONDS = 5.0
@@ -41,28 +43,28 @@ def main(order: str, environment: Mapping[str, str]) -> None:
         raise UsageError(f"BACKUP: {environment['BACKUP']} is no name of a backup")
     store = store_of(environment)
     if order != "download":  # before anything is sent or deleted
-        claim(store, environment["ROOM"])
-    work(store, name, environment)
+        take_ownership(store, environment["ROOM"])
+    work(Repository(store), name, environment)
 
 
-def _upload(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
+def _upload(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:
     folder = Path(environment["FOLDER"])
     try:
-        for file in clear_unfinished(store, folder, name.database, keep=name):
+        for file in target.clear_unfinished(folder, keep=name):
             print(f"removed what a killed upload left: {file}")
     except TargetError as error:
         print(f"what killed uploads left was not removed: {error}")
-    print(f"uploaded: {_send(store, folder, name)}")
+    print(f"uploaded: {target.receive(name, folder, tell=_progress)}")
 
 
-def _catch_up(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
+def _catch_up(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:
     """Copy what earlier uploads missed: one that cannot be sent keeps no other from it."""
     folder, days = Path(environment["FOLDER"]), int(environment["RETENTION_DAYS"])
     copied, failed = [], []
     try:
-        for one in missed(store, folder, name, retention_days=days):
+        for one in target.lacks(Folder(folder), name, retention_days=days):
             try:
-                _send(store, folder, one)
+                target.receive(one, folder, tell=_progress)
                 copied.append(one.dump)
                 print(f"caught up: {one.dump}", flush=True)
             except TargetAwayError:
@@ -76,40 +78,28 @@ def _catch_up(store: Store, name: BackupName, environment: Mapping[str, str]) ->
         raise TargetError(f"not copied: {', '.join(failed)}", advice="the next run tries again")
 
 
-def _send(store: Store, folder: Path, name: BackupName) -> int:
-    sizes = {one.name: one.stat().st_size for one in folder.glob(f"{name.dump}*")}
-    return upload(store, folder, name, tell=lambda file: _progress(file, sizes.get(file, 0)))
-
-
-def _prune(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
+def _prune(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:
     days = int(environment["RETENTION_DAYS"])
-    for file in prune(store, name.database, now=name.created_at, retention_days=days):
+    for file in target.prune(name, retention_days=days):
         print(f"pruned: {file}")
 
 
-def _download(store: Store, name: BackupName, environment: Mapping[str, str]) -> None:
-    copy = find_copy(store, name)
-    if copy is None or copy.manifest is None:
-        raise TargetError(f"{store.url(name.dump)} is not there any more", advice="choose another backup")
-    for file, size, _ in files_of(copy.manifest):
-        try:
-            store.get(file, Path(environment["FOLDER"]) / file, tell=_progress(file, size))
-        except TargetError:
-            if file in store.sizes(file):
-                raise
-            found = f"{store.url(file)} was deleted while the backup was fetched"
-            raise TargetError(found, advice="choose another backup") from None
+def _download(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:
+    backup = target.find(name)
+    if backup is None or backup.manifest is None:
+        raise TargetError(f"{target.url(name.dump)} is not there any more", advice="choose another backup")
+    target.fetch(backup, Path(environment["FOLDER"]), tell=_progress)
 
 
-def _progress(file: str, size: int) -> Tell:
+def _progress(file: File) -> Tell:
     """Prints how far a file is, every few seconds and at its end."""
-    last = time.monotonic()
+    size, last = file.size_bytes, time.monotonic()
 
     def tell(done: int) -> None:
         nonlocal last
         if size and (done >= size or time.monotonic() - last > _TELL_SECONDS):
             last = time.monotonic()
-            print(f"{file}: {100 * done // size} % of {_shown(size)}", flush=True)
+            print(f"{file.file}: {100 * done // size} % of {_shown(size)}", flush=True)
 
     return tell
 

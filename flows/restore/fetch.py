@@ -5,103 +5,97 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from blocks.target_store import TargetError
-from flows.backup.files import FETCHED, Backup
-from flows.backup.manifest import Manifest
+from flows.backup.folder import FETCHED, Folder, check_space
 from flows.backup.names import BackupName
-from flows.backup.preflight import check_space, prepare_folder
+from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
-from flows.offsite.copies import Copy, files_of, find_copy, newest_verified
-from flows.offsite.owner import ClaimedError, check_claim
-from flows.offsite.steps import Target, transfer
+from flows.engine.step import action
+from flows.offsite.owner import NotOursError, check_owner
+from flows.offsite.target import Target
 from opsdb.errors import PreflightError
 
 DOWNLOAD_SECONDS = 3600
 
 
-def find_fetchable(target: Target, folder: Path, database: str, name: BackupName | None) -> Backup | None:
-    """The named copy of the database, or its newest good one, as what it will be once it is fetched.
+def find_at_target(target: Target, folder: Folder, database: str, name: BackupName | None) -> Backup | None:
+    """The named copy of the database, or its newest good one; None where there is none.
 
-    None where there is none. Changes nothing. Raises PreflightError where it is not whole, or the folder has no room.
+    Changes nothing. Raises PreflightError where it is not whole, or the folder has no room for it.
     """
     try:
-        copy = _find(target, database, name)
+        backup = _find(target, database, name)
     except TargetError as error:
         raise PreflightError(f"backup target {target.name}: {error}") from None
-    if copy is None:
+    if backup is None:
         return None
-    manifest = _checked(target, copy)
-    there = next(one for one in (folder, *folder.parents) if one.is_dir())
-    check_space(there, {"the backup": sum(size for _, size, _ in files_of(manifest))})
-    here = folder / f".fetched-{current_run().id}"
-    return Backup(folder=here, name=copy.name, size_bytes=manifest.size_bytes, manifest=manifest, at_target=True)
+    if backup.manifest is None:
+        manifest = target.store.url(backup.name.manifest)
+        raise PreflightError(f"{manifest} is not as it was written: choose another backup")
+    if not backup.verified:
+        raise PreflightError(
+            f"{backup.url} is not whole, files of it are missing or not of their size: choose another backup"
+        )
+    there = next(one for one in (folder.path, *folder.path.parents) if one.is_dir())
+    check_space(there, {"the backup": sum(one.size_bytes for one in backup.manifest.files)})
+    return backup
 
 
-@contextmanager
-def fetched(target: Target | None, backup: Backup) -> Iterator[None]:
-    """The files of a backup that find_fetchable() found, removed at the end. Who restores it compares their bytes.
+class Fetched:
+    """A folder of this run's own for a backup from a target, removed with all in it at the end of a `with` block.
 
-    Does nothing with a backup that needs no fetching.
+    Who restores from it compares the bytes.
     """
-    here = backup.folder
-    if target is None or not backup.at_target:
-        yield
-        return
-    env = {"FOLDER": str(here), "BACKUP": backup.name.dump}
-    if current_run().plan is not None:
-        transfer("download", "download", target, env, timeout=DOWNLOAD_SECONDS)
-        yield
-        return
-    lock = _make(here)
-    try:
-        # what it brings is removed below
-        transfer("download", "download", target, env, timeout=DOWNLOAD_SECONDS, must_run_again=True)
-        yield
-    finally:
-        shutil.rmtree(here, ignore_errors=True)
-        os.close(lock)
+
+    def __init__(self, target: Target, backup: Backup, within: Folder) -> None:
+        self.path = within.path / f".fetched-{current_run().id}"
+        self._target = target
+        self._backup = backup
+        self._within = within
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+
+    def fetch(self) -> None:
+        """As steps of the current run. Raises StepError."""
+        action("fetch folder", self._make, about=f"make {self.path}", must_run_again=True)
+        self._target.transfer(
+            "download", "download", self._backup.name, self.path, timeout=DOWNLOAD_SECONDS, must_run_again=True
+        )
+
+    def _make(self) -> None:
+        """Make it and remove those of killed runs. Its lock lasts as long as this process."""
+        self._within.prepare()
+        parent = os.open(self._within.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(parent, fcntl.LOCK_EX)  # else another run could remove the new folder before it is locked
+            if left := _clear(self._within.path):
+                current_run().event("removed what killed runs had fetched", level="warning", folders=left)
+            self.path.mkdir(mode=0o700)
+            self._lock = _lock(self.path)
+            if self._lock is None:
+                raise PreflightError(f"{self.path} is in use by another process")
+        finally:
+            os.close(parent)
 
 
-def _find(target: Target, database: str, name: BackupName | None) -> Copy | None:
+def _find(target: Target, database: str, name: BackupName | None) -> Backup | None:
     try:
-        check_claim(target.store, target.room)
-    except ClaimedError as error:
+        check_owner(target.store, target.room)
+    except NotOursError as error:
         if name is None:
             raise PreflightError(f"backup target {target.name}: {error.found}: name the backup that you want") from None
         current_run().event(f"backup target {target.name}: {error.found}", level="warning", backup=name.dump)
-    return newest_verified(target.store, database) if name is None else find_copy(target.store, name)
-
-
-def _checked(target: Target, copy: Copy) -> Manifest:
-    if copy.manifest is None:
-        raise PreflightError(f"{target.store.url(copy.name.manifest)} is not as it was written: choose another backup")
-    if not copy.verified:
-        raise PreflightError(
-            f"{target.store.url(copy.name.dump)} is not whole, files of it are missing or not of their size: "
-            "choose another backup"
-        )
-    return copy.manifest
-
-
-def _make(here: Path) -> int:
-    """Make the folder and remove those of killed runs. Returns its lock, which lasts as long as this process."""
-    prepare_folder(here.parent)
-    parent = os.open(here.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(parent, fcntl.LOCK_EX)  # else another run could remove the new folder before it is locked
-        if left := _clear(here.parent):
-            current_run().event("removed what killed runs had fetched", level="warning", folders=left)
-        here.mkdir(mode=0o700)
-        lock = _lock(here)
-        if lock is None:
-            raise PreflightError(f"{here} is in use by another process")
-        return lock
-    finally:
-        os.close(parent)
+    return target.repository.newest_verified(database) if name is None else target.repository.find(name)
 
 
 def _clear(folder: Path) -> list[str]:

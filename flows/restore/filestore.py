@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.backup.folder import OpenFiles, check_space
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
-from flows.backup.preflight import check_space
 from flows.engine.active_run import current_run
 from flows.engine.step import step
 from opsdb.errors import PreflightError, StepFailedError
@@ -47,15 +47,12 @@ class Unpacked:
 
 
 @contextmanager
-def unpacked(opened: Mapping[str, str], name: BackupName, target: Path | None) -> Iterator[Unpacked]:
-    """The filestore in a partial folder beside `target`, which is removed at the end unless it was kept.
-
-    `opened` says where the files of the backup can be read, by their names.
-    """
+def unpacked(opened: OpenFiles, name: BackupName, target: Path | None) -> Iterator[Unpacked]:
+    """The filestore in a partial folder beside `target`, which is removed at the end unless it was kept."""
     files = Unpacked(target)
     try:
         if files.partial is not None:
-            env = {"ARCHIVE": opened[name.filestore], "UNPACKED": str(files.partial)}
+            env = {"ARCHIVE": opened.paths[name.filestore], "UNPACKED": str(files.partial)}
             step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env)
         yield files
     finally:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from blocks.fields import BlockName
 from flows.backup.contents import check_server, differences, pin_settings, shown
-from flows.backup.files import Backup, list_backups, opened
+from flows.backup.folder import Folder, OpenFiles
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
-from flows.backup.postgres import Database, Programs, connect, find_programs, missing_tools, passfile, program_env
+from flows.backup.postgres import Access, Connection, access_of, connect, missing_tools
+from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.programs import PROGRAMS
 from flows.engine.step import action, step
-from flows.offsite.copies import files_of
-from flows.offsite.steps import Target, load_target
-from flows.restore.fetch import DOWNLOAD_SECONDS, fetched, find_fetchable
+from flows.offsite.target import Target, load_target
+from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
 from flows.restore.scratch import Scratch, check_free, check_may_create, drop_leftovers
 from opsdb.errors import PreflightError, StepFailedError
 
@@ -53,12 +52,10 @@ class Ready:
 
     backup: Backup
     manifest: Manifest
-    programs: Programs
-    superuser: bool
-    env: dict[str, str]
-    password: str = field(repr=False)
-    target: Target | None = None
-    """Where the backup comes from, when the folder has not got it."""
+    access: Access
+    folder: Folder
+    target: Target | None
+    """Where the backup is, when the folder has not got it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,64 +64,57 @@ class Restored:
 
     scratch: Scratch
     seconds: float
-    files: Mapping[str, str]
-    """Where the backup's files can be read, see opened()."""
+    files: OpenFiles
 
 
-def find_backup(folder: Path, database: str, file: str | None, target: Target | None) -> Backup:
+def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
     """The named backup of the database, or its newest verified one: in the folder, and else at the target.
 
     Raises PreflightError.
     """
-    backups = list_backups(folder, database)
+    backups = folder.backups(database)
     name = parse_name(file) if file else None
     if name is not None and name.database != database:
         raise PreflightError(f"{file} is a backup of {name.database} and not of {database}")
     there = [one for one in backups if one.verified] if file is None else [one for one in backups if one.name == name]
     if there and (there[-1].verified or target is None):
         return there[-1]
-    if target and (found := find_fetchable(target, folder, database, name)):
+    if target and (found := find_at_target(target, folder, database, name)):
         return found
     if there:
         return there[-1]
     elsewhere = f" and {target.store.place}" if target else ""
     if file is None:
         raise PreflightError(
-            f"{folder}{elsewhere} holds no verified backup of {database}: make one with odoo_db_backup"
+            f"{folder.path}{elsewhere} holds no verified backup of {database}: make one with odoo_db_backup"
         )
     shown_files = ", ".join(one.name.dump for one in backups[-3:]) or "none"
-    raise PreflightError(f"{folder}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
+    raise PreflightError(f"{folder.path}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
 
 
-def prepare(folder: Path, database: str, file: str | None, target: BlockName | None) -> Ready:
-    """Find the backup, and check programs, role and disk. Changes nothing. Raises PreflightError."""
-    run = current_run()
-    if missing := missing_tools(*PROGRAMS["odoo_restore_drill"]):
-        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
+def look_up(folder: Folder, database: str, file: str | None, target: BlockName | None) -> Ready:
+    """Find the backup, and check all that its restore needs. Changes nothing. Raises PreflightError."""
     place = load_target(target) if target else None
     backup = find_backup(folder, database, file, place)
-    manifest = backup.manifest
+    return check_restorable(backup, folder, None if backup.repository is folder else place)
+
+
+def check_restorable(backup: Backup, folder: Folder, target: Target | None = None) -> Ready:
+    """Check programs, role and disk for the restore of a backup. Changes nothing. Raises PreflightError."""
+    run, manifest = current_run(), backup.manifest
+    if missing := missing_tools(*PROGRAMS["odoo_restore_drill"]):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
     if manifest is None:
-        raise PreflightError(f"{backup.path} has no manifest that is as it was written: nothing tells what it held")
+        raise PreflightError(f"{backup.url} has no manifest that is as it was written: nothing tells what it held")
     with connect(run.settings.odoo_url) as server:
-        version = server.info.parameter_status("server_version") or str(server.info.server_version // 10000)
-        newest = max((version, manifest.pg_dump_version), key=lambda text: int(text.split(".")[0].split()[0]))
-        programs = find_programs(run.settings.pg_bin, server_version=newest)
+        access = access_of(server, run.settings.pg_bin, dumped_by=manifest.pg_dump_version)
         check_server(server)
         check_may_create(server)
         # a dump is compressed: four times its size where the manifest does not know better
         unknown = check_free(server, needed_bytes=manifest.database_bytes or 4 * manifest.size_bytes)
         if unknown:
             run.event(f"free space of the server was not checked: {unknown}", level="warning")
-        return Ready(
-            backup=backup,
-            manifest=manifest,
-            programs=programs,
-            superuser=server.info.parameter_status("is_superuser") == "on",
-            env=program_env(server),
-            password=server.info.password,
-            target=place,
-        )
+    return Ready(backup=backup, manifest=manifest, access=access, folder=folder, target=target)
 
 
 @contextmanager
@@ -134,22 +124,28 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
     The database is dropped at the end, unless it was kept. Raises StepFailedError for a backup that is not whole.
     """
     run, manifest = current_run(), ready.manifest
-    action("leftovers", _clear, about="drop the scratch databases of runs that were killed")
-    with fetched(ready.target, ready.backup), opened(ready.backup) as files:
-        listed = "\n".join(f"{sha256} {files[name]} {name}" for name, _, sha256 in files_of(manifest))
+    action("leftovers", _drop_leftovers, about="drop the scratch databases of runs that were killed")
+    with ExitStack() as stack:
+        folder = ready.folder.path
+        if ready.target is not None:
+            fetched = stack.enter_context(Fetched(ready.target, ready.backup, ready.folder))
+            fetched.fetch()
+            folder = fetched.path
+        files = stack.enter_context(OpenFiles(ready.backup, folder))
+        action("open files", files.open, about=f"open the files of {manifest.file} in {folder}", must_run_again=True)
+        listed = "\n".join(f"{one.sha256} {files.paths[one.file]} {one.file}" for one in manifest.files)
         # its command is the same for every backup: one that was kept might speak for another
         step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed}, must_run_again=True)
-        with closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)) as scratch:
-            yield _restored_into(scratch, ready, files, keep_owners=keep_owners)
+        scratch = stack.enter_context(closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)))
+        yield _restored_into(scratch, ready, files, keep_owners=keep_owners)
 
 
-def _restored_into(scratch: Scratch, ready: Ready, files: Mapping[str, str], *, keep_owners: bool) -> Restored:
+def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, *, keep_owners: bool) -> Restored:
     # dropped when the attempt ends
     action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
     started = time.monotonic()
-    with passfile(ready.password) as password_file:
-        env = ready.env | password_file
-        env |= {"PG_RESTORE": str(ready.programs.pg_restore), "DUMP": files[ready.manifest.file]}
+    with ready.access.environment() as access:
+        env = access | {"PG_RESTORE": str(ready.access.programs.pg_restore), "DUMP": files.paths[ready.manifest.file]}
         env |= {"SCRATCH": scratch.name, "JOBS": str(min(4, os.cpu_count() or 1))}
         env |= {"OWNERS": "" if keep_owners else "--no-owner --no-privileges"}
         step("restore", RESTORE, timeout=RESTORE_SECONDS, env=env)
@@ -158,20 +154,8 @@ def _restored_into(scratch: Scratch, ready: Ready, files: Mapping[str, str], *, 
     return Restored(scratch=scratch, seconds=seconds, files=files)
 
 
-def drill(
-    folder: Path, database: str, file: str | None, target: BlockName | None = None, *, planned: Ready | None = None
-) -> dict[str, Any]:
-    """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven.
-
-    A dry run looks for the backup, unless it is one that is only `planned`.
-    """
-    ready = action(
-        "restore preflight",
-        lambda: prepare(folder, database, file, target),
-        about=f"find {file or 'the newest verified backup'} of {database} in {folder}; check programs, role and disk",
-        preflight=planned is None,
-        planned=(lambda: planned) if planned else None,
-    )
+def drill(ready: Ready) -> dict[str, Any]:
+    """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven."""
     with restored(ready, keep_owners=False) as done:
         action("drop", done.scratch.drop, about=f"drop {done.scratch.name}")
     return proof(ready.manifest, seconds=done.seconds)
@@ -189,7 +173,7 @@ def proof(manifest: Manifest, *, seconds: float) -> dict[str, Any]:
     }
 
 
-def _clear() -> None:
+def _drop_leftovers() -> None:
     run = current_run()
     if dropped := drop_leftovers(run.settings.odoo_url):
         run.event("dropped the scratch databases of killed runs", level="warning", databases=dropped)
@@ -212,7 +196,7 @@ def _compare(manifest: Manifest, database: str) -> None:
         raise StepFailedError(f"the restored database is not what was dumped: {shown(wrong)}")
 
 
-def _count(manifest: Manifest, db: Database) -> list[str]:
+def _count(manifest: Manifest, db: Connection) -> list[str]:
     row = db.execute(
         "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace"
         " WHERE relkind = 'r' AND nspname !~ '^pg_' AND nspname <> 'information_schema'"

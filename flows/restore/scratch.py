@@ -11,9 +11,9 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from flows.backup.folder import MARGIN_BYTES, megabytes
 from flows.backup.manifest import Locale
-from flows.backup.postgres import Database, connect
-from flows.backup.preflight import MARGIN_BYTES, megabytes
+from flows.backup.postgres import Connection, connect
 from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError, StepFailedError
 
@@ -40,7 +40,7 @@ class Scratch:
         self._url = url
         self._run_id = run_id
         self._locale = locale
-        self._server: Database | None = None
+        self._server: Connection | None = None
 
     def make(self) -> None:
         """Make the database. Raises StepFailedError where that cannot be done."""
@@ -93,7 +93,7 @@ class Scratch:
             if self._server is not None:
                 self._server.close()
 
-    def _held(self, server: Database) -> Database:
+    def _held(self, server: Connection) -> Connection:
         """The connection with the lock, made again where it was lost. Raises StepFailedError where that cannot be."""
         try:
             server.execute("SELECT 1")
@@ -103,7 +103,7 @@ class Scratch:
             return self._hold()
         return server
 
-    def _hold(self) -> Database:
+    def _hold(self) -> Connection:
         self._server = None  # without the lock it is not ours to drop
         try:
             server = connect(self._url)
@@ -140,7 +140,7 @@ def drop_leftovers(url: str) -> list[str]:
     return dropped
 
 
-def check_may_create(server: Database) -> None:
+def check_may_create(server: Connection) -> None:
     """The role may make databases."""
     row = server.execute(
         "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
@@ -151,7 +151,7 @@ def check_may_create(server: Database) -> None:
         )
 
 
-def check_free(server: Database, *, needed_bytes: int) -> str | None:
+def check_free(server: Connection, *, needed_bytes: int) -> str | None:
     """The server's disk has room for the restored database. Returns why that cannot be told, where it cannot."""
     if not (server.info.host.startswith("/") or server.info.hostaddr in ("127.0.0.1", "::1")):
         return f"the server is on another host, {server.info.host}"
@@ -190,12 +190,12 @@ def _create(name: str, locale: Locale | None, *, version: int) -> sql.Composed:
     return create + sql.SQL(" ") + sql.SQL(" ").join(words)
 
 
-def _drop(server: Database, name: str) -> None:
+def _drop(server: Connection, name: str) -> None:
     force = sql.SQL(" WITH (FORCE)" if server.info.server_version >= 130000 else "")
     server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)) + force)
 
 
-def _lock(server: Database, name: str) -> bool:
+def _lock(server: Connection, name: str) -> bool:
     """For as long as the connection lives. Locks belong to one database: it is always that of the URL."""
     row = server.execute(
         "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))", (name,)
@@ -203,7 +203,7 @@ def _lock(server: Database, name: str) -> bool:
     return bool(row and row[0])
 
 
-def _lock_lasting(server: Database, name: str) -> None:
+def _lock_lasting(server: Connection, name: str) -> None:
     """The same, on a connection that may be idle for an hour. Waits for the end of a session that was cut off.
 
     Raises StepFailedError where the lock cannot be had.

@@ -1,4 +1,4 @@
-"""Backups in a folder, as runs leave them, without a database."""
+"""Backups as successful runs leave them, without a database."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from flows.backup.files import Backup
 from flows.backup.manifest import Manifest, read_manifest
-from flows.backup.names import BackupName
+from flows.backup.names import BackupName, parse_name
+from flows.backup.repository import Backup
 
 NOW = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
 
@@ -42,10 +42,17 @@ def dumps(backups: list[Backup]) -> list[str]:
     return [backup.name.dump for backup in backups]
 
 
+def manifest_at(path: Path) -> Manifest | None:
+    """The manifest in a file that is named for it."""
+    name = parse_name(path.name.removesuffix(".json"))
+    assert name is not None
+    return read_manifest(path.read_bytes(), name)
+
+
 def rewrite(dump: Path, **changes: object) -> None:
     """Give the dump another manifest, one that is as good as any."""
     path = Path(f"{dump}.json")
-    manifest = read_manifest(path)
+    manifest = manifest_at(path)
     assert manifest is not None
     path.write_text(manifest.model_copy(update=changes).text())
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from blocks.target_store import Store
-from flows.offsite.owner import ClaimedError, claim, read_claim
+from flows.offsite.owner import NotOursError, read_owner, take_ownership
 
 ROOMS = ("ours", "theirs")
 
@@ -36,14 +36,14 @@ def claim_at_once(store: Callable[[], Store]) -> str:
         mine = store()
         together.wait(10)
         try:
-            claim(mine, room)
-        except ClaimedError:
+            take_ownership(mine, room)
+        except NotOursError:
             return False
         return True
 
     with ThreadPoolExecutor(2) as pool:
         (winner,) = (room for room, won in zip(ROOMS, pool.map(one, ROOMS), strict=True) if won)
-    found = read_claim(store())
+    found = read_owner(store())
     assert found is not None
     assert found.room == winner
     return winner

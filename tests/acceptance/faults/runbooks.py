@@ -78,7 +78,7 @@ def asking(
     hang = 'while [ -e "$STOP.hang.$1" ]; do sleep 0.1; done'
 
     def take(name: str, **options: Any) -> str:
-        return step(name, f"set -- {name}; {look}; {once}; {hang}", timeout=30, env=environment, **options).stdout
+        return step(name, f"set -- {name}; {look}; {once}; {hang}", timeout=30, env=environment, **options).stdout or ""
 
     def check() -> None:
         if Path(f"{fail_at}.check").exists():

@@ -27,8 +27,8 @@ from prefect.settings import (
 from blocks.backup_target import BackupTarget
 from deployments.server.access import NO_AUTHORITY, client_env
 from flows.backup.postgres import find_programs
-from flows.offsite import owner as target_claim
-from flows.offsite.steps import load_target
+from flows.offsite import owner
+from flows.offsite.target import load_target
 from opsdb.settings import Settings
 from tests.integration.flows.odoo_sites import Site, odoo_site
 from tests.integration.flows.targets import MEBIBYTE, Bucket
@@ -176,9 +176,9 @@ def target(
     """A bucket that was claimed already: a run that claims one looks again 2 s later."""
     BackupTarget.register_type_and_schema()
     made = Bucket(buckets, bucket, line.port)
-    monkeypatch.setattr(target_claim, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.0)
     known = load_target(made.block)
-    target_claim.claim(known.store, known.room)
+    owner.take_ownership(known.store, known.room)
     return made
 
 

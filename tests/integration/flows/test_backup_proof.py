@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.backup.files import list_backups
+from flows.backup.folder import Folder
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, StepFailedError
@@ -95,5 +95,5 @@ def test_damage_is_found(postgres: str, folder: Path, database: str, tmp_path: P
             missed.append((seed, name, damage.__name__))
         (folder / name).write_bytes(whole[name])
     assert missed == []
-    assert list_backups(folder, database)[0].verified
+    assert Folder(folder).backups(database)[0].verified
     odoo_restore_drill(database)  # with every byte as it was, it is good

@@ -16,7 +16,7 @@ from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun
 from flows.engine.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
-from flows.offsite import steps as off_site
+from flows.offsite import target as off_site
 from flows.offsite.owner import FILE
 from opsdb.errors import StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings

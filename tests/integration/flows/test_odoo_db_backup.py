@@ -50,6 +50,7 @@ def test_backup_shows_its_steps_and_records_its_files(database: str, monkeypatch
     result = odoo_db_backup(database)
     assert [name for name, _ in steps] == [
         "preflight",
+        "reserve",
         "snapshot",
         "pg_dump",
         "fingerprint",
@@ -89,7 +90,7 @@ def test_hostile_database_name_is_refused(name: str) -> None:
 
 
 def test_refused_name_starts_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("it started"))
+    monkeypatch.setattr(module, "check_source", lambda *_: pytest.fail("it started"))
     with pytest.raises(ParameterTypeError, match="odoo_db"):
         odoo_db_backup("")
     assert not folder.exists()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from flows import odoo_db_backup as module
-from flows.backup import readiness as backup_readiness
-from flows.backup.files import list_backups
+from flows.backup import dump
+from flows.backup.database import Source, check_source
+from flows.backup.folder import Folder
 from flows.engine.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import OpsError, PreflightError, StepFailedError
@@ -86,7 +89,7 @@ def test_failed_pg_dump_is_not_published(database: str, folder: Path, stand_in: 
 
 def test_bit_that_flipped_on_disk_is_found(database: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flip = "printf '\\377' | dd of=\"$PARTIAL\" bs=1 seek=2000 conv=notrunc status=none\n"
-    monkeypatch.setattr(module, "VERIFY", flip + module.VERIFY)
+    monkeypatch.setattr(dump, "VERIFY", flip + dump.VERIFY)
     with pytest.raises(StepFailedError, match="sha256 differs"):
         odoo_db_backup(database)
     assert names(folder) == set()
@@ -114,7 +117,7 @@ def test_killed_backup_leaves_nothing_published_and_the_next_one_cleans_up(
         run.kill()
         run.wait(10)
         assert names(folder) == {partials(folder)[0].name}
-        assert list_backups(folder, database) == []
+        assert Folder(folder).backups(database) == []
 
         monkeypatch.delenv("OPS_PG_BIN")
         result = odoo_db_backup(database)  # the killed one's pg_dump is still alive
@@ -146,7 +149,7 @@ def test_two_backups_at_once_both_succeed(
 ) -> None:
     runs = [start_flow(database) for _ in range(2)]
     assert [run.wait(60) for run in runs] == [0, 0], (tmp_path / "flow.log").read_text()
-    assert [backup.verified for backup in list_backups(folder, database)] == [True, True]
+    assert [backup.verified for backup in Folder(folder).backups(database)] == [True, True]
     assert len(names(folder)) == 6
 
 
@@ -155,8 +158,12 @@ def test_second_backup_of_one_second_waits_for_the_next(
     database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = datetime(2026, 3, 1, 2, tzinfo=UTC)
-    ticks = iter([first, first, first + timedelta(seconds=1)])
-    monkeypatch.setattr(backup_readiness, "_server_clock", lambda _db: next(ticks))
+    ticks = iter([first] * 4 + [first + timedelta(seconds=1)])  # one for the name, one or more to reserve it
+
+    def with_ticks(*given: Any) -> Source:
+        return replace(check_source(*given), clock=lambda: next(ticks))
+
+    monkeypatch.setattr(module, "check_source", with_ticks)
     one, two = odoo_db_backup(database), odoo_db_backup(database)
     assert (Path(one["file"]).name, Path(two["file"]).name) == (
         f"{database}_20260301T020000Z.dump",

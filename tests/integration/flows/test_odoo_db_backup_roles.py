@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.backup import readiness as backup_readiness
+from flows.backup import database as checks
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
 from tests.support.folders import names
@@ -41,7 +41,7 @@ def test_role_limited_by_row_security_is_refused(
     assert not folder.exists()
 
     # and where preflight did not see it, pg_dump fails rather than leave rows out
-    monkeypatch.setattr(backup_readiness, "check_readable", lambda _db: None)
+    monkeypatch.setattr(checks, "check_readable", lambda _db: None)
     with pytest.raises(StepFailedError, match="row-level security"):
         odoo_db_backup(database)
     assert names(folder) == set()

@@ -9,9 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flows.backup.files import list_backups
-from flows.backup.manifest import read_manifest
-from flows.backup.outcome import prune_folder
+from flows.backup.folder import Folder
 from flows.engine import step
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
@@ -19,7 +17,7 @@ from flows.restore import filestore as unpacking
 from flows.restore import restore as restoring
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import content
-from tests.support.backups import make_backup, rewrite
+from tests.support.backups import make_backup, manifest_at, rewrite
 from tests.support.folders import files
 from tests.support.postgres import databases
 from tests.support.tiers import in_soak
@@ -43,7 +41,7 @@ def test_restored_database_and_filestore_are_those_of_the_backup(
 ) -> None:
     made = odoo_db_backup(database)
     dump = Path(made["file"])
-    manifest = read_manifest(Path(made["manifest"]))
+    manifest = manifest_at(Path(made["manifest"]))
     assert manifest is not None
     assert manifest.filestore is not None
     assert manifest.filestore.note == "5 files"
@@ -64,9 +62,8 @@ def prune_all_but_newer(folder: Path, database: str) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     for day in (41, 42, 43):
         make_backup(folder, database, now + timedelta(days=day))
-    newest = list_backups(folder, database)[-1].manifest
-    assert newest is not None
-    assert len(prune_folder(folder, newest, 30)) == 1
+    newest = Folder(folder).backups(database)[-1]
+    assert len(newest.repository.prune(newest.name, retention_days=30)) == 1
 
 
 @pytest.mark.parametrize("before", ["restore", *in_soak(["checksum", "filestore"])])
@@ -95,7 +92,7 @@ def test_backup_that_is_deleted_before_it_is_opened_is_named(
 ) -> None:
     dump = Path(odoo_db_backup(database)["file"])
     before = databases(postgres)
-    monkeypatch.setattr(restoring, "_clear", lambda: prune_all_but_newer(folder, database))
+    monkeypatch.setattr(restoring, "_drop_leftovers", lambda: prune_all_but_newer(folder, database))
     with pytest.raises(StepFailedError, match=f"{dump.name} is not there: the backup was deleted meanwhile"):
         odoo_db_restore(f"{database}_new", dump.name)
     assert databases(postgres) == before
@@ -142,7 +139,7 @@ def test_database_that_is_made_meanwhile_is_not_touched(
 def test_backup_that_differs_gets_no_name(postgres: str, database: str, folder: Path) -> None:
     dump = Path(odoo_db_backup(database)["file"])
     before = databases(postgres)
-    manifest = list_backups(folder, database)[0].manifest
+    manifest = Folder(folder).backups(database)[0].manifest
     assert manifest is not None
     assert manifest.contents is not None
     wrong = {**manifest.contents.tables, "public.lost": manifest.contents.tables["public.line"]}
@@ -180,7 +177,7 @@ def test_too_little_room_for_the_filestore_is_refused(
     postgres: str, database: str, filestore: Path, tmp_path: Path
 ) -> None:
     made = odoo_db_backup(database)
-    manifest = read_manifest(Path(made["manifest"]))
+    manifest = manifest_at(Path(made["manifest"]))
     assert manifest is not None
     assert manifest.filestore is not None
     rewrite(Path(made["file"]), filestore=manifest.filestore.model_copy(update={"size_bytes": 10**18}))

@@ -14,8 +14,8 @@ import psutil
 import psycopg
 import pytest
 
-from flows.backup.files import list_backups
-from flows.backup.manifest import Manifest, read_manifest
+from flows.backup.folder import Folder
+from flows.backup.manifest import Manifest
 from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
@@ -23,7 +23,7 @@ from flows.restore import restore as restoring
 from flows.restore import scratch as scratch_database
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS
-from tests.support.backups import make_backup, rewrite
+from tests.support.backups import make_backup, manifest_at, rewrite
 from tests.support.folders import names
 from tests.support.postgres import databases
 from tests.support.tiers import in_soak
@@ -68,7 +68,7 @@ def test_rows_that_changed_after_the_snapshot_do_not_matter(
     stand_in(f'{psql} || exit 1\n"$REAL" "$@"')
     result = odoo_db_backup(database)
     assert result["rows"] == 30001
-    manifest = list_backups(Path(result["file"]).parent, database)[0].manifest
+    manifest = Folder(Path(result["file"]).parent).backups(database)[0].manifest
     assert manifest is not None
     assert manifest.contents is not None
     sequence = manifest.contents.sequences["public.line_id_seq"]
@@ -122,7 +122,7 @@ def test_dump_that_pg_restore_accepts_with_one_bit_flipped_is_found_by_the_hash(
 @pytest.mark.gate
 def test_manifest_of_format_1_is_restored_and_counted(database: str) -> None:
     dump = Path(odoo_db_backup(database)["file"])
-    manifest = read_manifest(Path(f"{dump}.json"))
+    manifest = manifest_at(Path(f"{dump}.json"))
     assert manifest is not None
     old = Manifest.model_validate(
         manifest.model_dump(exclude={"contents", "globals", "locale", "database_bytes", "format"}) | {"format": 1}

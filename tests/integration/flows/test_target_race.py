@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from blocks.checksums import PartSum
 from blocks.target_bucket import BucketStore
 from blocks.target_store import TargetError
-from flows.offsite.owner import FILE, ClaimedError, claim, read_claim
+from flows.offsite.owner import FILE, NotOursError, read_owner, take_ownership
 from tests.support.bucket_server import BucketServer
 from tests.support.target_race import claim_at_once, overtake
 
@@ -32,10 +32,10 @@ def store(buckets: BucketServer, bucket: str) -> Callable[[], BucketStore]:
 def test_room_that_is_overtaken_is_refused(
     store: Callable[[], BucketStore], monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    overtake(BucketStore, at, lambda: claim(store(), "theirs"), monkeypatch)
-    with pytest.raises(ClaimedError, match="belongs to another room"):
-        claim(store(), "ours")
-    found = read_claim(store())
+    overtake(BucketStore, at, lambda: take_ownership(store(), "theirs"), monkeypatch)
+    with pytest.raises(NotOursError, match="belongs to another room"):
+        take_ownership(store(), "ours")
+    found = read_owner(store())
     assert found is not None
     assert found.room == "theirs"
 
@@ -85,10 +85,10 @@ def test_store_that_refuses_conditions_gets_none(
         return really(**request)
 
     monkeypatch.setattr(ours._client, "put_object", put_object)
-    claim(ours, "ours")
+    take_ownership(ours, "ours")
     assert asked == [True, False]
-    with pytest.raises(ClaimedError):
-        claim(store(), "theirs")
+    with pytest.raises(NotOursError):
+        take_ownership(store(), "theirs")
 
 
 def test_object_that_came_meanwhile_is_neither_overwritten_nor_deleted(

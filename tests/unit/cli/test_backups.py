@@ -12,11 +12,11 @@ from rich.console import Console
 
 from blocks.target_folder import FolderStore
 from cli import backups as command
-from cli.backups import Record, copy_document, document
-from flows.backup.files import list_backups
-from flows.offsite.copies import list_copies
-from flows.offsite.owner import claim
-from flows.offsite.steps import Target
+from cli.backups import Record, document
+from flows.backup.folder import Folder
+from flows.backup.repository import Repository
+from flows.offsite.owner import take_ownership
+from flows.offsite.target import Target
 from opsdb.errors import UsageError
 from opsdb.runs.copies import CopyMade
 from opsdb.runs.drills import Drill
@@ -26,7 +26,7 @@ RUN = UUID(int=7)
 
 
 def only(folder: Path, *, check: bool = False, record: Record = Record()) -> dict[str, object]:  # noqa: B008 - frozen
-    (backup,) = list_backups(folder, "odoo")
+    (backup,) = Folder(folder).backups("odoo")
     return document(backup, record, now=NOW + timedelta(hours=3), check=check)
 
 
@@ -117,13 +117,12 @@ def test_empty_folder_says_how_to_make_a_backup(
 
 def test_copies_at_a_target_are_told_like_backups_and_all_bytes_read_there(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
-    store = FolderStore(tmp_path)
 
     def told(*, check: bool) -> dict[str, object]:
-        (copy,) = list_copies(store)
-        return copy_document(copy, store, Record(), now=NOW + timedelta(hours=3), check=check)
+        (copy,) = Repository(FolderStore(tmp_path)).backups()
+        return document(copy, Record(), now=NOW + timedelta(hours=3), check=check)
 
-    here = document(list_backups(tmp_path, "odoo")[0], Record(), now=NOW + timedelta(hours=3), check=True)
+    here = document(Folder(tmp_path).backups("odoo")[0], Record(), now=NOW + timedelta(hours=3), check=True)
     assert told(check=True) == here | {"path": dump.as_uri()}
     dump.write_bytes(b"dumq")
     assert told(check=False)["good"]
@@ -141,7 +140,7 @@ def test_list_says_that_the_copies_are_another_rooms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
-    claim(FolderStore(tmp_path), "theirs")
+    take_ownership(FolderStore(tmp_path), "theirs")
     monkeypatch.setattr(command, "_recorded", lambda _settings: None)
     for room, told in (("ours", True), ("theirs", False)):
         monkeypatch.setattr(command, "_target", lambda *_, room=room: Target("far", room, FolderStore(tmp_path)))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from blocks.target_folder import FolderStore
-from flows.offsite import owner as target_claim
-from flows.offsite.owner import FILE, ClaimedError, claim, read_claim
+from flows.offsite import owner
+from flows.offsite.owner import FILE, NotOursError, read_owner, take_ownership
 from flows.offsite.transfer import main
 from tests.support.backups import NOW, make_backup
 from tests.support.folders import names
@@ -21,7 +21,7 @@ from tests.support.target_race import ROOMS, claim_at_once, overtake
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_claim, "_SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("quick")
@@ -30,11 +30,11 @@ def test_room_that_is_overtaken_is_refused_and_sends_nothing(
     there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
-    overtake(FolderStore, at, lambda: claim(FolderStore(there), "theirs"), monkeypatch)
+    overtake(FolderStore, at, lambda: take_ownership(FolderStore(there), "theirs"), monkeypatch)
     environment = {"TARGET": json.dumps({"folder": str(there)}), "FOLDER": str(tmp_path), "BACKUP": dump.name}
-    with pytest.raises(ClaimedError, match="belongs to another room"):
+    with pytest.raises(NotOursError, match="belongs to another room"):
         main("upload", {**environment, "ROOM": "ours"})
-    found = read_claim(FolderStore(there))
+    found = read_owner(FolderStore(there))
     assert found is not None
     assert found.room == "theirs"
     assert names(there) == {FILE}
@@ -67,7 +67,7 @@ def test_of_two_rooms_that_begin_at_once_one_sends_and_deletes(there: Path, tmp_
         together.wait(10)
         try:
             main(order, {**environment, "ROOM": room})
-        except ClaimedError:
+        except NotOursError:
             return None
         return names(here)
 

@@ -11,7 +11,7 @@ import pytest
 from prefect import Flow
 
 from flows.backup.names import BackupName
-from flows.backup.postgres import Database
+from flows.backup.postgres import Connection
 from flows.engine.active_run import ActiveRun
 from flows.engine.dry_run import DryRun, dry_run, load_runbook
 from flows.engine.runbook import runbook
@@ -66,7 +66,7 @@ def test_dry_run_of_a_backup_tells_the_steps_that_a_backup_takes(
     assert {one.name: one.command for one in planned.steps if one.timeout_seconds} == {
         one.name: commands[one.name] for one in planned.steps if one.timeout_seconds
     }
-    assert [one.name for one in planned.steps if one.preflight] == ["preflight"]
+    assert [one.name for one in planned.steps if one.preflight] == ["preflight", "restore preflight"]
 
 
 def test_dry_run_leaves_the_folder_as_it_is_with_what_killed_backups_left(database: str, folder: Path) -> None:
@@ -86,15 +86,15 @@ def test_preflight_that_fails_is_told(kind: Flow[..., Any], folder: Path) -> Non
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("look", ["check_readable", "estimate_bytes", "locale_of"])
+@pytest.mark.parametrize("look", ["check_readable", "_bytes", "_locale"])
 def test_database_that_takes_too_long_is_told_by_a_dry_run_and_by_a_run(
     database: str, monkeypatch: pytest.MonkeyPatch, look: str
 ) -> None:
-    def ask_long(db: Database, *_: object) -> None:
+    def ask_long(db: Connection, *_: object) -> None:
         db.execute("SET statement_timeout = '1ms'")
         db.execute("SELECT pg_sleep(60)")
 
-    monkeypatch.setattr(f"flows.backup.readiness.{look}", ask_long)
+    monkeypatch.setattr(f"flows.backup.database.{look}", ask_long)
     told = "preflight could not ask the database, which said: canceling statement due to statement timeout"
     assert told in str(plan(odoo_db_backup, odoo_db=database).error)
     with pytest.raises(PreflightError, match=told):
@@ -124,6 +124,7 @@ def test_dry_runs_of_restores_make_no_database(
     assert [one.name for one in drilled.steps] == [
         "restore preflight",
         "leftovers",
+        "open files",
         "checksum",
         "scratch database",
         "restore",
@@ -152,15 +153,18 @@ def test_secrets_are_masked_and_no_step_leaves_a_trace(tmp_path: Path) -> None:
     def with_secret() -> str:
         found = action("look", lambda: "seen", about="look", preflight=True)
         action("change", (tmp_path / "changed").touch, about="touch changed")
-        made = action("make", make, about="touch made", planned=lambda: "maybe")
-        said = step("shout", "echo $A", timeout=3, env={"A": found}, secrets={"TOKEN": CANARY}, planned="said")
-        step("repeat", "echo $A", timeout=3, env={"A": f"{made} {said.stdout}"})
+        made = action("make", make, about="touch made") or "maybe"
+        said = step("shout", "echo $A", timeout=3, env={"A": found}, secrets={"TOKEN": CANARY})
+        step("repeat", "echo $A", timeout=3, env={"A": f"{made} {said.word('said')} {said.number('count')}"})
         return found
 
     planned = plan(with_secret)
     assert planned.error is None
     assert CANARY not in repr(planned)
-    assert [dict(one.environment) for one in planned.steps[3:]] == [{"A": "seen", "TOKEN": "***"}, {"A": "maybe said"}]
+    assert [dict(one.environment) for one in planned.steps[3:]] == [
+        {"A": "seen", "TOKEN": "***"},
+        {"A": "maybe (unknown) 1"},
+    ]
     assert list(tmp_path.iterdir()) == []
 
 

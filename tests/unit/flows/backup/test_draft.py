@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from flows.backup.draft import Draft, _reserve, clear_leftovers, draft
-from flows.backup.files import list_backups, remove
-from flows.backup.manifest import Companion, Manifest
+from flows.backup.draft import Draft, clear_leftovers, leftover_bytes
+from flows.backup.folder import Folder
+from flows.backup.manifest import File, Manifest
 from flows.backup.names import BackupName
 from opsdb.errors import PreflightError, StepFailedError
 
@@ -32,9 +33,29 @@ def manifest_of(one: Draft, size_bytes: int = 4) -> Manifest:
     )
 
 
+@contextlib.contextmanager
+def draft(folder: Path, database: str, *, clock: Callable[[], datetime]) -> Iterator[Draft]:
+    with Draft(folder, database, clock=clock) as one:
+        one.reserve()
+        yield one
+
+
+def left_by_a_killed_run(folder: Path) -> Draft:
+    """A draft that is not closed; see die()."""
+    one = Draft(folder, "odoo", clock=lambda: NOW)
+    one.reserve()
+    return one
+
+
 def die(one: Draft) -> None:
     """What a SIGKILL leaves: the files as they are, the lock gone."""
+    assert one._handle is not None
     os.close(one._handle)
+
+
+def dump_of(one: Draft) -> Path:
+    """Where it is written."""
+    return one.partial(one.name.dump)
 
 
 def names(folder: Path) -> set[str]:
@@ -43,17 +64,17 @@ def names(folder: Path) -> set[str]:
 
 def test_publish_leaves_the_dump_and_its_manifest(tmp_path: Path) -> None:
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
-        one.partial.write_bytes(b"dump")
+        dump_of(one).write_bytes(b"dump")
         one.publish(manifest_of(one))
     assert names(tmp_path) == {"odoo_20260301T020000Z.dump", "odoo_20260301T020000Z.dump.json"}
-    assert [backup.verified for backup in list_backups(tmp_path, "odoo")] == [True]
+    assert [backup.verified for backup in Folder(tmp_path).backups("odoo")] == [True]
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_draft_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
         with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
-            one.partial.write_bytes(b"du")
+            dump_of(one).write_bytes(b"du")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -62,13 +83,13 @@ def test_draft_that_is_not_published_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_second_draft_of_the_same_second_takes_the_next(tmp_path: Path) -> None:
-    ticks = iter([NOW, NOW, NOW + timedelta(seconds=1)])
+    ticks = iter([NOW, NOW, NOW, NOW + timedelta(seconds=1)])
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one, draft(tmp_path, "odoo", clock=lambda: next(ticks)) as two:
         assert (one.name.created_at, two.name.created_at) == (NOW.replace(microsecond=0), next_second(NOW))
         for each in (one, two):
-            each.partial.write_bytes(b"dump")
+            dump_of(each).write_bytes(b"dump")
             each.publish(manifest_of(each))
-    assert len(list_backups(tmp_path, "odoo")) == 2
+    assert len(Folder(tmp_path).backups("odoo")) == 2
 
 
 def next_second(when: datetime) -> datetime:
@@ -79,7 +100,7 @@ def next_second(when: datetime) -> datetime:
 def test_draft_never_takes_a_name_that_is_published(tmp_path: Path, taken: str) -> None:
     existing = tmp_path / str(getattr(BackupName("odoo", NOW), taken))
     existing.write_bytes(b"theirs")
-    ticks = iter([NOW, NOW + timedelta(seconds=1)])
+    ticks = iter([NOW, NOW, NOW + timedelta(seconds=1)])
     with draft(tmp_path, "odoo", clock=lambda: next(ticks)) as one:
         assert one.name.created_at == next_second(NOW)
     assert existing.read_bytes() == b"theirs"
@@ -97,9 +118,9 @@ def test_publish_overwrites_nothing(tmp_path: Path, taken: str) -> None:
 
 def with_globals(one: Draft) -> Manifest:
     """Write the dump and the roles; the manifest that names both."""
-    one.partial.write_bytes(b"dump")
-    one.globals_partial.write_bytes(b"roles")
-    companion = Companion(file=one.name.globals, size_bytes=5, sha256="0" * 64)
+    dump_of(one).write_bytes(b"dump")
+    one.partial(one.name.globals).write_bytes(b"roles")
+    companion = File(file=one.name.globals, size_bytes=5, sha256="0" * 64)
     return manifest_of(one).model_copy(update={"globals": companion})
 
 
@@ -108,11 +129,11 @@ def test_publish_gives_the_other_files_their_names(tmp_path: Path) -> None:
         one.publish(with_globals(one))
     dump = one.name.dump
     assert names(tmp_path) == {dump, f"{dump}.json", f"{dump}.globals.sql"}
-    (backup,) = list_backups(tmp_path, "odoo")
+    (backup,) = Folder(tmp_path).backups("odoo")
     assert backup.verified
     (tmp_path / one.name.globals).write_bytes(b"role")
-    assert not list_backups(tmp_path, "odoo")[0].verified
-    remove(backup)
+    assert not Folder(tmp_path).backups("odoo")[0].verified
+    backup.repository.remove(backup)
     assert names(tmp_path) == set()
 
 
@@ -133,15 +154,15 @@ def test_interrupted_publish_leaves_a_whole_backup_or_nothing(
 
 @pytest.mark.parametrize("links", [1, 2, 3])
 def test_clear_leftovers_after_a_kill_in_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: int) -> None:
-    dead = _reserve(tmp_path, "odoo", lambda: NOW)
+    dead = left_by_a_killed_run(tmp_path)
     manifest = with_globals(dead)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         interrupt_after(links, patch)
         dead.publish(manifest)
     die(dead)
-    assert clear_leftovers(tmp_path, "odoo") == [dead.partial.name]
+    assert clear_leftovers(tmp_path, "odoo") == [dump_of(dead).name]
     assert len(names(tmp_path)) == (3 if links == 3 else 0)
-    assert [one.verified for one in list_backups(tmp_path, "odoo")] == [True] * (links == 3)
+    assert [one.verified for one in Folder(tmp_path).backups("odoo")] == [True] * (links == 3)
 
 
 def test_publish_leaves_a_stranger_with_the_name_of_another_file(tmp_path: Path) -> None:
@@ -167,12 +188,15 @@ def test_draft_in_a_missing_folder_says_so(tmp_path: Path) -> None:
 
 
 def test_clear_leftovers_removes_what_the_dead_left(tmp_path: Path) -> None:
-    dead = _reserve(tmp_path, "odoo", lambda: NOW)
-    dead.partial.write_bytes(b"du")
+    dead = left_by_a_killed_run(tmp_path)
+    dump_of(dead).write_bytes(b"du")
     (tmp_path / dead.name.manifest_partial).touch()
+    dead.partial(dead.name.filestore).write_bytes(b"files")
     die(dead)
-    assert clear_leftovers(tmp_path, "odoo") == [dead.partial.name]
+    assert leftover_bytes(tmp_path, "odoo") == 7
+    assert clear_leftovers(tmp_path, "odoo") == [dump_of(dead).name]
     assert names(tmp_path) == set()
+    assert leftover_bytes(tmp_path, "odoo") == 0
 
 
 def test_clear_leftovers_spares_the_living_and_other_databases(tmp_path: Path) -> None:
@@ -184,7 +208,7 @@ def test_clear_leftovers_spares_the_living_and_other_databases(tmp_path: Path) -
         before = names(tmp_path)
         assert clear_leftovers(tmp_path, "odoo") == []
         assert names(tmp_path) == before
-        assert living.partial.exists()
+        assert dump_of(living).exists()
 
 
 def interrupt_after(links: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,14 +229,14 @@ def interrupt_after(links: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_crash_while_publishing_never_leaves_a_dump_without_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: int
 ) -> None:
-    dead = _reserve(tmp_path, "odoo", lambda: NOW)
-    dead.partial.write_bytes(b"dump")
+    dead = left_by_a_killed_run(tmp_path)
+    dump_of(dead).write_bytes(b"dump")
     interrupt_after(links, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         dead.publish(manifest_of(dead))
     monkeypatch.undo()
     die(dead)
-    backups = list_backups(tmp_path, "odoo")
+    backups = Folder(tmp_path).backups("odoo")
     assert [backup.verified for backup in backups] == ([True] if links == 2 else [])
     clear_leftovers(tmp_path, "odoo")
     assert names(tmp_path) == ({dead.name.dump, dead.name.manifest} if links == 2 else set())
@@ -223,7 +247,7 @@ def test_interrupt_while_publishing_leaves_both_files_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: int
 ) -> None:
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
-        one.partial.write_bytes(b"dump")
+        dump_of(one).write_bytes(b"dump")
         interrupt_after(links, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             one.publish(manifest_of(one))

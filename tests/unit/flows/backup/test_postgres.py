@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from flows.backup.postgres import Database, connect, find_programs, missing_tools, passfile, program_env
+from flows.backup.postgres import Connection, connect, find_programs, missing_tools, passfile, program_env
 from opsdb.errors import PreflightError
 
 
@@ -67,7 +67,7 @@ class StandInInfo:
 
 
 def env_of(parameters: dict[str, str]) -> dict[str, str]:
-    return program_env(cast(Database, SimpleNamespace(info=StandInInfo(parameters))))
+    return program_env(cast(Connection, SimpleNamespace(info=StandInInfo(parameters))))
 
 
 def test_program_env_is_the_open_connection() -> None:

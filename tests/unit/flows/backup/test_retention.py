@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.backup.files import Backup, list_backups, remove
+from flows.backup.folder import Folder
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
+from flows.backup.repository import Backup
 from flows.backup.retention import prunable
 from tests.support.backups import NOW, days_ago, dumps, kinds, make_backup
 
@@ -45,10 +46,10 @@ def backup(folder: Path, created_at: datetime, kind: str) -> Backup:
         run_id="",
     )
     return Backup(
-        folder=folder,
         name=name,
-        size_bytes=100 if kind == "good" else 50,
+        sizes={name.dump: 100 if kind == "good" else 50},
         manifest=None if kind == "without manifest" else manifest,
+        repository=Folder(folder),
     )
 
 
@@ -106,12 +107,12 @@ def test_nights_never_lose_the_last_good_backup_nor_a_file_of_others(nights: lis
         for night, kind in enumerate(nights):
             tonight = NOW + timedelta(days=night)
             made = backup(folder, tonight, kind)
-            made.path.write_bytes(b"x" * made.size_bytes)
+            Path(made.url).write_bytes(b"x" * made.size_bytes)
             if made.manifest is not None:
                 (folder / made.name.manifest).write_text(made.manifest.text())
-            best = made.path if kind == "good" else best
-            for old in prunable(list_backups(folder, "odoo"), now=tonight, retention_days=days):
-                remove(old)
+            best = Path(made.url) if kind == "good" else best
+            for old in prunable(Folder(folder).backups("odoo"), now=tonight, retention_days=days, keep_at_least=1):
+                old.repository.remove(old)
             assert best is None or best.exists()
         assert all(stranger.read_text() == "theirs" for stranger in strangers)
 
@@ -120,7 +121,7 @@ def test_prunable_is_what_is_older_than_the_retention(tmp_path: Path) -> None:
     old = make_backup(tmp_path, "odoo", days_ago(30) - timedelta(seconds=1))
     make_backup(tmp_path, "odoo", days_ago(30))
     make_backup(tmp_path, "odoo", NOW)
-    assert dumps(prunable(list_backups(tmp_path, "odoo"), now=NOW, retention_days=30)) == [old.name]
+    assert dumps(prunable(Folder(tmp_path).backups("odoo"), now=NOW, retention_days=30, keep_at_least=1)) == [old.name]
 
 
 def test_prunable_keeps_the_newest_good_one_whatever_its_age(tmp_path: Path) -> None:
@@ -128,21 +129,21 @@ def test_prunable_keeps_the_newest_good_one_whatever_its_age(tmp_path: Path) -> 
     make_backup(tmp_path, "odoo", days_ago(200))
     damaged = make_backup(tmp_path, "odoo", days_ago(100))
     damaged.write_bytes(b"")
-    backups = list_backups(tmp_path, "odoo")
-    assert dumps(prunable(backups, now=NOW, retention_days=1)) == [older.name, damaged.name]
+    backups = Folder(tmp_path).backups("odoo")
+    assert dumps(prunable(backups, now=NOW, retention_days=1, keep_at_least=1)) == [older.name, damaged.name]
     assert dumps(prunable(backups, now=NOW, retention_days=1, keep_at_least=2)) == [damaged.name]
 
 
 def test_prunable_spares_all_where_too_few_are_good(tmp_path: Path) -> None:
     make_backup(tmp_path, "odoo", days_ago(300)).write_bytes(b"")
     make_backup(tmp_path, "odoo", days_ago(200)).write_bytes(b"")
-    assert prunable(list_backups(tmp_path, "odoo"), now=NOW, retention_days=1) == []
+    assert prunable(Folder(tmp_path).backups("odoo"), now=NOW, retention_days=1, keep_at_least=1) == []
 
 
 def test_prunable_takes_nothing_from_a_clock_in_the_past(tmp_path: Path) -> None:
     make_backup(tmp_path, "odoo", days_ago(2))
     make_backup(tmp_path, "odoo", NOW)
-    assert prunable(list_backups(tmp_path, "odoo"), now=days_ago(4000), retention_days=1) == []
+    assert prunable(Folder(tmp_path).backups("odoo"), now=days_ago(4000), retention_days=1, keep_at_least=1) == []
 
 
 @pytest.mark.parametrize(("retention_days", "keep_at_least"), [(0, 1), (-1, 1), (1, 0)])
@@ -165,13 +166,13 @@ def is_good(backup: Backup) -> bool:
     """Whether a dump's bytes are those that were verified: the test's own reading of the file."""
     return (
         backup.manifest is not None
-        and hashlib.sha256(backup.path.read_bytes()).hexdigest() == backup.manifest.sha256
+        and hashlib.sha256(Path(backup.url).read_bytes()).hexdigest() == backup.manifest.sha256
         and backup.manifest.database == "odoo"
     )
 
 
 def damage(folder: Path, how: str, which: int) -> None:
-    made = [backup.path for backup in list_backups(folder, "odoo") if backup.size_bytes]  # the stranger is empty
+    made = [Path(backup.url) for backup in Folder(folder).backups("odoo") if backup.size_bytes]  # the stranger is empty
     if not made:
         return
     dump = made[which % len(made)]
@@ -222,13 +223,13 @@ def test_retention_keeps_enough_good_backups_and_no_stranger_is_touched(
             while (folder / BackupName("odoo", clock).dump).exists():
                 clock += timedelta(seconds=1)
             made = make_backup(folder, "odoo", clock, str(clock).encode())
-            before = list_backups(folder, "odoo")
+            before = Folder(folder).backups("odoo")
             for old in prunable(before, now=clock, retention_days=retention_days, keep_at_least=keep_at_least):
                 assert clock - old.name.created_at > timedelta(days=retention_days)
-                remove(old)
-            after = list_backups(folder, "odoo")
+                old.repository.remove(old)
+            after = Folder(folder).backups("odoo")
             verified_before = sum(one.verified for one in before)
             assert sum(one.verified for one in after) >= min(keep_at_least, verified_before)
-            assert made in {one.path for one in after if is_good(one)}
-            assert {one.path for one in before if one.manifest is None} <= {one.path for one in after}
+            assert str(made) in {one.url for one in after if is_good(one)}
+            assert {one.url for one in before if one.manifest is None} <= {one.url for one in after}
         assert [stranger.name for stranger in strangers if not stranger.exists()] == []

@@ -15,14 +15,15 @@ import pytest
 
 from blocks.backup_target import BackupTarget
 from blocks.target_folder import FolderStore
+from flows.backup.folder import Folder
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
-from flows.offsite import owner as target_claim
-from flows.offsite import steps as off_site
-from flows.offsite.owner import FILE, ClaimedError, check_claim, claim, read_claim
-from flows.offsite.steps import Target
+from flows.offsite import owner
+from flows.offsite import target as off_site
+from flows.offsite.owner import FILE, NotOursError, check_owner, read_owner, take_ownership
+from flows.offsite.target import Target
 from flows.offsite.transfer import main
-from flows.restore.fetch import find_fetchable
+from flows.restore.fetch import find_at_target
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings
 from tests.support.backups import NOW, make_backup
@@ -31,7 +32,7 @@ from tests.support.folders import names
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_claim, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.0)
 
 
 def a_run(*, plan: list[Any] | None = None) -> tuple[ActiveRun, list[Any]]:
@@ -42,14 +43,14 @@ def a_run(*, plan: list[Any] | None = None) -> tuple[ActiveRun, list[Any]]:
 def test_first_room_has_the_place_for_good_and_a_killed_claim_is_none(there: Path) -> None:
     store = FolderStore(there)
     (there / f".{FILE}.partial").touch()
-    claim(store, "one")
-    claim(store, "one")
-    found = read_claim(store)
+    take_ownership(store, "one")
+    take_ownership(store, "one")
+    found = read_owner(store)
     assert found is not None
     assert (found.room, names(there)) == ("one", {FILE})
-    with pytest.raises(ClaimedError, match=f"belongs to another room.*{FILE}.*if that room is gone, delete that file"):
-        claim(store, "two")
-    assert check_claim(store, "one")
+    with pytest.raises(NotOursError, match=f"belongs to another room.*{FILE}.*if that room is gone, delete that file"):
+        take_ownership(store, "two")
+    assert check_owner(store, "one")
 
 
 def test_backups_of_one_room_that_claim_at_once_all_go_on(there: Path) -> None:
@@ -57,7 +58,7 @@ def test_backups_of_one_room_that_claim_at_once_all_go_on(there: Path) -> None:
 
     def one(_number: int) -> None:
         together.wait()
-        claim(FolderStore(there), "ours")
+        take_ownership(FolderStore(there), "ours")
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(one, range(4))) == [None] * 4
@@ -67,8 +68,8 @@ def test_backups_of_one_room_that_claim_at_once_all_go_on(there: Path) -> None:
 @pytest.mark.parametrize("written", [b"", b"\xff{", b"[]", b'{"room": "two"}'])
 def test_claim_that_says_nothing_is_nobodys_leave(there: Path, written: bytes) -> None:
     (there / FILE).write_bytes(written)
-    with pytest.raises(ClaimedError, match="does not say which room"):
-        claim(FolderStore(there), "two")
+    with pytest.raises(NotOursError, match="does not say which room"):
+        take_ownership(FolderStore(there), "two")
 
 
 @pytest.mark.parametrize("order", ["upload", "prune"])
@@ -77,10 +78,10 @@ def test_place_of_another_room_is_neither_sent_to_nor_cleared(here: Path, there:
     for days in (90, 80, 70, 60):
         make_backup(there, "odoo", NOW - timedelta(days=days))
     (there / f".{dump.name}.partial").touch()
-    claim(FolderStore(there), "theirs")
+    take_ownership(FolderStore(there), "theirs")
     before = names(there)
     environment = {"TARGET": json.dumps({"folder": str(there)}), "FOLDER": str(here), "BACKUP": dump.name}
-    with pytest.raises(ClaimedError):
+    with pytest.raises(NotOursError):
         main(order, {**environment, "ROOM": "ours", "RETENTION_DAYS": "30"})
     assert names(there) == before
     main(order, {**environment, "ROOM": "theirs", "RETENTION_DAYS": "30"})
@@ -89,13 +90,13 @@ def test_place_of_another_room_is_neither_sent_to_nor_cleared(here: Path, there:
 
 def test_copy_of_another_room_is_read_by_name_only_and_that_is_told(here: Path, there: Path) -> None:
     dump = make_backup(there, "odoo", NOW)
-    claim(FolderStore(there), "theirs")
+    take_ownership(FolderStore(there), "theirs")
     target = Target("far", "ours", FolderStore(there))
     run, told = a_run()
     with activated(run):
         with pytest.raises(PreflightError, match=r"belongs to another room.*: name the backup that you want"):
-            find_fetchable(target, here, "odoo", None)
-        found = find_fetchable(target, here, "odoo", BackupName("odoo", NOW))
+            find_at_target(target, Folder(here), "odoo", None)
+        found = find_at_target(target, Folder(here), "odoo", BackupName("odoo", NOW))
     assert found is not None
     assert found.name.dump == dump.name
     (event,) = told
@@ -111,16 +112,16 @@ def block(there: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.mark.usefixtures("block")
 def test_what_is_wrong_with_the_place_is_told_and_an_error_in_a_dry_run_only(here: Path, there: Path) -> None:
-    claim(FolderStore(there), "theirs")
+    take_ownership(FolderStore(there), "theirs")
     for wrong in ("belongs to another room", "everybody may write"):
         run, told = a_run()
         with activated(run):
-            assert off_site._look("far", here).room == "ours"
+            assert off_site._find_target("far", Folder(here)).room == "ours"
         assert wrong in told[-1]["message"]
         assert told[-1]["level"] == "warning"
         dry, _ = a_run(plan=[])
         with activated(dry), pytest.raises(PreflightError, match=wrong):
-            off_site._look("far", here)
+            off_site._find_target("far", Folder(here))
         there.chmod(0o777)
 
 
@@ -131,7 +132,7 @@ def test_place_that_hangs_holds_no_dump_up(here: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(off_site, "LOOK_SECONDS", 0.1)
     run, told = a_run()
     with activated(run):
-        off_site._look("far", here)
+        off_site._find_target("far", Folder(here))
     hangs.set()
     assert "did not answer within 0.1 s" in told[0]["message"]
 
@@ -143,7 +144,7 @@ def test_target_that_is_the_folder_itself_is_refused_and_one_on_its_disk_told(he
     link.symlink_to(there)
     with activated(run):
         with pytest.raises(PreflightError, match="is the folder of the backups itself"):
-            off_site._look("far", link)
-        off_site._look("far", here / "not" / "yet")
+            off_site._find_target("far", Folder(link))
+        off_site._find_target("far", Folder(here / "not" / "yet"))
     assert [one["level"] for one in told] == ["warning"]
     assert "is on the disk of" in told[0]["message"]

@@ -13,6 +13,7 @@ import pytest
 
 from blocks.target_folder import FolderStore
 from blocks.target_store import TargetError, Tell
+from flows.backup.manifest import File
 from flows.offsite import transfer
 from tests.support.backups import NOW, make_backup
 
@@ -36,11 +37,11 @@ def test_progress_is_told_every_few_seconds_and_at_the_end(
     now = 0.0
     monkeypatch.setattr("flows.offsite.transfer.time.monotonic", lambda: now)
     size = 1288490189
-    tell = transfer._progress("a.dump", size)
+    tell = transfer._progress(File(file="a.dump", size_bytes=size, sha256="0" * 64))
     for now, done in ((1.0, size // 10), (6.0, size * 37 // 100 + 1), (7.0, size // 2), (8.0, size)):  # noqa: B007
         tell(done)
     assert capsys.readouterr().out.splitlines() == ["a.dump: 37 % of 1.2 GiB", "a.dump: 100 % of 1.2 GiB"]
-    transfer._progress("empty", 0)(0)
+    transfer._progress(File(file="empty", size_bytes=0, sha256="0" * 64))(0)
 
 
 def test_program_uploads_and_fetches_from_any_folder(tmp_path: Path) -> None:

@@ -11,24 +11,25 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from blocks.target_folder import FolderStore
-from flows.backup.files import list_backups
+from flows.backup.folder import Folder
 from flows.backup.parameters import BackupFolder
 from flows.engine.active_run import ActiveRun, activated
-from flows.offsite.steps import Target
+from flows.offsite.target import Target
 from flows.restore import restore as restoring
-from flows.restore.fetch import fetched
+from flows.restore.fetch import Fetched
 from flows.restore.restore import Ready, restored
 from opsdb.settings import Settings
 from tests.support.backups import NOW, make_backup
 
 
 def test_folder_of_an_operator_is_not_removed_whatever_it_is_called(tmp_path: Path) -> None:
-    folder = tmp_path / f".fetched-{uuid4()}"
+    run = ActiveRun(uuid4(), 1, Settings(), lambda _: None, in_lane=False)
+    folder = tmp_path / f".fetched-{run.id}"
     folder.mkdir()
     dump = make_backup(folder, "odoo", NOW)
-    (backup,) = list_backups(folder, "odoo")
-    with fetched(Target("far", "room", FolderStore(tmp_path)), backup):
-        pass
+    (backup,) = Folder(folder).backups("odoo")
+    with activated(run), Fetched(Target("far", "room", FolderStore(tmp_path)), backup, Folder(tmp_path)) as fetched:
+        assert fetched.path == folder  # of that very run, which did not make it
     assert dump.exists()
 
 
@@ -44,15 +45,15 @@ def test_sums_of_another_backup_are_never_taken_for_those_of_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_backup(tmp_path, "odoo", NOW)
-    (backup,) = list_backups(tmp_path, "odoo")
+    (backup,) = Folder(tmp_path).backups("odoo")
     assert backup.manifest is not None
     steps: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(restoring, "step", lambda name, _command, **other: steps.update({name: other}))
     monkeypatch.setattr(restoring, "action", lambda *_, **__: None)
     monkeypatch.setattr(restoring, "Scratch", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(restoring, "_restored_into", lambda *_, **__: None)
-    programs: Any = None
-    ready = Ready(backup, backup.manifest, programs, superuser=True, env={}, password="")
+    access: Any = None
+    ready = Ready(backup, backup.manifest, access, Folder(tmp_path), target=None)
     run = ActiveRun(uuid4(), 1, Settings(), lambda _: None, in_lane=False)
     with activated(run), restored(ready, keep_owners=False):
         pass

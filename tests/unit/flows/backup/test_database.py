@@ -7,15 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from flows.backup import companions as backup_companions
-from flows.backup.companions import estimate_filestore
-from flows.backup.files import Backup, list_backups
-from flows.backup.manifest import Companion
+from flows.backup import database as module
+from flows.backup.database import estimate_filestore
+from flows.backup.manifest import File, Manifest
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from opsdb.record.journal import Entry
 from opsdb.settings import Settings
-from tests.support.backups import NOW, make_backup
+from tests.support.backups import NOW, make_backup, manifest_at
 
 
 @pytest.fixture
@@ -29,17 +28,13 @@ def filestore(tmp_path: Path) -> Path:
     return folder
 
 
-def with_archive(folder: Path, size_bytes: int) -> list[Backup]:
-    """A good backup with an archive of this size."""
+def with_archive(folder: Path, size_bytes: int) -> list[Manifest]:
+    """What is known of a good backup with an archive of this size."""
     folder.mkdir()
-    make_backup(folder, "odoo", NOW)
-    (backup,) = list_backups(folder, "odoo")
-    assert backup.manifest is not None
-    name = BackupName("odoo", NOW)
-    (folder / name.filestore).write_bytes(bytes(size_bytes))
-    archive = Companion(file=name.filestore, size_bytes=size_bytes, sha256="0" * 64)
-    (folder / name.manifest).write_text(backup.manifest.model_copy(update={"filestore": archive}).text())
-    return list_backups(folder, "odoo")
+    manifest = manifest_at(Path(f"{make_backup(folder, 'odoo', NOW)}.json"))
+    assert manifest is not None
+    archive = File(file=BackupName("odoo", NOW).filestore, size_bytes=size_bytes, sha256="0" * 64)
+    return [manifest.model_copy(update={"filestore": archive})]
 
 
 def test_without_an_earlier_archive_all_files_are_counted_and_no_link_is_followed(
@@ -62,7 +57,7 @@ def test_earlier_archive_and_half_more_is_taken_where_the_files_are_not_less(
 def test_counting_ends_in_time_and_says_so_where_nothing_else_is_known(
     filestore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup_companions, "COUNT_SECONDS", -1)
+    monkeypatch.setattr(module, "COUNT_SECONDS", -1)
     told: list[Entry] = []
     with activated(ActiveRun(uuid4(), 1, Settings(), told.append, in_lane=False)):
         assert estimate_filestore(filestore, with_archive(tmp_path / "backups", 100_000)) == 150_000

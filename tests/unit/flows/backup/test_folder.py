@@ -4,62 +4,63 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.backup.files import Backup, list_backups
-from flows.backup.manifest import Companion, read_manifest
+from flows.backup.folder import Folder
+from flows.backup.manifest import File
 from flows.backup.names import BackupName
+from flows.backup.repository import Backup
 from flows.backup.retention import prunable
-from tests.support.backups import NOW, days_ago, dumps, make_backup
+from tests.support.backups import NOW, days_ago, dumps, make_backup, manifest_at
 
 
 def test_list_backups_takes_exactly_one_database(tmp_path: Path) -> None:
     ours = make_backup(tmp_path, "odoo", days_ago(1))
     make_backup(tmp_path, "odoo_prod", days_ago(1))
     make_backup(tmp_path, "odoo_20250101T000000Z", days_ago(1))
-    assert dumps(list_backups(tmp_path, "odoo")) == [ours.name]
-    assert list_backups(tmp_path / "missing", "odoo") == []
+    assert dumps(Folder(tmp_path).backups("odoo")) == [ours.name]
+    assert Folder(tmp_path / "missing").backups("odoo") == []
 
 
 def test_dump_without_a_manifest_is_listed_and_not_verified(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", days_ago(100))
     Path(f"{dump}.json").unlink()
-    (found,) = list_backups(tmp_path, "odoo")
+    (found,) = Folder(tmp_path).backups("odoo")
     assert not found.verified
     assert prunable([found, *fresh(tmp_path)], now=NOW, retention_days=30) == []
 
 
 def test_manifest_without_a_dump_is_no_backup(tmp_path: Path) -> None:
     make_backup(tmp_path, "odoo", NOW).unlink()
-    assert list_backups(tmp_path, "odoo") == []
+    assert Folder(tmp_path).backups("odoo") == []
 
 
 def test_dump_of_another_size_is_not_verified(tmp_path: Path) -> None:
     make_backup(tmp_path, "odoo", NOW).write_bytes(b"dum")
-    assert [backup.verified for backup in list_backups(tmp_path, "odoo")] == [False]
+    assert [backup.verified for backup in Folder(tmp_path).backups("odoo")] == [False]
 
 
 def test_manifest_of_another_backup_does_not_count(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", days_ago(1))
     other = make_backup(tmp_path, "odoo_prod", days_ago(1))
     Path(f"{dump}.json").write_bytes(Path(f"{other}.json").read_bytes())
-    assert [backup.manifest for backup in list_backups(tmp_path, "odoo")] == [None]
+    assert [backup.manifest for backup in Folder(tmp_path).backups("odoo")] == [None]
 
 
 def test_links_and_folders_with_our_names_are_left_alone(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
     (tmp_path / BackupName("odoo", days_ago(1)).dump).symlink_to(dump)
     (tmp_path / BackupName("odoo", days_ago(2)).dump).mkdir()
-    assert dumps(list_backups(tmp_path, "odoo")) == [dump.name]
+    assert dumps(Folder(tmp_path).backups("odoo")) == [dump.name]
 
 
 def fresh(folder: Path) -> list[Backup]:
     make_backup(folder, "odoo", NOW)
-    return [backup for backup in list_backups(folder, "odoo") if backup.name.created_at == NOW]
+    return [backup for backup in Folder(folder).backups("odoo") if backup.name.created_at == NOW]
 
 
 def test_manifest_that_names_files_of_another_backup_is_not_ours(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
-    manifest = read_manifest(Path(f"{dump}.json"))
+    manifest = manifest_at(Path(f"{dump}.json"))
     assert manifest is not None
-    foreign = Companion(file="../../etc/passwd", size_bytes=1, sha256="0" * 64)
+    foreign = File(file="../../etc/passwd", size_bytes=1, sha256="0" * 64)
     Path(f"{dump}.json").write_text(manifest.model_copy(update={"globals": foreign}).text())
-    assert [backup.manifest for backup in list_backups(tmp_path, "odoo")] == [None]
+    assert [backup.manifest for backup in Folder(tmp_path).backups("odoo")] == [None]

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from blocks.target_folder import FolderStore
 from blocks.target_store import TargetError, Tell, silent
-from flows.backup.manifest import Companion, read_manifest
+from flows.backup.folder import Folder
+from flows.backup.manifest import File
 from flows.backup.names import BackupName, parse_name
-from flows.offsite.copies import clear_unfinished, find_copy, list_copies, missed, newest_verified, prune, upload
-from tests.support.backups import NOW, kinds, make_backup
+from flows.backup.repository import Repository
+from tests.support.backups import NOW, kinds, make_backup, manifest_at
 from tests.support.folders import names
 
 
@@ -49,9 +50,9 @@ def whole_backup(folder: Path) -> BackupName:
     name = BackupName("odoo", NOW)
     for file in name.companions:
         (folder / file).write_bytes(b"dump")
-    manifest = read_manifest(folder / name.manifest)
+    manifest = manifest_at(folder / name.manifest)
     assert manifest is not None
-    one = Companion(file=name.globals, size_bytes=4, sha256=manifest.sha256)
+    one = File(file=name.globals, size_bytes=4, sha256=manifest.sha256)
     other = one.model_copy(update={"file": name.filestore})
     (folder / name.manifest).write_text(manifest.model_copy(update={"globals": one, "filestore": other}).text())
     assert dump.name == name.dump
@@ -60,10 +61,10 @@ def whole_backup(folder: Path) -> BackupName:
 
 def test_manifest_is_sent_last(here: Path, there: Path) -> None:
     name, store = whole_backup(here), NotingStore(there)
-    size = upload(store, here, name, tell=lambda _: silent)
+    size = Repository(store).receive(name, here, tell=lambda _: silent)
     assert store.noted == [f"put {file}" for file in (name.dump, name.globals, name.filestore, name.manifest)]
     assert size == sum(path.stat().st_size for path in here.iterdir())
-    copy = find_copy(store, name)
+    copy = Repository(store).find(name)
     assert copy is not None
     assert copy.verified
 
@@ -74,14 +75,14 @@ def test_what_was_sent_before_a_failure_is_removed_and_what_was_there_stays(here
     files = (name.dump, name.globals, name.filestore, name.manifest)
     FolderStore(there).put(here / name.globals, sha256=read(here, name).sha256)
     with pytest.raises(TargetError, match="cut"):
-        upload(NotingStore(there, refuse=lambda file: file == files[at]), here, name, tell=lambda _: silent)
+        Repository(NotingStore(there, refuse=lambda file: file == files[at])).receive(name, here, tell=lambda _: silent)
     assert names(there) == {name.globals}
-    upload(FolderStore(there), here, name, tell=lambda _: silent)
+    Repository(FolderStore(there)).receive(name, here, tell=lambda _: silent)
     assert names(there) == set(files)
 
 
-def read(folder: Path, name: BackupName) -> Companion:
-    manifest = read_manifest(folder / name.manifest)
+def read(folder: Path, name: BackupName) -> File:
+    manifest = manifest_at(folder / name.manifest)
     assert manifest is not None
     assert manifest.globals is not None
     return manifest.globals
@@ -89,14 +90,14 @@ def read(folder: Path, name: BackupName) -> Companion:
 
 def test_copy_without_its_manifest_is_none_and_one_with_a_file_missing_is_not_good(here: Path, there: Path) -> None:
     name, store = whole_backup(here), FolderStore(there)
-    upload(store, here, name, tell=lambda _: silent)
+    Repository(store).receive(name, here, tell=lambda _: silent)
     (there / name.filestore).unlink()
-    (copy,) = list_copies(store)
+    (copy,) = Repository(store).backups()
     assert not copy.verified
-    assert newest_verified(store, "odoo") is None
+    assert Repository(store).newest_verified("odoo") is None
     (there / name.manifest).unlink()
-    assert list_copies(store) == []
-    assert find_copy(store, name) is None
+    assert Repository(store).backups() == []
+    assert Repository(store).find(name) is None
 
 
 def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there: Path) -> None:
@@ -106,15 +107,15 @@ def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there:
     (there / later.manifest).write_bytes(Path(f"{dump}.json").read_bytes())
     broken = BackupName("odoo", NOW + timedelta(hours=2))
     (there / broken.manifest).write_bytes(b"\xff{")
-    assert [(copy.name.dump, copy.verified) for copy in list_copies(FolderStore(there))] == [
+    assert [(copy.name.dump, copy.verified) for copy in Repository(FolderStore(there)).backups()] == [
         (dump.name, True),
         (later.dump, False),
         (broken.dump, False),
     ]
-    newest = newest_verified(FolderStore(there), "odoo")
+    newest = Repository(FolderStore(there)).newest_verified("odoo")
     assert newest is not None
     assert newest.name.dump == dump.name
-    assert prune(FolderStore(there), "odoo", now=NOW + timedelta(days=90), retention_days=1) == []
+    assert Repository(FolderStore(there)).prune(BackupName("odoo", NOW + timedelta(days=90)), retention_days=1) == []
 
 
 class VanishingStore(FolderStore):
@@ -127,9 +128,9 @@ class VanishingStore(FolderStore):
 
 def test_copy_that_goes_while_it_is_listed_is_none(there: Path) -> None:
     dump = make_backup(there, "odoo", NOW)
-    assert list_copies(VanishingStore(there)) == []
+    assert Repository(VanishingStore(there)).backups() == []
     make_backup(there, "odoo", NOW)
-    assert newest_verified(VanishingStore(there), "odoo") is None
+    assert Repository(VanishingStore(there)).newest_verified("odoo") is None
     assert dump.exists()
 
 
@@ -137,8 +138,8 @@ def test_copy_that_goes_while_it_is_listed_is_none(there: Path) -> None:
 def test_copies_are_of_exactly_their_database(there: Path, database: str) -> None:
     for one in (database, f"{database}_prod", f"{database}_20260101T000000Z"):
         make_backup(there, one, NOW)
-    assert [copy.name.database for copy in list_copies(FolderStore(there), database)] == [database]
-    assert len(list_copies(FolderStore(there))) == 3
+    assert [copy.name.database for copy in Repository(FolderStore(there)).backups(database)] == [database]
+    assert len(Repository(FolderStore(there)).backups()) == 3
 
 
 def test_backup_whose_manifest_was_changed_is_not_copied(here: Path, there: Path) -> None:
@@ -146,7 +147,7 @@ def test_backup_whose_manifest_was_changed_is_not_copied(here: Path, there: Path
     text = (here / name.manifest).read_text()
     (here / name.manifest).write_text(text.replace('"tables": 1', '"tables": 2'))
     with pytest.raises(TargetError, match="is not as it was written"):
-        upload(FolderStore(there), here, name, tell=lambda _: silent)
+        Repository(FolderStore(there)).receive(name, here, tell=lambda _: silent)
     assert names(there) == set()
 
 
@@ -161,7 +162,7 @@ def test_only_what_was_sent_from_here_and_has_no_manifest_is_cleared(here: Path,
     kept = {new.dump, theirs.dump, BackupName("odoo_prod", NOW).dump, f".{BackupName('odoo_prod', NOW).dump}.partial"}
     for file in left | kept:
         (there / file).touch()
-    cleared = clear_unfinished(FolderStore(there), here, "odoo", keep=new)
+    cleared = Repository(FolderStore(there)).clear_unfinished(here, keep=new)
     assert sorted(cleared) == sorted([ours.dump, ours.globals, ours.filestore, new.dump])
     assert names(there) == kept | {done, f"{done}.json"}
 
@@ -178,14 +179,14 @@ def test_missed_are_the_good_ones_that_the_place_lacks_and_would_keep_newest_fir
     for days in (0, 2):
         made(there, days)
     made(there, 10).unlink()  # so that one is not whole
-    left = missed(FolderStore(there), here, BackupName("odoo", NOW), retention_days=30)
+    left = Repository(FolderStore(there)).lacks(Folder(here), BackupName("odoo", NOW), retention_days=30)
     assert left == [BackupName("odoo", NOW - timedelta(days=days)) for days in (1, 9, 10)]
-    left = missed(FolderStore(there), here, BackupName("odoo", NOW), retention_days=5)
+    left = Repository(FolderStore(there)).lacks(Folder(here), BackupName("odoo", NOW), retention_days=5)
     assert left == [BackupName("odoo", NOW - timedelta(days=1))]
     for name in left:
-        upload(FolderStore(there), here, name, tell=lambda _: silent)
+        Repository(FolderStore(there)).receive(name, here, tell=lambda _: silent)
     before = names(there)
-    assert prune(FolderStore(there), "odoo", now=NOW, retention_days=5) == [
+    assert Repository(FolderStore(there)).prune(BackupName("odoo", NOW), retention_days=5) == [
         BackupName("odoo", NOW - timedelta(days=10)).dump
     ]
     assert before - names(there) == {BackupName("odoo", NOW - timedelta(days=10)).manifest}
@@ -195,7 +196,7 @@ def test_missed_ones_are_sent_however_old_while_the_place_holds_fewer_than_are_k
     for days in (0, 80, 90):
         make_backup(here, "odoo", NOW - timedelta(days=days))
     make_backup(there, "odoo", NOW)
-    left = missed(FolderStore(there), here, BackupName("odoo", NOW), retention_days=1)
+    left = Repository(FolderStore(there)).lacks(Folder(here), BackupName("odoo", NOW), retention_days=1)
     assert left == [BackupName("odoo", NOW - timedelta(days=days)) for days in (80, 90)]
 
 
@@ -223,9 +224,9 @@ def test_nights_never_lose_the_last_three_good_copies_nor_a_file_of_others(
                 Path(f"{dump}.json").unlink()
                 strangers.add(dump.name)
                 dump.write_text("theirs")
-            good = [copy.name for copy in list_copies(store, "odoo") if copy.verified]
+            good = [copy.name for copy in Repository(store).backups("odoo") if copy.verified]
             best = {one.dump for one in sorted(good, key=lambda one: one.created_at)[-3:]}
-            gone = prune(store, "odoo", now=now, retention_days=days)
+            gone = Repository(store).prune(BackupName("odoo", now), retention_days=days)
             assert not best & set(gone)
             assert len(best) == 3 or not gone
             assert all(
@@ -245,5 +246,5 @@ def test_manifest_of_a_copy_is_deleted_last(there: Path) -> None:
     make_backup(there, "odoo", old.created_at)
     (there / old.globals).touch()
     store = NotingStore(there)
-    assert prune(store, "odoo", now=NOW, retention_days=30) == [old.dump]
+    assert Repository(store).prune(BackupName("odoo", NOW), retention_days=30) == [old.dump]
     assert store.noted == [f"delete {file}" for file in (old.globals, old.dump, old.manifest)]

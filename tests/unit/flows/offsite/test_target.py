@@ -10,14 +10,16 @@ from uuid import uuid4
 import pytest
 
 from blocks.target_bucket import BucketStore
-from flows.backup.manifest import Manifest
+from flows.backup.folder import Folder
+from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
-from flows.engine.step import _result_of
-from flows.offsite import steps as off_site
-from flows.offsite.steps import Target, transfer
+from flows.engine.step import StepOutput
+from flows.offsite import target as off_site
+from flows.offsite.target import Target
 from flows.offsite.transfer import store_of
-from flows.shell.run import ShellFailedError, ShellTimeoutError
+from flows.shell.run import ShellFailedError, ShellResult, ShellTimeoutError
 from opsdb.settings import Settings
+from tests.support.backups import NOW
 
 STORE = BucketStore(
     bucket="backups",
@@ -27,6 +29,7 @@ STORE = BucketStore(
     access_key_id="the-id-of-it",
     secret_access_key="the-secret-of-it",
 )
+NAME = BackupName("odoo", NOW)
 
 
 @pytest.fixture
@@ -36,20 +39,17 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def step(name: str, command: str, **other: Any) -> object:
         given.update(other, name=name, command=command)
-        return _result_of("pruned: a.dump\n")
+        return StepOutput(name, "pruned: a.dump\n")
 
     monkeypatch.setattr(off_site, "step", step)
     return given
 
 
 def test_process_knows_the_target_by_its_environment_and_keys_are_secrets(told: dict[str, Any]) -> None:
-    assert (
-        transfer("prune target", "prune", Target("far", "room-1", STORE), {"BACKUP": "b"}, timeout=9)
-        == "pruned: a.dump\n"
-    )
+    assert Target("far", "room-1", STORE).prune(NAME, Folder(Path("/backups")), retention_days=9) == ["a.dump"]
     assert store_of({**told["env"], **told["secrets"]}) == STORE
     assert told["env"]["ROOM"] == "room-1"
-    assert (told["name"], told["timeout"], told["env"]["BACKUP"]) == ("prune target", 9, "b")
+    assert (told["name"], told["env"]["RETENTION_DAYS"], told["env"]["BACKUP"]) == ("prune target", "9", NAME.dump)
     shown = f"{told['command']} {told['env']}"
     assert "the-id-of-it" not in shown
     assert "the-secret-of-it" not in shown
@@ -61,7 +61,7 @@ def test_process_reaches_the_target_as_the_worker_does_and_a_proxys_password_is_
     monkeypatch.setenv("HTTPS_PROXY", "http://user:word@proxy:3128")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/ca.pem")
-    transfer("upload", "upload", Target("far", "room-1", STORE), {}, timeout=9)
+    Target("far", "room-1", STORE).transfer("upload", "upload", NAME, Path("/backups"), timeout=9)
     assert told["secrets"]["HTTPS_PROXY"] == "http://user:word@proxy:3128"
     assert (told["env"]["NO_PROXY"], told["env"]["AWS_CA_BUNDLE"]) == ("127.0.0.1", "/etc/ca.pem")
 
@@ -71,7 +71,7 @@ def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_we
     told: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: type[ShellFailedError | ShellTimeoutError]
 ) -> None:
     error = kind("step catch up: it was cut")
-    error.result = _result_of("caught up: b.dump\na.dump: 10 % of 9 GiB\n")
+    error.result = cast("ShellResult", SimpleNamespace(stdout="caught up: b.dump\na.dump: 10 % of 9 GiB\n"))
 
     def step(*_: object, **__: object) -> None:
         raise error
@@ -79,9 +79,8 @@ def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_we
     monkeypatch.setattr(off_site, "step", step)
     events: list[Any] = []
     run = ActiveRun(uuid4(), 1, Settings(), events.append, in_lane=False)
-    manifest = SimpleNamespace(file="c.dump")
     with activated(run):
-        urls = off_site.catch_up(Target("far", "room-1", STORE), Path("/backups"), cast("Manifest", manifest), 30)
+        urls = Target("far", "room-1", STORE).catch_up(NAME, Folder(Path("/backups")), retention_days=30)
     assert urls == ["s3://backups/odoo/b.dump"]
     (event,) = events
     assert "backup target far: the new backup is there, but not all earlier ones" in event["message"]

@@ -1,0 +1,212 @@
+"""The database that is backed up: how it is reached, and what must be true of it before."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import cast
+
+from flows.backup.contents import check_server
+from flows.backup.manifest import Locale, Manifest
+from flows.backup.postgres import Access, Connection, access_of, connect
+from flows.backup.repository import Backup
+from flows.engine.active_run import current_run
+from opsdb.errors import PreflightError
+from opsdb.settings import Settings
+
+COUNT_SECONDS = 30
+_SHOWN = 20  # names in one message
+_OWN_SCHEMAS = "nspname !~ '^pg_' AND nspname <> 'information_schema'"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An Odoo database on the server of a URL."""
+
+    name: str
+    url: str = field(repr=False)
+
+    def connect(self) -> Connection:
+        """Connect to it. Raises PreflightError, which names the databases that exist where this one does not."""
+        try:
+            db = connect(self.url, database=self.name)
+        except PreflightError as error:
+            existing = _databases(self.url)
+            if existing is None or self.name in existing:
+                raise
+            close = get_close_matches(self.name, existing)
+            listed = [*close, *(name for name in existing if name not in close)]
+            shown = ", ".join(listed[:_SHOWN]) or "none"
+            raise PreflightError(f"there is no database {self.name!r}; there are: {shown}") from error
+        db.execute("SET search_path = pg_catalog")  # hostile functions may lie in other schemas
+        db.execute("SET statement_timeout = '30s'")
+        db.execute("SET DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
+        return db
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A database that can be dumped, and what a backup of it needs to know."""
+
+    database: Database
+    access: Access
+    filestore: Path | None
+    """The folder with its attachments, where filestores are configured."""
+    size_bytes: int
+    """The disk that it takes, as far as its role may know."""
+    tables_bytes: int
+    """The same without indexes."""
+    locale: Locale
+    clock: Callable[[], datetime]
+    """The server's time: hosts that back up one database agree on the order of its backups."""
+
+    def needed_bytes(self, earlier: list[Backup]) -> dict[str, int]:
+        """What its dump and its filestore's archive may need on disk, by what earlier ones took.
+
+        A guess that is too low costs a failed run and nothing else; one that is too high would refuse a good one.
+        """
+        good = [one.manifest for one in earlier if one.verified and one.manifest]
+        dump = min(self.tables_bytes, good[-1].size_bytes * 3 // 2) if good else self.tables_bytes
+        return {"the dump": dump, "the filestore": estimate_filestore(self.filestore, good)}
+
+
+def check_source(database: Database, settings: Settings) -> Source:
+    """All that must be true of a database before it is dumped. Raises PreflightError."""
+    with database.connect() as db:
+        access = access_of(db, settings.pg_bin)
+        check_server(db)
+        check_readable(db)
+        filestore = check_filestore(settings.filestore_dir, database.name)
+        row, asked = _row(db, "SELECT clock_timestamp()"), time.monotonic()
+        return Source(
+            database=database,
+            access=access,
+            filestore=filestore,
+            size_bytes=_bytes(db, "pg_total_relation_size", "'r', 'm'"),
+            tables_bytes=_bytes(db, "pg_table_size", "'r'"),
+            locale=_locale(db),
+            clock=lambda: cast("datetime", row[0]) + timedelta(seconds=time.monotonic() - asked),
+        )
+
+
+def check_readable(db: Connection) -> None:
+    """The role sees every row of every table, as pg_dump needs."""
+    role = db.info.user
+    hidden = _names(
+        db,
+        f"""SELECT format('%I.%I', nspname, relname)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relkind IN ('r', 'p', 'S') AND {_OWN_SCHEMAS}
+              AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+            ORDER BY 1""",  # noqa: S608 - a constant
+    )
+    if hidden:
+        raise PreflightError(f"role {role!r} may not read {hidden}: GRANT pg_read_all_data TO {role}")
+    # pg_dump switches row security off, which is an error where it applies. --enable-row-security would leave out
+    # rows and exit with 0: it is never passed.
+    db.execute("SET row_security = on")
+    limited = _names(
+        db,
+        f"""SELECT format('%I.%I', nspname, relname)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relkind IN ('r', 'p') AND {_OWN_SCHEMAS} AND row_security_active(c.oid)
+            ORDER BY 1""",  # noqa: S608 - a constant
+    )
+    if limited:
+        raise PreflightError(
+            f"row-level security hides rows of {limited} from role {role!r}: ALTER ROLE {role} BYPASSRLS, "
+            "or dump as the tables' owner"
+        )
+
+
+def check_filestore(parent: Path | None, database: str) -> Path | None:
+    """The folder with the attachments of this database, where filestores are configured. Raises PreflightError."""
+    if parent is None:
+        return None
+    folder = parent / database
+    if not folder.is_dir():
+        raise PreflightError(
+            f"there is no filestore {folder} (OPS_FILESTORE_DIR): correct the setting, or make the folder if "
+            f"{database} has no attachments"
+        )
+    return folder
+
+
+def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:
+    """What the filestore's archive may need, in bytes: its files, or half more than the last one if that is less.
+
+    Counts for COUNT_SECONDS at most. Files that are not counted by then are told where there is no earlier archive.
+    """
+    if folder is None:
+        return 0
+    archives = [one.filestore for one in earlier if one.filestore]
+    enough = archives[-1].size_bytes * 3 // 2 if archives else None
+    counted, until = 0, time.monotonic() + COUNT_SECONDS
+    for path in (Path(parent, name) for parent, _, names in os.walk(folder) for name in names):
+        if enough is not None and counted >= enough:
+            return enough
+        if time.monotonic() > until:
+            if enough is None:
+                told = (
+                    f"{folder} has more files than can be counted in {COUNT_SECONDS} s: its archive may need more room"
+                )
+                current_run().event(told, level="warning", counted_bytes=counted)
+            return enough or counted
+        with suppress(OSError):  # Odoo deletes files
+            counted += path.lstat().st_size
+    return counted if enough is None else min(counted, enough)
+
+
+def _bytes(db: Connection, measured_by: str, kinds: str) -> int:
+    row = _row(db, f"SELECT coalesce(sum({measured_by}(oid)), 0)::bigint FROM pg_class WHERE relkind IN ({kinds})")  # noqa: S608 - constants
+    return int(str(row[0]))
+
+
+def _locale(db: Connection) -> Locale:
+    """Its encoding and order of texts."""
+    encoding, provider, collate, ctype, locale = _row(
+        db,
+        """SELECT pg_encoding_to_char(encoding), coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'), datcollate, datctype,
+                  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
+           FROM pg_database d WHERE datname = current_database()""",
+    )
+    return Locale(
+        encoding=str(encoding),
+        provider=str(provider),
+        collate=str(collate),
+        ctype=str(ctype),
+        locale=None if locale is None else str(locale),
+    )
+
+
+def _row(db: Connection, query: str) -> tuple[object, ...]:
+    """The only row of a query that has one."""
+    row = db.execute(query.encode()).fetchone()
+    if row is None:
+        raise PreflightError(f"the server answered with no row: {query}")
+    return row
+
+
+def _databases(url: str) -> list[str] | None:
+    """The databases that can be dumped, or None when the server does not tell."""
+    try:
+        with connect(url) as db:
+            rows = db.execute(
+                "SELECT datname FROM pg_catalog.pg_database"
+                " WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
+            ).fetchall()
+    except PreflightError:
+        return None
+    return [str(name) for (name,) in rows]
+
+
+def _names(db: Connection, query: str) -> str:
+    names = [str(row[0]) for row in db.execute(query.encode()).fetchall()]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

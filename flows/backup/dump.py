@@ -1,0 +1,159 @@
+"""The steps that write a backup: the dump, the server's roles, Odoo's filestore, and the proof that all can be read."""
+
+from __future__ import annotations
+
+import time
+
+from flows.backup.database import Source
+from flows.backup.draft import Draft
+from flows.backup.manifest import Contents, File, Manifest
+from flows.backup.snapshot import Snapshot
+from flows.engine.active_run import current_run
+from flows.engine.step import StepOutput, action, step
+from opsdb.errors import StepFailedError
+
+DUMP_SECONDS = 600
+FINGERPRINT_SECONDS = 600  # since the snapshot; what is left of it after the dump, but a minute at least
+GLOBALS_SECONDS = 120
+FILESTORE_SECONDS = 3600
+VERIFY_SECONDS = 600
+DEADLINE_SECONDS = DUMP_SECONDS + FINGERPRINT_SECONDS + GLOBALS_SECONDS + FILESTORE_SECONDS + VERIFY_SECONDS
+
+# $ODOO_DB is a name and never a connection string: its pattern has no `=` and no `:`.
+# tee stops at the first write error, so that a full disk ends pg_dump at once.
+DUMP = """\
+"$PG_DUMP" --format=custom --no-password --lock-wait-timeout=120s --snapshot="$SNAPSHOT" \\
+  --dbname="$ODOO_DB" \\
+  | tee --output-error=exit -- "$PARTIAL" \\
+  | sha256sum
+sync -- "$PARTIAL"
+stat --format='bytes: %s' -- "$PARTIAL"
+"""
+
+# Without a superuser the passwords cannot be read; the roles can.
+GLOBALS = """\
+umask 077
+"$PG_DUMPALL" --globals-only $ROLE_PASSWORDS --no-password --lock-wait-timeout=60s --database="$ODOO_DB" \\
+  | tee --output-error=exit -- "$GLOBALS" \\
+  | sha256sum
+sync -- "$GLOBALS"
+stat --format='bytes: %s' -- "$GLOBALS"
+grep -q '^-- PostgreSQL database cluster dump complete' -- "$GLOBALS" || {
+  echo "pg_dumpall wrote an incomplete file" >&2
+  exit 65
+}
+"""
+
+# Odoo names each file by the hash of its content and never changes it, so that only new and deleted ones can differ
+# from the moment of the dump: that is tar's exit code 1.
+FILESTORE = """\
+umask 077
+cd -- "$FILESTORE"
+{ tar --create --file=- --format=gnu --sort=name --numeric-owner . || [ "$?" -eq 1 ]; } \\
+  | gzip --fast --no-name \\
+  | tee --output-error=exit -- "$ARCHIVE" \\
+  | sha256sum
+sync -- "$ARCHIVE"
+stat --format='bytes: %s' -- "$ARCHIVE"
+dd if="$ARCHIVE" iflag=nocache count=0 status=none
+echo "files: $(gzip --decompress --stdout -- "$ARCHIVE" | tar --list --file=- | grep -vc '/$' || true)"
+"""
+
+# A dump cut in half passes `pg_restore --list`: all of it is decompressed as well. The page cache is dropped first, so
+# that the checksum is that of the disk.
+VERIFY = """\
+dd if="$PARTIAL" iflag=nocache count=0 status=none
+echo "$SHA256  $PARTIAL" | sha256sum --check --strict --status || {
+  echo "the file on disk is not what pg_dump wrote: its sha256 differs" >&2
+  exit 65
+}
+contents=$("$PG_RESTORE" --list -- "$PARTIAL")
+"$PG_RESTORE" --file=/dev/null -- "$PARTIAL"
+if ! grep -q '^[0-9]' <<<"$contents"; then
+  echo "the dump holds nothing at all: is $ODOO_DB the right database?" >&2
+  exit 65
+fi
+echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || true)"
+"""
+
+
+def write_backup(source: Source, draft: Draft) -> Manifest:
+    """Write all files of a backup under their partial names, and read them again; returns what its manifest says."""
+    names = {"ODOO_DB": source.database.name, "PARTIAL": str(draft.partial(draft.name.dump))}
+    with (
+        source.access.environment() as access,
+        Snapshot(source.database, statement_seconds=FINGERPRINT_SECONDS) as snapshot,
+    ):
+        env = names | access
+        dump, contents = _dump(source, draft, snapshot, env)
+        roles = _roles(source, draft, env)
+    filestore = _filestore(source, draft)
+    programs = source.access.programs
+    verified = step(
+        "verify",
+        VERIFY,
+        timeout=VERIFY_SECONDS,
+        env=names | {"SHA256": dump.sha256, "PG_RESTORE": str(programs.pg_restore)},
+    )
+    return Manifest(
+        database=source.database.name,
+        file=dump.file,
+        created_at=draft.name.created_at,
+        size_bytes=dump.size_bytes,
+        sha256=dump.sha256,
+        tables=verified.number("tables"),
+        server_version=source.access.server_version,
+        pg_dump_version=programs.version,
+        run_id=str(current_run().id),
+        database_bytes=source.size_bytes,
+        locale=source.locale,
+        contents=contents,
+        globals=roles,
+        filestore=filestore,
+    )
+
+
+def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str]) -> tuple[File, Contents]:
+    action(
+        "snapshot",
+        snapshot.open,
+        about="export a snapshot, and begin to count and hash the rows of all tables in it",
+        must_run_again=True,  # it ends with its connection
+    )
+    counting_until = time.monotonic() + FINGERPRINT_SECONDS
+    env = env | {"PG_DUMP": str(source.access.programs.pg_dump), "SNAPSHOT": snapshot.id}
+    try:
+        dumped = step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env)
+    except StepFailedError:
+        snapshot.check()
+        raise
+    contents = action(
+        "fingerprint",
+        lambda: snapshot.contents(timeout=max(60.0, counting_until - time.monotonic())),
+        about="wait until all rows are counted and hashed",
+    )
+    return _written(draft.name.dump, dumped), contents or Contents.empty()
+
+
+def _roles(source: Source, draft: Draft, env: dict[str, str]) -> File:
+    """The roles, their memberships and settings, and the tablespaces."""
+    passwords = "" if source.access.superuser else "--no-role-passwords"
+    env = env | {"PG_DUMPALL": str(source.access.programs.pg_dumpall), "ROLE_PASSWORDS": passwords}
+    env |= {"GLOBALS": str(draft.partial(draft.name.globals))}
+    output = step("globals", GLOBALS, timeout=GLOBALS_SECONDS, env=env)
+    note = "without the roles' passwords: the role is no superuser" if passwords else ""
+    return _written(draft.name.globals, output, note=note)
+
+
+def _filestore(source: Source, draft: Draft) -> File | None:
+    """After the dump, so that every attachment of the dump is in it."""
+    if source.filestore is None:
+        return None
+    env = {"FILESTORE": str(source.filestore), "ARCHIVE": str(draft.partial(draft.name.filestore))}
+    output = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env)
+    return _written(draft.name.filestore, output, note=f"{output.number('files')} files")
+
+
+def _written(file: str, output: StepOutput, *, note: str = "") -> File:
+    """A file as its step wrote it: `sha256sum` printed the sum of its standard input, and `stat` the size after it."""
+    return File(file=file, size_bytes=output.number("bytes"), sha256=output.sha256, note=note)

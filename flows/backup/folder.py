@@ -1,0 +1,122 @@
+"""The folder of backups on this host: where they are written, and from where they are restored."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from blocks.target_folder import FolderStore
+from flows.backup.manifest import Manifest
+from flows.backup.names import BackupName
+from flows.backup.repository import Backup, Repository
+from opsdb.errors import PreflightError, StepFailedError
+
+FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
+"""What the folder is called into which a run fetches a backup, within the folder of backups."""
+MARGIN_BYTES = 64 * 1024 * 1024
+
+
+class Folder(Repository):
+    """A repository whose files are read and written by programs of steps. A dump gets its name last, see Draft."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(FolderStore(path))
+        self.path = path
+
+    def url(self, file: str) -> str:
+        """Its path."""
+        return str(self.path / file)
+
+    def prepare(self) -> None:
+        """Make the folder, closed to others, unless it is there. Raises PreflightError."""
+        try:
+            for one in reversed([self.path, *self.path.parents]):
+                if not one.exists():
+                    one.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise PreflightError(f"cannot make the backup folder {self.path}: {error.strerror}") from error
+        self.check()
+
+    def check(self) -> Path:
+        """What is there of its path, as far as files can be written there. Changes nothing. Raises PreflightError."""
+        there = next(one for one in (self.path, *self.path.parents) if one.exists())
+        if not there.is_dir():
+            raise PreflightError(f"cannot make the backup folder {self.path}: {there} is not a folder")
+        if there == self.path and there.stat().st_mode & stat.S_IWOTH:
+            raise PreflightError(f"everybody may write to the backup folder {there}: chmod o-w it, or choose another")
+        if not os.access(there, os.W_OK):
+            raise PreflightError(f"cannot write to {there}")
+        return there
+
+    def written(self, name: BackupName, manifest: Manifest) -> Backup:
+        """A backup as it is, or in a dry run would be, once it is published."""
+        sizes = {one.file: one.size_bytes for one in manifest.files} | {name.manifest: len(manifest.text().encode())}
+        return Backup(name=name, sizes=sizes, manifest=manifest, repository=self)
+
+    def _published(self, name: BackupName) -> str:
+        return name.dump
+
+    def _sizes(self, start: str) -> Mapping[str, int]:
+        return super()._sizes(start) if self.path.exists() else {}
+
+
+class OpenFiles:
+    """The files of a backup in a folder, which can be read until the end of a `with` block, whoever deletes them.
+
+    From open() on these are paths in this process's /proc folder, before that the files' own. An open file stays until
+    it is closed, also on a disk that is read-only or knows no hard links, and nothing of it is left when this process
+    is killed. Only a host that deletes it over NFS takes it away.
+    """
+
+    def __init__(self, backup: Backup, folder: Path) -> None:
+        files = backup.manifest.files if backup.manifest else []
+        self.paths = {one.file: str(folder / one.file) for one in files}
+        self._handles = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handles.close()
+
+    def open(self) -> None:
+        """Raises StepFailedError for a file that is gone already."""
+        for name, path in self.paths.items():
+            handle = _open(path)
+            self._handles.callback(os.close, handle)
+            self.paths[name] = f"/proc/{os.getpid()}/fd/{handle}"
+
+
+def check_space(folder: Path, needed_bytes: Mapping[str, int], *, freed_bytes: int = 0) -> None:
+    """The folder has room for all that is needed there, with what is freed before. Raises PreflightError."""
+    free = shutil.disk_usage(folder).free + freed_bytes
+    if free < sum(needed_bytes.values()) + MARGIN_BYTES:
+        needed = ", ".join(f"{what} may need {megabytes(size)}" for what, size in needed_bytes.items() if size)
+        raise PreflightError(
+            f"{folder} has {megabytes(free)} free, {needed} and {megabytes(MARGIN_BYTES)} must stay: "
+            "make room, or choose another folder"
+        )
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 1_000_000:,.0f} MB"
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StepFailedError(
+            f"{path} is not there: the backup was deleted meanwhile, or never whole; choose another (`ops backups`)"
+        ) from None
+    except OSError as error:
+        raise StepFailedError(
+            f"{path} cannot be read: {error.strerror}; correct that, or choose another backup"
+        ) from error
