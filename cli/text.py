@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from flows.shell.output import ANSI_ESCAPES
+from flows.shell.output import ANSI
 
 console = Console()
 errors = Console(stderr=True)
@@ -78,7 +78,7 @@ def safe_line(text: str, *, width: int = 200) -> str:
 
 def safe_output(text: str) -> str:
     """A program's output: without its colours and cursor movements, a bare carriage return as a new line."""
-    return safe_text(ANSI_ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+    return safe_text(ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def seconds(value: float | None) -> str:

@@ -16,11 +16,12 @@ from flows.shell.masking import SecretMasker, SecretPatterns
 Stream = Literal["stdout", "stderr"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
-ANSI_ESCAPES = re.compile(
+ANSI = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS and the like: titles, links
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS and the like: titles, links, the clipboard
     r"|\x1b[ -/]*[0-~]"
 )
+"""The escape sequences of terminals."""
 _LINE_BREAKS = re.compile("[\u2028\u2029]")  # str.splitlines takes them for newlines
 # Besides the controls: what turns the direction of the text around it, so that a line reads as another one.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -58,7 +59,7 @@ def _printable_line(kept: bytes, *, size: int) -> str:
     text = kept.decode("utf-8", errors="replace")
     if cut:  # perhaps in the middle of a character
         text = text.rstrip("\ufffd")
-    text = _UNPRINTABLE.sub("", ANSI_ESCAPES.sub("", _LINE_BREAKS.sub(" ", text)))
+    text = _UNPRINTABLE.sub("", ANSI.sub("", _LINE_BREAKS.sub(" ", text)))
     return f"{text} [line cut, {size:,} bytes]" if cut else text
 
 
