@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from cli.options import JsonOption, storable
-from cli.text import console, moment, print_json
+from cli.text import console, moment, print_json, safe_line
 from opsdb.alerts.episodes import Rule
 from opsdb.alerts.read import Figures, forget_database, read_figures, read_incidents, read_undelivered, silence
 from opsdb.database import writing
@@ -49,7 +51,7 @@ def show(
     with reading(settings) as db:
         figures, incidents, undelivered = read_figures(db), read_incidents(db), read_undelivered(db)
     if as_json:
-        print_json({"alerts": incidents, "undelivered": undelivered, **_plain(figures)})
+        print_json({"alerts": incidents, "undelivered": undelivered, **asdict(figures)})
         return
     if incidents:
         console.print(_incidents(incidents))
@@ -148,7 +150,7 @@ def _incidents(incidents: list[dict[str, Any]]) -> Table:
             row["lane"],
             moment(row["opened_at"], row["now"]),
             state,
-            _harmless(named + (f" +{more}" if more else "")),
+            Text(safe_line(named + (f" +{more}" if more else ""), width=500)),
             style="dim" if row["resolved_at"] else "bold red",
         )
     return table
@@ -162,14 +164,6 @@ def _state(row: dict[str, Any]) -> str:
     return "told" if row["told_at"] else "not told yet"
 
 
-def _harmless(text: str) -> Any:
-    from rich.text import Text
-
-    from cli.text import safe_line
-
-    return Text(safe_line(text, width=500))
-
-
 def _remarks(settings: Settings, figures: Figures) -> list[str]:
     """What keeps alerts from arriving, as far as it shows here."""
     remarks = []
@@ -178,15 +172,3 @@ def _remarks(settings: Settings, figures: Figures) -> list[str]:
     if figures.last_cycle_at is None:
         remarks.append("The alerter never ran here.")
     return remarks
-
-
-def _plain(figures: Figures) -> dict[str, Any]:
-    last: datetime | None = figures.last_cycle_at
-    return {
-        "episodes": dict(figures.episodes),
-        "pending": figures.pending,
-        "dead": figures.dead,
-        "delivered_total": figures.delivered_total,
-        "failed_total": dict(figures.failed_total),
-        "last_cycle_at": last,
-    }
