@@ -52,7 +52,7 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
     with reading(settings) as db:
         view = _read(db, run)
         _check(view, session_cancelled=is_cancelled(db, view.run.session_id))
-    name = short_id(view.run.id)
+    name, attempt = short_id(view.run.id), view.run.attempt + 1
     with prefect_server.connect(settings) as server:
         kept = _kept_steps(settings, view.run) if from_failed else []
         # by the database's clock: Prefect compares it with its own, which ours may not be
@@ -62,16 +62,14 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
         cancel_if_session_cancelled(settings, server, run_id=view.run.id, session_id=view.run.session_id)
         document = {"id": view.run.id, "short_id": name, "kind": view.run.kind, "lane": view.run.lane}
         if not as_json:
-            kind, attempt = safe_line(view.run.kind), view.run.attempt + 1
-            say(f"Run {name} of {kind} waits in lane {view.run.lane} for attempt {attempt}.")
+            say(f"Run {name} of {safe_line(view.run.kind)} waits in lane {view.run.lane} for attempt {attempt}.")
             if from_failed:
                 done = ", ".join(step.name for step in kept) or "none"
                 say(f"Not done again: {done}.")
         if not wait:
             if as_json:
-                print_json({**document, "attempt": view.run.attempt + 1, "status": RunStatus.QUEUED})
+                print_json({**document, "attempt": attempt, "status": RunStatus.QUEUED})
             return
-        attempt = view.run.attempt + 1
         wait_for(settings, server, document, lane=view.run.lane, as_json=as_json, since_attempt=attempt)
 
 
