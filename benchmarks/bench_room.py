@@ -20,10 +20,10 @@ import psycopg
 import yaml
 
 from benchmarks.process_tree import stop_tree
-from cli.processes import WORKER_ENV
+from cli.parts import WORKER_ENV
 from deployments.room import child
+from deployments.room.parts import parts
 from deployments.room.readiness import PrefectApi
-from deployments.room.room import parts
 from deployments.room.supervisor import Part
 from deployments.server import access
 from opsdb.database import driver_url

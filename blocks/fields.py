@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -12,17 +12,6 @@ def not_upwards(path: str) -> str:
     if ".." in path.split("/"):
         raise ValueError("must not hold `..`")
     return path
-
-
-def each_once(item: str) -> AfterValidator:
-    """The check that a list names each item once; `item` is what its error calls one, with its article."""
-
-    def check(items: list[Any]) -> list[Any]:
-        if len(set(items)) < len(items):
-            raise ValueError(f"{item} is named twice: name each once")
-        return items
-
-    return AfterValidator(check)
 
 
 BlockName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]

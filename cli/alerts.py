@@ -72,7 +72,7 @@ def test() -> None:
 
     Exit code 2 when one did not take it.
     """
-    from exporter.alerting.delivery import read_destinations
+    from exporter.alerting.destinations import read_destinations
     from exporter.alerting.messages import trial
 
     destinations = read_destinations(load_settings())

@@ -36,10 +36,10 @@ def deploy(
     access.use(settings)
     from deployments.server.deploy import deploy_everything
     from flows.template.catalogue import catalogue
-    from flows.template.changes import changes
+    from flows.template.missing_variables import missing_variables
 
     found = catalogue(settings)
-    for line in [line for one in found if one.read for line in changes(one.read)]:
+    for line in [line for one in found if one.read for line in missing_variables(one.read)]:
         say(safe_text(line), style="yellow", to=errors)
     broken = [template.error for template in found if template.error]
     deploy_everything(

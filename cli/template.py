@@ -62,7 +62,7 @@ def _checked(path: Path, settings: Settings) -> dict[str, Any]:
     """What was understood of the file. Raises TemplateError."""
     from cli.shellcheck import advice
     from flows.template.catalogue import check_kind, read_whole
-    from flows.template.changes import changes
+    from flows.template.missing_variables import missing_variables
     from opsdb.kinds.kinds import registered_kinds
     from opsdb.kinds.template_files import template_files, template_folders
 
@@ -71,7 +71,7 @@ def _checked(path: Path, settings: Settings) -> dict[str, Any]:
     # a file that lies elsewhere may be the next version of one in the folders
     beside = template_files(settings) if path.parent in template_folders(settings) else []
     check_kind(read.template.kind, path, beside, taken=taken)
-    return {**document(read), "advice": advice(read), "changes": changes(read)}
+    return {**document(read), "advice": advice(read), "changes": missing_variables(read)}
 
 
 def list_(*, as_json: JsonOption = False) -> None:

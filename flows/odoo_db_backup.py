@@ -14,10 +14,9 @@ from flows.backup.dump import DEADLINE_SECONDS, write_backup
 from flows.backup.folder import Folder, check_space
 from flows.backup.manifest import Manifest
 from flows.backup.parameters import BackupFolder, OdooDatabase, RetentionDays
-from flows.backup.postgres import missing_tools
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.offsite.target import PRUNE_SECONDS, UPLOAD_SECONDS, find_target
@@ -109,7 +108,7 @@ def odoo_db_backup(
 
 def _preflight(database: Database, folder: Folder) -> Source:
     """All that can be seen before anything changes."""
-    if missing := missing_tools(*PROGRAMS["odoo_db_backup"]):
+    if missing := missing_programs(*PROGRAMS["odoo_db_backup"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
     source = check_source(database, current_run().settings)
     there = folder.check()

@@ -9,15 +9,23 @@ from typing import Any
 from blocks.fields import CheckoutFolder, ComposeFile
 from blocks.ssh import agent_env
 from flows.backup.parameters import OdooDatabase
-from flows.backup.postgres import missing_tools
 from flows.engine.approval import approval
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
-from flows.odoo.checkout import CHECK_OUT
 from flows.odoo.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
-from flows.odoo.host_parameters import Domain, DropletName, Email, Region, RepoUrl, Slug, SshKeys
-from flows.odoo.parameters import ApprovalMinutes, GitRef
+from flows.odoo.parameters import (
+    ApprovalMinutes,
+    Domain,
+    DropletName,
+    Email,
+    GitRef,
+    Region,
+    RepoUrl,
+    Slug,
+    SshKeys,
+)
+from flows.odoo.site import CHECK_OUT, wait_healthy
 from opsdb.errors import PreflightError
 
 PROVISION_SECONDS = 300
@@ -89,16 +97,7 @@ while :; do
 done
 echo "$DOMAIN leads to $ADDRESS"
 """
-SMOKE = """\
-until curl --fail --silent --show-error --max-time 5 --output /dev/null -- "https://$DOMAIN/web/health"; do
-  if (( SECONDS >= LIMIT )); then
-    echo "https://$DOMAIN/web/health did not answer well within $LIMIT s" >&2
-    exit 69
-  fi
-  sleep 2
-done
-echo "healthy after $SECONDS s"
-"""
+SMOKE = wait_healthy("https://$DOMAIN/web/health")
 
 
 @runbook(
@@ -181,22 +180,22 @@ def odoo_fresh_deploy(
     droplet_id, address = provisioned.number("droplet"), provisioned.word("droplet")
     env |= {"DROPLET_ID": str(droplet_id), "ADDRESS": address}
 
-    def take(name: str, command: str, seconds: int) -> StepOutput:
+    def run_step(name: str, command: str, seconds: int) -> StepOutput:
         return step(name, command, timeout=seconds, env=env | _limit(seconds))
 
-    take("wait_ssh", WAIT_FOR_SSH, SSH_SECONDS)
-    take("wait_first_boot", on_droplet(FIRST_BOOT), FIRST_BOOT_SECONDS)
-    cloned = take("clone_repo", on_droplet(CLONE), CLONE_SECONDS)
-    take("configure_firewall", on_droplet(SCRIPT.format("scripts/setup-firewall.sh")), FIREWALL_SECONDS)
-    take("install_postgresql", on_droplet(SCRIPT.format("scripts/install-postgresql.sh")), POSTGRESQL_SECONDS)
+    run_step("wait_ssh", WAIT_FOR_SSH, SSH_SECONDS)
+    run_step("wait_first_boot", on_droplet(FIRST_BOOT), FIRST_BOOT_SECONDS)
+    cloned = run_step("clone_repo", on_droplet(CLONE), CLONE_SECONDS)
+    run_step("configure_firewall", on_droplet(SCRIPT.format("scripts/setup-firewall.sh")), FIREWALL_SECONDS)
+    run_step("install_postgresql", on_droplet(SCRIPT.format("scripts/install-postgresql.sh")), POSTGRESQL_SECONDS)
     if approval_minutes:
         question = f"deploy {git_ref} of {repo_url} as https://{domain}, to droplet {droplet_name} at {address}?"
         approval("approve_deploy", question, timeout=approval_minutes * 60)
-    take("deploy_odoo", on_droplet(SCRIPT.format("scripts/deploy/bootstrap_from_tag.sh")), ODOO_SECONDS)
-    take("configure_nginx", on_droplet(SCRIPT.format("scripts/setup-nginx.sh")), NGINX_SECONDS)
-    take("wait_dns", DNS, DNS_SECONDS)
-    take("configure_ssl", on_droplet(SSL), SSL_SECONDS)
-    take("smoke_test", SMOKE, SMOKE_SECONDS)
+    run_step("deploy_odoo", on_droplet(SCRIPT.format("scripts/deploy/bootstrap_from_tag.sh")), ODOO_SECONDS)
+    run_step("configure_nginx", on_droplet(SCRIPT.format("scripts/setup-nginx.sh")), NGINX_SECONDS)
+    run_step("wait_dns", DNS, DNS_SECONDS)
+    run_step("configure_ssl", on_droplet(SSL), SSL_SECONDS)
+    run_step("smoke_test", SMOKE, SMOKE_SECONDS)
     return {
         "droplet_id": droplet_id,
         "address": address,
@@ -212,5 +211,5 @@ def _limit(seconds: int) -> dict[str, str]:
 
 def _prepare() -> None:
     """Raise PreflightError unless all is there."""
-    if missing := missing_tools(*PROGRAMS["odoo_fresh_deploy"]):
+    if missing := missing_programs(*PROGRAMS["odoo_fresh_deploy"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")

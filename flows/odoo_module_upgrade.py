@@ -8,16 +8,22 @@ from typing import Any
 from blocks.fields import BlockName, CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from blocks.odoo_host import OdooHost
 from flows.backup.parameters import OdooDatabase
-from flows.backup.postgres import missing_tools
 from flows.engine.active_run import current_run
 from flows.engine.approval import approval
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
-from flows.odoo.checkout import CHECK_OUT
 from flows.odoo.modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
 from flows.odoo.parameters import ApprovalMinutes, GitRef, OdooModules
-from flows.odoo.site import check_checkout, find_host, host_env, host_resource, on_host
+from flows.odoo.site import (
+    CHECK_OUT,
+    check_checkout,
+    find_host,
+    host_env,
+    host_resource,
+    on_host,
+    wait_healthy,
+)
 from opsdb.errors import PreflightError, StepFailedError
 
 PULL_SECONDS = 60
@@ -96,16 +102,7 @@ RESTART = f"""\
 cd -- "$REPO"
 docker compose -f "$COMPOSE_FILE" restart "$ODOO_SERVICE"
 """
-WAIT = """\
-until curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$HEALTH_URL"; do
-  if (( SECONDS >= LIMIT )); then
-    echo "$HEALTH_URL did not answer well within $LIMIT s" >&2
-    exit 69
-  fi
-  sleep 2
-done
-echo "healthy after $SECONDS s"
-"""
+WAIT = wait_healthy("$HEALTH_URL")
 
 
 @runbook(
@@ -150,7 +147,7 @@ def odoo_module_upgrade(
     asked = {"repo_dir": repo_dir, "compose_file": compose_file, "service": odoo_service, "health_url": health_url}
     told = f"the block odoo-host/{odoo_host}" if odoo_host else "the checkout"
     host = find_host(odoo_host, **asked)
-    current_run().hold(host_resource(host))  # another upgrade there moves the checkout, and restarts this one's Odoo
+    current_run().acquire(host_resource(host))  # another upgrade there moves the checkout, and restarts this one's Odoo
     found = action(
         "preflight",
         lambda: _prepare(odoo_db, modules, host),
@@ -171,26 +168,26 @@ def odoo_module_upgrade(
         "MODULES": ",".join(modules),
     }
 
-    def take(name: str, command: str, seconds: int) -> StepOutput:
+    def run_on_host(name: str, command: str, seconds: int) -> StepOutput:
         env = host_env(host, values | {"LIMIT": str(seconds - STOP_SECONDS)})
         return step(name, on_host(host, command), timeout=seconds, env=env)
 
-    pulled = take("pull_latest", CHECK_OUT, PULL_SECONDS)
+    pulled = run_on_host("pull_latest", CHECK_OUT, PULL_SECONDS)
     values["COMMIT"] = pulled.word("after")
     if approval_minutes:
         question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
         approval("approve_upgrade", question, timeout=approval_minutes * 60)
-    take("upgrade_modules", UPGRADE, UPGRADE_SECONDS)
+    run_on_host("upgrade_modules", UPGRADE, UPGRADE_SECONDS)
     after = action(
         "check_modules",
         lambda: _check_upgraded(odoo_db, modules),
         about=f"look whether {', '.join(modules)} are installed in {odoo_db}",
     ) or {"versions": before, "database": None}
-    assets = take("rebuild_assets", ASSETS, ASSETS_SECONDS)
+    assets = run_on_host("rebuild_assets", ASSETS, ASSETS_SECONDS)
     if assets.stdout is not None:
         _check_assets(odoo_db, after["database"], assets.stdout)
-    take("restart_odoo", RESTART, RESTART_SECONDS)
-    take("wait_health", WAIT, HEALTH_SECONDS)
+    run_on_host("restart_odoo", RESTART, RESTART_SECONDS)
+    run_on_host("wait_health", WAIT, HEALTH_SECONDS)
     return {
         "commit_before": pulled.word("before"),
         "commit": values["COMMIT"],
@@ -201,7 +198,7 @@ def odoo_module_upgrade(
 
 def _prepare(database: str, modules: list[str], host: OdooHost) -> dict[str, str | None]:
     """The modules' versions. Raises PreflightError unless all is there."""
-    if missing := missing_tools(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
+    if missing := missing_programs(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")
     check_checkout(host)
     known = read_modules(database, url=current_run().settings.odoo_url)

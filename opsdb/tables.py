@@ -182,7 +182,7 @@ class RunStep(Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_column=time_column())
     exit_code: int | None = Field(default=None, sa_column=Column(Integer))
     error: str | None = Field(default=None, sa_column=Column(Text))
-    # a hash of the runbook that it is a step of
+    # the version of the runbook that it is a step of; of a template a hash
     definition: str | None = Field(default=None, sa_column=Column(Text))
     # what it made lives no longer than its attempt
     must_run_again: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))

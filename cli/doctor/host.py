@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from blocks.check import Check
-from flows.backup.postgres import connect, find_programs, missing_tools
-from flows.engine.programs import PROGRAMS
+from flows.backup.postgres import connect, find_programs
+from flows.engine.preflight import PROGRAMS, missing_programs
 from opsdb.errors import OpsError
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.settings import Settings
@@ -52,7 +52,7 @@ def check_programs(settings: Settings, used: Callable[[], Collection[str]]) -> I
     wanted |= {one.read.template.kind: one.read.programs for one in catalogue(settings) if one.read}
     tried, complete = used(), []
     for kind, programs in sorted(wanted.items()):
-        names = ", ".join(missing_tools(*programs))
+        names = ", ".join(missing_programs(*programs))
         if not names:
             complete.append(kind)
         elif kind in tried:

@@ -8,10 +8,16 @@ from pathlib import Path
 from blocks.check import Check
 from blocks.database_check import check_database
 from cli.deploy import template_deployments
-from deployments.room.readiness import SYNC_SECONDS, exporter_is_ready, sync_is_current
+from deployments.room.parts import exporter_url
+from deployments.room.readiness import (
+    ALERTER_SECONDS,
+    SYNC_SECONDS,
+    alerter_works,
+    exporter_is_ready,
+    sync_is_current,
+)
 from deployments.room.report import GOOD, RoomReport, current_report
-from deployments.room.room import exporter_url
-from exporter.alerting.delivery import read_destinations
+from exporter.alerting.destinations import read_destinations
 from opsdb.alerts.read import read_undelivered
 from opsdb.errors import OpsError
 from opsdb.runs.lookup import kinds_used, reading
@@ -75,7 +81,7 @@ def check_sync(settings: Settings) -> Iterator[Check]:
     if sync_is_current(settings.ops_url):
         yield Check("sync", "brings what Prefect knows into the ops database")
     else:
-        found = f"recorded nothing for {SYNC_SECONDS} s: `ops runs` may show what is over"
+        found = f"recorded nothing for {SYNC_SECONDS:g} s: `ops runs` may show what is over"
         yield Check("sync", found, "start the room, or `ops sync`; its log says what it waits for")
 
 
@@ -85,12 +91,16 @@ def check_exporter(settings: Settings) -> Iterator[Check]:
     if exporter_is_ready(url):
         yield Check("metrics", f"{url}/metrics is complete")
     else:
-        advice = "start the room, or `ops exporter`; alerts come from there as well"
-        yield Check("metrics", f"{url} is not ready: Prometheus sees nothing", advice)
+        yield Check("metrics", f"{url} is not ready: Prometheus sees nothing", "start the room, or `ops exporter`")
 
 
 def check_alerts(settings: Settings) -> Iterator[Check]:
-    """Look whether somebody is told, and whether it arrived."""
+    """Look whether an alerter works, whether it has anybody to write to, and whether that arrived."""
+    if alerter_works(settings.ops_url):
+        yield Check("alerter", "watches the rules")
+    else:
+        found = f"no alerter has worked for {ALERTER_SECONDS:g} s: nobody hears what is wrong"
+        yield Check("alerter", found, "start the room, or `ops alerter`; its log says what it waits for")
     destinations = read_destinations(settings)
     if not destinations:
         yield Check("destinations", "nobody is told of anything", "set OPS_ALERT_URLS: docs/alerts.md")

@@ -78,7 +78,7 @@ def parameters(given: Mapping[str, str], *, schema: Schema, defaults: Mapping[st
 
 def _check_plain_words(name: str, value: Any, schema: Schema) -> None:
     """Say which character of a value cannot be part of a command: the pattern of the form says it less well."""
-    from flows.template.values import CARRIERS, refusal
+    from flows.template.words import CARRIERS, refusal
 
     rule = schema if CARRIERS in schema else schema.get("items") or {}
     for text in value if isinstance(value, list) else [value]:

@@ -79,12 +79,12 @@ def _kept_steps(settings: Settings, run: Run) -> list[KeptStep]:
     To load a runbook is to load Prefect, which must know its server by then.
     """
     from flows.engine.dry_run import load_runbook
-    from flows.engine.runbook import definition_hash
+    from flows.engine.runbook import version_of
 
-    definition = definition_hash(load_runbook(entrypoint_of(run.kind, settings)))
+    version = version_of(load_runbook(entrypoint_of(run.kind, settings)))
     with reading(settings) as db:
         attempts = range(fold(recorded_states(db, run_id=run.id)).base, run.attempt + 1)
-        return what_stands(db, run_id=run.id, attempts=attempts, definition=definition, resource=run.resource).steps
+        return what_stands(db, run_id=run.id, attempts=attempts, version=version, resource=run.resource).steps
 
 
 def _read(db: Connection, run: str) -> RunView:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import httpx
 import psycopg
 
+from opsdb.alerts.figures import WATCH
+
 LANE_POOLS = ("lane-a", "lane-b", "lane-c", "lane-d")
-SYNC_SECONDS = 10
+SYNC_SECONDS = 10.0
+ALERTER_SECONDS = 60.0
+"""Within which an alerter looks at the rules a dozen times; the same as in exporter/rules/alerting.yml."""
 
 
 def postgres_answers(url: str) -> bool:
@@ -23,13 +27,23 @@ def postgres_answers(url: str) -> bool:
 
 
 def sync_is_current(url: str) -> bool:
-    """Whether `ops sync` left its mark within the last 10 s, by the database's clock."""
+    """Whether `ops sync` left its mark within the last 10 s."""
+    return _mark_is_fresh(url, "sync", seconds=SYNC_SECONDS)
+
+
+def alerter_works(url: str, *, since: datetime | None = None) -> bool:
+    """Whether an alerter looked at the rules within the last 60 s, and after `since`."""
+    seconds = ALERTER_SECONDS if since is None else (datetime.now(UTC) - since).total_seconds()
+    return _mark_is_fresh(url, WATCH, seconds=min(ALERTER_SECONDS, seconds))
+
+
+def _mark_is_fresh(url: str, name: str, *, seconds: float) -> bool:
+    """Whether a part left its mark within so many seconds, by the database's clock."""
     try:
         with psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=1000") as db:
             row = db.execute(
-                "SELECT updated_at > clock_timestamp() - make_interval(secs => %s) "
-                "FROM ops.sync_marks WHERE name = 'sync'",
-                [SYNC_SECONDS],
+                "SELECT updated_at > clock_timestamp() - make_interval(secs => %s) FROM ops.sync_marks WHERE name = %s",
+                [seconds, name],
             ).fetchone()
     except psycopg.Error:
         return False

@@ -1,4 +1,4 @@
-"""The room: its parts, how it starts and stops. `python -m deployments.room.room` runs it in the background."""
+"""The room: how it starts and stops. `python -m deployments.room.room` runs it in the background."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from ipaddress import ip_address
 from pathlib import Path
 
 from deployments.room import child
-from deployments.room.postgres import EmbeddedPostgres
-from deployments.room.readiness import PrefectApi, exporter_is_ready, postgres_answers, sync_is_current
+from deployments.room.parts import parts
 from deployments.room.report import RoomReport, current_report, only_supervisor, read_report
-from deployments.room.supervisor import Part, Supervisor
-from deployments.room.ui import close_pages
+from deployments.room.supervisor import Supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.settings import Settings, load_settings
@@ -45,101 +41,6 @@ def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
             Supervisor(parts(settings), home=settings.home, ui=access.ui_url(settings)).run(on_turn)
     finally:
         os.umask(before)
-
-
-def parts(settings: Settings) -> list[Part]:
-    """What the room consists of, in the order in which it starts."""
-    common = access.inherited(os.environ)
-    ours = common | access.client_env(settings)
-    api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string)
-    database = settings.ops_url
-    here = Path.cwd()
-
-    def ops(
-        name: str,
-        ready: Callable[[datetime], bool] | None,
-        after: str,
-        *options: str,
-        grace: float = 10.0,
-        patience: float = 120.0,
-    ) -> Part:
-        command = [sys.executable, "-m", "cli", name, *options]
-        return Part(name, command, ours, here, ready, after=(after,), grace_seconds=grace, ready_seconds=patience)
-
-    found: list[Part] = []
-    if settings.embedded:
-        postgres = EmbeddedPostgres(settings.home / "postgres")
-        maintenance = f"postgresql://postgres@/postgres?host={settings.socket_dir}"
-        found.append(
-            Part(
-                "postgres",
-                postgres.command,
-                {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
-                Path("/"),
-                lambda _started: postgres_answers(maintenance),
-                prepare=lambda: _opened(postgres.prepare()),
-                user=postgres.identity,
-                stop_signal=signal.SIGINT,  # a fast shutdown: sessions are ended, not waited for
-                orphan_signal=signal.SIGINT,
-                grace_seconds=20,
-                address=str(settings.socket_dir),
-            )
-        )
-    found.append(
-        Part(
-            "databases",
-            [sys.executable, "-m", "deployments.room.databases"],
-            ours,
-            here,
-            None,
-            after=("postgres",) if settings.embedded else (),
-        )
-    )
-    found.append(
-        Part(
-            "prefect",
-            [sys.executable, "-m", "prefect", "server", "start"],
-            common | access.server_env(settings),
-            settings.home / "prefect",  # away from a `.env` or prefect.toml of the operator's folder
-            lambda _started: api.answers() and close_pages(access.ui_folder(settings), port=settings.prefect_port),
-            after=("databases",),
-            # after TERM it waits for open connections without end; its state is in PostgreSQL
-            orphan_signal=signal.SIGKILL,
-            grace_seconds=5,
-            ready_seconds=180,  # its first start runs all its migrations
-            address=access.ui_url(settings),
-        )
-    )
-    # a template that someone is editing is no reason to be without a room
-    # a few hundred requests: 18 s, and minutes where the machine is busy
-    found.append(ops("deploy", None, "prefect", "--skip-broken", patience=300))
-    found.append(
-        ops("worker", lambda started: api.workers_online(since=started), "deploy", grace=settings.timings.drain + 20)
-    )
-    found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
-    metrics = exporter_url(settings)
-    found.append(
-        Part(
-            "exporter",
-            [sys.executable, "-m", "cli", "exporter"],
-            common | {"OPS_HOME": str(settings.home)},  # nothing of Prefect: it must tell the truth without it
-            here,
-            lambda _started: exporter_is_ready(metrics),
-            after=("databases",),
-            grace_seconds=25,  # a delivery that is under way ends, or its message would be sent again
-            address=f"{metrics}/metrics",
-        )
-    )
-    return found
-
-
-def exporter_url(settings: Settings) -> str:
-    """Where the metrics answer, as seen from this host."""
-    address = ip_address(settings.exporter_address)
-    if address.is_unspecified:
-        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"{'https' if settings.exporter_tls_cert else 'http'}://{host}:{settings.exporter_port}"
 
 
 def check_ports(settings: Settings) -> None:
@@ -233,7 +134,7 @@ class Stopped:
 
 def stop_seconds(settings: Settings) -> float:
     """How long the room may take to stop: every part has its own limit, after which it is killed."""
-    return 95.0 + settings.timings.drain
+    return 105.0 + settings.timings.drain
 
 
 def stop_room(settings: Settings) -> Stopped:
@@ -258,13 +159,6 @@ def main() -> None:
     except OpsError as error:
         print(f"ops: {error}", file=sys.stderr, flush=True)
         sys.exit(3 if isinstance(error, RoomUnreachableError) else 2)
-
-
-def _opened(folders: list[str]) -> str | None:
-    """What an operator should know that the start of PostgreSQL changed."""
-    if not folders:
-        return None
-    return f"made passable (o+x) for the user of the embedded PostgreSQL: {', '.join(folders)}"
 
 
 if __name__ == "__main__":

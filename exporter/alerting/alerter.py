@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
-import os
-import signal
-import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from exporter.alerting.delivery import read_destinations
+from exporter.alerting.destinations import read_destinations
 from exporter.alerting.messages import render
 from exporter.alerting.outage import Outage
 from exporter.alerting.sender import Sender
@@ -23,8 +24,7 @@ from opsdb.alerts.read import overdue_messages, prune
 from opsdb.alerts.rules import look
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.database import GONE, connect, first_line
-from opsdb.errors import OpsError
-from opsdb.settings import Settings, load_settings
+from opsdb.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ LOOK_EVERY = 5
 PRUNE_EVERY = 3600
 DEADMAN_SECONDS = 60.0
 ALERTER = 0x0A1E7
-"""The lock of the one alerter that tells; more of them only share the deliveries."""
+"""The lock of the one alerter that writes messages: those of several hosts take turns, and share the deliveries."""
 
 
 class Alerter:
@@ -44,38 +44,48 @@ class Alerter:
         self._settings = settings
         self._destinations = read_destinations(settings)
         self._thresholds = parse_thresholds(settings.alert_thresholds)
-        self._outage = Outage(settings.home / "alerter-outage.json")
         self._healthy_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Watch and tell until `stop` is set. Outages of the database or of a destination are waited out."""
+        """Watch and deliver until `stop` is set. Outages of the database or of a destination are waited out.
+
+        Only one alerter of an OPS_HOME works; this one waits until another has ended.
+        """
+        with only_alerter(self._settings.home, stop):
+            if not stop.is_set():
+                self._work(stop)
+
+    def _work(self, stop: threading.Event) -> None:
         engine = connect(self._settings, application="alerter", statement_seconds=10)
+        outage = Outage(self._settings.home / "alerter-outage.json")
+        names = ", ".join(one.name for one in self._destinations)
+        log.info("alerts go to %s", names or "nobody: OPS_ALERT_URLS is not set")
         threads = [
-            threading.Thread(target=Sender(engine, one, self._outage).run, args=(stop,), name=f"alerts to {one.name}")
+            threading.Thread(target=Sender(engine, one, outage).run, args=(stop,), name=f"alerts to {one.name}")
             for one in self._destinations
         ]
         if self._settings.deadman_url is not None:
-            threads.append(threading.Thread(target=self._signal, args=(stop,), name="alerts deadman"))
+            threads.append(threading.Thread(target=self._send_signs_of_life, args=(stop,), name="alerts deadman"))
         for thread in threads:
             thread.daemon = True
             thread.start()
         try:
-            self._watch(engine, stop)
+            self._watch(engine, outage, stop)
         finally:
             for thread in threads:
                 thread.join(20)
             engine.dispose()
 
-    def _watch(self, engine: Engine, stop: threading.Event) -> None:
+    def _watch(self, engine: Engine, outage: Outage, stop: threading.Event) -> None:
         cycle, said = 0, False
         while not stop.is_set():
             try:
                 self._cycle(engine, cycle)
-                self._outage.note(answers=True)
+                outage.note(answers=True)
                 cycle, said = cycle + 1, False
             except DBAPIError as error:
                 if isinstance(error, GONE):
-                    self._outage.note(answers=False)
+                    outage.note(answers=False)
                 if not said:
                     log.warning("alerter: the ops database: %s", first_line(error))
                 said = True
@@ -90,14 +100,14 @@ class Alerter:
             if cycle == 0:
                 forget_others(db, [one.name for one in self._destinations])
             if cycle % LOOK_EVERY == 0:
-                self._look(db)
-            tell(db, self._write, anybody=bool(self._destinations))
+                self._look_at_rules(db)
+            tell(db, self._write_message, anybody=bool(self._destinations))
             if cycle % PRUNE_EVERY == 0:
                 prune(db)
             if not overdue_messages(db):
                 self._healthy_at = time.monotonic()
 
-    def _look(self, db: Connection) -> None:
+    def _look_at_rules(self, db: Connection) -> None:
         """A rule that fails keeps nobody from hearing what the sweeper found."""
         try:
             with db.begin_nested():
@@ -107,22 +117,44 @@ class Alerter:
                 raise
             log.warning("alerter: the rules could not be looked at: %s", first_line(error))
 
-    def _write(self, report: Report) -> Draft:
+    def _write_message(self, report: Report) -> Draft:
         severity = report.incident.rule.severity
         wanting = [one.name for one in self._destinations if one.wants(severity, report.kinds)]
         return Draft(body=render(report, ui_url=self._settings.ui_address), destinations=wanting)
 
-    def _signal(self, stop: threading.Event) -> None:
-        """Say to somebody outside that we live and that our messages arrive; they miss us when that ends."""
+    def _send_signs_of_life(self, stop: threading.Event) -> None:
+        """Ask for OPS_DEADMAN_URL while alerts work and messages arrive: its service warns when that ends."""
         url = self._settings.deadman_url
         while url is not None and not stop.is_set():
             if self._healthy_at and time.monotonic() - self._healthy_at < DEADMAN_SECONDS:
-                say_alive(url.get_secret_value())
+                send_sign_of_life(url.get_secret_value())
                 stop.wait(DEADMAN_SECONDS)
             stop.wait(CYCLE_SECONDS)
 
 
-def say_alive(url: str) -> bool:
+@contextmanager
+def only_alerter(home: Path, stop: threading.Event) -> Iterator[None]:
+    """Be the one alerter of this OPS_HOME; waits for another one's end, or for `stop`.
+
+    Without this, two would each report an outage of the database, and one that was started without OPS_ALERT_URLS
+    would close what the other should report as resolved. The kernel gives the lock back when the process ends.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home / "alerter.lock").open("a") as file:
+        waiting = False
+        while not stop.is_set():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waiting:
+                    log.warning("another alerter works in %s: this one begins when that one ends", home)
+                waiting = True
+                stop.wait(CYCLE_SECONDS)
+        yield
+
+
+def send_sign_of_life(url: str) -> bool:
     """Ask for an address once. Returns whether it answered; logs neither it nor what it said."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http or https: the setting is checked
@@ -130,29 +162,3 @@ def say_alive(url: str) -> bool:
     except (OSError, ValueError) as error:
         log.warning("dead-man's signal: %s", type(error).__name__)
         return False
-
-
-def main() -> None:
-    """Run until SIGTERM, SIGINT, or the end of standard input. Errors are one line and an exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    try:
-        alerter = Alerter(load_settings())
-    except OpsError as error:
-        print(f"ops: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    threading.Thread(target=_stop_at_end_of_input, args=(stop,), name="stdin", daemon=True).start()
-    alerter.run(stop)
-
-
-def _stop_at_end_of_input(stop: threading.Event) -> None:
-    while os.read(0, 4096):  # not sys.stdin: its lock, held here, would abort the interpreter's exit
-        pass
-    stop.set()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from exporter.alerting.markdown import quoted
 from opsdb.alerts.episodes import ROOM, Rule
 from opsdb.alerts.incidents import Report, Subject
 
+LONGEST = 100
 SHORT = 60
 """Characters of a value in a line of a list."""
 KINDS = 5
@@ -224,3 +226,27 @@ def trial(destination: str) -> str:
             "- Nothing happened: somebody typed `ops alerts test`.",
         ]
     )
+
+
+def quoted(value: object, *, longest: int = LONGEST) -> str:
+    """A value that somebody else chose, in a code span that it cannot leave: there Mattermost sees no mention or link.
+
+    It is on one line, with at most `longest` characters of it.
+    """
+    line = "".join(_plain(character) for character in str(value)[: longest * 4])
+    line = " ".join(line.split())
+    if len(line) > longest:
+        line = line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    if not line:
+        return "`-`"
+    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    pad = " " if "`" in line else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def _plain(character: str) -> str:
+    # controls, what reorders or hides text, surrogates, line and paragraph separators
+    category = unicodedata.category(character)
+    if category in ("Zl", "Zp") or character in "\t\n\r\v\f\x85":
+        return " "
+    return "\N{REPLACEMENT CHARACTER}" if category in ("Cc", "Cf", "Cs", "Co", "Cn") else character

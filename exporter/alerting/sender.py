@@ -9,7 +9,7 @@ import time
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from exporter.alerting.delivery import Destination
+from exporter.alerting.destinations import Destination
 from exporter.alerting.outage import Outage
 from opsdb.alerts.episodes import Severity
 from opsdb.alerts.outbox import Failure, lease, note_delivered, note_failed, wait_seconds
@@ -33,7 +33,7 @@ class Sender:
         """Deliver until told to stop. What is being sent then is sent to its end."""
         while not stop.is_set():
             try:
-                busy = self._tell_outage() or self.deliver_one()
+                busy = self._send_outage() or self.deliver_one()
             except DBAPIError:
                 busy = False  # the alerter says so
             except Exception:
@@ -64,8 +64,8 @@ class Sender:
             log.error("%s is given up for %s: `ops alerts` lists it", what, self._destination.name)
         return True
 
-    def _tell_outage(self) -> bool:
-        """Tell of an outage of the database itself, past the outbox. False when there is nothing to tell now."""
+    def _send_outage(self) -> bool:
+        """Report an outage of the database itself, past the outbox. False when there is nothing to report now."""
         if Severity.CRITICAL not in (self._destination.severities or Severity) or time.monotonic() < self._wait_until:
             return False
         message = self._outage.message(self._destination.name)

@@ -1,4 +1,4 @@
-"""Alerting and exporter: whether operators still hear what the room has to say, and what watching costs."""
+"""Alerter and exporter: whether operators still hear what the room has to say, and what watching costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from exporter.dashboards.panels import board, lines, number
 from exporter.dashboards.queries import age, once, rate, series
 
 JOB = 'job="ops"'
-SILENCE = [(60, "yellow"), (120, "red")]
 
 
 def alerting() -> Dashboard:
@@ -23,7 +22,7 @@ def alerting() -> Dashboard:
                 age("ops_alerter_last_cycle_timestamp_seconds"),
                 tells="It looks every few seconds.",
                 unit="s",
-                limits=SILENCE,
+                limits=[(30, "yellow"), (60, "red")],
             )
         )
         .with_panel(
@@ -32,7 +31,7 @@ def alerting() -> Dashboard:
                 age("ops_sync_last_event_timestamp_seconds"),
                 tells="When the sync last heard of Prefect.",
                 unit="s",
-                limits=SILENCE,
+                limits=[(60, "yellow"), (120, "red")],
             )
         )
         .with_panel(

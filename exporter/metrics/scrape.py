@@ -18,10 +18,9 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector as Registry
 
-from exporter.metrics.alerts import ALERTS
 from exporter.metrics.backups import BACKUPS
 from exporter.metrics.collector import Collector, Room, Row
-from exporter.metrics.parts import PARTS
+from exporter.metrics.parts import ALERTS, PARTS
 from exporter.metrics.runs import RUNS
 from exporter.metrics.totals import TOTALS
 from opsdb.database import PatientConnection, first_line
@@ -112,7 +111,7 @@ class Scraper:
         try:
             return flight.result(timeout=seconds)
         except FutureTimeoutError:
-            return Families(_about_itself({each.name: (False, seconds) for each in self._collectors}), up=False)
+            return Families(_exporter_families({each.name: (False, seconds) for each in self._collectors}), up=False)
 
     def close(self) -> None:
         """Wait for the scrape that is under way, and give the connection back."""
@@ -125,22 +124,22 @@ class Scraper:
         outcomes: dict[str, tuple[bool, float]] = {}
         for collector in self._collectors:
             began = time.monotonic()
-            good = self._ask(collector, families, deadline=deadline)
+            good = self._collect_one(collector, families, deadline=deadline)
             outcomes[collector.name] = good, time.monotonic() - began
         up = all(good for good, _ in outcomes.values())
-        return Families([*_about_itself(outcomes), *families], up=up)
+        return Families([*_exporter_families(outcomes), *families], up=up)
 
-    def _ask(self, collector: Collector, families: list[Metric], *, deadline: float) -> bool:
+    def _collect_one(self, collector: Collector, families: list[Metric], *, deadline: float) -> bool:
         try:
             rows = self._database.rows(collector.sql, {"lost_seconds": self._room.lost_seconds}, deadline=deadline)
             families.extend(list(collector.families(rows, self._room)))  # all of them or none
         except Exception as error:  # whatever it is, the answer says it with a gauge
-            self._say(collector.name, first_line(error))
+            self._log_change(collector.name, first_line(error))
             return False
-        self._say(collector.name, "")
+        self._log_change(collector.name, "")
         return True
 
-    def _say(self, name: str, error: str) -> None:
+    def _log_change(self, name: str, error: str) -> None:
         """Log when a collector begins to fail, fails otherwise, or works again; not at every scrape."""
         if self._errors.get(name, "") != error:
             self._errors[name] = error
@@ -150,7 +149,7 @@ class Scraper:
                 log.info("collector %s works again", name)
 
 
-def _about_itself(outcomes: dict[str, tuple[bool, float]]) -> list[Metric]:
+def _exporter_families(outcomes: dict[str, tuple[bool, float]]) -> list[Metric]:
     up = GaugeMetricFamily("ops_up", "1 when all that this answer should hold could be read from the ops database.")
     up.add_metric([], int(all(good for good, _ in outcomes.values())))
     success = GaugeMetricFamily(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from blocks.fields import each_once
 from flows.backup.folder import FETCHED
 from flows.backup.names import DATABASE_PATTERN
+
+T = TypeVar("T")
 
 # Every absolute path without `..`, `.` or an empty part. Patterns hold no lookahead: pydantic's engine has none.
 _FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
@@ -23,6 +24,13 @@ def _not_maintenance(database: str) -> str:
     return database
 
 
+def each_once(items: list[T]) -> list[T]:
+    """Raises ValueError for a list that names something twice, which would be done twice."""
+    if twice := sorted({str(item) for item in items if items.count(item) > 1}):
+        raise ValueError(f"{', '.join(twice)} stands there twice: name each once")
+    return items
+
+
 def _not_fetched(folder: str) -> str:
     if any(FETCHED.fullmatch(part) for part in folder.split("/")):
         raise ValueError("a folder of that name is removed with the run that fetched a backup into it: name another")
@@ -35,7 +43,7 @@ OdooDatabase = Annotated[
 OdooDatabases = Annotated[
     list[OdooDatabase],
     Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
-    each_once("a database"),
+    AfterValidator(each_once),
 ]
 RetentionDays = Annotated[int, Field(ge=1, le=3650)]
 BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]

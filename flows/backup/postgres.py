@@ -204,8 +204,3 @@ def access_of(db: Connection, pg_bin: Path | None, *, dumped_by: str | None = No
         variables=program_env(db),
         password=db.info.password,
     )
-
-
-def missing_tools(*names: str) -> list[str]:
-    """Those of the named programs that a step would not find on its PATH."""
-    return [name for name in names if shutil.which(name) is None]

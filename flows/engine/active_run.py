@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from opsdb.errors import StepError, UsageError
+from opsdb.errors import PreflightError, StepError, UsageError
 from opsdb.record.entries import artifact, event, step_skipped
 from opsdb.record.journal import Entry
 from opsdb.runs.kept_steps import KeptStep
+from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
 from opsdb.states import Life
 
@@ -48,13 +49,13 @@ class ActiveRun:
     make_sure: Callable[[], None] = lambda: None
     """Returns when the run is known not to have been taken from this process."""
     fenced: threading.Event = field(default_factory=threading.Event)
-    hold: Callable[[str], None] = lambda _resource: None
+    acquire: Callable[[str], None] = lambda _resource: None
     """Returns when a resource, `odoo_host:shop` for instance, is this run's alone, until its attempt ends.
 
     For runbooks with `exclusive`, which have their parameter's resource by then: decision 9 says why in that order.
     A run in no lane is not recorded, so it can hold nothing.
     """
-    leave: Callable[[], None] = lambda: None
+    end_process: Callable[[], None] = lambda: None
     """Ends this process, and all that is left of the run, without another word: the run was taken from it."""
     step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     plan: list[PlannedStep] | None = None
@@ -67,9 +68,9 @@ class ActiveRun:
     """Name and command of the approval that was given for this attempt."""
     bound: list[str] = field(default_factory=list)
     """The steps so far whose work ends with this attempt."""
-    definition: str | None = None
-    """A hash of the runbook."""
-    settle: Callable[[], None] = lambda: None
+    version: str = ""
+    """That of the runbook."""
+    wait_until_recorded: Callable[[], None] = lambda: None
     """Returns when all that was recorded is in the database."""
     clock: Callable[[], datetime] | None = None
     """The time by the clock of Prefect's server, in a lane."""
@@ -93,21 +94,29 @@ class ActiveRun:
         if self.fenced.is_set():
             raise StepError(f"step {step} was not started: the run was taken from this process")
 
-    def take_kept(self, name: str, command: str) -> KeptStep | None:
-        """What the next step gave in an earlier attempt, if that stands. Raises StepError where it was another step."""
+    def next_kept(self, name: str, command: str) -> KeptStep | None:
+        """What the next step gave in an earlier attempt, if that stands.
+
+        Raises PreflightError where it was another step: from then on for each step, so that none is done.
+        """
         if not self.kept:
             return None
-        kept = self.kept.pop(0)
+        kept = self.kept[0]
         if (kept.name, kept.command) != (name, command):
-            raise StepError(
-                f"step {name} is not what the earlier attempt did at this place, which was {kept.name}: "
-                f"{kept.command.strip()[:200]}. Start another run"
+            changed = (
+                f"the command of step {name} has changed since an earlier attempt did it. It was: "
+                if kept.name == name
+                else f"step {name} stands where an earlier attempt did step {kept.name}: "
             )
-        return kept
+            raise PreflightError(
+                f"{changed}{' '.join(kept.command.split())[:200]}. Nothing was done in this attempt. Hint: "
+                f"`ops retry {short_id(self.id)}` starts with the first step"
+            )
+        return self.kept.pop(0)
 
     def skip(self, index: int, *, name: str, command: str) -> KeptStep | None:
         """The same, for a step that is not done then, which is recorded."""
-        kept = self.take_kept(name, command)
+        kept = self.next_kept(name, command)
         if kept is not None:
             self.record(step_skipped(self.id, attempt=self.attempt, index=index, step=kept))
         return kept

@@ -29,7 +29,7 @@ def approval(name: str, question: str, *, timeout: float) -> None:
         return
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
-    facts: dict[str, Any] = {"name": name, "command": about, "definition": run.definition}
+    facts: dict[str, Any] = {"name": name, "command": about, "definition": run.version}
     started = step_started(run.id, **key, **facts, timeout_seconds=timeout)
     if run.approved is not None:
         if run.approved != (name, about):

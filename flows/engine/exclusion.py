@@ -24,22 +24,22 @@ def exclude_others(
     run_id: UUID,
     attempt: int,
     deadline_seconds: float,
-    tell: Callable[[str], None],
-    look_seconds: float,
+    note: Callable[[str], None],
+    poll_seconds: float,
     wait_seconds: float = WAIT_SECONDS,
 ) -> None:
     """Return when the resource is this run's alone, until the run ends.
 
     It waits for a database that is away, too: no run goes on unprotected. The run's deadline counts from when it has
-    the resource; while it waits, from the end of the longest wait. It looks every `look_seconds`. `tell` gets a line
+    the resource; while it waits, from the end of the longest wait. It asks every `poll_seconds`. `note` gets a line
     for each thing that it begins to wait for, and one when it has the resource after all. Raises PreflightError after
     `wait_seconds`. The caller's thread may be interrupted at any moment.
     """
     what = resource.replace(":", " ", 1)
     started = time.monotonic()
-    told: str | None = None
+    noted: str | None = None
     while True:
-        reason = _try(
+        reason = _try_to_take(
             engine,
             resource=resource,
             run_id=run_id,
@@ -49,18 +49,18 @@ def exclude_others(
         )
         if reason is None:
             break
-        if reason and reason != told:
-            told = reason
-            tell(f"waits for {reason}")
+        if reason and reason != noted:
+            noted = reason
+            note(f"waits for {reason}")
         if time.monotonic() - started > wait_seconds:
-            waited_for = told or "its own record in the ops database"
+            waited_for = noted or "its own record in the ops database"
             raise PreflightError(f"waited {wait_seconds:g} s for {what}, in vain: {waited_for}. Nothing was started")
-        time.sleep(look_seconds if reason else look_seconds / 20)
-    if told is not None:
-        tell(f"has {what} to itself, after {time.monotonic() - started:.0f} s of waiting")
+        time.sleep(poll_seconds if reason else poll_seconds / 20)
+    if noted is not None:
+        note(f"has {what} to itself, after {time.monotonic() - started:.0f} s of waiting")
 
 
-def _try(
+def _try_to_take(
     engine: Engine, *, resource: str, run_id: UUID, attempt: int, deadline_seconds: float, wait_seconds: float
 ) -> str | None:
     """Take the resource. Returns None when that was possible, else whose end is waited for; empty for nobody's."""

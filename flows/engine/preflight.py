@@ -1,7 +1,8 @@
-"""What hinders a preflight, told as the operator's error and not as a traceback."""
+"""What runbooks need before they begin, and what hinders a preflight as the operator's error instead of a traceback."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +13,24 @@ from sqlalchemy.exc import DBAPIError
 from opsdb.database import first_line
 from opsdb.errors import PreflightError
 
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee"),
+    "odoo_db_restore": ("bash", "sha256sum"),
+    "odoo_fresh_deploy": ("bash", "awk", "curl", "doctl", "getent", "ssh"),
+    "odoo_module_upgrade": ("bash", "curl", "docker", "git"),
+    "odoo_restore_drill": ("bash", "sha256sum"),
+    "stored_command": ("bash",),
+}
+"""Beside those of PostgreSQL, which are looked for in more places. An upgrade on another host needs bash and ssh."""
+
+
+def missing_programs(*names: str) -> list[str]:
+    """Those of them that a step would not find on its PATH."""
+    return [name for name in names if shutil.which(name) is None]
+
 
 @contextmanager
-def looking(name: str) -> Iterator[None]:
+def as_preflight_errors(name: str) -> Iterator[None]:
     """Turn what the system, a database or Prefect refuses meanwhile into a PreflightError of this step.
 
     It quotes what they said, and neither SQL nor values.

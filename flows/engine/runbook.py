@@ -20,7 +20,6 @@ from prefect.exceptions import Pause, TerminationSignal
 from sqlalchemy import Connection
 
 from flows.engine.active_run import ActiveRun, activated
-from flows.engine.definition import definition_of
 from flows.engine.exclusion import WAIT_SECONDS, exclude_others
 from flows.engine.lane_orders import LaneOrders
 from flows.engine.ops_database import in_ops
@@ -43,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def runbook(
-    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, definition: str | None = None
+    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, version: str = "1"
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
 
@@ -51,22 +50,22 @@ def runbook(
     lets us see, no process of it is left. `deadline_seconds` is what all steps may take together.
     `max_attempts` above 1 says that a run whose process died may be executed again from the start.
     `exclusive` names a parameter: runs, of whatever runbook, with the same value of it exclude each other. What else
-    such a run needs for itself it asks for with `current_run().hold`, before its first step. A run that waits for
+    such a run needs for itself it asks for with `current_run().acquire`, before its first step. A run that waits for
     another one has not begun: its deadline counts from when it has all.
-    `definition` is a hash of what the steps are; without one it is that of the function's source and what it imports.
+    `version` changes when steps that succeeded with the code before must not stand, though their names and commands are
+    the same: CONTRIBUTING.md says when that is.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
         signature = inspect.signature(function, eval_str=True)
-        hashed = definition or definition_of(function)
 
         @functools.wraps(function)
         def run_recorded(*args: P.args, **kwargs: P.kwargs) -> R:
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
-            with _open_run(deadline_seconds, max_attempts, resource, hashed) as run:
+            with _open_run(deadline_seconds, max_attempts, resource, version) as run:
                 try:
                     result = _executed(run, lambda: function(*args, **kwargs), resource)
                 except Pause:
@@ -83,15 +82,15 @@ def runbook(
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
         run_recorded.__signature__ = signature  # type: ignore[attr-defined]
-        run_recorded.definition = hashed  # type: ignore[attr-defined]
+        run_recorded.version = version  # type: ignore[attr-defined]
         return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
 
     return decorate
 
 
-def definition_hash(runbook: Flow[..., Any]) -> str:
-    """The hash of what a runbook's steps are, as it is recorded with its runs."""
-    return str(runbook.fn.definition)  # type: ignore[attr-defined]
+def version_of(runbook: Flow[..., Any]) -> str:
+    """The version of a runbook, as it is recorded with its steps."""
+    return str(runbook.fn.version)  # type: ignore[attr-defined]
 
 
 def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
@@ -101,15 +100,15 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
         return work()
     except Suspension as asked:
         _kill_leftovers(run)
-        run.settle()  # who goes on elsewhere must find all that was done
+        run.wait_until_recorded()  # who goes on elsewhere must find all that was done
         try:
             pause = suspend(
                 asked,
-                told=lambda state: run.record(run_suspended(run.id, state)),
+                on_suspended=lambda state: run.record(run_suspended(run.id, state)),
                 again_seconds=run.settings.timings.retry,
             )
         except TakenError:
-            run.leave()
+            run.end_process()
             raise
         raise pause from None
 
@@ -117,7 +116,7 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
 def _begin(run: ActiveRun, resource: str | None) -> None:
     """Return when no other run stands in the way, and it is known what stands of the attempts before."""
     if resource is not None:
-        run.hold(resource)
+        run.acquire(resource)
     if run.life is not None and run.life.continues:
         standing = _standing(run, run.life, resource)
         run.kept = standing.steps
@@ -125,19 +124,19 @@ def _begin(run: ActiveRun, resource: str | None) -> None:
 
 
 def _standing(run: ActiveRun, life: Life, resource: str | None) -> Standing:
-    def look(db: Connection) -> Standing:
+    def read_standing(db: Connection) -> Standing:
         # what an attempt that died here could not deliver is part of what it did
         deliver_abandoned(db.engine, journal_dir(run.settings))
         attempts = range(life.base, run.attempt)
-        return what_stands(db, run_id=run.id, attempts=attempts, definition=run.definition or "", resource=resource)
+        return what_stands(db, run_id=run.id, attempts=attempts, version=run.version, resource=resource)
 
     try:
-        return in_ops(run.settings, look)
+        return in_ops(run.settings, read_standing)
     except UsageError as error:
         raise PreflightError(f"{error}. Nothing was done in this attempt") from error
 
 
-def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
+def _acquire(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
     timings = run.settings.timings
     engine = connect(run.settings, application="run lock", statement_seconds=timings.statement)
     try:
@@ -147,15 +146,15 @@ def _hold(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
             run_id=run.id,
             attempt=run.attempt,
             deadline_seconds=deadline_seconds,
-            tell=run.event,
-            look_seconds=timings.look,
+            note=run.event,
+            poll_seconds=timings.look,
         )
     finally:
         engine.dispose()
 
 
 @contextmanager
-def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, definition: str) -> Iterator[ActiveRun]:
+def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, version: str) -> Iterator[ActiveRun]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise UsageError("a runbook runs as a Prefect flow")
@@ -179,12 +178,12 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         return
     states = _states(flow_run)
     life = fold(states)
-    run.attempt, run.life, run.definition = life.attempt, life, definition
+    run.attempt, run.life, run.version = life.attempt, life, version
     began = time.monotonic()
     run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
-    run.hold = lambda wanted: _hold(run, wanted, deadline_seconds)
+    run.acquire = lambda resource: _acquire(run, resource, deadline_seconds)
     orders = LaneOrders(run_id=run.id, fenced=run.fenced)
-    run.leave = orders.fenced
+    run.end_process = orders.fenced
     recorder = Recorder(
         engine=connect(settings, application="run", statement_seconds=timings.statement),
         journal=Journal(journal_dir(settings), run.id),
@@ -205,7 +204,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         orders=orders,
     )
     with recorder:
-        run.record, run.make_sure, run.settle = recorder.record, recorder.make_sure, recorder.settle
+        run.record, run.make_sure, run.wait_until_recorded = recorder.record, recorder.make_sure, recorder.settle
         with activated(run):
             yield run
 

@@ -13,7 +13,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.engine.active_run import ActiveRun, PlannedStep, current_run
-from flows.engine.preflight import looking
+from flows.engine.preflight import as_preflight_errors
 from flows.shell.environment import step_environment
 from flows.shell.masking import MASK
 from flows.shell.output import OutputLimits
@@ -152,11 +152,11 @@ def action(
     run = current_run()
     index = next(run.step_numbers)
     if preflight:
-        work = looking(name)(work)
+        work = as_preflight_errors(name)(work)
     if run.plan is not None:
         run.plan.append(PlannedStep(index, name, about, 0, {}, preflight=preflight))
         return work() if preflight else None
-    kept = run.take_kept(name, about) if preflight else run.skip(index, name=name, command=about)
+    kept = run.next_kept(name, about) if preflight else run.skip(index, name=name, command=about)
     known = kept.result["value"] if kept and kept.result else None
     if kept and not preflight:
         return cast("T", known)
@@ -206,7 +206,7 @@ def _recorded(
 ) -> T:
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
-    about: dict[str, Any] = {"name": name, "command": command, "definition": run.definition}
+    about: dict[str, Any] = {"name": name, "command": command, "definition": run.version}
     run.record(step_started(run.id, **key, **about, timeout_seconds=timeout))
     try:
         result = _step_task.with_options(name=name, task_run_name=name)(work)

@@ -42,8 +42,8 @@ class TakenError(StepError):
     """Prefect says that the run is over, or begun anew elsewhere: it is no longer this process's."""
 
 
-def suspend(asked: Suspension, *, told: Callable[[State], None], again_seconds: float) -> Pause:
-    """Have Prefect suspend the run, however long it does not answer; its state goes to `told`.
+def suspend(asked: Suspension, *, on_suspended: Callable[[State], None], again_seconds: float) -> Pause:
+    """Have Prefect suspend the run, however long it does not answer; its state goes to `on_suspended`.
 
     After each try without an answer it waits `again_seconds`.
 
@@ -54,32 +54,32 @@ def suspend(asked: Suspension, *, told: Callable[[State], None], again_seconds: 
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
         while True:
             try:
-                state = _deaf_once_suspended(lambda: _ask(asked))
+                state = _deaf_once_suspended(lambda: _request_suspension(asked))
             except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: not even its version could be asked for
                 log.warning("run %s asks for its suspension again: %s", asked.run_id, error)
                 time.sleep(again_seconds)
             else:
-                told(state)
+                on_suspended(state)
                 return Pause(f"run {asked.run_id} {state.message}")
 
 
-def _deaf_once_suspended(ask: Callable[[], State]) -> State:
+def _deaf_once_suspended(request: Callable[[], State]) -> State:
     """What Prefect said. SIGTERM waits for that, and means nothing to a process that is suspended: it ends anyway.
 
     Else Prefect's engine would take the signal for a crash, and put that in the place of the suspension.
     """
-    told: list[int] = []
-    heard_by = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    signals: list[int] = []
+    heard_by = signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
     try:
-        return ask()
+        return request()
     except BaseException:
         signal.signal(signal.SIGTERM, heard_by)
-        if told:
+        if signals:
             signal.raise_signal(signal.SIGTERM)
         raise
 
 
-def _ask(asked: Suspension) -> State:
+def _request_suspension(asked: Suspension) -> State:
     """The state in which it waits. Raises StepError, and httpx.HTTPError while Prefect is away."""
     with get_client(sync_client=True) as client:
         return _suspended(client, asked)
@@ -87,7 +87,7 @@ def _ask(asked: Suspension) -> State:
 
 def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
     message = f"{APPROVAL} until {asked.until_at:%Y-%m-%d %H:%M:%S} UTC: {asked.question}"
-    ours, latest = _look(client, asked, message)
+    ours, latest = _read_states(client, asked, message)
     if ours:
         return ours  # taken up before, and the answer was lost
     if latest.type == "PAUSED":  # somebody suspended it from outside, which lets a run go on
@@ -98,13 +98,13 @@ def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
         propose_state_sync(client, wanted, flow_run_id=asked.run_id)
     except (Pause, Abort) as answer:
         log.info("run %s asked for its suspension: %s", asked.run_id, answer)
-    ours, latest = _look(client, asked, message)
+    ours, latest = _read_states(client, asked, message)
     if ours:
         return ours
     raise StepError(f"Prefect does not let the run wait for an approval: it is {latest.name}")
 
 
-def _look(client: SyncPrefectClient, asked: Suspension, message: str) -> tuple[State | None, State]:
+def _read_states(client: SyncPrefectClient, asked: Suspension, message: str) -> tuple[State | None, State]:
     """The state in which the run waits for us, if it was taken up, and its latest one. Raises TakenError."""
     history = [state_of(state) for state in client.read_flow_run_states(asked.run_id)]
     ours = next((state for state in history if state.waits_for_approval and state.message == message), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.odoo.remote import on_far_side, ssh
+from flows.odoo.remote import over_ssh, ssh
 
 # An attempt that was killed may have made the droplet already, so it is looked for first. Its address comes last in
 # the line because it is missing while the droplet is being made.
@@ -59,5 +59,5 @@ echo "SSH answers after $SECONDS s"
 
 
 def on_droplet(script: str) -> str:
-    """The shell text that runs a constant bash script on the droplet, as root: see `on_far_side`."""
-    return on_far_side(script, to=_DROPLET)
+    """The shell text that runs a constant bash script on the droplet, as root: see `over_ssh`."""
+    return over_ssh(script, to=_DROPLET)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blocks.ssh import SSH_OPTIONS
 
-# Values are quoted by bash, from variables. What ends the connection would leave the program running on the far side:
+# Values are quoted by bash, from variables. What ends the connection would leave the program running on the other host:
 # there a watcher holds the other end of the connection, and ends the program with it, or at its limit. What the program
 # leaves behind is ended as well: it would hold the connection open. All of it is in a function, so that nothing runs
 # before everything has arrived, and the script does not read from the connection. The watcher is killed, for bash may
@@ -67,8 +67,8 @@ def ssh(to: str) -> str:
     return f"ssh {' '.join(SSH_OPTIONS)} {to}"
 
 
-def on_far_side(script: str, *, to: str) -> str:
-    """The shell text that runs a constant bash script over there, without input. `to` is as `ssh` takes it.
+def over_ssh(script: str, *, to: str) -> str:
+    """The shell text that runs a constant bash script on the other host, without input. `to` is as `ssh` takes it.
 
     Its environment is that of the names in `NAMES`, `LIMIT` among them, with the values that they have here. `LIMIT`
     are the seconds after which it is ended. It is ended as well with the connection, whatever ends that: TERM, and

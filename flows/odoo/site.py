@@ -1,4 +1,4 @@
-"""Where a runbook finds the Odoo that it works on: what a block says, and what was asked for in its place."""
+"""The Odoo that a runbook works on: where it is, its code and its health."""
 
 from __future__ import annotations
 
@@ -10,11 +10,35 @@ import httpx
 
 from blocks.odoo_host import OdooHost, check_code
 from blocks.ssh import KNOWN_HOSTS_ONLY, agent_env
-from flows.odoo.remote import on_far_side
+from flows.odoo.remote import over_ssh
 from opsdb.errors import PreflightError
 
 _OVER_SSH = f'{KNOWN_HOSTS_ONLY} -oPort="$SSH_PORT" -- "$SSH_DESTINATION"'
 _OWN_NAMES = ("", "localhost", "127.0.0.1")
+
+# A branch is the one of origin and not a local one of that name. The commit is checked out by itself: no branch of the
+# checkout is moved, and nothing that somebody committed there is lost. A tag that was moved at origin is moved here as
+# well: without --force the whole fetch fails. It is not --quiet, which hides what was moved or refused.
+CHECK_OUT = """\
+cd -- "$REPO"
+if dirty=$(git status --porcelain --untracked-files=no) && [ -n "$dirty" ]; then
+  echo "files in $REPO were changed by hand: commit or stash them first" >&2
+  echo "$dirty" >&2
+  exit 65
+fi
+echo "before: $(git rev-parse HEAD)"
+git fetch --force --tags --prune origin
+for name in "refs/remotes/origin/$GIT_REF" "refs/tags/$GIT_REF" "$GIT_REF"; do
+  if commit=$(git rev-parse --quiet --verify --end-of-options "$name^{commit}"); then break; fi
+done
+if [ -z "$commit" ]; then
+  echo "origin has no branch, tag or commit $GIT_REF" >&2
+  exit 65
+fi
+git -c advice.detachedHead=false checkout --quiet --detach "$commit" --
+echo "after: $(git rev-parse HEAD)"
+git log -1 --format='%h %s (%cs)'
+"""
 
 
 def find_host(block: str | None, **asked: str | None) -> OdooHost:
@@ -62,11 +86,11 @@ def check_checkout(host: OdooHost) -> None:
 
 def on_host(host: OdooHost, script: str) -> str:
     """The shell text that runs a constant script on the host, with the environment of `host_env`."""
-    return on_far_side(script, to=_OVER_SSH) if host.ssh_destination else script
+    return over_ssh(script, to=_OVER_SSH) if host.ssh_destination else script
 
 
 def host_env(host: OdooHost, values: dict[str, str]) -> dict[str, str]:
-    """The environment of such a script: the values, where the host is, and what of it the far side is given."""
+    """The environment of such a script: the values, where the host is, and what of it that host is given."""
     env = {
         **values,
         "REPO": host.repo_dir,
@@ -83,3 +107,20 @@ def host_env(host: OdooHost, values: dict[str, str]) -> dict[str, str]:
         "SSH_PORT": str(host.ssh_port),
         **agent_env(),
     }
+
+
+def wait_healthy(url: str) -> str:
+    """The shell text that waits until the address answers with success, at most `LIMIT` s.
+
+    It is constant words and variables.
+    """
+    return f"""\
+until curl --fail --silent --show-error --max-time 5 --output /dev/null -- "{url}"; do
+  if (( SECONDS >= LIMIT )); then
+    echo "{url} did not answer well within $LIMIT s" >&2
+    exit 69
+  fi
+  sleep 2
+done
+echo "healthy after $SECONDS s"
+"""

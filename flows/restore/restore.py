@@ -16,10 +16,10 @@ from flows.backup.contents import check_server, differences, pin_settings, shown
 from flows.backup.folder import Folder, OpenFiles
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
-from flows.backup.postgres import Access, Connection, access_of, connect, missing_tools
+from flows.backup.postgres import Access, Connection, access_of, connect
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
-from flows.engine.programs import PROGRAMS
+from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.step import action, step
 from flows.offsite.target import Target, load_target
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
@@ -102,7 +102,7 @@ def look_up(folder: Folder, database: str, file: str | None, target: BlockName |
 def check_restorable(backup: Backup, folder: Folder, target: Target | None = None) -> Ready:
     """Check programs, role and disk for the restore of a backup. Changes nothing. Raises PreflightError."""
     run, manifest = current_run(), backup.manifest
-    if missing := missing_tools(*PROGRAMS["odoo_restore_drill"]):
+    if missing := missing_programs(*PROGRAMS["odoo_restore_drill"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
     if manifest is None:
         raise PreflightError(f"{backup.url} has no manifest that is as it was written: nothing tells what it held")

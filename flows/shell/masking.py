@@ -7,14 +7,12 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from urllib.parse import quote, quote_plus
 
 from opsdb.errors import UsageError
 
 MASK = b"***"
 SHORTEST_SECRET = 6  # characters: masking a shorter one would tear harmless text apart and give it away by its gaps
-_BREAKS_SHARE = 4  # bytes of line breaks that a digit of base64 may have behind it, on average
 
 
 class SecretPatterns:
@@ -35,27 +33,32 @@ class SecretPatterns:
             except UnicodeEncodeError:
                 raise UsageError(f"secret {name} cannot be written as UTF-8") from None  # it would quote the value
         self.spellings = sorted(spellings | digits)
-        self.digits = sorted(digits)
-        """Those of the spellings that are base64, in which a line may break anywhere."""
-        # Where none of these is, there is no other spelling either: a search for each is what a big output costs.
-        self._shortest = _shortest(self.spellings)
-        self._shortest_digits = _shortest(self.digits)
+        self._digits = sorted(digits)
+        self._first_bytes = re.compile(b"|".join({re.escape(one[:1]) for one in self.spellings}))
+        self._reach = max([0, *map(len, self.spellings), *(2 * len(one) for one in digits)])
 
-    def found_in(self, data: bytes) -> bool:
-        """Whether any spelling is there."""
-        return any(one in data for one in self._shortest) or self.found_unwrapped(_Unwrapped(data))
+    def places(self, data: bytes) -> list[tuple[int, int]]:
+        """Where spellings begin and end, in order; they may overlap."""
+        found = [(at, at + len(one)) for one in self.spellings for at in _places(data, one)]
+        if b"\n" in data:
+            joined = data.replace(b"\n", b"")  # quick to search, where the expression is not
+            for one in self._digits:
+                if one in joined:
+                    found += [match.span(1) for match in re.finditer(_in_lines(one), data)]
+        return sorted(found)
 
-    def found_unwrapped(self, text: _Unwrapped) -> bool:
-        """Whether any base64 is there once its lines are joined."""
-        return text.breaks and any(one in text.data for one in self._shortest_digits)
+    def first_undecided(self, data: bytes) -> int:
+        """The first position from which the rest of the data is the beginning of a spelling, but not all of it."""
+        for found in self._first_bytes.finditer(data, max(0, len(data) - self._reach)):
+            rest = data[found.start() :]
+            if _begins_one(rest, self.spellings) or _begins_one(rest.replace(b"\n", b""), self._digits):
+                return found.start()
+        return len(data)
 
     def mask(self, text: str) -> str:
         """A whole text, apart from any stream."""
-        data = text.encode()
-        if not self.found_in(data):
-            return text
         masker = SecretMasker(self)
-        return (masker.feed(data) + masker.close()).decode()
+        return (masker.feed(text.encode()) + masker.close()).decode()
 
 
 class SecretMasker:
@@ -75,7 +78,7 @@ class SecretMasker:
         if not self._patterns.spellings:
             return data
         buffer = self._held + data
-        return self._advance(buffer, self._first_undecided(buffer))
+        return self._advance(buffer, self._patterns.first_undecided(buffer))
 
     def close(self) -> bytes:
         """The rest, when the stream is over."""
@@ -84,73 +87,15 @@ class SecretMasker:
     def _advance(self, buffer: bytes, safe: int) -> bytes:
         covered = self._covered
         parts: list[bytes] = []
-        for start, end in self._matches(buffer, safe):
+        for start, end in self._patterns.places(buffer):
+            if start >= safe:
+                break
             if start >= covered:
                 parts += [buffer[covered:start], MASK]
             covered = max(covered, end)
         parts.append(buffer[covered:safe])
         self._held, self._covered = buffer[safe:], max(0, covered - safe)
         return b"".join(parts)
-
-    def _matches(self, buffer: bytes, safe: int) -> list[tuple[int, int]]:
-        """Where spellings begin before `safe` and where they end, in order; they may overlap."""
-        matches: list[tuple[int, int]] = []
-        if self._patterns.found_in(buffer):
-            for spelling in self._patterns.spellings:
-                for at in _places(buffer, spelling):
-                    if at >= safe:
-                        break
-                    matches.append((at, at + len(spelling)))
-            text = _Unwrapped(buffer)
-            if self._patterns.found_unwrapped(text):
-                for digits in self._patterns.digits:
-                    spans = (
-                        (text.place(at), text.place(at + len(digits) - 1) + 1) for at in _places(text.data, digits)
-                    )
-                    matches += [span for span in spans if span[0] < safe and span[1] - span[0] <= _longest(digits)]
-        return sorted(matches)
-
-    def _first_undecided(self, buffer: bytes) -> int:
-        """The first position from which the rest of the buffer is the beginning of a spelling, but not all of it."""
-        first = len(buffer)
-        for spelling in self._patterns.spellings:
-            first = min(first, next(_beginning_at_end(buffer, spelling), first))
-        digits = self._patterns.digits
-        # one byte more than can matter: the backslash before a letter says whether that is a break or a digit
-        start = max(0, len(buffer) - max(map(_longest, digits)) - 1)
-        text = _Unwrapped(buffer[start:].removesuffix(b"\\"))  # which may begin a break
-        for one in digits:
-            for at in _beginning_at_end(text.data, one):
-                place = start + text.place(at)
-                if len(buffer) - place < _longest(one):
-                    first = min(first, place)
-                    break
-        return first - 1 if buffer[first - 1 : first] == b"\\" else first
-
-
-class _Unwrapped:
-    """Bytes without their line breaks, also those that JSON spells `\\n` and `\\r`; knows where each byte stood."""
-
-    def __init__(self, data: bytes) -> None:
-        self._lined = data
-        if b"\\" in data:  # which is quick to see
-            self._lined = data.replace(b"\\n", b"\n\n").replace(b"\\r", b"\r\r")  # no byte moves
-        self.data = self._lined.replace(b"\n", b"").replace(b"\r", b"")
-        self.breaks = len(self.data) < len(data)
-
-    def place(self, index: int) -> int:
-        """Where the byte at this index of `data` stood."""
-        starts, gone = self._gaps
-        return index + gone[bisect_right(starts, index)]
-
-    @cached_property
-    def _gaps(self) -> tuple[list[int], list[int]]:
-        """The indexes before which breaks stood, and how many bytes of breaks lie before each of these, and in all."""
-        starts, gone = [], [0]
-        for gap in re.finditer(rb"[\r\n]+", self._lined):
-            starts.append(gap.start() - gone[-1])
-            gone.append(gone[-1] + len(gap[0]))
-        return starts, gone
 
 
 def _places(data: bytes, spelling: bytes) -> Iterator[int]:
@@ -161,55 +106,33 @@ def _places(data: bytes, spelling: bytes) -> Iterator[int]:
         at = data.find(spelling, at + 1)
 
 
-def _beginning_at_end(data: bytes, spelling: bytes) -> Iterator[int]:
-    """The positions, in order, from which the rest of the data is the beginning of a spelling, but not all of it."""
-    at = data.find(spelling[:1], max(0, len(data) - len(spelling) + 1))
-    while at > -1:
-        if spelling.startswith(data[at:]):
-            yield at
-        at = data.find(spelling[:1], at + 1)
+def _in_lines(digits: bytes) -> bytes:
+    """An expression for base64 in which lines may break, as group 1; it finds what overlaps, too."""
+    return b"(?=(" + b"\n?".join(re.escape(bytes([digit])) for digit in digits) + b"))"
 
 
-def _longest(digits: bytes) -> int:
-    """The bytes over which these digits may be spread, so that what is held back has an end."""
-    return len(digits) * (1 + _BREAKS_SHARE)
-
-
-def _shortest(spellings: list[bytes]) -> list[bytes]:
-    """Those that hold none of the others."""
-    return [one for one in spellings if not any(two in one for two in spellings if two != one)]
+def _begins_one(rest: bytes, spellings: list[bytes]) -> bool:
+    """Whether one of these, which are sorted, begins with the rest and goes on."""
+    following = bisect_right(spellings, rest)
+    return following < len(spellings) and spellings[following].startswith(rest)
 
 
 def _spellings(secret: str) -> set[bytes]:
-    """A secret as programs print it: as it is, by line, in base64, in a URL, in JSON, quoted by a shell."""
-    spellings = {line.strip().encode() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_SECRET}
-    for text in _texts(secret):
+    """A secret as programs print it: as it is, by line, in a URL, in JSON."""
+    spellings = {line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_SECRET}
+    for text in (secret, secret.strip()):
         urls = {quote(text, safe=""), quote(text), quote_plus(text)}
         urls |= {re.sub("%..", lambda escape: escape[0].lower(), url) for url in urls}
-        quoted = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], text.replace("'", "'\\''")}
-        spellings |= {one.encode() for one in {text} | urls | quoted}
-        whole = base64.b64encode(text.encode())
-        for width in (64, 76):  # openssl and base64 break their lines, of which one may be shown alone
-            lines = {line for at in range(0, len(whole), width) if len(line := whole[at : at + width]) > 7}
-            spellings |= lines | {_for_urls(line) for line in lines}
-    return spellings
+        spellings |= {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]} | urls
+    return {one.encode() for one in spellings}
 
 
 def _digits(secret: str) -> set[bytes]:
     """A secret in base64, alone and within something longer."""
-    digits: set[bytes] = set()
-    for text in _texts(secret):
-        raw = text.encode()
-        digits |= {base64.b64encode(raw)} | {_base64_within(raw, offset) for offset in range(3)}
-    return digits | {_for_urls(one) for one in digits}
-
-
-def _texts(secret: str) -> set[str]:
-    return {secret, secret.strip(), secret.replace("\n", "\r\n")}
-
-
-def _for_urls(digits: bytes) -> bytes:
-    return digits.translate(bytes.maketrans(b"+/", b"-_"))
+    raw, stripped = secret.encode(), secret.strip().encode()
+    digits = {base64.b64encode(raw), base64.b64encode(stripped)}
+    digits |= {_base64_within(stripped, offset) for offset in range(3)}
+    return digits | {one.translate(bytes.maketrans(b"+/", b"-_")) for one in digits}
 
 
 def _base64_within(raw: bytes, offset: int) -> bytes:

@@ -144,9 +144,11 @@ class LogFile:
 class _Lines:
     """The lines of one stream: delivered as they come while there is room, and the last ones at the end."""
 
-    def __init__(self, deliver: Callable[[str], None], *, take: Callable[[int], bool], limits: OutputLimits) -> None:
+    def __init__(
+        self, deliver: Callable[[str], None], *, reserve_room: Callable[[int], bool], limits: OutputLimits
+    ) -> None:
         self._deliver = deliver
-        self._take = take  # says whether there is room for a line of so many characters
+        self._reserve_room = reserve_room  # for a line of so many characters, if there is any left
         self._limits = limits
         self._state = self._earlier = b""  # what the line shows now, and what it showed before the last CR
         self._size = self._earlier_size = 0
@@ -196,7 +198,7 @@ class _Lines:
     def _finish_line(self) -> bool:
         kept, size = (self._state, self._size) if self._size else (self._earlier, self._earlier_size)
         text = _printable_line(kept, size=size)
-        if not self._take(len(text)):
+        if not self._reserve_room(len(text)):
             self._unseen = 0
             return False
         self._state = self._earlier = b""
@@ -205,7 +207,7 @@ class _Lines:
         return True
 
 
-class StepOutput:
+class StepStreams:
     """Both streams of a step: masked, then into one log file, a tail each, and the lines passed on."""
 
     def __init__(
@@ -219,7 +221,9 @@ class StepOutput:
         self._bytes_left = limits.lines_bytes
         self._maskers = {stream: SecretMasker(secrets) for stream in STREAMS}
         self._tails = {stream: Tail(limits.tail_bytes) for stream in STREAMS}
-        self._lines = {stream: _Lines(self._deliver, take=self._take, limits=limits) for stream in STREAMS}
+        self._lines = {
+            stream: _Lines(self._deliver, reserve_room=self._reserve_room, limits=limits) for stream in STREAMS
+        }
 
     def feed(self, stream: Stream, data: bytes) -> None:
         """Take what was read from one of the streams. Raises what `on_line` raises."""
@@ -258,7 +262,7 @@ class StepOutput:
         # Once more: without its escapes and controls, a line may spell a secret that its bytes did not.
         self._on_line(self._secrets.mask(line))
 
-    def _take(self, size: int) -> bool:
+    def _reserve_room(self, size: int) -> bool:
         if self._lines_left <= 0 or self._bytes_left < size:
             self._lines_left = 0  # no shorter line slips through the gap: what is passed on is the head
             return False

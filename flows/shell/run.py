@@ -19,7 +19,7 @@ from typing import IO
 
 from flows.shell.environment import check_text, step_environment
 from flows.shell.masking import SecretPatterns
-from flows.shell.output import OutputLimits, StepOutput, Stream
+from flows.shell.output import OutputLimits, StepStreams, Stream
 from opsdb.errors import StepFailedError, StepTimeoutError, UsageError
 from opsdb.processes.kill import KillLadder, direct_child
 
@@ -93,7 +93,7 @@ def run_shell(
         raise UsageError(f"the working directory {working_dir} is not there")
     started = time.monotonic()
     ladder = KillLadder(run_id=run_id, step=step, grace_seconds=grace_seconds, kill_seconds=_KILL_SECONDS)
-    output = StepOutput(secrets=patterns, log_path=log_path, on_line=on_line, limits=limits)
+    output = StepStreams(secrets=patterns, log_path=log_path, on_line=on_line, limits=limits)
     try:
         with direct_child(lambda: _start(command, environment, working_dir)) as shell:
             timed_out, exit_code = _supervise(shell, output, ladder, deadline=started + timeout_seconds)
@@ -130,7 +130,7 @@ def run_shell(
 
 
 def _supervise(
-    shell: subprocess.Popen[bytes], output: StepOutput, ladder: KillLadder, *, deadline: float
+    shell: subprocess.Popen[bytes], output: StepStreams, ladder: KillLadder, *, deadline: float
 ) -> tuple[bool, int]:
     """See the shell to its end, by itself or at the deadline. Returns whether it was late, and its exit code."""
     try:
@@ -171,7 +171,7 @@ def _wait(watch: _Watch, ladder: KillLadder, *, deadline: float) -> bool:
 class _Watch:
     """The shell's two pipes and its end, in one selector."""
 
-    def __init__(self, shell: subprocess.Popen[bytes], output: StepOutput) -> None:
+    def __init__(self, shell: subprocess.Popen[bytes], output: StepStreams) -> None:
         self.ended = False
         self.streams: dict[int, Stream] = {}
         self._output = output

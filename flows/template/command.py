@@ -7,9 +7,8 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 
-from flows.template.names import SHELL_OWN, inherited, may_be_parameter, obeyed
-from flows.template.text import closed_at, joined, without_documents
-from flows.template.values import REFERENCE, variable_of
+from flows.template.shell_text import closed_at, joined, without_documents
+from flows.template.words import REFERENCE, SHELL_OWN, inherited, may_be_parameter, obeyed, variable_of
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _QUIET = r"\\.|'[^']*'|(?<!\S)#[^\n]*"  # what bash leaves as it is; in double quotes an apostrophe is one

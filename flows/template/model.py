@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from flows.shell.environment import check_text
-from flows.template.names import check_parameter_name, check_variable_name
+from flows.template.words import check_parameter_name, check_variable_name
 from opsdb.errors import UsageError
 from opsdb.kinds.template_files import KIND
 from opsdb.tables import Lane

@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
-from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl, each_once
-from flows.backup.parameters import OdooDatabase, RetentionDays
-from flows.odoo.host_parameters import Domain, DropletName, Email, RepoUrl
-from flows.odoo.parameters import GitRef, OdooModules
+from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
+from flows.backup.parameters import OdooDatabase, RetentionDays, each_once
+from flows.odoo.parameters import Domain, DropletName, Email, GitRef, OdooModules, RepoUrl
 from flows.template.model import Parameter
-from flows.template.values import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
+from flows.template.words import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
 
 REQUIRED = inspect.Parameter.empty
 LONGEST_TEXT = 1_000
@@ -178,7 +177,7 @@ def _annotation(name: str, declared: Parameter, kind: str, place: Place) -> tupl
             of_all = Annotated[
                 list[Annotated[item, AfterValidator(_no_comma)]],
                 Field(min_length=1, max_length=LONGEST_LIST, json_schema_extra={"uniqueItems": True}),
-                each_once("an item"),
+                AfterValidator(each_once),
             ]
             return of_all, "" if declared.enum is not None else _rule(declared, place)
 

@@ -20,11 +20,10 @@ from flows.template.command import (
     unset_variables,
 )
 from flows.template.model import Approval, Parameter, PlainStep, RetryPolicy, SecretSource, Step, Template
-from flows.template.names import PREFIX, check_parameter_name, obeyed
 from flows.template.parameters import FormParameter, Place, form_parameter
-from flows.template.places import Places, secrets_shown
-from flows.template.text import document_marks
-from flows.template.values import REFERENCE
+from flows.template.shell_text import document_marks
+from flows.template.unsafe_places import UnsafePlaces, secrets_shown
+from flows.template.words import PREFIX, REFERENCE, check_parameter_name, obeyed
 from opsdb.kinds.template_files import TemplateError, read_content
 
 
@@ -199,7 +198,7 @@ def _reasons(
             secret[key] = hidden[0]
         if set(named) - secrets.keys() and not (named[0] in plain and text == f"${{params.{named[0]}}}"):
             texts[key] = False
-    places = Places(variables=texts, listed=listed, plain=plain | secrets.keys())
+    places = UnsafePlaces(variables=texts, listed=listed, plain=plain | secrets.keys())
     return list(dict.fromkeys([*secrets_shown(step.command, secret), *places.evaluated(step.command)]))
 
 

@@ -23,8 +23,8 @@ from flows.template.command import filled_in, references
 from flows.template.model import PlainStep, SecretSource, Step
 from flows.template.parameters import as_text, signature_of
 from flows.template.reading import ReadTemplate
-from flows.template.text import document_marks
-from flows.template.values import misjoined, refusal
+from flows.template.shell_text import document_marks
+from flows.template.words import misjoined, refusal
 from opsdb.errors import OpsError, PreflightError, StepFailedError, StepTimeoutError
 from opsdb.record.entries import template_used
 
@@ -50,7 +50,7 @@ def runbook_of(read: ReadTemplate) -> Flow[..., Any]:
         + MARGIN_SECONDS,
         max_attempts=template.requeue,
         exclusive=template.exclusive,
-        definition=template.definition,
+        version=template.definition,
     )
     return decorated(body)
 

@@ -79,7 +79,7 @@ def step_started(
     timeout_seconds: float,
     definition: str | None = None,
 ) -> Entry:
-    """A step has started. Indexes count from 1. `definition` is the hash of its runbook."""
+    """A step has started. Indexes count from 1. `definition` is the version of its runbook."""
     return _entry(
         "step_started",
         run_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from opsdb.runs.lookup import short_id
 from opsdb.tables import Run, RunStep, StepResult, StepStatus
 
 DONE = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+_HASH = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class KeptStep:
     command: str
     timeout_seconds: float
     definition: str | None
+    """The version of the runbook that it was a step of."""
     exit_code: int | None
     result: dict[str, Any] | None
 
@@ -41,10 +44,10 @@ class Standing:
     """The name and the command of the approval that came next, and that nobody had given yet."""
 
 
-def what_stands(db: Connection, *, run_id: UUID, attempts: range, definition: str, resource: str | None) -> Standing:
+def what_stands(db: Connection, *, run_id: UUID, attempts: range, version: str, resource: str | None) -> Standing:
     """What stands of these attempts, the first of which began with the first step while the others went on.
 
-    `definition` is that of the runbook now, `resource` what the run has for itself. Raises UsageError that says why
+    `version` is that of the runbook now, `resource` what the run has for itself. Raises UsageError that says why
     what was done does not stand any more.
     """
     kept: list[Row[Any]] = []
@@ -55,7 +58,7 @@ def what_stands(db: Connection, *, run_id: UUID, attempts: range, definition: st
         if len(done) >= len(kept):  # an attempt that went on begins with all that stood before it, if it comes so far
             kept, asked = done, _asked_after(done, rows)
     if kept:
-        _check(db, run_id=run_id, kept=kept, definition=definition, resource=resource)
+        _check(db, run_id=run_id, kept=kept, version=version, resource=resource)
     return Standing(steps=[_kept_step(row) for row in kept], asked=asked)
 
 
@@ -100,15 +103,18 @@ def _steps(db: Connection, run_id: UUID, attempts: range) -> Sequence[Row[Any]]:
     ).all()
 
 
-def _check(db: Connection, *, run_id: UUID, kept: Sequence[Row[Any]], definition: str, resource: str | None) -> None:
+def _check(db: Connection, *, run_id: UUID, kept: Sequence[Row[Any]], version: str, resource: str | None) -> None:
     name = short_id(run_id)
     instead = f"`ops retry {name}` starts with the first step"
     kind = db.scalar(select(col(Run.kind)).where(col(Run.id) == run_id))
     for step in kept:
         if step.definition is None:
             raise UsageError(f"run {name}: its steps were recorded before steps could be kept. {instead}")
-        if step.definition != definition:
-            raise UsageError(f"run {name}: the runbook {kind} has changed since its steps ran. {instead}")
+        if not _may_stand(step.definition, version):
+            versions = f"{step.definition[:12]!r}, now {version[:12]!r}"
+            raise UsageError(
+                f"run {name}: the runbook {kind} has changed since its steps ran (version {versions}). {instead}"
+            )
         if step.must_run_again:
             raise UsageError(
                 f"run {name}: step {step.index}, {step.name}, succeeded and must run again all the same, for what it "
@@ -118,6 +124,14 @@ def _check(db: Connection, *, run_id: UUID, kept: Sequence[Row[Any]], definition
     if other is not None:
         what = (resource or "").replace(":", " ", 1)
         raise UsageError(f"run {name}: run {short_id(other)} did the same to {what} after its steps ran. {instead}")
+
+
+def _may_stand(recorded: str, version: str) -> bool:
+    """Whether steps of the recorded version can stand in this one; then their names and commands decide.
+
+    Templates have a hash for a version. Of a runbook in Python a hash is what was recorded before it had versions.
+    """
+    return recorded == version or (_HASH.match(recorded) is not None and _HASH.match(version) is None)
 
 
 def _did_the_same(

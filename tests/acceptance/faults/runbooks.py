@@ -60,7 +60,7 @@ def alone(ledger: str, odoo_db: str, seconds: float = 0, manner: Manner = "ticki
 @runbook(deadline_seconds=600, exclusive="odoo_db")
 def sharing(ledger: str, odoo_db: str, host: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
     """Work on a database and on its host, which nothing else may work on meanwhile."""
-    current_run().hold(f"odoo_host:{host}")
+    current_run().acquire(f"odoo_host:{host}")
     return work(ledger, seconds, manner)
 
 

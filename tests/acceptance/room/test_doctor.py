@@ -71,6 +71,7 @@ def test_room_that_runs_is_well(said: Answer) -> None:
     assert {area for area, _ in found} >= areas | {"programs", "alerts", "blocks"}
     assert [one for (area, _), one in found.items() if area in areas and not one["ok"]] == []
     assert found["programs", "pg_dump"]["ok"]
+    assert found["alerts", "alerter"]["ok"]
     assert said.seconds < 25
 
 
@@ -139,7 +140,7 @@ def test_servers_that_hang_are_lines_and_hold_nobody_up(desk: Desk) -> None:
     found = checks(answer)
     assert answer.seconds < 30
     wrong = {area for (area, _), one in found.items() if not one["ok"]}
-    assert {"ops database", "prefect", "workers", "sync", "blocks"} <= wrong
+    assert {"ops database", "prefect", "workers", "sync", "alerts", "blocks"} <= wrong
     assert "Traceback" not in answer.err
 
 

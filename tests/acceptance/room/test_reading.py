@@ -30,7 +30,7 @@ def test_up_said_what_an_operator_needs(started: tuple[Desk, Answer]) -> None:
     desk, answer = started
     assert f"http://127.0.0.1:{desk.ports[0]}" in answer.out
     assert "ops down" in answer.out
-    for part in ("postgres", "databases", "prefect", "deploy", "worker", "sync", "exporter"):
+    for part in ("postgres", "databases", "prefect", "deploy", "worker", "sync", "exporter", "alerter"):
         assert re.search(rf"^{part}: (ready|done) after", answer.out, re.MULTILINE), answer
 
 
@@ -86,6 +86,7 @@ def test_status_says_what_runs(desk: Desk) -> None:
         "worker": "ready",
         "sync": "ready",
         "exporter": "ready",
+        "alerter": "ready",
     }
 
 

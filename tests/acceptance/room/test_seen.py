@@ -46,7 +46,9 @@ def test_run_that_dies_is_told_in_time_and_once(
     since = time.monotonic()
     if how == "killed":
         os.kill(pid, signal.SIGKILL)
-    with stopped([pid] if how == "stopped" else []):
+    exporter = desk.pid_of("exporter")
+    assert exporter is not None
+    with stopped([pid, exporter] if how == "stopped" else []):  # alerts do not need the exporter
         wait_for(lambda: told(chat, run_id), seconds=TOLD_SECONDS + SLOW_SECONDS, what="the message is there")
         print(f"{how}: told after {time.monotonic() - since:.1f} s")
         wait_for(lambda: len(told(chat, run_id)) > 1, seconds=60, what="so is the one of its end")

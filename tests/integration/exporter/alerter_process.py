@@ -9,7 +9,7 @@ import sys
 import threading
 
 from exporter.alerting import alerter, sender
-from exporter.alerting.delivery import Destination
+from exporter.alerting.destinations import Destination
 from opsdb.alerts import incidents as alerts_incidents
 from opsdb.settings import load_settings
 

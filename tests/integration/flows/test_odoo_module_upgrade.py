@@ -18,7 +18,7 @@ from flows import odoo_module_upgrade as module
 from flows.engine import runbook as recording
 from flows.engine.active_run import ActiveRun
 from flows.engine.dry_run import dry_run
-from flows.odoo.checkout import CHECK_OUT
+from flows.odoo.site import CHECK_OUT
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
@@ -122,7 +122,7 @@ def test_upgrade_has_its_database_and_then_its_host_to_itself_before_it_looks_at
         assert (site.daemon.calls, list((site.checkout / ".git").glob("FETCH_HEAD"))) == ([], [])
         held.append(resource)
 
-    monkeypatch.setattr(recording, "ActiveRun", functools.partial(ActiveRun, hold=hold))
+    monkeypatch.setattr(recording, "ActiveRun", functools.partial(ActiveRun, acquire=hold))
     site.upgrade()
     assert held == [f"odoo_db:{site.database}", f"odoo_host:{socket.gethostname().lower()}"]
 

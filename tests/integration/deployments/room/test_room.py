@@ -110,6 +110,7 @@ def test_room_is_ready_and_says_so(
         "worker": "ready",
         "sync": "ready",
         "exporter": "ready",
+        "alerter": "ready",
     }
     assert f"exporter  http://127.0.0.1:{settings.exporter_port}/metrics" in " ".join(ops("status")[1].split("\n"))
     assert ops("status")[0] == 0
@@ -215,7 +216,7 @@ def test_service_user_of_postgresql_may_not_log_in_either(started: RoomReport, s
     assert 'Peer authentication failed for user "postgres"' in done.stderr
 
 
-@pytest.mark.parametrize("name", ["sync", "worker", "exporter", "postgres"])
+@pytest.mark.parametrize("name", ["sync", "worker", "exporter", "alerter", "postgres"])
 def test_killed_part_is_started_again(started: RoomReport, settings: Settings, name: str) -> None:
     before = parts(started)[name]
     assert before.pid is not None

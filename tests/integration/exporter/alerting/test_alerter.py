@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from pydantic import SecretStr
 
 from exporter.alerting import alerter, outage, sender
 from exporter.alerting.alerter import Alerter
+from exporter.alerting.destinations import Destination
+from opsdb.alerts.outbox import Failure
 from opsdb.alerts.read import read_figures
 from opsdb.database import connect
 from opsdb.settings import Settings
@@ -159,6 +161,44 @@ def test_20_restarts_tell_nothing_twice(lab: Lab, settings: Settings, chat: Matt
     assert len(chat.posts) == 2
 
 
+@pytest.mark.parametrize("other", ["home", "home of another host"])
+def test_two_alerters_tell_what_one_would(
+    lab: Lab, settings: Settings, chat: Mattermost, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    send = Destination.send
+
+    def slowly(self: Destination, body: str) -> Failure | None:
+        time.sleep(0.5)  # in which the other one looks for something to send
+        return send(self, body)
+
+    monkeypatch.setattr(Destination, "send", slowly)
+    second = settings.model_copy(update={"home": settings.home.parent / other})
+    with alerting(settings, chat.url), alerting(second, chat.url):
+        run_id = stuck(lab)
+        until(lambda: len(chat.posts) == 1)
+        lab.finish(run_id)
+        until(lambda: len(chat.posts) == 2)
+        time.sleep(1)
+    assert [text[0] for text in chat.texts] == ["🚨", "✅"]
+
+
+def test_second_alerter_of_a_room_takes_over_at_the_end_of_the_first(
+    lab: Lab, settings: Settings, chat: Mattermost
+) -> None:
+    with ExitStack() as first:
+        first.enter_context(alerting(settings, chat.url))
+        until(lambda: lab.sql("SELECT 1 FROM ops.sync_marks WHERE name = 'alerts'"))
+        with alerting(settings, ""):  # by hand, in a shell without OPS_ALERT_URLS: alone it would close what is over
+            for number in range(3):
+                run_id = stuck(lab)
+                until(lambda n=number: len(chat.posts) == 2 * n + 1)  # type: ignore[misc]
+                lab.finish(run_id)
+                until(lambda n=number: len(chat.posts) == 2 * n + 2)  # type: ignore[misc]
+            first.close()
+            lab.sql("UPDATE ops.sync_marks SET updated_at = now() - interval '1 h' WHERE name = 'alerts'")
+            until(lambda: lab.sql("SELECT 1 FROM ops.sync_marks WHERE updated_at > now() - interval '1 min'"))
+
+
 def test_outage_of_mattermost_is_waited_out_in_order(lab: Lab, settings: Settings, chat: Mattermost) -> None:
     chat.moods = [503]
     with alerting(settings, chat.url):
@@ -229,12 +269,12 @@ def test_database_outage_is_told_once_and_its_end_once_over_restarts(
     monkeypatch.setattr(outage, "TELL_AFTER_SECONDS", 0.5)
     away = settings.model_copy(update={"database_url": SecretStr(settings.ops_url.replace("/postgres/socket", "/no"))})
     for _ in range(3):
-        with alerting(away, chat.url):
+        with alerting(away, chat.url), alerting(away, chat.url):  # two of one room
             until(lambda: chat.posts)
             time.sleep(0.7)
     assert [text.splitlines()[0] for text in chat.texts] == ["🚨 **The Ops Database Does Not Answer**"]
     for _ in range(2):
-        with alerting(settings, chat.url):
+        with alerting(settings, chat.url), alerting(settings, chat.url):
             until(lambda: len(chat.posts) == 2)
             time.sleep(1)
     assert chat.texts[1].startswith("✅ **Resolved: The Ops Database Does Not Answer**")
@@ -246,7 +286,7 @@ def test_deadman_is_heard_only_while_messages_arrive(
     lab: Lab, settings: Settings, chat: Mattermost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
-    monkeypatch.setattr(alerter, "say_alive", heard.append)
+    monkeypatch.setattr(alerter, "send_sign_of_life", heard.append)
     ours = settings.model_copy(update={"deadman_url": SecretStr("http://127.0.0.1:1/ping")})
     with alerting(ours, chat.url):
         until(lambda: heard)

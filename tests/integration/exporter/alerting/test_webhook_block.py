@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from exporter.alerting.delivery import Destination, read_destinations
+from exporter.alerting.destinations import Destination, read_destinations
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
 from tests.support.mattermost import TOKEN, Mattermost, listening

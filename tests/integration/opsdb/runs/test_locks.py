@@ -143,8 +143,8 @@ def test_who_waits_too_long_says_for_whom_and_does_nothing(engine: Engine, resou
             run_id=waiter,
             attempt=1,
             deadline_seconds=60,
-            tell=told.append,
-            look_seconds=1,
+            note=told.append,
+            poll_seconds=1,
             wait_seconds=1,
         )
     assert told == [f"waits for run {holder.hex[-8:]}, which holds {resource.replace(':', ' ')}"]
@@ -157,8 +157,8 @@ def wait_for(engine: Engine, resource: str, run_id: UUID, told: list[str], *, se
         run_id=run_id,
         attempt=1,
         deadline_seconds=60,
-        tell=told.append,
-        look_seconds=1,
+        note=told.append,
+        poll_seconds=1,
         wait_seconds=seconds,
     )
 
@@ -221,8 +221,8 @@ def test_deadline_of_a_run_that_waits_for_its_second_resource_is_beyond_the_wait
         run_id=waiter,
         attempt=1,
         deadline_seconds=60,
-        tell=end_holder,
-        look_seconds=1,
+        note=end_holder,
+        poll_seconds=1,
         wait_seconds=3600,
     )
     assert timedelta(seconds=1) < left(engine, waiter) < timedelta(seconds=61)

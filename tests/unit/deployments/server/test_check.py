@@ -85,7 +85,7 @@ def test_deployments_are_those_of_the_file(found: dict[str, Deployed], words: st
 
 
 def test_every_kind_of_the_file_has_its_programs_listed() -> None:
-    from flows.engine.programs import PROGRAMS
+    from flows.engine.preflight import PROGRAMS
     from opsdb.kinds.kinds import registered_deployments, registered_kinds
 
     settings = Settings()

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.alerting.markdown import quoted
-from exporter.alerting.messages import WORDINGS, outage_begins, render, trial
+from exporter.alerting.messages import WORDINGS, outage_begins, quoted, render, trial
 from opsdb.alerts.episodes import Rule
 from opsdb.alerts.incidents import Event, Incident, Report, Subject
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from flows.backup.postgres import Connection, connect, find_programs, missing_tools, passfile, program_env
+from flows.backup.postgres import Connection, connect, find_programs, passfile, program_env
 from opsdb.errors import PreflightError
 
 
@@ -157,7 +157,3 @@ def test_find_programs_refuses_one_older_than_the_server_and_names_both(tmp_path
 def test_find_programs_wants_both_of_one_version(tmp_path: Path, pg_dump: str | None, pg_restore: str | None) -> None:
     with pytest.raises(PreflightError, match=r"no pg_dump .*OPS_PG_BIN"):
         find_programs(install(tmp_path, pg_dump=pg_dump, pg_restore=pg_restore), server_version="18.6")
-
-
-def test_missing_tools_names_those_that_are_not_there() -> None:
-    assert missing_tools("bash", "no-such-tool") == ["no-such-tool"]

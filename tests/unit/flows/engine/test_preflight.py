@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from flows.engine.active_run import ActiveRun, activated
+from flows.engine.preflight import missing_programs
 from flows.engine.step import action
 from opsdb.errors import PreflightError
 from opsdb.settings import load_settings
@@ -44,3 +45,7 @@ def test_mistake_in_a_preflight_stays_one() -> None:
     run = ActiveRun(id=uuid4(), attempt=1, settings=load_settings(), record=lambda _entry: None, in_lane=False, plan=[])
     with activated(run), pytest.raises(ZeroDivisionError):
         action("look", lambda: 1 / 0, about="look", preflight=True)
+
+
+def test_missing_programs_names_those_that_are_not_there() -> None:
+    assert missing_programs("bash", "no-such-tool") == ["no-such-tool"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.shell.masking import SecretPatterns
-from flows.shell.output import LogFile, OutputLimits, StepOutput, Tail, printable
+from flows.shell.output import LogFile, OutputLimits, StepStreams, Tail, printable
 
 
 @given(st.binary(max_size=300))
@@ -93,7 +93,7 @@ def collected(
     chunks: list[bytes], tmp_path: Path, *, secrets: dict[str, str] | None = None, **limits: int
 ) -> list[str]:
     lines: list[str] = []
-    output = StepOutput(
+    output = StepStreams(
         secrets=SecretPatterns(secrets or {}),
         log_path=tmp_path / "1.log",
         on_line=lines.append,

@@ -370,7 +370,7 @@ def test_run_is_bounded_and_repeated_and_alone_as_the_file_says(
     after = [{**STEP, "name": "after"}]
     one = read(tmp_path, requeue=3, exclusive="odoo_db", params={"odoo_db": {}}, on_failure=after)
     function: Any = runbook_of(one)
-    assert asked.pop("definition") == one.template.definition
+    assert asked.pop("version") == one.template.definition
     assert asked == {"deadline_seconds": 5 + 5 + 2 * 7 + 60, "max_attempts": 3, "exclusive": "odoo_db"}
     assert function.__name__ == "t"
     runbook_of(read(tmp_path, timeout_seconds=3))

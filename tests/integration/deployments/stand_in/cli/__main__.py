@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import uuid
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
@@ -38,13 +39,14 @@ def worker() -> None:
         time.sleep(5)
 
 
-def sync() -> None:
+def mark(name: str) -> None:
     url = f"postgresql://postgres@/ops?host={os.environ['OPS_HOME']}/postgres/socket"
     with psycopg.connect(url, autocommit=True) as db:
         while True:
             db.execute(
-                "INSERT INTO ops.sync_marks (name, at, updated_at) VALUES ('sync', now(), now()) "
-                "ON CONFLICT (name) DO UPDATE SET updated_at = now()"
+                "INSERT INTO ops.sync_marks (name, at, updated_at) VALUES (%s, now(), now()) "
+                "ON CONFLICT (name) DO UPDATE SET updated_at = now()",
+                [name],
             )
             time.sleep(1)
 
@@ -61,4 +63,5 @@ def exporter() -> None:
 
 if __name__ == "__main__":
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    {"deploy": deploy, "worker": worker, "sync": sync, "exporter": exporter}[sys.argv[1]]()
+    marks = {"sync": partial(mark, "sync"), "alerter": partial(mark, "alerts")}
+    ({"deploy": deploy, "worker": worker, "exporter": exporter} | marks)[sys.argv[1]]()

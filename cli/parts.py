@@ -1,4 +1,4 @@
-"""`ops worker` and `ops sync`: the processes that `ops up` runs, each for itself."""
+"""`ops worker`, `ops sync`, `ops exporter` and `ops alerter`: the parts that `ops up` runs, each for itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Coroutine
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 from opsdb.tables import Lane
 
@@ -23,7 +25,7 @@ WORKER_ENV = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (worker, sync):
+    for command in (worker, sync, exporter, alerter):
         app.command(rich_help_panel="Parts of the room: `ops up` runs them")(command)
 
 
@@ -37,7 +39,6 @@ def worker(
     Example, on a second host: OPS_DATABASE_URL=postgresql://... ops worker --lanes A,B
     """
     from deployments.server import access
-    from opsdb.errors import UsageError
 
     settings = load_settings()
     try:
@@ -60,6 +61,50 @@ def sync() -> None:
     from deployments.sync.sync import sync as follow
 
     _run_until_told(follow(settings))
+
+
+def exporter(
+    *,
+    hash_password: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Ask for a password and print the value of OPS_EXPORTER_BASIC_AUTH."),
+    ] = None,
+) -> None:
+    """Serve metrics for Prometheus out of the ops database, until told to stop. Alerts are `ops alerter`.
+
+    They are on 127.0.0.1:9464/metrics unless OPS_EXPORTER_PORT and OPS_EXPORTER_ADDRESS say otherwise.
+    """
+    if hash_password is not None:
+        _print_hash(hash_password)
+        return
+    _become("exporter.metrics")
+
+
+def alerter() -> None:
+    """Watch the rules and deliver alerts to the addresses of OPS_ALERT_URLS, until told to stop.
+
+    One alerter of an OPS_HOME works; a second one waits until the first has ended.
+    """
+    _become("exporter.alerting")
+
+
+def _become(module: str) -> NoReturn:
+    """Run a module in place of this process, without the weight of the command line."""
+    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606  # no shell is what is wanted
+
+
+def _print_hash(name: str) -> None:
+    from exporter.metrics import credentials
+
+    if not name or ":" in name:
+        raise UsageError("--hash-password: want a name without a colon")
+    if sys.stdin.isatty():
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise UsageError("--hash-password: no password was given")
+    sys.stdout.write(credentials.hash_password(name, password) + "\n")
 
 
 def _run_until_told(work: Coroutine[Any, Any, None]) -> None:

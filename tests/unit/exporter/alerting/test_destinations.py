@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from exporter.alerting.delivery import Destination, read_destinations
+from exporter.alerting.destinations import Destination, read_destinations
 from opsdb.alerts.episodes import Severity
 from opsdb.errors import UsageError
 from opsdb.settings import Settings

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from flows.template.text import bodies, closed_at, in_quotes, joined, unquoted, without_documents
-from flows.template.values import REFERENCE, variable_of
+from flows.template.shell_text import bodies, closed_at, in_quotes, joined, unquoted, without_documents
+from flows.template.words import REFERENCE, variable_of
 
 _MARK = "\x01"  # no command holds a control character
 _MARKED = f"{_MARK}[^{_MARK}\n]*{_MARK}"
@@ -32,7 +32,7 @@ _NAME_TAKERS = r"(?:let|unset|getopts|read|mapfile|readarray|wait)"
 """Builtins that take names of variables."""
 
 
-class Places:
+class UnsafePlaces:
     """What is looked for: texts named as `${params.x}`, and variables that hold a text.
 
     `variables` say of each whether its text is one of an `enum`, which the author of the template wrote. `listed` are

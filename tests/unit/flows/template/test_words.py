@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.template.command import filled_in
-from flows.template.text import document_marks
-from flows.template.values import form_pattern, misjoined, refusal
+from flows.template.shell_text import document_marks
+from flows.template.words import form_pattern, misjoined, refusal
 from tests.support.hostile import HOSTILE, PAYLOADS
 
 CARRIERS = frozenset({"ODOO_DB", "modules", "PARAM_X"})

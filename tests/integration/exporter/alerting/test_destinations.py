@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from exporter.alerting import mattermost
-from exporter.alerting.delivery import Destination, read_destinations
+from exporter.alerting.destinations import Destination, read_destinations
 from opsdb.alerts.outbox import Failure
 from opsdb.errors import UsageError
 from opsdb.settings import Settings

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from opsdb.alerts.episodes import Severity
 from opsdb.alerts.outbox import Failure
@@ -24,6 +24,12 @@ BLOCK = "block:"
 EXAMPLE = "mmosts://ops@chat.example.org/TOKEN/?to=ops-alerts"
 
 
+class Notifier(Protocol):
+    """A way to one place. `post` tries once: None when the Markdown arrived. It never raises, and takes seconds."""
+
+    def post(self, text: str) -> Failure | None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Destination:
     """Somebody who is told. Without severities, or without kinds, it is told of all of them."""
@@ -31,7 +37,7 @@ class Destination:
     name: str
     severities: frozenset[Severity]
     kinds: frozenset[str]
-    notifier: Any = field(repr=False)
+    notifier: Notifier = field(repr=False)
 
     def wants(self, severity: Severity, kinds: Collection[str]) -> bool:
         """Whether it is told of something that bad about runs of these kinds; what is of no kind concerns everybody."""
@@ -40,12 +46,7 @@ class Destination:
 
     def send(self, body: str) -> Failure | None:
         """Try once to deliver a text in Markdown. None when it arrived. Never raises; takes seconds."""
-        from exporter.alerting.mattermost import MattermostWebhook
-        from exporter.alerting.webhook_block import WebhookBlock
-
-        if isinstance(self.notifier, MattermostWebhook | WebhookBlock):
-            return self.notifier.post(body)
-        return _notify(self.notifier, body)
+        return self.notifier.post(body)
 
 
 def read_destinations(settings: Settings) -> list[Destination]:
@@ -73,8 +74,8 @@ def read_destinations(settings: Settings) -> list[Destination]:
     return list(found.values())
 
 
-def _notifiers(settings: Settings, url: str, number: int) -> list[Any]:
-    """Apprise's notifiers for an address; a webhook of several channels is several, since each may fail alone."""
+def _notifiers(settings: Settings, url: str, number: int) -> list[Notifier]:
+    """The notifiers for an address; a webhook of several channels is several, since each may fail alone."""
     if url.startswith(BLOCK):
         from exporter.alerting.webhook_block import WebhookBlock
 
@@ -108,7 +109,7 @@ def _notifiers(settings: Settings, url: str, number: int) -> list[Any]:
         raise _unknown(scheme, number)
     if "overflow=" not in url:
         notifier.overflow_mode = OverflowMode.SPLIT
-    return [notifier]
+    return [_AppriseNotifier(notifier)]
 
 
 def _unknown(scheme: str, number: int) -> UsageError:
@@ -161,17 +162,23 @@ def _status() -> Iterator[list[int | None]]:
         found[0] = _capture.seen.status
 
 
-def _notify(notifier: Any, body: str) -> Failure | None:
-    from apprise.common import NotifyFormat
+class _AppriseNotifier:
+    """One of Apprise's hundred. It tells success from failure; the reason is the HTTP status that its log names."""
 
-    delivered = False
-    with _status() as status:
-        try:
-            delivered = bool(notifier.notify(body=body, body_format=NotifyFormat.MARKDOWN))
-        except Exception:  # whatever a notifier of a hundred does, the others go on
-            return Failure(reason="error")
-    if delivered:
-        return None
-    code = status[0]
-    lasting = code is not None and 300 <= code < 500 and code not in (408, 429)
-    return Failure(reason="configuration" if lasting else "error", lasting=lasting, http_status=code)
+    def __init__(self, notifier: Any) -> None:
+        self._notifier = notifier
+
+    def post(self, text: str) -> Failure | None:
+        from apprise.common import NotifyFormat
+
+        delivered = False
+        with _status() as status:
+            try:
+                delivered = bool(self._notifier.notify(body=text, body_format=NotifyFormat.MARKDOWN))
+            except Exception:  # whatever a notifier of a hundred does, the others go on
+                return Failure(reason="error")
+        if delivered:
+            return None
+        code = status[0]
+        lasting = code is not None and 300 <= code < 500 and code not in (408, 429)
+        return Failure(reason="configuration" if lasting else "error", lasting=lasting, http_status=code)

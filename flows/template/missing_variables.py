@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.template.model import PlainStep
 from flows.template.reading import ReadTemplate
-from flows.template.values import REFERENCE, variable_of
+from flows.template.words import REFERENCE, variable_of
 
 LONGEST_BYTES = 1024 * 1024
 _READ_BY = {
@@ -19,7 +19,7 @@ _READ_BY = {
 """What programs read in their folder though no command names it."""
 
 
-def changes(read: ReadTemplate) -> list[str]:
+def missing_variables(read: ReadTemplate) -> list[str]:
     """What programs of the template miss, as far as its files show it, each with the line to write."""
     missed = dict(_missed(read))
     lines = [*missed.values(), *(line for name, line in _named_nowhere(read) if name not in {one[0] for one in missed})]

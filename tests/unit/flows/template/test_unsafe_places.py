@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from flows.template.command import check_syntax, programs, unset_variables
-from flows.template.places import Places, secrets_shown
 from flows.template.reading import read_template
+from flows.template.unsafe_places import UnsafePlaces, secrets_shown
 from opsdb.kinds.template_files import TemplateError
 
 PUBLISHED: dict[str, str] = yaml.safe_load((Path(__file__).parent / "published_commands.yaml").read_text())
 INTEGERS = ("n", "days", "port")
 PARAMS: dict[str, Any] = {"x": {}, "n": {"type": "integer"}, "token": {"secret": {"env": "T"}}}
 VARIABLES = {"PARAM_X": False, "x": False, "X": False, "PARAM_Y": False, "PARAM_LISTED": True}
-PLACES = Places(variables=VARIABLES, listed=["listed"], plain=["n"])
+PLACES = UnsafePlaces(variables=VARIABLES, listed=["listed"], plain=["n"])
 
 
 def reasons(command: str) -> list[str]:

@@ -1,0 +1,132 @@
+"""What the room consists of: each part with its command, its environment and how it shows that it works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from deployments.room.postgres import EmbeddedPostgres
+from deployments.room.readiness import (
+    PrefectApi,
+    alerter_works,
+    exporter_is_ready,
+    postgres_answers,
+    sync_is_current,
+)
+from deployments.room.supervisor import Part
+from deployments.room.ui import close_pages
+from deployments.server import access
+from opsdb.settings import Settings
+
+
+def parts(settings: Settings) -> list[Part]:
+    """What the room consists of, in the order in which it starts."""
+    common = access.inherited(os.environ)
+    ours = common | access.client_env(settings)
+    without_prefect = common | {"OPS_HOME": str(settings.home)}  # what reports outages must work in one
+    api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string)
+    database = settings.ops_url
+    here = Path.cwd()
+
+    def ops(
+        name: str,
+        ready: Callable[[datetime], bool] | None,
+        after: str,
+        *options: str,
+        env: Mapping[str, str] = ours,
+        **more: Any,
+    ) -> Part:
+        return Part(name, [sys.executable, "-m", "cli", name, *options], env, here, ready, after=(after,), **more)
+
+    found: list[Part] = []
+    if settings.embedded:
+        postgres = EmbeddedPostgres(settings.home / "postgres")
+        maintenance = f"postgresql://postgres@/postgres?host={settings.socket_dir}"
+        found.append(
+            Part(
+                "postgres",
+                postgres.command,
+                {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+                Path("/"),
+                lambda _started: postgres_answers(maintenance),
+                prepare=lambda: _opened(postgres.prepare()),
+                user=postgres.identity,
+                stop_signal=signal.SIGINT,  # a fast shutdown: sessions are ended, not waited for
+                orphan_signal=signal.SIGINT,
+                grace_seconds=20,
+                address=str(settings.socket_dir),
+            )
+        )
+    found.append(
+        Part(
+            "databases",
+            [sys.executable, "-m", "deployments.room.databases"],
+            ours,
+            here,
+            None,
+            after=("postgres",) if settings.embedded else (),
+        )
+    )
+    found.append(
+        Part(
+            "prefect",
+            [sys.executable, "-m", "prefect", "server", "start"],
+            common | access.server_env(settings),
+            settings.home / "prefect",  # away from a `.env` or prefect.toml of the operator's folder
+            lambda _started: api.answers() and close_pages(access.ui_folder(settings), port=settings.prefect_port),
+            after=("databases",),
+            # after TERM it waits for open connections without end; its state is in PostgreSQL
+            orphan_signal=signal.SIGKILL,
+            grace_seconds=5,
+            ready_seconds=180,  # its first start runs all its migrations
+            address=access.ui_url(settings),
+        )
+    )
+    # a template that someone is editing is no reason to be without a room
+    # a few hundred requests: 18 s, and minutes where the machine is busy
+    found.append(ops("deploy", None, "prefect", "--skip-broken", ready_seconds=300))
+    drain = settings.timings.drain + 20
+    found.append(ops("worker", lambda started: api.workers_online(since=started), "deploy", grace_seconds=drain))
+    found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
+    metrics = exporter_url(settings)
+    found.append(
+        ops(
+            "exporter",
+            lambda _started: exporter_is_ready(metrics),
+            "databases",
+            env=without_prefect,
+            address=f"{metrics}/metrics",
+        )
+    )
+    found.append(
+        ops(
+            "alerter",
+            lambda started: alerter_works(database, since=started),
+            "databases",
+            env=without_prefect,
+            grace_seconds=25,  # a delivery that is under way ends, or its message would be sent again
+        )
+    )
+    return found
+
+
+def exporter_url(settings: Settings) -> str:
+    """Where the metrics answer, as seen from this host."""
+    address = ip_address(settings.exporter_address)
+    if address.is_unspecified:
+        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"{'https' if settings.exporter_tls_cert else 'http'}://{host}:{settings.exporter_port}"
+
+
+def _opened(folders: list[str]) -> str | None:
+    """What an operator should know that the start of PostgreSQL changed."""
+    if not folders:
+        return None
+    return f"made passable (o+x) for the user of the embedded PostgreSQL: {', '.join(folders)}"

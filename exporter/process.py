@@ -1,0 +1,31 @@
+"""A process of the room that works until a signal: what `ops exporter` and `ops alerter` become.
+
+Neither imports Prefect or the command line, which would take 30 MB more.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from opsdb.errors import OpsError
+from opsdb.settings import Settings, load_settings
+
+Work = Callable[[Settings, threading.Event], None]
+
+
+def work_until_signal(work: Work) -> None:
+    """Call `work` with an event that SIGTERM, SIGINT and SIGHUP set. Errors are one line and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    try:
+        work(load_settings(), stop)
+    except OpsError as error:
+        print(f"ops: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
