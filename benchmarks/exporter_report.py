@@ -6,13 +6,14 @@ import math
 from typing import Any
 from xml.sax.saxutils import escape
 
+from benchmarks.picture import WIDTH, page
 from benchmarks.report import machine
 
 Found = dict[str, dict[str, Any]]
 """The figures of each stage."""
 
 SYSTEMS = (("ours", "ops exporter", "#1f6f8b"), ("paging", "paging the API", "#c9c3b8"))
-WIDTH, LEFT, BAR = 760, 190, 18
+LEFT, BAR = 190, 18
 
 
 def report(found: Found) -> str:
@@ -85,19 +86,8 @@ def picture(found: Found) -> str:
             )
             y += BAR + 6
         y += 12
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 24}" viewBox="0 0 {WIDTH} {y + 24}">
-<style>
-text {{ font-family: system-ui, "DejaVu Sans", sans-serif; fill: #222 }}
-.head {{ font-size: 18px; font-weight: 600 }} .title {{ font-size: 14px; font-weight: 600 }}
-.label {{ font-size: 13px; text-anchor: end }} .value {{ font-size: 12px }} .foot {{ font-size: 10.5px; fill: #666 }}
-</style>
-<rect width="100%" height="100%" fill="#fff"/>
-<text x="24" y="32" class="head">One scrape, median</text>
-<text x="24" y="52" class="value">logarithmic scale</text>
-{chr(10).join(body)}
-<text x="24" y="{y + 8}" class="foot">{escape(machine())}</text>
-</svg>
-"""
+    scale = '<text x="24" y="52" class="value">logarithmic scale</text>'
+    return page("One scrape, median", [scale, *body], foot_at=y + 8)
 
 
 def _ms(value: float) -> str:

@@ -19,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import measures
 from benchmarks.bench_room import STOCK, SYSTEMS, BenchRoom, System, bench_room, counting_proxy
+from benchmarks.measures import QUICK, Results, Sizes
 from benchmarks.picture import picture
 from benchmarks.report import report
-from benchmarks.results import QUICK, Results, Sizes
 
 
 class Benchmark:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from benchmarks.measures import Results
 from benchmarks.report import MEGABYTE, machine
-from benchmarks.results import Results
 
 Panel = tuple[str, list[tuple[str, float, float]]]
 """A title, and rows of a label, our value and the stock value."""
@@ -39,17 +40,22 @@ def picture(results: Results) -> str:
         f'<text x="{42 + 200 * number}" y="56" class="value">{words}</text>'
         for number, (system, words) in enumerate((("ours", "our lane worker"), ("stock", "stock process worker")))
     )
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 30}" viewBox="0 0 {WIDTH} {y + 30}">
+    return page("The same runbook, the same server, two workers", [legend, *body], foot_at=y + 14)
+
+
+def page(title: str, body: Sequence[str], *, foot_at: int) -> str:
+    """An SVG of `WIDTH`, with a title, the elements of the body, and the machine at its foot."""
+    height = foot_at + 16
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">
 <style>
 text {{ font-family: system-ui, "DejaVu Sans", sans-serif; fill: #222 }}
 .head {{ font-size: 18px; font-weight: 600 }} .title {{ font-size: 14px; font-weight: 600 }}
 .label {{ font-size: 13px; text-anchor: end }} .value {{ font-size: 12px }} .foot {{ font-size: 10.5px; fill: #666 }}
 </style>
 <rect width="100%" height="100%" fill="#fff"/>
-<text x="24" y="32" class="head">The same runbook, the same server, two workers</text>
-{legend}
+<text x="24" y="32" class="head">{title}</text>
 {chr(10).join(body)}
-<text x="24" y="{y + 14}" class="foot">{escape(machine())}</text>
+<text x="24" y="{foot_at}" class="foot">{escape(machine())}</text>
 </svg>
 """
 

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measures import Burst
-from benchmarks.results import Results
+from benchmarks.measures import Burst, Results
 
 MEGABYTE = 1024 * 1024
 BURST_ROWS: tuple[tuple[str, Callable[[Burst], float], bool], ...] = (

@@ -40,7 +40,7 @@ def check_database(url: str, *, writes: bool) -> list[Check]:
     )
     try:
         with engine.connect() as db:
-            return [_reached(db), *_look(db, writes=writes)]
+            return [_reached(db), *_check_login(db, writes=writes)]
     except GONE as error:
         advice = "see that the server runs, and that host, user, password and pg_hba.conf let this login in"
         return [Check("reached", first_line(error), advice)]
@@ -60,7 +60,7 @@ def _reached(db: Connection) -> Check:
     return Check("reached", found)
 
 
-def _look(db: Connection, *, writes: bool) -> list[Check]:
+def _check_login(db: Connection, *, writes: bool) -> list[Check]:
     # a worker takes on the role right after connecting, whatever it may do by itself
     writer = bool(db.execute(WRITER).scalar_one())
     if writes and writer:

@@ -1,12 +1,63 @@
-"""The block `OdooHost`: an Odoo in Docker Compose, and how its host is reached."""
+"""The block `OdooHost`: an Odoo in Docker Compose, how its host is reached, and whether it is as the block says.
+
+One script looks at all of it, on the host itself.
+"""
 
 from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
 from blocks.check import Check
-from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl, SshDestination, SshPort
+from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl, SshDestination, SshPort
+from blocks.inherited import inherited
+from blocks.ssh import KNOWN_HOSTS_ONLY, SSH_OPTIONS, agent_env
+
+Judge = Callable[["OdooHost", str, str], Check]
+"""Says what the state and the detail of a line mean."""
+
+HOST_SECONDS = 12.0
+"""Longer than what the parts of the script may take together: 5 s to connect, twice 3 s for Docker."""
+
+# Each line is a name, and what is wrong or what was seen, separated by a tab. Nothing is changed.
+CODE = """\
+say() { printf '%s\\t%s\\t%s\\n' "$1" "$2" "$(tr -s '[:space:]' ' ' <<< "$3")"; }
+missing=
+for program in bash git docker curl; do command -v "$program" > /dev/null || missing+=" $program"; done
+if [ -n "$missing" ]; then say programs wrong "not on the PATH:$missing"; else say programs ok ""; fi
+if ! [ -e "$REPO/.git" ]; then
+  say checkout wrong "no git checkout"
+elif said=$(git -C "$REPO" log -1 --format='%h of %cs' 2>&1); then
+  say checkout ok "$said"
+else
+  say checkout wrong "$said"
+fi
+"""
+# Odoo is asked while Docker is.
+RUNNING = """\
+exec {health}< <(curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$HEALTH_URL" 2>&1 && echo well)
+if ! cd -- "$REPO" 2> /dev/null || ! [ -f "$COMPOSE_FILE" ]; then
+  say service wrong "no compose file $COMPOSE_FILE"
+elif ! said=$(timeout 3 docker compose -f "$COMPOSE_FILE" config --services < /dev/null 2>&1); then
+  say service wrong "$said"
+elif ! grep -Fqx -- "$SERVICE" <<< "$said"; then
+  say service unknown "$said"
+elif ! said=$(timeout 3 docker compose -f "$COMPOSE_FILE" ps --status running --services < /dev/null 2>&1); then
+  say service wrong "$said"
+elif ! grep -Fqx -- "$SERVICE" <<< "$said"; then
+  say service stopped ""
+else
+  say service ok ""
+fi
+said=$(cat <&"$health")
+if [ "$said" = well ]; then say health ok ""; else say health wrong "$said"; fi
+"""
 
 
 class OdooHost(Block):
@@ -57,6 +108,120 @@ class OdooHost(Block):
 
     def check(self) -> list[Check]:
         """Look whether the host is reached, the checkout and the service are there, and Odoo answers."""
-        from blocks.odoo_host_check import check_odoo_host
+        return _run_checks(self, CODE + RUNNING, {**_CODE, **_RUNNING})
 
-        return check_odoo_host(self)
+
+def check_code(host: OdooHost) -> list[Check]:
+    """Look for programs and checkout alone: an Odoo that does not run may be upgraded as well."""
+    return _run_checks(host, CODE, _CODE)
+
+
+def _run_checks(host: OdooHost, checks: str, judges: Mapping[str, Judge]) -> list[Check]:
+    """Run the shell text of the checks, on Odoo's host, and say what its lines mean."""
+    words = ["bash"]
+    if host.ssh_destination:
+        words = ["ssh", *SSH_OPTIONS, KNOWN_HOSTS_ONLY, f"-oPort={host.ssh_port}", "--", host.ssh_destination, "bash"]
+    values = {
+        "REPO": host.repo_dir,
+        "COMPOSE_FILE": host.compose_file,
+        "SERVICE": host.service,
+        "HEALTH_URL": host.health_url,
+    }
+    script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+    try:
+        code, said, complaint = _run([*words, "-s"], f"main() {{\n{script}{checks}}}\nmain\n")
+    except FileNotFoundError:
+        return [Check(words[0], "not on the PATH of this host", f"install {words[0]}")]
+    if code is None:
+        found = f"no answer within {HOST_SECONDS:g} s"
+        return [Check("reached", found, "look at the host: its load, its Docker daemon, the network between")]
+    reached = _reached(host, code, complaint)
+    return [reached, *judge_lines(host, said, judges)] if reached.ok else [reached]
+
+
+def _reached(host: OdooHost, code: int, complaint: str) -> Check:
+    if not host.ssh_destination:
+        return Check("reached", "is this host")
+    if code != 255:  # ssh's own failure
+        return Check("reached", f"{host.ssh_destination} answers over SSH")
+    reason = (complaint.strip().splitlines() or ["ssh ended without a word"])[-1].strip()
+    by_hand = f"ssh -p {host.ssh_port} {host.ssh_destination}"
+    if "identification has changed" in complaint.lower():
+        name = host.ssh_destination.rpartition("@")[2]
+        known = name if host.ssh_port == 22 else f"[{name}]:{host.ssh_port}"
+        advice = (
+            "the host shows another key than the one that is known: find out why. If it is right, as the user that "
+            f"runs the worker: ssh-keygen -R '{known}', then connect once by hand and compare the key: {by_hand}"
+        )
+    elif "host key" in complaint.lower():
+        advice = f"as the user that runs the worker, connect once by hand and compare the key: {by_hand}"
+    elif "permission denied" in complaint.lower():
+        advice = "put the public key of the user that runs the worker into authorized_keys there"
+    else:
+        advice = f"see that the host is up, and whether this works: {by_hand}"
+    return Check("reached", reason, advice)
+
+
+def judge_lines(host: OdooHost, said: str, judges: Mapping[str, Judge]) -> list[Check]:
+    """What the lines of the checks mean. A line that is missing is said too."""
+    lines = [line.split("\t", 2) for line in said.splitlines() if line.count("\t") == 2]
+    seen = {name: (state, detail.strip()[:200]) for name, state, detail in lines}
+    return [
+        judge(host, *seen.get(name, ("wrong", "the look ended before it came to this")))
+        for name, judge in judges.items()
+    ]
+
+
+def _programs(_host: OdooHost, state: str, detail: str) -> Check:
+    if state == "ok":
+        return Check("programs", "bash, git, docker and curl are there")
+    return Check("programs", detail, "install them on Odoo's host, for the user that is logged in there")
+
+
+def _checkout(host: OdooHost, state: str, detail: str) -> Check:
+    if state == "ok":
+        return Check("checkout", f"{host.repo_dir} is at {detail}")
+    return Check("checkout", f"{host.repo_dir}: {detail}", "correct the block's checkout, or clone the code there")
+
+
+def _service(host: OdooHost, state: str, detail: str) -> Check:
+    if state == "ok":
+        return Check("service", f"{host.service} runs")
+    if state == "unknown":
+        return Check("service", f"{host.compose_file} has no service {host.service}", f"want one of: {detail}")
+    if state == "stopped":
+        advice = f"start it there: docker compose -f {host.compose_file} up -d {host.service}"
+        return Check("service", f"{host.service} does not run", advice)
+    return Check("service", detail, "correct the block's compose file, or see what Docker says on Odoo's host")
+
+
+def _health(host: OdooHost, state: str, detail: str) -> Check:
+    if state == "ok":
+        return Check("health", f"{host.health_url} answers well")
+    return Check("health", f"{host.health_url}: {detail or 'no answer'}", "read Odoo's log: docker compose logs")
+
+
+_CODE: dict[str, Judge] = {"programs": _programs, "checkout": _checkout}
+_RUNNING: dict[str, Judge] = {"service": _service, "health": _health}
+
+
+def _run(words: list[str], script: str) -> tuple[int | None, str, str]:
+    """The exit code (None after `HOST_SECONDS`), and what was said. Nothing of it is left running here."""
+    process = subprocess.Popen(
+        words,
+        env=inherited() | agent_env(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        said, complaint = process.communicate(script.encode(), timeout=HOST_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None, "", ""
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return process.returncode, said.decode(errors="replace"), complaint.decode(errors="replace")

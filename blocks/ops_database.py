@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from blocks.check import Check
 from blocks.database_check import check_database
-from blocks.odoo_fields import not_upwards
+from blocks.fields import not_upwards
 from opsdb.database import connect
 from opsdb.settings import Settings
 

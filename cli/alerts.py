@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from cli.amounts import moment
-from cli.output import console, print_json
-from cli.run.params import storable
+from cli.options import JsonOption, storable
+from cli.text import console, moment, print_json, safe_line
 from opsdb.alerts.episodes import Rule
 from opsdb.alerts.incidents import silence
 from opsdb.alerts.read import Figures, read_figures, read_incidents, read_undelivered
 from opsdb.alerts.rules import forget_database
-from opsdb.database import connect, reachable
+from opsdb.database import writing
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.lookup import reading
 from opsdb.settings import Settings, load_settings
@@ -40,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def show(
     context: typer.Context,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List alerts that last or ended within a day, and messages that did not arrive.
 
@@ -52,7 +53,7 @@ def show(
     with reading(settings) as db:
         figures, incidents, undelivered = read_figures(db), read_incidents(db), read_undelivered(db)
     if as_json:
-        print_json({"alerts": incidents, "undelivered": undelivered, **_plain(figures)})
+        print_json({"alerts": incidents, "undelivered": undelivered, **asdict(figures)})
         return
     if incidents:
         console.print(_incidents(incidents))
@@ -106,12 +107,8 @@ def silence_rule(
     except ValueError:
         raise UsageError(f"{rule[:50]!r} is no rule: want one of {', '.join(Rule)}") from None
     settings = load_settings()
-    engine = connect(settings, application="cli")
-    try:
-        with reachable(), engine.begin() as db:
-            until = silence(db, chosen, read_length(length))
-    finally:
-        engine.dispose()
+    with writing(settings, application="cli") as db:
+        until = silence(db, chosen, read_length(length))
     console.print(f"nothing new is told of {chosen} until {until:%Y-%m-%d %H:%M:%S} UTC", markup=False)
 
 
@@ -125,12 +122,8 @@ def forget(
     Example: ops alerts forget odoo_old
     """
     storable(database, what="DATABASE")
-    engine = connect(load_settings(), application="cli")
-    try:
-        with reachable(), engine.begin() as db:
-            found = forget_database(db, database)
-    finally:
-        engine.dispose()
+    with writing(load_settings(), application="cli") as db:
+        found = forget_database(db, database)
     if not found:
         raise UsageError(f"DATABASE: no backup alert lasts of {database[:70]!r}: `ops alerts` lists what lasts")
     console.print(f"no backup of {database} is expected any more, until somebody starts one", markup=False)
@@ -159,7 +152,7 @@ def _incidents(incidents: list[dict[str, Any]]) -> Table:
             row["lane"],
             moment(row["opened_at"], row["now"]),
             state,
-            _harmless(named + (f" +{more}" if more else "")),
+            Text(safe_line(named + (f" +{more}" if more else ""), width=500)),
             style="dim" if row["resolved_at"] else "bold red",
         )
     return table
@@ -173,14 +166,6 @@ def _state(row: dict[str, Any]) -> str:
     return "told" if row["told_at"] else "not told yet"
 
 
-def _harmless(text: str) -> Any:
-    from rich.text import Text
-
-    from cli.harmless import harmless_line
-
-    return Text(harmless_line(text, width=500))
-
-
 def _remarks(settings: Settings, figures: Figures) -> list[str]:
     """What keeps alerts from arriving, as far as it shows here."""
     remarks = []
@@ -189,15 +174,3 @@ def _remarks(settings: Settings, figures: Figures) -> list[str]:
     if figures.last_cycle_at is None:
         remarks.append("The alerter never ran here.")
     return remarks
-
-
-def _plain(figures: Figures) -> dict[str, Any]:
-    last: datetime | None = figures.last_cycle_at
-    return {
-        "episodes": dict(figures.episodes),
-        "pending": figures.pending,
-        "dead": figures.dead,
-        "delivered_total": figures.delivered_total,
-        "failed_total": dict(figures.failed_total),
-        "last_cycle_at": last,
-    }

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.amounts import seconds, size
-from cli.harmless import harmless_line
-from cli.output import console, errors, print_json, say
-from cli.runs import JsonOption
+from cli.options import JsonOption
+from cli.text import console, errors, print_json, safe_line, say, seconds, size
 from flows.backup.folder import Folder
 from flows.backup.repository import Backup, Repository
 from flows.offsite.owner import NotOursError, check_owner
@@ -139,7 +137,7 @@ def _recorded(settings: Settings) -> Record | None:
         with reading(settings) as db:
             return Record(drills=last_drills(db), copies=copies_made(db))
     except OpsError as error:
-        what = harmless_line(str(error), width=300)
+        what = safe_line(str(error), width=300)
         errors.print(f"Which were restored or copied is not known: {what}", markup=False)
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.output import console
+from cli.text import console
 from opsdb.settings import load_settings
 
 

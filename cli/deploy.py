@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.harmless import harmless
-from cli.output import console, errors
+from cli.text import console, errors, safe_text, say
 from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
 if TYPE_CHECKING:
-    from deployments.server.wanted import TemplateDeployment
+    from deployments.server.declared import TemplateDeployment
     from flows.template.catalogue import CataloguedTemplate
 
 
@@ -35,15 +34,15 @@ def deploy(
 
     settings = load_settings()
     access.use(settings)
-    from deployments.server import lanes
+    from deployments.server.deploy import deploy_everything
     from flows.template.catalogue import catalogue
     from flows.template.missing_variables import missing_variables
 
     found = catalogue(settings)
     for line in [line for one in found if one.read for line in missing_variables(one.read)]:
-        errors.print(harmless(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(safe_text(line), style="yellow", to=errors)
     broken = [template.error for template in found if template.error]
-    lanes.deploy(
+    deploy_everything(
         settings,
         templates=template_deployments(found),
         all_read=not broken,
@@ -52,12 +51,12 @@ def deploy(
     if broken and not skip_broken:
         raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
     for error in broken:
-        errors.print(harmless(f"template left out: {error}"), markup=False, highlight=False, soft_wrap=True)
+        say(safe_text(f"template left out: {error}"), to=errors)
 
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:
     """What Prefect has to have of those that can run."""
-    from deployments.server.wanted import TemplateDeployment
+    from deployments.server.declared import TemplateDeployment
 
     return [
         TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])

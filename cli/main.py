@@ -9,8 +9,7 @@ import typer
 
 from cli import alerts, backups, db, deploy, parts, room, runbooks, runs, session, template
 from cli.doctor import doctor
-from cli.harmless import harmless, harmless_line
-from cli.output import errors
+from cli.text import errors, safe_line, safe_text, say
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.settings import Settings
 
@@ -49,7 +48,7 @@ def main() -> None:
         sys.exit(3 if isinstance(error, RoomUnreachableError) else 2)
     except typer.TyperException as error:  # wrong usage, as the parser sees it
         context: Any = getattr(error, "ctx", None)
-        if message := harmless_line(error.format_message(), width=500):  # none: it printed the help instead
+        if message := safe_line(error.format_message(), width=500):  # none: it printed the help instead
             stop = "" if message.endswith((".", "?")) else "."
             _refuse(f"{message}{stop} See `{context.command_path if context else 'ops'} --help`")
         sys.exit(2)
@@ -58,4 +57,4 @@ def main() -> None:
 
 
 def _refuse(message: str) -> None:
-    errors.print(f"ops: {harmless(message)}", markup=False, highlight=False, style="bold red", soft_wrap=True)
+    say(f"ops: {safe_text(message)}", style="bold red", to=errors)

@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from cli.harmless import harmless_line
-from cli.output import console, own_name, print_json, say
 from cli.room_view import Progress, addresses, parts_table, welcome
+from cli.text import console, own_name, print_json, safe_line, say
 from deployments.room import demo, room
 from deployments.room.report import RoomReport, current_report
 from deployments.server import access
@@ -93,7 +92,7 @@ def _executing(settings: Settings) -> list[str]:
             ]
     except OpsError:
         return []
-    return [f"run {short_id(run.id)} of {harmless_line(run.kind, width=40)}" for run in found]
+    return [f"run {short_id(run.id)} of {safe_line(run.kind, width=40)}" for run in found]
 
 
 def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:

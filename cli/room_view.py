@@ -11,8 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cli.output import console, own_name
-from cli.run.result import lines
+from cli.text import console, lines, own_name
 from deployments.room.report import PartReport, RoomReport
 
 STYLE = {

@@ -9,10 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.harmless import harmless, harmless_line
-from cli.output import console, errors, print_json, say
-from cli.run.params import described, storable
-from cli.runs import JsonOption
+from cli.options import JsonOption, storable
+from cli.run.params import described
+from cli.text import console, errors, print_json, safe_line, safe_text, say
 from opsdb.settings import load_settings
 
 
@@ -49,7 +48,7 @@ def runbooks(
         console.print(_table(documents))
         say("More of one: ops runbooks KIND")
     else:
-        _tell(documents[0])
+        _print_runbook(documents[0])
 
 
 def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
@@ -70,25 +69,25 @@ def _table(documents: list[dict[str, Any]]) -> Table:
         does = one["description"].strip().partition("\n\n")[0]
         required = [param["name"] for param in one["params"] if param["required"]]
         table.add_row(
-            Text(harmless_line(one["kind"])),
+            Text(safe_line(one["kind"])),
             " ".join(one["lanes"]),
-            Text(harmless_line(" ".join(does.split()))),
-            Text(harmless_line(", ".join(required))),
+            Text(safe_line(" ".join(does.split()))),
+            Text(safe_line(", ".join(required))),
         )
     return table
 
 
-def _tell(one: dict[str, Any]) -> None:
+def _print_runbook(one: dict[str, Any]) -> None:
     lanes = ", ".join(one["lanes"])
-    say(f"{harmless_line(one['kind'])}, in lane{'s' if len(one['lanes']) > 1 else ''} {lanes}")
-    say(f"\n{harmless(one['description'].partition('Args:')[0].strip())}\n")
+    say(f"{safe_line(one['kind'])}, in lane{'s' if len(one['lanes']) > 1 else ''} {lanes}")
+    say(f"\n{safe_text(one['description'].partition('Args:')[0].strip())}\n")
     table = Table("parameter", "type", "default", "meaning", box=None, pad_edge=False)
     for column in table.columns[:3]:
         column.overflow = "fold"
     for param in one["params"]:
         default = "required" if param["required"] else json.dumps(param["default"], ensure_ascii=False)
         cells = (param["name"], param["type"].replace("|", " or "), default, param["description"])
-        table.add_row(*(Text(harmless_line(cell)) for cell in cells))
+        table.add_row(*(Text(safe_line(cell)) for cell in cells))
     console.print(table)
     given = "".join(f" -p {param['name']}=..." for param in one["params"] if param["required"])
-    say(f"\nStart it: ops run {harmless_line(one['kind'] + given)} --wait")
+    say(f"\nStart it: ops run {safe_line(one['kind'] + given)} --wait")

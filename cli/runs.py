@@ -7,9 +7,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from cli.output import console, errors, print_json
+from cli.options import JsonOption, not_blank, storable
+from cli.text import console, errors, print_json
 from opsdb.errors import UsageError
-from opsdb.runs.lookup import find_run, list_runs, read_run, reading, run_digits
+from opsdb.runs.lookup import list_runs, reading
 from opsdb.settings import load_settings
 from opsdb.states import RunStatus
 from opsdb.tables import Lane
@@ -27,7 +28,6 @@ RunArgument = Annotated[
         show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,8 +87,8 @@ def run(
         assignments=params or [],
         lane=_lane(lane),
         priority=priority,
-        session=_not_blank(session, "--session"),
-        idempotency_key=_not_blank(idempotency_key, "--idempotency-key"),
+        session=not_blank(session, what="--session"),
+        idempotency_key=not_blank(idempotency_key, what="--idempotency-key"),
         wait=wait,
         dry_run=dry_run,
         as_json=as_json,
@@ -110,7 +110,6 @@ def runs(
 
     Example: ops runs --lane B --json
     """
-    from cli.run.params import storable
     from cli.run.view import run_document, runs_table
 
     for text, what in ((kind, "--kind"), (session, "--session")):
@@ -136,29 +135,9 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: ops show 1f3a9c0b
     """
-    from cli.run.paused import paused_lines
-    from cli.run.view import details_document, kept_waiting_line, run_page, waiting_lines
-    from opsdb.runs.waiting import kept_waiting_by, why_waiting
+    from cli.run.show import show_run
 
-    run_digits(run)
-    settings = load_settings()
-    waiting = holder = None
-    with reading(settings) as db:
-        details = read_run(db, find_run(db, run))
-        if details is not None and details.view.run.status is RunStatus.QUEUED:
-            waiting = why_waiting(db, details.view, online_seconds=settings.timings.online)
-        elif details is not None:
-            holder = kept_waiting_by(db, details.view.run)
-    if details is None:
-        raise UsageError(f"run {run!r} was just deleted from the ops database")
-    waits_for = [kept_waiting_line(details.view, holder)] if holder else []
-    if waiting is not None:
-        paused = paused_lines(settings, details.view) if waiting.approval is None else []
-        waits_for = waiting_lines(details.view, waiting, paused=paused)
-    if as_json:
-        print_json(details_document(details) | {"waits_for": waits_for})
-    else:
-        console.print(run_page(details, waits_for=waits_for), crop=False)
+    show_run(load_settings(), run=run, as_json=as_json)
 
 
 def logs(
@@ -219,7 +198,7 @@ def retry(
 
     Example: ops retry 1f3a9c0b --from-failed
     """
-    from cli.run.retry import retry_run
+    from cli.run.resume import retry_run
 
     retry_run(load_settings(), run=run, from_failed=from_failed, wait=wait, as_json=as_json)
 
@@ -229,7 +208,7 @@ def approve(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: ops approve 1f3a9c0b
     """
-    from cli.run.approve import approve_run
+    from cli.run.resume import approve_run
 
     approve_run(load_settings(), run=run, as_json=as_json)
 
@@ -243,9 +222,3 @@ def _one_of(choices: type[E], text: str, option: str) -> E:
         return choices(text)
     except ValueError:
         raise UsageError(f"{option}: {text!r} is none of {', '.join(choices)}") from None
-
-
-def _not_blank(text: str | None, option: str) -> str | None:
-    if text is not None and not text.strip():
-        raise UsageError(f"{option}: must not be empty")
-    return text

@@ -13,13 +13,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.amounts import moment
-from cli.harmless import harmless_line
-from cli.output import console, errors, print_json, say
-from cli.run.params import storable
-from cli.run.result import lines
-from cli.runs import JsonOption
-from opsdb.database import connect, reachable
+from cli.options import JsonOption, not_blank, storable
+from cli.text import console, errors, lines, moment, print_json, safe_line, say
+from opsdb.database import writing
 from opsdb.errors import UsageError
 from opsdb.runs.lookup import list_runs, reading, short_id
 from opsdb.runs.sessions import (
@@ -61,15 +57,10 @@ def create(
     """
     for text, what in ((name, "NAME"), (description, "--description")):
         storable(text or "", what=what)
-    if not name.strip():
-        raise UsageError("NAME: must not be empty")
+    not_blank(name, what="NAME")
     settings = load_settings()
-    engine = connect(settings, application="cli")
-    try:
-        with reachable(), engine.begin() as db:
-            made = make_session(db, name=name, description=description)
-    finally:
-        engine.dispose()
+    with writing(settings, application="cli") as db:
+        made = make_session(db, name=name, description=description)
     if as_json:
         print_json({"id": made, "name": name})
     else:
@@ -113,8 +104,8 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
         return
     say(f"Session {progress.id}")
     rows = {
-        "name": harmless_line(progress.name, width=500),
-        "description": harmless_line(progress.description or "", width=500),
+        "name": safe_line(progress.name, width=500),
+        "description": safe_line(progress.description or "", width=500),
         "status": progress.status,
         "made": f"{moment(progress.created_at, now)} by {progress.triggered_by}",
         "runs": _counts(progress),
@@ -141,12 +132,8 @@ def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
             f"SESSION: {progress.name} only gathers what was started outside a session, and others still start there: "
             "cancel its runs one by one, `ops cancel RUN`"
         )
-    engine = connect(settings, application="cli")
-    try:
-        with reachable(), engine.begin() as db:
-            cancel_session(db, progress.id)
-    finally:
-        engine.dispose()
+    with writing(settings, application="cli") as db:
+        cancel_session(db, progress.id)
     cancelled = _cancel_runs(settings, progress.id)
     if as_json:
         print_json({"id": progress.id, "name": progress.name, "status": "cancelled", "cancelled": cancelled})
@@ -179,7 +166,7 @@ def _table(sessions: Iterable[SessionProgress], now: datetime) -> Table:
     for each in sessions:
         table.add_row(
             short_id(each.id),
-            Text(harmless_line(each.name, width=60)),
+            Text(safe_line(each.name, width=60)),
             each.triggered_by,
             moment(each.created_at, now),
             Text(each.status, style=STATUS_STYLE[each.status]),

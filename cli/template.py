@@ -11,10 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.amounts import moment
-from cli.harmless import harmless, harmless_line
-from cli.output import console, errors, print_json, say
-from cli.runs import JsonOption
+from cli.options import JsonOption
+from cli.text import console, errors, moment, print_json, safe_line, safe_text, say
 from opsdb.errors import OpsError
 from opsdb.settings import Settings, load_settings
 
@@ -109,7 +107,7 @@ def list_(*, as_json: JsonOption = False) -> None:
         console.print(_table(documents))
         for one in found:
             if one.error:
-                errors.print(harmless(one.error), markup=False, highlight=False, soft_wrap=True)
+                say(safe_text(one.error), to=errors)
     else:
         folders = " and ".join(str(folder) for folder in template_folders(settings))
         errors.print(f"No templates in {folders}.", markup=False)
@@ -190,7 +188,7 @@ def _records(settings: Settings, kinds: list[str | None]) -> list[Any]:
         with reading(settings) as db:
             return [read_record(db, kind=kind or "") for kind in kinds]
     except OpsError as error:
-        errors.print(f"What ran is not known: {harmless_line(str(error), width=300)}", markup=False)
+        errors.print(f"What ran is not known: {safe_line(str(error), width=300)}", markup=False)
         return [None] * len(kinds)
 
 
@@ -202,12 +200,12 @@ def _table(documents: list[dict[str, Any]]) -> Table:
         now = datetime.now(UTC)
         last = f"{one['last_status']}, {moment(one['last_run_at'], now)}" if one["last_run_at"] else ""
         table.add_row(
-            Text(harmless_line(one["kind"] or "?")),
+            Text(safe_line(one["kind"] or "?")),
             one["lane"] or "all",
             Text("yes", style="green") if one["valid"] else Text("no", style="bold red"),
             "" if one["versions"] is None else str(one["versions"]),
             last,
-            Text(harmless_line(one["file"])),
+            Text(safe_line(one["file"])),
         )
     return table
 
@@ -223,10 +221,10 @@ def _print(found: dict[str, Any]) -> None:
     for one in found["params"]:
         default = "required" if one["required"] else json.dumps(one["default"], ensure_ascii=False)
         cells = (one["name"], one["type"], default, one["description"], _rule(one["schema"]))
-        parameters.add_row(*(Text(harmless_line(cell)) for cell in cells))
+        parameters.add_row(*(Text(safe_line(cell)) for cell in cells))
     for name, source in found["secrets"].items():
         where = f"Secret block {source['block']}" if "block" in source else f"variable {source['env']} of the worker"
-        parameters.add_row(name, "secret", "", Text(harmless_line(where)), "")
+        parameters.add_row(name, "secret", "", Text(safe_line(where)), "")
     console.print(parameters)
     steps = Table("Step", "At most", "Tries", show_lines=True)
     steps.add_column("What it executes, with which environment", overflow="fold")
@@ -238,9 +236,9 @@ def _print(found: dict[str, Any]) -> None:
         steps.add_row(f"after any failure: {one['name']}", _row(one)[1], "1", _what(one))
     console.print(steps)
     for line in found["advice"]:
-        say(f"advice: {harmless(line)}")
+        say(f"advice: {safe_text(line)}")
     for line in found["changes"]:
-        errors.print(harmless(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(safe_text(line), style="yellow", to=errors)
 
 
 def _row(step: dict[str, Any]) -> tuple[str, str]:
@@ -250,10 +248,10 @@ def _row(step: dict[str, Any]) -> tuple[str, str]:
 def _what(step: dict[str, Any]) -> Text:
     text = Text()
     if question := step.get("approval"):
-        text.append(f"asks first: {harmless_line(question)}\n", style="yellow")
-    text.append(harmless(step["command"].rstrip()))
+        text.append(f"asks first: {safe_line(question)}\n", style="yellow")
+    text.append(safe_text(step["command"].rstrip()))
     for name, value in step["environment"].items():
-        text.append(f"\n{name}={harmless_line(value)}", style="cyan")
+        text.append(f"\n{name}={safe_line(value)}", style="cyan")
     text.append(f"\nin {step['working_dir']}", style="dim")
     return text
 

@@ -16,7 +16,7 @@ from prefect.states import Cancelling
 from pydantic import Field
 from sqlalchemy import func, select
 
-from blocks.block_name import BlockName
+from blocks.fields import BlockName
 from flows.backup.database import Database
 from flows.backup.folder import Folder
 from flows.backup.parameters import BackupFolder, OdooDatabases, RetentionDays

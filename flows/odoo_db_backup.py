@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from blocks.block_name import BlockName
+from blocks.fields import BlockName
 from blocks.target_store import TargetError
 from flows.backup.database import Database, Source, check_source
 from flows.backup.draft import Draft, clear_leftovers, leftover_bytes

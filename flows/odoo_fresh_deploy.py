@@ -6,7 +6,8 @@ import os
 import time
 from typing import Any
 
-from blocks.odoo_fields import CheckoutFolder, ComposeFile
+from blocks.fields import CheckoutFolder, ComposeFile
+from blocks.ssh import agent_env
 from flows.backup.parameters import OdooDatabase
 from flows.engine.approval import approval
 from flows.engine.preflight import PROGRAMS, missing_programs
@@ -166,9 +167,8 @@ def odoo_fresh_deploy(
         "REPO": repo_dir,
         "COMPOSE_FILE": compose_file,
         "NAMES": "DOMAIN EMAIL ODOO_DB GIT_REF REPO_URL REPO COMPOSE_FILE LIMIT",
+        **agent_env(),
     }
-    if agent := os.environ.get("SSH_AUTH_SOCK"):
-        env["SSH_AUTH_SOCK"] = agent
     token = os.environ.get("DIGITALOCEAN_ACCESS_TOKEN")
     provisioned = step(
         "provision_droplet",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from blocks.block_name import BlockName
-from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
+from blocks.fields import BlockName, CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from blocks.odoo_host import OdooHost
 from flows.backup.parameters import OdooDatabase
 from flows.engine.active_run import current_run

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from blocks.block_name import BlockName
+from blocks.fields import BlockName
 from flows.backup.folder import Folder
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.engine.active_run import current_run

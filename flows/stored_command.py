@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from prefect_shell import ShellOperation  # type: ignore[import-untyped]  # ships no types
 from pydantic import Field
 
-from blocks.block_name import BlockName
+from blocks.fields import BlockName
 from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action, step

@@ -103,6 +103,17 @@ def reachable(what: str = "the ops database") -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def writing(settings: Settings, *, application: str) -> Iterator[Connection]:
+    """One transaction on a connection of its own. Raises RoomUnreachableError that says what to do."""
+    engine = connect(settings, application=application)
+    try:
+        with reachable(), engine.begin() as db:
+            yield db
+    finally:
+        engine.dispose()
+
+
 def clock_ahead(db: Connection) -> timedelta:
     """How far the database's clock is ahead of this host's: times that others compare with theirs are its times."""
     now: datetime = db.execute(select(func.clock_timestamp())).scalar_one()

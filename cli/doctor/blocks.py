@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from blocks.block_types import BLOCK_TYPES
 from blocks.check import Check
-from cli.doctor.looks import Look, presentable, run_looks
+from cli.doctor.checks import Area, presentable, run_checks
 from deployments.server.client import answering, prefect_client
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
@@ -50,8 +50,8 @@ def check_blocks(settings: Settings, only: str | None = None) -> Iterator[Check]
         yield Check("types", f"not registered: {', '.join(missing)}", "run `ops deploy`")
     if not stored:
         yield Check("blocks", "none is filled in: the Prefect UI has their forms, under Blocks")
-    looks = [Look(one.called, lambda one=one: check_stored(one)) for one in stored]  # type: ignore[misc]  # mypy infers no lambda with a default
-    found = run_looks(looks, seconds=BLOCK_SECONDS)
+    areas = [Area(one.called, lambda one=one: check_stored(one)) for one in stored]  # type: ignore[misc]  # mypy infers no lambda with a default
+    found = run_checks(areas, seconds=BLOCK_SECONDS)
     for one in presentable(found, secrets=[secret for block in stored for secret in block.secrets]):
         yield replace(one.check, subject=f"{one.area}: {one.check.subject}")
 

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from blocks.check import Check
-from cli.doctor.looks import Finding, Look, presentable, run_looks
-from cli.output import console, print_json
+from cli.doctor.checks import Area, Finding, presentable, run_checks
+from cli.options import JsonOption
+from cli.text import console, print_json
 from opsdb.errors import OpsError, UsageError
 from opsdb.settings import Settings, load_settings
 
-LOOK_SECONDS = 20.0
+CHECK_SECONDS = 20.0
 """Longer than the slowest test of a block."""
 
 
@@ -32,7 +33,7 @@ def doctor(
     block: Annotated[
         str | None, typer.Option("--block", metavar="TYPE/NAME", help="Test this block alone, as in odoo-host/prod.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at everything that the room stands on, and say what to do about what is wrong. Nothing is changed.
 
@@ -51,7 +52,7 @@ def doctor(
 
 
 def examine(block: str | None = None) -> list[Finding]:
-    """What all looks found, or the test of one block. Raises UsageError for a block that is not there."""
+    """What all checks found, or the test of one block. Raises UsageError for a block that is not there."""
     try:
         settings = load_settings()
     except UsageError as error:
@@ -67,36 +68,36 @@ def examine(block: str | None = None) -> list[Finding]:
     if block is not None:
         found = [Finding("blocks", check) for check in check_blocks(settings, block)]
     else:
-        found = run_looks(all_looks(settings), seconds=LOOK_SECONDS)
+        found = run_checks(all_areas(settings), seconds=CHECK_SECONDS)
     return presentable(found, secrets=known_secrets(settings))
 
 
-def all_looks(settings: Settings) -> list[Look]:
-    """Everything that is looked at, in the order in which it is shown."""
+def all_areas(settings: Settings) -> list[Area]:
+    """Everything that is checked, in the order in which it is shown."""
     from cli.doctor import host, room
     from cli.doctor.blocks import check_blocks
     from deployments.room.report import current_report
 
     here = [
-        Look("settings", lambda: host.check_settings(settings, os.environ)),
-        Look("secrets", lambda: host.check_secrets_file(settings)),
-        Look("programs", lambda: host.check_programs(settings, lambda: room.kinds_tried(settings))),
-        Look("templates", lambda: host.check_templates(settings)),
-        Look("disk", lambda: host.check_disks(settings)),
-        Look("room", lambda: room.check_room(settings)),
+        Area("settings", lambda: host.check_settings(settings, os.environ)),
+        Area("secrets", lambda: host.check_secrets_file(settings)),
+        Area("programs", lambda: host.check_programs(settings, lambda: room.kinds_tried(settings))),
+        Area("templates", lambda: host.check_templates(settings)),
+        Area("disk", lambda: host.check_disks(settings)),
+        Area("room", lambda: room.check_room(settings)),
     ]
     if settings.embedded and current_report(settings.home) is None:
         return here  # of what is not started, each part would say so in its own words
     return [
         *here,
-        Look("programs", lambda: host.check_pg_dump(settings)),
-        Look("ops database", lambda: room.check_ops_database(settings)),
-        Look("prefect", lambda: room.check_prefect(settings)),
-        Look("workers", lambda: room.check_workers(settings)),
-        Look("sync", lambda: room.check_sync(settings)),
-        Look("metrics", lambda: room.check_exporter(settings)),
-        Look("alerts", lambda: room.check_alerts(settings)),
-        Look("blocks", lambda: check_blocks(settings)),
+        Area("programs", lambda: host.check_pg_dump(settings)),
+        Area("ops database", lambda: room.check_ops_database(settings)),
+        Area("prefect", lambda: room.check_prefect(settings)),
+        Area("workers", lambda: room.check_workers(settings)),
+        Area("sync", lambda: room.check_sync(settings)),
+        Area("metrics", lambda: room.check_exporter(settings)),
+        Area("alerts", lambda: room.check_alerts(settings)),
+        Area("blocks", lambda: check_blocks(settings)),
     ]
 
 

@@ -54,11 +54,11 @@ def check_ops_database(settings: Settings) -> list[Check]:
 
 def check_prefect(settings: Settings) -> Iterator[Check]:
     """Look at Prefect's server, its lanes and the deployments."""
-    from deployments.server import deployed
+    from deployments.server import check
     from flows.template.catalogue import catalogue
 
     found = catalogue(settings)
-    yield from deployed.check_prefect(
+    yield from check.check_prefect(
         settings, templates=template_deployments(found), all_read=not any(one.error for one in found)
     )
 

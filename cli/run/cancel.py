@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import getpass
 import os
+from contextlib import suppress
 from uuid import UUID
 
 import typer
 
-from cli.output import console, errors, print_json, say
 from cli.run.wait import follow, view_for
+from cli.text import console, errors, print_json, say
 from deployments.server import runs as prefect_server
+from deployments.server.runs import PrefectServer
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import find_run, full_id, reading, short_id
+from opsdb.runs.sessions import is_cancelled
 from opsdb.settings import Settings
 
 WAIT_SECONDS = 30.0
@@ -62,7 +65,27 @@ def _resolve(settings: Settings, text: str) -> UUID:
         return spelled
 
 
+def cancel_if_session_cancelled(settings: Settings, server: PrefectServer, *, run_id: UUID, session_id: UUID) -> None:
+    """Look at the session again, after the start of a run of it: who cancelled it may not have seen that run.
+
+    Raises UsageError when the session is cancelled: the run then is as well. While the database is away, it is not.
+    """
+    try:
+        with reading(settings) as db:
+            cancelled = is_cancelled(db, session_id)
+    except RoomUnreachableError:
+        return
+    if cancelled:
+        with suppress(UsageError):  # the other one saw it, or it is over
+            server.cancel(run_id, message=f"its session {session_id} was cancelled meanwhile")
+        raise UsageError(
+            f"session {session_id} was cancelled meanwhile: run {short_id(run_id)}, which had just been started, was "
+            f"cancelled as well"
+        )
+
+
 def user() -> str:
+    """Who types this, for the message of a state."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

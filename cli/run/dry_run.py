@@ -8,9 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.harmless import harmless, harmless_line
-from cli.output import console, print_json
-from cli.run.result import LONGEST
+from cli.text import LONGEST, console, print_json, safe_line, safe_text
 from flows.engine.active_run import PlannedStep
 from flows.engine.dry_run import DryRun, dry_run, load_runbook
 from opsdb.kinds.kinds import entrypoint_of
@@ -55,20 +53,18 @@ def _document(found: DryRun, *, kind: str, lane: Lane, params: dict[str, Any]) -
 
 
 def _print(found: DryRun, *, kind: str, lane: Lane) -> None:
-    console.print(
-        Text(f"{harmless_line(kind)} in lane {lane}: a dry run. Only preflights were executed, on this host.")
-    )
+    console.print(Text(f"{safe_line(kind)} in lane {lane}: a dry run. Only preflights were executed, on this host."))
     table = Table("#", "Step", "Timeout", show_lines=True)
     table.add_column("What it does, with which environment", overflow="fold")  # what would run is never cut
     for step in found.steps:
-        table.add_row(str(step.index), Text(harmless_line(step.name)), _timeout(step), _what(step))
+        table.add_row(str(step.index), Text(safe_line(step.name)), _timeout(step), _what(step))
     console.print(table)
     for warning in found.warnings:
-        console.print(Text(f"Warning: {harmless_line(warning)}", style="yellow"))
+        console.print(Text(f"Warning: {safe_line(warning)}", style="yellow"))
     if found.error is None:
         console.print("It could start: nothing was found in its way.", style="green")
         return
-    lines = [harmless_line(line) for line in found.error.splitlines()]
+    lines = [safe_line(line) for line in found.error.splitlines()]
     console.print(Text("It would fail, and change nothing: " + "\n".join(lines), style="bold red"), soft_wrap=True)
 
 
@@ -77,10 +73,10 @@ def _timeout(step: PlannedStep) -> str:
 
 
 def _what(step: PlannedStep) -> Text:
-    text = Text(harmless(step.command.rstrip()))
+    text = Text(safe_text(step.command.rstrip()))
     if step.environment:
         environment = "\n".join(
-            harmless_line(f"{name}={value}", width=LONGEST) for name, value in sorted(step.environment.items())
+            safe_line(f"{name}={value}", width=LONGEST) for name, value in sorted(step.environment.items())
         )
         text.append(f"\n{environment}", style="cyan")
     return text

@@ -6,10 +6,9 @@ from typing import Any
 
 import typer
 
-from cli.output import console, errors, print_json, say
-from cli.run.result import lines, result_rows
 from cli.run.view import details_document, error_lines
 from cli.run.wait import Moment, follow, view_for
+from cli.text import console, errors, lines, print_json, result_rows, say
 from deployments.server.runs import PrefectServer
 from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import short_id
@@ -37,11 +36,6 @@ def wait_for(
         raise typer.Exit(130) from None
     except RoomUnreachableError as error:
         raise RoomUnreachableError(f"{error} Run {run} was started and may go on.") from error
-    _tell_end(settings, document, end, as_json=as_json)
-
-
-def _tell_end(settings: Settings, document: dict[str, Any], end: Moment, *, as_json: bool) -> None:
-    """Tell a person or, with `document` of what was known before, a program. Raises typer.Exit unless it succeeded."""
     if as_json:
         print_json(_final_document(document, end))
     else:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from cli.harmless import harmless_line, harmless_output
-from cli.output import console, errors, print_json
 from cli.run.wait import log_path
+from cli.text import console, errors, print_json, safe_line, safe_output, say
 from opsdb.errors import UsageError
 from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, run_digits, short_id
 from opsdb.settings import Settings
@@ -120,7 +119,7 @@ def choose(logs: list[StepLog], wanted: str) -> StepLog:
     if not logs:
         raise UsageError("--step: the run has no steps yet")
     fits = [log for log in logs if wanted == log.step.name] or [log for log in logs if _is_number(log, wanted)]
-    listed = ", ".join(f"{log.step.index} {harmless_line(log.step.name)}" for log in logs)
+    listed = ", ".join(f"{log.step.index} {safe_line(log.step.name)}" for log in logs)
     if not fits:
         raise UsageError(f"--step: no step {wanted!r}. There are: {listed}")
     if len(fits) > 1:
@@ -195,7 +194,7 @@ class _Tail:
 
 
 def _writer(*, raw: bool) -> Callable[[bytes], None]:
-    """How output reaches stdout: bytes as they are into a pipe, made harmless on a terminal. b"" ends a file."""
+    """How output reaches stdout: bytes as they are into a pipe, made safe on a terminal. b"" ends a file."""
     if raw and not sys.stdout.isatty():
 
         def write_raw(chunk: bytes) -> None:
@@ -219,7 +218,7 @@ def _writer(*, raw: bool) -> Callable[[bytes], None]:
         elif not at_line_start and not text.endswith("\n"):
             text += "\n"
         if text:
-            sys.stdout.write(harmless_output(text))
+            sys.stdout.write(safe_output(text))
             at_line_start = text.endswith("\n")
         sys.stdout.flush()
 
@@ -240,12 +239,12 @@ def _open(log: StepLog) -> BinaryIO:
 
 def _header(log: StepLog) -> None:
     code = "" if log.step.exit_code is None else f", exit code {log.step.exit_code}"
-    line = f"== {log.step.index} {harmless_line(log.step.name)}: {log.step.status}{code} =="
-    console.print(line, markup=False, highlight=False, soft_wrap=True, style="bold")
+    line = f"== {log.step.index} {safe_line(log.step.name)}: {log.step.status}{code} =="
+    say(line, style="bold")
 
 
 def _trouble(log: StepLog, *, raw: bool) -> None:
-    (errors if raw else console).print(f"({log.trouble})", markup=False, highlight=False, soft_wrap=True, style="dim")
+    say(f"({log.trouble})", style="dim", to=errors if raw else console)
 
 
 def _is(log: StepLog, wanted: str | None) -> bool:

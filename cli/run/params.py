@@ -11,6 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import best_match
 
+from cli.options import storable
 from opsdb.errors import UsageError
 
 Schema = Mapping[str, Any]
@@ -33,17 +34,6 @@ A_TYPE = {
 
 class _NotThatError(ValueError):
     """The text does not spell a value of that type."""
-
-
-def storable(text: str, *, what: str) -> str:
-    """The text itself. Raises UsageError when it holds what a database or a log refuses: NUL, lone surrogates."""
-    if "\0" in text:
-        raise UsageError(f"{what}: holds a NUL character, which nothing here can store")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{what}: is not valid UTF-8") from None
-    return text
 
 
 def split_assignments(assignments: Iterable[str]) -> dict[str, str]:

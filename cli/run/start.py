@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.harmless import harmless_line
-from cli.output import print_json, say
+from cli.options import storable
+from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
-from cli.run.params import parameters, split_assignments, storable
-from cli.run.session_gap import cancel_if_session_was
+from cli.run.params import parameters, split_assignments
+from cli.text import print_json, safe_line, say
 from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
 from deployments.server.startable import Startable
-from opsdb.database import connect, reachable
+from opsdb.database import writing
 from opsdb.runs.lookup import short_id
 from opsdb.runs.sessions import join_session
 from opsdb.settings import Settings
@@ -54,7 +54,7 @@ def start_run(
             startable, params=params, priority=priority, session_id=session_id, idempotency_key=idempotency_key
         )
         if session_id is not None:
-            cancel_if_session_was(settings, server, run_id=started.id, session_id=session_id)
+            cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
         document = _document(server, startable, started, params=params, priority=priority, session=session)
         if not as_json:
             _announce(document, new=started.new)
@@ -68,12 +68,8 @@ def start_run(
 
 
 def _join_session(settings: Settings, text: str) -> Any:
-    engine = connect(settings, application="cli")
-    try:
-        with reachable(), engine.begin() as db:
-            return join_session(db, text)
-    finally:
-        engine.dispose()
+    with writing(settings, application="cli") as db:
+        return join_session(db, text)
 
 
 def _document(
@@ -101,7 +97,7 @@ def _document(
 
 
 def _announce(document: dict[str, Any], *, new: bool) -> None:
-    kind, lane = harmless_line(document["kind"]), document["lane"]
+    kind, lane = safe_line(document["kind"]), document["lane"]
     if new:
         say(f"Run {document['short_id']} of {kind} waits in lane {lane}.")
     else:

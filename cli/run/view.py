@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.amounts import moment, seconds, size
-from cli.harmless import harmless_line
-from cli.output import STATUS_STYLE
-from cli.run.result import lines, result_rows, value_text
+from cli.text import STATUS_STYLE, clock, lines, moment, result_rows, safe_line, seconds, size, value_text
 from opsdb.runs.lookup import RunDetails, RunView, short_id
-from opsdb.runs.waiting import Waiting
 from opsdb.tables import Artifact, RunEvent, RunStep
 
 EVENTS_SHOWN = 50
@@ -35,7 +30,7 @@ def error_lines(error: dict[str, Any] | None) -> list[str]:
         return []
     lines = [line for line in str(error.get("message") or "").splitlines() if line.strip()]
     head = f"{error.get('type') or 'Error'}: {lines[0] if lines else 'no message'}"
-    return [harmless_line(line, width=300) for line in [head, *lines[1:2]]]
+    return [safe_line(line, width=300) for line in [head, *lines[1:2]]]
 
 
 def runs_table(views: Sequence[RunView], *, width: int) -> Table:
@@ -52,14 +47,14 @@ def runs_table(views: Sequence[RunView], *, width: int) -> Table:
         run = view.run
         table.add_row(
             short_id(run.id),
-            Text(harmless_line(run.kind, width=40)),
+            Text(safe_line(run.kind, width=40)),
             run.lane.value,
             *([str(run.priority)] if priorities else []),
             Text("asks", style="yellow") if view.waits_for_approval else status_text(run.status),
             *([str(run.attempt)] if attempts else []),
             moment(run.started_at, view.now),
             seconds(view.duration_seconds),
-            *([Text(harmless_line(run.claimed_by or ""))] if workers else []),
+            *([Text(safe_line(run.claimed_by or ""))] if workers else []),
         )
     return table
 
@@ -82,8 +77,8 @@ def run_page(details: RunDetails, *, waits_for: Sequence[str] = ()) -> Group:
         parts += _section("Artifacts", _artifacts(details.artifacts))
     states = _table("at", "state", "message")
     for state in details.states:
-        message = harmless_line(state.message or "")
-        states.add_row(moment(state.at, details.view.now), Text(harmless_line(state.name)), Text(message))
+        message = safe_line(state.message or "")
+        states.add_row(moment(state.at, details.view.now), Text(safe_line(state.name)), Text(message))
     return Group(*parts, *_section("States", states))
 
 
@@ -97,12 +92,12 @@ def steps_table(steps: Sequence[RunStep], now: datetime) -> Table:
         table.add_row(
             *([str(step.attempt)] if attempts else []),
             str(step.index),
-            Text(harmless_line(step.name)),
+            Text(safe_line(step.name)),
             status_text(step.status),
             moment(step.started_at, now),
             seconds(step_seconds(step, now)),
             "" if step.exit_code is None else str(step.exit_code),
-            *([Text(harmless_line(step.error or ""))] if wrong else []),
+            *([Text(safe_line(step.error or ""))] if wrong else []),
         )
     return table
 
@@ -113,7 +108,7 @@ def live_steps_table(steps: Iterable[RunStep], now: datetime) -> Table:
     for step in steps:
         table.add_row(
             str(step.index),
-            Text(harmless_line(step.name, width=40)),
+            Text(safe_line(step.name, width=40)),
             status_text(step.status),
             seconds(step_seconds(step, now)),
             "" if step.exit_code is None else str(step.exit_code),
@@ -151,40 +146,6 @@ def details_document(details: RunDetails) -> dict[str, Any]:
     }
 
 
-def waiting_lines(view: RunView, waiting: Waiting, *, paused: Sequence[str]) -> list[str]:
-    """Why a queued run has not started, a sentence each; `paused` are those of `paused_lines`."""
-    lane = view.run.lane.value
-    if waiting.approval is not None:
-        name = short_id(view.run.id)
-        return [
-            f"it {harmless_line(waiting.approval, width=500)}",
-            f"ops approve {name} lets it go on, ops cancel {name} ends it",
-        ]
-    found = [harmless_line(line, width=500) for line in paused]
-    if waiting.due_at is not None:
-        found.append(f"its schedule wants it at {_clock(waiting.due_at)}")
-    if not waiting.worker_online:
-        found.append(f"no worker serves lane {lane}: `ops status` tells what runs, `ops up` starts the room")
-    if waiting.holders:
-        named = ", ".join(_holder(holder) for holder in waiting.holders)
-        found.append(f"lane {lane} executes {len(waiting.holders)} now: {named}")
-    if waiting.before:
-        runs = "1 run waits" if waiting.before == 1 else f"{waiting.before} runs wait"
-        found.append(f"{runs} in lane {lane} and {'goes' if waiting.before == 1 else 'go'} first")
-    return found or ["nothing holds it up: a worker takes it within seconds"]
-
-
-def kept_waiting_line(view: RunView, holder: UUID) -> str:
-    """For whose end a running run waits before its first step."""
-    what, run = harmless_line((view.run.waits_for_resource or "").replace(":", " ", 1)), short_id(holder)
-    return f"run {run} holds {what}, and this one begins when that is over: ops show {run}"
-
-
-def _holder(view: RunView) -> str:
-    run = view.run
-    return f"{short_id(run.id)} {harmless_line(run.kind, width=40)} (for {seconds(view.duration_seconds or 0)})"
-
-
 def _plain(record: Any, *without: str) -> dict[str, Any]:
     document: dict[str, Any] = record.model_dump(exclude={"run_id", *without})
     return document
@@ -192,16 +153,16 @@ def _plain(record: Any, *without: str) -> dict[str, Any]:
 
 def _facts(details: RunDetails) -> Text:
     view, run = details.view, details.view.run
-    rows = [("run", str(run.id)), ("kind", harmless_line(run.kind)), ("status", run.status.value)]
+    rows = [("run", str(run.id)), ("kind", safe_line(run.kind)), ("status", run.status.value)]
     rows += [("", line) for line in error_lines(run.error)]
     rows += [
         ("lane, priority", f"{run.lane.value}, {run.priority}"),
-        ("session", harmless_line(view.session)),
+        ("session", safe_line(view.session)),
         ("attempt", str(run.attempt)),
-        ("worker", harmless_line(run.claimed_by or "")),
-        ("created", _clock(run.created_at)),
-        ("started", _clock(run.started_at)),
-        ("finished", _clock(run.finished_at)),
+        ("worker", safe_line(run.claimed_by or "")),
+        ("created", clock(run.created_at)),
+        ("started", clock(run.started_at)),
+        ("finished", clock(run.finished_at)),
         ("waited", seconds(view.queue_seconds)),
         ("duration", seconds(view.duration_seconds)),
     ]
@@ -209,15 +170,11 @@ def _facts(details: RunDetails) -> Text:
         if run.heartbeat_at:
             ago = max(0.0, (view.now - run.heartbeat_at).total_seconds())
             rows.append(("last heartbeat", f"{seconds(ago)} ago"))
-        rows.append(("deadline", _clock(run.deadline_at)))
-    rows += [(f"-p {harmless_line(name, width=40)}", value_text(value)) for name, value in run.params.items()]
+        rows.append(("deadline", clock(run.deadline_at)))
+    rows += [(f"-p {safe_line(name, width=40)}", value_text(value)) for name, value in run.params.items()]
     facts = lines([row for row in rows if row[1]])
     facts.highlight_words([run.status.value], style=STATUS_STYLE.get(run.status, ""))
     return facts
-
-
-def _clock(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
 
 
 def _events(events: Iterable[RunEvent], now: datetime) -> Table:
@@ -227,8 +184,8 @@ def _events(events: Iterable[RunEvent], now: datetime) -> Table:
         table.add_row(
             moment(event.created_at, now),
             Text(event.level, style=styles.get(event.level, "")),
-            Text(harmless_line(event.message, width=500)),
-            Text(harmless_line(value_text(event.data)) if event.data else ""),
+            Text(safe_line(event.message, width=500)),
+            Text(safe_line(value_text(event.data)) if event.data else ""),
         )
     return table
 
@@ -240,7 +197,7 @@ def _artifacts(artifacts: Iterable[Artifact]) -> Text:
         text = artifact.content_text or ""
         length = artifact.size_bytes if artifact.size_bytes is not None else len(text.encode()) if text else None
         where = value_text(artifact.storage_path or artifact.content_url or text)
-        name = harmless_line(artifact.name)
+        name = safe_line(artifact.name)
         rows.append(("" if length is None else size(length), where if where.endswith(name) else f"{name}: {where}"))
     return lines(rows)
 

@@ -15,9 +15,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.amounts import seconds
-from cli.harmless import harmless_line, harmless_output
 from cli.run.view import live_steps_table, status_text, step_seconds
+from cli.text import safe_line, safe_output, say, seconds
 from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import RunDetails, read_run, reading, short_id
 from opsdb.settings import Settings
@@ -177,7 +176,7 @@ class Lines:
 
     def _say_steps(self, steps: list[RunStep], now: datetime) -> None:
         for step in steps:
-            line = f"step {step.index} {harmless_line(step.name)}: {step.status}"
+            line = f"step {step.index} {safe_line(step.name)}: {step.status}"
             if step.finished_at:
                 line += f" after {seconds(step_seconds(step, now))}"
             if step.exit_code is not None:
@@ -187,7 +186,7 @@ class Lines:
     def _say(self, what: str, line: str, value: str) -> None:
         if self._said.get(what) != value:
             self._said[what] = value
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(line, to=self.console)
 
 
 class LiveTable:
@@ -228,12 +227,12 @@ def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> 
         with reading(settings) as db:
             return read_run(db, run_id) or known, ""
     except RoomUnreachableError as error:
-        return known, harmless_line(f"the steps can not be followed: {error}", width=300)
+        return known, safe_line(f"the steps can not be followed: {error}", width=300)
 
 
 def _note(run_id: UUID, state: State, lane: Lane | None, waited: float) -> str:
     if state.waits_for_approval:
-        return f"{harmless_line(state.message or '', width=500)} (ops approve {short_id(run_id)})"
+        return f"{safe_line(state.message or '', width=500)} (ops approve {short_id(run_id)})"
     if state.status is RunStatus.QUEUED and waited > QUEUE_HINT_SECONDS:
         return (
             f"still queued: its lane{f' {lane}' if lane else ''} is full, or no worker serves it (`ops status` tells)"
@@ -250,7 +249,7 @@ def _last_line(settings: Settings, details: RunDetails | None) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
-            lines = harmless_output(file.read().decode(errors="replace")).split("\n")
+            lines = safe_output(file.read().decode(errors="replace")).split("\n")
     except OSError:
         return ""
-    return next((harmless_line(line) for line in reversed(lines) if line.strip()), "")
+    return next((safe_line(line) for line in reversed(lines) if line.strip()), "")

@@ -14,6 +14,7 @@ from opsdb.settings import Settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
 
 T = TypeVar("T")
 
@@ -72,6 +73,19 @@ def pages(read: Callable[..., list[T]], **filters: Any) -> Iterator[T]:
         yield from page
         if len(page) < PAGE:
             return
+
+
+def runbook_deployments(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentResponse]]:
+    """Each deployment of a runbook that the server has, with the kind, which is the name of its flow."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    from opsdb.runs.prefect_runs import RUNBOOK_TAG
+
+    runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
+    kinds = {flow.id: flow.name for flow in pages(client.read_flows, deployment_filter=runbooks)}
+    for deployment in pages(client.read_deployments, deployment_filter=runbooks):
+        if deployment.flow_id in kinds:
+            yield kinds[deployment.flow_id], deployment
 
 
 def _unreachable(where: str, error: BaseException) -> RoomUnreachableError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from deployments.server.client import pages
+from deployments.server.client import runbook_deployments
 from opsdb.errors import UsageError
 from opsdb.tables import Lane
 
@@ -44,18 +44,13 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
 
     A kind has one deployment in each lane, named like the lane's pool, or a single one with a schedule of its own.
     """
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+    from opsdb.runs.prefect_runs import LANE_OF_POOL
 
-    from opsdb.runs.prefect_runs import LANE_OF_POOL, RUNBOOK_TAG
-
-    runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
     found: dict[str, dict[Lane, Startable]] = {}
-    names = {flow.id: flow.name for flow in pages(client.read_flows, deployment_filter=runbooks)}
-    for deployment in pages(client.read_deployments, deployment_filter=runbooks):
+    for kind, deployment in runbook_deployments(client):
         lane = LANE_OF_POOL.get(deployment.work_pool_name or "")
-        if lane is None or deployment.flow_id not in names:
+        if lane is None:
             continue
-        kind = names[deployment.flow_id]
         lanes = found.setdefault(kind, {})
         if deployment.name == lane.pool or lane not in lanes:
             lanes[lane] = Startable(

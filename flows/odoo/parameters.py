@@ -1,4 +1,4 @@
-"""The parameters of runbooks about Odoo and its hosts, beside those in `blocks/odoo_fields.py`.
+"""The parameters of runbooks about Odoo and its hosts, beside those in `blocks/fields.py`.
 
 Their descriptions stand in the docstrings of the flows.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blocks.ssh_options import SSH_OPTIONS
+from blocks.ssh import SSH_OPTIONS
 
 # Values are quoted by bash, from variables. What ends the connection would leave the program running on the other host:
 # there a watcher holds the other end of the connection, and ends the program with it, or at its limit. What the program

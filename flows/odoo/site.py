@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 
-from blocks.odoo_host import OdooHost
-from blocks.odoo_host_check import check_code
-from blocks.ssh_options import KNOWN_HOSTS_ONLY
+from blocks.odoo_host import OdooHost, check_code
+from blocks.ssh import KNOWN_HOSTS_ONLY, agent_env
 from flows.odoo.remote import over_ssh
 from opsdb.errors import PreflightError
 
@@ -102,13 +100,12 @@ def host_env(host: OdooHost, values: dict[str, str]) -> dict[str, str]:
     }
     if not host.ssh_destination:
         return env
-    agent = os.environ.get("SSH_AUTH_SOCK")
     return {
         **env,
         "NAMES": " ".join(env),
         "SSH_DESTINATION": host.ssh_destination,
         "SSH_PORT": str(host.ssh_port),
-        **({"SSH_AUTH_SOCK": agent} if agent else {}),
+        **agent_env(),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from blocks.block_name import BlockName
+from blocks.fields import BlockName
 from flows.backup.contents import check_server, differences, pin_settings, shown
 from flows.backup.folder import Folder, OpenFiles
 from flows.backup.manifest import Manifest

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
-from blocks.odoo_fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
+from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from flows.backup.parameters import OdooDatabase, RetentionDays, each_once
 from flows.odoo.parameters import Domain, DropletName, Email, GitRef, OdooModules, RepoUrl
 from flows.template.model import Parameter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +102,12 @@ def bucket(buckets: BucketServer) -> str:
     name = f"backups-{next(_numbers)}"
     buckets.client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def path_folder(short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that comes first on this host's PATH, short enough for a socket."""
+    folder = short_folder / tmp_path.name[-12:]
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder

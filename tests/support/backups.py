@@ -6,6 +6,8 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from hypothesis import strategies as st
+
 from flows.backup.manifest import Manifest, read_manifest
 from flows.backup.names import BackupName, parse_name
 from flows.backup.repository import Backup
@@ -45,3 +47,14 @@ def manifest_at(path: Path) -> Manifest | None:
     name = parse_name(path.name.removesuffix(".json"))
     assert name is not None
     return read_manifest(path.read_bytes(), name)
+
+
+def rewrite(dump: Path, **changes: object) -> None:
+    """Give the dump another manifest, one that is as good as any."""
+    path = Path(f"{dump}.json")
+    manifest = manifest_at(path)
+    assert manifest is not None
+    path.write_text(manifest.model_copy(update=changes).text())
+
+
+kinds = st.sampled_from(["good", "damaged", "without manifest"])

@@ -120,7 +120,7 @@ def _serve(line: socket.socket) -> None:
     for module in ("cli.main", "prefect", "prefect.client.orchestration", "prefect.deployments", "prefect_shell"):
         importlib.import_module(module)
     for module in (
-        "deployments.server.lanes",
+        "deployments.server.deploy",
         "deployments.server.startable",
         "blocks.backup_target",
         "flows.template.catalogue",

@@ -57,3 +57,8 @@ def running(folder: Path) -> Iterator[str]:
             process.kill()
             process.wait(5)
         log.close()
+
+
+def databases(postgres: str) -> set[str]:
+    with psycopg.connect(postgres.format(database="postgres")) as db:
+        return {name for (name,) in db.execute("SELECT datname FROM pg_database").fetchall()}

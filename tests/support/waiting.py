@@ -12,10 +12,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T], *, seconds: float, what: str) -> T:
+def wait_for(condition: Callable[[], T], *, seconds: float = 120, what: str = "what was waited for") -> T:
     """The first true answer. Fails when there is none in time."""
     deadline = time.monotonic() + seconds
-    while not (found := look()):
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.05)
     return found

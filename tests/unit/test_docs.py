@@ -9,21 +9,16 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from pydantic_core import PydanticUndefined
 
-from cli.main import app
 from opsdb.settings import Settings
+from tests.support.documents import FENCE, ROOT, check_ops, inline_codes
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 REPOSITORY_PATH = re.compile(r"(?:\.ci|blocks|cli|deployments|docs|exporter|flows|opsdb|tests)/[\w./-]*")
 NOT_SETTINGS = {"OPS_RUN_ID", "OPS_STEP"}  # the room sets them itself, for the processes of a run
@@ -90,31 +85,6 @@ def commands(line: str, program: str) -> Iterator[list[str]]:
         call = []
 
 
-def inline_codes(text: str) -> list[str]:
-    return INLINE.findall(FENCE.sub("", text))
-
-
-def check_ops(arguments: list[str], *, complete: bool) -> None:
-    """Let the command line's own parser read the arguments; nothing is executed."""
-    command: Any = typer.main.get_command(app)
-    context: Any = None
-    words, name = arguments, "ops"
-    while True:
-        try:
-            context = command.make_context(name, list(words), parent=context)
-        except Exception as error:
-            lacks = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
-            if lacks and not complete:
-                return
-            raise AssertionError(f"ops {shlex.join(arguments)}: {error}") from error
-        if not hasattr(command, "commands"):
-            return
-        words = [*context._protected_args, *context.args]
-        if not words and command.invoke_without_command:
-            return
-        name, command, words = command.resolve_command(context, words)
-
-
 @every_page
 def test_commands_in_shell_blocks_exist_with_their_options(page: Path) -> None:
     for line in shell_lines(page.read_text()):
@@ -172,6 +142,20 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 def test_files_that_are_named_exist(page: Path) -> None:
     named = [code for code in inline_codes(page.read_text()) if REPOSITORY_PATH.fullmatch(code)]
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def folders() -> set[str]:
+    """The packages, and the rooms in each."""
+    packages = [file.parent for file in ROOT.glob("*/__init__.py")]
+    rooms = [room for package in packages for room in package.iterdir() if room.name != "__pycache__" and room.is_dir()]
+    full = [one for one in [*packages, *rooms] if any(path.suffix != ".pyc" for path in one.rglob("*.*"))]
+    return {f"{one.relative_to(ROOT)}/" for one in full}
+
+
+def test_table_of_folders_has_each_room_once() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| folder | what is in it |\n|---|---|\n")[2]
+    listed = re.findall(r"\| `([^`]+)` \| \S", table.partition("\n\n")[0])
+    assert sorted(listed) == sorted(folders())
 
 
 def test_page_of_settings_is_current() -> None:

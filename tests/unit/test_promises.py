@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.unit.test_docs import ROOT
+from tests.support.documents import ROOT
 
 TESTS = ROOT / "tests"
 PROMISE = re.compile(r"^(\d+)\. \*\*", re.MULTILINE)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,7 +16,7 @@ from opsdb.runs.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
 from tests.acceptance.faults.runbooks import ALONE_SECONDS
-from tests.support.commands import REPOSITORY, run_ops
+from tests.acceptance.faults.runs import events, shown
 from tests.support.waiting import wait_for
 
 
@@ -27,19 +25,6 @@ def wait_waiting(lab: Lab, run: UUID) -> None:
     wait_for(
         lambda: any("waits for run" in event for event in events(lab, run)), seconds=20, what=f"run {run} waits for one"
     )
-
-
-def events(lab: Lab, run: UUID) -> list[str]:
-    """What is noted of a run, oldest first."""
-    rows = lab.rows("SELECT message FROM ops.run_events WHERE run_id = %s ORDER BY created_at", run)
-    return [row["message"] for row in rows]
-
-
-def shown(lab: Lab, run: UUID) -> dict[str, Any]:
-    """What `ops show` says of a run."""
-    answer = run_ops("show", str(run), "--json", env=lab.environment, cwd=REPOSITORY)
-    document: dict[str, Any] = json.loads(answer.fine())
-    return document
 
 
 def test_runs_on_one_database_follow_each_other_and_others_do_not_wait(lab: Lab, start: Start, hold: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -17,50 +16,14 @@ from cli.run.cancel import user
 from opsdb.runs.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
-from tests.acceptance.faults.test_exclusion import events, shown
-from tests.support.commands import REPOSITORY, run_ops
+from tests.acceptance.faults.runs import done, events, failing, ops, shown, steps, wait_asking
 from tests.support.waiting import wait_for
-
-
-def ops(lab: Lab, *arguments: str, code: int = 0, extra: dict[str, str] | None = None) -> str:
-    """What an `ops` command says, which must end with that code."""
-    answer = run_ops(*arguments, env=lab.environment | (extra or {}), cwd=REPOSITORY)
-    assert answer.code == code, answer
-    return answer.out + answer.err
-
-
-def steps(lab: Lab, run: UUID) -> dict[int, dict[str, str]]:
-    """The status of each step, by attempt and name."""
-    found: dict[int, dict[str, str]] = {}
-    for row in lab.rows("SELECT * FROM ops.run_steps WHERE run_id = %s ORDER BY attempt, index", run):
-        found.setdefault(row["attempt"], {})[row["name"]] = row["status"]
-    return found
-
-
-def done(lab: Lab, run: UUID) -> list[str]:
-    """What the steps of a run did, each as `name/attempt`."""
-    return [f"{effect.what}/{effect.attempt}" for effect in lab.effects(run)]
-
-
-def wait_asking(lab: Lab, run: UUID, *, seconds: float = 30) -> None:
-    """Return when the run waits for an approval, and its process is gone."""
-    asked = "SELECT 1 AS ok FROM ops.run_states WHERE run_id = %s AND type = 'PAUSED'"
-    wait_for(lambda: lab.rows(asked, run), seconds=seconds, what=f"run {run} asks")
-    wait_for(lambda: not lab.living(run), seconds=60, what=f"run {run} has no process")
-    lab.wait_status(run, "queued")
 
 
 @pytest.fixture
 def stop(tmp_path: Path) -> Path:
     """While `stop.STEP` is there that step fails."""
     return tmp_path / "stop"
-
-
-def failing(stop: Path, step: str) -> Path:
-    """Make a step fail; remove the file to let it succeed."""
-    file = stop.with_name(f"{stop.name}.{step}")
-    file.touch()
-    return file
 
 
 def test_retry_from_failed_does_the_rest_only_and_gives_back_what_was_found(lab: Lab, start: Start, stop: Path) -> None:

@@ -18,8 +18,7 @@ from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
 from tests.acceptance.faults.proxy import Proxy
 from tests.acceptance.faults.request_proxy import Fate, RequestProxy
-from tests.acceptance.faults.test_going_on import done, failing, ops, steps, wait_asking
-from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE
+from tests.acceptance.faults.runs import AFTER, BEFORE, done, failing, in_prefect, ops, steps, wait_asking
 from tests.support.tiers import in_soak
 from tests.support.waiting import stopped, wait_for
 
@@ -53,11 +52,6 @@ def asked(proxy: RequestProxy, lab: Lab, run: UUID) -> int:
 
 def wait_gone(lab: Lab, run: UUID) -> None:
     wait_for(lambda: not lab.living(run), seconds=60, what=f"run {run} has no process")
-
-
-def in_prefect(client: SyncPrefectClient, run: UUID) -> list[str]:
-    """The names of all states of the run, oldest first."""
-    return [state.name or "" for state in sorted(client.read_flow_run_states(run), key=lambda state: state.timestamp)]
 
 
 def approve_and_see_the_rest_done(lab: Lab, run: UUID) -> None:

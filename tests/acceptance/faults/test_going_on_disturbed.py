@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.states import Scheduled, Suspended
 
 from opsdb.runs.lookup import short_id
 from opsdb.states import RESUMING
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
-from tests.acceptance.faults.test_going_on import done, failing, ops, steps, wait_asking
+from tests.acceptance.faults.runs import AFTER, BEFORE, done, failing, lane_closed, ops, steps, wait_asking
 from tests.support.waiting import wait_for
-
-BEFORE = ["prepare/1", "build/1"]
-AFTER = [*BEFORE, "deploy/2", "tell/2"]
 
 
 @pytest.fixture
 def stop(tmp_path: Path) -> Path:
     """While `stop.STEP` is there that step fails, while `stop.hang.STEP` is it hangs."""
     return tmp_path / "stop"
-
-
-@contextmanager
-def lane_closed(client: SyncPrefectClient) -> Iterator[None]:
-    """Nothing starts in lane A meanwhile."""
-    client.update_work_pool("lane-a", WorkPoolUpdate(is_paused=True))
-    try:
-        yield
-    finally:
-        client.update_work_pool("lane-a", WorkPoolUpdate(is_paused=False))
 
 
 def alerts(lab: Lab) -> set[str]:

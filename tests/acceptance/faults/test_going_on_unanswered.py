@@ -15,9 +15,7 @@ from cli.run.cancel import user
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
 from tests.acceptance.faults.request_proxy import RequestProxy
-from tests.acceptance.faults.test_going_on import done, failing, ops, wait_asking
-from tests.acceptance.faults.test_going_on_cut_off import in_prefect
-from tests.acceptance.faults.test_going_on_disturbed import AFTER, BEFORE, lane_closed
+from tests.acceptance.faults.runs import AFTER, BEFORE, done, failing, in_prefect, lane_closed, ops, wait_asking
 from tests.support.tiers import in_soak
 
 

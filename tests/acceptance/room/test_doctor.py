@@ -12,9 +12,9 @@ import pytest
 from blocks.block_types import BLOCK_TYPES
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
-from tests.integration.blocks.conftest import silent_server
 from tests.support.commands import Answer
 from tests.support.mattermost import TOKEN, Mattermost
+from tests.support.silent_server import silent_server
 
 SECRET = "d0ctor-must/not@show-this"
 HOSTILE = "\x1b[2J\u202e$(touch /tmp/canary)\nsecond line"

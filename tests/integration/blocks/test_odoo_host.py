@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 import time
@@ -13,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from blocks import odoo_host_check
+from blocks import odoo_host
 from blocks.odoo_host import OdooHost
-from tests.integration.blocks.conftest import silent_server
 from tests.support.children import free_port
+from tests.support.silent_server import silent_server
 from tests.support.ssh_server import SshServer, ssh_server
 from tests.support.stand_ins.docker import Docker, docker
 
@@ -51,28 +50,19 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def here(short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that comes first on this host's PATH, short enough for a socket."""
-    folder = short_folder / tmp_path.name[-12:]
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
-
-
-@pytest.fixture
-def daemon(here: Path, tmp_path: Path) -> Iterator[Docker]:
-    with docker(here, compose_file=COMPOSE, service="odoo", programs=tmp_path) as daemon:
+def daemon(path_folder: Path, tmp_path: Path) -> Iterator[Docker]:
+    with docker(path_folder, compose_file=COMPOSE, service="odoo", programs=tmp_path) as daemon:
         yield daemon
 
 
 @pytest.fixture
-def far(here: Path, daemon: Docker, tmp_path: Path) -> Iterator[SshServer]:
+def far(path_folder: Path, daemon: Docker, tmp_path: Path) -> Iterator[SshServer]:
     """The host where Docker is; here it is not."""
-    over_there = here / "far"
+    over_there = path_folder / "far"
     over_there.mkdir()
-    (here / "docker").rename(over_there / "docker")
+    (path_folder / "docker").rename(over_there / "docker")
     environment = {"PATH": f"{over_there}:/usr/bin:/bin"}
-    with ssh_server(tmp_path / "sshd", free_port(), client=here, environment=environment) as server:
+    with ssh_server(tmp_path / "sshd", free_port(), client=path_folder, environment=environment) as server:
         yield server
 
 
@@ -116,8 +106,8 @@ def test_each_thing_that_is_not_there_is_told_by_itself(checkout: Path, health: 
     assert list(wrong(facts(checkout / "nowhere", health))) == ["checkout", "service"]
 
 
-def test_missing_programs_are_named(checkout: Path, health: str, far: SshServer, here: Path) -> None:
-    (here / "far" / "docker").unlink()
+def test_missing_programs_are_named(checkout: Path, health: str, far: SshServer, path_folder: Path) -> None:
+    (path_folder / "far" / "docker").unlink()
     assert "not on the PATH: docker" in wrong(facts(checkout, health, **over(far)))["programs"]
 
 
@@ -161,13 +151,13 @@ def test_server_that_says_nothing_is_given_up_after_5_s(checkout: Path, health: 
         found = wrong(facts(checkout, health, **over(far, ssh_port=port)))
     assert "timed out" in found["reached"]
     assert "see that the host is up" in found["reached"]
-    assert time.monotonic() - began < odoo_host_check.LOOK_SECONDS
+    assert time.monotonic() - began < odoo_host.HOST_SECONDS
 
 
 def test_host_that_hangs_is_given_up_and_leaves_nothing(
     checkout: Path, health: str, far: SshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(odoo_host_check, "LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(odoo_host, "HOST_SECONDS", 1.0)
     began = time.monotonic()
     with silent_server() as port:
         found = wrong(facts(checkout, health, **over(far, ssh_port=port)))
@@ -178,14 +168,14 @@ def test_host_that_hangs_is_given_up_and_leaves_nothing(
 
 
 def test_look_before_an_upgrade_asks_neither_docker_nor_odoo_and_shows_ssh_no_secret(
-    checkout: Path, here: Path, far: SshServer, daemon: Docker, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, path_folder: Path, far: SshServer, daemon: Docker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ops:secret")
-    program, seen = here / "ssh", here / "environment"
-    program.rename(here / "real-ssh")
-    program.write_text(f'#!/bin/sh\nenv > {seen}\nexec {here}/real-ssh "$@"\n')
+    program, seen = path_folder / "ssh", path_folder / "environment"
+    program.rename(path_folder / "real-ssh")
+    program.write_text(f'#!/bin/sh\nenv > {seen}\nexec {path_folder}/real-ssh "$@"\n')
     program.chmod(0o755)
-    checks = odoo_host_check.check_code(facts(checkout, "http://127.0.0.1:9/", **over(far)))
+    checks = odoo_host.check_code(facts(checkout, "http://127.0.0.1:9/", **over(far)))
     assert [(check.subject, check.ok) for check in checks] == [
         ("reached", True),
         ("programs", True),

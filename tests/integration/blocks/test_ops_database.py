@@ -15,8 +15,9 @@ from sqlalchemy import make_url, text
 from blocks.check import Check
 from blocks.ops_database import OpsDatabase
 from opsdb.settings import Settings
-from tests.integration.blocks.conftest import PASSWORD, silent_server
+from tests.integration.blocks.conftest import PASSWORD
 from tests.support.children import free_port
+from tests.support.silent_server import silent_server
 
 Admin = psycopg.Connection[tuple[object, ...]]
 

@@ -10,7 +10,7 @@ import pytest
 from cli import main
 from opsdb.database import connect
 from opsdb.settings import Settings
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 
 Ops = Callable[..., tuple[int, str, str]]
 

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.alerting.messages import render
 from tests.integration.cli.conftest import Ops
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 from tests.support.mattermost import TOKEN, Mattermost, listening
 
 

@@ -15,8 +15,8 @@ from deployments.server.runs import Cancelled, Started
 from deployments.server.startable import Startable
 from opsdb.runs.sessions import cancel_session, ensure_session, is_cancelled, make_session
 from tests.integration.cli.conftest import Ops
-from tests.integration.opsdb.alerts_lab import Lab
-from tests.unit.cli.runs_made_up import FakePrefect
+from tests.support.alerts_lab import Lab
+from tests.support.runs_made_up import FakePrefect
 
 BACKUP = ("run", "odoo_db_backup", "-p", "database=shop", "--session")
 

@@ -25,10 +25,10 @@ from opsdb.runs.runs import apply_states
 from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.tables import Lane
-from tests.integration.opsdb.alerts_lab import Lab
-from tests.integration.opsdb.runs.test_runs import make_facts, make_states
+from tests.support.alerts_lab import Lab
 from tests.support.children import free_port
 from tests.support.commands import REPOSITORY, run_ops
+from tests.support.recorded_runs import make_facts, make_states
 
 NOTHING = "nothing holds it up: a worker takes it within seconds"
 

@@ -16,7 +16,7 @@ from tests.support.dashboards import QUERIES, Query
 from tests.support.families import FAMILIES
 from tests.support.programs import program
 from tests.support.prometheus import Prometheus, scraping
-from tests.unit.exporter.test_rules import ALERTS, RECORDS
+from tests.support.rules import ALERTS, RECORDS
 
 RATE_INTERVAL = "10s"
 PATIENCE_SECONDS = 60

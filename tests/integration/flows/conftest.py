@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -207,27 +206,21 @@ def block(prefect_client: object) -> Callable[[Path], str]:
 
 
 @pytest.fixture
-def client(short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on PATH, short enough for a socket."""
-    folder = short_folder / tmp_path.name[-12:]
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
-
-
-@pytest.fixture
-def site(database: str, postgres: str, tmp_path: Path, client: Path) -> Iterator[Site]:
+def site(database: str, postgres: str, tmp_path: Path, path_folder: Path) -> Iterator[Site]:
     """An Odoo on this host."""
-    with odoo_site(tmp_path, client, database=database, url=postgres.format(database=database)) as made:
+    with odoo_site(tmp_path, path_folder, database=database, url=postgres.format(database=database)) as made:
         yield made
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+def content(url: str) -> list[object]:
+    with psycopg.connect(url) as db:
+        return [
+            db.execute(query.encode()).fetchall()
+            for query in (
+                "SELECT count(*), md5(string_agg(line::text, '|' ORDER BY id)) FROM line",
+                "SELECT count(*), md5(string_agg(cheap::text, '|' ORDER BY id)) FROM cheap",
+                "SELECT count(*) FROM empty_one",
+                "SELECT last_value, is_called FROM line_id_seq",
+                "SELECT oid, lo_get(oid) FROM pg_largeobject_metadata",
+            )
+        ]

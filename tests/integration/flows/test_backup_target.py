@@ -32,8 +32,8 @@ from flows.offsite.owner import FILE
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied
-from tests.integration.flows.test_odoo_db_restore import files
 from tests.support.backups import make_backup
+from tests.support.folders import files
 from tests.support.spellings import spellings
 
 

@@ -20,10 +20,11 @@ from flows.offsite import target as off_site
 from flows.offsite.owner import FILE
 from opsdb.errors import StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
-from tests.integration.flows.conftest import names, wait_until
 from tests.integration.flows.targets import MEBIBYTE, Bucket, copied
 from tests.support.backups import make_backup
+from tests.support.folders import names
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.gate  # fault cases; the store itself is cut in tests/integration/blocks
 
@@ -107,7 +108,7 @@ def test_killed_upload_publishes_nothing_and_the_next_one_cleans_up(
 ) -> None:
     line.bytes_per_second = 4 * MEBIBYTE
     run = start_flow(database, target=target.block)
-    wait_until(lambda: bool(target.unfinished))
+    wait_for(lambda: bool(target.unfinished))
     left = run.children(recursive=True)
     for process in [run, *left]:
         process.kill()
@@ -129,7 +130,7 @@ def test_cancelled_upload_takes_back_what_it_had_sent(
 ) -> None:
     line.bytes_per_second = MEBIBYTE
     run = start_flow(database, target=target.block)
-    wait_until(lambda: bool(target.unfinished))
+    wait_for(lambda: bool(target.unfinished))
     run.send_signal(signal.SIGINT)
     started = time.monotonic()
     run.wait(30)

@@ -17,12 +17,12 @@ from flows.odoo_restore_drill import odoo_restore_drill
 from flows.restore import restore as restoring
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
-from tests.integration.flows.conftest import names, wait_until
+from tests.integration.flows.conftest import content
 from tests.integration.flows.targets import MEBIBYTE, Bucket
-from tests.integration.flows.test_odoo_db_backup import content
-from tests.integration.flows.test_odoo_db_restore import files
-from tests.integration.flows.test_odoo_restore_drill import databases
+from tests.support.folders import files, names
+from tests.support.postgres import databases
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_what_a_killed_restore_had_fetched_goes_with_the_next_one(
 ) -> None:
     line.flip_answers, line.bytes_per_second = True, 4 * MEBIBYTE
     run = start_flow(database, "odoo_restore_drill", target=target.block)
-    wait_until(lambda: folder.exists() and bool(names(folder)))
+    wait_for(lambda: folder.exists() and bool(names(folder)))
     left = run.children(recursive=True)
     for process in [run, *left]:
         process.kill()

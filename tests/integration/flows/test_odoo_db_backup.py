@@ -17,22 +17,9 @@ from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
-from tests.integration.flows.conftest import PROGRAMS, names
+from tests.integration.flows.conftest import PROGRAMS, content
 from tests.support.backups import make_backup
-
-
-def content(url: str) -> list[object]:
-    with psycopg.connect(url) as db:
-        return [
-            db.execute(query.encode()).fetchall()
-            for query in (
-                "SELECT count(*), md5(string_agg(line::text, '|' ORDER BY id)) FROM line",
-                "SELECT count(*), md5(string_agg(cheap::text, '|' ORDER BY id)) FROM cheap",
-                "SELECT count(*) FROM empty_one",
-                "SELECT last_value, is_called FROM line_id_seq",
-                "SELECT oid, lo_get(oid) FROM pg_largeobject_metadata",
-            )
-        ]
+from tests.support.folders import names
 
 
 def test_backup_restores_to_the_same_content(postgres: str, database: str, folder: Path) -> None:

@@ -21,9 +21,10 @@ from flows.engine.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import OpsError, PreflightError, StepFailedError
 from opsdb.settings import load_settings
-from tests.integration.flows.conftest import names, wait_until
 from tests.support.backups import make_backup
+from tests.support.folders import names
 from tests.support.tiers import in_soak
+from tests.support.waiting import wait_for
 
 
 def test_too_little_room_is_refused_before_the_dump(database: str, small_disk: Callable[[int], Path]) -> None:
@@ -110,7 +111,7 @@ def test_killed_backup_leaves_nothing_published_and_the_next_one_cleans_up(
 ) -> None:
     stand_in(HANGS)
     run = start_flow(database)
-    wait_until(lambda: bool(partials(folder)))
+    wait_for(lambda: bool(partials(folder)))
     left = run.children(recursive=True)
     try:
         run.kill()
@@ -134,7 +135,7 @@ def test_interrupted_backup_removes_its_partial(
 ) -> None:
     stand_in(HANGS)
     run = start_flow(database)
-    wait_until(lambda: bool(partials(folder)))
+    wait_for(lambda: bool(partials(folder)))
     left = run.children(recursive=True)
     run.send_signal(signal.SIGINT)
     run.wait(30)

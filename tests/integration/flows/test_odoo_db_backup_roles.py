@@ -12,7 +12,8 @@ import pytest
 from flows.backup import database as checks
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
-from tests.integration.flows.conftest import names, wait_until
+from tests.support.folders import names
+from tests.support.waiting import wait_for
 
 
 def role(postgres: str, database: str, statements: str) -> str:
@@ -66,7 +67,7 @@ def password_login(postgres: str, short_folder: Path, database: str, monkeypatch
     with psycopg.connect(postgres.format(database="postgres")) as db:
         db.execute(reload)
     url = postgres.format(database=database).replace("//postgres@", f"//{user}:hidden-w%3Ard%5Cx@")
-    wait_until(lambda: not can_connect(url.replace("hidden", "wrong")) and can_connect(url))
+    wait_for(lambda: not can_connect(url.replace("hidden", "wrong")) and can_connect(url))
     monkeypatch.setenv("OPS_ODOO_DATABASE_URL", url)
     yield url
     rules.write_text(before)

@@ -16,9 +16,10 @@ from flows.odoo_db_restore import odoo_db_restore
 from flows.restore import filestore as unpacking
 from flows.restore import restore as restoring
 from opsdb.errors import PreflightError, StepFailedError
-from tests.integration.flows.test_odoo_db_backup import content
-from tests.integration.flows.test_odoo_restore_drill import databases, rewrite
-from tests.support.backups import make_backup, manifest_at
+from tests.integration.flows.conftest import content
+from tests.support.backups import make_backup, manifest_at, rewrite
+from tests.support.folders import files
+from tests.support.postgres import databases
 from tests.support.tiers import in_soak
 
 
@@ -33,10 +34,6 @@ def filestore(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) ->
     (parent / database / "checklist").mkdir()
     monkeypatch.setenv("OPS_FILESTORE_DIR", str(parent))
     return parent / database
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_restored_database_and_filestore_are_those_of_the_backup(

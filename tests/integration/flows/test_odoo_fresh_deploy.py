@@ -24,11 +24,11 @@ from flows.engine.dry_run import dry_run
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.settings import load_settings
-from tests.integration.flows.conftest import wait_until
 from tests.support.children import free_port
 from tests.support.programs import needs_root
 from tests.support.ssh_server import SshServer, ssh_server
 from tests.support.stand_ins.digitalocean import DigitalOcean, digitalocean
+from tests.support.waiting import wait_for
 
 pytestmark = needs_root
 URL = "https://git.example/odoo.git"
@@ -308,7 +308,7 @@ def test_deployment_that_is_ended_half_way_leaves_nothing_running_and_another_on
 ) -> None:
     site.script(place, (CERTBOT if place == "certbot" else "") + HANG)
     run = start_flow("odoo_prod", "odoo_fresh_deploy", **site.facts())
-    wait_until(lambda: "hangs" in site.ran(), seconds=120)
+    wait_for(lambda: "hangs" in site.ran(), seconds=120)
     if end == "cancelled":
         run.send_signal(signal.SIGTERM)
     else:
@@ -317,7 +317,7 @@ def test_deployment_that_is_ended_half_way_leaves_nothing_running_and_another_on
     assert run.wait(60) != 0
     log = (tmp_path / "flow.log").read_text()
     assert ("termination signal" if end == "cancelled" else "step configure_ssl failed: exit code 255") in log, log
-    wait_until(lambda: site.droplet.programs() == [], seconds=60)
+    wait_for(lambda: site.droplet.programs() == [], seconds=60)
     assert site.ocean.calls("curl") == []
     site.script(place, CERTBOT if place == "certbot" else NOTE.format(name=place))
     assert site.deploy()["droplet_id"] == 100

@@ -22,9 +22,9 @@ from flows.odoo.site import CHECK_OUT
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
-from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
 from tests.support.tiers import in_soak
+from tests.support.waiting import wait_for
 
 
 def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site) -> None:
@@ -196,7 +196,7 @@ def test_limit_in_the_container_ends_odoo_when_the_client_is_gone(site: Site, mo
     monkeypatch.setattr(module, "UPGRADE_SECONDS", 14)
 
     def kill_client() -> None:
-        wait_until(lambda: bool(marked(site.database)))
+        wait_for(lambda: bool(marked(site.database)))
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):  # it ended meanwhile
                 if any("docker" in word for word in process.cmdline()[:3]):
@@ -204,7 +204,7 @@ def test_limit_in_the_container_ends_odoo_when_the_client_is_gone(site: Site, mo
 
     with ending(kill_client), pytest.raises(StepFailedError):
         site.upgrade()
-    wait_until(lambda: marked(site.database) == [], seconds=15)
+    wait_for(lambda: marked(site.database) == [], seconds=15)
 
 
 def test_second_upgrade_of_a_database_that_is_being_upgraded_is_refused(site: Site) -> None:

@@ -22,22 +22,12 @@ from flows.odoo_restore_drill import odoo_restore_drill
 from flows.restore import restore as restoring
 from flows.restore import scratch as scratch_database
 from opsdb.errors import PreflightError, StepFailedError
-from tests.integration.flows.conftest import PROGRAMS, names, wait_until
-from tests.support.backups import make_backup, manifest_at
+from tests.integration.flows.conftest import PROGRAMS
+from tests.support.backups import make_backup, manifest_at, rewrite
+from tests.support.folders import names
+from tests.support.postgres import databases
 from tests.support.tiers import in_soak
-
-
-def databases(postgres: str) -> set[str]:
-    with psycopg.connect(postgres.format(database="postgres")) as db:
-        return {name for (name,) in db.execute("SELECT datname FROM pg_database").fetchall()}
-
-
-def rewrite(dump: Path, **changes: object) -> None:
-    """Give the dump another manifest, one that is as good as any."""
-    path = Path(f"{dump}.json")
-    manifest = manifest_at(path)
-    assert manifest is not None
-    path.write_text(manifest.model_copy(update=changes).text())
+from tests.support.waiting import wait_for
 
 
 def test_drill_proves_the_newest_backup_and_leaves_nothing(postgres: str, database: str, folder: Path) -> None:
@@ -176,7 +166,7 @@ def test_cancelled_drill_drops_its_database(
     before = databases(postgres)
     slow_restore(tmp_path, monkeypatch)
     run = start_flow(database, "odoo_restore_drill")
-    wait_until(lambda: databases(postgres) != before)
+    wait_for(lambda: databases(postgres) != before)
     run.send_signal(signal.SIGINT)
     run.wait(30)
     assert databases(postgres) == before
@@ -199,7 +189,7 @@ def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
         db.execute(f'CREATE DATABASE "{foreign}"')
     slow_restore(tmp_path, monkeypatch)
     run = start_flow(database, "odoo_restore_drill")
-    wait_until(lambda: len(databases(postgres)) == len(before) + 2)
+    wait_for(lambda: len(databases(postgres)) == len(before) + 2)
     left = run.children(recursive=True)
     alive = (databases(postgres) - before - {foreign}).pop()
     try:

@@ -18,26 +18,26 @@ from flows.engine.dry_run import dry_run
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
-from tests.integration.flows.conftest import wait_until
 from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
 from tests.support.children import free_port
 from tests.support.ssh_server import SshServer, ssh_server
 from tests.support.tiers import in_soak
+from tests.support.waiting import wait_for
 
 PROMISED_SECONDS = 15
 """TERM, 5 s, KILL; and as much again on a host that has other things to do."""
 
 
 @pytest.fixture
-def far(site: Site, client: Path, tmp_path: Path) -> Iterator[SshServer]:
+def far(site: Site, path_folder: Path, tmp_path: Path) -> Iterator[SshServer]:
     """The block `far` leads over SSH to the host where the site is: Docker is there alone."""
-    over_there = client / "far"
+    over_there = path_folder / "far"
     over_there.mkdir()
-    (client / "docker").rename(over_there / "docker")
-    (client / "docker").write_text("#!/bin/sh\necho 'Docker on the wrong host' >&2; exit 1\n")
-    (client / "docker").chmod(0o755)
+    (path_folder / "docker").rename(over_there / "docker")
+    (path_folder / "docker").write_text("#!/bin/sh\necho 'Docker on the wrong host' >&2; exit 1\n")
+    (path_folder / "docker").chmod(0o755)
     environment = {"PATH": f"{over_there}:/usr/bin:/bin"}
-    with ssh_server(tmp_path / "sshd", free_port(), client=client, environment=environment) as server:
+    with ssh_server(tmp_path / "sshd", free_port(), client=path_folder, environment=environment) as server:
         there: dict[str, Any] = {"ssh_destination": server.destination, "ssh_port": server.port}
         OdooHost(**there, repo_dir=str(site.checkout), health_url=site.health).save("far", overwrite=True)
         yield server
@@ -126,7 +126,7 @@ def test_arguments_show_where_ssh_connects_and_nothing_else_of_the_run(
     everywhere: list[str] = []
 
     def look() -> None:
-        wait_until(lambda: bool(marked(site.database)))
+        wait_for(lambda: bool(marked(site.database)))
         odoo, over_there = marked(site.database), far.programs()
         there.extend(" ".join(arguments(process)) for process in over_there)
         everywhere.extend(" ".join(arguments(process)) for process in psutil.process_iter())
@@ -163,14 +163,14 @@ def test_upgrade_whose_connection_ends_is_ended_over_there_too(
         monkeypatch.setattr(module, "UPGRADE_SECONDS", 14)
 
     def cut() -> None:
-        wait_until(lambda: bool(marked(site.database)))
+        wait_for(lambda: bool(marked(site.database)))
         for process in {"client": clients(far), "connection": far.connections(), "timeout": []}[end]:
             process.kill()
 
     error = StepTimeoutError if end == "timeout" else StepFailedError
     with ending(cut), pytest.raises(error, match=words):
         upgrade(site)
-    wait_until(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
+    wait_for(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
     assert [call for call in site.daemon.calls if "restart" in call] == []
 
 
@@ -180,10 +180,10 @@ def test_upgrade_that_is_cancelled_is_ended_over_there_too(
 ) -> None:
     site.manner.write_text("hangs")
     run = start_flow(site.database, "odoo_module_upgrade", modules=["sale"], odoo_host="far")
-    wait_until(lambda: bool(marked(site.database)), seconds=60)
+    wait_for(lambda: bool(marked(site.database)), seconds=60)
     run.send_signal(signal.SIGTERM)
     assert run.wait(30) != 0
-    wait_until(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
+    wait_for(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
     assert [call for call in site.daemon.calls if "restart" in call] == [], (tmp_path / "flow.log").read_text()
 
 
@@ -198,7 +198,7 @@ def test_connection_that_falls_silent_is_given_up_after_40_s_and_the_limit_ends_
 
     def fall_silent() -> None:
         nonlocal silent
-        wait_until(lambda: bool(marked(site.database)))
+        wait_for(lambda: bool(marked(site.database)))
         for process in far.connections():
             process.suspend()
         silent = time.monotonic()
@@ -207,4 +207,4 @@ def test_connection_that_falls_silent_is_given_up_after_40_s_and_the_limit_ends_
         upgrade(site)
     assert 30 < time.monotonic() - silent < 50
     assert marked(site.database) != [], "over there nothing is noticed before the limit"
-    wait_until(lambda: left(site, far) == [], seconds=30 + PROMISED_SECONDS)
+    wait_for(lambda: left(site, far) == [], seconds=30 + PROMISED_SECONDS)

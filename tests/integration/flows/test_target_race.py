@@ -18,7 +18,7 @@ from blocks.target_bucket import BucketStore
 from blocks.target_store import TargetError
 from flows.offsite.owner import FILE, NotOursError, read_owner, take_ownership
 from tests.support.bucket_server import BucketServer
-from tests.unit.flows.test_target_race import claim_at_once, overtake
+from tests.support.target_race import claim_at_once, overtake
 
 
 @pytest.fixture

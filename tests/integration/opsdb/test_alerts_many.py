@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opsdb.database import connect
 from opsdb.settings import Settings
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 
 
 def test_10000_late_runs_are_one_message_and_one_end(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from blocks.odoo_host import OdooHost
 from blocks.ops_database import OpsDatabase
 from opsdb.database import driver_url
 from opsdb.settings import POSTGRESQL_URL
-from tests.unit.flows.test_hostile_parameters import HARMLESS, HOSTILE
+from tests.support.hostile import HARMLESS, HOSTILE
 
 OWN = [one for one in BLOCK_TYPES if not one.__module__.startswith("prefect")]
 LOGIN: dict[str, Any] = {"host": "db.example", "database": "opsroom", "user": "reader"}

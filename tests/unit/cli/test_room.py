@@ -14,7 +14,7 @@ from deployments.room import room as rooms
 from deployments.room.room import Stopped
 from opsdb.errors import RoomUnreachableError
 from opsdb.states import RunStatus
-from tests.unit.cli.runs_made_up import details
+from tests.support.runs_made_up import details
 
 
 @pytest.fixture(autouse=True)

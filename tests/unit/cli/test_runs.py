@@ -18,7 +18,7 @@ from deployments.server import runs as prefect_server
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.runs.lookup import full_id, run_digits
 from opsdb.tables import Lane
-from tests.unit.cli.runs_made_up import FakePrefect, details, state
+from tests.support.runs_made_up import FakePrefect, details, state
 
 app = typer.Typer()
 runs.register(app)

@@ -12,7 +12,7 @@ from exporter.dashboards.__main__ import FOLDER, dashboards
 from tests.support.dashboards import FILES, QUERIES, Query, panels
 from tests.support.families import FAMILIES
 from tests.support.promql import metrics_in, selectors_in
-from tests.unit.exporter.test_rules import ALERTS, RECORDS
+from tests.support.rules import ALERTS, RECORDS
 
 FROM_PROMETHEUS = {"up", "scrape_duration_seconds", "scrape_samples_scraped"}
 LABELS = {name: {*family.labels, "le"} for family in FAMILIES for name in family.sample_names}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.unit.exporter.test_rules import ALERTS
-from tests.unit.test_docs import ROOT
+from tests.support.documents import ROOT
+from tests.support.rules import ALERTS
 
 PAGE = (ROOT / "docs" / "monitoring.md").read_text()
 

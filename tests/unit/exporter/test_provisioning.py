@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.support.documents import ROOT
 from tests.support.programs import program
-from tests.unit.test_docs import ROOT
 
 FOLDER = ROOT / "exporter" / "provisioning"
 CHECKOUT = "/opt/ops-control-room"

@@ -5,28 +5,20 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from tests.support.documents import check_ops, inline_codes
 from tests.support.families import FAMILIES
 from tests.support.programs import program
 from tests.support.promql import metrics_in
-from tests.unit.test_docs import ROOT, check_ops, inline_codes
+from tests.support.rules import ALERTS, RECORDS, RULES
 
-RULES = sorted((ROOT / "exporter" / "rules").glob("*.yml"))
 CASES = Path(__file__).parent / "rules"
 SCRAPE = {"up"}  # Prometheus's own
 REQUIRED = {"fires", "does not fire", "resolves", "data missing", "two replicas"}
 
-
-def rules(file: Path) -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
-
-
-ALERTS = {rule["alert"]: (file, rule) for file in RULES for rule in rules(file) if "alert" in rule}
-RECORDS = {rule["record"]: (file, rule) for file in RULES for rule in rules(file) if "record" in rule}
 
 each_file = pytest.mark.parametrize("file", RULES, ids=lambda file: file.stem)
 each_alert = pytest.mark.parametrize("alert", ALERTS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any
 
 import pytest
@@ -18,68 +17,8 @@ from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from flows.odoo_restore_drill import odoo_restore_drill
 from flows.stored_command import stored_command
+from tests.support.hostile import HARMLESS, HOSTILE
 
-PIECES = [
-    "; id",
-    "$(id)",
-    "`id`",
-    "|id",
-    "&& id",
-    "> x",
-    "\n",
-    "\r",
-    "\0",
-    "\t",
-    "'",
-    '"',
-    "\\",
-    "*",
-    "?",
-    "{a,b}",
-    "~",
-]
-PIECES += [
-    "\u202e",
-    "\u200f",
-    "\ud800",
-    "\x1b[2J",
-    "é",
-    " ",
-    "$HOME",
-    "${x}",
-    "#",
-    "!",
-    "(",
-    "<(id)",
-    "%s",
-    "=",
-    ":x",
-    "@",
-    "; touch canary",
-    "\u2028",
-    "\ufeff",
-    "\x7f",
-    "]",
-    "^",
-    "%0a",
-]
-WHOLE = [
-    "",
-    " ",
-    "-",
-    "--help",
-    "-rf",
-    "..",
-    "../x",
-    "/..",
-    "/x/../y",
-    "a/../b",
-    ".",
-    "x" * 2000,
-    "/dev/null/..",
-    "host=x",
-]
-HOSTILE = [shape.format(piece) for piece in PIECES for shape in ("{}", "good{}", "{}good", "go{}od", "/good{}")] + WHOLE
 FINE: dict[Flow[..., Any], dict[str, Any]] = {
     odoo_db_backup: {"odoo_db": "good", "backup_dir": "/good", "target": "good"},
     odoo_db_restore: {
@@ -122,7 +61,6 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
     },
     stored_command: {"block": "good"},
 }
-HARMLESS = re.compile(r"/good[@=~]?|/[@=~]good|/go[@=~]od")  # in the middle of a path these mean nothing
 CASES = [(flow, name) for flow, parameters in FINE.items() for name in parameters]
 
 

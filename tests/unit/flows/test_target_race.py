@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,60 +11,17 @@ from pathlib import Path
 import pytest
 
 from blocks.target_folder import FolderStore
-from blocks.target_store import Store
 from flows.offsite import owner
 from flows.offsite.owner import FILE, NotOursError, read_owner, take_ownership
 from flows.offsite.transfer import main
 from tests.support.backups import NOW, make_backup
-from tests.unit.flows.backup.test_repository import names
-
-ROOMS = ("ours", "theirs")
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    folder = tmp_path / "there"
-    folder.mkdir()
-    return folder
+from tests.support.folders import names
+from tests.support.target_race import ROOMS, claim_at_once, overtake
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.1)
-
-
-def overtake(kind: type, at: int, go_ahead: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody goes ahead right after what is there was looked at for the `at`-th time."""
-    looks, really = itertools.count(1), kind.sizes  # type: ignore[attr-defined]
-
-    def sizes(store: Store, start: str = "") -> dict[str, int]:
-        found: dict[str, int] = really(store, start)
-        if next(looks) == at:
-            go_ahead()
-        return found
-
-    monkeypatch.setattr(kind, "sizes", sizes)
-
-
-def claim_at_once(store: Callable[[], Store]) -> str:
-    """Both rooms claim the place at once. Returns the room that has it; the other one must be refused."""
-    together = threading.Barrier(2)
-
-    def one(room: str) -> bool:
-        mine = store()
-        together.wait(10)
-        try:
-            take_ownership(mine, room)
-        except NotOursError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(2) as pool:
-        (winner,) = (room for room, won in zip(ROOMS, pool.map(one, ROOMS), strict=True) if won)
-    found = read_owner(store())
-    assert found is not None
-    assert found.room == winner
-    return winner
 
 
 @pytest.mark.usefixtures("quick")

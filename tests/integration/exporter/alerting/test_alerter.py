@@ -24,7 +24,7 @@ from opsdb.alerts.outbox import Failure
 from opsdb.alerts.read import read_figures
 from opsdb.database import connect
 from opsdb.settings import Settings
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 from tests.support.mattermost import TOKEN, Mattermost, listening
 from tests.support.tiers import in_soak
 

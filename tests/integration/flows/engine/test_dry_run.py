@@ -23,8 +23,8 @@ from flows.odoo_restore_drill import odoo_restore_drill
 from opsdb.errors import PreflightError, UsageError
 from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.settings import load_settings
-from tests.integration.flows.test_odoo_db_restore import files
-from tests.integration.flows.test_odoo_restore_drill import databases
+from tests.support.folders import files
+from tests.support.postgres import databases
 
 CANARY = "canary-5dc1e0"
 

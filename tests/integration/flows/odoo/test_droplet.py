@@ -21,10 +21,10 @@ pytestmark = needs_root
 
 
 @pytest.fixture
-def droplet(client: Path, tmp_path: Path) -> Iterator[SshServer]:
+def droplet(path_folder: Path, tmp_path: Path) -> Iterator[SshServer]:
     """One that nobody has seen yet."""
     environment = {"PATH": "/usr/bin:/bin"}
-    with ssh_server(tmp_path / "sshd", free_port(), client=client, environment=environment) as server:
+    with ssh_server(tmp_path / "sshd", free_port(), client=path_folder, environment=environment) as server:
         server.known_hosts.write_text("")
         yield server
 

@@ -12,10 +12,10 @@ import pytest
 
 from blocks.odoo_host import OdooHost
 from flows.odoo.site import host_env, on_host
-from tests.integration.flows.conftest import wait_until
 from tests.support.children import free_port
 from tests.support.ssh_server import SshServer, ssh_server
 from tests.support.tiers import in_soak
+from tests.support.waiting import wait_for
 
 Start = Callable[..., subprocess.Popen[str]]
 GOES_ON = """\
@@ -26,9 +26,9 @@ while :; do sleep 1; done
 
 
 @pytest.fixture
-def far(client: Path, tmp_path: Path) -> Iterator[SshServer]:
+def far(path_folder: Path, tmp_path: Path) -> Iterator[SshServer]:
     environment = {"PATH": "/usr/bin:/bin"}
-    with ssh_server(tmp_path / "sshd", free_port(), client=client, environment=environment) as server:
+    with ssh_server(tmp_path / "sshd", free_port(), client=path_folder, environment=environment) as server:
         yield server
 
 
@@ -79,13 +79,13 @@ def test_script_that_ignores_term_is_killed_with_its_connection_or_at_its_limit(
 ) -> None:
     file = tmp_path / "pid"
     process = start(script, FILE=str(file), limit=3 if end == "limit" else 60)
-    wait_until(lambda: file.exists() and file.read_text().strip() != "")
+    wait_for(lambda: file.exists() and file.read_text().strip() != "")
     if end == "client":
         os.killpg(process.pid, 9)
     elif end == "connection":
         for one in far.connections():
             one.kill()
-    wait_until(lambda: far.programs() == [], seconds=20)
+    wait_for(lambda: far.programs() == [], seconds=20)
     assert process.wait(10) != 0
 
 

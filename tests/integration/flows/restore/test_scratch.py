@@ -20,8 +20,8 @@ from flows.restore.scratch import Scratch, drop_leftovers
 from opsdb.errors import StepFailedError
 from opsdb.record.entries import Entry
 from opsdb.settings import Settings
-from tests.integration.flows.test_odoo_db_backup import content
-from tests.integration.flows.test_odoo_restore_drill import databases
+from tests.integration.flows.conftest import content
+from tests.support.postgres import databases
 
 HOLDERS = """
     FROM pg_locks JOIN pg_stat_activity USING (pid)

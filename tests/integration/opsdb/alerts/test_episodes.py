@@ -16,7 +16,7 @@ from opsdb.runs.runs import apply_states, facts_of_row
 from opsdb.runs.sweeper import fence_run, sweep
 from opsdb.settings import Settings
 from opsdb.states import State
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from opsdb.alerts.incidents import prune
 from opsdb.alerts.outbox import Failure, Leased, forget_others, lease, note_delivered, note_failed
 from opsdb.alerts.read import read_figures
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 
 SERVER = Failure(reason="server", http_status=503)
 

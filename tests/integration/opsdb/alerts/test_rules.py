@@ -12,7 +12,7 @@ from opsdb.alerts.episodes import open_fenced
 from opsdb.alerts.rules import apply_rules, forget_database
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.runs.workers import remove_worker, write_worker_heartbeat
-from tests.integration.opsdb.alerts_lab import Lab
+from tests.support.alerts_lab import Lab
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,32 +15,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from opsdb.record.entries import RunClosed, StepFinished, StepStarted, apply_line
-from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.runs import apply_states
 from opsdb.states import RunStatus, State
-from opsdb.tables import Lane, StepStatus
+from opsdb.tables import StepStatus
+from tests.support.recorded_runs import make_facts, make_states
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 ASKED = "waits for approval until 21:30: go on?"
-
-
-def make_facts(**changes: Any) -> RunFacts:
-    values: dict[str, Any] = {
-        "id": uuid4(),
-        "kind": "odoo_db_backup",
-        "lane": Lane.A,
-        "priority": 0,
-        "session_id": None,
-        "params": {"odoo_db": "odoo_prod"},
-        "created_at": START,
-    }
-    return RunFacts(**(values | changes))
-
-
-def make_states(*types: str) -> list[State]:
-    return [
-        State(id=uuid4(), at=START + timedelta(seconds=number), type=type_, name=type_.title())
-        for number, type_ in enumerate(types)
-    ]
 
 
 def row_of(engine: Engine, run_id: UUID) -> dict[str, Any]:

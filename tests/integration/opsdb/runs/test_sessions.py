@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from opsdb.errors import UsageError
 from opsdb.runs.runs import apply_states
 from opsdb.runs.sessions import cancel_session, find_session, join_session, make_session, settle_sessions
-from tests.integration.opsdb.runs.test_runs import make_facts, make_states
+from tests.support.recorded_runs import make_facts, make_states
 
 
 def status_of(engine: Engine, session: UUID) -> str:

@@ -1,4 +1,4 @@
-"""`ops doctor`: looks that hang or break are lines, secrets get through nowhere, and the exit code tells."""
+"""`ops doctor`: checks that hang or break are lines, secrets get through nowhere, and the exit code tells."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rich.console import Console
 from blocks.check import Check
 from cli import main
 from cli.doctor import doctor
+from cli.doctor.checks import Area, Finding, presentable, run_checks
 from cli.doctor.host import check_programs, check_settings, check_templates, judge_disk, known_secrets
-from cli.doctor.looks import Finding, Look, presentable, run_looks
 from deployments.server import access
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.settings import Settings
@@ -31,7 +31,7 @@ def checks(findings: list[Finding]) -> list[Check]:
     return [one.check for one in findings]
 
 
-def test_look_that_hangs_is_left_behind_with_what_it_saw() -> None:
+def test_check_that_hangs_is_left_behind_with_what_it_saw() -> None:
     held = threading.Event()
 
     def slow() -> Iterator[Check]:
@@ -39,7 +39,7 @@ def test_look_that_hangs_is_left_behind_with_what_it_saw() -> None:
         held.wait(30)
 
     began = time.monotonic()
-    found = run_looks([Look("slow", slow), Look("quick", lambda: [Check("one", "fine")])], seconds=0.2)
+    found = run_checks([Area("slow", slow), Area("quick", lambda: [Check("one", "fine")])], seconds=0.2)
     assert time.monotonic() - began < 5
     held.set()
     assert [(one.area, one.check.subject, one.check.ok) for one in found] == [
@@ -58,11 +58,11 @@ def test_look_that_hangs_is_left_behind_with_what_it_saw() -> None:
         (psycopg.OperationalError(f"could not translate host name {SECRET}"), "broke with OperationalError"),
     ],
 )
-def test_look_that_breaks_is_a_line_without_what_a_stranger_said(error: Exception, words: str) -> None:
+def test_check_that_breaks_is_a_line_without_what_a_stranger_said(error: Exception, words: str) -> None:
     def broken() -> list[Check]:
         raise error
 
-    [found] = run_looks([Look("it", broken)], seconds=5)
+    [found] = run_checks([Area("it", broken)], seconds=5)
     assert not found.check.ok
     assert words in found.check.found
     assert SECRET not in repr(found)

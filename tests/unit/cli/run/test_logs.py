@@ -11,7 +11,7 @@ from opsdb.errors import UsageError
 from opsdb.runs.lookup import RunDetails
 from opsdb.settings import Settings
 from opsdb.tables import Artifact, StepStatus
-from tests.unit.cli.runs_made_up import details
+from tests.support.runs_made_up import details
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def show(settings: Settings, *, step: str | None = None, follow: bool = False, a
     show_logs(settings, run="x", step=step, attempt=None, follow=follow, as_json=as_json)
 
 
-def test_all_logs_have_a_header_each_and_are_harmless(
+def test_all_logs_have_a_header_each_and_are_safe(
     settings: Settings, known: RunDetails, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(settings)

@@ -6,7 +6,7 @@ import pytest
 
 from cli.run.params import described, parameters, split_assignments
 from opsdb.errors import UsageError
-from tests.unit.cli.runs_made_up import SCHEMA
+from tests.support.runs_made_up import SCHEMA
 
 
 def convert(text: str, schema: dict[str, Any], definitions: dict[str, Any] | None = None) -> Any:

@@ -19,7 +19,7 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.settings import Settings
 from opsdb.states import APPROVAL, RunStatus
 from opsdb.tables import Lane
-from tests.unit.cli.runs_made_up import HOSTILE, FakePrefect, details, state
+from tests.support.runs_made_up import HOSTILE, FakePrefect, details, state
 
 
 class Clock:
@@ -103,7 +103,7 @@ def test_run_that_waits_for_approval_says_who_is_asked_what_and_how_to_answer(tm
     assert "\x1b" not in said()
 
 
-def test_lines_tell_each_change_of_a_step_once_and_harmlessly() -> None:
+def test_lines_tell_each_change_of_a_step_once_and_safely() -> None:
     view, said = lines()
     known = details(text=HOSTILE)
     now = Moment(run_id=known.view.run.id, state=state("RUNNING"), details=known, waited_seconds=1)

@@ -18,8 +18,8 @@ from flows.backup.folder import Folder
 from flows.backup.manifest import File
 from flows.backup.names import BackupName, parse_name
 from flows.backup.repository import Repository
-from tests.support.backups import NOW, make_backup, manifest_at
-from tests.unit.flows.backup.test_retention import kinds
+from tests.support.backups import NOW, kinds, make_backup, manifest_at
+from tests.support.folders import names
 
 
 class NotingStore(FolderStore):
@@ -44,20 +44,6 @@ class NotingStore(FolderStore):
         super().delete(name)
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    folder = tmp_path / "there"
-    folder.mkdir()
-    return folder
-
-
 def whole_backup(folder: Path) -> BackupName:
     """One with roles and a filestore."""
     dump = make_backup(folder, "odoo", NOW)
@@ -71,10 +57,6 @@ def whole_backup(folder: Path) -> BackupName:
     (folder / name.manifest).write_text(manifest.model_copy(update={"globals": one, "filestore": other}).text())
     assert dump.name == name.dump
     return name
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def test_manifest_is_sent_last(here: Path, there: Path) -> None:

@@ -16,13 +16,12 @@ from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup
 from flows.backup.retention import prunable
-from tests.support.backups import NOW, days_ago, dumps, make_backup
+from tests.support.backups import NOW, days_ago, dumps, kinds, make_backup
 
 SHA256 = "0" * 64
 ages = st.timedeltas(min_value=timedelta(days=-2), max_value=timedelta(days=90)).map(
     lambda age: timedelta(seconds=int(age.total_seconds()))
 )
-kinds = st.sampled_from(["good", "damaged", "without manifest"])
 shelves = st.dictionaries(ages, kinds, max_size=12)
 retentions = st.integers(min_value=1, max_value=60)
 kept_at_least = st.integers(min_value=1, max_value=4)

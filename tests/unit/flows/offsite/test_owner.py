@@ -27,26 +27,12 @@ from flows.restore.fetch import find_at_target
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings
 from tests.support.backups import NOW, make_backup
-from tests.unit.flows.backup.test_repository import names
+from tests.support.folders import names
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    folder = tmp_path / "there"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    return folder
 
 
 def a_run(*, plan: list[Any] | None = None) -> tuple[ActiveRun, list[Any]]:

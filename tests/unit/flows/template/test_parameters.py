@@ -20,21 +20,9 @@ from flows.template.model import Parameter, PlainStep
 from flows.template.parameters import KNOWN, REQUIRED, as_text, form_parameter
 from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import environment_of, runbook_of
-from tests.unit.flows.test_hostile_parameters import HOSTILE
+from tests.support.hostile import PAYLOADS
 
 SEED = Path(__file__).parents[3] / "seed_templates"
-PAYLOADS = [
-    *HOSTILE,
-    *(f"{mark}touch canary{end}" for mark, end in (("$(", ")"), ("`", "`"), ("; ", ""), ("|", ""), ("'; ", " '"))),
-    *(
-        f"{start}$(touch canary){end}"
-        for start in ("a[", "'", '"', "\\", "${", "((", "x=", "\n")
-        for end in ("]", "'", '"')
-    ),
-    "-oProxyCommand=touch canary",
-    "\u2028touch canary",
-    "\ufeffx",
-]
 FORMS: dict[str, dict[str, Any]] = {
     "seed's deploy": {"git_ref": "main", "odoo_db": "good", "domain": "good.example", "email": "a@good.example"},
     "seed's upgrade": {"compose_file": "good.yml", "odoo_service": "good", "modules": ["good"], "odoo_db": "good"},

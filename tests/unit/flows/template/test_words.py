@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from flows.template.command import filled_in
 from flows.template.shell_text import document_marks
 from flows.template.words import form_pattern, misjoined, refusal
-from tests.unit.flows.template.test_parameters import PAYLOADS
-from tests.unit.flows.test_hostile_parameters import HOSTILE
+from tests.support.hostile import HOSTILE, PAYLOADS
 
 CARRIERS = frozenset({"ODOO_DB", "modules", "PARAM_X"})
 TAKEN = ["a", "0", "odoo_prod", "/srv/a-b/c.d", "./x", "a:b@c%d+e,f-g", "sale,stock", "2026-01-01T00:00:00+00:00", "_"]

@@ -11,8 +11,8 @@ import pytest
 from prefect.client.schemas.objects import WorkPool, WorkQueue
 
 from blocks.check import Check
-from deployments.server.deployed import judge_deployments, judge_lane, judge_schedule, judge_version, pinned_version
-from deployments.server.wanted import QUEUES, TemplateDeployment, deployments_of
+from deployments.server.check import judge_deployments, judge_lane, judge_schedule, judge_version, pinned_version
+from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds.kinds import Deployed, named
 from opsdb.settings import Settings
 from opsdb.tables import Lane

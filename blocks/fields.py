@@ -1,4 +1,4 @@
-"""The texts that say where an Odoo runs, and what each may hold: in a block's form and in a runbook's parameters."""
+"""What the fields of a block's form may hold, and the parameters of runbooks that are of the same kind."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ def not_upwards(path: str) -> str:
     return path
 
 
+BlockName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
+"""As Prefect allows it."""
 CheckoutFolder = Annotated[
     str, Field(pattern=r"^/[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=1024), AfterValidator(not_upwards)
 ]

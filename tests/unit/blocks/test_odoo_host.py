@@ -1,26 +1,25 @@
-"""What the lines of the look at an Odoo host mean."""
+"""What the lines of the checks of an Odoo host mean."""
 
 from __future__ import annotations
 
 import pytest
 
-from blocks.odoo_host import OdooHost
-from blocks.odoo_host_check import _CODE, _RUNNING, judge_look
+from blocks.odoo_host import _CODE, _RUNNING, OdooHost, judge_lines
 
 ALL = {**_CODE, **_RUNNING}
 WELL = ["programs\tok\t", "checkout\tok\tabc of 2026-01-01", "service\tok\t", "health\tok\t"]
 
 
 def test_all_is_well() -> None:
-    assert [check.ok for check in judge_look(OdooHost(), "\n".join(WELL), ALL)] == [True] * 4
+    assert [check.ok for check in judge_lines(OdooHost(), "\n".join(WELL), ALL)] == [True] * 4
 
 
 @pytest.mark.parametrize("number", range(4))
 def test_line_that_is_missing_or_wrong_is_told(number: int) -> None:
     name = WELL[number].split("\t")[0]
-    less = judge_look(OdooHost(), "\n".join(line for line in WELL if not line.startswith(name)), ALL)
+    less = judge_lines(OdooHost(), "\n".join(line for line in WELL if not line.startswith(name)), ALL)
     assert [check.subject for check in less if not check.ok] == [name]
-    worse = judge_look(OdooHost(), "\n".join([*WELL, f"{name}\twrong\tbecause"]), ALL)
+    worse = judge_lines(OdooHost(), "\n".join([*WELL, f"{name}\twrong\tbecause"]), ALL)
     assert [check.subject for check in worse if not check.ok] == [name]
     assert "because" in repr(worse)
 
@@ -28,6 +27,6 @@ def test_line_that_is_missing_or_wrong_is_told(number: int) -> None:
 def test_service_that_is_unknown_or_stopped_says_what_to_do() -> None:
     for state, words in (("unknown", "want one of: web db"), ("stopped", "up -d odoo")):
         [check] = [
-            one for one in judge_look(OdooHost(), f"service\t{state}\tweb db", _RUNNING) if one.subject == "service"
+            one for one in judge_lines(OdooHost(), f"service\t{state}\tweb db", _RUNNING) if one.subject == "service"
         ]
         assert words in check.advice

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import io
 
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console, Group
 
-from cli.run.result import lines, result_rows
-from tests.unit.cli.runs_made_up import HOSTILE
+from cli.text import lines, result_rows, safe_line, safe_output, safe_text, seconds, size
+from tests.support.runs_made_up import HOSTILE
 
 BACKUP = {
     "pruned": [],
@@ -17,6 +19,31 @@ BACKUP = {
     "duration_seconds": 71.2,
     "note": None,
 }
+
+
+@given(st.text())
+def test_safe_text_has_no_control_characters(text: str) -> None:
+    for shown in (safe_text(text), safe_line(text), safe_output(text)):
+        assert not [c for c in shown if (ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0]
+        shown.encode()
+
+
+def test_output_loses_its_colours_and_keeps_its_lines() -> None:
+    assert safe_output("\x1b[1;31mred\x1b[0m\r\n10%\r20%\n\x1b]0;title\x07x\x1b[2Jy") == "red\n10%\n20%\nxy"
+
+
+def test_an_unfinished_escape_sequence_is_shown_not_sent() -> None:
+    assert "\x1b" not in safe_output("\x1b[31")
+
+
+def test_a_line_is_one_line_of_bounded_width() -> None:
+    assert safe_line("a\n b\tc") == "a b c"
+    assert safe_line("x" * 300, width=10) == "xxxxxxxxx…"
+
+
+def test_amounts_are_said_as_people_do() -> None:
+    assert [seconds(v) for v in (None, 4.24, 65, 7800)] == ["", "4.2 s", "1 min 05 s", "2 h 10 min"]
+    assert [size(v) for v in (None, 12, 12_300, 5_000_000_000_000)] == ["0 B", "12 B", "12.3 kB", "5.0 TB"]
 
 
 def test_result_is_said_in_units_that_people_read() -> None:
@@ -42,7 +69,7 @@ def test_result_of_another_shape_is_said_as_it_is() -> None:
     ]
 
 
-def test_long_values_are_neither_cut_nor_broken_and_hostile_ones_are_harmless() -> None:
+def test_long_values_are_neither_cut_nor_broken_and_hostile_ones_are_safe() -> None:
     console = Console(file=io.StringIO(), width=40)
     console.print(Group(lines(result_rows({**BACKUP, HOSTILE: HOSTILE}), indent="  ")), crop=False)
     assert isinstance(console.file, io.StringIO)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
+
+from rich.console import Console, RenderableType
 
 from deployments.server.runs import Cancelled, Started
 from deployments.server.startable import Startable
@@ -122,3 +125,11 @@ class FakePrefect:
 
     def address(self, run_id: UUID) -> str:
         return f"http://room/runs/flow-run/{run_id}"
+
+
+def drawn(renderable: RenderableType) -> str:
+    """What stands on a wide page."""
+    console = Console(file=io.StringIO(), width=400, force_terminal=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()

@@ -69,7 +69,7 @@ class Pool(_Part):
         return name
 
 
-class WantedSchedule(_Part):
+class DeclaredSchedule(_Part):
     """When Prefect plans runs: `cron`, or `interval` in seconds, or `rrule`, with what belongs to it."""
 
     model_config = ConfigDict(extra="allow")
@@ -95,7 +95,7 @@ class WantedSchedule(_Part):
         return self
 
 
-class WantedDeployment(_Part):
+class DeclaredDeployment(_Part):
     """An entry of `deployments` in prefect.yaml, with the fields that a lane admits."""
 
     model_config = ConfigDict(extra="forbid")
@@ -108,7 +108,7 @@ class WantedDeployment(_Part):
     parameters: dict[str, JsonValue] = {}
     enforce_parameter_schema: bool = True
     concurrency_limit: int | None = Field(None, ge=1)
-    schedules: list[WantedSchedule] = []
+    schedules: list[DeclaredSchedule] = []
 
     @field_validator("tags")
     @classmethod
@@ -119,7 +119,7 @@ class WantedDeployment(_Part):
 
     @field_validator("schedules")
     @classmethod
-    def _are_told_apart(cls, schedules: list[WantedSchedule]) -> list[WantedSchedule]:
+    def _are_told_apart(cls, schedules: list[DeclaredSchedule]) -> list[DeclaredSchedule]:
         if twice := _twice(schedule.slug for schedule in schedules):
             raise ValueError(f"the slug {twice} stands there twice")
         return schedules
@@ -134,7 +134,7 @@ class WantedDeployment(_Part):
 class Loaded:
     """An entry and its runbook."""
 
-    wanted: WantedDeployment
+    declared: DeclaredDeployment
     flow: Flow[..., Any]
 
 
@@ -147,14 +147,14 @@ def load_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> lis
         raise OpsError(f"{file} could not be applied: {error}") from error
     if actions := [name for name in ("build", "push", "pull") if content.get(name)]:
         raise OpsError(f"{file} could not be applied: {actions[0]}: a lane runs what is installed, leave it empty")
-    wanted = [_entry(entry, f"{file} could not be applied: deployments[{n}]") for n, entry in enumerate(entries)]
+    declared = [_entry(entry, f"{file} could not be applied: deployments[{n}]") for n, entry in enumerate(entries)]
     for template in templates:
-        wanted += [_entry(entry, f"template {template.kind}") for entry in deployments_of(template)]
-    if twice := _twice(one.full_name for one in wanted):
+        declared += [_entry(entry, f"template {template.kind}") for entry in deployments_of(template)]
+    if twice := _twice(one.full_name for one in declared):
         raise OpsError(f"{file} could not be applied: {twice} stands there twice")
     with _importable(file.parent):
-        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in wanted})}
-    return [Loaded(one, flows[one.entrypoint]) for one in wanted]
+        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in declared})}
+    return [Loaded(one, flows[one.entrypoint]) for one in declared]
 
 
 def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
@@ -170,9 +170,9 @@ def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
         }
 
 
-def _entry(entry: object, where: str) -> WantedDeployment:
+def _entry(entry: object, where: str) -> DeclaredDeployment:
     try:
-        return WantedDeployment.model_validate(entry)
+        return DeclaredDeployment.model_validate(entry)
     except ValidationError as error:
         raise OpsError(f"{where}, {_first(error)}") from error
 

@@ -19,9 +19,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 
-from deployments.server.applied import apply_deployments
-from deployments.server.lanes import deploy
-from deployments.server.wanted import load_deployments
+from deployments.server.declared import load_deployments
+from deployments.server.deploy import apply_deployments, deploy_everything
 from opsdb.errors import OpsError
 from opsdb.settings import Settings
 from tests.support.waiting import wait_for
@@ -189,7 +188,7 @@ def test_wrong_entry_is_named_with_its_field_and_nothing_is_written(
     file.path.write_text(yaml.safe_dump({"deployments": entries}))
     settings = prefect_room.model_copy(update={"prefect_yaml": file.path})
     with pytest.raises(OpsError, match=re.escape(named)):
-        deploy(settings, templates=[], all_read=True, say=print)
+        deploy_everything(settings, templates=[], all_read=True, say=print)
     with pytest.raises(ObjectNotFound):
         file.read()
 

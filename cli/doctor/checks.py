@@ -1,4 +1,4 @@
-"""Runs the looks of `ops doctor` side by side: one that hangs or breaks becomes a line, and no secret gets through."""
+"""Runs the checks of `ops doctor` side by side: one that hangs or breaks becomes a line, and no secret gets through."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from blocks.check import Check
-from cli.harmless import harmless_line
+from cli.text import safe_line
 from flows.shell.masking import SHORTEST_SECRET, SecretPatterns
 from opsdb.errors import OpsError, RoomUnreachableError
 
@@ -18,10 +18,10 @@ SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What is looked at under one name. `checks` may take long, and may raise."""
+class Area:
+    """What is checked under one name. `checks` may take long, and may raise."""
 
-    area: str
+    name: str
     checks: Callable[[], Iterable[Check]]
 
 
@@ -33,30 +33,33 @@ class Finding:
     check: Check
 
 
-def run_looks(looks: Sequence[Look], *, seconds: float) -> list[Finding]:
-    """What all looks found, in their order. What does not end in time is left behind, in threads that end with us."""
-    found: list[list[Check]] = [[] for _ in looks]
+def run_checks(areas: Sequence[Area], *, seconds: float) -> list[Finding]:
+    """What was found in all areas, in their order.
+
+    What does not end in time is left behind, in threads that end with us.
+    """
+    found: list[list[Check]] = [[] for _ in areas]
     threads = []
-    for look, checks in zip(looks, found, strict=True):
+    for area, checks in zip(areas, found, strict=True):
         # a copy for each: Prefect's settings of this thread stand in its context
-        target, name = contextvars.copy_context().run, f"look at {look.area}"
-        threads.append(threading.Thread(target=target, args=(_take, look, checks), name=name, daemon=True))
+        target, name = contextvars.copy_context().run, f"check {area.name}"
+        threads.append(threading.Thread(target=target, args=(_collect, area, checks), name=name, daemon=True))
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + seconds
     findings = []
-    for look, checks, thread in zip(looks, found, threads, strict=True):
+    for area, checks, thread in zip(areas, found, threads, strict=True):
         thread.join(max(0.0, deadline - time.monotonic()))
         seen = list(checks)
         if thread.is_alive():
             seen.append(Check("time", f"did not end within {seconds:g} s", "see what of it hangs: host, disk, network"))
-        findings += [Finding(look.area, check) for check in seen]
+        findings += [Finding(area.name, check) for check in seen]
     return findings
 
 
-def _take(look: Look, into: list[Check]) -> None:
+def _collect(area: Area, into: list[Check]) -> None:
     try:
-        for check in look.checks():
+        for check in area.checks():
             into.append(check)  # what was seen before it hangs or breaks counts
     except RoomUnreachableError as error:
         into.append(Check("reached", str(error), "start the room with `ops up`, or see what its log says"))
@@ -73,7 +76,7 @@ def presentable(findings: Sequence[Finding], *, secrets: Sequence[str]) -> list[
     patterns = SecretPatterns({secret: secret for secret in written if len(secret.strip()) >= SHORTEST_SECRET})
 
     def clean(text: str) -> str:
-        return harmless_line(patterns.mask(text.encode(errors="replace").decode()), width=SHOWN)
+        return safe_line(patterns.mask(text.encode(errors="replace").decode()), width=SHOWN)
 
     return [
         replace(one, check=Check(clean(one.check.subject), clean(one.check.found), clean(one.check.advice)))

@@ -10,7 +10,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
-    DeploymentFilterTags,
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
@@ -21,11 +20,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from blocks.check import Check
-from deployments.server.client import answering, pages, prefect_client
-from deployments.server.wanted import QUEUES, TemplateDeployment, deployments_of
+from deployments.server.client import answering, prefect_client, runbook_deployments
+from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds.kinds import Deployed, named, registered_deployments
 from opsdb.kinds.template_files import PACKAGE
-from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -48,7 +46,7 @@ def check_prefect(settings: Settings, *, templates: Collection[TemplateDeploymen
             yield judge_lane(lane, pools.get(lane.pool), queues, limit=settings.lane_limit)
         wanted = registered_deployments(settings.prefect_yaml)
         wanted |= named(one for template in templates for one in deployments_of(template))
-        found = _deployments(client)
+        found = {f"{kind}/{one.name}": one for kind, one in runbook_deployments(client)}
         yield judge_deployments(wanted, {name: _as_deployed(one) for name, one in found.items()}, all_read=all_read)
         for name, one in found.items():
             if any(schedule.active for schedule in one.schedules) and not one.paused:
@@ -120,15 +118,6 @@ def judge_schedule(name: str, planned_at: datetime | None, *, age: timedelta) ->
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
-
-
-def _deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
-    runbooks = DeploymentFilter(tags=DeploymentFilterTags(all_=[RUNBOOK_TAG]))
-    kinds = {flow.id: flow.name for flow in pages(client.read_flows, deployment_filter=runbooks)}
-    return {
-        f"{kinds.get(one.flow_id)}/{one.name}": one
-        for one in pages(client.read_deployments, deployment_filter=runbooks)
-    }
 
 
 def _as_deployed(one: DeploymentResponse) -> Deployed:

@@ -1,9 +1,0 @@
-"""The name of a block, as Prefect allows it."""
-
-from __future__ import annotations
-
-from typing import Annotated
-
-from pydantic import Field
-
-BlockName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]

@@ -1,0 +1,169 @@
+"""How commands speak: text made safe to show, amounts as people say them, rows and colour, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from flows.shell.output import ANSI
+
+console = Console()
+errors = Console(stderr=True)
+
+STATUS_STYLE = {
+    "queued": "dim",
+    "claimed": "cyan",
+    "running": "blue",
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+}
+FIRST = ("file", "size_bytes", "sha256")
+"""What an operator looks for first in a result. The database does not keep the order of its keys."""
+LONGEST = 2000
+
+_SHOWN = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
+_SHOWN |= {0x7F: "\N{SYMBOL FOR DELETE}"}
+_SHOWN |= dict.fromkeys(
+    [*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C],
+    "\N{REPLACEMENT CHARACTER}",  # C1 controls and what changes the direction of writing
+)
+_SHOWN |= dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+
+
+def say(line: str, *, style: str | None = None, to: Console = console) -> None:
+    """Print a line for people as it is: its brackets are no markup, and no width breaks it."""
+    to.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout; times in ISO 8601 with their zone."""
+    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def own_name() -> str:
+    """How this command is typed here: `ops` where PATH leads to it, else its path."""
+    script = Path(sys.executable).parent / "ops"
+    found = shutil.which("ops")
+    if found is not None and Path(found).absolute() == script:
+        return "ops"
+    if not os.access(script, os.X_OK):
+        return "python -m cli"
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
+
+
+def safe_text(text: str) -> str:
+    """Text from outside that cannot move the cursor, colour the screen or reorder a line.
+
+    Every control character but tab and newline becomes a sign for it.
+    """
+    return text.translate(_SHOWN)
+
+
+def safe_line(text: str, *, width: int = 200) -> str:
+    """The text, safe to show, on one line of at most `width` characters."""
+    line = safe_text(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def safe_output(text: str) -> str:
+    """A program's output: without its colours and cursor movements, a bare carriage return as a new line."""
+    return safe_text(ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def seconds(value: float | None) -> str:
+    """A duration: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    if value is None:
+        return ""
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{int(value // 60)} min {int(value % 60):02d} s"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
+
+
+def moment(at: datetime | None, now: datetime) -> str:
+    """A time in UTC: without the date when it is of the last 12 hours."""
+    if at is None:
+        return ""
+    return f"{at:%H:%M:%S}" if timedelta(0) <= now - at < timedelta(hours=12) else f"{at:%Y-%m-%d %H:%M}"
+
+
+def clock(at: datetime | None) -> str:
+    """A time in UTC, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""
+
+
+def size(value: int | None) -> str:
+    """A size in bytes."""
+    amount = float(value or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def lines(rows: Iterable[tuple[str, str]], *, indent: str = "") -> Text:
+    """Rows of name and value one below the other. A long value is neither cut nor broken: it can be copied whole."""
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    text = Text(no_wrap=True, overflow="ignore")
+    for number, (name, value) in enumerate(rows):
+        text.append(("\n" if number else "") + indent)
+        text.append(f"{name:<{width}}  ", style="dim")
+        text.append(value)
+    return text
+
+
+def result_rows(result: Any) -> list[tuple[str, str]]:
+    """What a run gave back, in units that people read: `size_bytes` becomes a size, `..._seconds` a duration."""
+    if result is None:
+        return []
+    if not isinstance(result, Mapping):
+        return [("result", value_text(result))]
+    known = [name for name in FIRST if name in result]
+    names = known + sorted(name for name in result if name not in known)
+    return [_row(name, result[name]) for name in names if result[name] is not None]
+
+
+def value_text(value: Any) -> str:
+    """A value on one line: text as it is, everything else as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return safe_line(text, width=LONGEST)
+
+
+def _row(name: str, value: Any) -> tuple[str, str]:
+    label = safe_line(name, width=40)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and name.endswith("_bytes"):
+        return label.removesuffix("_bytes"), size(int(value))
+    if number and name.endswith("_seconds"):
+        return label.removesuffix("_seconds"), seconds(float(value))
+    if isinstance(value, str) and name.endswith("_at"):
+        return label, _time(value)
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return label, ", ".join(value_text(item) for item in value) or "none"
+    return label, value_text(value)
+
+
+def _time(text: str) -> str:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return value_text(text)
+    return clock(at) if at.tzinfo else value_text(text)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
