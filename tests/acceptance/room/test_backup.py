@@ -97,7 +97,7 @@ def test_backup_says_where_the_dump_lies_its_size_and_checksum(desk: Desk, answe
 
 def test_backup_shows_its_steps_in_order(answer: Answer) -> None:
     finished = re.findall(r"step (\d) (\w+): succeeded", answer.fine())
-    names = ("preflight", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune")
+    names = ("preflight", "reserve", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune")
     assert finished == [(str(number), name) for number, name in enumerate(names, start=1)]
 
 
@@ -108,9 +108,9 @@ def test_dry_run_shows_the_steps_and_starts_nothing(desk: Desk, answer: Answer) 
     for word in ("preflight", "executed", "pg_dump", "600 s", f"ODOO_DB={DATABASE}", "It could start"):
         assert word in shown, shown
     told = desk.json(*kind)
-    names = ("preflight", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune")
+    names = ("preflight", "reserve", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune")
     assert tuple(step["name"] for step in told["steps"]) == names
-    assert (told["error"], told["steps"][2]["timeout_seconds"]) == (None, 600)
+    assert (told["error"], told["steps"][3]["timeout_seconds"]) == (None, 600)
     failing = desk.ops("run", "odoo_db_backup", "-p", "odoo_db=odoo_nowhere", "--dry-run")
     assert failing.code == 1
     assert "there is no database 'odoo_nowhere'" in failing.out

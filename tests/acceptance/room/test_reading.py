@@ -56,7 +56,7 @@ def test_run_documents_say_everything_of_the_run(desk: Desk, run: dict[str, Any]
             "session": "reading",
             "status": "succeeded",
         }
-    names = ["preflight", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune"]
+    names = ["preflight", "reserve", "snapshot", "pg_dump", "fingerprint", "globals", "verify", "publish", "prune"]
     assert [step["name"] for step in shown["steps"]] == names
     assert datetime.fromisoformat(shown["finished_at"]).utcoffset() is not None
     assert {artifact["name"].rpartition(".")[2] for artifact in shown["artifacts"]} >= {"dump", "json", "log"}
@@ -72,7 +72,7 @@ def test_logs_are_those_of_the_steps(desk: Desk, run: dict[str, Any]) -> None:
     texts = {step["name"]: step["text"] for step in document["steps"]}
     assert run["result"]["sha256"] in texts["pg_dump"]
     assert desk.ops("logs", run["id"], "--step", "pg_dump").fine() == texts["pg_dump"]
-    assert "== 6 verify: succeeded, exit code 0 ==" in desk.ops("logs", run["id"], "--follow").fine()
+    assert "== 7 verify: succeeded, exit code 0 ==" in desk.ops("logs", run["id"], "--follow").fine()
 
 
 def test_status_says_what_runs(desk: Desk) -> None:

@@ -95,7 +95,7 @@ def test_run_whose_copy_fails_is_no_success_and_leaves_age_and_alert_as_they_are
 
     (tmp_path / "elsewhere").rename(tmp_path / "disk")
     refused = desk.ops("retry", run["id"], "--from-failed").refused(2)
-    assert "step 3, snapshot, succeeded and must run again all the same" in refused
+    assert "step 3, reserve, succeeded and must run again all the same" in refused
     desk.ops("retry", run["id"], "--wait", timeout=120).fine()
     (missed,) = desk.json("show", run["id"])["result"]["target"]["caught_up"]
     listed = desk.json("backups", database)
