@@ -48,7 +48,8 @@ class UnsafePlaces:
         value = rf"(?:{_MARKED}|\$\{{?(?:{free})(?!\w)\}}?)"
         self._first = re.compile(rf"(?:{_BEGINS}{_CHAIN}|(?<![\w./-]){_CALLERS}{_OPTIONS}[ \t]+)'?(?P<value>{value})")
         self._name = re.compile(
-            rf"\${_MARKED}|(?<![^\s:=])~{_MARKED}|(?<!\S)(?:for|select)[ \t]+{value}|{_BEGINS}{_CHAIN}\w*{value}\w*\+?="
+            rf"\${_MARKED}|(?<![^\s:=])~{_MARKED}|{_BEGINS}{_CHAIN}\w*{value}\w*\+?="
+            rf"|(?:{_BEGINS}|\)[ \t]*){_CHAIN}(?:for|select)[ \t]+{value}"
             rf"|(?<![\w./-])(?:{_CALLERS}|env|{_DECLARE})(?:[ \t][^\n;&|]{{0,300}}?)?[ \t]{value}\w*\+?="
         )
 
