@@ -168,9 +168,14 @@ def _state(row: dict[str, Any]) -> str:
 
 def _remarks(settings: Settings, figures: Figures) -> list[str]:
     """What keeps alerts from arriving, as far as it shows here."""
+    from deployments.room.readiness import ALERTER_SECONDS, alerter_works
+
     remarks = []
     if settings.alert_urls is None:
         remarks.append("Nobody is told: OPS_ALERT_URLS is not set here. docs/alerts.md says how to connect Mattermost.")
     if figures.last_cycle_at is None:
         remarks.append("The alerter never ran here.")
+    elif not alerter_works(settings.ops_url):
+        silent = f"No alerter has worked for {ALERTER_SECONDS:g} s: what is new was sent to nobody"
+        remarks.append(f"{silent}. `ops doctor` says what to do.")
     return remarks

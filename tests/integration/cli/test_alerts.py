@@ -20,6 +20,13 @@ def test_alerts_of_a_quiet_room(ops: Ops) -> None:
     assert "The alerter never ran here." in out
 
 
+def test_alerter_that_has_not_worked_for_a_minute_is_named(ops: Ops, lab: Lab) -> None:
+    lab.cycle()
+    assert "alerter" not in ops("alerts")[1]
+    lab.sql("UPDATE ops.sync_marks SET updated_at = updated_at - interval '61 s' WHERE name = 'alerts'")
+    assert "No alerter has worked for 60 s: what is new was sent to nobody." in ops("alerts")[1]
+
+
 def test_alerts_that_last_are_listed_for_people_and_programs(ops: Ops, lab: Lab) -> None:
     run_id = lab.run(status="queued", state="SCHEDULED", state_name="Late", age=1000)
     lab.cycle()
