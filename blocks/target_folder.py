@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,14 @@ from pathlib import Path
 from blocks.target_store import LARGEST_READ, SameFolderError, TakenError, TargetError, Tell, silent
 
 _CHUNK_BYTES = 1024 * 1024
+_ADVICE = {
+    errno.EACCES: "give it to the room's user",
+    errno.EPERM: "give it to the room's user",
+    errno.ENOTDIR: "name a folder",
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EROFS: "mount it so that it can be written to",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class FolderStore:
         """See Store."""
         try:
             there = next(one for one in (folder, *folder.parents) if one.exists())
-            if there == folder and self.folder.samefile(folder):
+            if self.folder.resolve() == folder.resolve() or (there == folder and self.folder.samefile(folder)):
                 raise SameFolderError(
                     f"{self.folder} is the folder of the backups itself", advice="choose one on another disk"
                 )
@@ -128,8 +137,8 @@ class FolderStore:
 
     def get(self, name: str, file: Path, *, tell: Tell = silent) -> None:
         """See Store."""
-        with self._asked(), file.open("wb") as target:
-            _copy(self.folder / name, target.write, tell)
+        with self._asked(), _written_here(file) as write:
+            _copy(self.folder / name, write, tell)
 
     def delete(self, name: str) -> None:
         """See Store."""
@@ -167,10 +176,37 @@ class FolderStore:
         except FileNotFoundError as error:
             raise TargetError(f"{error.filename} is not there", advice="is the disk mounted?") from error
         except OSError as error:
-            raise TargetError(
-                f"{self.folder}: {error.strerror or type(error).__name__}",
-                advice="make room there, or see what is wrong with the disk",
-            ) from error
+            found = f"{error.filename or self.folder}: {error.strerror or type(error).__name__}"
+            raise TargetError(found, advice=_ADVICE.get(error.errno or 0, "see what is wrong with the disk")) from error
+
+
+@contextmanager
+def _written_here(file: Path) -> Iterator[Callable[[bytes], None]]:
+    """Writes a file on this host, of which no error speaks for the target's folder."""
+
+    def refused(error: OSError) -> TargetError:
+        return TargetError(
+            f"{file} cannot be written on this host: {error.strerror or type(error).__name__}",
+            advice="make room here, or name another backup_dir",
+        )
+
+    try:
+        target = file.open("wb")
+    except OSError as error:
+        raise refused(error) from error
+
+    def write(data: bytes) -> None:
+        try:
+            target.write(data)
+            target.flush()
+        except OSError as error:
+            raise refused(error) from error
+
+    try:
+        yield write
+    finally:
+        with suppress(OSError):
+            target.close()
 
 
 def _partial(name: str) -> str:

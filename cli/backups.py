@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,7 +72,7 @@ def backups(
         where, repository = there.store.place, there.repository
     else:
         at = (folder or settings.backups).absolute()
-        if folder is not None and not at.is_dir():
+        if folder is not None and not os.path.isdir(at):  # noqa: PTH112 - Path.is_dir raises where it may not look
             raise UsageError(f"--dir: there is no folder {at}: is its disk mounted?")
         where, repository = str(at), Folder(at)
     documents = [document(one, known, now=now, check=check) for one in _newest_first(repository, database)]

@@ -141,10 +141,14 @@ def clear_leftovers(folder: Path, database: str) -> list[str]:
 
 
 def leftover_bytes(folder: Path, database: str) -> int:
-    """About what that would free; no lock is tried, which could disturb another run."""
+    """About what that would free; no lock is tried, which could disturb another run.
+
+    A file that has its own name as well, for its run died as it published it, frees nothing.
+    """
     names = _partials(folder, database)
     files = [folder / partial_of(file) for name in names for file in (name.dump, *name.companions)]
-    return sum(file.lstat().st_size for file in files if file.exists())
+    found = [file.lstat() for file in files if file.exists()]
+    return sum(min(one.st_size, one.st_blocks * 512) for one in found if one.st_nlink == 1)
 
 
 def _partials(folder: Path, database: str) -> list[BackupName]:

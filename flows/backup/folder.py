@@ -37,7 +37,7 @@ class Folder(Repository):
         """Make the folder, closed to others, unless it is there. Raises PreflightError."""
         try:
             for one in reversed([self.path, *self.path.parents]):
-                if not one.exists():
+                if not os.path.lexists(one):
                     one.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise PreflightError(f"cannot make the backup folder {self.path}: {error.strerror}") from error
@@ -45,7 +45,7 @@ class Folder(Repository):
 
     def check(self) -> Path:
         """What is there of its path, as far as files can be written there. Changes nothing. Raises PreflightError."""
-        there = next(one for one in (self.path, *self.path.parents) if one.exists())
+        there = next(one for one in (self.path, *self.path.parents) if os.path.lexists(one))
         if not there.is_dir():
             raise PreflightError(f"cannot make the backup folder {self.path}: {there} is not a folder")
         if there == self.path and there.stat().st_mode & stat.S_IWOTH:
@@ -63,7 +63,13 @@ class Folder(Repository):
         return name.dump
 
     def _sizes(self, start: str) -> Mapping[str, int]:
-        return super()._sizes(start) if self.path.exists() else {}
+        try:
+            self.path.stat()
+        except FileNotFoundError:  # nobody has made it yet
+            return {}
+        except OSError:
+            pass  # the store says what is wrong
+        return super()._sizes(start)
 
 
 class OpenFiles:

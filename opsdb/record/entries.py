@@ -75,9 +75,11 @@ def apply_line(db: Connection, line: Line) -> None:
 def read_line(line: Line) -> Entry:
     """The entry that a line holds.
 
-    Raises KeyError for a kind that is not known, ValidationError for a line that does not say what its kind must.
+    Raises ValueError for a kind that is not known, ValidationError for a line that does not say what its kind must.
     """
-    inner = {_KINDS[line["op"]].flat: line | {"id": line["run_id"]}}
+    if line.get("op") not in _KINDS:
+        raise ValueError(f"the kind {line.get('op')!r} is not known: it is of a newer version, or damaged")
+    inner = {_KINDS[line["op"]].flat: line | {"id": line.get("run_id")}}
     return _reader(line["op"]).validate_python(line | inner)
 
 

@@ -100,14 +100,18 @@ def last_words(folder: Path, run_id: UUID, *, attempt: int) -> Line | None:
         finally:
             os.close(file)
         for entry in entries:
-            if entry["op"] == "run_closed" and entry["attempt"] == attempt:
+            if entry.get("op") == "run_closed" and entry.get("attempt") == attempt:
                 return entry
     return None
 
 
 def set_aside(folder: Path, entry: Line, *, reason: str) -> Path:
     """Keep an entry that the database refuses, with the reason, for a person to look at. Returns the file."""
-    path = folder / "refused" / f"{entry.get('run_id', 'unknown')}.jsonl"
+    try:
+        name = str(UUID(str(entry.get("run_id"))))
+    except ValueError:  # it becomes the name of a file
+        name = "unknown"
+    path = folder / "refused" / f"{name}.jsonl"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(json.dumps({"refused": reason, "entry": entry}, default=str) + "\n")

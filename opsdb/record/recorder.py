@@ -197,7 +197,7 @@ def deliver(engine: Engine, entry: Line, *, aside: Path) -> None:
     except Exception as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError | IntegrityError):
             raise  # away, read-only, not migrated: nothing that is wrong with the entry
-        reason = first_line(error)
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
         log.error("run %s record %s was refused: %s", entry.get("run_id"), entry.get("op"), reason)  # noqa: TRY400  # the trace would hold the values
         set_aside(aside, entry, reason=reason)
 

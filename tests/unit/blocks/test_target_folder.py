@@ -10,7 +10,7 @@ import pytest
 
 from blocks import target_folder
 from blocks.target_folder import FolderStore
-from blocks.target_store import TargetError
+from blocks.target_store import SameFolderError, TargetError
 
 
 @pytest.fixture
@@ -93,6 +93,25 @@ def test_folder_of_the_file_itself_holds_no_copy_of_it(there: Path, tmp_path: Pa
     with pytest.raises(TargetError, match="is the folder of the backups itself: choose one on another disk"):
         FolderStore(link).put(file, sha256=sha256)
     assert file.exists()
+
+
+def test_folder_of_the_backups_is_known_before_anybody_made_it(tmp_path: Path) -> None:
+    with pytest.raises(SameFolderError):
+        FolderStore(tmp_path / "new").is_beside(tmp_path / "new" / ".." / "new")
+    assert not FolderStore(tmp_path / "new").is_beside(tmp_path / "other")
+
+
+def test_file_that_cannot_be_written_here_is_no_fault_of_the_target(there: Path, tmp_path: Path) -> None:
+    (there / "a.dump").write_bytes(b"dump")
+    with pytest.raises(
+        TargetError, match="back/a.dump cannot be written on this host: No such file or directory: make"
+    ):
+        FolderStore(there).get("a.dump", tmp_path / "back" / "a.dump")
+    full = Path("/dev/full")
+    with pytest.raises(
+        TargetError, match="/dev/full cannot be written on this host: No space left on device: make room"
+    ):
+        FolderStore(there).get("a.dump", full)
 
 
 def test_file_that_goes_while_it_is_listed_is_passed_over(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,14 @@ def test_clear_leftovers_removes_what_the_dead_left(tmp_path: Path) -> None:
     assert leftover_bytes(tmp_path, "odoo") == 0
 
 
+def test_leftover_that_has_its_own_name_as_well_frees_nothing(tmp_path: Path) -> None:
+    dead = left_by_a_killed_run(tmp_path)
+    dump_of(dead).write_bytes(b"dump")
+    os.link(dump_of(dead), dead.dump)  # it died between this and the removal of the partial
+    die(dead)
+    assert leftover_bytes(tmp_path, "odoo") == 0
+
+
 def test_clear_leftovers_spares_the_living_and_other_databases(tmp_path: Path) -> None:
     strangers = {".odoo.partial", "odoo_20260301T020000Z.dump.partial", BackupName("odoo_prod", NOW).partial}
     for name in strangers:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
+from blocks.target_store import TargetError
 from flows.backup.folder import Folder
 from flows.backup.manifest import File
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup
 from flows.backup.retention import prunable
+from opsdb.errors import PreflightError
 from tests.support.backups import NOW, days_ago, dumps, make_backup, manifest_at
 
 
@@ -64,3 +69,26 @@ def test_manifest_that_names_files_of_another_backup_is_not_ours(tmp_path: Path)
     foreign = File(file="../../etc/passwd", size_bytes=1, sha256="0" * 64)
     Path(f"{dump}.json").write_text(manifest.model_copy(update={"globals": foreign}).text())
     assert [backup.manifest for backup in Folder(tmp_path).backups("odoo")] == [None]
+
+
+def test_folder_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "lost").symlink_to(tmp_path / "gone")
+    with pytest.raises(TargetError, match=f"{tmp_path}/file: Not a directory: name a folder"):
+        Folder(tmp_path / "file").backups("odoo")
+    for wrong in ("file", "lost", "file/below"):
+        with pytest.raises(
+            PreflightError, match=f"cannot make the backup folder {tmp_path}/{wrong}: .* is not a folder"
+        ):
+            Folder(tmp_path / wrong).check()
+    assert Folder(tmp_path / "new" / "below").check() == tmp_path
+    assert Folder(tmp_path / "new" / "below").backups() == []
+
+
+def test_folder_that_nobody_may_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(TargetError, match=f"{tmp_path}: Permission denied: give it to the room's user"):
+        Folder(tmp_path).backups("odoo")

@@ -105,6 +105,11 @@ def test_refused_entries_are_kept_with_the_reason(tmp_path: Path) -> None:
     assert list(abandoned(tmp_path)) == []  # nobody delivers them again
 
 
+def test_refused_entry_names_no_file_but_its_runs(tmp_path: Path) -> None:
+    path = set_aside(tmp_path / "journal", {"op": "event", "run_id": "../../away"}, reason="bad")
+    assert path == tmp_path / "journal" / "refused" / "unknown.jsonl"
+
+
 def test_age_does_not_follow_the_clock_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
     made = stamp()
     wall = time.time
