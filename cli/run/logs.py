@@ -155,6 +155,9 @@ def _follow(
                 write(chunk)
             if log.step.finished_at is not None and not tail.told:
                 tail.told = True
+                if step is None and shown != key:
+                    _header(log)
+                shown = key
                 if log.trouble is not None:
                     _trouble(log, raw=step is not None)
         if over:

@@ -70,6 +70,7 @@ class UnsafePlaces:
             yield f"{_shown(found[0])} before < or > may name a file descriptor. Hint: write a blank between them"
         text = unquoted(without_documents(self._marked(command, without={*self._plain, *self._listed})))
         text = re.sub(r"\[\[\s.{0,500}?\s\]\]", "'", text)
+        text = re.sub(r"`([^`]*)`", r"`\1'", text)  # behind the second one no command begins
         for found in self._first.finditer(text):
             if not _is_pattern(text, found.start("value"), found.end()):
                 yield f"{_shown(found['value'])} is used as the name of a command. Hint: write the name, or {_ENUM}"

@@ -34,10 +34,11 @@ def show(settings: Settings, *, step: str | None = None, follow: bool = False, a
     show_logs(settings, run="x", step=step, attempt=None, follow=follow, as_json=as_json)
 
 
+@pytest.mark.parametrize("follow", [False, True])
 def test_all_logs_have_a_header_each_and_are_safe(
-    settings: Settings, known: RunDetails, capsys: pytest.CaptureFixture[str]
+    settings: Settings, known: RunDetails, capsys: pytest.CaptureFixture[str], *, follow: bool
 ) -> None:
-    show(settings)
+    show(settings, follow=follow)
     out = capsys.readouterr().out
     assert "== 1 preflight: succeeded, exit code 0 ==\n(the file is not on this host, or was removed: " in out
     assert "== 2 pg_dump: failed, exit code 1 ==\nred \N{REPLACEMENT CHARACTER}\nno newline\n" in out

@@ -261,6 +261,7 @@ def test_text_that_would_be_a_command_or_a_name_is_refused(command: str) -> None
         "A=1 make ${params.x}",
         "for f in ${params.x} b; do echo $f; done",
         "echo prepared for ${params.x}; date",
+        "echo `date` ${params.x} $PARAM_X",
         'echo a > ${params.x}; echo b >> "${params.x}"',
         "ssh ${params.x} uptime",
         'mysql -e "CREATE DATABASE \\`${params.x}\\`"',
