@@ -16,7 +16,7 @@ from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun
 from flows.engine.dry_run import dry_run
 from flows.odoo_db_backup import odoo_db_backup
-from flows.offsite import target as off_site
+from flows.offsite import target as module
 from flows.offsite.owner import FILE
 from opsdb.errors import StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
@@ -57,7 +57,7 @@ def test_upload_at_a_store_that_drips_is_ended_in_time_publishes_nothing_and_is_
 ) -> None:
     line.bytes_per_second = 32 * 1024  # so the dump alone would take a minute
     with monkeypatch.context() as patch:
-        patch.setattr(off_site, "UPLOAD_SECONDS", 20)
+        patch.setattr(module, "UPLOAD_SECONDS", 20)
         started = time.monotonic()
         with pytest.raises(StepTimeoutError, match="ran longer than 20 s"):
             odoo_db_backup(database, target=target.block)

@@ -19,7 +19,7 @@ from flows.backup.folder import Folder
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from flows.offsite import owner
-from flows.offsite import target as off_site
+from flows.offsite import target as module
 from flows.offsite.owner import FILE, NotOursError, check_owner, read_owner, take_ownership
 from flows.offsite.target import Target
 from flows.offsite.transfer import main
@@ -116,12 +116,12 @@ def test_what_is_wrong_with_the_place_is_told_and_an_error_in_a_dry_run_only(her
     for wrong in ("belongs to another room", "everybody may write"):
         run, told = a_run()
         with activated(run):
-            assert off_site._find_target("far", Folder(here)).room == "ours"
+            assert module._find_target("far", Folder(here)).room == "ours"
         assert wrong in told[-1].message
         assert told[-1].level == "warning"
         dry, _ = a_run(plan=[])
         with activated(dry), pytest.raises(PreflightError, match=wrong):
-            off_site._find_target("far", Folder(here))
+            module._find_target("far", Folder(here))
         there.chmod(0o777)
 
 
@@ -129,10 +129,10 @@ def test_what_is_wrong_with_the_place_is_told_and_an_error_in_a_dry_run_only(her
 def test_place_that_hangs_holds_no_dump_up(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = threading.Event()
     monkeypatch.setattr(FolderStore, "look", lambda _store: hangs.wait(30))
-    monkeypatch.setattr(off_site, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.1)
     run, told = a_run()
     with activated(run):
-        off_site._find_target("far", Folder(here))
+        module._find_target("far", Folder(here))
     hangs.set()
     assert "did not answer within 0.1 s" in told[0].message
 
@@ -144,7 +144,7 @@ def test_target_that_is_the_folder_itself_is_refused_and_one_on_its_disk_told(he
     link.symlink_to(there)
     with activated(run):
         with pytest.raises(PreflightError, match="is the folder of the backups itself"):
-            off_site._find_target("far", Folder(link))
-        off_site._find_target("far", Folder(here / "not" / "yet"))
+            module._find_target("far", Folder(link))
+        module._find_target("far", Folder(here / "not" / "yet"))
     assert [one.level for one in told] == ["warning"]
     assert "is on the disk of" in told[0].message

@@ -14,7 +14,7 @@ from flows.backup.folder import Folder
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from flows.engine.step import StepOutput
-from flows.offsite import target as off_site
+from flows.offsite import target as module
 from flows.offsite.target import Target
 from flows.offsite.transfer import store_of
 from flows.shell.run import ShellFailedError, ShellResult, ShellTimeoutError
@@ -41,7 +41,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given.update(other, name=name, command=command)
         return StepOutput(name, "pruned: a.dump\n")
 
-    monkeypatch.setattr(off_site, "step", step)
+    monkeypatch.setattr(module, "step", step)
     return given
 
 
@@ -76,7 +76,7 @@ def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_we
     def step(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(off_site, "step", step)
+    monkeypatch.setattr(module, "step", step)
     events: list[Any] = []
     run = ActiveRun(uuid4(), 1, Settings(), events.append, in_lane=False)
     with activated(run):
