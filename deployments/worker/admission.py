@@ -76,7 +76,7 @@ def refusal(  # noqa: PLR0911  # one return for each reason reads best
     if deployment is None:
         return f"the deployment {flow_run.deployment_id} no longer exists"
     if deployment.entrypoint not in entrypoints and not is_of_template(deployment.entrypoint or ""):
-        return f"the entrypoint {deployment.entrypoint!r} is none of those in prefect.yaml, nor of a template"
+        return f"the entrypoint {deployment.entrypoint!r} is neither in prefect.yaml nor a template's"
     if deployment.pull_steps or deployment.job_variables:
         return f"the deployment {deployment.name} carries pull steps or job variables; run `ops deploy` again"
     known = (deployment.parameter_openapi_schema or {}).get("properties") or {}

@@ -141,7 +141,7 @@ def check_filestore(parent: Path | None, database: str) -> Path | None:
 def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:
     """What the filestore's archive may need, in bytes: its files, or half more than the last one if that is less.
 
-    Counts for COUNT_SECONDS at most. Files that are not counted by then are told where there is no earlier archive.
+    Counts for COUNT_SECONDS at most. Warns of files not counted by then where there is no earlier archive.
     """
     if folder is None:
         return 0

@@ -41,7 +41,7 @@ class Target:
 
     name: str
     room: str
-    """The id of the room: that of the block type in its Prefect, which outlives blocks that are filled in anew."""
+    """The id of the room: that of the block type in its Prefect, which stays when a block is deleted and made again."""
     store: Store = field(repr=False)
 
     @property

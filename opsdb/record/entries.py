@@ -7,6 +7,7 @@ disk that lack it; keys that no field has are ignored.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
@@ -31,7 +32,7 @@ INLINE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(ABC):
     """Something that a run process says of its run. The names of its fields are the keys of its line."""
 
     op: ClassVar[str]
@@ -53,9 +54,9 @@ class Entry:
         line: Line = storable({"op": self.op, **values, **beside})
         return line
 
+    @abstractmethod
     def apply(self, db: Connection) -> None:
         """Write what it says into the tables."""
-        raise NotImplementedError
 
     def made_at(self) -> ColumnElement[datetime]:
         """When it was made, on the database's clock."""
