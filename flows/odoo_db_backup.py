@@ -72,7 +72,7 @@ def odoo_db_backup(
     with Draft(folder.path, odoo_db, clock=source.clock) as draft:
         action(
             "reserve",
-            lambda: _reserve(draft, source, folder),
+            lambda: _reserve(draft, folder),
             about=f"remove what killed runs left of {odoo_db} in {folder.path}, and reserve the backup's name",
             must_run_again=True,  # it ends with its process
         )
@@ -117,9 +117,9 @@ def _preflight(database: Database, folder: Folder) -> Source:
     return source
 
 
-def _reserve(draft: Draft, source: Source, folder: Folder) -> None:
+def _reserve(draft: Draft, folder: Folder) -> None:
     folder.prepare()
-    if leftovers := clear_leftovers(folder.path, source.database.name):
+    if leftovers := clear_leftovers(folder.path, draft.name.database):
         current_run().event("removed what killed backups left", level="warning", files=leftovers)
     draft.reserve()
 
