@@ -38,7 +38,7 @@ def prepare_databases(settings: Settings) -> str:
 
 
 def upgrade_databases(settings: Settings) -> str:
-    """Bring the schema `ops` up to date, and close the databases that the room made. Returns the revision of the schema.
+    """Bring the schema `ops` up to date, and close the databases that the room made. Returns the schema's revision.
 
     Whoever holds a right in such a database may still connect, nobody else of the server may. Raises OpsError.
     """
