@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -18,9 +19,18 @@ from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError, StepFailedError
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
-# The server ends a session whose host is gone after two minutes, and with it the session's lock.
+# The server ends a session whose host is gone after two minutes, and with it the session's claim.
 _KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
-_LOCK_SECONDS = 150
+_CLAIM_SECONDS = 150
+_LOOK_SECONDS = 0.2
+_CLAIMS = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_stat_activity s, pg_catalog.pg_stat_activity mine
+    WHERE mine.pid = pg_catalog.pg_backend_pid() AND s.pid <> mine.pid AND s.application_name = %s
+          AND (s.usesysid = mine.usesysid
+               OR s.usesysid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = %s))
+          AND (NOT %s OR (s.backend_start, s.pid) < (mine.backend_start, mine.pid)))
+"""
 
 
 def scratch_name(run_id: UUID) -> str:
@@ -31,8 +41,8 @@ def scratch_name(run_id: UUID) -> str:
 class Scratch:
     """An empty database of one run, from make() until close() drops it, unless keep_as() gave it a name.
 
-    A lock says that its run lives; a comment says whose it is. The connection with the lock is idle while the backup is
-    restored: where it was lost, it is made again.
+    A session with its name says that its run lives; a comment says whose it is. That session is idle while the backup
+    is restored: where it was lost, it is made again.
     """
 
     def __init__(self, url: str, *, run_id: UUID, locale: Locale | None) -> None:
@@ -84,7 +94,7 @@ class Scratch:
             raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {_said(error)}") from error
 
     def close(self) -> None:
-        """Drop it, and let go of the lock. One that cannot be dropped is told, and hides no other error."""
+        """Drop it, and let go of it. One that cannot be dropped is told, and hides no other error."""
         try:
             self.drop()
         except StepFailedError as error:
@@ -94,7 +104,7 @@ class Scratch:
                 self._server.close()
 
     def _held(self, server: Connection) -> Connection:
-        """The connection with the lock, made again where it was lost. Raises StepFailedError where that cannot be."""
+        """The connection with the claim, made again where it was lost. Raises StepFailedError where that cannot be."""
         try:
             server.execute("SELECT 1")
         except psycopg.OperationalError as error:
@@ -104,13 +114,13 @@ class Scratch:
         return server
 
     def _hold(self) -> Connection:
-        self._server = None  # without the lock it is not ours to drop
+        self._server = None  # without the claim it is not ours to drop
         try:
             server = connect(self._url)
         except PreflightError as error:
             raise StepFailedError(f"the scratch database {self.name} is out of reach: {error}") from error
         try:
-            _lock_lasting(server, self.name)
+            _claim_lasting(server, self.name)
         except BaseException:
             server.close()
             raise
@@ -121,8 +131,8 @@ class Scratch:
 def drop_leftovers(url: str) -> list[str]:
     """Drop the scratch databases of runs that were killed; returns their names.
 
-    Each is one whose comment names the run of its name, whose lock can be had, and to which nobody is connected: no
-    living run works on it, nor the pg_restore of one that lost its lock.
+    Each is one whose comment names the run of its name, that no session claims, and to which nobody is connected: no
+    living run works on it, nor the pg_restore of one that lost its claim.
     """
     dropped = []
     with connect(url) as server:
@@ -133,7 +143,10 @@ def drop_leftovers(url: str) -> list[str]:
         ).fetchall()
         for name, comment in rows:
             match = _NAME.fullmatch(str(name))
-            if match is None or comment != _comment(UUID(match[1])) or not _lock(server, str(name)):
+            if match is None or comment != _comment(UUID(match[1])):
+                continue
+            _claim(server, str(name))
+            if _claimed(server, str(name)):
                 continue
             _drop(server, str(name))
             dropped.append(str(name))
@@ -195,33 +208,40 @@ def _drop(server: Connection, name: str) -> None:
     server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)) + force)
 
 
-def _lock(server: Connection, name: str) -> bool:
-    """For as long as the connection lives. Locks belong to one database: it is always that of the URL."""
-    row = server.execute(
-        "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))", (name,)
-    ).fetchone()
+def _claim(server: Connection, name: str) -> None:
+    """Mark the session as at work on a scratch database, for as long as the connection lives.
+
+    A mark and no lock: any login may take an advisory lock by its number, but none can be a session of ours.
+    """
+    server.execute(sql.SQL("SET application_name = {}").format(sql.Literal(name)))
+
+
+def _claimed(server: Connection, name: str, *, before_us: bool = False) -> bool:
+    """Whether another session of our login, or of the database's owner, claims it; if asked, one from before ours."""
+    row = server.execute(_CLAIMS, (name, name, before_us)).fetchone()
     return bool(row and row[0])
 
 
-def _lock_lasting(server: Connection, name: str) -> None:
+def _claim_lasting(server: Connection, name: str) -> None:
     """The same, on a connection that may be idle for an hour. Waits for the end of a session that was cut off.
 
-    Raises StepFailedError where the lock cannot be had.
+    Raises StepFailedError where that does not end.
     """
     try:
         server.execute(_KEEPALIVES)
         if server.info.server_version >= 140000:
             server.execute("SET idle_session_timeout = 0")
-        server.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'".encode())
-        server.execute("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended(%s, 0))", (name,))
-        server.execute("SET lock_timeout = 0")
-    except psycopg.errors.LockNotAvailable:
-        raise StepFailedError(
-            f"another process works on {name}, the scratch database of this run, and did not end in {_LOCK_SECONDS} s: "
-            "start another run"
-        ) from None
+        _claim(server, name)
+        deadline = time.monotonic() + _CLAIM_SECONDS
+        while _claimed(server, name, before_us=True):
+            if time.monotonic() > deadline:
+                raise StepFailedError(
+                    f"another process works on {name}, the scratch database of this run, and did not end in "
+                    f"{_CLAIM_SECONDS} s: start another run"
+                )
+            time.sleep(_LOOK_SECONDS)
     except psycopg.Error as error:
-        raise StepFailedError(f"the scratch database {name} cannot be locked: {_said(error)}") from error
+        raise StepFailedError(f"the scratch database {name} cannot be claimed: {_said(error)}") from error
 
 
 def _comment(run_id: UUID) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.restore import filestore as unpacking
 from flows.restore import restore as restoring
+from flows.restore import scratch as scratching
 from flows.restore.scratch import Scratch, drop_leftovers
 from opsdb.errors import StepFailedError
 from opsdb.record.entries import Entry
@@ -23,10 +25,7 @@ from opsdb.settings import Settings
 from tests.integration.flows.conftest import content
 from tests.support.postgres import databases
 
-HOLDERS = """
-    FROM pg_locks JOIN pg_stat_activity USING (pid)
-    WHERE locktype = 'advisory' AND application_name = 'ops-backup' AND objid = hashtextextended(%s, 0) & 4294967295
-"""
+HOLDERS = " FROM pg_stat_activity WHERE application_name = %s"
 
 
 def end_session(postgres: str, scratch: str) -> None:
@@ -110,3 +109,57 @@ def test_server_that_ends_idle_sessions_does_not_end_this_one(postgres: str, mon
         db.execute("SELECT pg_sleep(1)")  # ten times as long as it would have
         assert db.execute("SELECT count(*)" + HOLDERS, (scratch.name,)).fetchone() == (1,)
     scratch.close()
+
+
+@pytest.fixture
+def stranger(postgres: str) -> Iterator[str]:
+    """The URL of a login of the server without any right."""
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as admin:
+        admin.execute("CREATE ROLE scratch_stranger LOGIN")
+        yield postgres.format(database="postgres").replace("postgres@", "scratch_stranger@")
+        admin.execute("DROP ROLE scratch_stranger")
+
+
+@pytest.mark.usefixtures("told")
+def test_stranger_that_claims_a_scratch_database_holds_up_nobody(
+    postgres: str, stranger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratching, "_CLAIM_SECONDS", 0.5)
+    url, run = (
+        postgres.format(database="postgres"),
+        ActiveRun(uuid4(), 1, Settings(), list[Entry]().append, in_lane=False),
+    )
+    name = scratching.scratch_name(run.id)
+    with psycopg.connect(stranger, application_name=name) as eve, activated(run):
+        eve.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+        made = Scratch(url, run_id=run.id, locale=None)
+        made.make()
+        assert drop_leftovers(url) == []
+        with psycopg.connect(url) as db:
+            db.execute(
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = %s AND "
+                "usename = 'postgres'",
+                (name,),
+            )
+        assert drop_leftovers(url) == [name]
+
+
+def test_run_waits_for_the_session_of_an_attempt_that_was_cut_off(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, run_id = postgres.format(database="postgres"), uuid4()
+    first = Scratch(url, run_id=run_id, locale=None)
+    first.make()
+    second = Scratch(url, run_id=run_id, locale=None)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(scratching, "_CLAIM_SECONDS", 0.3)
+        with pytest.raises(StepFailedError, match=r"did not end in 0\.3 s"):
+            second.make()
+    assert first._server is not None
+    ending = threading.Timer(0.3, first._server.close)
+    ending.start()
+    second.make()
+    ending.join()
+    assert drop_leftovers(url) == []
+    second.close()
+    assert first.name not in databases(postgres)
