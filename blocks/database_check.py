@@ -42,7 +42,7 @@ def check_database(url: str, *, writes: bool) -> list[Check]:
         with engine.connect() as db:
             return [_reached(db), *_check_login(db, writes=writes)]
     except GONE as error:
-        advice = "see that the server runs, and that host, user, password and pg_hba.conf let this login in"
+        advice = "see that the server runs, and that host, user, password, pg_hba.conf and CONNECT let this login in"
         return [Check("reached", first_line(error), advice)]
     except DBAPIError as error:
         return [Check("reached", first_line(error), "see the server's log")]
