@@ -124,7 +124,7 @@ def _naming_holders(engine: Engine, db: Connection) -> Iterator[None]:
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
             raise
-        held = ", ".join(map(str, holders)) or "a session that is gone"
+        held = ", ".join(map(str, holders)) or "a session that cannot be named"
         ending = "; ".join(f"SELECT pg_terminate_backend({holder.pid})" for holder in holders)
         raise OpsError(
             f"the ops database could not be upgraded, and nothing was changed: {held} holds a lock that it needs. "

@@ -59,13 +59,14 @@ class Hindrance:
 # A row that is locked names its locker's transaction in xmax. No rights beyond those of a reader are needed for this.
 _HINDRANCES = """
 SELECT CASE l.name WHEN 'alerter' THEN 'alerter' ELSE 'sync' END AS part, 'the lock ' || l.name AS what,
-       a.usename::text AS role, a.application_name AS application, a.pid, l.xmax::text AS transaction
+       coalesce(a.usename::text, '(the server)') AS role, a.application_name AS application, a.pid,
+       l.xmax::text AS transaction
 FROM ops.room_locks l
      JOIN pg_locks t ON t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock' AND t.transactionid = l.xmax
      JOIN pg_stat_activity a ON a.pid = t.pid
 UNION
 SELECT substr(w.application_name, 5), 'a lock that its session ' || w.pid || ' waits for',
-       a.usename, a.application_name, a.pid, coalesce(l.waitstart::text, '')
+       coalesce(a.usename::text, '(the server)'), a.application_name, a.pid, coalesce(l.waitstart::text, '')
 FROM pg_stat_activity w
      JOIN pg_locks l ON l.pid = w.pid AND NOT l.granted
      CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b(pid)
@@ -75,7 +76,7 @@ WHERE w.datname = current_database() AND starts_with(w.application_name, 'ops ')
 ORDER BY 1, 2, 5
 """
 _BLOCKING = text("""
-SELECT a.usename::text AS role, a.application_name AS application, a.pid
+SELECT coalesce(a.usename::text, '(the server)') AS role, a.application_name AS application, a.pid
 FROM unnest(pg_blocking_pids(:pid)) AS b(pid) JOIN pg_stat_activity a ON a.pid = b.pid ORDER BY a.pid
 """)
 
