@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from opsdb.errors import UsageError
 from opsdb.timings import Timings
+from opsdb.trust import who_else_may_write
 
 # Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
 # quotes it in its error.
@@ -22,6 +25,19 @@ POSTGRESQL_URL = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#]*/[^@/?#]*(
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
+
+
+def _paths(value: object) -> object:
+    return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+
+def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    if wrong := [str(path) for path in paths if not path.is_absolute() or ".." in path.parts]:
+        raise ValueError(f"want absolute paths without `..`, with colons between, not {', '.join(wrong)}")
+    return paths
+
+
+AbsolutePaths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths), AfterValidator(_absolute)]
 
 
 def _web_address(value: SecretStr) -> SecretStr:
@@ -101,6 +117,15 @@ class Settings(BaseSettings):
         None,
         description="Odoo's `filestore` folder, with one folder for each database. When set, backups hold that too.",
     )
+    backup_roots: AbsolutePaths = Field(
+        (),
+        description="Folders, with colons between, in which runs may read and write backups, beside the room's own.",
+    )
+    filestore_roots: AbsolutePaths = Field(
+        (),
+        description="Folders, with colons between, in which runs may read filestores and unpack them, beside "
+        "OPS_FILESTORE_DIR.",
+    )
     odoo_database_url: SecretStr | None = Field(
         None,
         description="PostgreSQL server that holds the Odoo databases. Default: the room's own server.",
@@ -167,6 +192,16 @@ class Settings(BaseSettings):
         return self.backup_dir or self.home / "backups"
 
     @property
+    def backup_folders(self) -> tuple[Path, ...]:
+        """Where runs may read and write backups."""
+        return (self.backups, *self.backup_roots)
+
+    @property
+    def filestore_folders(self) -> tuple[Path, ...]:
+        """Where runs may read filestores and unpack them."""
+        return (*([self.filestore_dir] if self.filestore_dir else []), *self.filestore_roots)
+
+    @property
     def logs(self) -> Path:
         """The folder with one folder of step logs per run."""
         return self.home / "logs"
@@ -197,18 +232,38 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
-    Raises UsageError that names each variable that is wrong, without its value where it may be a secret.
+    Raises UsageError that names each variable that is wrong, without its value where it may be a secret, and for an
+    OPS_HOME that another user could change.
     """
     try:
         settings = Settings()
     except ValidationError as error:
         wrong = "; ".join(f"OPS_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         raise UsageError(f"settings: {wrong}") from None
+    _check_home(settings.home)
     for name in ("database_url", "odoo_database_url"):
         secret = getattr(settings, name)
         if secret is not None:
             _check_postgresql_url(f"OPS_{name.upper()}", secret.get_secret_value())
     return settings
+
+
+def _check_home(home: Path) -> None:
+    """What stands in it is believed and executed: processes to stop, addresses, the pages of the UI."""
+    try:
+        for path in itertools.chain([home], _inside(home), _inside(home / "prefect")):
+            if found := who_else_may_write(path):
+                raise UsageError(
+                    f"OPS_HOME={home} is not this user's alone: {found}. Hint: start the room as the user whose folder "
+                    "it is, or give OPS_HOME, all in it and the folders above to this user or root, closed to others"
+                )
+    except OSError as error:
+        raise UsageError(f"OPS_HOME={home} cannot be looked at: {error.strerror}: {error.filename}") from error
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from folder.iterdir()
 
 
 def _check_postgresql_url(variable: str, url: str) -> None:

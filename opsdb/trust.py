@@ -9,6 +9,8 @@ import pwd
 import stat
 from pathlib import Path
 
+SAFE_FOLDER = "give it and the folders above to this user or root, and close them to others, or choose another"
+"""What to do about a folder where somebody else may write."""
 _LONGEST_CHAIN = 40  # of links, as for the kernel
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from flows.backup.contents import check_server
+from flows.backup.folder import check_within
 from flows.backup.manifest import Locale, Manifest
 from flows.backup.postgres import Access, Connection, access_of, connect
 from flows.backup.repository import Backup
@@ -82,7 +83,7 @@ def check_source(database: Database, settings: Settings) -> Source:
         access = access_of(db, settings.pg_bin)
         check_server(db)
         check_readable(db)
-        filestore = check_filestore(settings.filestore_dir, database.name)
+        filestore = check_filestore(settings, database.name)
         row, asked = _row(db, "SELECT clock_timestamp()"), time.monotonic()
         return Source(
             database=database,
@@ -125,17 +126,17 @@ def check_readable(db: Connection) -> None:
         )
 
 
-def check_filestore(parent: Path | None, database: str) -> Path | None:
+def check_filestore(settings: Settings, database: str) -> Path | None:
     """The folder with the attachments of this database, where filestores are configured. Raises PreflightError."""
-    if parent is None:
+    if settings.filestore_dir is None:
         return None
-    folder = parent / database
+    folder = settings.filestore_dir / database
     if not folder.is_dir():
         raise PreflightError(
             f"there is no filestore {folder} (OPS_FILESTORE_DIR): correct the setting, or make the folder if "
             f"{database} has no attachments"
         )
-    return folder
+    return check_within(folder, settings.filestore_folders, setting="OPS_FILESTORE_ROOTS")
 
 
 def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:

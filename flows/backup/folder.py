@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -15,7 +14,9 @@ from blocks.target_folder import FolderStore
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup, Repository
+from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
 """What the folder is called into which a run fetches a backup, within the folder of backups."""
@@ -44,12 +45,15 @@ class Folder(Repository):
         self.check()
 
     def check(self) -> Path:
-        """What is there of its path, as far as files can be written there. Changes nothing. Raises PreflightError."""
+        """What is there of its path, as far as files can be written there, and by nobody else.
+
+        Changes nothing. Raises PreflightError.
+        """
         there = next(one for one in (self.path, *self.path.parents) if os.path.lexists(one))
         if not there.is_dir():
             raise PreflightError(f"cannot make the backup folder {self.path}: {there} is not a folder")
-        if there == self.path and there.stat().st_mode & stat.S_IWOTH:
-            raise PreflightError(f"everybody may write to the backup folder {there}: chmod o-w it, or choose another")
+        if found := who_else_may_write(self.path):
+            raise PreflightError(f"the backup folder {self.path} is not safe: {found}. Hint: {SAFE_FOLDER}")
         if not os.access(there, os.W_OK):
             raise PreflightError(f"cannot write to {there}")
         return there
@@ -99,6 +103,32 @@ class OpenFiles:
             self.paths[name] = f"/proc/{os.getpid()}/fd/{handle}"
 
 
+def backup_folder(named: str | None) -> Folder:
+    """The folder that a run names, or the room's own. Raises PreflightError for one outside OPS_BACKUP_ROOTS."""
+    settings = current_run().settings
+    if named is None:
+        return Folder(settings.backups)
+    check_within(Path(named), settings.backup_folders, setting="OPS_BACKUP_ROOTS")
+    return Folder(Path(named))
+
+
+def check_within(path: Path, allowed: Sequence[Path], *, setting: str) -> Path:
+    """A path that a run names, without links; it is in a folder where runs may work. Raises PreflightError.
+
+    The room's own state is not, even where OPS_HOME is in such a folder: only its backups are.
+    """
+    settings, wanted = current_run().settings, _resolved(path)
+    if wanted.is_relative_to(_resolved(settings.home)) and not wanted.is_relative_to(_resolved(settings.backups)):
+        raise PreflightError(f"{path} is in OPS_HOME, where the room keeps its own state. Hint: name another folder")
+    if not any(wanted.is_relative_to(_resolved(one)) for one in allowed):
+        places = ", ".join(map(str, allowed)) or "none so far"
+        raise PreflightError(
+            f"{path} is outside the folders in which runs may work ({places}). "
+            f"Hint: choose one of those, or add it to {setting} and start the room again"
+        )
+    return wanted
+
+
 def check_space(folder: Path, needed_bytes: Mapping[str, int], *, freed_bytes: int = 0) -> None:
     """The folder has room for all that is needed there, with what is freed before. Raises PreflightError."""
     free = shutil.disk_usage(folder).free + freed_bytes
@@ -113,6 +143,10 @@ def check_space(folder: Path, needed_bytes: Mapping[str, int], *, freed_bytes: i
 def megabytes(size: int) -> str:
     """A size for people."""
     return f"{size / 1_000_000:,.0f} MB"
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve() breaks on links in a circle
 
 
 def _open(path: str) -> int:
