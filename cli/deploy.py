@@ -34,6 +34,7 @@ def deploy(
 
     settings = load_settings()
     access.use(settings)
+    from deployments.server.check import check_parameters
     from deployments.server.deploy import deploy_everything
     from flows.template.catalogue import catalogue
     from flows.template.missing_variables import missing_variables
@@ -48,10 +49,12 @@ def deploy(
         all_read=not broken,
         say=lambda line: console.print(line, markup=False, soft_wrap=True),
     )
+    for check in check_parameters(settings):
+        say(safe_text(f"warning: {check.subject}: {check.found} {check.advice}"), style="yellow", to=errors)
     if broken and not skip_broken:
         raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
     for error in broken:
-        say(safe_text(f"template left out: {error}"), to=errors)
+        say(safe_text(f"warning: template left out: {error}"), to=errors)
 
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import cast
 
 from flows.backup.contents import check_server
-from flows.backup.folder import check_within
 from flows.backup.manifest import Locale, Manifest
 from flows.backup.postgres import Access, Connection, access_of, connect
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError
+from opsdb.places import refuse_filestore
 from opsdb.settings import Settings
 
 COUNT_SECONDS = 30
@@ -136,7 +136,9 @@ def check_filestore(settings: Settings, database: str) -> Path | None:
             f"there is no filestore {folder} (OPS_FILESTORE_DIR): correct the setting, or make the folder if "
             f"{database} has no attachments"
         )
-    return check_within(folder, settings.filestore_folders, setting="OPS_FILESTORE_ROOTS")
+    if refusal := refuse_filestore(folder, settings):
+        raise PreflightError(refusal)
+    return folder.resolve()
 
 
 def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,7 @@ from flows.backup.names import BackupName
 from flows.backup.repository import Backup, Repository
 from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.places import refuse_backups
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
@@ -104,29 +105,11 @@ class OpenFiles:
 
 
 def backup_folder(named: str | None) -> Folder:
-    """The folder that a run names, or the room's own. Raises PreflightError for one outside OPS_BACKUP_ROOTS."""
+    """The folder that a run names, or the room's own. Raises PreflightError where runs may not work there."""
     settings = current_run().settings
-    if named is None:
-        return Folder(settings.backups)
-    check_within(Path(named), settings.backup_folders, setting="OPS_BACKUP_ROOTS")
-    return Folder(Path(named))
-
-
-def check_within(path: Path, allowed: Sequence[Path], *, setting: str) -> Path:
-    """A path that a run names, without links; it is in a folder where runs may work. Raises PreflightError.
-
-    The room's own state is not, even where OPS_HOME is in such a folder: only its backups are.
-    """
-    settings, wanted = current_run().settings, _resolved(path)
-    if wanted.is_relative_to(_resolved(settings.home)) and not wanted.is_relative_to(_resolved(settings.backups)):
-        raise PreflightError(f"{path} is in OPS_HOME, where the room keeps its own state. Hint: name another folder")
-    if not any(wanted.is_relative_to(_resolved(one)) for one in allowed):
-        places = ", ".join(map(str, allowed)) or "none so far"
-        raise PreflightError(
-            f"{path} is outside the folders in which runs may work ({places}). "
-            f"Hint: choose one of those, or add it to {setting} and start the room again"
-        )
-    return wanted
+    if named and (refusal := refuse_backups(Path(named), settings)):
+        raise PreflightError(refusal)
+    return Folder(Path(named) if named else settings.backups)
 
 
 def check_space(folder: Path, needed_bytes: Mapping[str, int], *, freed_bytes: int = 0) -> None:
@@ -143,10 +126,6 @@ def check_space(folder: Path, needed_bytes: Mapping[str, int], *, freed_bytes: i
 def megabytes(size: int) -> str:
     """A size for people."""
     return f"{size / 1_000_000:,.0f} MB"
-
-
-def _resolved(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve() breaks on links in a circle
 
 
 def _open(path: str) -> int:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.backup.folder import OpenFiles, check_space, check_within
+from flows.backup.folder import OpenFiles, check_space
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
 from flows.engine.active_run import current_run
 from flows.engine.step import step
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.places import refuse_filestore
 
 FILESTORE_SECONDS = 3600
 
@@ -68,5 +69,6 @@ def check_new_folder(manifest: Manifest, target: Path) -> None:
         raise PreflightError(f"{target} is there already, and it is not touched: choose a new folder")
     if not target.parent.is_dir():
         raise PreflightError(f"there is no folder {target.parent}: make it first")
-    check_within(target, current_run().settings.filestore_folders, setting="OPS_FILESTORE_ROOTS")
+    if refusal := refuse_filestore(target, current_run().settings):
+        raise PreflightError(refusal)
     check_space(target.parent, {"the unpacked filestore": manifest.filestore.size_bytes})  # it is hardly less

@@ -51,7 +51,7 @@ def settings_page() -> str:
 
 
 def _default(value: object) -> str:
-    if value is None or value is PydanticUndefined:
+    if value is None or value is PydanticUndefined or value == ():
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
