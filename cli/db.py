@@ -18,9 +18,9 @@ def register(app: typer.Typer) -> None:
 def upgrade() -> None:
     """Make the roles and the schema `ops`, and run the migrations that are missing.
 
-    Repeating it changes nothing.
+    A database that the room made itself is closed to logins that hold no right in it. Repeating it changes nothing.
     """
-    from opsdb import migrate
+    from deployments.room.databases import upgrade_databases
 
-    revision = migrate.upgrade(load_settings())
+    revision = upgrade_databases(load_settings())
     console.print(f"the schema ops stands at revision {revision}", markup=False)

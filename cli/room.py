@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -13,7 +13,8 @@ import typer
 from cli.room_view import Progress, addresses, parts_table, welcome
 from cli.text import console, own_name, print_json, safe_line, say
 from deployments.room import demo, room
-from deployments.room.report import RoomReport, current_report
+from deployments.room.readiness import explain_silence
+from deployments.room.report import GOOD, PartReport, RoomReport, current_report
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.runs.lookup import list_runs, reading, short_id
@@ -107,6 +108,7 @@ def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON docum
             print_json({"state": "stopped", "ready": False, "home": settings.home, "parts": []})
             raise typer.Exit(3)
         raise RoomUnreachableError(f"no room runs in {settings.home}: start it with `ops up`")
+    report = replace(report, parts=tuple(_explained(part, settings) for part in report.parts))
     if json_:
         print_json(_as_json(report, settings))
     else:
@@ -177,6 +179,12 @@ def _report_demo(code: int, report: RoomReport, *, detached: bool) -> int:
     for command in DEMO_NEXT:
         console.print(f"  {own_name()} {command}", style="bold", highlight=False, soft_wrap=True)
     return 0
+
+
+def _explained(part: PartReport, settings: Settings) -> PartReport:
+    """The part, with a note of who holds up its work where that is known."""
+    why = None if part.state in GOOD else explain_silence(settings, part.name)
+    return part if why is None else replace(part, note=f"{why.found}: {why.advice}")
 
 
 def _as_json(report: RoomReport, settings: Settings) -> dict[str, object]:

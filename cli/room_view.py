@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.text import console, lines, own_name
-from deployments.room.report import PartReport, RoomReport
+from deployments.room.report import GOOD, PartReport, RoomReport
 
 STYLE = {
     "ready": "green",
@@ -101,9 +101,10 @@ def parts_table(report: RoomReport) -> Table:
 
 
 def addresses(report: RoomReport) -> Text:
-    """Where the parts answer, a line each."""
+    """Where the parts answer, and why one does not do its work, a line each."""
     rows = [(part.name, part.address) for part in report.parts if part.address]
-    return Text("\n") + lines([("room", f"{report.state}, pid {report.pid}"), *rows])
+    notes = [(part.name, part.note) for part in report.parts if part.note and part.state not in GOOD]
+    return Text("\n") + lines([("room", f"{report.state}, pid {report.pid}"), *rows, *notes])
 
 
 def _clock(at: str | None) -> str:

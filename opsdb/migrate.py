@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect, driver_url, first_line, reachable
 from opsdb.errors import OpsError
+from opsdb.public_access import MADE_HERE
+from opsdb.room_locks import Holder, read_blocking
 from opsdb.settings import Settings
 
 ROLES = ("ops_owner", "ops_writer", "ops_monitor", "superset_ro")
 OLDEST_SERVER = 160_000  # the privilege SET on roles is that new
-LOCK = 0x0B5DB  # one upgrade at a time, whoever starts it
+UPGRADE_SECONDS = 60.0
+"""How long an upgrade waits for another one."""
+TABLE_SECONDS = 10.0
+"""How long it waits for a table that is in use: whoever wants the table meanwhile waits behind it."""
+LOOK_SECONDS = 0.2
+TRIES = 5
+
+_AT_ONCE = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.InternalError_,  # "tuple concurrently updated"
+)
+"""What another upgrade, or a process of the room, has made of ours. All of it was rolled back: it can begin again."""
+# Alembic's own, made before it looks, so that there is something to lock
+_VERSION_TABLE = """
+CREATE TABLE IF NOT EXISTS ops.alembic_version (
+    version_num varchar(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY)
+"""
 
 
 def create_database(url: str, name: str) -> bool:
     """Create the database on the URL's server unless it is there. Returns whether it was made."""
     with reachable():
-        engine = create_engine(driver_url(url), isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
+        options = {"connect_timeout": 3, "options": "-c search_path=pg_catalog"}
+        engine = create_engine(driver_url(url), isolation_level="AUTOCOMMIT", connect_args=options)
         try:
             with engine.connect() as db:
                 known = db.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name})
                 if known:
                     return False
                 db.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0 ENCODING UTF8'))
+                db.execute(text(f"COMMENT ON DATABASE \"{name}\" IS '{MADE_HERE}'"))
                 return True
         finally:
             engine.dispose()
@@ -37,18 +65,20 @@ def create_database(url: str, name: str) -> bool:
 def upgrade(settings: Settings) -> str:
     """Make the roles and the schema, run what migrations are missing, and return the revision reached.
 
-    Safe to repeat and to run twice at once. Raises OpsError that says which right is missing.
+    Safe to repeat and to run twice at once. Raises OpsError that says which right is missing, or who holds a lock that
+    did not become free in time; nothing has changed then.
     """
     with reachable():
         engine = connect(settings, role=None, application="migrate", statement_seconds=600)
         try:
-            with engine.begin() as db:
-                db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-                _check_version(db)
-                _create_roles(db)
-                db.execute(text("CREATE SCHEMA IF NOT EXISTS ops AUTHORIZATION ops_owner"))
-                db.execute(text("SET LOCAL ROLE ops_owner"))
-                command.upgrade(alembic_config(db), "head")
+            for left in reversed(range(TRIES)):
+                try:
+                    with engine.begin() as db, _naming_holders(engine, db):
+                        _migrate(db)
+                    break
+                except DBAPIError as error:
+                    if not left or not isinstance(error.orig, _AT_ONCE):
+                        raise
         except DBAPIError as error:
             if error.connection_invalidated or type(error).__name__ == "OperationalError":
                 raise
@@ -59,6 +89,50 @@ def upgrade(settings: Settings) -> str:
         finally:
             engine.dispose()
     return head()
+
+
+def _migrate(db: Connection) -> None:
+    _check_version(db)
+    # of the first upgrades at once, one makes the roles and the schema; the others wait for it, fail, and begin again
+    db.execute(text(f"SET LOCAL lock_timeout = '{UPGRADE_SECONDS:g}s'"))
+    _create_roles(db)
+    _create_schema(db)
+    db.execute(text("SET LOCAL ROLE ops_owner"))
+    db.execute(text(_VERSION_TABLE))
+    # readers may hold ACCESS SHARE, which this does not wait for
+    db.execute(text("LOCK TABLE ops.alembic_version IN SHARE ROW EXCLUSIVE MODE"))
+    db.execute(text(f"SET LOCAL lock_timeout = '{TABLE_SECONDS:g}s'"))
+    command.upgrade(alembic_config(db), "head")
+
+
+@contextmanager
+def _naming_holders(engine: Engine, db: Connection) -> Iterator[None]:
+    """When a wait for a lock comes to its limit, raise OpsError that names who holds it: nobody can tell afterwards."""
+    pid = db.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    holders: list[Holder] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            with suppress(DBAPIError), engine.connect() as other:
+                holders[:] = read_blocking(other, pid=pid) or holders
+
+    looking = threading.Thread(target=look, name="who holds the lock", daemon=True)
+    looking.start()
+    try:
+        yield
+    except DBAPIError as error:
+        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise
+        held = ", ".join(map(str, holders)) or "a session that is gone"
+        ending = "; ".join(f"SELECT pg_terminate_backend({holder.pid})" for holder in holders)
+        raise OpsError(
+            f"the ops database could not be upgraded, and nothing was changed: {held} holds a lock that it needs. "
+            f"Wait until that is done{f', or end it as a superuser ({ending})' * bool(ending)}, then repeat the upgrade"
+        ) from error
+    finally:
+        over.set()
+        looking.join()
 
 
 def head() -> str:
@@ -86,6 +160,17 @@ def _check_version(db: Connection) -> None:
     version = db.execute(text("SHOW server_version")).scalar_one()
     if int(db.execute(text("SHOW server_version_num")).scalar_one()) < OLDEST_SERVER:
         raise OpsError(f"the ops database is PostgreSQL {version}; the room needs 16 or newer")
+
+
+def _create_schema(db: Connection) -> None:
+    owner = db.scalar(text("SELECT pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'ops'"))
+    if owner is None:
+        db.execute(text("CREATE SCHEMA ops AUTHORIZATION ops_owner"))
+    elif owner != "ops_owner":
+        raise OpsError(
+            f"the schema ops belongs to role {owner!r}, which could drop what is in it: as a superuser, "
+            "ALTER SCHEMA ops OWNER TO ops_owner"
+        )
 
 
 def _create_roles(db: Connection) -> None:

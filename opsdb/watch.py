@@ -22,6 +22,8 @@ class Mark(StrEnum):
     """The sync, each time that Prefect has answered."""
     SWEEPER = "sweep"
     ALERTER = "alerts"
+    TOTALS = "totals"
+    """Whoever adds up what was counted."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ def keep_watch(db: Connection, mark: Mark, *, outage_seconds: float) -> Watch:
         ).returning(col(SyncMark.at), col(SyncMark.updated_at))
     ).one()
     return Watch(since=row.at, now=row.updated_at)
+
+
+def seconds_since(db: Connection, mark: Mark) -> float | None:
+    """How old a mark is; None when it was never left."""
+    age = func.extract("epoch", func.clock_timestamp() - col(SyncMark.updated_at))
+    found = db.scalar(select(age).where(col(SyncMark.name) == mark))
+    return None if found is None else float(found)
 
 
 def is_fresh(db: Connection, mark: Mark, *, outage_seconds: float) -> bool:

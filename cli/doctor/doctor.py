@@ -74,7 +74,7 @@ def examine(block: str | None = None) -> list[Finding]:
 
 def all_areas(settings: Settings) -> list[Area]:
     """Everything that is checked, in the order in which it is shown."""
-    from cli.doctor import host, room
+    from cli.doctor import database, host, room
     from cli.doctor.blocks import check_blocks
     from deployments.room.report import current_report
 
@@ -93,6 +93,8 @@ def all_areas(settings: Settings) -> list[Area]:
         *here,
         Area("programs", lambda: host.check_pg_dump(settings)),
         Area("ops database", lambda: room.check_ops_database(settings)),
+        Area("ops database", lambda: database.check_access(settings)),
+        Area("ops database", lambda: database.check_locks(settings)),
         Area("prefect", lambda: room.check_prefect(settings)),
         Area("workers", lambda: room.check_workers(settings)),
         Area("sync", lambda: room.check_sync(settings)),

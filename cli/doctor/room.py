@@ -12,7 +12,9 @@ from deployments.room.parts import exporter_url
 from deployments.room.readiness import (
     ALERTER_SECONDS,
     SYNC_SECONDS,
+    Silence,
     alerter_works,
+    explain_silence,
     exporter_is_ready,
     sync_is_current,
 )
@@ -82,7 +84,8 @@ def check_sync(settings: Settings) -> Iterator[Check]:
         yield Check("sync", "brings what Prefect knows into the ops database")
     else:
         found = f"recorded nothing for {SYNC_SECONDS:g} s: `ops runs` may show what is over"
-        yield Check("sync", found, "start the room, or `ops sync`; its log says what it waits for")
+        why = explain_silence(settings, "sync") or Silence(found, "start the room, or `ops sync`; see its log")
+        yield Check("sync", why.found, why.advice)
 
 
 def check_exporter(settings: Settings) -> Iterator[Check]:
@@ -100,7 +103,8 @@ def check_alerts(settings: Settings) -> Iterator[Check]:
         yield Check("alerter", "watches the rules")
     else:
         found = f"no alerter has worked for {ALERTER_SECONDS:g} s: nobody hears what is wrong"
-        yield Check("alerter", found, "start the room, or `ops alerter`; its log says what it waits for")
+        why = explain_silence(settings, "alerter") or Silence(found, "start the room, or `ops alerter`; see its log")
+        yield Check("alerter", why.found, why.advice)
     destinations = read_destinations(settings)
     if not destinations:
         yield Check("destinations", "nobody is told of anything", "set OPS_ALERT_URLS: docs/alerts.md")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import driver_url, first_line
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.migrate import create_database, upgrade
+from opsdb.public_access import close_to_public, maintaining, names_made_here
 from opsdb.settings import Settings, load_settings
 
 
@@ -32,7 +34,27 @@ def prepare_databases(settings: Settings) -> str:
             raise OpsError(
                 f"the database {name} could not be made ({first_line(error)}): make it by hand, owned by this user"
             ) from error
-    return upgrade(settings)
+    return upgrade_databases(settings)
+
+
+def upgrade_databases(settings: Settings) -> str:
+    """Bring the schema `ops` up to date, and close the databases that the room made. Returns the schema's revision.
+
+    Whoever holds a right in such a database may still connect, nobody else of the server may. Raises OpsError.
+    """
+    revision = upgrade(settings)
+    ops = make_url(settings.ops_url).database or ""
+    names = [ops, settings.prefect_database]
+    try:
+        if not settings.embedded:  # the embedded server is the room's own
+            with maintaining(settings.ops_url, ops) as db:
+                names = names_made_here(db, names)
+        for name in names:
+            with maintaining(settings.ops_url, name) as db:
+                close_to_public(db)
+    except DBAPIError as error:
+        raise OpsError(f"a database of the room could not be closed to other logins: {first_line(error)}") from error
+    return revision
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from deployments.sync.marks import known_states, mark_deleted, read_watermark, unfinished_runs, write_watermark
@@ -39,6 +39,7 @@ from deployments.sync.verdicts import push_state, read_unpushed
 from opsdb.database import GONE, connect, first_line
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
+from opsdb.room_locks import Lock, try_lock
 from opsdb.runs.prefect_runs import RUNBOOK_TAG, facts_of, state_of
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sessions import settle_sessions
@@ -57,8 +58,6 @@ OVERLAP = timedelta(seconds=10)
 DEEP_OVERLAP = timedelta(minutes=15)
 """How long after its end a run's terminal state may be rewritten without us hearing the event."""
 DEEP_EVERY_SECONDS = 60.0
-PUSHING = 0x0B5DC
-"""The lock of the one sync that sets states in Prefect."""
 
 
 async def sync(settings: Settings) -> None:
@@ -131,7 +130,7 @@ class Follower:
         """Tell Prefect what it does not know, while no other sync does."""
         db = await asyncio.to_thread(self._engine.connect)
         try:
-            if not await asyncio.to_thread(db.scalar, text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": PUSHING}):
+            if not await asyncio.to_thread(try_lock, db, Lock.VERDICTS):
                 return
             for push in await asyncio.to_thread(read_unpushed, db):
                 try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from exporter.alerting.destinations import read_destinations
@@ -24,6 +24,7 @@ from opsdb.alerts.read import overdue_messages
 from opsdb.alerts.rules import apply_rules
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.database import GONE, connect, first_line
+from opsdb.room_locks import Lock, try_lock
 from opsdb.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ LOOK_EVERY = 5
 """Cycles between two looks at the rules. What the sweeper found is told in each cycle."""
 PRUNE_EVERY = 3600
 DEADMAN_SECONDS = 60.0
-ALERTER = 0x0A1E7
-"""The lock of the one alerter that writes messages: those of several hosts take turns, and share the deliveries."""
 
 
 class Alerter:
@@ -95,8 +94,8 @@ class Alerter:
 
     def _cycle(self, engine: Engine, cycle: int) -> None:
         with engine.begin() as db:
-            if not db.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": ALERTER}):
-                return
+            if not try_lock(db, Lock.ALERTER):
+                return  # the alerters of several hosts take turns, and share the deliveries
             if cycle == 0:
                 forget_others(db, [one.name for one in self._destinations])
             if cycle % LOOK_EVERY == 0:

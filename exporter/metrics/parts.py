@@ -1,4 +1,5 @@
-"""The room's own parts: which workers serve the lanes, how far the sync is, what the alerter has done and has to do."""
+"""The room's own parts: which workers serve the lanes, how far the sync is, who holds the room's locks, and what the
+alerter has done and has to do."""
 
 from __future__ import annotations
 
@@ -11,25 +12,42 @@ from opsdb.alerts.outbox import DELIVERED, REASONS
 from opsdb.alerts.read import FIGURES, STATES
 
 SQL = """
-SELECT lane, count(*)::double precision FROM ops.workers
+SELECT 'worker' AS what, lane AS name, '' AS role, count(*)::double precision FROM ops.workers
 WHERE heartbeat_at > statement_timestamp() - make_interval(secs => %(lost_seconds)s) GROUP BY lane
 UNION ALL
-SELECT 'sync', extract(epoch FROM updated_at)::double precision FROM ops.sync_marks WHERE name = 'sync'
+SELECT 'mark', name, '', extract(epoch FROM updated_at)::double precision FROM ops.sync_marks
+WHERE name IN ('sync', 'totals')
+UNION ALL
+SELECT 'lock', l.name, coalesce(holder.usename::text, ''), (holder.pid IS NOT NULL)::int
+FROM ops.room_locks l LEFT JOIN LATERAL (
+    SELECT a.pid, a.usename
+    FROM pg_locks t JOIN pg_stat_activity a ON a.pid = t.pid
+    WHERE t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock' AND t.transactionid = l.xmax LIMIT 1) holder ON true
 """
 
 
 def _workers_and_sync(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
-    """Workers by lane, and when the sync last brought what Prefect knows."""
-    found: dict[str, float] = {name: value for name, value in rows}  # noqa: C416  # a Row has no length for mypy
+    """Workers by lane, when the sync last brought what Prefect knows and added up counts, and who holds a lock."""
+    found: dict[tuple[str, str], float] = {(what, name): value for what, name, _, value in rows}
     workers = GaugeMetricFamily("ops_workers", "Worker processes that serve the lane.", labels=["lane"])
     for lane in room.lanes:
-        workers.add_metric([lane], found.get(lane, 0))
+        workers.add_metric([lane], found.get(("worker", lane), 0))
     synced = GaugeMetricFamily(
         "ops_sync_last_event_timestamp_seconds", "When `ops sync` last had all that Prefect knows."
     )
-    if "sync" in found:
-        synced.add_metric([], found["sync"])
-    yield from (workers, synced)
+    folded = GaugeMetricFamily(
+        "ops_totals_last_fold_timestamp_seconds", "When `ops sync` last added up what was counted."
+    )
+    for family, mark in ((synced, "sync"), (folded, "totals")):
+        if ("mark", mark) in found:
+            family.add_metric([], found["mark", mark])
+    held = GaugeMetricFamily(
+        "ops_lock_held", "1 while a session of the role holds a lock of the room.", labels=["lock", "role"]
+    )
+    for what, name, role, value in rows:
+        if what == "lock":
+            held.add_metric([name, role], value)
+    yield from (workers, synced, folded, held)
 
 
 def _alerts(rows: Sequence[Row], _room: Room) -> Iterator[Metric]:

@@ -25,16 +25,15 @@ def keep_version(db: Connection, *, name: str, template: Mapping[str, Any], defi
     """Record what ran, unless it is recorded. Returns the number of its version."""
     kind = template["kind"]
     same_kind = col(RunTemplate.kind) == kind  # and not its name: two folders may hold files of one name
-    db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"ops.run_templates:{kind}", 0))))
     known = select(col(RunTemplate.version)).where(same_kind, col(RunTemplate.definition) == definition)
-    version = db.execute(known).scalar_one_or_none()
-    if version is not None:
-        return version
-    latest = db.execute(select(func.coalesce(func.max(col(RunTemplate.version)), 0)).where(same_kind)).scalar_one()
-    db.execute(
-        insert(RunTemplate).values(
+    latest = select(func.coalesce(func.max(col(RunTemplate.version)), 0)).where(same_kind)
+    while True:
+        version = db.execute(known).scalar_one_or_none()
+        if version is not None:
+            return version
+        made = insert(RunTemplate).values(
             name=name,
-            version=latest + 1,
+            version=db.execute(latest).scalar_one() + 1,
             kind=kind,
             steps=template["steps"],
             timeout_seconds=template.get("timeout_seconds"),
@@ -42,8 +41,10 @@ def keep_version(db: Connection, *, name: str, template: Mapping[str, Any], defi
             definition=definition,
             document=dict(template),
         )
-    )
-    return int(latest + 1)
+        # of several at once, one wins the number or the definition; the others wait for its commit, and look again
+        version = db.execute(made.on_conflict_do_nothing().returning(col(RunTemplate.version))).scalar_one_or_none()
+        if version is not None:
+            return version
 
 
 def read_record(db: Connection, *, kind: str) -> TemplateRecord:

@@ -10,13 +10,15 @@ from decimal import Decimal
 from sqlalchemy import BigInteger, Column, Connection, Identity, Numeric, Text, text
 from sqlmodel import Field
 
+from opsdb.room_locks import Lock, try_lock
 from opsdb.schema import Table, time_column
+from opsdb.watch import Mark, keep_watch
 
 FOLD_SECONDS = 2.0
 BATCH = 20_000
 """How many deltas one transaction folds: far below a statement's time."""
-FOLDING = 0x0B5DD
-"""The lock of the one that folds."""
+OUTAGE_SECONDS = 60.0
+"""Without a fold for so long, nobody folds."""
 
 FOLD = text("""
 WITH taken AS (
@@ -62,11 +64,12 @@ class MetricDelta(Table, table=True):
 
 
 def fold_deltas(db: Connection, *, batch: int = BATCH) -> int:
-    """Add the oldest deltas to the totals, in the caller's transaction. Returns how many.
+    """Add the oldest deltas to the totals, in the caller's transaction, and note that somebody does. Returns how many.
 
     While another one folds, this does nothing.
     """
-    if not db.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FOLDING}):
+    if not try_lock(db, Lock.TOTALS):
         return 0
+    keep_watch(db, Mark.TOTALS, outage_seconds=OUTAGE_SECONDS)
     folded: int = db.execute(FOLD, {"batch": batch}).scalar_one()
     return folded

@@ -145,6 +145,8 @@ class Room:
             "ops_alert_delivery_failures_total": {("http_503",): self.counts["undelivered", "http_503"]},
             "ops_alerter_last_cycle_timestamp_seconds": {(): self.now},
             "ops_sync_last_event_timestamp_seconds": {(): self.now},
+            "ops_totals_last_fold_timestamp_seconds": {(): self.now},
+            "ops_lock_held": {("alerter", ""): 0, ("totals", ""): 0, ("verdicts", ""): 0},
             "ops_exporter_collector_duration_seconds": {name: self.dice.uniform(0.001, 0.004) for name in collectors},
             "ops_exporter_collector_success": dict.fromkeys(collectors, 1.0),
             "ops_exporter_build_info": {("0.1.0",): 1},

@@ -41,7 +41,10 @@ def busy(insert: Insert, db: psycopg.Connection[Any]) -> None:
         made = {"params": '{"odoo_db": "prod"}', "result": f'{{"size_bytes": {size}}}'}
         insert("odoo_db_backup", "D", "succeeded", started=ago + 1, finished=ago, **made)
     insert("odoo_db_backup", "D", "failed", started=9, finished=8, params='{"odoo_db": "other"}')
-    db.execute("INSERT INTO ops.sync_marks (name, at, updated_at) VALUES ('sync', '2020-01-01', now())")
+    db.execute(
+        "INSERT INTO ops.sync_marks (name, at, updated_at) "
+        "VALUES ('sync', '2020-01-01', now()), ('totals', '2020-01-01', now())"
+    )
     db.execute("INSERT INTO ops.workers (name, lane, host) VALUES ('a-1', 'A', 'a'), ('b-2', 'A', 'b')")
     db.execute(
         "INSERT INTO ops.workers (name, lane, host, heartbeat_at) VALUES ('c-1', 'A', 'c', now() - interval '1 minute')"
@@ -91,6 +94,7 @@ def test_values_are_those_of_the_room(served: Served) -> None:
         ("ops_run_last_success_timestamp_seconds", {"kind": "deploy", "lane": "A"}, 50),
         ("ops_backup_last_success_timestamp_seconds", {"database": "prod"}, 4000),
         ("ops_sync_last_event_timestamp_seconds", {}, 0),
+        ("ops_totals_last_fold_timestamp_seconds", {}, 0),
     ):
         assert said(name, **labels) == pytest.approx(now - ago, abs=30), name
     for name, labels in (
@@ -179,6 +183,17 @@ def test_no_statement_scans_the_history(
             assert "Seq Scan on runs" not in plan, plan
             read = [float(rows) for rows in re.findall(r"Scan\b.* on runs.*\(actual rows=([\d.]+)", plan)]
             assert max(read, default=0) <= active, plan  # nor the whole history by an index
+
+
+def test_who_holds_a_lock_of_the_room_is_a_label(settings: Settings, served: Served) -> None:
+    assert served.scrape()("ops_lock_held", lock="alerter", role="") == 0
+    with psycopg.connect(settings.ops_url) as holder:
+        holder.execute("SELECT * FROM ops.room_locks WHERE name = 'alerter' FOR UPDATE")
+        said = served.scrape()
+        assert said("ops_lock_held", lock="alerter", role="postgres") == 1
+        assert said("ops_lock_held", lock="alerter", role="") is None
+        assert said("ops_lock_held", lock="totals", role="") == 0
+    assert served.scrape()("ops_lock_held", lock="alerter", role="") == 0
 
 
 def test_the_reader_is_read_only_and_ops_monitor(settings: Settings, served: Served) -> None:

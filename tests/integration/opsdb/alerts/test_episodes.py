@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from opsdb.alerts.episodes import open_fenced
 from opsdb.alerts.thresholds import parse_thresholds
+from opsdb.room_locks import Lock, try_lock
 from opsdb.runs.runs import apply_states, facts_of_row
 from opsdb.runs.sweeper import fence_run, sweep
 from opsdb.settings import Settings
@@ -215,7 +216,7 @@ def test_two_alerters_at_once_tell_once(lab: Lab, settings: Settings) -> None:
 
     def cycle(_: int) -> None:
         with lab.engine.begin() as db:
-            if db.scalar(text("SELECT pg_try_advisory_xact_lock(4711)")):
+            if try_lock(db, Lock.ALERTER):
                 apply_rules(db, lab.thresholds)
                 write_messages(db, lambda report: Draft(body="b", destinations=["main"]), anybody=True)
 

@@ -39,14 +39,15 @@ def worker() -> None:
         time.sleep(5)
 
 
-def mark(name: str) -> None:
+def mark(*names: str) -> None:
     url = f"postgresql://postgres@/ops?host={os.environ['OPS_HOME']}/postgres/socket"
     with psycopg.connect(url, autocommit=True) as db:
         while True:
             db.execute(
-                "INSERT INTO ops.sync_marks (name, at, updated_at) VALUES (%s, now(), now()) "
+                "INSERT INTO ops.sync_marks (name, at, updated_at) "
+                "SELECT name, now(), now() FROM unnest(%s::text[]) name "
                 "ON CONFLICT (name) DO UPDATE SET updated_at = now()",
-                [name],
+                [list(names)],
             )
             time.sleep(1)
 
@@ -63,5 +64,5 @@ def exporter() -> None:
 
 if __name__ == "__main__":
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    marks = {"sync": partial(mark, "sync"), "alerter": partial(mark, "alerts")}
+    marks = {"sync": partial(mark, "sync", "sweep", "totals"), "alerter": partial(mark, "alerts")}
     ({"deploy": deploy, "worker": worker, "exporter": exporter} | marks)[sys.argv[1]]()

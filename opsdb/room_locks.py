@@ -1,0 +1,99 @@
+"""Locks of the room's own processes: rows that only the room's writing role can lock (docs/decisions/0020).
+
+A lock ends with its transaction. Who holds one, or keeps a process of the room waiting, can be named from outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Column, Connection, Text, select, text
+from sqlmodel import Field, col
+
+from opsdb.schema import Table
+
+
+class RoomLock(Table, table=True):
+    """Work of the room that one process does at a time. The rows stand in the migration; nobody adds or changes one."""
+
+    __tablename__ = "room_locks"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+
+
+class Lock(StrEnum):
+    """The rows of `ops.room_locks`."""
+
+    ALERTER = "alerter"
+    """Looking at the rules and writing messages: the alerters of several hosts take turns."""
+    TOTALS = "totals"
+    """Adding up what was counted."""
+    VERDICTS = "verdicts"
+    """Setting states in Prefect, which does not compare and set."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A database session that others wait for."""
+
+    role: str
+    application: str
+    pid: int
+
+    def __str__(self) -> str:
+        """Its role, its application and its pid, for an operator."""
+        return f"role {self.role!r} (application {self.application!r}, pid {self.pid})"
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """What keeps a part of the room from its work. `transaction` tells two of one holder apart."""
+
+    part: str
+    what: str
+    holder: Holder
+    transaction: str
+
+
+# A row that is locked names its locker's transaction in xmax. No rights beyond those of a reader are needed for this.
+_HINDRANCES = """
+SELECT CASE l.name WHEN 'alerter' THEN 'alerter' ELSE 'sync' END AS part, 'the lock ' || l.name AS what,
+       a.usename::text AS role, a.application_name AS application, a.pid, l.xmax::text AS transaction
+FROM ops.room_locks l
+     JOIN pg_locks t ON t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock' AND t.transactionid = l.xmax
+     JOIN pg_stat_activity a ON a.pid = t.pid
+UNION
+SELECT substr(w.application_name, 5), 'a lock that its session ' || w.pid || ' waits for',
+       a.usename, a.application_name, a.pid, coalesce(l.waitstart::text, '')
+FROM pg_stat_activity w
+     JOIN pg_locks l ON l.pid = w.pid AND NOT l.granted
+     CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b(pid)
+     JOIN pg_stat_activity a ON a.pid = b.pid
+WHERE w.datname = current_database() AND starts_with(w.application_name, 'ops ')
+      AND pg_has_role(w.usesysid, 'ops_writer', 'MEMBER')
+ORDER BY 1, 2, 5
+"""
+_BLOCKING = text("""
+SELECT a.usename::text AS role, a.application_name AS application, a.pid
+FROM unnest(pg_blocking_pids(:pid)) AS b(pid) JOIN pg_stat_activity a ON a.pid = b.pid ORDER BY a.pid
+""")
+
+
+def try_lock(db: Connection, lock: Lock) -> bool:
+    """Take a lock until the transaction ends. False while another one holds it."""
+    wanted = select(col(RoomLock.name)).where(col(RoomLock.name) == lock).with_for_update(skip_locked=True)
+    return db.scalar(wanted) is not None
+
+
+def read_hindrances(db: Connection) -> list[Hindrance]:
+    """Who holds a lock of the room at this moment, or one that a process of the room waits for."""
+    return [
+        Hindrance(row.part, row.what, Holder(row.role, row.application, row.pid), row.transaction)
+        for row in db.execute(text(_HINDRANCES))
+    ]
+
+
+def read_blocking(db: Connection, *, pid: int) -> list[Holder]:
+    """The sessions that a session of this server waits for."""
+    return [Holder(row.role, row.application, row.pid) for row in db.execute(_BLOCKING, {"pid": pid})]
