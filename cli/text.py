@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from flows.shell.output import ANSI
+from flows.shell.escapes import ANSI
 
 console = Console()
 errors = Console(stderr=True)
