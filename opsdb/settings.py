@@ -46,6 +46,19 @@ def _web_address(value: SecretStr) -> SecretStr:
     return value
 
 
+_REPOSITORY = re.compile(r"https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?/([A-Za-z0-9_][A-Za-z0-9_.-]*(/|\Z))*")
+
+
+def _repositories(value: str) -> str:
+    for number, entry in enumerate(value.split(), 1):
+        if not _REPOSITORY.fullmatch(entry):  # it may hold a password, and is not shown
+            raise ValueError(
+                f"entry {number}: expected https://host/path without user, port and `..`; blanks separate entries"
+            )
+    return " ".join(value.split())
+
+
+Repositories = Annotated[str, AfterValidator(_repositories)]
 SecretWebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 
 
@@ -146,6 +159,20 @@ class Settings(BaseSettings):
     stored_commands: bool = Field(
         False,
         description="Allow the runbook `stored_command`. Whoever may edit Prefect blocks then runs commands here.",
+    )
+
+    allowed_repositories: Repositories = Field(
+        "",
+        description="Repositories that `odoo_fresh_deploy` may run code of, between blanks: a URL, or one with a slash "
+        "at its end for all below it. Others are refused. While it is empty, every deployment waits for an approval.",
+    )
+    deploy_approval: bool = Field(
+        True,
+        description="Let `odoo_fresh_deploy` wait for an approval, before anything of its repository reaches the "
+        "droplet.",
+    )
+    upgrade_approval: bool = Field(
+        False, description="Let `odoo_module_upgrade` wait for an approval before modules are upgraded."
     )
 
     alert_urls: SecretStr | None = Field(

@@ -17,11 +17,20 @@ from opsdb.places import refuse_filestore
 
 FILESTORE_SECONDS = 3600
 
+# Whoever unpacks owns the files, and nobody else may read or write them, whatever the archive says; no file runs as
+# somebody else. A filestore holds no devices, and a link that leads out of it would hand out other files.
 UNPACK = """\
 umask 077
 mkdir -- "$UNPACKED"
 gzip --decompress --stdout -- "$ARCHIVE" \\
-  | tar --extract --file=- --directory="$UNPACKED" --no-same-owner --keep-old-files
+  | tar --extract --file=- --directory="$UNPACKED" --no-same-owner --no-same-permissions --keep-old-files
+inside=$(realpath -- "$UNPACKED")
+while IFS= read -r -d '' odd; do
+  [ -L "$odd" ] && [[ "$(readlink --canonicalize-missing -- "$odd")" = "$inside"/* ]] && continue
+  printf 'the archive holds %q, which is no file or folder of a filestore: nothing was restored\\n' "${odd##*/}" >&2
+  exit 65
+done < <(find "$UNPACKED" ! -type f ! -type d -print0)
+wait "$!"  # whether all was looked at
 sync --file-system -- "$UNPACKED"
 """
 
