@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,32 @@ def test_filestore_with_devices_or_links_that_lead_out_is_not_restored(
         odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(tmp_path / "new"))
     assert f"{database}_copy" not in databases(postgres)
     assert not [path for path in tmp_path.iterdir() if "new" in path.name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works as another user")
+def test_filestore_in_a_folder_of_odoos_user_is_unpacked_as_that_user(
+    database: str, filestore: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = 65534
+    dump = Path(odoo_db_backup(database)["file"])
+    with tempfile.TemporaryDirectory() as theirs:  # where that user passes
+        os.chown(theirs, nobody, nobody)
+        monkeypatch.setenv("OPS_FILESTORE_ROOTS", theirs)
+        new = Path(theirs) / "new"
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(new))
+        assert {path.lstat().st_uid for path in (new, *new.rglob("*"))} == {nobody}
+        assert files(new) == files(filestore)
+
+
+def test_filestore_goes_into_no_folder_where_others_write(database: str, filestore: Path, tmp_path: Path) -> None:
+    assert filestore.is_dir()
+    dump = Path(odoo_db_backup(database)["file"])
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.raises(PreflightError, match=f"everybody may write to {tmp_path}/shared"):
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(tmp_path / "shared" / "new"))
+    with pytest.raises(PreflightError, match="OPS_FILESTORE_ROOTS"):
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir="/srv/new")
 
 
 def prune_all_but_newer(folder: Path, database: str) -> None:

@@ -145,6 +145,7 @@ def test_folders_that_runs_would_refuse_are_named(tmp_path: Path) -> None:
     deployment = DeploymentResponse(
         name="nightly-backup",
         flow_id=uuid4(),
+        labels={},
         parameters={"backup_dir": str(tmp_path / "backups" / "odoo"), "target": "offsite"},
         schedules=[DeploymentSchedule(schedule=every_day, parameters={"backup_dir": "/srv/old", "odoo_db": "odoo"})],
     )
