@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import httpx
 import psycopg
 
+from opsdb.listener import UntrustedListenerError, check_listener, guard
 from opsdb.watch import Mark
 
 LANE_POOLS = ("lane-a", "lane-b", "lane-c", "lane-d")
@@ -51,7 +52,12 @@ def _mark_is_fresh(url: str, mark: Mark, *, seconds: float) -> bool:
 
 
 def exporter_is_ready(url: str) -> bool:
-    """Whether the metrics can be read, and say that they are complete."""
+    """Whether the metrics can be read, say that they are complete, and are not another user's."""
+    where = httpx.URL(url)
+    try:
+        check_listener(where.port or 80, address=where.host)
+    except UntrustedListenerError:
+        return False
     try:  # the certificate need not be made for the address by which this host knows itself
         with httpx.Client(verify=False, timeout=1.5, trust_env=False) as http:  # noqa: S501
             return http.get(f"{url}/-/ready").status_code == httpx.codes.OK
@@ -64,6 +70,7 @@ class PrefectApi:
 
     def __init__(self, url: str, auth_string: str) -> None:
         user, _, password = auth_string.partition(":")
+        guard(httpx.URL(url).port or 80)
         self._client = str(uuid.uuid4())
         # no proxy from the environment: the auth string stays on loopback
         self._http = httpx.Client(
