@@ -302,10 +302,12 @@ def test_port_of_a_killed_server_is_taken_by_nobody_and_its_clients_wait(
         foreign_listener(settings.prefect_port, tmp_path / "v6", address="::1") as by_ipv6,
     ):
         client.start()
-        for _ in range(2):
-            killed_and_back(settings, signal.SIGKILL)
-        over.set()
-        client.join()
+        try:
+            for _ in range(2):
+                killed_and_back(settings, signal.SIGKILL)
+        finally:
+            over.set()
+            client.join()
         assert by_ipv4.words == by_ipv6.words == [f"refused {errno.EADDRINUSE}"]
     print(f"{len(failed)} requests failed, the longest took {longest:.1f} s")
     assert len(failed) <= 2, failed  # those that the killed server had in hand
