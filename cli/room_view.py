@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.text import console, lines, own_name
-from deployments.room.report import GOOD, PartReport, RoomReport
+from deployments.room.report import PartReport, RoomReport
 
 STYLE = {
     "ready": "green",
