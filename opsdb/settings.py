@@ -6,6 +6,7 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from opsdb.errors import UsageError
 from opsdb.timings import Timings
+from opsdb.web.hosts import LOOPBACK, bare_host_name, host_name
 
 # Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
 # quotes it in its error.
@@ -30,6 +32,14 @@ def _web_address(value: SecretStr) -> SecretStr:
     return value
 
 
+def _host_names(value: str) -> str:
+    for word in value.split():
+        if bare_host_name(word) is None:
+            raise ValueError(f"{word!r} is not a host name or IP address; want them without port, between blanks")
+    return value
+
+
+HostNames = Annotated[str, AfterValidator(_host_names)]
 SecretWebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 
 
@@ -141,8 +151,21 @@ class Settings(BaseSettings):
     prefect_ui_url: str | None = Field(
         None,
         pattern=r"^https?://[A-Za-z0-9._:\[\]/~-]{1,190}$",
-        description="Where operators reach the Prefect UI, for links in alerts. Default: its loopback address.",
+        description="Where operators reach the Prefect UI: for links in alerts, and its host is one that the room's "
+        "ports answer to. Default: its loopback address.",
     )
+
+    allowed_hosts: HostNames = Field(
+        "",
+        description="Further host names by which clients reach the room's ports, between blanks. Those of loopback and "
+        "of OPS_PREFECT_UI_URL are known anyway; a request to any other is refused.",
+    )
+
+    @property
+    def known_hosts(self) -> frozenset[str]:
+        """The host names to which the room's ports answer, in the spelling of `host_name`."""
+        names = {host_name(urlsplit(self.ui_address).netloc), *map(bare_host_name, self.allowed_hosts.split())}
+        return LOOPBACK | {name for name in names if name is not None}
 
     @property
     def timings(self) -> Timings:
