@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -43,6 +44,8 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
+FIRST_MESSAGE_SECONDS = 10.0
+"""How long a WebSocket may stay open without a word: the first one holds the password."""
 SAFE = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -121,17 +124,25 @@ class Guard:
 
         async def checked() -> Message:
             nonlocal first
-            message = await receive()
-            if message["type"] != "websocket.receive" or not first:
+            if not first:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), FIRST_MESSAGE_SECONDS)
+            except TimeoutError:
+                return await close("no password came")
+            if message["type"] != "websocket.receive":
                 return message
             first = False
             token = _token(message.get("text"))
             if token is None or self._password is None or self._is_right(token):
                 return message
             if self._guesses.take(_client(scope)):
-                await send({"type": "websocket.close", "code": 1008, "reason": "too many wrong passwords"})
-                return {"type": "websocket.disconnect", "code": 1008}
+                return await close("too many wrong passwords")
             return message
+
+        async def close(reason: str) -> Message:
+            await send({"type": "websocket.close", "code": 1008, "reason": reason})
+            return {"type": "websocket.disconnect", "code": 1008}
 
         await self._app(scope, checked, send)
 

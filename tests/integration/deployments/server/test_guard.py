@@ -27,6 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
+from deployments.server import guard
 from deployments.server.guard import App, guarded
 from opsdb.settings import Settings
 from opsdb.web.guesses import FROM_ONE
@@ -275,3 +276,12 @@ def test_guesses_over_web_sockets_count_as_well(server: Server) -> None:
 def test_odd_tokens_end_the_web_socket_and_nothing_else(server: Server, first: str) -> None:
     assert "auth_success" not in server.web_socket(first)
     assert "auth_success" in server.web_socket(PASSWORD)
+
+
+def test_web_socket_that_says_nothing_is_closed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "FIRST_MESSAGE_SECONDS", 0.2)
+    url = f"ws://127.0.0.1:{server.port}/api/events/out"
+    with connect(url, subprotocols=[Subprotocol("prefect")]) as silent, pytest.raises(ConnectionClosed) as closed:
+        silent.recv(20)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.reason == "no password came"
