@@ -5,61 +5,23 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from opsdb.errors import UsageError
+from opsdb.setting_types import AbsolutePath, AbsolutePaths, HostNames, IpAddress, Port, Repositories, SecretWebAddress
 from opsdb.timings import Timings
 from opsdb.trust import who_else_may_write
+from opsdb.web.hosts import LOOPBACK, host_name
 
 # Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
 # quotes it in its error.
 POSTGRESQL_URL = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#]*/[^@/?#]*(?:\?[^#]*)?")
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
-
-
-def _paths(value: object) -> object:
-    return [part for part in value.split(":") if part] if isinstance(value, str) else value
-
-
-def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    if wrong := [str(path) for path in paths if not path.is_absolute() or ".." in path.parts]:
-        raise ValueError(f"want absolute paths without `..`, with colons between, not {', '.join(wrong)}")
-    return paths
-
-
-AbsolutePaths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths), AfterValidator(_absolute)]
-
-
-def _web_address(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("http://", "https://")):
-        raise ValueError("want http:// or https://")
-    return value
-
-
-_REPOSITORY = re.compile(r"https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?/([A-Za-z0-9_][A-Za-z0-9_.-]*(/|\Z))*")
-
-
-def _repositories(value: str) -> str:
-    for number, entry in enumerate(value.split(), 1):
-        if not _REPOSITORY.fullmatch(entry):  # it may hold a password, and is not shown
-            raise ValueError(
-                f"entry {number}: expected https://host/path without user, port and `..`; blanks separate entries"
-            )
-    return " ".join(value.split())
-
-
-Repositories = Annotated[str, AfterValidator(_repositories)]
-SecretWebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 
 
 class Settings(BaseSettings):
@@ -193,8 +155,21 @@ class Settings(BaseSettings):
     prefect_ui_url: str | None = Field(
         None,
         pattern=r"^https?://[A-Za-z0-9._:\[\]/~-]{1,190}$",
-        description="Where operators reach the Prefect UI, for links in alerts. Default: its loopback address.",
+        description="Where operators reach the Prefect UI: for links in alerts, and its host is one that the room's "
+        "ports answer to. Default: its loopback address.",
     )
+
+    allowed_hosts: HostNames = Field(
+        "",
+        description="Further host names by which clients reach the room's ports, between blanks. Those of loopback and "
+        "of OPS_PREFECT_UI_URL are known anyway; a request to any other is refused.",
+    )
+
+    @property
+    def known_hosts(self) -> frozenset[str]:
+        """The host names to which the room's ports answer, in the spelling of `host_name`."""
+        names = {host_name(urlsplit(self.ui_address).netloc), *map(bare_host_name, self.allowed_hosts.split())}
+        return LOOPBACK | {name for name in names if name is not None}
 
     @property
     def timings(self) -> Timings:

@@ -166,7 +166,7 @@ def server_env(settings: Settings) -> dict[str, str]:
         # others' invalid: requests at once then wait for minutes. So it outlives every process of the room
         "PREFECT_SERVER_API_CSRF_TOKEN_EXPIRATION": "P3650D",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
-        "PREFECT_SERVER_UI_API_URL": f"{ui_url(settings)}/api",
+        "PREFECT_SERVER_UI_API_URL": "/api",  # of the page's own origin, by whatever name the room was reached
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(ui_folder(settings)),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -14,10 +14,14 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
+from deployments.server.guard import guarded
+from deployments.server.protocol import TimelyProtocol
+from opsdb.settings import load_settings
+
 
 def application() -> Any:
-    """The ASGI app that is served: Prefect's own, API and UI."""
-    return create_app(final=True)
+    """The ASGI app that is served: Prefect's own, API and UI, behind the guard."""
+    return guarded(create_app(final=True), load_settings())
 
 
 def serve(sockets: list[socket.socket]) -> None:
@@ -26,6 +30,7 @@ def serve(sockets: list[socket.socket]) -> None:
     # not uvicorn's `fd`: it takes the socket for a Unix one, and each request for 40 ms
     config = uvicorn.Config(
         application(),
+        http=TimelyProtocol,
         timeout_keep_alive=settings.api.keepalive_timeout,
         ws_ping_interval=settings.api.websocket_ping_interval,
         ws_ping_timeout=settings.api.websocket_ping_timeout,
