@@ -17,7 +17,7 @@ from opsdb.errors import UsageError
 from opsdb.setting_types import AbsolutePath, AbsolutePaths, HostNames, IpAddress, Port, Repositories, SecretWebAddress
 from opsdb.timings import Timings
 from opsdb.trust import who_else_may_write
-from opsdb.web.hosts import LOOPBACK, host_name
+from opsdb.web.hosts import LOOPBACK, bare_host_name, host_name
 
 # Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
 # quotes it in its error.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,6 @@ from deployments.room.readiness import (
     sync_is_current,
 )
 from deployments.room.supervisor import Part
-from deployments.room.ui import close_pages
 from deployments.server import access
 from opsdb.settings import Settings
 
@@ -91,12 +91,9 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
             common | access.server_env(settings),
             settings.home / "prefect",  # away from a `.env` or prefect.toml of the operator's folder
             # its port takes connections at any time: whoever asks it must not wait before it answers
-            lambda started: (
-                pulse.prompt(started)
-                and api.answers()
-                and close_pages(access.ui_folder(settings), port=settings.prefect_port)
-            ),
+            lambda started: pulse.prompt(started) and api.answers(),
             after=("databases",),
+            prepare=lambda: shutil.rmtree(access.ui_folder(settings), ignore_errors=True),  # the server copies it anew
             # after TERM it waits for open connections without end; its state is in PostgreSQL
             orphan_signal=signal.SIGKILL,
             grace_seconds=5,
