@@ -23,6 +23,7 @@ from benchmarks.process_tree import stop_tree
 from cli.parts import WORKER_ENV
 from deployments.room import child
 from deployments.room.parts import parts
+from deployments.room.ports import prefect_sockets
 from deployments.room.readiness import PrefectApi
 from deployments.room.supervisor import Part
 from deployments.server import access
@@ -141,10 +142,11 @@ def bench_room(home: Path) -> Iterator[BenchRoom]:
     )
     settings = load_settings()
     access.make_secrets(settings)
-    wanted = {part.name: part for part in parts(settings)}
-    room = BenchRoom(settings, env=access.inherited(os.environ) | access.client_env(settings))
-    access.use(settings)  # for this process; after `parts`, whose programs have an environment of their own
     with ExitStack() as stack:
+        sockets = stack.enter_context(prefect_sockets(settings))
+        wanted = {part.name: part for part in parts(settings, prefect_sockets=[one.fileno() for one in sockets])}
+        room = BenchRoom(settings, env=access.inherited(os.environ) | access.client_env(settings))
+        access.use(settings)  # for this process; after `parts`, whose programs have an environment of their own
         for name in ("postgres", "databases", "prefect"):
             room.pids[name] = stack.enter_context(_part(wanted[name], room.log / f"{name}.log"))
         _deploy(room)
@@ -172,7 +174,13 @@ def _part(part: Part, log: Path) -> Iterator[int]:
         part.prepare()
     part.cwd.mkdir(parents=True, exist_ok=True)
     process = child.spawn(
-        part.command, env=part.env, cwd=part.cwd, log=log, orphan_signal=part.orphan_signal, user=part.user
+        part.command,
+        env=part.env,
+        cwd=part.cwd,
+        log=log,
+        orphan_signal=part.orphan_signal,
+        user=part.user,
+        pass_fds=part.pass_fds,
     )
     started, ready = datetime.now(UTC), part.ready
     try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.target_store import LARGEST_READ, SameFolderError, TakenError, TargetError, Tell, silent
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 _CHUNK_BYTES = 1024 * 1024
 _ADVICE = {
@@ -62,8 +63,8 @@ class FolderStore:
             found = self.folder.stat()
             if not stat.S_ISDIR(found.st_mode):
                 raise TargetError(f"{self.folder} is no folder", advice="correct folder of the block")
-            if found.st_mode & stat.S_IWOTH:
-                raise TargetError(f"everybody may write to {self.folder}", advice="chmod o-w it, or choose another")
+            if weakness := who_else_may_write(self.folder):
+                raise TargetError(f"{self.folder} is not safe, {weakness}", advice=SAFE_FOLDER)
             if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
                 raise TargetError(f"{self.folder} cannot be written to", advice="give it to the room's user")
 

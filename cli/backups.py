@@ -68,7 +68,7 @@ def backups(
         try:
             check_owner(there.store, there.room)
         except NotOursError as error:
-            errors.print(f"These are another room's: {error.found}", markup=False, soft_wrap=True)
+            say(safe_line(f"These are another room's: {error.found}", width=500), to=errors)
         where, repository = there.store.place, there.repository
     else:
         at = (folder or settings.backups).absolute()
@@ -79,13 +79,13 @@ def backups(
     if as_json:
         print_json(documents)
     elif documents:
-        say(where)
+        say(safe_line(where, width=1000))
         console.print(_lines(documents, recorded=record is not None), soft_wrap=True)
     else:
         to = f" -p target={target}" if target else ""
         of = f" of {database}" if database else ""
         made = f"ops run odoo_db_backup -p odoo_db={database or 'NAME'}{to}"
-        errors.print(f"No backups{of} in {where}. Make one: {made}", markup=False, soft_wrap=True)
+        say(safe_line(f"No backups{of} in {where}. Make one: {made}", width=1000), to=errors)
 
 
 def document(backup: Backup, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _recorded(settings: Settings) -> Record | None:
             return Record(drills=last_drills(db), copies=copies_made(db))
     except OpsError as error:
         what = safe_line(str(error), width=300)
-        errors.print(f"Which were restored or copied is not known: {what}", markup=False)
+        say(f"Which were restored or copied is not known: {what}", to=errors)
         return None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.text import console, errors, safe_text, say
+from cli.text import errors, say
 from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
@@ -34,24 +34,27 @@ def deploy(
 
     settings = load_settings()
     access.use(settings)
+    from deployments.server.check import check_parameters
     from deployments.server.deploy import deploy_everything
     from flows.template.catalogue import catalogue
     from flows.template.missing_variables import missing_variables
 
     found = catalogue(settings)
     for line in [line for one in found if one.read for line in missing_variables(one.read)]:
-        say(safe_text(line), style="yellow", to=errors)
+        say(line, style="yellow", to=errors)
     broken = [template.error for template in found if template.error]
     deploy_everything(
         settings,
         templates=template_deployments(found),
         all_read=not broken,
-        say=lambda line: console.print(line, markup=False, soft_wrap=True),
+        say=say,
     )
+    for check in check_parameters(settings):
+        say(f"warning: {check.subject}: {check.found} {check.advice}", style="yellow", to=errors)
     if broken and not skip_broken:
         raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
     for error in broken:
-        say(safe_text(f"template left out: {error}"), to=errors)
+        say(f"warning: template left out: {error}", to=errors)
 
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:

@@ -9,7 +9,7 @@ import typer
 
 from cli import alerts, backups, db, deploy, parts, room, runbooks, runs, session, template
 from cli.doctor import doctor
-from cli.text import errors, safe_line, safe_text, say
+from cli.text import errors, safe_line, say
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.settings import Settings
 
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 def _refuse(message: str) -> None:
-    say(f"ops: {safe_text(message)}", style="bold red", to=errors)
+    say(f"ops: {message}", style="bold red", to=errors)

@@ -14,7 +14,7 @@ from cli.room_view import Progress, addresses, parts_table, welcome
 from cli.text import console, own_name, print_json, safe_line, say
 from deployments.room import demo, room
 from deployments.room.readiness import explain_silence
-from deployments.room.report import GOOD, PartReport, RoomReport, current_report
+from deployments.room.report import GOOD, PartReport, RoomReport, current_report, only_supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.runs.lookup import list_runs, reading, short_id
@@ -117,12 +117,23 @@ def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON docum
     raise typer.Exit(0 if report.all_ready else 1)
 
 
-def password() -> None:
-    """Print what the Prefect UI asks for once: the room's auth string.
+def password(
+    *,
+    new: Annotated[bool, typer.Option("--new", help="Replace it first. Only while the room does not run.")] = False,
+) -> None:
+    """Print the password of the Prefect UI, which asks for it once: the room's auth string.
 
-    It opens Prefect's whole API: keep it where passwords are kept.
+    It opens Prefect's whole API: keep it where passwords are kept. With --new the old one opens nothing any more, while
+    blocks stay readable.
+
+    Example: ops down; ops password --new; ops up
     """
-    sys.stdout.write(access.read_secrets(load_settings()).prefect_auth_string + "\n")
+    settings = load_settings()
+    secrets = access.read_secrets(settings)
+    if new:
+        with only_supervisor(settings.home):  # each process of a running room, and of its runs, holds the old one
+            secrets = access.renew_password(settings)
+    sys.stdout.write(secrets.prefect_auth_string + "\n")
 
 
 class _Foreground:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.text import console, lines, own_name
-from deployments.room.report import GOOD, PartReport, RoomReport
+from deployments.room.report import PartReport, RoomReport
 
 STYLE = {
     "ready": "green",
@@ -101,9 +101,9 @@ def parts_table(report: RoomReport) -> Table:
 
 
 def addresses(report: RoomReport) -> Text:
-    """Where the parts answer, and why one does not do its work, a line each."""
+    """Where the parts answer, and what an operator should know of them, a line each."""
     rows = [(part.name, part.address) for part in report.parts if part.address]
-    notes = [(part.name, part.note) for part in report.parts if part.note and part.state not in GOOD]
+    notes = [("note", f"{part.name}: {part.note}") for part in report.parts if part.note]
     return Text("\n") + lines([("room", f"{report.state}, pid {report.pid}"), *rows, *notes])
 
 
@@ -127,5 +127,6 @@ def _line(part: PartReport) -> str:
     if part.state in ("ready", "done") and part.ready_seconds is not None and not part.restarts:
         return f"{part.name}: {part.state} after {part.ready_seconds:.1f} s"
     if part.state == "restarting":
-        return f"{part.name}: ended with exit code {part.last_exit}, starts again (restart {part.restarts})"
+        note = f"; {part.note}" if part.note else ""
+        return f"{part.name}: ended with exit code {part.last_exit}, starts again (restart {part.restarts}){note}"
     return f"{part.name}: {part.state}"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.options import JsonOption, storable
 from cli.run.params import described
-from cli.text import console, errors, print_json, safe_line, safe_text, say
+from cli.text import console, errors, print_json, safe_line, say
 from opsdb.settings import load_settings
 
 
@@ -80,7 +80,7 @@ def _table(documents: list[dict[str, Any]]) -> Table:
 def _print_runbook(one: dict[str, Any]) -> None:
     lanes = ", ".join(one["lanes"])
     say(f"{safe_line(one['kind'])}, in lane{'s' if len(one['lanes']) > 1 else ''} {lanes}")
-    say(f"\n{safe_text(one['description'].partition('Args:')[0].strip())}\n")
+    say(f"\n{one['description'].partition('Args:')[0].strip()}\n")
     table = Table("parameter", "type", "default", "meaning", box=None, pad_edge=False)
     for column in table.columns[:3]:
         column.overflow = "fold"

@@ -37,14 +37,14 @@ def check(
 
     Example: ops template check flows/templates/disk_space.yaml
     """
-    from opsdb.kinds.template_files import TemplateError
+    from opsdb.kinds.template_files import TemplateError, problems_of
 
     documents, wrong = [], []
     for path in files:
         try:
             documents.append(_checked(path.absolute(), load_settings()))
         except TemplateError as error:
-            documents.append({"file": str(path.absolute()), "valid": False, "errors": str(error).splitlines()})
+            documents.append({"file": str(path.absolute()), "valid": False, "errors": problems_of(error)})
             wrong.append(str(error))
     if as_json:
         print_json(documents[0] if len(documents) == 1 else documents)
@@ -107,7 +107,7 @@ def list_(*, as_json: JsonOption = False) -> None:
         console.print(_table(documents))
         for one in found:
             if one.error:
-                say(safe_text(one.error), to=errors)
+                say(one.error, to=errors)
     else:
         folders = " and ".join(str(folder) for folder in template_folders(settings))
         errors.print(f"No templates in {folders}.", markup=False)
@@ -236,9 +236,9 @@ def _print(found: dict[str, Any]) -> None:
         steps.add_row(f"after any failure: {one['name']}", _row(one)[1], "1", _what(one))
     console.print(steps)
     for line in found["advice"]:
-        say(f"advice: {safe_text(line)}")
+        say(f"advice: {line}")
     for line in found["changes"]:
-        say(safe_text(line), style="yellow", to=errors)
+        say(line, style="yellow", to=errors)
 
 
 def _row(step: dict[str, Any]) -> tuple[str, str]:

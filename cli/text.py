@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from flows.shell.output import ANSI
+from flows.shell.escapes import ANSI
+from opsdb.shown import shown
 
 console = Console()
 errors = Console(stderr=True)
@@ -41,8 +42,8 @@ _SHOWN |= dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
 
 def say(line: str, *, style: str | None = None, to: Console = console) -> None:
-    """Print a line for people as it is: its brackets are no markup, and no width breaks it."""
-    to.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print a line for people, safe to show: its brackets are no markup, and no width breaks it."""
+    to.print(safe_text(line), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -72,7 +73,7 @@ def safe_text(text: str) -> str:
 
 def safe_line(text: str, *, width: int = 200) -> str:
     """The text, safe to show, on one line of at most `width` characters."""
-    line = safe_text(" ".join(text.split()))
+    line = shown(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

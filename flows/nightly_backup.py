@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -18,7 +17,7 @@ from sqlalchemy import func, select
 
 from blocks.fields import BlockName
 from flows.backup.database import Database
-from flows.backup.folder import Folder
+from flows.backup.folder import backup_folder
 from flows.backup.parameters import BackupFolder, OdooDatabases, RetentionDays
 from flows.engine.active_run import current_run
 from flows.engine.ops_database import in_ops
@@ -79,8 +78,9 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
             preflight=True,
         )
     action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
+    folder = backup_folder(backup_dir)
     if target:
-        find_target(target, Folder(Path(backup_dir) if backup_dir else run.settings.backups))
+        find_target(target, folder)
     session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
     action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
     parameters: dict[str, Any] = {"retention_days": retention_days, "restore_drill": restore_drill}

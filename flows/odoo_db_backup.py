@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from blocks.fields import BlockName
@@ -11,7 +10,7 @@ from blocks.target_store import TargetError
 from flows.backup.database import Database, Source, check_source
 from flows.backup.draft import Draft, clear_leftovers, leftover_bytes
 from flows.backup.dump import DEADLINE_SECONDS, write_backup
-from flows.backup.folder import Folder, check_space
+from flows.backup.folder import Folder, backup_folder, check_space
 from flows.backup.manifest import Manifest
 from flows.backup.parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup.repository import Backup
@@ -61,7 +60,7 @@ def odoo_db_backup(
     started = time.monotonic()
     run = current_run()
     database = Database(odoo_db, run.settings.odoo_url)
-    folder = Folder(Path(backup_dir) if backup_dir else run.settings.backups)
+    folder = backup_folder(backup_dir)
     source = action(
         "preflight",
         lambda: _preflight(database, folder),

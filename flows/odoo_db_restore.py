@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.fields import BlockName
-from flows.backup.folder import Folder
+from flows.backup.folder import Folder, backup_folder
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.backup.postgres import connect
@@ -41,7 +41,7 @@ def odoo_db_restore(
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
     started = time.monotonic()
-    folder = Folder(Path(backup_dir) if backup_dir else current_run().settings.backups)
+    folder = backup_folder(backup_dir)
     attachments = Path(filestore_dir) if filestore_dir else None
     ready = action(
         "preflight",

@@ -9,7 +9,7 @@ from typing import Any
 from blocks.fields import CheckoutFolder, ComposeFile
 from blocks.ssh import agent_env
 from flows.backup.parameters import OdooDatabase
-from flows.engine.approval import approval
+from flows.engine.active_run import current_run
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
@@ -25,8 +25,10 @@ from flows.odoo.parameters import (
     Slug,
     SshKeys,
 )
+from flows.odoo.repositories import APPROVAL_MINUTES, approve_deploy, check_allowed
 from flows.odoo.site import CHECK_OUT, wait_healthy
 from opsdb.errors import PreflightError
+from opsdb.settings import Settings
 
 PROVISION_SECONDS = 300
 SSH_SECONDS = 180
@@ -114,6 +116,7 @@ SMOKE = wait_healthy("https://$DOMAIN/web/health")
     + SMOKE_SECONDS
     + MARGIN_SECONDS,
     exclusive="droplet_name",
+    version="2",
 )
 def odoo_fresh_deploy(
     *,
@@ -129,10 +132,12 @@ def odoo_fresh_deploy(
     region: Region = "sgp1",
     size: Slug = "s-4vcpu-8gb",
     image: Slug = "ubuntu-22-04-x64",
-    approval_minutes: ApprovalMinutes = 60,
+    approval_minutes: ApprovalMinutes = APPROVAL_MINUTES,
 ) -> dict[str, Any]:
     """Make a droplet at DigitalOcean, and on it Odoo, by the scripts of its repository, with a certificate.
 
+    Before anything of the repository reaches the droplet it waits for an approval, where OPS_DEPLOY_APPROVAL is on or
+    OPS_ALLOWED_REPOSITORIES is empty; a repository that this leaves out is refused.
     A droplet of that name is used when there is one, so another attempt makes no second one. It is never repeated by
     itself.
 
@@ -143,16 +148,23 @@ def odoo_fresh_deploy(
         odoo_db: Odoo's database on the droplet.
         ssh_keys: Ids or fingerprints of keys at DigitalOcean, the worker's own among them.
         git_ref: Branch, tag or commit to deploy.
-        repo_url: Public repository with the code, the compose file and the scripts.
+        repo_url: Public repository with the code, the compose file and the scripts: one that OPS_ALLOWED_REPOSITORIES
+            allows.
         repo_dir: Absolute path of the checkout on the droplet.
         compose_file: The compose file, relative to the checkout.
         region: Region of the droplet.
         size: Size of a new droplet.
         image: Image of a new droplet.
-        approval_minutes: Minutes that it waits, before Odoo is deployed, for `ops approve`. 0: it asks nobody.
+        approval_minutes: Minutes that it waits for `ops approve`, where it asks. 0: 60.
     """
     started = time.monotonic()
-    action("preflight", _prepare, about="check programs", preflight=True)
+    settings = current_run().settings
+    action(
+        "preflight",
+        lambda: _prepare(repo_url, settings),
+        about="check programs, and whether the repository is allowed",
+        preflight=True,
+    )
     env = {
         "DROPLET_NAME": droplet_name,
         "REGION": region,
@@ -185,12 +197,11 @@ def odoo_fresh_deploy(
 
     run_step("wait_ssh", WAIT_FOR_SSH, SSH_SECONDS)
     run_step("wait_first_boot", on_droplet(FIRST_BOOT), FIRST_BOOT_SECONDS)
+    question = f"deploy {git_ref} of {repo_url} as https://{domain}, to droplet {droplet_name} at {address}?"
+    approve_deploy(question, repo_url, settings, minutes=approval_minutes)
     cloned = run_step("clone_repo", on_droplet(CLONE), CLONE_SECONDS)
     run_step("configure_firewall", on_droplet(SCRIPT.format("scripts/setup-firewall.sh")), FIREWALL_SECONDS)
     run_step("install_postgresql", on_droplet(SCRIPT.format("scripts/install-postgresql.sh")), POSTGRESQL_SECONDS)
-    if approval_minutes:
-        question = f"deploy {git_ref} of {repo_url} as https://{domain}, to droplet {droplet_name} at {address}?"
-        approval("approve_deploy", question, timeout=approval_minutes * 60)
     run_step("deploy_odoo", on_droplet(SCRIPT.format("scripts/deploy/bootstrap_from_tag.sh")), ODOO_SECONDS)
     run_step("configure_nginx", on_droplet(SCRIPT.format("scripts/setup-nginx.sh")), NGINX_SECONDS)
     run_step("wait_dns", DNS, DNS_SECONDS)
@@ -209,7 +220,8 @@ def _limit(seconds: int) -> dict[str, str]:
     return {"LIMIT": str(seconds - STOP_SECONDS)}
 
 
-def _prepare() -> None:
-    """Raise PreflightError unless all is there."""
+def _prepare(repo_url: str, settings: Settings) -> None:
+    """Raise PreflightError unless all is there and the repository is allowed."""
+    check_allowed(repo_url, settings)
     if missing := missing_programs(*PROGRAMS["odoo_fresh_deploy"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")

@@ -15,6 +15,7 @@ from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
 from flows.odoo.modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
 from flows.odoo.parameters import ApprovalMinutes, GitRef, OdooModules
+from flows.odoo.repositories import approval_seconds
 from flows.odoo.site import (
     CHECK_OUT,
     check_checkout,
@@ -124,7 +125,7 @@ def odoo_module_upgrade(
     compose_file: ComposeFile | None = None,
     odoo_service: ComposeService | None = None,
     health_url: HealthUrl | None = None,
-    approval_minutes: ApprovalMinutes = 0,
+    approval_minutes: ApprovalMinutes | None = None,
 ) -> dict[str, Any]:
     """Check out the wanted code, upgrade modules of one Odoo database in its container, restart Odoo, await its health.
 
@@ -141,7 +142,8 @@ def odoo_module_upgrade(
             says.
         odoo_service: Odoo's service in the compose file; odoo if nobody says.
         health_url: Address that answers with success when Odoo is up; http://localhost:8069/web/health if nobody says.
-        approval_minutes: Minutes that it waits, once the code is there, for `ops approve`. 0: it asks nobody.
+        approval_minutes: Minutes that it waits for `ops approve`, once the code is there, where OPS_UPGRADE_APPROVAL is
+            on. Left empty or 0: 60.
     """
     started = time.monotonic()
     asked = {"repo_dir": repo_dir, "compose_file": compose_file, "service": odoo_service, "health_url": health_url}
@@ -174,9 +176,11 @@ def odoo_module_upgrade(
 
     pulled = run_on_host("pull_latest", CHECK_OUT, PULL_SECONDS)
     values["COMMIT"] = pulled.word("after")
-    if approval_minutes:
+    if current_run().settings.upgrade_approval:
         question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
-        approval("approve_upgrade", question, timeout=approval_minutes * 60)
+        approval("approve_upgrade", question, timeout=approval_seconds(approval_minutes))
+    elif approval_minutes:
+        current_run().event("nobody is asked to approve: OPS_UPGRADE_APPROVAL is off", level="warning")
     run_on_host("upgrade_modules", UPGRADE, UPGRADE_SECONDS)
     after = action(
         "check_modules",

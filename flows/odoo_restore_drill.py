@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from blocks.fields import BlockName
-from flows.backup.folder import Folder
+from flows.backup.folder import backup_folder
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
-from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.restore.restore import DEADLINE_SECONDS, drill, look_up
@@ -33,7 +31,7 @@ def odoo_restore_drill(
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
     started = time.monotonic()
-    folder = Folder(Path(backup_dir) if backup_dir else current_run().settings.backups)
+    folder = backup_folder(backup_dir)
     ready = action(
         "restore preflight",
         lambda: look_up(folder, odoo_db, backup, target),

@@ -15,6 +15,7 @@ from sqlalchemy.pool import QueuePool
 
 from opsdb.errors import DatabaseUnavailableError
 from opsdb.settings import Settings
+from opsdb.shown import shown
 
 R = TypeVar("R")
 
@@ -140,4 +141,4 @@ def server_is_down(error: BaseException) -> bool:
 def first_line(error: DBAPIError | BaseException) -> str:
     """The first line of what the server or the driver said, without SQL and without values."""
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return (str(original).strip().splitlines() or [type(original).__name__])[0][:300]
+    return shown((str(original).strip().split("\n") or [""])[0][:300]) or type(original).__name__

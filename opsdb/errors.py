@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 
+from opsdb.shown import shown_lines
+
 
 class OpsError(Exception):
     """The room could not do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or inspect.getdoc(type(self)) or "")
+        """The message may quote anything: it cannot forge a line, or move the cursor, where it is printed."""
+        super().__init__(shown_lines(message or inspect.getdoc(type(self)) or ""))
 
 
 class UsageError(OpsError):

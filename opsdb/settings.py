@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from ipaddress import ip_address
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from opsdb.errors import UsageError
+from opsdb.setting_types import AbsolutePath, AbsolutePaths, HostNames, IpAddress, Port, Repositories, SecretWebAddress
 from opsdb.timings import Timings
+from opsdb.trust import who_else_may_write
+from opsdb.web.hosts import LOOPBACK, bare_host_name, host_name
 
 # Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
 # quotes it in its error.
 POSTGRESQL_URL = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#]*/[^@/?#]*(?:\?[^#]*)?")
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
-
-
-def _web_address(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("http://", "https://")):
-        raise ValueError("want http:// or https://")
-    return value
-
-
-SecretWebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 
 
 class Settings(BaseSettings):
@@ -101,6 +92,15 @@ class Settings(BaseSettings):
         None,
         description="Odoo's `filestore` folder, with one folder for each database. When set, backups hold that too.",
     )
+    backup_roots: AbsolutePaths = Field(
+        (),
+        description="Folders, with colons between, in which runs may read and write backups, beside the room's own.",
+    )
+    filestore_roots: AbsolutePaths = Field(
+        (),
+        description="Folders, with colons between, in which runs may read filestores and unpack them, beside "
+        "OPS_FILESTORE_DIR.",
+    )
     odoo_database_url: SecretStr | None = Field(
         None,
         description="PostgreSQL server that holds the Odoo databases. Default: the room's own server.",
@@ -123,6 +123,20 @@ class Settings(BaseSettings):
         description="Allow the runbook `stored_command`. Whoever may edit Prefect blocks then runs commands here.",
     )
 
+    allowed_repositories: Repositories = Field(
+        "",
+        description="Repositories that `odoo_fresh_deploy` may run code of, between blanks: a URL, or one with a slash "
+        "at its end for all below it. Others are refused. While it is empty, every deployment waits for an approval.",
+    )
+    deploy_approval: bool = Field(
+        True,
+        description="Let `odoo_fresh_deploy` wait for an approval, before anything of its repository reaches the "
+        "droplet.",
+    )
+    upgrade_approval: bool = Field(
+        False, description="Let `odoo_module_upgrade` wait for an approval before modules are upgraded."
+    )
+
     alert_urls: SecretStr | None = Field(
         None,
         description="Where alerts go: Apprise addresses between blanks. `critical=`, `warning=` or names of runbooks, "
@@ -141,8 +155,21 @@ class Settings(BaseSettings):
     prefect_ui_url: str | None = Field(
         None,
         pattern=r"^https?://[A-Za-z0-9._:\[\]/~-]{1,190}$",
-        description="Where operators reach the Prefect UI, for links in alerts. Default: its loopback address.",
+        description="Where operators reach the Prefect UI: for links in alerts, and its host is one that the room's "
+        "ports answer to. Default: its loopback address.",
     )
+
+    allowed_hosts: HostNames = Field(
+        "",
+        description="Further host names by which clients reach the room's ports, between blanks. Those of loopback and "
+        "of OPS_PREFECT_UI_URL are known anyway; a request to any other is refused.",
+    )
+
+    @property
+    def known_hosts(self) -> frozenset[str]:
+        """The host names to which the room's ports answer, in the spelling of `host_name`."""
+        names = {host_name(urlsplit(self.ui_address).netloc), *map(bare_host_name, self.allowed_hosts.split())}
+        return LOOPBACK | {name for name in names if name is not None}
 
     @property
     def timings(self) -> Timings:
@@ -165,6 +192,16 @@ class Settings(BaseSettings):
     def backups(self) -> Path:
         """The folder for database dumps."""
         return self.backup_dir or self.home / "backups"
+
+    @property
+    def backup_folders(self) -> tuple[Path, ...]:
+        """Where runs may read and write backups."""
+        return (self.backups, *self.backup_roots)
+
+    @property
+    def filestore_folders(self) -> tuple[Path, ...]:
+        """Where runs may read filestores and unpack them."""
+        return (*([self.filestore_dir] if self.filestore_dir else []), *self.filestore_roots)
 
     @property
     def logs(self) -> Path:
@@ -197,18 +234,38 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
-    Raises UsageError that names each variable that is wrong, without its value where it may be a secret.
+    Raises UsageError that names each variable that is wrong, without its value where it may be a secret, and for an
+    OPS_HOME that another user could change.
     """
     try:
         settings = Settings()
     except ValidationError as error:
         wrong = "; ".join(f"OPS_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         raise UsageError(f"settings: {wrong}") from None
+    _check_home(settings.home)
     for name in ("database_url", "odoo_database_url"):
         secret = getattr(settings, name)
         if secret is not None:
             _check_postgresql_url(f"OPS_{name.upper()}", secret.get_secret_value())
     return settings
+
+
+def _check_home(home: Path) -> None:
+    """What stands in it is believed and executed: processes to stop, addresses, the pages of the UI."""
+    try:
+        for path in itertools.chain([home], _inside(home), _inside(home / "prefect")):
+            if found := who_else_may_write(path):
+                raise UsageError(
+                    f"OPS_HOME={home} is not this user's alone: {found}. Hint: start the room as the user whose folder "
+                    "it is, or give OPS_HOME, all in it and the folders above to this user or root, closed to others"
+                )
+    except OSError as error:
+        raise UsageError(f"OPS_HOME={home} cannot be looked at: {error.strerror}: {error.filename}") from error
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from folder.iterdir()
 
 
 def _check_postgresql_url(variable: str, url: str) -> None:

@@ -70,6 +70,9 @@ class Timings:
     online: float = 30.0
     """How long a worker may have been silent and still counts as there."""
 
+    unanswered: float = 20.0
+    """A server that answers none of three requests within so long is killed and started again."""
+
     @property
     def lease(self) -> float:
         """How long a process whose run may be given to another goes on without an answer of the ops database."""

@@ -17,10 +17,13 @@ from flows.engine.preflight import PROGRAMS, missing_programs
 from opsdb.errors import OpsError
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.settings import Settings
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 # set by the room itself, for its worker and for the processes of a run
 SET_BY_US = {"OPS_RUN_ID", "OPS_STEP", "OPS_WORKER", "OPS_ATTEMPT"}
 PLACEHOLDER = re.compile(r"\bTOKEN\b|\bPASSWORD\b|\bexample\.(org|com)\b|(?i:change[_-]?me)|<[a-z ]+>|\.\.\.")
+EXECUTED = ("OPS_TEMPLATES", "OPS_PREFECT_YAML", "OPS_PG_BIN")
+"""The settings of what the room executes."""
 FREE_BYTES = 1_000_000_000
 FREE_SHARE = 0.05
 
@@ -89,6 +92,20 @@ def check_disks(settings: Settings) -> Iterator[Check]:
         largest = max((file.stat().st_size for file in folder.glob("*.dump")), default=0) if name == "backups" else 0
         usage = shutil.disk_usage(there)
         yield judge_disk(name, folder, free=usage.free, total=usage.total, writable=_writable(there), largest=largest)
+
+
+def check_folders(settings: Settings) -> Iterator[Check]:
+    """Look whether anybody beside root and this user could change what the room trusts."""
+    written = {f"backups in {folder}": folder for folder in settings.backup_folders}
+    executed = {name: getattr(settings, name.removeprefix("OPS_").lower()) for name in EXECUTED}
+    wrong = False
+    for name, path in {**written, **executed}.items():
+        if path is not None and (found := who_else_may_write(path)):
+            harm = "whoever does runs commands as this user" if name in EXECUTED else "runs refuse it"
+            yield Check(name, f"{found}: {harm}", SAFE_FOLDER)
+            wrong = True
+    if not wrong:
+        yield Check("folders", "nobody else may write where the room reads programs and keeps backups")
 
 
 def judge_disk(name: str, folder: Path, *, free: int, total: int, writable: bool, largest: int) -> Check:

@@ -8,7 +8,7 @@ from pathlib import Path
 from blocks.check import Check
 from blocks.database_check import check_database
 from cli.deploy import template_deployments
-from deployments.room.parts import exporter_url
+from deployments.room.parts import exporter_host, exporter_url
 from deployments.room.readiness import (
     ALERTER_SECONDS,
     SYNC_SECONDS,
@@ -22,6 +22,7 @@ from deployments.room.report import GOOD, RoomReport, current_report
 from exporter.alerting.destinations import read_destinations
 from opsdb.alerts.read import read_undelivered
 from opsdb.errors import OpsError
+from opsdb.listener import check_listener
 from opsdb.runs.lookup import kinds_used, reading
 from opsdb.runs.workers import count_workers
 from opsdb.settings import Settings
@@ -89,8 +90,10 @@ def check_sync(settings: Settings) -> Iterator[Check]:
 
 
 def check_exporter(settings: Settings) -> Iterator[Check]:
-    """Look whether the metrics are complete."""
+    """Look whether the metrics are complete, and the room's. Raises UntrustedListenerError."""
     url = exporter_url(settings)
+    address, port = exporter_host(settings)
+    check_listener(port, address=address)
     if exporter_is_ready(url):
         yield Check("metrics", f"{url}/metrics is complete")
     else:

@@ -57,10 +57,12 @@ def spawn(
     log: Path,
     orphan_signal: int,
     user: Mapping[str, Any] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program in its own session, with default signals, its output appended to `log`.
 
-    The kernel sends it `orphan_signal` when we die. `user` holds the keywords `user`, `group`, `extra_groups`.
+    The kernel sends it `orphan_signal` when we die. `user` holds the keywords `user`, `group`, `extra_groups`. Of our
+    open files it gets `pass_fds` alone.
     """
     parent = os.getpid()
 
@@ -83,6 +85,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=pass_fds,
             preexec_fn=become_child,  # noqa: PLW1509  # the supervisor has one thread
             **(user or {}),
         )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from deployments.room.postgres import EmbeddedPostgres
+from deployments.room.pulse import Pulse
 from deployments.room.readiness import (
     PrefectApi,
     alerter_works,
@@ -20,18 +22,27 @@ from deployments.room.readiness import (
     sync_is_current,
 )
 from deployments.room.supervisor import Part
-from deployments.room.ui import close_pages
 from deployments.server import access
 from opsdb.settings import Settings
 
 
-def parts(settings: Settings) -> list[Part]:
-    """What the room consists of, in the order in which it starts."""
+def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
+    """What the room consists of, in the order in which it starts.
+
+    `prefect_sockets` are the descriptors on which Prefect's server is to answer.
+    """
     common = access.inherited(os.environ)
     ours = common | access.client_env(settings)
     without_prefect = common | {"OPS_HOME": str(settings.home)}  # what reports outages must work in one
     api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string)
     database = settings.ops_url
+    patience = settings.timings.unanswered
+    pulse = Pulse(
+        ("127.0.0.1", settings.prefect_port),
+        "/api/health",  # neither a password nor the database
+        seconds=patience,
+        excused=lambda: not postgres_answers(database),
+    )
     here = Path.cwd()
 
     def ops(
@@ -76,16 +87,20 @@ def parts(settings: Settings) -> list[Part]:
     found.append(
         Part(
             "prefect",
-            [sys.executable, "-m", "prefect", "server", "start"],
+            [sys.executable, "-m", "deployments.server.serve", *map(str, prefect_sockets)],
             common | access.server_env(settings),
             settings.home / "prefect",  # away from a `.env` or prefect.toml of the operator's folder
-            lambda _started: api.answers() and close_pages(access.ui_folder(settings), port=settings.prefect_port),
+            # its port takes connections at any time: whoever asks it must not wait before it answers
+            lambda started: pulse.prompt(started) and api.answers(),
             after=("databases",),
+            prepare=lambda: shutil.rmtree(access.ui_folder(settings), ignore_errors=True),  # the server copies it anew
             # after TERM it waits for open connections without end; its state is in PostgreSQL
             orphan_signal=signal.SIGKILL,
             grace_seconds=5,
             ready_seconds=180,  # its first start runs all its migrations
             address=access.ui_url(settings),
+            fault=pulse.fault,
+            pass_fds=tuple(prefect_sockets),
         )
     )
     # a template that someone is editing is no reason to be without a room
@@ -102,6 +117,7 @@ def parts(settings: Settings) -> list[Part]:
             "databases",
             env=without_prefect,
             address=f"{metrics}/metrics",
+            fault=Pulse(exporter_host(settings), "/-/healthy", seconds=patience).fault,
         )
     )
     found.append(
@@ -118,11 +134,17 @@ def parts(settings: Settings) -> list[Part]:
 
 def exporter_url(settings: Settings) -> str:
     """Where the metrics answer, as seen from this host."""
+    address, port = exporter_host(settings)
+    host = f"[{address}]" if ":" in address else address
+    return f"{'https' if settings.exporter_tls_cert else 'http'}://{host}:{port}"
+
+
+def exporter_host(settings: Settings) -> tuple[str, int]:
+    """Address and port at which this host reaches the metrics."""
     address = ip_address(settings.exporter_address)
     if address.is_unspecified:
         address = ip_address("127.0.0.1" if address.version == 4 else "::1")
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"{'https' if settings.exporter_tls_cert else 'http'}://{host}:{settings.exporter_port}"
+    return str(address), settings.exporter_port
 
 
 def _opened(folders: list[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 Only the room's own user reaches it: no TCP port, a socket in a folder that is closed to others, and peer
 authentication that maps that one user. PostgreSQL refuses to run as root; root's room runs it as `embedded_postgres`.
+The configuration stands beside the cluster, in a folder of the room's user: root writes nothing where that user can
+put a link.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ LONGEST_SOCKET_PATH = 107  # bytes in sockaddr_un, less the final NUL
 
 CONFIGURATION = """\
 # Written by `ops up`; put changes of your own into postgresql.auto.conf (ALTER SYSTEM).
+hba_file = '{folder}/pg_hba.conf'
+ident_file = '{folder}/pg_ident.conf'
 listen_addresses = ''
-unix_socket_directories = '{socket_dir}'
+unix_socket_directories = '{folder}/socket'
 unix_socket_permissions = 0777  # the folder around it is closed
 max_connections = 200
 shared_buffers = 128MB
@@ -74,7 +78,13 @@ class EmbeddedPostgres:
     @property
     def command(self) -> list[str]:
         """The server in the foreground. SIGINT ends it quickly and cleanly."""
-        return [str(PROGRAMS / "postgres"), "-D", str(self.data_dir)]
+        return [
+            str(PROGRAMS / "postgres"),
+            "-D",
+            str(self.data_dir),
+            "-c",
+            f"config_file={self.folder}/postgresql.conf",
+        ]
 
     def prepare(self) -> list[str]:
         """Make the cluster unless it is there, and write its configuration.
@@ -91,15 +101,15 @@ class EmbeddedPostgres:
         for folder in (self.folder, self.data_dir, self.socket_dir):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         opened = self._give_to_service_user() if self.user else []
-        version_file = self.data_dir / "PG_VERSION"
-        if version_file.exists():
-            self._check_version(version_file.read_text().strip())
-        else:
+        made_by = self._read_version()
+        if made_by is None:
             self._initialize()
+        else:
+            self._check_version(made_by)
         own = pwd.getpwuid(os.geteuid()).pw_name
         self._write("pg_hba.conf", "local all all peer map=room\n")
         self._write("pg_ident.conf", f"room {own} all\n")
-        self._write("postgresql.conf", CONFIGURATION.format(socket_dir=self.socket_dir))
+        self._write("postgresql.conf", CONFIGURATION.format(folder=str(self.folder).replace("'", "''")))
         return opened
 
     def _initialize(self) -> None:
@@ -123,6 +133,24 @@ class EmbeddedPostgres:
         if done.returncode:
             raise OpsError(f"initdb failed in {self.data_dir}: {done.stderr.strip().splitlines()[-1:]}")
 
+    def _read_version(self) -> str | None:
+        """The major version that made the cluster, or None where there is none.
+
+        The file is the service user's: no link of his is followed, no pipe waited for, no more shown than a number.
+        """
+        path = self.data_dir / "PG_VERSION"
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OpsError(f"{path} cannot be read: {error.strerror}") from error
+        with os.fdopen(handle, "rb") as file:
+            found = file.read(16).strip()
+        if not found.isdigit():
+            raise OpsError(f"{path} holds no version: {self.data_dir} is no cluster of PostgreSQL")
+        return found.decode()
+
     def _check_version(self, made_by: str) -> None:
         out = subprocess.run([PROGRAMS / "postgres", "--version"], capture_output=True, text=True, check=True)
         ours = out.stdout.split()[-1].split(".")[0]
@@ -133,10 +161,11 @@ class EmbeddedPostgres:
             )
 
     def _write(self, name: str, text: str) -> None:
-        path = self.data_dir / name
+        path = self.folder / name
         path.write_text(text)
         if self.user:
-            _own(path, self.user)
+            os.chown(path, 0, pwd.getpwnam(self.user).pw_gid)
+            path.chmod(0o640)
 
     def _give_to_service_user(self) -> list[str]:
         entry = _service_account()

@@ -12,6 +12,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect
+from opsdb.listener import UntrustedListenerError, check_listener, guard
 from opsdb.room_locks import read_hindrances
 from opsdb.settings import Settings
 from opsdb.watch import Mark, seconds_since
@@ -107,7 +108,12 @@ def explain_silence(settings: Settings, part: str) -> Silence | None:
 
 
 def exporter_is_ready(url: str) -> bool:
-    """Whether the metrics can be read, and say that they are complete."""
+    """Whether the metrics can be read, say that they are complete, and are not another user's."""
+    where = httpx.URL(url)
+    try:
+        check_listener(where.port or 80, address=where.host)
+    except UntrustedListenerError:
+        return False
     try:  # the certificate need not be made for the address by which this host knows itself
         with httpx.Client(verify=False, timeout=1.5, trust_env=False) as http:  # noqa: S501
             return http.get(f"{url}/-/ready").status_code == httpx.codes.OK
@@ -120,6 +126,7 @@ class PrefectApi:
 
     def __init__(self, url: str, auth_string: str) -> None:
         user, _, password = auth_string.partition(":")
+        guard(httpx.URL(url).port or 80)
         self._client = str(uuid.uuid4())
         # no proxy from the environment: the auth string stays on loopback
         self._http = httpx.Client(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,15 +13,13 @@ from pathlib import Path
 
 from deployments.room import child
 from deployments.room.parts import parts
+from deployments.room.ports import check_ports, prefect_sockets
 from deployments.room.report import RoomReport, current_report, only_supervisor, read_report
 from deployments.room.supervisor import Supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.processes.identity import boot_id
 from opsdb.settings import Settings, load_settings
-
-PORTS = ("prefect_port", "health_port", "exporter_port")
-"""The settings that name a port on which the room listens."""
 
 OnTurn = Callable[[RoomReport], None]
 
@@ -37,28 +34,13 @@ def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
         with only_supervisor(settings.home):
             stop_leftovers(settings.home)
             check_ports(settings)
-            access.make_secrets(settings)
-            access.write_profile(settings)
-            Supervisor(parts(settings), home=settings.home, ui=access.ui_url(settings)).run(on_turn)
+            with prefect_sockets(settings) as sockets:
+                access.make_secrets(settings)
+                access.write_profile(settings)
+                wanted = parts(settings, prefect_sockets=[one.fileno() for one in sockets])
+                Supervisor(wanted, home=settings.home, ui=access.ui_url(settings)).run(on_turn)
     finally:
         os.umask(before)
-
-
-def check_ports(settings: Settings) -> None:
-    """Raise UsageError that names the first port which is taken, and the setting that moves it."""
-    for name in PORTS:
-        port = int(getattr(settings, name))
-        address = settings.exporter_address if name == "exporter_port" else "127.0.0.1"
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                raise UsageError(
-                    f"port {port} on {address} cannot be used ({error.strerror}): stop what listens there, "
-                    f"or set OPS_{name.upper()}"
-                ) from error
 
 
 def stop_leftovers(home: Path) -> list[str]:

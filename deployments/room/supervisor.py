@@ -31,7 +31,11 @@ FIRST_STARTS = 3  # a part that dies this often without ever having been ready e
 
 @dataclass(frozen=True)
 class Part:
-    """A program of the room. `ready` takes the time of its start; None means: it runs once and ends with 0."""
+    """A program of the room. `ready` takes the time of its start; None means: it runs once and ends with 0.
+
+    `fault` takes that time too, ten times a second, waits for nothing, and says why the process must be killed and
+    started again, or None.
+    """
 
     name: str
     command: Sequence[str]
@@ -46,6 +50,8 @@ class Part:
     grace_seconds: float = 10.0
     ready_seconds: float = 120.0
     address: str = ""
+    fault: Callable[[datetime], str | None] = lambda _started: None
+    pass_fds: tuple[int, ...] = ()
 
 
 def restart_delay(*, previous: float | None, healthy_seconds: float | None) -> float:
@@ -76,6 +82,9 @@ class _Runner:
                 self._start(now)
         elif (code := child.reap(self.process)) is not None:
             self._ended(code, now)
+        elif (fault := self.part.fault(self._started_at)) is not None:
+            self.process.kill()  # the next turn sees its end
+            self._change(note=f"{fault}: killed and started again at {datetime.now(UTC):%H:%M:%S} UTC")
         else:
             if self.part.ready is not None and now >= self._check_at:
                 self._check(self.part.ready, now)
@@ -113,6 +122,7 @@ class _Runner:
             log=self.log,
             orphan_signal=part.orphan_signal,
             user=part.user,
+            pass_fds=part.pass_fds,
         )
         identity = identify(self.process.pid)  # None: it ended at once, which the next turn notices
         self._change(state="starting", pid=self.process.pid, start_ticks=identity.start_ticks if identity else None)

@@ -15,13 +15,14 @@ import secrets as random_secrets
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import make_url
 
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.listener import check_listener, guard
 from opsdb.settings import Settings
 
 FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_API_URL")
@@ -81,11 +82,11 @@ def make_secrets(settings: Settings) -> Secrets:
     path = secrets_path(settings)
     if not path.is_symlink() and not path.exists():
         fresh = Secrets(
-            prefect_auth_string=f"ops:{random_secrets.token_urlsafe(32)}",
+            prefect_auth_string=_random_auth_string(),
             prefect_encryption_key=base64.urlsafe_b64encode(random_secrets.token_bytes(32)).decode(),
         )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = _write_private(path, json.dumps(asdict(fresh), indent=2) + "\n")
+        temporary = _write_private(path, _as_json(fresh))
         try:
             with contextlib.suppress(FileExistsError):  # another first call won: use its secrets
                 os.link(temporary, path)
@@ -93,6 +94,19 @@ def make_secrets(settings: Settings) -> Secrets:
             temporary.unlink()
         _sync_folder(path.parent)
     return read_secrets(settings)
+
+
+def renew_password(settings: Settings) -> Secrets:
+    """Replace the password of Prefect's API, here and in the profile. The encryption key stays.
+
+    For a room that does not run: whatever runs holds the old one. Raises as `read_secrets`.
+    """
+    fresh = replace(read_secrets(settings), prefect_auth_string=_random_auth_string())
+    path = secrets_path(settings)
+    _write_private(path, _as_json(fresh)).replace(path)
+    _sync_folder(path.parent)
+    write_profile(settings)
+    return fresh
 
 
 def ui_url(settings: Settings) -> str:
@@ -140,6 +154,7 @@ def server_env(settings: Settings) -> dict[str, str]:
     port = str(settings.prefect_port)
     return {
         **tls,
+        "OPS_HOME": str(settings.home),
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": url,
         "PREFECT_SERVER_ENCRYPTION_KEY": secrets.prefect_encryption_key,
@@ -151,7 +166,7 @@ def server_env(settings: Settings) -> dict[str, str]:
         # others' invalid: requests at once then wait for minutes. So it outlives every process of the room
         "PREFECT_SERVER_API_CSRF_TOKEN_EXPIRATION": "P3650D",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
-        "PREFECT_SERVER_UI_API_URL": f"{ui_url(settings)}/api",
+        "PREFECT_SERVER_UI_API_URL": "/api",  # of the page's own origin, by whatever name the room was reached
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(ui_folder(settings)),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -182,12 +197,18 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in FOREIGN}
 
 
-def use(settings: Settings) -> None:
-    """Let this process talk to the room's Prefect. Call it before anything imports `prefect`."""
+def use(settings: Settings) -> bool:
+    """Let this process talk to the room's Prefect. Call it before anything imports `prefect`.
+
+    Returns whether anybody listens on the server's port. Raises UntrustedListenerError when another user of this host
+    does: from now on this process sends nothing to such a one.
+    """
+    guard(settings.prefect_port)
     ours = client_env(settings)
     for name in FOREIGN:
         os.environ.pop(name, None)
     os.environ.update(ours)
+    return check_listener(settings.prefect_port)
 
 
 def write_profile(settings: Settings) -> None:
@@ -215,6 +236,14 @@ def write_profile(settings: Settings) -> None:
     _write_private(path, "\n".join(lines) + "\n").replace(path)
 
 
+def _random_auth_string() -> str:
+    return f"ops:{random_secrets.token_urlsafe(32)}"
+
+
+def _as_json(secrets: Secrets) -> str:
+    return json.dumps(asdict(secrets), indent=2) + "\n"
+
+
 def _checked(value: dict[str, object]) -> Secrets:
     secrets = Secrets(str(value["prefect_auth_string"]), str(value["prefect_encryption_key"]))
     user, _, password = secrets.prefect_auth_string.partition(":")
@@ -227,10 +256,14 @@ def _write_private(path: Path, text: str) -> Path:
     """Write a file beside `path` that only this user reads, down to the disk. Returns its path."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{random_secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        temporary.unlink()
+        raise
     return temporary
 
 

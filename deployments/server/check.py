@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import requires, version
+from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -24,6 +25,7 @@ from deployments.server.client import answering, prefect_client, runbook_deploym
 from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds.kinds import Deployed, named, registered_deployments
 from opsdb.kinds.template_files import PACKAGE
+from opsdb.places import FOLDER_PARAMETERS
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -49,6 +51,7 @@ def check_prefect(settings: Settings, *, templates: Collection[TemplateDeploymen
         found = {f"{kind}/{one.name}": one for kind, one in runbook_deployments(client)}
         yield judge_deployments(wanted, {name: _as_deployed(one) for name, one in found.items()}, all_read=all_read)
         for name, one in found.items():
+            yield from judge_folders(name, one, settings)
             if any(schedule.active for schedule in one.schedules) and not one.paused:
                 yield judge_schedule(
                     name, _next_run(client, one), age=datetime.now(UTC) - (one.updated or datetime.now(UTC))
@@ -113,6 +116,23 @@ def judge_schedule(name: str, planned_at: datetime | None, *, age: timedelta) ->
         return Check(name, "was deployed just now: Prefect plans its runs within a minute or two")
     advice = "pause it if it is over; else log/prefect.log in OPS_HOME tells what became of schedule_deployments"
     return Check(name, "has a schedule, but Prefect planned no run of it: it will not start", advice)
+
+
+def check_parameters(settings: Settings) -> list[Check]:
+    """What the runs of deployments would refuse of the parameters that stand there. Raises as check_prefect does."""
+    with prefect_client(settings, request_seconds=REQUEST_SECONDS) as client, answering(client):
+        found = [(f"{kind}/{one.name}", one) for kind, one in runbook_deployments(client)]
+    return [check for name, one in found for check in judge_folders(name, one, settings)]
+
+
+def judge_folders(name: str, deployment: DeploymentResponse, settings: Settings) -> Iterator[Check]:
+    """Which folders of a deployment, or of its schedules, its runs would refuse."""
+    for values in (deployment.parameters, *(schedule.parameters for schedule in deployment.schedules)):
+        for parameter, refuse in FOLDER_PARAMETERS.items():
+            folder = values.get(parameter)
+            if isinstance(folder, str) and (refusal := refuse(Path(folder), settings)):
+                found, _, advice = refusal.partition(" Hint: ")
+                yield Check(name, f"its runs will be refused for their {parameter}: {found}", advice)
 
 
 def _some(names: list[str]) -> str:

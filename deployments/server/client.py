@@ -24,10 +24,16 @@ PAGE = 200
 
 @contextmanager
 def prefect_client(settings: Settings, *, request_seconds: float = REQUEST_SECONDS) -> Iterator[SyncPrefectClient]:
-    """Prefect's own client of this room's server. Raises RoomUnreachableError when there is none."""
+    """Prefect's own client of this room's server.
+
+    Raises RoomUnreachableError when there is none, or when what listens on its port belongs to another user.
+    """
     from deployments.server import access
 
-    access.use(settings)
+    if not access.use(settings):
+        raise RoomUnreachableError(
+            f"the room is not running: nobody listens on {access.ui_url(settings)}. Start it with `ops up`"
+        )
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -89,6 +95,11 @@ def runbook_deployments(client: SyncPrefectClient) -> Iterator[tuple[str, Deploy
 
 
 def _unreachable(where: str, error: BaseException) -> RoomUnreachableError:
+    if isinstance(error, httpx.TimeoutException):  # the supervisor holds the port while its server starts
+        return RoomUnreachableError(
+            f"Prefect at {where} takes connections, but does not answer: its server is starting, or overloaded. "
+            "`ops status` shows it; try again in a minute."
+        )
     reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
     return RoomUnreachableError(
         f"Prefect at {where} does not answer ({reason}). `ops status` tells what runs; `ops up` starts the room."

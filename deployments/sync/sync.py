@@ -82,6 +82,7 @@ async def _follow(settings: Settings, engine: Engine) -> None:
         forever("events", follower.follow_events)
         forever("poll", follower.keep_polling)
         forever("sweep", lambda: follower.keep_sweeping(settings))
+        forever("push", follower.keep_pushing)
         forever("totals", lambda: _fold_totals(engine))
         forever("journals", lambda: _deliver_journals(settings, engine))
 
@@ -117,13 +118,18 @@ class Follower:
             await asyncio.sleep(self._timings.poll)
 
     async def keep_sweeping(self, settings: Settings) -> None:
-        """End what nobody else will end, here and in Prefect."""
+        """End what nobody else will end. Waits for the database alone: Prefect may be away."""
         while True:
             for fence in await self._in_database(sweep, settings):
                 log.warning("run %s fenced: %s", fence.run_id, fence.reason)
+            await self._in_database(settle_sessions)
+            await asyncio.sleep(self._timings.sweep)
+
+    async def keep_pushing(self) -> None:
+        """Bring Prefect what the sweeps decided."""
+        while True:
             if await self._in_database(read_unpushed):
                 await self._push_states()
-            await self._in_database(settle_sessions)
             await asyncio.sleep(self._timings.sweep)
 
     async def _push_states(self) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
@@ -19,8 +17,8 @@ import psutil
 from sqlalchemy import Engine, text
 
 from opsdb.database import first_line
-
-log = logging.getLogger(__name__)
+from opsdb.web.hosts import LOOPBACK
+from opsdb.web.server import Answer, HttpServer, Request
 
 MEMORY_LIMIT_BYTES = 500 * 1024 * 1024
 ANSWER_SECONDS = 0.6
@@ -51,28 +49,29 @@ def report(
 
 
 class HealthServer:
-    """Serves `/health` on loopback from a thread of its own. Use as a context manager. Raises OSError for the port."""
+    """Serves `/health` on loopback. Use as a context manager. Raises OSError for the port."""
 
-    def __init__(self, engine: Engine, *, port: int, worker_id: str) -> None:
+    def __init__(self, engine: Engine, *, port: int, worker_id: str, hosts: Collection[str] = LOOPBACK) -> None:
         self._check = DatabaseCheck(engine)
         self._worker_id = worker_id
         self._started_at = time.monotonic()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="ops-health", daemon=True)
+        self._server = HttpServer("127.0.0.1", port, self._answer, hosts=hosts, name="ops-health")
 
     def __enter__(self) -> HealthServer:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.__exit__(kind, error, trace)
         self._check.close()
 
-    def answer(self) -> tuple[int, dict[str, Any]]:
+    def _answer(self, request: Request) -> Answer:
+        status, body = self._report() if request.path == "/health" else (404, {"error": "see /health"})
+        return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def _report(self) -> tuple[int, dict[str, Any]]:
         """What `/health` says now, within a second."""
         used = psutil.Process().memory_info().rss
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -82,24 +81,6 @@ class HealthServer:
             memory=Memory(used=used, peak=max(peak, used)),
             database_error=self._check.error(),
         )
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        answer: Callable[[], tuple[int, dict[str, Any]]] = self.answer
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, body = answer() if self.path.split("?")[0] == "/health" else (404, {"error": "see /health"})
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
-                log.debug(format, *args)
-
-        return Handler
 
 
 class DatabaseCheck:

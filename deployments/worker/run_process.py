@@ -16,6 +16,7 @@ from types import FrameType
 from prefect.client.schemas.objects import FlowRun
 
 from deployments.worker.prefect_inner import Related, execute_flow, mark_cancelled
+from opsdb.listener import guard
 from opsdb.processes.running import enter
 from opsdb.settings import load_settings
 
@@ -137,7 +138,9 @@ def execute(task: RunTask, beginning: Connection) -> None:
     random.seed()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(CANCEL_SIGNAL, _cancel)
-    enter(load_settings(), run_id=task.flow_run.id, attempt=task.attempt)
+    settings = load_settings()
+    guard(settings.prefect_port)
+    enter(settings, run_id=task.flow_run.id, attempt=task.attempt)
     execute_flow(task.entrypoint, task.flow_run, task.known, begins=beginning.close)
 
 

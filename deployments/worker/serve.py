@@ -44,7 +44,7 @@ async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
     ]
     engine = connect(settings, application="worker", statement_seconds=2)
     try:
-        health = HealthServer(engine, port=settings.health_port, worker_id=worker_name())
+        health = HealthServer(engine, port=settings.health_port, worker_id=worker_name(), hosts=settings.known_hosts)
     except OSError as error:
         raise UsageError(
             f"port {settings.health_port} of /health: {error.strerror}; OPS_HEALTH_PORT sets it"

@@ -14,6 +14,7 @@ import httpx
 
 from exporter.alerting.mattermost import MattermostWebhook
 from opsdb.alerts.outbox import Failure
+from opsdb.listener import guard
 from opsdb.settings import Settings
 
 ASK_SECONDS = 4.0
@@ -27,6 +28,9 @@ class WebhookBlock:
     settings: Settings
     name: str
     _known: MattermostWebhook | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        guard(self.settings.prefect_port)
 
     def post(self, text: str) -> Failure | None:
         """Post the text once. None when Mattermost took it. Never raises, never logs."""

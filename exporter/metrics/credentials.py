@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -11,9 +10,11 @@ import re
 import secrets
 import ssl
 import threading
+from dataclasses import dataclass
 
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
+from opsdb.web.guesses import Guesses
 
 ITERATIONS = 600_000
 STORED = re.compile(
@@ -25,6 +26,17 @@ def hash_password(name: str, password: str) -> str:
     """The value of OPS_EXPORTER_BASIC_AUTH for a user and a password, with a new salt."""
     salt = secrets.token_bytes(16)
     return f"{name}:pbkdf2_sha256${ITERATIONS}${salt.hex()}${_digest(password, salt, ITERATIONS).hex()}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a password is right, or after how many seconds it may be looked at."""
+
+    right: bool
+    retry_seconds: int = 0
+
+
+RIGHT, WRONG = Verdict(right=True), Verdict(right=False)
 
 
 class Credentials:
@@ -39,25 +51,29 @@ class Credentials:
         self._lock = threading.Lock()
         self._known: bytes | None = None
         self._key = secrets.token_bytes(32)
+        self._guesses = Guesses("the metrics")
 
-    def accept(self, header: str) -> bool:
-        """Whether an `Authorization` header carries them. A guess costs its time; a known answer costs nothing."""
+    def check(self, header: str, *, client: str) -> Verdict:
+        """Judge an `Authorization` header. What was right once costs nothing again and waits for nobody."""
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "basic":
-            return False
+            return WRONG
         try:
-            name, _, password = base64.b64decode(token, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return False
-        mark = hmac.digest(self._key, header.encode(), "sha256")
-        with self._lock:  # one guess at a time
-            if self._known is not None and hmac.compare_digest(mark, self._known):
-                return True
+            given = base64.b64decode(token, validate=True)
+            name, _, password = given.decode().partition(":")
+        except ValueError:  # no base64, or no UTF-8 in it
+            return WRONG
+        mark = hmac.digest(self._key, given, "sha256")
+        if self._known is not None and hmac.compare_digest(mark, self._known):
+            return RIGHT
+        if retry_seconds := self._guesses.take(client):
+            return Verdict(right=False, retry_seconds=retry_seconds)
+        with self._lock:  # one guess at a time: each takes as long as a processor needs to hash
             right = hmac.compare_digest(_digest(password, self._salt, self._iterations), self._wanted)
-            if right and hmac.compare_digest(name.encode(), self._name.encode()):
-                self._known = mark
-                return True
-        return False
+        if not right or not hmac.compare_digest(name.encode(), self._name.encode()):
+            return WRONG
+        self._known = mark
+        return RIGHT
 
 
 def check_listening(settings: Settings) -> None:

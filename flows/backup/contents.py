@@ -9,6 +9,7 @@ from psycopg import sql
 from flows.backup.manifest import Contents, Rows
 from flows.backup.postgres import Connection
 from opsdb.errors import PreflightError
+from opsdb.shown import shown
 
 OLDEST_SERVER = 12
 _MODULUS = 2**64
@@ -146,10 +147,10 @@ def differences(expected: Contents, db: Connection) -> list[str]:
     return sorted(wrong)
 
 
-def shown(wrong: list[str]) -> str:
+def summary(wrong: list[str]) -> str:
     """The first differences, for a message."""
     more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-    return ", ".join(wrong[:_SHOWN]) + more
+    return ", ".join(map(shown, wrong[:_SHOWN])) + more
 
 
 def _rows(row: tuple[object, ...] | None) -> Rows:

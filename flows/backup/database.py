@@ -18,7 +18,9 @@ from flows.backup.postgres import Access, Connection, access_of, connect
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError
+from opsdb.places import refuse_filestore
 from opsdb.settings import Settings
+from opsdb.shown import shown
 
 COUNT_SECONDS = 30
 _SHOWN = 20  # names in one message
@@ -42,8 +44,8 @@ class Database:
                 raise
             close = get_close_matches(self.name, existing)
             listed = [*close, *(name for name in existing if name not in close)]
-            shown = ", ".join(listed[:_SHOWN]) or "none"
-            raise PreflightError(f"there is no database {self.name!r}; there are: {shown}") from error
+            names = ", ".join(map(shown, listed[:_SHOWN])) or "none"
+            raise PreflightError(f"there is no database {self.name!r}; there are: {names}") from error
         db.execute("SET search_path = pg_catalog")  # hostile functions may lie in other schemas
         db.execute("SET statement_timeout = '30s'")
         db.execute("SET DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
@@ -82,7 +84,7 @@ def check_source(database: Database, settings: Settings) -> Source:
         access = access_of(db, settings.pg_bin)
         check_server(db)
         check_readable(db)
-        filestore = check_filestore(settings.filestore_dir, database.name)
+        filestore = check_filestore(settings, database.name)
         row, asked = _row(db, "SELECT clock_timestamp()"), time.monotonic()
         return Source(
             database=database,
@@ -97,7 +99,7 @@ def check_source(database: Database, settings: Settings) -> Source:
 
 def check_readable(db: Connection) -> None:
     """The role sees every row of every table, as pg_dump needs."""
-    role = db.info.user
+    role = shown(db.info.user)
     hidden = _names(
         db,
         f"""SELECT format('%I.%I', nspname, relname)
@@ -125,17 +127,19 @@ def check_readable(db: Connection) -> None:
         )
 
 
-def check_filestore(parent: Path | None, database: str) -> Path | None:
+def check_filestore(settings: Settings, database: str) -> Path | None:
     """The folder with the attachments of this database, where filestores are configured. Raises PreflightError."""
-    if parent is None:
+    if settings.filestore_dir is None:
         return None
-    folder = parent / database
+    folder = settings.filestore_dir / database
     if not folder.is_dir():
         raise PreflightError(
             f"there is no filestore {folder} (OPS_FILESTORE_DIR): correct the setting, or make the folder if "
             f"{database} has no attachments"
         )
-    return folder
+    if refusal := refuse_filestore(folder, settings):
+        raise PreflightError(refusal)
+    return folder.resolve()
 
 
 def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:
@@ -207,6 +211,6 @@ def _databases(url: str) -> list[str] | None:
 
 
 def _names(db: Connection, query: str) -> str:
-    names = [str(row[0]) for row in db.execute(query.encode()).fetchall()]
+    names = [shown(str(row[0])) for row in db.execute(query.encode()).fetchall()]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

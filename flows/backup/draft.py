@@ -21,16 +21,15 @@ _RETRY_SECONDS = 0.1
 class Draft:
     """A backup that is written under partial names into a folder, from reserve() until the end of a `with` block.
 
-    The open file holds a lock for as long as its process lives. Whatever ends the block, nothing of a backup that was
-    not published stays.
+    Its files are open for as long as its process lives, the dump with a lock: what is written and published is them,
+    whatever stands under their names. Whatever ends the block, nothing of a backup that was not published stays.
     """
 
     def __init__(self, folder: Path, database: str, *, clock: Callable[[], datetime]) -> None:
         self.folder = folder
         self.name = BackupName(database, _second(clock()))
         self._clock = clock
-        self._handle: int | None = None
-        self._manifest_handle: int | None = None
+        self._handles: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +48,13 @@ class Draft:
         return self.folder / self.name.manifest
 
     def partial(self, file: str) -> Path:
-        """Where a file of the backup is written."""
+        """The name of a file of the backup until it is published."""
         return self.folder / partial_of(file)
+
+    def path(self, file: str) -> str:
+        """Where programs write and read a file of the backup: its partial, from reserve() on as it is open here."""
+        handle = self._handles.get(file)
+        return str(self.partial(file)) if handle is None else f"/proc/{os.getpid()}/fd/{handle}"
 
     def reserve(self) -> None:
         """Make the empty, locked dump in the second that the clock shows, or in the next that is free.
@@ -60,8 +64,11 @@ class Draft:
         deadline = time.monotonic() + _RESERVE_SECONDS
         while True:
             self.name = BackupName(self.name.database, _second(self._clock()))
-            self._handle = _create(self.folder, self.name)
-            if self._handle is not None:
+            handle = _create(self.folder, self.name)
+            if handle is not None:
+                self._handles[self.name.dump] = handle
+                for file in self.name.companions:
+                    self._open(file)
                 return
             if time.monotonic() > deadline:
                 raise PreflightError(f"{self.dump} is taken, and the clock does not go on")
@@ -73,27 +80,25 @@ class Draft:
         The dump comes last: under its own name it has all the rest at every moment, also after a power cut.
         Raises StepFailedError where one of the names is taken.
         """
-        if self._handle is None:
+        if not self._handles:
             raise StepFailedError(f"{self.dump} was not reserved")
-        os.fsync(self._handle)
-        written = self.partial(self.name.manifest)
-        written.unlink(missing_ok=True)
-        text = manifest.text()
-        handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._manifest_handle = handle
-        with os.fdopen(handle, "w", closefd=False) as opened:
-            opened.write(text)
-        os.fsync(handle)
+        with os.fdopen(self._open(self.name.manifest), "w", closefd=False) as opened:
+            opened.write(manifest.text())
+        for handle in self._handles.values():
+            os.fsync(handle)
         companions = [one.file for one in manifest.companions]
         try:
-            for file in companions:
-                os.link(self.partial(file), self.folder / file)
-            os.link(written, self.manifest)
-            written.unlink()
+            for file in (*companions, self.name.manifest):
+                self._link(file)
+            self.partial(self.name.manifest).unlink()
             _sync_folder(self.folder)
-            os.link(self.partial(self.name.dump), self.dump)
+            self._link(self.name.dump)
         except FileExistsError as error:
-            raise StepFailedError(f"{error.filename2} is there already: nothing was overwritten") from None
+            taken = self.folder / str(error.filename2)
+            raise StepFailedError(f"{taken} is there already: nothing was overwritten") from None
+        except FileNotFoundError as error:
+            gone = self.partial(str(error.filename2))
+            raise StepFailedError(f"{gone} was deleted while it was written: nothing was published") from None
         for file in (*companions, self.name.dump):
             self.partial(file).unlink()
         _sync_folder(self.folder)
@@ -103,18 +108,34 @@ class Draft:
 
         The open files tell what is ours and how far publish() came: an interrupt may have struck between any two lines.
         """
-        if self._handle is None:
+        if not self._handles:
             return
         try:
-            published = _is_at(self._handle, self.dump)
-            if self._manifest_handle is not None:
-                if _is_at(self._manifest_handle, self.manifest) and not published:
-                    self.manifest.unlink()
-                os.close(self._manifest_handle)
+            published = _is_at(self._handles[self.name.dump], self.dump)
+            manifest = self._handles.get(self.name.manifest)
+            if manifest is not None and _is_at(manifest, self.manifest) and not published:
+                self.manifest.unlink()
             _remove_partials(self.folder, self.name, published=published)
         finally:
-            os.close(self._handle)
-            self._handle = None
+            for handle in self._handles.values():
+                os.close(handle)
+            self._handles.clear()
+
+    def _open(self, file: str) -> int:
+        """Make a partial, empty and open. Who holds the lock of this name is alone with it."""
+        path = self.partial(file)
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._handles[file] = handle
+        return handle
+
+    def _link(self, file: str) -> None:
+        """Give the open file its own name."""
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # without a handle of the folder Python would link to /proc itself
+            os.link(f"/proc/self/fd/{self._handles[file]}", file, dst_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
 
 
 def clear_leftovers(folder: Path, database: str) -> list[str]:

@@ -19,6 +19,7 @@ FILESTORE_SECONDS = 3600
 VERIFY_SECONDS = 600
 DEADLINE_SECONDS = DUMP_SECONDS + FINGERPRINT_SECONDS + GLOBALS_SECONDS + FILESTORE_SECONDS + VERIFY_SECONDS
 
+# The files are written where the draft has them open: a link that somebody puts under their names is not followed.
 # $ODOO_DB is a name and never a connection string: its pattern has no `=` and no `:`.
 # tee stops at the first write error, so that a full disk ends pg_dump at once.
 DUMP = """\
@@ -27,7 +28,7 @@ DUMP = """\
   | tee --output-error=exit -- "$PARTIAL" \\
   | sha256sum
 sync -- "$PARTIAL"
-stat --format='bytes: %s' -- "$PARTIAL"
+stat --dereference --format='bytes: %s' -- "$PARTIAL"
 """
 
 # Without a superuser the passwords cannot be read; the roles can.
@@ -37,7 +38,7 @@ umask 077
   | tee --output-error=exit -- "$GLOBALS" \\
   | sha256sum
 sync -- "$GLOBALS"
-stat --format='bytes: %s' -- "$GLOBALS"
+stat --dereference --format='bytes: %s' -- "$GLOBALS"
 grep -q '^-- PostgreSQL database cluster dump complete' -- "$GLOBALS" || {
   echo "pg_dumpall wrote an incomplete file" >&2
   exit 65
@@ -49,12 +50,16 @@ grep -q '^-- PostgreSQL database cluster dump complete' -- "$GLOBALS" || {
 FILESTORE = """\
 umask 077
 cd -- "$FILESTORE"
+[ "$(pwd -P)" = "$FILESTORE" ] || {
+  echo "$FILESTORE became a link meanwhile: it is not followed" >&2
+  exit 65
+}
 { tar --create --file=- --format=gnu --sort=name --numeric-owner . || [ "$?" -eq 1 ]; } \\
   | gzip --fast --no-name \\
   | tee --output-error=exit -- "$ARCHIVE" \\
   | sha256sum
 sync -- "$ARCHIVE"
-stat --format='bytes: %s' -- "$ARCHIVE"
+stat --dereference --format='bytes: %s' -- "$ARCHIVE"
 dd if="$ARCHIVE" iflag=nocache count=0 status=none
 echo "files: $(gzip --decompress --stdout -- "$ARCHIVE" | tar --list --file=- | grep -vc '/$' || true)"
 """
@@ -79,7 +84,7 @@ echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || 
 
 def write_backup(source: Source, draft: Draft) -> Manifest:
     """Write all files of a backup under their partial names, and read them again; returns what its manifest says."""
-    names = {"ODOO_DB": source.database.name, "PARTIAL": str(draft.partial(draft.name.dump))}
+    names = {"ODOO_DB": source.database.name, "PARTIAL": draft.path(draft.name.dump)}
     with (
         source.access.environment() as access,
         Snapshot(source.database, statement_seconds=FINGERPRINT_SECONDS) as snapshot,
@@ -139,7 +144,7 @@ def _roles(source: Source, draft: Draft, env: dict[str, str]) -> File:
     """The roles, their memberships and settings, and the tablespaces."""
     passwords = "" if source.access.superuser else "--no-role-passwords"
     env = env | {"PG_DUMPALL": str(source.access.programs.pg_dumpall), "ROLE_PASSWORDS": passwords}
-    env |= {"GLOBALS": str(draft.partial(draft.name.globals))}
+    env |= {"GLOBALS": draft.path(draft.name.globals)}
     output = step("globals", GLOBALS, timeout=GLOBALS_SECONDS, env=env)
     note = "without the roles' passwords: the role is no superuser" if passwords else ""
     return _written(draft.name.globals, output, note=note)
@@ -149,7 +154,7 @@ def _filestore(source: Source, draft: Draft) -> File | None:
     """After the dump, so that every attachment of the dump is in it."""
     if source.filestore is None:
         return None
-    env = {"FILESTORE": str(source.filestore), "ARCHIVE": str(draft.partial(draft.name.filestore))}
+    env = {"FILESTORE": str(source.filestore), "ARCHIVE": draft.path(draft.name.filestore)}
     output = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env)
     return _written(draft.name.filestore, output, note=f"{output.number('files')} files")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,10 @@ from blocks.target_folder import FolderStore
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup, Repository
+from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.places import refuse_backups
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
 """What the folder is called into which a run fetches a backup, within the folder of backups."""
@@ -44,12 +46,15 @@ class Folder(Repository):
         self.check()
 
     def check(self) -> Path:
-        """What is there of its path, as far as files can be written there. Changes nothing. Raises PreflightError."""
+        """What is there of its path, as far as files can be written there, and by nobody else.
+
+        Changes nothing. Raises PreflightError.
+        """
         there = next(one for one in (self.path, *self.path.parents) if os.path.lexists(one))
         if not there.is_dir():
             raise PreflightError(f"cannot make the backup folder {self.path}: {there} is not a folder")
-        if there == self.path and there.stat().st_mode & stat.S_IWOTH:
-            raise PreflightError(f"everybody may write to the backup folder {there}: chmod o-w it, or choose another")
+        if found := who_else_may_write(self.path):
+            raise PreflightError(f"the backup folder {self.path} is not safe: {found}. Hint: {SAFE_FOLDER}")
         if not os.access(there, os.W_OK):
             raise PreflightError(f"cannot write to {there}")
         return there
@@ -97,6 +102,14 @@ class OpenFiles:
             handle = _open(path)
             self._handles.callback(os.close, handle)
             self.paths[name] = f"/proc/{os.getpid()}/fd/{handle}"
+
+
+def backup_folder(named: str | None) -> Folder:
+    """The folder that a run names, or the room's own. Raises PreflightError where runs may not work there."""
+    settings = current_run().settings
+    if named and (refusal := refuse_backups(Path(named), settings)):
+        raise PreflightError(refusal)
+    return Folder(Path(named) if named else settings.backups)
 
 
 def check_space(folder: Path, needed_bytes: Mapping[str, int], *, freed_bytes: int = 0) -> None:

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from opsdb.errors import PreflightError
 from opsdb.settings import POSTGRESQL_URL
+from opsdb.shown import shown
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -59,7 +60,7 @@ def connect(url: str, *, database: str | None = None) -> Connection:
         return psycopg.connect(**parameters, autocommit=True)  # type: ignore[arg-type]
     except psycopg.OperationalError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise PreflightError(f"cannot connect to PostgreSQL ({URL_VARIABLE}): {reason}") from None
+        raise PreflightError(f"cannot connect to PostgreSQL ({URL_VARIABLE}): {shown(reason)}") from None
 
 
 def program_env(db: Connection) -> dict[str, str]:

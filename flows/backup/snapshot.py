@@ -12,6 +12,7 @@ from flows.backup.contents import lock_tables, pin_settings, read_large_objects,
 from flows.backup.database import Database
 from flows.backup.manifest import Contents, Rows, SequenceValue
 from flows.backup.postgres import Connection, connect
+from opsdb.database import first_line
 from opsdb.errors import StepFailedError, StepTimeoutError
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Snapshot:
             lock_tables(db)
             self._sequences = read_sequences(db)
         except psycopg.Error as error:
-            raise StepFailedError(f"cannot make a snapshot of the database: {str(error).strip()}") from error
+            raise StepFailedError(f"cannot make a snapshot of the database: {first_line(error)}") from error
         self.id = str(row[0]) if row else ""
         self._thread.start()
 

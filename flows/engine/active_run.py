@@ -18,6 +18,7 @@ from opsdb.record.entries import ArtifactMade, Entry, Event, StepSkipped
 from opsdb.runs.kept_steps import KeptStep
 from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
+from opsdb.shown import shown_lines
 from opsdb.states import Life
 
 
@@ -81,7 +82,7 @@ class ActiveRun:
 
     def event(self, message: str, *, level: str = "info", **data: Any) -> None:
         """Record something that an operator may want to know."""
-        self.record(Event(self.id, message=message, level=level, data=data))
+        self.record(Event(self.id, message=shown_lines(message), level=level, data=data))
 
     def artifact(self, *, kind: str, name: str, **columns: Any) -> None:
         """Record something that the run made: see `ops.artifacts`."""

@@ -12,18 +12,20 @@ from opsdb.record.entries import StepFinished, StepStarted
 from opsdb.tables import StepStatus
 
 
-def approval(name: str, question: str, *, timeout: float) -> None:
+def approval(name: str, question: str, *, timeout: float, advice: str = "") -> None:
     """Go on when somebody approved, with `ops approve` or in Prefect's UI; fail when nobody did within `timeout` s.
 
     The run ends its process here and gives up its slot and what it holds for itself. When it goes on it begins another
     attempt, in which the steps up to here are not done again. So none of them may make anything that ends with its
-    attempt: UsageError, as for a run in no lane. What was approved is this question and no other: PreflightError.
+    attempt: UsageError, as for a run in no lane. What was approved is this question and no other: PreflightError. The
+    advice that stands behind it may be another one by then.
     """
     run = current_run()
     index = next(run.step_numbers)
     about = f"wait for `ops approve`: {question}"
+    asked = f"{question} {advice}".rstrip()
     if run.plan is not None:
-        run.plan.append(PlannedStep(index, name, about, timeout, {}, preflight=False))
+        run.plan.append(PlannedStep(index, name, f"wait for `ops approve`: {asked}", timeout, {}, preflight=False))
         return
     if run.skip(index, name=name, command=about) is not None:
         return
@@ -45,4 +47,4 @@ def approval(name: str, question: str, *, timeout: float) -> None:
     run.record(started)
     run.record(StepFinished(run.id, **key, status=StepStatus.SUSPENDED))
     until_at = run.clock() + timedelta(seconds=timeout)
-    raise Suspension(run_id=run.id, attempt=run.attempt, step=name, question=question, until_at=until_at)
+    raise Suspension(run_id=run.id, attempt=run.attempt, step=name, question=asked, until_at=until_at)

@@ -33,6 +33,7 @@ from opsdb.record.recorder import Recorder, deliver_abandoned
 from opsdb.runs.kept_steps import Kept, read_kept
 from opsdb.runs.prefect_runs import facts_of, state_of
 from opsdb.settings import load_settings
+from opsdb.shown import shown_lines
 from opsdb.states import Life, State, fold
 
 P = ParamSpec("P")
@@ -234,4 +235,4 @@ def _describe(error: BaseException) -> dict[str, Any]:
         message = "the run was told to stop: it was cancelled, or its worker ended"
         return {"type": "Terminated", "message": message, "stack": None}
     stack = None if isinstance(error, OpsError) else "".join(traceback.format_exception(error))[-20_000:]
-    return {"type": type(error).__name__.removesuffix("Error"), "message": str(error), "stack": stack}
+    return {"type": type(error).__name__.removesuffix("Error"), "message": shown_lines(str(error)), "stack": stack}

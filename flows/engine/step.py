@@ -20,6 +20,7 @@ from flows.shell.output import OutputLimits
 from flows.shell.run import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
 from opsdb.errors import StepError, StepFailedError
 from opsdb.record.entries import StepFinished, StepStarted
+from opsdb.shown import shown_lines
 from opsdb.tables import StepStatus
 
 T = TypeVar("T")
@@ -213,7 +214,7 @@ def _recorded(
     except BaseException as error:
         status = StepStatus.FAILED if isinstance(error, Exception) else StepStatus.CANCELLED
         exit_code = error.exit_code if isinstance(error, StepError) else None
-        message = str(error) or type(error).__name__
+        message = shown_lines(str(error)) or type(error).__name__
         run.record(StepFinished(run.id, **key, status=status, exit_code=exit_code, error=message))
         raise
     exit_code = result.exit_code if isinstance(result, ShellResult) else None

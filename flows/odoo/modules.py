@@ -10,7 +10,9 @@ from difflib import get_close_matches
 import psycopg
 
 from flows.backup.database import Database
+from opsdb.database import first_line
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.shown import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,7 @@ def read_modules(database: str, *, url: str) -> dict[str, Module]:
         try:
             rows = db.execute("SELECT name, state, latest_version FROM public.ir_module_module").fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as error:
-            reason = str(error).splitlines()[0]
-            raise PreflightError(f"{database} shows no Odoo modules: {reason}") from None
+            raise PreflightError(f"{database} shows no Odoo modules: {first_line(error)}") from None
     return {str(name): Module(str(state), str(version) if version else None) for name, state, version in rows}
 
 
@@ -61,10 +62,10 @@ def check_upgradable(wanted: Sequence[str], known: dict[str, Module], *, databas
     for name in wanted:
         if name not in known:
             close = get_close_matches(name, known, n=1)
-            meant = f", did you mean {close[0]}?" if close else ""
+            meant = f", did you mean {shown(close[0])}?" if close else ""
             wrong.append(f"{name} is unknown{meant}")
         elif known[name].state not in ("installed", "to upgrade"):
-            wrong.append(f"{name} is {known[name].state}")
+            wrong.append(f"{name} is {shown(known[name].state)}")
     if wrong:
         raise PreflightError(f"only installed modules can be upgraded. In {database}: {'; '.join(wrong)}")
 

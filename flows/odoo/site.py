@@ -15,6 +15,7 @@ from opsdb.errors import PreflightError
 
 _OVER_SSH = f'{KNOWN_HOSTS_ONLY} -oPort="$SSH_PORT" -- "$SSH_DESTINATION"'
 _OWN_NAMES = ("", "localhost", "127.0.0.1")
+_OWN_CODE = Path(__file__).resolve().parents[2]
 
 # A branch is the one of origin and not a local one of that name. The commit is checked out by itself: no branch of the
 # checkout is moved, and nothing that somebody committed there is lost. A tag that was moved at origin is moved here as
@@ -77,6 +78,8 @@ def host_resource(host: OdooHost) -> str:
 def check_checkout(host: OdooHost) -> None:
     """Raise PreflightError unless the host is reached and the checkout and its programs are there."""
     if not host.ssh_destination:
+        if _OWN_CODE.is_relative_to(Path(host.repo_dir).resolve()):
+            raise PreflightError(f"repo_dir: {host.repo_dir} holds the control room's own code: name Odoo's checkout")
         if not (Path(host.repo_dir) / ".git").exists():
             raise PreflightError(f"repo_dir: {host.repo_dir} is no git checkout; odoo_fresh_deploy makes one")
         return

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from blocks.fields import BlockName
-from flows.backup.contents import check_server, differences, pin_settings, shown
+from flows.backup.contents import check_server, differences, pin_settings, summary
 from flows.backup.folder import Folder, OpenFiles
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
@@ -24,6 +24,7 @@ from flows.engine.step import action, step
 from flows.offsite.target import Target, load_target
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
 from flows.restore.scratch import Scratch, check_free, check_may_create, drop_leftovers
+from opsdb.database import first_line
 from opsdb.errors import PreflightError, StepFailedError
 
 CHECKSUM_SECONDS = 600
@@ -191,9 +192,9 @@ def _compare(manifest: Manifest, database: str) -> None:
             pin_settings(db, statement_seconds=COMPARE_SECONDS)
             wrong = differences(manifest.contents, db) if manifest.contents else _count(manifest, db)
         except psycopg.Error as error:
-            raise StepFailedError(f"cannot count and hash the restored rows: {str(error).strip()}") from error
+            raise StepFailedError(f"cannot count and hash the restored rows: {first_line(error)}") from error
     if wrong:
-        raise StepFailedError(f"the restored database is not what was dumped: {shown(wrong)}")
+        raise StepFailedError(f"the restored database is not what was dumped: {summary(wrong)}")
 
 
 def _count(manifest: Manifest, db: Connection) -> list[str]:

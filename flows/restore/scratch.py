@@ -16,7 +16,9 @@ from flows.backup.folder import MARGIN_BYTES, megabytes
 from flows.backup.manifest import Locale
 from flows.backup.postgres import Connection, connect
 from flows.engine.active_run import current_run
+from opsdb.database import first_line
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.shown import shown
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
 # The server ends a session whose host is gone after two minutes, and with it the session's claim.
@@ -61,7 +63,7 @@ class Scratch:
             server.execute(_create(self.name, self._locale, version=server.info.server_version))
             server.execute(comment.format(sql.Identifier(self.name), sql.Literal(_comment(self._run_id))))
         except psycopg.Error as error:
-            raise StepFailedError(f"cannot make the scratch database {self.name}: {_said(error)}") from error
+            raise StepFailedError(f"cannot make the scratch database {self.name}: {first_line(error)}") from error
 
     def keep_as(self, name: str) -> None:
         """Give it its final name. Raises StepFailedError where that is taken, or the database is gone."""
@@ -79,7 +81,7 @@ class Scratch:
                 "for what a killed one leaves, after the connection that held it was lost. Start the restore again"
             ) from error
         except psycopg.Error as error:
-            raise StepFailedError(f"the restored database cannot be named {name}: {_said(error)}") from error
+            raise StepFailedError(f"the restored database cannot be named {name}: {first_line(error)}") from error
         server.close()
         self._server = None  # nothing is left to drop
 
@@ -91,7 +93,7 @@ class Scratch:
         try:
             _drop(server, self.name)
         except psycopg.Error as error:
-            raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {_said(error)}") from error
+            raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {first_line(error)}") from error
 
     def close(self) -> None:
         """Drop it, and let go of it. One that cannot be dropped is told, and hides no other error."""
@@ -108,7 +110,7 @@ class Scratch:
         try:
             server.execute("SELECT 1")
         except psycopg.OperationalError as error:
-            current_run().event(f"the connection that held {self.name} was lost: {_said(error)}", level="warning")
+            current_run().event(f"the connection that held {self.name} was lost: {first_line(error)}", level="warning")
             server.close()
             return self._hold()
         return server
@@ -160,7 +162,7 @@ def check_may_create(server: Connection) -> None:
     ).fetchone()
     if not (row and row[0]):
         raise PreflightError(
-            f"role {server.info.user!r} may not create databases: ALTER ROLE {server.info.user} CREATEDB"
+            f"role {server.info.user!r} may not create databases: ALTER ROLE {shown(server.info.user)} CREATEDB"
         )
 
 
@@ -241,12 +243,8 @@ def _claim_lasting(server: Connection, name: str) -> None:
                 )
             time.sleep(_LOOK_SECONDS)
     except psycopg.Error as error:
-        raise StepFailedError(f"the scratch database {name} cannot be claimed: {_said(error)}") from error
+        raise StepFailedError(f"the scratch database {name} cannot be claimed: {first_line(error)}") from error
 
 
 def _comment(run_id: UUID) -> str:
     return f"made by the Ops Control Room's run {run_id}, which drops it"
-
-
-def _said(error: psycopg.Error) -> str:
-    return str(error).strip().splitlines()[0]

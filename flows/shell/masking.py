@@ -1,18 +1,19 @@
-"""Secrets in a step's output: how programs may spell them, and the mask that takes their place."""
+"""Secrets in a step's output, and the mask that takes their place."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
+from flows.shell.escapes import Reading, erasable, readings, unfinished, visible
+from flows.shell.spellings import spellings
 from opsdb.errors import UsageError
 
 MASK = b"***"
 SHORTEST_SECRET = 6  # characters: masking a shorter one would tear harmless text apart and give it away by its gaps
+_COLOURS = re.compile(rb"\x1b\[[0-9;:]*m")
 
 
 class SecretPatterns:
@@ -20,52 +21,69 @@ class SecretPatterns:
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         """Raises UsageError, which names the secret and never its value, for one that cannot be masked."""
-        spellings: set[bytes] = set()
-        digits: set[bytes] = set()
+        found: set[bytes] = set()
         for name, value in secrets.items():
-            if len(value.strip()) < SHORTEST_SECRET:
-                raise UsageError(
-                    f"secret {name} has fewer than {SHORTEST_SECRET} characters: too short to be masked in output"
-                )
             try:
-                spellings |= _spellings(value)
-                digits |= _digits(value)
+                if len(visible(value.strip().encode()).decode()) < SHORTEST_SECRET:
+                    raise UsageError(
+                        f"secret {name} has fewer than {SHORTEST_SECRET} characters: too short to be masked in output"
+                    )
+                found |= {visible(one) for one in spellings(value, shortest_line=SHORTEST_SECRET)}
             except UnicodeEncodeError:
                 raise UsageError(f"secret {name} cannot be written as UTF-8") from None  # it would quote the value
-        self.spellings = sorted(spellings | digits)
-        self._digits = sorted(digits)
-        self._first_bytes = re.compile(b"|".join({re.escape(one[:1]) for one in self.spellings}))
-        self._reach = max([0, *map(len, self.spellings), *(2 * len(one) for one in digits)])
+        self.spellings = sorted(one for one in found if len(one) >= SHORTEST_SECRET)
+        alike = [list(group) for _, group in groupby(self.spellings, lambda one: one[:SHORTEST_SECRET])]
+        self._by_beginning = {_common_beginning(group): group for group in alike}  # fewer texts to look for
+        self._first_bytes = _first_bytes(self.spellings)
+        self._longest = max([0, *map(len, self.spellings)])
+        self._reach = 64 * self._longest + 4096  # bytes, with what is hidden: room for colours at each letter
 
-    def places(self, data: bytes) -> list[tuple[int, int]]:
-        """Where spellings begin and end, in order; they may overlap."""
-        found = [(at, at + len(one)) for one in self.spellings for at in _places(data, one)]
-        if b"\n" in data:
-            joined = data.replace(b"\n", b"")  # quick to search, where the expression is not
-            for one in self._digits:
-                if one in joined:
-                    found += [match.span(1) for match in re.finditer(_in_lines(one), data)]
+    def places(self, ways: Sequence[Reading]) -> list[tuple[int, int]]:
+        """Where spellings begin and end in the data that is read in these ways, in order; they may overlap."""
+        found = set()
+        for reading in ways:
+            for beginning, alike in self._by_beginning.items():
+                for at in _places(reading.text, beginning):
+                    longest = max((len(one) for one in alike if reading.text.startswith(one, at)), default=0)
+                    begin, end = reading.place(at), reading.place(at + longest - 1) + 1
+                    if longest and end - begin <= self._reach:
+                        found.add((begin, end))
         return sorted(found)
 
-    def first_undecided(self, data: bytes) -> int:
-        """The first position from which the rest of the data is the beginning of a spelling, but not all of it."""
-        for found in self._first_bytes.finditer(data, max(0, len(data) - self._reach)):
-            rest = data[found.start() :]
-            if _begins_one(rest, self.spellings) or _begins_one(rest.replace(b"\n", b""), self._digits):
-                return found.start()
-        return len(data)
+    def first_undecided(self, ways: Sequence[Reading], size: int, *, erased: int) -> int:
+        """The first position in the `size` bytes from which a reading's rest begins a spelling and goes on.
+
+        It may do so without the last `erased` bytes.
+        """
+        return min([size, *(self._begun(reading, size, erased) for reading in ways)])
 
     def mask(self, text: str) -> str:
         """A whole text, apart from any stream."""
         masker = SecretMasker(self)
         return (masker.feed(text.encode()) + masker.close()).decode()
 
+    def _begun(self, reading: Reading, size: int, erased: int) -> int:
+        before = max(0, len(reading.text) - self._longest - erased)
+        for found in self._first_bytes.finditer(reading.text, before):
+            rest = reading.text[found.start() :]
+            if self._goes_on(rest) or (erased and self._goes_on(rest[:-erased])):
+                begin = reading.place(found.start())
+                if size - begin <= self._reach:
+                    return begin
+        return size
+
+    def _goes_on(self, rest: bytes) -> bool:
+        """Whether a spelling begins with the rest and is longer."""
+        following = bisect_right(self.spellings, rest)
+        return bool(rest) and following < len(self.spellings) and self.spellings[following].startswith(rest)
+
 
 class SecretMasker:
-    """Replaces secrets in a stream of bytes by `***`, also where a read cuts them in two.
+    """Replaces secrets in a stream of bytes by `***`, also where a read or an escape sequence cuts them in two.
 
-    Every stretch that is covered by secrets becomes one mask. Only bytes that may be the beginning of a secret are
-    held back, and the output depends on the stream alone, not on how it was split.
+    Every stretch that is covered by secrets becomes one mask, with the changes of colour that were in it. Only bytes
+    that may be the beginning of a secret are held back, and the output depends on the stream alone, not on how it was
+    split.
     """
 
     def __init__(self, patterns: SecretPatterns) -> None:
@@ -78,64 +96,48 @@ class SecretMasker:
         if not self._patterns.spellings:
             return data
         buffer = self._held + data
-        return self._advance(buffer, self._patterns.first_undecided(buffer))
+        cut = unfinished(buffer)
+        whole = buffer[: len(buffer) - cut]
+        ways = readings(whole)
+        safe = self._patterns.first_undecided(ways, len(whole), erased=0 if cut else erasable(whole))
+        return self._advance(buffer, ways, safe)
 
     def close(self) -> bytes:
         """The rest, when the stream is over."""
-        return self._advance(self._held, len(self._held))
+        return self._advance(self._held, readings(self._held), len(self._held))
 
-    def _advance(self, buffer: bytes, safe: int) -> bytes:
+    def _advance(self, buffer: bytes, ways: Sequence[Reading], safe: int) -> bytes:
         covered = self._covered
         parts: list[bytes] = []
-        for start, end in self._patterns.places(buffer):
+        for start, end in self._patterns.places(ways):
             if start >= safe:
                 break
             if start >= covered:
                 parts += [buffer[covered:start], MASK]
+            parts += _COLOURS.findall(buffer, max(start, covered), end)
             covered = max(covered, end)
         parts.append(buffer[covered:safe])
         self._held, self._covered = buffer[safe:], max(0, covered - safe)
         return b"".join(parts)
 
 
-def _places(data: bytes, spelling: bytes) -> Iterator[int]:
-    """Where a spelling stands, in order, also where it overlaps itself."""
-    at = data.find(spelling)
+def _common_beginning(sorted_ones: Sequence[bytes]) -> bytes:
+    first, last = sorted_ones[0], sorted_ones[-1]
+    return first[: next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+
+
+def _first_bytes(spellings: Sequence[bytes]) -> re.Pattern[bytes]:
+    """What finds where one of these may begin: the first two bytes, or the first where little comes after it."""
+    second: dict[bytes, set[bytes]] = {}
+    for one in spellings:
+        second.setdefault(one[:1], set()).add(re.escape(one[1:2]))
+    begun = [re.escape(first) + b"(?=%b|.{0,4}\\Z)" % b"|".join(sorted(after)) for first, after in second.items()]
+    return re.compile(b"|".join(begun), re.DOTALL)
+
+
+def _places(data: bytes, beginning: bytes) -> Iterator[int]:
+    """Where it stands, in order, also where it overlaps itself."""
+    at = data.find(beginning)
     while at > -1:
         yield at
-        at = data.find(spelling, at + 1)
-
-
-def _in_lines(digits: bytes) -> bytes:
-    """An expression for base64 in which lines may break, as group 1; it finds what overlaps, too."""
-    return b"(?=(" + b"\n?".join(re.escape(bytes([digit])) for digit in digits) + b"))"
-
-
-def _begins_one(rest: bytes, spellings: list[bytes]) -> bool:
-    """Whether one of these, which are sorted, begins with the rest and goes on."""
-    following = bisect_right(spellings, rest)
-    return following < len(spellings) and spellings[following].startswith(rest)
-
-
-def _spellings(secret: str) -> set[bytes]:
-    """A secret as programs print it: as it is, by line, in a URL, in JSON."""
-    spellings = {line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_SECRET}
-    for text in (secret, secret.strip()):
-        urls = {quote(text, safe=""), quote(text), quote_plus(text)}
-        urls |= {re.sub("%..", lambda escape: escape[0].lower(), url) for url in urls}
-        spellings |= {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]} | urls
-    return {one.encode() for one in spellings}
-
-
-def _digits(secret: str) -> set[bytes]:
-    """A secret in base64, alone and within something longer."""
-    raw, stripped = secret.encode(), secret.strip().encode()
-    digits = {base64.b64encode(raw), base64.b64encode(stripped)}
-    digits |= {_base64_within(stripped, offset) for offset in range(3)}
-    return digits | {one.translate(bytes.maketrans(b"+/", b"-_")) for one in digits}
-
-
-def _base64_within(raw: bytes, offset: int) -> bytes:
-    """The base64 digits that depend on `raw` alone, where it begins `offset` bytes after a multiple of three."""
-    digits = base64.b64encode(b"\0" * offset + raw)
-    return digits[-(-offset * 8 // 6) : (offset + len(raw)) * 8 // 6]
+        at = data.find(beginning, at + 1)

@@ -11,17 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from flows.shell.escapes import ANSI
 from flows.shell.masking import SecretMasker, SecretPatterns
 
 Stream = Literal["stdout", "stderr"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
-ANSI = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS and the like: titles, links, the clipboard
-    r"|\x1b[ -/]*[0-~]"
-)
-"""The escape sequences of terminals."""
 _LINE_BREAKS = re.compile("[\u2028\u2029]")  # str.splitlines takes them for newlines
 # Besides the controls: what turns the direction of the text around it, so that a line reads as another one.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -214,7 +209,6 @@ class StepStreams:
         self, *, secrets: SecretPatterns, log_path: Path, on_line: Callable[[str], None], limits: OutputLimits
     ) -> None:
         self.log = LogFile(log_path, head_bytes=limits.log_bytes, tail_bytes=limits.log_tail_bytes)
-        self._secrets = secrets
         self._on_line = on_line
         self._line_bytes = limits.line_bytes
         self._lines_left = limits.lines - len(STREAMS) * (limits.last_lines + 1)
@@ -250,7 +244,7 @@ class StepStreams:
 
     def tail(self, stream: Stream) -> str:
         """The last bytes of a stream as printable text."""
-        return self._secrets.mask(printable(self._tails[stream].kept, line_bytes=self._line_bytes))
+        return printable(self._tails[stream].kept, line_bytes=self._line_bytes)
 
     def _pass_on(self, stream: Stream, masked: bytes) -> None:
         if masked:
@@ -259,8 +253,7 @@ class StepStreams:
             self._lines[stream].add(masked)
 
     def _deliver(self, line: str) -> None:
-        # Once more: without its escapes and controls, a line may spell a secret that its bytes did not.
-        self._on_line(self._secrets.mask(line))
+        self._on_line(line)
 
     def _reserve_room(self, size: int) -> bool:
         if self._lines_left <= 0 or self._bytes_left < size:

@@ -22,6 +22,7 @@ from flows.shell.masking import SecretPatterns
 from flows.shell.output import OutputLimits, StepStreams, Stream
 from opsdb.errors import StepFailedError, StepTimeoutError, UsageError
 from opsdb.processes.kill import KillLadder, direct_child
+from opsdb.shown import QUOTE
 
 # An unset variable, a command that fails, in a pipe or in $( ) too, ends the step.
 _BASH_OPTIONS = ("--noprofile", "--norc", "-O", "inherit_errexit", "-euo", "pipefail")
@@ -270,4 +271,4 @@ def _story(what: str, result: ShellResult) -> str:
         what += f"; could not be killed: pid {', '.join(map(str, result.survivors))}"
     text = (result.stderr.strip() or result.stdout.strip())[-2000:]
     lines = text.splitlines()[-10:]
-    return "\n".join([what, *lines])
+    return "\n".join([what, *(QUOTE + line for line in lines)])

@@ -15,6 +15,7 @@ import yaml
 
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
+from opsdb.shown import QUOTE
 
 SUFFIXES = (".json", ".yaml", ".yml")
 LONGEST_BYTES = 1024 * 1024
@@ -23,6 +24,11 @@ KIND = r"^[a-z][a-z0-9_]{0,62}$"
 PACKAGE = "flows.templates"
 """The module whose attributes are the runbooks of templates: an entrypoint is this, a dot and the kind."""
 OWN_FOLDER = Path(__file__).parents[2] / "flows" / "templates"
+
+
+def problems_of(error: TemplateError) -> list[str]:
+    """What is wrong with a template, one by one."""
+    return [line.removeprefix(QUOTE) for line in str(error).split("\n")]
 
 
 class TemplateError(UsageError):

@@ -6,7 +6,7 @@ import itertools
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,10 +24,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def child(argv: list[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def child(
+    argv: list[str], env: Mapping[str, str], log: Path, *, pass_fds: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program for the length of the block; ended by its own pid."""
     with log.open("ab") as out:
-        process = subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True, pass_fds=pass_fds)
     try:
         yield process
     finally:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import psycopg
 from pydantic import SecretStr
 
 from deployments.room.databases import prepare_databases
+from deployments.room.ports import prefect_sockets
 from deployments.room.postgres import EmbeddedPostgres
 from deployments.server import access
 from opsdb.migrate import create_database
@@ -53,9 +54,16 @@ def prefect_server(settings: Settings, log: Path) -> Iterator[subprocess.Popen[b
     """Run a Prefect server on the settings' database; it answers when the block begins."""
     access.make_secrets(settings)
     env = access.inherited(os.environ) | access.server_env(settings)
-    with child([sys.executable, "-m", "prefect", "server", "start"], env, log) as process:
-        wait_for_api(settings, process, log)
-        yield process
+    with prefect_sockets(settings) as sockets:
+        numbers = [one.fileno() for one in sockets]
+        with child(serve_command(numbers), env, log, pass_fds=numbers) as process:
+            wait_for_api(settings, process, log)
+            yield process
+
+
+def serve_command(sockets: Sequence[int]) -> list[str]:
+    """The program of Prefect's server, as the room starts it."""
+    return [sys.executable, "-m", "deployments.server.serve", *map(str, sockets)]
 
 
 def wait_for_api(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:

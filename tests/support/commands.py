@@ -173,9 +173,11 @@ def _execute(arguments: list[str], env: dict[str, str], cwd: str) -> NoReturn:
 
     use = access.use
 
-    def use_and_refresh(settings: Settings) -> None:
-        use(settings)
-        refresh_global_settings_context()  # a new Python would import Prefect only now
+    def use_and_refresh(settings: Settings) -> bool:
+        try:
+            return use(settings)
+        finally:
+            refresh_global_settings_context()  # a new Python would import Prefect only now
 
     vars(access)["use"] = use_and_refresh  # in this process alone
     code: object = 1

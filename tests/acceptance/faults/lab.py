@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -30,13 +30,14 @@ from prefect.settings import (
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
+from deployments.room.ports import prefect_sockets
 from deployments.room.postgres import EmbeddedPostgres
 from deployments.server import access
 from opsdb.processes.find import find_processes
 from opsdb.processes.running import entered
 from opsdb.settings import Settings
 from tests.support.children import free_port
-from tests.support.cluster import copy_cluster
+from tests.support.cluster import copy_cluster, serve_command
 from tests.support.commands import REPOSITORY, run_ops
 from tests.support.postgres import short_folder
 from tests.support.waiting import wait_for
@@ -75,6 +76,7 @@ class Lab:
             **settings,
         )
         self.second_health_port = free_port()
+        self._held = ExitStack()
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self.detoured: set[str] = set()
         """The parts that were started with another environment, which a test may have taken away since."""
@@ -85,6 +87,7 @@ class Lab:
         self._postgres.prepare()
         self.start_postgres()
         access.make_secrets(self.settings)
+        self._hold_port()
         self.start_prefect()
         run_ops("deploy", env=self.environment, cwd=REPOSITORY).fine()
 
@@ -95,6 +98,7 @@ class Lab:
         for _, process in entered(self.settings):
             if process.alive:
                 os.kill(process.pid, signal.SIGKILL)
+        self._held.close()
 
     def url(self, database: str = "ops") -> str:
         """A database of the lab's server, without a proxy."""
@@ -146,10 +150,24 @@ class Lab:
         self._spawn("postgres", self._postgres.command, {"PATH": "/usr/bin:/bin"}, **self._postgres.identity)
         wait_for(self.postgres_answers, seconds=30, what="PostgreSQL answers")
 
+    def _hold_port(self) -> None:
+        """As the supervisor does: whoever asks while no server runs waits for the next one."""
+        self._prefect = [one.fileno() for one in self._held.enter_context(prefect_sockets(self.settings))]
+
+    @contextmanager
+    def port_lost(self) -> Iterator[None]:
+        """Prefect's server killed, and its port free for everybody for the length of the block."""
+        self.kill("prefect")
+        self._held.close()
+        try:
+            yield
+        finally:
+            self._hold_port()
+
     def start_prefect(self) -> None:
         """Start Prefect's server and return when it answers."""
         environment = access.inherited(os.environ) | access.server_env(self.settings)
-        self._spawn("prefect", [sys.executable, "-m", "prefect", "server", "start"], environment)
+        self._spawn("prefect", serve_command(self._prefect), environment, pass_fds=self._prefect)
         wait_for(self.prefect_answers, seconds=90, what="Prefect answers")
 
     def postgres_answers(self) -> bool:
@@ -271,7 +289,7 @@ class Lab:
         """The end of a part's log."""
         return self.log(name).read_text(errors="replace")[-3000:]
 
-    def _spawn(self, name: str, command: list[str], env: dict[str, str], **user: Any) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, command: list[str], env: dict[str, str], **more: Any) -> subprocess.Popen[bytes]:
         cwd = "/" if name == "postgres" else REPOSITORY
         with self.log(name).open("ab") as out:
             self.parts[name] = subprocess.Popen(
@@ -282,7 +300,7 @@ class Lab:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                **user,
+                **more,
             )
         return self.parts[name]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +15,8 @@ from prefect.client.schemas.objects import StateType
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab, children
 from tests.acceptance.faults.proxy import Proxy
+from tests.support.foreign_listener import foreign_listener
+from tests.support.programs import needs_root
 from tests.support.waiting import stopped, wait_for
 
 WHOLE = ["first", "begin", "end", "last"]
@@ -134,3 +138,36 @@ def test_database_away_for_the_whole_run_loses_nothing(lab: Lab, start: Start) -
         assert {row["status"] for row in lab.rows(query, run)} == {"succeeded"}
         assert lab.run_row(run)["result"] == {"ledger": "ledger"}
         lab.kill("worker")
+
+
+def test_sweeps_wait_for_no_answer_of_prefect(lab: Lab, start: Start, hold: Path) -> None:
+    first, second = start("once", manner="held"), start("once", manner="held")
+    for run in (first, second):
+        lab.wait_effect(run, "begin")
+    lab.kill("prefect")  # its port still takes requests
+    for run in (first, second):  # the verdict on the first one waits for Prefect by then
+        os.kill(lab.run_process(run), signal.SIGKILL)
+        lab.wait_status(run, "failed", seconds=lab.settings.timings.lost + 5)
+
+
+@needs_root
+def test_another_user_who_takes_the_port_of_a_killed_room_hears_nothing(
+    lab: Lab, start: Start, client: SyncPrefectClient, hold: Path, tmp_path: Path
+) -> None:
+    run = start("once", manner="held")
+    lab.wait_effect(run, "begin")
+    read = {name: lab.log(name).stat().st_size for name in ("worker", "sync")}
+
+    def tried(name: str) -> bool:
+        return b"All connection attempts failed" in lab.log(name).read_bytes()[read[name] :]
+
+    with lab.port_lost(), foreign_listener(lab.settings.prefect_port, tmp_path / "heard") as foreign:
+        foreign.wait_until("listening")
+        read = {name: lab.log(name).stat().st_size for name in read}
+        hold.unlink()
+        lab.wait_effect(run, "last")
+        lab.wait_status(run, "succeeded")  # its process then wants to tell Prefect
+        wait_for(lambda: tried("worker") and tried("sync"), seconds=30, what="worker and sync want to ask Prefect")
+        assert foreign.heard == []
+    lab.start_prefect()
+    wait_for(lambda: client.read_flow_run(run).state_type is StateType.COMPLETED, seconds=60, what="Prefect agrees")

@@ -46,6 +46,7 @@ def started(programs: Path, chat: Mattermost, shared_folder: Path) -> Iterator[t
             folder / ".ops",
             {
                 "OPS_PG_BIN": str(programs),
+                "OPS_BACKUP_ROOTS": "/tmp",  # the disks that tests mount
                 "OPS_STORED_COMMANDS": "true",
                 "OPS_TEMPLATES": str(folder / "templates"),
                 "OPS_ALERT_URLS": f"{chat.url} warning=block:chat",

@@ -106,6 +106,18 @@ def test_disk_that_fills_in_mid_dump_keeps_the_previous_backup_and_nothing_else(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_backup_goes_nowhere_that_the_room_does_not_allow(desk: Desk, database: str, tmp_path: Path) -> None:
+    for folder in ("/etc/backups", "/root", str(desk.home / "prefect" / "ui")):
+        answer = desk.ops(*BACKUP, f"odoo_db={database}", "-p", f"backup_dir={folder}", "--wait")
+        failed(answer, folder, "Hint:")
+    shared = tmp_path / "shared"
+    (shared / "below").mkdir(parents=True)
+    shared.chmod(0o777)
+    answer = desk.ops(*BACKUP, f"odoo_db={database}", "-p", f"backup_dir={shared}/below", "--wait")
+    failed(answer, f"everybody may write to {shared}")
+    assert list((shared / "below").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

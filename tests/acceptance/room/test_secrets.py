@@ -17,12 +17,13 @@ import pytest
 
 from deployments.room.postgres import PROGRAMS
 from tests.acceptance.room.api import auth_string
-from tests.acceptance.room.desk import Desk
+from tests.acceptance.room.desk import Desk, processes_with
 from tests.support.bucket_server import BucketServer, bucket_server
 from tests.support.children import free_port
 from tests.support.commands import run_ops_anew
 from tests.support.mattermost import Mattermost
 from tests.support.spellings import spellings
+from tests.support.waiting import wait_for
 
 KEEPERS = ("secrets.json", "prefect/profiles.toml")
 
@@ -85,6 +86,29 @@ def test_no_file_but_two_closed_ones_holds_a_secret(desk: Desk, secrets: list[by
     holders = [str(path.relative_to(desk.home)) for path, content in files_of(desk) if found_in(content, secrets)]
     assert sorted(holders) == sorted(KEEPERS)
     assert {stat.S_IMODE((desk.home / name).stat().st_mode) for name in KEEPERS} == {0o600}
+
+
+def test_prefects_port_is_open_in_no_worker_run_or_step(desk: Desk, store: Callable[..., str]) -> None:
+    # whoever holds the listening socket can take requests, and each has the password
+    block = store("waits", "sleep 600")
+    run_id = json.loads(desk.ops("run", "stored_command", "-p", f"block={block}", "--json").fine())["id"]
+    wait_for(lambda: processes_with(f"OPS_RUN_ID={run_id}"), seconds=30, what="the step runs")
+    inodes = {
+        connection.split()[9]
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for connection in Path(table).read_text().splitlines()
+        if connection.split()[3] == "0A" and connection.split()[1].endswith(f":{desk.ports[0]:04X}")
+    }
+    assert len(inodes) == 2
+    holders = {path.parts[2] for path in Path("/proc").glob("[0-9]*/fd/*") if is_socket(path, inodes)}
+    desk.ops("cancel", run_id, "--wait").fine()
+    assert holders == {str(desk.json("status")["pid"]), str(desk.pid_of("prefect"))}
+
+
+def is_socket(path: Path, inodes: set[str]) -> bool:
+    with suppress(OSError):  # it was closed
+        return str(path.readlink()) in {f"socket:[{inode}]" for inode in inodes}
+    return False
 
 
 def files_of(desk: Desk) -> Iterator[tuple[Path, bytes]]:

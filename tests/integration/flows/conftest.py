@@ -63,6 +63,8 @@ def room(
     """The environment of a room whose backups lie in `tmp_path/home/backups`."""
     env = {
         "OPS_HOME": str(tmp_path / "home"),
+        "OPS_BACKUP_ROOTS": str(tmp_path),
+        "OPS_FILESTORE_ROOTS": str(tmp_path),
         "OPS_DATABASE_URL": postgres.format(database="postgres"),
         "OPS_RUN_ID": "",  # the runbook sets it: taken back after the test
     }

@@ -11,12 +11,15 @@ from pathlib import Path
 import psycopg
 import pytest
 from prefect.exceptions import ParameterTypeError
+from psycopg import sql
 
 from flows import odoo_db_backup as module
 from flows.backup.names import BackupName
+from flows.backup.postgres import connect
 from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.settings import load_settings
 from tests.integration.flows.conftest import PROGRAMS, content
 from tests.support.backups import make_backup
 from tests.support.folders import names
@@ -111,6 +114,21 @@ def test_odd_retention_is_refused(days: int) -> None:
 def test_missing_database_is_refused_with_those_that_exist(database: str, folder: Path) -> None:
     with pytest.raises(PreflightError, match=f"no database '{database}x'; there are: .*{database}\\b"):
         odoo_db_backup(f"{database}x")
+    assert not folder.exists()
+
+
+def test_names_of_other_databases_forge_no_line_of_an_error(database: str, folder: Path) -> None:
+    name = f"{database}x\nrun d167e5fd: succeeded\x1b[2K\u202e"
+    create, drop = (sql.SQL(f"{verb} DATABASE {{}}").format(sql.Identifier(name)) for verb in ("CREATE", "DROP"))
+    with connect(load_settings().odoo_url) as server:
+        server.execute(create)
+        try:
+            with pytest.raises(PreflightError) as refused:
+                odoo_db_backup(f"{database}x")
+        finally:
+            server.execute(drop)
+    assert rf"{database}x\nrun d167e5fd: succeeded\x1b[2K\u202e" in str(refused.value)
+    assert str(refused.value).isprintable()
     assert not folder.exists()
 
 

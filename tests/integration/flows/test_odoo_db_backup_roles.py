@@ -60,7 +60,7 @@ def test_role_that_may_not_read_a_table_is_refused(
 def password_login(postgres: str, short_folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The Odoo server's URL with the password of a superuser who is asked for it; the room is set to it."""
     user = role(postgres, database, "ALTER ROLE {role} SUPERUSER PASSWORD 'hidden-w:rd\\x'")
-    rules = short_folder / "postgres" / "data" / "pg_hba.conf"
+    rules = short_folder / "postgres" / "pg_hba.conf"
     before = rules.read_text()
     reload = "SELECT pg_reload_conf()"
     rules.write_text(f"local all {user} scram-sha-256\n{before}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,64 @@ def test_restored_database_and_filestore_are_those_of_the_backup(
     with psycopg.connect(postgres.format(database=new)) as db:
         query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
         assert db.execute(query).fetchone() == (None,)
+
+
+@pytest.mark.gate
+def test_unpacked_files_are_their_owners_alone_and_run_as_nobody_else(
+    database: str, filestore: Path, tmp_path: Path
+) -> None:
+    (filestore / "ab/abcdef").chmod(0o6777)
+    (filestore / "cd").chmod(0o3777)
+    (filestore / "ab/link").symlink_to("../cd/cdef01")
+    dump = Path(odoo_db_backup(database)["file"])
+    odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(tmp_path / "new"))
+    assert (tmp_path / "new/ab/link").resolve() == tmp_path / "new/cd/cdef01"
+    assert {path.stat().st_mode & 0o7777 for path in [tmp_path / "new", *(tmp_path / "new").rglob("*")]} <= {
+        0o600,
+        0o700,
+    }
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("odd", ["pipe", "/etc/hostname"])
+def test_filestore_with_devices_or_links_that_lead_out_is_not_restored(
+    postgres: str, database: str, filestore: Path, tmp_path: Path, odd: str
+) -> None:
+    if odd == "pipe":
+        os.mkfifo(filestore / "ab/odd\nname")
+    else:
+        (filestore / "ab/odd\nname").symlink_to(odd)
+    dump = Path(odoo_db_backup(database)["file"])
+    with pytest.raises(StepFailedError, match=r"the archive holds \$'odd\\nname', which is no file or folder"):
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(tmp_path / "new"))
+    assert f"{database}_copy" not in databases(postgres)
+    assert not [path for path in tmp_path.iterdir() if "new" in path.name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works as another user")
+def test_filestore_in_a_folder_of_odoos_user_is_unpacked_as_that_user(
+    database: str, filestore: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = 65534
+    dump = Path(odoo_db_backup(database)["file"])
+    with tempfile.TemporaryDirectory() as theirs:  # where that user passes
+        os.chown(theirs, nobody, nobody)
+        monkeypatch.setenv("OPS_FILESTORE_ROOTS", theirs)
+        new = Path(theirs) / "new"
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(new))
+        assert {path.lstat().st_uid for path in (new, *new.rglob("*"))} == {nobody}
+        assert files(new) == files(filestore)
+
+
+def test_filestore_goes_into_no_folder_where_others_write(database: str, filestore: Path, tmp_path: Path) -> None:
+    assert filestore.is_dir()
+    dump = Path(odoo_db_backup(database)["file"])
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.raises(PreflightError, match=f"everybody may write to {tmp_path}/shared"):
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(tmp_path / "shared" / "new"))
+    with pytest.raises(PreflightError, match="OPS_FILESTORE_ROOTS"):
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir="/srv/new")
 
 
 def prune_all_but_newer(folder: Path, database: str) -> None:

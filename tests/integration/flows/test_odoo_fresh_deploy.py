@@ -20,9 +20,9 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.logging.handlers import APILogHandler
 
 from flows import odoo_fresh_deploy as module
-from flows.engine.dry_run import dry_run
+from flows.engine.dry_run import DryRun, dry_run
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import PreflightError, StepFailedError, UsageError
 from opsdb.settings import load_settings
 from tests.support.children import free_port
 from tests.support.programs import needs_root
@@ -80,7 +80,6 @@ class Site:
             "ssh_keys": ["12", "34"],
             "repo_url": URL,
             "repo_dir": str(self.repo),
-            "approval_minutes": 0,
         }
 
     def script(self, name: str, text: str) -> None:
@@ -133,6 +132,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     ocean = digitalocean(local)
     monkeypatch.setenv("PATH", f"{local}:{os.environ['PATH']}")
     monkeypatch.setenv("OPS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OPS_ALLOWED_REPOSITORIES", URL)
+    monkeypatch.setenv("OPS_DEPLOY_APPROVAL", "false")
     monkeypatch.delenv("DIGITALOCEAN_ACCESS_TOKEN", raising=False)
     with ssh_server(tmp_path / "sshd", free_port(), client=local, environment=far_side) as droplet:
         droplet.known_hosts.write_text("")
@@ -157,17 +158,58 @@ def test_token_that_doctl_shows_is_seen_nowhere(site: Site, monkeypatch: pytest.
         assert spelling not in told
 
 
+def plan(site: Site) -> DryRun:
+    return dry_run(odoo_fresh_deploy, {**site.facts(), "odoo_db": "odoo_prod"}, settings=load_settings())
+
+
 def test_dry_run_tells_all_steps_and_asks_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", "dop_v1_secret")
-    facts = {"droplet_name": "odoo-prod", "domain": "shop.example", "email": "ops@shop.example"}
-    planned = dry_run(
-        odoo_fresh_deploy, {**facts, "odoo_db": "odoo_prod", "ssh_keys": ["12"]}, settings=load_settings()
-    )
+    planned = plan(site)
     assert planned.error is None
     assert [one.name for one in planned.steps][:3] == ["preflight", "provision_droplet", "wait_ssh"]
     assert planned.steps[-1].name == "smoke_test"
     assert planned.steps[1].environment["DIGITALOCEAN_ACCESS_TOKEN"] == "***"
     assert "dop_v1_secret" not in repr(planned)
+    assert (site.ocean.calls("doctl"), site.droplet.logins) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asks", "question"),
+    [
+        ("", "false", "OPS_ALLOWED_REPOSITORIES=https://git.example/odoo.git"),
+        ("", "true", "OPS_ALLOWED_REPOSITORIES=https://git.example/odoo.git"),
+        (URL, "true", "deploy main of https://git.example/odoo.git"),
+        (URL, "false", None),
+    ],
+)
+def test_deployment_asks_before_the_clone_unless_the_repository_is_allowed_and_the_room_asks_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch, allowed: str, asks: str, question: str | None
+) -> None:
+    monkeypatch.setenv("OPS_ALLOWED_REPOSITORIES", allowed)
+    monkeypatch.setenv("OPS_DEPLOY_APPROVAL", asks)
+    names = [one.name for one in plan(site).steps]
+    assert ("approve_deploy" in names) == (question is not None)
+    if question is not None:
+        at = names.index("approve_deploy")
+        assert names[at + 1] == "clone_repo"
+        assert question in plan(site).steps[at].command
+
+
+@pytest.mark.usefixtures("prefect_room")
+def test_deployment_that_has_to_ask_runs_nothing_of_the_repository_first_whatever_the_starter_says(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPS_ALLOWED_REPOSITORIES")
+    with pytest.raises(UsageError, match="approve_deploy: a run in no lane cannot wait"):
+        site.deploy(approval_minutes=0)
+    assert (site.ran(), site.repo.exists()) == ([], False)
+
+
+@pytest.mark.usefixtures("prefect_room")
+@pytest.mark.parametrize("url", ["https://git.example/evil.git", "https://git.example.evil.example/odoo.git"])
+def test_repository_that_is_not_allowed_is_refused_before_a_droplet_is_made(site: Site, url: str) -> None:
+    with pytest.raises(PreflightError, match=r"is not an allowed repository.*OPS_ALLOWED_REPOSITORIES"):
+        site.deploy(repo_url=url)
     assert (site.ocean.calls("doctl"), site.droplet.logins) == ([], 0)
 
 
@@ -331,7 +373,7 @@ def test_odoo_that_never_answers_fails_the_smoke_test_at_its_limit_with_what_it_
 ) -> None:
     site.ocean.know(unhealthy=10**6)
     monkeypatch.setattr(module, "SMOKE_SECONDS", 13)
-    with pytest.raises(StepFailedError, match=r"error: 502\nhttps://shop\.example/web/health did not answer .* 3 s"):
+    with pytest.raises(StepFailedError, match=r"error: 502\n\| https://shop\.example/web/health did not answer .* 3 s"):
         site.deploy()
     assert site.ran()[-1].startswith("certbot")
 

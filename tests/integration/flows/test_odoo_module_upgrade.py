@@ -49,6 +49,16 @@ def test_dry_run_looks_at_the_modules_and_runs_neither_git_nor_docker(site: Site
     assert "hr" in str(unknown.error)
 
 
+def test_dry_run_shows_whether_the_room_asks_before_an_upgrade(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"odoo_db": site.database, "modules": ["sale"], "repo_dir": str(site.checkout), "approval_minutes": 5}
+    planned = dry_run(odoo_module_upgrade, facts, settings=load_settings())
+    assert "approve_upgrade" not in [one.name for one in planned.steps]
+    assert planned.warnings == ["nobody is asked to approve: OPS_UPGRADE_APPROVAL is off"]
+    monkeypatch.setenv("OPS_UPGRADE_APPROVAL", "true")
+    planned = dry_run(odoo_module_upgrade, facts | {"approval_minutes": 0}, settings=load_settings())
+    assert [one.name for one in planned.steps][2:4] == ["pull_latest", "approve_upgrade"]
+
+
 def test_upgrade_checks_out_upgrades_once_drops_assets_restarts_and_awaits_health(site: Site) -> None:
     before = git(site.checkout, "rev-parse", "HEAD")
     commit = site.commit("second")

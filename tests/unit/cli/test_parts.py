@@ -32,4 +32,4 @@ def test_exporter_and_alerter_run_without_the_weight_of_the_command_line(
 def test_hash_password_prints_what_the_setting_takes() -> None:
     result = CliRunner().invoke(app, ["exporter", "--hash-password", "prom"], input="geheim\n")
     assert result.exit_code == 0
-    assert Credentials(result.output.strip()).accept("Basic cHJvbTpnZWhlaW0=")
+    assert Credentials(result.output.strip()).check("Basic cHJvbTpnZWhlaW0=", client="192.0.2.1").right

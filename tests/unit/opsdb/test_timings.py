@@ -55,6 +55,7 @@ def test_timings_of_a_room_are_these() -> None:
         "close": 5,
         "beat": 5,
         "online": 30,
+        "unanswered": 20,
     }
     assert (Timings().lease, Timings().outage, Timings().reap, Timings().stop) == (26, 11, 2, 8)
 

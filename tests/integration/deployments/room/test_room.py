@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -11,6 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +27,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli import room as commands
-from deployments.room import demo, room
+from deployments.room import demo, ports, room
 from deployments.room.postgres import PROGRAMS
 from deployments.room.report import PartReport, RoomReport, current_report, read_report
 from deployments.server import access
@@ -32,6 +35,7 @@ from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.processes.identity import identify
 from opsdb.settings import Settings
 from tests.support.children import free_port
+from tests.support.foreign_listener import foreign_listener
 from tests.support.programs import needs_root
 from tests.support.waiting import wait_for
 
@@ -131,7 +135,28 @@ def test_everything_listens_on_loopback_only(started: RoomReport) -> None:
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-    assert listening == {"127.0.0.1"}
+    assert listening == {"127.0.0.1", "::1"}
+
+
+def test_prefects_port_is_held_by_the_supervisor_and_its_server_alone(started: RoomReport, settings: Settings) -> None:
+    holders = {
+        process.pid
+        for process in tree(started)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == settings.prefect_port
+    }
+    assert holders == {started.pid, parts(started)["prefect"].pid}
+
+
+def test_localhost_is_the_room_by_ipv6_as_well(started: RoomReport, settings: Settings) -> None:
+    # a browser keeps the password for the name, whoever answers it
+    answer = httpx.get(
+        f"http://[::1]:{settings.prefect_port}/api/admin/version",
+        auth=("ops", access.read_secrets(settings).prefect_auth_string.removeprefix("ops:")),
+        headers={"Host": f"localhost:{settings.prefect_port}"},
+        trust_env=False,
+    )
+    assert answer.status_code == 200
 
 
 def test_no_secret_stands_in_argv_or_in_a_log(started: RoomReport, settings: Settings) -> None:
@@ -236,6 +261,91 @@ def test_killed_part_is_started_again(started: RoomReport, settings: Settings, n
     )
 
 
+def killed_and_back(settings: Settings, number: int) -> PartReport:
+    """Prefect's server after it got the signal and works again under another pid."""
+    before = parts(current_report(settings.home))["prefect"]
+    assert before.pid is not None
+    os.kill(before.pid, number)
+
+    def back() -> PartReport | None:
+        report = current_report(settings.home)
+        now = parts(report)["prefect"]
+        return now if report and report.all_ready and now.restarts == before.restarts + 1 else None
+
+    after = wait_for(back, seconds=120, what="Prefect's server is back, and all that waits for it")
+    assert after is not None
+    return after
+
+
+@needs_root
+def test_port_of_a_killed_server_is_taken_by_nobody_and_its_clients_wait(
+    started: RoomReport, settings: Settings, tmp_path: Path
+) -> None:
+    failed: list[str] = []
+    longest = 0.0
+    over = threading.Event()
+
+    def loop() -> None:
+        nonlocal longest
+        with httpx.Client(base_url=access.ui_url(settings), timeout=60, trust_env=False) as http:
+            while not over.is_set():
+                begin = time.monotonic()
+                try:
+                    http.get("/api/health").raise_for_status()
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+                longest = max(longest, time.monotonic() - begin)
+
+    client = threading.Thread(target=loop)
+    with (
+        foreign_listener(settings.prefect_port, tmp_path / "v4") as by_ipv4,
+        foreign_listener(settings.prefect_port, tmp_path / "v6", address="::1") as by_ipv6,
+    ):
+        client.start()
+        try:
+            for _ in range(2):
+                killed_and_back(settings, signal.SIGKILL)
+        finally:
+            over.set()
+            client.join()
+        assert by_ipv4.words == by_ipv6.words == [f"refused {errno.EADDRINUSE}"]
+    print(f"{len(failed)} requests failed, the longest took {longest:.1f} s")
+    assert len(failed) <= 2, failed  # those that the killed server had in hand
+
+
+@pytest.mark.gate
+def test_server_that_hangs_is_killed_and_started_again_and_status_says_so(
+    started: RoomReport, settings: Settings, ops: Callable[..., tuple[int, str]]
+) -> None:
+    after = killed_and_back(settings, signal.SIGSTOP)
+    assert after.last_exit == -signal.SIGKILL
+    assert "prefect: did not answer for 20 s: killed and started again at" in ops("status")[1]
+
+
+def test_new_password_is_refused_while_the_room_runs(
+    started: RoomReport, settings: Settings, ops: Callable[..., tuple[int, str]]
+) -> None:
+    before = access.read_secrets(settings)
+    with pytest.raises(UsageError, match=r"runs already .*`ops down` stops it"):
+        ops("password", "--new")
+    assert access.read_secrets(settings) == before
+
+
+@pytest.mark.gate
+def test_new_password_opens_the_next_room_and_the_old_one_does_not(
+    started: RoomReport, settings: Settings, ops: Callable[..., tuple[int, str]]
+) -> None:
+    room.stop_room(settings)
+    old = access.read_secrets(settings).prefect_auth_string
+    code, new = ops("password", "--new")
+    assert (code, new.strip() == old) == (0, False)
+    assert ops("password") == (0, new)
+    room.start_detached(settings, on_turn=lambda _report: None)
+    url = f"{access.ui_url(settings)}/api/admin/version"
+    for each, expected in ((old, 401), (new.strip(), 200)):
+        assert httpx.get(url, auth=("ops", each.removeprefix("ops:")), trust_env=False).status_code == expected
+
+
 def test_demo_databases_are_made_once_and_owned_by_odoo(started: RoomReport, settings: Settings) -> None:
     assert demo.make_databases(settings) == ["odoo_prod", "odoo_staging"]
     assert demo.make_databases(settings) == []
@@ -337,12 +447,11 @@ def test_down_without_a_room_is_no_error(settings: Settings, ops: Callable[..., 
 def other_home(settings: Settings) -> Iterator[Settings]:
     """Settings of a room that never started."""
     home = Path(tempfile.mkdtemp(prefix="room", dir="/tmp"))
-    ports = {name: free_port() for name in room.PORTS}
-    yield settings.model_copy(update={"home": home, **ports})
+    yield settings.model_copy(update={"home": home, **{name: free_port() for name in ports.PORTS}})
     shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.mark.parametrize("name", room.PORTS)
+@pytest.mark.parametrize("name", ports.PORTS)
 def test_port_that_is_taken_is_named_with_its_setting_before_anything_starts(other_home: Settings, name: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port := getattr(other_home, name)))

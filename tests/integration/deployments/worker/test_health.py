@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from deployments.worker.health import HealthServer
 from opsdb.database import connect
 from opsdb.settings import Settings
 from tests.support.children import free_port
+from tests.support.slow_clients import idle, slow_clients
 from tests.support.waiting import stopped, wait_for
 
 
@@ -65,6 +67,19 @@ def test_health_answers_while_the_database_hangs_and_recovers_with_it(address: s
         time.sleep(5)  # longer than the client waits: the check gives up, and is asked again
         assert ask(address)[0] == 503
     wait_for(lambda: ask(address)[0] == 200, seconds=30, what="it recovers with the database")
+
+
+def test_crowd_of_slow_clients_neither_makes_health_deaf_nor_costs_threads(address: str) -> None:
+    before = threading.active_count()
+    with slow_clients(httpx.URL(address).port or 0, idle, count=200):
+        assert ask(address)[0] == 200
+        assert threading.active_count() - before < 10
+
+
+def test_health_is_for_known_hosts(address: str) -> None:
+    answer = httpx.get(f"{address}/health", headers={"Host": "evil.example"}, timeout=5)
+    assert answer.status_code == 421
+    assert "OPS_ALLOWED_HOSTS" in answer.text
 
 
 def test_health_names_the_error_when_the_database_is_away() -> None:

@@ -16,7 +16,9 @@ from pydantic import SecretStr
 from exporter.alerting.destinations import Destination, read_destinations
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
+from tests.support.foreign_listener import foreign_listener
 from tests.support.mattermost import TOKEN, Mattermost, listening
+from tests.support.programs import needs_root
 
 AUTH = "ops:correct horse battery staple"
 BLOCK_PATH = "/api/block_types/slug/mattermost-webhook/block_documents/name/ops-alerts?include_secrets=true"
@@ -97,6 +99,20 @@ def test_while_prefect_is_away_what_was_read_last_is_used(
     prefect.server_close()
     assert destination.send("three") is None
     assert chat.texts == ["one", "two", "three"]
+
+
+@needs_root
+def test_while_another_user_has_prefects_port_he_hears_nothing(
+    chat: Mattermost, prefect: Prefect, destination: Destination, tmp_path: Path
+) -> None:
+    assert destination.send("one") is None
+    with foreign_listener(prefect.server_port, tmp_path / "heard") as foreign:
+        prefect.shutdown()
+        prefect.server_close()
+        foreign.wait_until("listening")
+        assert destination.send("two") is None
+        assert foreign.heard == []
+    assert chat.texts == ["one", "two"]
 
 
 @pytest.mark.parametrize(

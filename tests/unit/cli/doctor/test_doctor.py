@@ -19,7 +19,7 @@ from blocks.check import Check
 from cli import main
 from cli.doctor import doctor
 from cli.doctor.checks import Area, Finding, presentable, run_checks
-from cli.doctor.host import check_programs, check_settings, check_templates, judge_disk, known_secrets
+from cli.doctor.host import check_folders, check_programs, check_settings, check_templates, judge_disk, known_secrets
 from deployments.server import access
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.settings import Settings
@@ -152,6 +152,20 @@ def test_disk_has_room_for_another_backup(free: float, largest: float, writable:
         "backups", Path("/b"), free=int(free * 1e9), total=100 * 10**9, writable=writable, largest=int(largest * 1e9)
     )
     assert check.ok is ok
+
+
+def test_folders_where_others_write_are_named(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "backups").mkdir()
+    settings = Settings(home=tmp_path / "home", templates=tmp_path / "templates", backup_dir=tmp_path / "backups")
+    assert all(check.ok for check in check_folders(settings))
+    (tmp_path / "templates").chmod(0o777)
+    (tmp_path / "backups").chmod(0o777)
+    backups, templates = check_folders(settings)
+    assert not backups.ok
+    assert "runs refuse it" in backups.found
+    assert not templates.ok
+    assert "whoever does runs commands as this user" in templates.found
 
 
 def test_table_dims_what_is_well_and_sums_up() -> None:

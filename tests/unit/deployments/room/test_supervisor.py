@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -232,3 +233,22 @@ def test_log_that_has_grown_too_large_is_put_aside(tmp_path: Path, monkeypatch: 
     assert log.read_bytes() == b"second\n"
     assert log.with_name("one.log.1").read_bytes() == b"first, long enough\n"
     assert log.stat().st_mode & 0o077 == 0
+
+
+def test_open_socket_reaches_the_part_that_is_given_it_and_no_other(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.fileno()
+        inode = os.fstat(number).st_ino
+        show = "ls -l /proc/$$/fd; exec sleep 60"
+
+        def shown(name: str) -> Callable[[datetime], bool]:
+            return lambda _started: "total" in (tmp_path / "log" / f"{name}.log").read_text()
+
+        parts = [
+            part("given", show, ready=shown("given"), pass_fds=(number,)),
+            part("other", show, ready=shown("other"), after=("given",)),
+        ]
+        supervise(tmp_path, parts, lambda report: report.state == "ready")
+    logs = {name: (tmp_path / "log" / f"{name}.log").read_text() for name in ("given", "other")}
+    assert f"{number} -> socket:[{inode}]" in logs["given"]
+    assert "socket:" not in logs["other"]

@@ -188,6 +188,45 @@ def test_profile_reaches_the_room_and_keeps_other_profiles(room: Settings) -> No
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_new_password_keeps_the_encryption_key_and_reaches_the_profile(room: Settings) -> None:
+    before = access.make_secrets(room)
+    access.write_profile(room)
+    after = access.renew_password(room)
+    assert after == access.read_secrets(room)
+    assert after.prefect_auth_string != before.prefect_auth_string
+    assert after.prefect_encryption_key == before.prefect_encryption_key
+    assert stat.S_IMODE(access.secrets_path(room).stat().st_mode) == 0o600
+    profile = tomllib.loads((room.home / "prefect" / "profiles.toml").read_text())["profiles"]["room"]
+    assert profile["PREFECT_API_AUTH_STRING"] == after.prefect_auth_string
+    assert sorted(path.name for path in room.home.iterdir()) == ["prefect", "secrets.json"]
+
+
+def test_new_password_that_cannot_be_written_leaves_the_old_one(
+    room: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = access.make_secrets(room)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        access.renew_password(room)
+    assert access.read_secrets(room) == before
+    assert [path.name for path in room.home.iterdir()] == ["secrets.json"]
+
+
+def test_every_address_of_ours_is_literal(room: Settings) -> None:
+    # `localhost` is ::1 as well, where somebody else may listen while the room does not run
+    access.make_secrets(room)
+    access.write_profile(room)
+    profile = tomllib.loads((room.home / "prefect" / "profiles.toml").read_text())["profiles"]["room"]
+    for env in (access.client_env(room), access.server_env(room), profile):
+        addresses = {name: value for name, value in env.items() if name.endswith("_URL") and "http" in value}
+        assert set(addresses.values()) <= {"http://127.0.0.1:4200/api"}
+    assert room.ui_address == access.ui_url(room) == "http://127.0.0.1:4200"
+
+
 def test_two_first_starts_agree_on_one_set_of_secrets(room: Settings) -> None:
     code = (
         "import sys, json; from deployments.server import access; from opsdb.settings import Settings; "

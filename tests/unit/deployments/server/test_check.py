@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from prefect.client.schemas.objects import WorkPool, WorkQueue
+from prefect.client.schemas.objects import DeploymentSchedule, WorkPool, WorkQueue
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import IntervalSchedule
 
 from blocks.check import Check
-from deployments.server.check import judge_deployments, judge_lane, judge_schedule, judge_version, pinned_version
+from deployments.server.check import (
+    judge_deployments,
+    judge_folders,
+    judge_lane,
+    judge_schedule,
+    judge_version,
+    pinned_version,
+)
 from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds.kinds import Deployed, named
 from opsdb.settings import Settings
@@ -128,3 +138,20 @@ def test_schedule_is_one_whose_runs_are_planned(
 ) -> None:
     check = judge_schedule("nightly_backup/nightly-backup", planned_at, age=timedelta(minutes=minutes))
     assert (check.ok, words in check.found) == (ok, True)
+
+
+def test_folders_that_runs_would_refuse_are_named(tmp_path: Path) -> None:
+    every_day = IntervalSchedule(interval=timedelta(days=1))
+    deployment = DeploymentResponse(
+        name="nightly-backup",
+        flow_id=uuid4(),
+        labels={},
+        parameters={"backup_dir": str(tmp_path / "backups" / "odoo"), "target": "offsite"},
+        schedules=[DeploymentSchedule(schedule=every_day, parameters={"backup_dir": "/srv/old", "odoo_db": "odoo"})],
+    )
+    settings = Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups")
+    (check,) = judge_folders("nightly_backup/nightly-backup", deployment, settings)
+    assert "will be refused for their backup_dir: /srv/old is outside" in check.found
+    assert "OPS_BACKUP_ROOTS" in check.advice
+    wider = settings.model_copy(update={"backup_roots": (Path("/srv"),)})
+    assert list(judge_folders("nightly_backup/nightly-backup", deployment, wider)) == []

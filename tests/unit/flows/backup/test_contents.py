@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.backup.contents import shown
+from flows.backup.contents import summary
 from flows.backup.manifest import SequenceValue
 
 
@@ -27,5 +27,5 @@ def test_sequence_may_stand_where_it_stood_during_the_dump(
 
 
 def test_message_names_three_differences_and_counts_the_rest() -> None:
-    assert shown(["a", "b"]) == "a, b"
-    assert shown(["a", "b", "c", "d", "e"]) == "a, b, c, and 2 more"
+    assert summary(["a", "b"]) == "a, b"
+    assert summary(["a", "b", "c", "d", "e"]) == "a, b, c, and 2 more"

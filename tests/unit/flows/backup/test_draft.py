@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,8 +51,9 @@ def left_by_a_killed_run(folder: Path) -> Draft:
 
 def die(one: Draft) -> None:
     """What a SIGKILL leaves: the files as they are, the lock gone."""
-    assert one._handle is not None
-    os.close(one._handle)
+    assert one._handles
+    for handle in one._handles.values():
+        os.close(handle)
 
 
 def dump_of(one: Draft) -> Path:
@@ -174,6 +177,56 @@ def test_publish_leaves_a_stranger_with_the_name_of_another_file(tmp_path: Path)
     assert (tmp_path / one.name.globals).read_bytes() == b"theirs"
 
 
+def write_all(one: Draft) -> Manifest:
+    """Write each file as the steps do."""
+    for file in (one.name.dump, one.name.globals, one.name.filestore):
+        write = 'echo ours | tee -- "$1"; sync -- "$1"'
+        subprocess.run(["bash", "-c", write, "bash", one.path(file)], check=True, capture_output=True)
+    roles = File(file=one.name.globals, size_bytes=5, sha256="0" * 64)
+    archive = File(file=one.name.filestore, size_bytes=5, sha256="0" * 64)
+    return manifest_of(one, 5).model_copy(update={"globals": roles, "filestore": archive})
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A file that only we may write."""
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "victim").write_bytes(b"theirs")
+    return tmp_path / "victim"
+
+
+@pytest.mark.parametrize("file", ["dump", "globals", "filestore"])
+def test_link_under_a_partial_name_is_neither_written_through_nor_published(victim: Path, file: str) -> None:
+    folder = victim.parent / "backups"
+    with draft(folder, "odoo", clock=lambda: NOW) as one:
+        partial = one.partial(str(getattr(one.name, file)))
+        partial.rename(victim.parent / "moved")
+        partial.symlink_to(victim)
+        one.publish(write_all(one))
+    assert victim.read_bytes() == b"theirs"
+    (backup,) = Folder(folder).backups("odoo")
+    assert backup.verified
+    assert {path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"} == {b"ours\n"}
+
+
+@pytest.mark.parametrize("file", ["dump", "globals", "filestore"])
+def test_draft_whose_file_was_deleted_is_not_published(victim: Path, file: str) -> None:
+    folder = victim.parent / "backups"
+    with draft(folder, "odoo", clock=lambda: NOW) as one:
+        partial = one.partial(str(getattr(one.name, file)))
+        partial.unlink()
+        partial.symlink_to(victim)
+        with pytest.raises(StepFailedError, match=f"{partial.name} was deleted while it was written"):
+            one.publish(write_all(one))
+    assert victim.read_bytes() == b"theirs"
+    assert names(folder) == set()
+
+
+def test_path_of_a_draft_that_is_only_planned_is_its_partial(tmp_path: Path) -> None:
+    one = Draft(tmp_path, "odoo", clock=lambda: NOW)
+    assert one.path(one.name.dump) == str(one.partial(one.name.dump))
+
+
 def test_draft_gives_up_when_the_clock_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.backup.draft._RESERVE_SECONDS", 0.3)
     (tmp_path / BackupName("odoo", NOW).dump).touch()
@@ -223,10 +276,10 @@ def interrupt_after(links: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The interrupt strikes when `links` hard links were made, before publish() goes on."""
     real, made = os.link, iter(range(1, 99))
 
-    def link(source: Path, target: Path) -> None:
+    def link(source: Path, target: Path, **how: Any) -> None:
         number = next(made)
         if number <= links:
-            real(source, target)
+            real(source, target, **how)
         if number >= links:
             raise KeyboardInterrupt
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from blocks.odoo_host import OdooHost
-from flows.odoo.site import host_resource
+from flows.odoo import site
+from flows.odoo.site import check_checkout, host_resource
+from opsdb.errors import PreflightError
 
 
 @pytest.mark.parametrize("spelling", ["shop.example", "root@shop.example", "odoo@Shop.EXAMPLE", "shop.example."])
@@ -22,3 +25,14 @@ def test_own_host_is_the_same_over_ssh_and_another_one_is_another() -> None:
     for spelling in ("localhost", "odoo@127.0.0.1", socket.gethostname()):
         assert host_resource(OdooHost(ssh_destination=spelling)) == own
     assert host_resource(OdooHost(ssh_destination="shop.example")) != own
+
+
+def test_upgrade_does_not_move_the_code_of_the_control_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("room", "odoo"):
+        (tmp_path / name / ".git").mkdir(parents=True)
+    monkeypatch.setattr(site, "_OWN_CODE", tmp_path / "room")
+    (tmp_path / "link").symlink_to(tmp_path / "room")
+    check_checkout(OdooHost(repo_dir=str(tmp_path / "odoo")))
+    for name in ("room", "link"):
+        with pytest.raises(PreflightError, match="control room's own code"):
+            check_checkout(OdooHost(repo_dir=str(tmp_path / name)))

@@ -16,7 +16,7 @@ from flows.template.model import Parameter, RetryPolicy, Step, Template, templat
 from flows.template.parameters import KNOWN, REQUIRED
 from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import runbook_of
-from opsdb.kinds.template_files import TemplateError
+from opsdb.kinds.template_files import TemplateError, problems_of
 
 ROOT = Path(__file__).parents[4]
 SEED = ROOT / "tests" / "seed_templates"
@@ -36,7 +36,7 @@ def read(folder: Path, **fields: Any) -> ReadTemplate:
 def errors(path: Path) -> list[str]:
     with pytest.raises(TemplateError) as raised:
         read_template(path)
-    lines = str(raised.value).splitlines()
+    lines = problems_of(raised.value)
     assert all(line.startswith(f"{path}: ") for line in lines)
     return [line.removeprefix(f"{path}: ") for line in lines]
 

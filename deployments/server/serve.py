@@ -1,0 +1,55 @@
+"""`python -m deployments.server.serve DESCRIPTOR...`: Prefect's server on sockets that the supervisor opened.
+
+`prefect server start` opens its port itself and has no option for one that is open. Beside that this does the same:
+Prefect's app migrates its database, copies its UI and starts its services as it begins, by Prefect's settings.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from prefect.server.api.server import create_app
+from prefect.settings import get_current_settings
+
+from deployments.server.guard import guarded
+from deployments.server.protocol import TimelyProtocol
+from opsdb.settings import load_settings
+
+
+def application() -> Any:
+    """The ASGI app that is served: Prefect's own, API and UI, behind the guard."""
+    return guarded(create_app(final=True), load_settings())
+
+
+def serve(sockets: list[socket.socket]) -> None:
+    """Serve until SIGTERM or SIGINT. Ends the process with 3 when the app could not begin."""
+    settings = get_current_settings().server
+    # not uvicorn's `fd`: it takes the socket for a Unix one, and each request for 40 ms
+    config = uvicorn.Config(
+        application(),
+        http=TimelyProtocol,
+        timeout_keep_alive=settings.api.keepalive_timeout,
+        ws_ping_interval=settings.api.websocket_ping_interval,
+        ws_ping_timeout=settings.api.websocket_ping_timeout,
+        log_level=settings.logging_level.lower(),
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=sockets)
+    if not server.started:
+        sys.exit(3)
+
+
+def main() -> None:
+    """Take over the sockets whose descriptors the command line names. What this process starts gets none of them."""
+    sockets = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
+    for one in sockets:
+        one.set_inheritable(False)
+    print(f"Prefect's server begins on {', '.join(str(one.getsockname()[:2]) for one in sockets)}", flush=True)
+    serve(sockets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Types of settings: what each accepts, and how it is read from an environment variable."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from opsdb.web.hosts import bare_host_name
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
+
+
+def _paths(value: object) -> object:
+    return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+
+def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    if wrong := [str(path) for path in paths if not path.is_absolute() or ".." in path.parts]:
+        raise ValueError(f"want absolute paths without `..`, with colons between, not {', '.join(wrong)}")
+    return paths
+
+
+AbsolutePaths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths), AfterValidator(_absolute)]
+
+
+def _web_address(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("http://", "https://")):
+        raise ValueError("want http:// or https://")
+    return value
+
+
+_REPOSITORY = re.compile(r"https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?/([A-Za-z0-9_][A-Za-z0-9_.-]*(/|\Z))*")
+
+
+def _repositories(value: str) -> str:
+    for number, entry in enumerate(value.split(), 1):
+        if not _REPOSITORY.fullmatch(entry):  # it may hold a password, and is not shown
+            raise ValueError(
+                f"entry {number}: expected https://host/path without user, port and `..`; blanks separate entries"
+            )
+    return " ".join(value.split())
+
+
+Repositories = Annotated[str, AfterValidator(_repositories)]
+
+
+def _host_names(value: str) -> str:
+    for word in value.split():
+        if bare_host_name(word) is None:
+            raise ValueError(f"{word!r} is not a host name or IP address; want them without port, between blanks")
+    return value
+
+
+HostNames = Annotated[str, AfterValidator(_host_names)]
+SecretWebAddress = Annotated[SecretStr, AfterValidator(_web_address)]

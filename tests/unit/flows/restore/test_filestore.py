@@ -1,0 +1,86 @@
+"""What an archive may do that somebody else made: unpacked by the real bash, gzip and tar."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from flows.restore.filestore import UNPACK
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, *, mode: int = 0o644, link: str = "") -> tarfile.TarInfo:
+    found = tarfile.TarInfo(name)
+    found.type, found.mode, found.linkname, found.devmajor, found.devminor = kind, mode, link, 1, 3
+    return found
+
+
+def unpack(folder: Path, *members: tarfile.TarInfo) -> tuple[subprocess.CompletedProcess[bytes], Path]:
+    archive, into = folder / "a.tar.gz", folder / "new"
+    with tarfile.open(archive, "w:gz") as tar:
+        for one in (member("./", tarfile.DIRTYPE, mode=0o2777), member("./ab", tarfile.DIRTYPE, mode=0o3777), *members):
+            one.size = 2 if one.isfile() else 0
+            tar.addfile(one, io.BytesIO(b"x\n"))
+    env = {"PATH": os.environ["PATH"], "ARCHIVE": str(archive), "UNPACKED": str(into)}
+    return subprocess.run(["bash", "-euo", "pipefail", "-c", UNPACK], check=False, env=env, capture_output=True), into
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6777, 0o1777, 0o666, 0o755])
+def test_modes_of_an_archive_are_masked(tmp_path: Path, mode: int) -> None:
+    done, into = unpack(tmp_path, member("./ab/file", mode=mode))
+    assert done.returncode == 0, done.stderr
+    about = (into / "ab/file").stat()
+    assert stat.S_IMODE(about.st_mode) == mode & 0o700
+    assert about.st_uid == os.getuid()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (into, into / "ab")} == {0o700}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        member("./ab/odd", tarfile.FIFOTYPE),
+        member("./ab/odd", tarfile.SYMTYPE, link="/etc/passwd"),
+        member("./ab/odd", tarfile.SYMTYPE, link="../../outside"),
+        member("./odd", tarfile.SYMTYPE, link="."),
+        member("./odd", tarfile.SYMTYPE, link=".."),
+        pytest.param(
+            member("./ab/odd", tarfile.CHRTYPE, mode=0o666),
+            marks=pytest.mark.skipif(os.getuid() != 0, reason="only root makes devices"),
+        ),
+    ],
+    ids=lambda one: f"{one.type.decode()} {one.linkname}",
+)
+def test_devices_and_links_that_lead_out_are_refused(tmp_path: Path, odd: tarfile.TarInfo) -> None:
+    done, _ = unpack(tmp_path, odd)
+    assert done.returncode != 0
+    assert b"the archive holds odd, which is no file or folder" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "ab/../../outside", "./ab/../../outside"])
+def test_names_that_lead_out_write_nothing_there(tmp_path: Path, name: str) -> None:
+    name = str(tmp_path / "outside") if name == "/outside" else name
+    unpack(tmp_path, member(name))
+    assert not (tmp_path / "outside").exists()
+
+
+def test_hard_link_to_a_foreign_file_and_a_file_through_a_link_are_not_made(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").write_text("precious")
+    done, _ = unpack(tmp_path, member("./ab/hard", tarfile.LNKTYPE, link=str(tmp_path / "outside/file")))
+    assert done.returncode != 0
+    (tmp_path / "new").rename(tmp_path / "first")
+    unpack(tmp_path, member("./out", tarfile.SYMTYPE, link=str(tmp_path / "outside")), member("./out/file"))
+    assert (tmp_path / "outside/file").read_text() == "precious"
+    assert (tmp_path / "outside/file").stat().st_nlink == 1
+
+
+def test_links_and_names_of_a_filestore_are_kept(tmp_path: Path) -> None:
+    link = member("./ab/link", tarfile.SYMTYPE, link="a\nb")
+    done, into = unpack(tmp_path, member("./ab/a\nb"), link, member("./ab/hard", tarfile.LNKTYPE, link="./ab/a\nb"))
+    assert done.returncode == 0, done.stderr
+    assert (into / "ab/link").read_bytes() == (into / "ab/hard").read_bytes() == b"x\n"

@@ -1,0 +1,76 @@
+"""What the settings refuse before anything starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from opsdb.errors import UsageError
+from opsdb.settings import load_settings
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of a room that ran here."""
+    made = tmp_path / "room"
+    for name in ("log", "backups", "prefect/ui"):
+        (made / name).mkdir(parents=True)
+    monkeypatch.setenv("OPS_HOME", str(made))
+    return made
+
+
+def test_home_of_ours_alone_is_taken(home: Path) -> None:
+    assert load_settings().home == home
+    home.chmod(0o755)
+    assert load_settings().home == home
+
+
+def test_home_that_is_not_there_yet_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPS_HOME", str(home / "new"))
+    assert load_settings().home == home / "new"
+
+
+@pytest.mark.parametrize("name", ["", "log", "backups", "prefect", "prefect/ui"])
+def test_home_where_others_write_is_refused(home: Path, name: str) -> None:
+    (home / name).chmod(0o777)
+    with pytest.raises(UsageError, match=f"OPS_HOME={home} is not this user's alone: everybody may write to"):
+        load_settings()
+
+
+def test_home_below_a_folder_where_others_write_is_refused(home: Path) -> None:
+    home.parent.chmod(0o777)
+    with pytest.raises(UsageError, match=f"everybody may write to {home.parent}"):
+        load_settings()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+@pytest.mark.parametrize("name", ["", "log", "prefect/ui"])
+def test_home_that_another_user_prepared_is_refused(home: Path, name: str) -> None:
+    os.chown(home / name, NOBODY, NOBODY)
+    with pytest.raises(UsageError, match="belongs to nobody"):
+        load_settings()
+
+
+def test_link_in_the_home_is_judged_by_where_it_leads(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (home / "logs").symlink_to(tmp_path / "disk")
+    load_settings()
+    (tmp_path / "disk").chmod(0o777)
+    with pytest.raises(UsageError, match=f"everybody may write to {tmp_path}/disk"):
+        load_settings()
+
+
+@pytest.mark.parametrize("value", ["backups", "/srv/../etc", "/srv:backups"])
+def test_roots_are_absolute(value: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPS_BACKUP_ROOTS", value)
+    with pytest.raises(UsageError, match=r"OPS_BACKUP_ROOTS.*want absolute paths"):
+        load_settings()
+
+
+def test_roots_stand_between_colons(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPS_BACKUP_ROOTS", "/srv/one:/srv/two:")
+    assert load_settings().backup_folders == (home / "backups", Path("/srv/one"), Path("/srv/two"))
