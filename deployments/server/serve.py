@@ -31,6 +31,7 @@ def serve(sockets: list[socket.socket]) -> None:
     config = uvicorn.Config(
         application(),
         http=TimelyProtocol,
+        backlog=128,  # of those that wait to be accepted; the sockets listen already
         timeout_keep_alive=settings.api.keepalive_timeout,
         ws_ping_interval=settings.api.websocket_ping_interval,
         ws_ping_timeout=settings.api.websocket_ping_timeout,
