@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -23,11 +21,11 @@ from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.step import action, step
 from flows.offsite.target import Target, load_target
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
+from flows.restore.load import RESTORE_SECONDS, load_dump
 from flows.restore.scratch import Scratch, check_free, check_may_create, drop_leftovers
 from opsdb.errors import PreflightError, StepFailedError
 
 CHECKSUM_SECONDS = 600
-RESTORE_SECONDS = 3600
 COMPARE_SECONDS = 900
 DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + 120
 
@@ -39,10 +37,6 @@ while read -r sum path name; do
     exit 65
   }
 done <<<"$SUMS"
-"""
-
-RESTORE = """\
-"$PG_RESTORE" --exit-on-error --no-password --jobs="$JOBS" $OWNERS --no-subscriptions --dbname="$SCRATCH" -- "$DUMP"
 """
 
 
@@ -143,13 +137,9 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
 def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, *, keep_owners: bool) -> Restored:
     # dropped when the attempt ends
     action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
-    started = time.monotonic()
-    with ready.access.environment() as access:
-        env = access | {"PG_RESTORE": str(ready.access.programs.pg_restore), "DUMP": files.paths[ready.manifest.file]}
-        env |= {"SCRATCH": scratch.name, "JOBS": str(min(4, os.cpu_count() or 1))}
-        env |= {"OWNERS": "" if keep_owners else "--no-owner --no-privileges"}
-        step("restore", RESTORE, timeout=RESTORE_SECONDS, env=env)
-    seconds = round(time.monotonic() - started, 3)
+    options = () if keep_owners else ("--no-owner", "--no-privileges")
+    dump = files.paths[ready.manifest.file]
+    seconds = load_dump(ready.access, dump, database=scratch.name, options=options)
     action("compare", lambda: _compare(ready.manifest, scratch.name), about=_compared(ready.manifest))
     return Restored(scratch=scratch, seconds=seconds, files=files)
 

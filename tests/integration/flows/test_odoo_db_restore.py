@@ -14,6 +14,7 @@ from flows.engine import step
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.restore import filestore as unpacking
+from flows.restore import load
 from flows.restore import restore as restoring
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import content
@@ -77,7 +78,7 @@ def test_backup_that_retention_deletes_meanwhile_is_restored_to_its_end(
             prune_all_but_newer(dump.parent, database)
         return step.step(name, *given, **named)
 
-    for module in (restoring, unpacking):
+    for module in (restoring, load, unpacking):
         monkeypatch.setattr(module, "step", after_a_prune)
     new = f"{database}_new"
     odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
@@ -127,7 +128,7 @@ def test_database_that_is_made_meanwhile_is_not_touched(
     before = databases(postgres)
     new = f"{database}_new"
     psql = f'psql -q "{postgres.format(database="postgres")}" -c \'CREATE DATABASE "{new}"\'\n'
-    monkeypatch.setattr(restoring, "RESTORE", restoring.RESTORE + psql)
+    monkeypatch.setattr(load, "RESTORE", load.RESTORE + psql)
     with pytest.raises(StepFailedError, match=f"cannot be named {new}: database .* already exists"):
         odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
     assert databases(postgres) == before | {new}

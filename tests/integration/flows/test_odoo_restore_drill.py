@@ -19,7 +19,7 @@ from flows.backup.manifest import Manifest
 from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.restore import restore as restoring
+from flows.restore import load
 from flows.restore import scratch as scratch_database
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS
@@ -53,7 +53,7 @@ def test_backup_whose_drill_fails_deletes_no_older_one(
 ) -> None:
     folder.mkdir(parents=True, mode=0o700)
     old = make_backup(folder, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
-    monkeypatch.setattr(restoring, "RESTORE", "echo 'went wrong' >&2; exit 1")
+    monkeypatch.setattr(load, "RESTORE", "echo 'went wrong' >&2; exit 1")
     with pytest.raises(StepFailedError, match="went wrong"):
         odoo_db_backup(database, restore_drill=True)
     assert old.exists()
@@ -234,4 +234,4 @@ def test_shell_text_holds_no_value(database: str, monkeypatch: pytest.MonkeyPatc
     )
     odoo_restore_drill(database)
     assert [text for text, timeout in commands if timeout and re.search(database, text)] == []
-    assert restoring.RESTORE in [text for text, _ in commands]
+    assert load.RESTORE in [text for text, _ in commands]
