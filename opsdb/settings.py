@@ -130,6 +130,11 @@ class Settings(BaseSettings):
         None,
         description="PostgreSQL server that holds the Odoo databases. Default: the room's own server.",
     )
+    drill_on_server: bool = Field(
+        False,
+        description="Restore drills in a database of the Odoo databases' server, and not in a PostgreSQL of their own: "
+        "for extensions or an order of texts that are only there.",
+    )
     pg_bin: Path | None = Field(
         None,
         description="Folder of pg_dump, pg_restore and pg_dumpall. Default: those of the embedded PostgreSQL, then "
@@ -205,6 +210,11 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """The folder with one folder of step logs per run."""
         return self.home / "logs"
+
+    @property
+    def sandboxes(self) -> Path:
+        """The folder with the servers of restore drills, while they last."""
+        return self.home / "sandboxes"
 
     @property
     def embedded(self) -> bool:

