@@ -87,8 +87,8 @@ def odoo_db_backup(
     if restore_drill:
         ready = action(
             "restore preflight",
-            lambda: check_restorable(backup, folder),
-            about=f"check programs, role and disk for the restore of {manifest.file}",
+            lambda: check_restorable(backup, folder, drill=True),
+            about=f"check programs and disk for the restore of {manifest.file}",
             preflight=True,
         )
         result["drill"] = drill(ready)

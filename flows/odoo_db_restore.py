@@ -21,12 +21,13 @@ from opsdb.errors import PreflightError
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
-def odoo_db_restore(
+def odoo_db_restore(  # noqa: PLR0917 - they are passed by name
     odoo_db: OdooDatabase,
     backup: BackupFile,
     backup_dir: BackupFolder | None = None,
     filestore_dir: BackupFolder | None = None,
     target: BlockName | None = None,
+    template: OdooDatabase | None = None,
 ) -> dict[str, Any]:
     """Restore a backup into a new database, compare it with what was dumped, and only then give it its name.
 
@@ -39,19 +40,20 @@ def odoo_db_restore(
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
+        template: Database to begin with, which a superuser has prepared: with extensions, and nothing else.
     """
     started = time.monotonic()
     folder = backup_folder(backup_dir)
     attachments = Path(filestore_dir) if filestore_dir else None
     ready = action(
         "preflight",
-        lambda: _look_up(folder, backup, odoo_db, attachments, target),
+        lambda: _look_up(folder, backup, odoo_db, attachments, target=target, template=template),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
         "check programs, role and disk",
         preflight=True,
     )
     with (
-        restored(ready, keep_owners=ready.access.superuser) as done,
+        restored(ready) as done,
         unpacked(done.files, ready.backup.name, attachments) as files,
     ):
         action(
@@ -59,7 +61,7 @@ def odoo_db_restore(
             lambda: _publish(done.scratch, odoo_db, files),
             about=f"rename {done.scratch.name} to {odoo_db}",
         )
-    return proof(ready.manifest, seconds=done.seconds) | {
+    return proof(ready.manifest, done) | {
         "database": odoo_db,
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
@@ -75,14 +77,16 @@ def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
         raise
 
 
-def _look_up(folder: Folder, file: str, database: str, attachments: Path | None, target: str | None) -> Ready:
+def _look_up(
+    folder: Folder, file: str, database: str, attachments: Path | None, *, target: str | None, template: str | None
+) -> Ready:
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
     name = parse_name(file)
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
-    ready = look_up(folder, name.database, file, target)
+    ready = look_up(folder, name.database, file, target, drill=False, template=template)
     if attachments is not None:
         check_new_folder(ready.manifest, attachments)
     return ready

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from blocks.fields import BlockName
 from flows.backup.contents import check_server, differences, pin_settings, shown
-from flows.backup.folder import Folder, OpenFiles
+from flows.backup.folder import Folder, OpenFiles, check_space
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
-from flows.backup.postgres import Access, Connection, access_of, connect
+from flows.backup.postgres import Connection, Programs, access_of, connect, find_programs
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.step import action, step
 from flows.offsite.target import Target, load_target
+from flows.restore.archive import read_archive
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
 from flows.restore.load import RESTORE_SECONDS, load_dump
-from flows.restore.scratch import Scratch, check_free, check_may_create, drop_leftovers
+from flows.restore.prepare import Loaded, Prepared, check_contents, check_template, hand_over, known_roles, prepare
+from flows.restore.sandbox import Sandbox, server_programs
+from flows.restore.scratch import Scratch, drop_leftovers
+from flows.restore.server import check_free, check_may_create
 from opsdb.errors import PreflightError, StepFailedError
 
 CHECKSUM_SECONDS = 600
@@ -46,10 +51,14 @@ class Ready:
 
     backup: Backup
     manifest: Manifest
-    access: Access
+    programs: Programs
     folder: Folder
     target: Target | None
     """Where the backup is, when the folder has not got it."""
+    server: Path | None
+    """The folder with the programs of a server of its own; None where it is restored on the Odoo databases' server."""
+    template: str | None = None
+    """A database that a superuser has prepared, to begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class Restored:
     scratch: Scratch
     seconds: float
     files: OpenFiles
+    loaded: Loaded
 
 
 def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
@@ -86,39 +96,66 @@ def find_backup(folder: Folder, database: str, file: str | None, target: Target 
     raise PreflightError(f"{folder.path}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
 
 
-def look_up(folder: Folder, database: str, file: str | None, target: BlockName | None) -> Ready:
+def look_up(
+    folder: Folder,
+    database: str,
+    file: str | None,
+    target: BlockName | None,
+    *,
+    drill: bool,
+    template: str | None = None,
+) -> Ready:
     """Find the backup, and check all that its restore needs. Changes nothing. Raises PreflightError."""
     place = load_target(target) if target else None
     backup = find_backup(folder, database, file, place)
-    return check_restorable(backup, folder, None if backup.repository is folder else place)
+    return check_restorable(
+        backup, folder, None if backup.repository is folder else place, drill=drill, template=template
+    )
 
 
-def check_restorable(backup: Backup, folder: Folder, target: Target | None = None) -> Ready:
-    """Check programs, role and disk for the restore of a backup. Changes nothing. Raises PreflightError."""
+def check_restorable(
+    backup: Backup, folder: Folder, target: Target | None = None, *, drill: bool, template: str | None = None
+) -> Ready:
+    """Check programs, role and disk for the restore of a backup. Changes nothing. Raises PreflightError.
+
+    A drill takes place on a server of its own, unless OPS_DRILL_ON_SERVER is set.
+    """
     run, manifest = current_run(), backup.manifest
     if missing := missing_programs(*PROGRAMS["odoo_restore_drill"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
     if manifest is None:
         raise PreflightError(f"{backup.url} has no manifest that is as it was written: nothing tells what it held")
+    # a dump is compressed: four times its size where the manifest does not know better
+    needed = manifest.database_bytes or 4 * manifest.size_bytes
+    if drill and not run.settings.drill_on_server:
+        programs = find_programs(run.settings.pg_bin, server_version=manifest.pg_dump_version)
+        home = next(one for one in (run.settings.home, *run.settings.home.parents) if one.is_dir())
+        check_space(home, {"the restored database": needed})
+        return Ready(backup, manifest, programs, folder, target, server=server_programs(programs))
     with connect(run.settings.odoo_url) as server:
         access = access_of(server, run.settings.pg_bin, dumped_by=manifest.pg_dump_version)
         check_server(server)
         check_may_create(server)
-        # a dump is compressed: four times its size where the manifest does not know better
-        unknown = check_free(server, needed_bytes=manifest.database_bytes or 4 * manifest.size_bytes)
-        if unknown:
+        if unknown := check_free(server, needed_bytes=needed):
             run.event(f"free space of the server was not checked: {unknown}", level="warning")
-    return Ready(backup=backup, manifest=manifest, access=access, folder=folder, target=target)
+        ready = Ready(backup, manifest, access.programs, folder, target, server=None, template=template)
+        if template:
+            check_template(server, template, manifest)
+        if target is None:  # else its contents are known when it is fetched
+            with (folder.path / manifest.file).open("rb") as dump:
+                check_contents(server, read_archive(dump), template=template)
+    return ready
 
 
 @contextmanager
-def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
+def restored(ready: Ready) -> Iterator[Restored]:
     """Fetch the backup if it is elsewhere, check its bytes, restore it into a scratch database, and compare it.
 
     The database is dropped at the end, unless it was kept. Raises StepFailedError for a backup that is not whole.
     """
     run, manifest = current_run(), ready.manifest
-    action("leftovers", _drop_leftovers, about="drop the scratch databases of runs that were killed")
+    if ready.server is None:
+        action("leftovers", _drop_leftovers, about="drop the scratch databases of runs that were killed")
     with ExitStack() as stack:
         folder = ready.folder.path
         if ready.target is not None:
@@ -130,28 +167,52 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
         listed = "\n".join(f"{one.sha256} {files.paths[one.file]} {one.file}" for one in manifest.files)
         # its command is the same for every backup: one that was kept might speak for another
         step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed}, must_run_again=True)
-        scratch = stack.enter_context(closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)))
-        yield _restored_into(scratch, ready, files, keep_owners=keep_owners)
+        url = run.settings.odoo_url
+        walls: tuple[str, ...] = ("a login without rights",)
+        if ready.server is not None:
+            sandbox = stack.enter_context(Sandbox(run.settings, ready.server))
+            action(
+                "sandbox",
+                lambda: sandbox.start(roles=known_roles(manifest, files)),
+                about=f"start a PostgreSQL for this drill alone in {run.settings.sandboxes}",
+                must_run_again=True,
+            )
+            url, walls = sandbox.url, sandbox.walls.names if sandbox.walls else ()
+        scratch = Scratch(url, run_id=run.id, locale=manifest.locale, template=ready.template)
+        stack.enter_context(closing(scratch))
+        yield _restored_into(scratch, ready, files, walls)
 
 
-def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, *, keep_owners: bool) -> Restored:
-    # dropped when the attempt ends
-    action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
-    options = () if keep_owners else ("--no-owner", "--no-privileges")
+def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tuple[str, ...]) -> Restored:
     dump = files.paths[ready.manifest.file]
-    seconds = load_dump(ready.access, dump, database=scratch.name, options=options)
-    action("compare", lambda: _compare(ready.manifest, scratch.name), about=_compared(ready.manifest))
-    return Restored(scratch=scratch, seconds=seconds, files=files)
+    # dropped when the attempt ends
+    made = action(
+        "scratch database",
+        lambda: prepare(scratch, dump, programs=ready.programs, thrown_away=ready.server is not None),
+        about=f"create {scratch.name} with the extensions of the dump, and a login without rights that loads it",
+        must_run_again=True,
+    )
+    prepared = made or Prepared.unknown(ready.programs)
+    with closing(prepared):
+        seconds = load_dump(prepared.access, dump, database=scratch.name, options=prepared.options)
+    action("compare", lambda: _compare(ready.manifest, scratch), about=_compared(ready.manifest))
+    changed = action(
+        "owners",
+        lambda: hand_over(scratch, prepared.archive, thrown_away=ready.server is not None),
+        about="give owners and privileges as the dump names them, where the room may",
+    )
+    loaded = Loaded(prepared.access.server_version, walls if scratch.login else (), prepared.left_out, changed or [])
+    return Restored(scratch=scratch, seconds=seconds, files=files, loaded=loaded)
 
 
 def drill(ready: Ready) -> dict[str, Any]:
     """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven."""
-    with restored(ready, keep_owners=False) as done:
+    with restored(ready) as done:
         action("drop", done.scratch.drop, about=f"drop {done.scratch.name}")
-    return proof(ready.manifest, seconds=done.seconds)
+    return proof(ready.manifest, done)
 
 
-def proof(manifest: Manifest, *, seconds: float) -> dict[str, Any]:
+def proof(manifest: Manifest, done: Restored) -> dict[str, Any]:
     """What was proven, for the result of a run. `tables_compared` is None where the manifest knows no contents."""
     contents = manifest.contents
     return {
@@ -159,7 +220,11 @@ def proof(manifest: Manifest, *, seconds: float) -> dict[str, Any]:
         "created_at": manifest.created_at.isoformat(),
         "tables_compared": len(contents.tables) if contents else None,
         "rows_compared": contents.rows if contents else None,
-        "restore_seconds": seconds,
+        "restore_seconds": done.seconds,
+        "proven_on": done.loaded.server_version,
+        "walls": list(done.loaded.walls),
+        "left_out": list(done.loaded.left_out),
+        "other_owners": list(done.loaded.other_owners),
     }
 
 
@@ -175,8 +240,8 @@ def _compared(manifest: Manifest) -> str:
     return "count and hash the rows of all tables, and compare them with the manifest"
 
 
-def _compare(manifest: Manifest, database: str) -> None:
-    with connect(current_run().settings.odoo_url, database=database) as db:
+def _compare(manifest: Manifest, scratch: Scratch) -> None:
+    with scratch.connect_to_load() as db:  # a row's text may come from code of the dump
         try:
             pin_settings(db, statement_seconds=COMPARE_SECONDS)
             wrong = differences(manifest.contents, db) if manifest.contents else _count(manifest, db)

@@ -19,7 +19,6 @@ from typing import Self
 
 from psycopg import sql
 
-from flows.backup.folder import check_space
 from flows.backup.postgres import Programs, connect, embedded_programs
 from flows.engine.active_run import current_run
 from flows.restore.own_folder import OwnFolder
@@ -31,7 +30,6 @@ from opsdb.settings import Settings
 
 READY_SECONDS = 60
 STOP_SECONDS = 10
-_CLUSTER_BYTES = 50_000_000
 _FOLDER = re.compile(r"sandbox-[0-9a-f-]{36}")
 _HERE = "/proc/self/cwd"  # the server starts in its folder, and need not pass through those above
 
@@ -110,15 +108,11 @@ class Sandbox:
         self._stop()
         self._folder.remove()
 
-    def start(self, *, roles: Iterable[str], needed_bytes: int) -> None:
-        """Make a cluster, start it, and make roles of these names, which may do nothing.
-
-        Raises CannotDrillHereError, and PreflightError where the disk has no room.
-        """
+    def start(self, *, roles: Iterable[str]) -> None:
+        """Make a cluster, start it, and make roles of these names without rights. Raises CannotDrillHereError."""
         parent = self._folder.path.parent
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.make(event="removed the servers of killed drills")
-        check_space(parent, {"the drill's own server": needed_bytes + _CLUSTER_BYTES})
         try:
             self.walls = find_walls(self._programs)
             if self.walls.user:

@@ -1,23 +1,25 @@
-"""A database that a restore goes into: its name is generated, and whatever ends the work, it is dropped."""
+"""A database that a restore goes into: its name is generated, and whatever ends the work, it is dropped.
+
+While it is made, nobody else shall work in it: it is a template, which takes it out of Odoo's list of databases, it
+belongs to a role of the run where the room may make one, and PUBLIC may not connect.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
-from flows.backup.folder import MARGIN_BYTES, megabytes
 from flows.backup.manifest import Locale
-from flows.backup.postgres import Connection, connect
+from flows.backup.postgres import Connection, Login, connect
 from flows.engine.active_run import current_run
+from flows.restore.loader import drop_loader, is_superuser, make_loader
 from opsdb.errors import PreflightError, StepFailedError
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
+_ROLE = re.compile(r"ops_loader_([0-9a-f]{32})")
 # The server ends a session whose host is gone after two minutes, and with it the session's lock.
 _KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
 _LOCK_SECONDS = 150
@@ -35,34 +37,75 @@ class Scratch:
     restored: where it was lost, it is made again.
     """
 
-    def __init__(self, url: str, *, run_id: UUID, locale: Locale | None) -> None:
+    def __init__(self, url: str, *, run_id: UUID, locale: Locale | None, template: str | None = None) -> None:
         self.name = scratch_name(run_id)
+        self.login: Login | None = None
+        """The role without rights that the database belongs to, from make() on; None where the room may make none."""
         self._url = url
         self._run_id = run_id
         self._locale = locale
+        self.template = template
         self._server: Connection | None = None
 
     def make(self) -> None:
-        """Make the database. Raises StepFailedError where that cannot be done."""
+        """Make the database, and its login. Raises StepFailedError where that cannot be done."""
         server = self._hold()
-        comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
         try:
             _drop(server, self.name)  # of an earlier attempt of this run
-            server.execute(_create(self.name, self._locale, version=server.info.server_version))
-            server.execute(comment.format(sql.Identifier(self.name), sql.Literal(_comment(self._run_id))))
+            drop_loader(server, self._run_id)
+            if is_superuser(server):
+                self.login = make_loader(server, self._run_id, comment=_comment(self._run_id))
+            for statement in self._statements(server):
+                server.execute(statement)
         except psycopg.Error as error:
             raise StepFailedError(f"cannot make the scratch database {self.name}: {_said(error)}") from error
 
+    def connect(self) -> Connection:
+        """Connect to it as the room, with no schema on its search path. Raises PreflightError."""
+        return _pinned(connect(self._url, database=self.name))
+
+    def connect_to_load(self) -> Connection:
+        """Connect to it as the role without rights, where there is one. Raises PreflightError."""
+        try:
+            return connect(self._url, database=self.name, login=self.login)
+        except PreflightError as error:
+            if self.login is None:
+                raise
+            raise PreflightError(
+                f"the server does not let in the role {self.login.user}, which the room has made with a password: "
+                f"{error}. Hint: put a line into pg_hba.conf by which roles log in with a password from here, such as "
+                "`host all all 127.0.0.1/32 scram-sha-256`, and give OPS_ODOO_DATABASE_URL that host"
+            ) from error
+
+    def _statements(self, server: Connection) -> list[sql.Composed]:
+        name = sql.Identifier(self.name)
+        owner = sql.Identifier(self.login.user) if self.login else sql.SQL("CURRENT_USER")
+        return [
+            _create(name, self._locale, self.template, version=server.info.server_version),
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(_comment(self._run_id))),
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
+            sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner),
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
+        ]
+
     def keep_as(self, name: str) -> None:
-        """Give it its final name. Raises StepFailedError where that is taken, or the database is gone."""
+        """Give it its final name, and let everybody in. Raises StepFailedError where the name is taken, or it is gone.
+
+        Nothing may belong to its login any more.
+        """
         if self._server is None:
             return
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(self.name), sql.Identifier(name))
+        open_up = ["COMMENT ON DATABASE {} IS NULL", "ALTER DATABASE {} IS_TEMPLATE false"]
+        open_up.append("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC")
         server = self._held(self._server)
         try:
             with server.transaction():
                 server.execute(rename)
-                server.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(sql.Identifier(name)))
+                for statement in open_up:
+                    server.execute(sql.SQL(statement).format(sql.Identifier(name)))
+                if self.login:
+                    drop_loader(server, self._run_id)
         except psycopg.errors.InvalidCatalogName as error:
             raise StepFailedError(
                 f"the restored database {self.name} is not there any more: somebody dropped it, or another run took it "
@@ -80,6 +123,7 @@ class Scratch:
         server = self._held(self._server)
         try:
             _drop(server, self.name)
+            drop_loader(server, self._run_id)
         except psycopg.Error as error:
             raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {_said(error)}") from error
 
@@ -136,49 +180,33 @@ def drop_leftovers(url: str) -> list[str]:
             if match is None or comment != _comment(UUID(match[1])) or not _lock(server, str(name)):
                 continue
             _drop(server, str(name))
+            drop_loader(server, UUID(match[1]))
+            dropped.append(str(name))
+        dropped += _drop_loaders(server)
+    return dropped
+
+
+def _drop_loaders(server: Connection) -> list[str]:
+    """Drop the logins of killed runs whose databases are gone, or never were."""
+    if not is_superuser(server):
+        return []
+    dropped = []
+    query = "SELECT rolname, pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles r"
+    query += " WHERE rolname LIKE 'ops\\_loader\\_%' AND NOT EXISTS"
+    query += " (SELECT FROM pg_catalog.pg_shdepend WHERE refobjid = r.oid) ORDER BY 1"
+    for name, comment in server.execute(query.encode()).fetchall():
+        match = _ROLE.fullmatch(str(name))
+        if match and comment == _comment(UUID(match[1])) and _lock(server, scratch_name(UUID(match[1]))):
+            drop_loader(server, UUID(match[1]))
             dropped.append(str(name))
     return dropped
 
 
-def check_may_create(server: Connection) -> None:
-    """The role may make databases."""
-    row = server.execute(
-        "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    if not (row and row[0]):
-        raise PreflightError(
-            f"role {server.info.user!r} may not create databases: ALTER ROLE {server.info.user} CREATEDB"
-        )
-
-
-def check_free(server: Connection, *, needed_bytes: int) -> str | None:
-    """The server's disk has room for the restored database. Returns why that cannot be told, where it cannot."""
-    if not (server.info.host.startswith("/") or server.info.hostaddr in ("127.0.0.1", "::1")):
-        return f"the server is on another host, {server.info.host}"
-    try:
-        row = server.execute("SELECT pg_catalog.current_setting('data_directory')").fetchone()
-    except psycopg.errors.InsufficientPrivilege:
-        return "the role may not ask where the server's files are: GRANT pg_read_all_settings"
-    folder = Path(str(row[0]) if row else "/")
-    try:
-        folder.stat()
-    except FileNotFoundError:
-        return f"the server's folder {folder} is not on this host"
-    except PermissionError:
-        while not os.access(folder, os.F_OK):
-            folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + MARGIN_BYTES:
-        raise PreflightError(
-            f"the disk of the server's files, {folder}, has {megabytes(free)} free; the restored database may need "
-            f"{megabytes(needed_bytes)} and {megabytes(MARGIN_BYTES)} must stay: make room"
-        )
-    return None
-
-
-def _create(name: str, locale: Locale | None, *, version: int) -> sql.Composed:
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
-    if locale is None:
+def _create(name: sql.Identifier, locale: Locale | None, template: str | None, *, version: int) -> sql.Composed:
+    """Without connections: whoever connects to every new database shall not get in before PUBLIC is kept out."""
+    words = sql.SQL("CREATE DATABASE {} TEMPLATE {} IS_TEMPLATE true ALLOW_CONNECTIONS false")
+    create = words.format(name, sql.Identifier(template or "template0"))
+    if locale is None or template:
         return create
     options = {"ENCODING": locale.encoding, "LC_COLLATE": locale.collate, "LC_CTYPE": locale.ctype}
     if locale.provider in ("i", "b") and locale.locale and version >= 150000:
@@ -186,11 +214,20 @@ def _create(name: str, locale: Locale | None, *, version: int) -> sql.Composed:
         options["ICU_LOCALE" if locale.provider == "i" else "BUILTIN_LOCALE"] = locale.locale
     elif version >= 150000:
         options["LOCALE_PROVIDER"] = "libc"
-    words = [sql.SQL(f"{word} {{}}").format(sql.Literal(value)) for word, value in options.items()]
-    return create + sql.SQL(" ") + sql.SQL(" ").join(words)
+    given = [sql.SQL(f"{word} {{}}").format(sql.Literal(value)) for word, value in options.items()]
+    return create + sql.SQL(" ") + sql.SQL(" ").join(given)
+
+
+def _pinned(db: Connection) -> Connection:
+    db.execute("SET search_path = ''")  # the database may have a setting that names hostile functions
+    return db
 
 
 def _drop(server: Connection, name: str) -> None:
+    """With every connection to it, if there is such a database."""
+    if not server.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone():
+        return
+    server.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
     force = sql.SQL(" WITH (FORCE)" if server.info.server_version >= 130000 else "")
     server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)) + force)
 
