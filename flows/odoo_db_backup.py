@@ -22,6 +22,7 @@ from flows.offsite.target import PRUNE_SECONDS, UPLOAD_SECONDS, find_target
 from flows.restore.fetch import DOWNLOAD_SECONDS
 from flows.restore.restore import DEADLINE_SECONDS as DRILL_SECONDS
 from flows.restore.restore import check_restorable, drill
+from flows.restore.sandbox import CannotDrillHereError
 from opsdb.errors import PreflightError, StepFailedError
 
 MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
@@ -85,13 +86,7 @@ def odoo_db_backup(
     _record_files(backup)
     result = _result(backup, manifest)
     if restore_drill:
-        ready = action(
-            "restore preflight",
-            lambda: check_restorable(backup, folder, drill=True),
-            about=f"check programs and disk for the restore of {manifest.file}",
-            preflight=True,
-        )
-        result["drill"] = drill(ready)
+        result["drill"] = _drill(backup, folder, manifest)
     result["pruned"] = action(
         "prune",
         lambda: _prune(backup, retention_days),
@@ -121,6 +116,21 @@ def _reserve(draft: Draft, folder: Folder) -> None:
     if leftovers := clear_leftovers(folder.path, draft.name.database):
         current_run().event("removed what killed backups left", level="warning", files=leftovers)
     draft.reserve()
+
+
+def _drill(backup: Backup, folder: Folder, manifest: Manifest) -> dict[str, Any]:
+    """What was proven. A host that cannot try the backup says nothing about it."""
+    try:
+        ready = action(
+            "restore preflight",
+            lambda: check_restorable(backup, folder, drill=True),
+            about=f"check programs and disk for the restore of {manifest.file}",
+            preflight=True,
+        )
+        return drill(ready)
+    except CannotDrillHereError as error:
+        current_run().event(f"{manifest.file} was not drilled: {error}", level="warning")
+        return {"not_drilled": str(error)}
 
 
 def _prune(backup: Backup, retention_days: int) -> list[str]:

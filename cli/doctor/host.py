@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from blocks.check import Check
 from flows.backup.postgres import connect, find_programs
 from flows.engine.preflight import PROGRAMS, missing_programs
+from flows.restore.sandbox import server_programs
+from flows.restore.walls import find_walls
 from opsdb.errors import OpsError
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.settings import Settings
@@ -83,6 +85,17 @@ def check_pg_dump(settings: Settings) -> Iterator[Check]:
         version = server.info.parameter_status("server_version") or ""
     programs = find_programs(settings.pg_bin, server_version=version)
     yield Check("pg_dump", f"{programs.version} for a server of version {version.split()[0]}")
+
+
+def check_drills(settings: Settings) -> Iterator[Check]:
+    """Look where restore drills run, and what stands between a dump and this host."""
+    if settings.drill_on_server:
+        yield Check("drills", "on the databases' own server, over a login without rights (OPS_DRILL_ON_SERVER)")
+        return
+    programs = server_programs(find_programs(settings.pg_bin, server_version="1"))
+    walls = find_walls(programs)
+    found = f"with the server of {programs}, behind: {', '.join(walls.names)}"
+    yield Check("drills", found if walls.hides_files else f"{found}. Install bubblewrap to hide files and processes")
 
 
 def check_disks(settings: Settings) -> Iterator[Check]:

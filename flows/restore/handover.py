@@ -29,7 +29,7 @@ _STATEMENT = re.compile(r"""(?:[^;"']|"(?:[^"]|"")*"|'(?:[^']|'')*')+;""")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _GRANTED_ON = "TABLE|SEQUENCE|FUNCTION|PROCEDURE|SCHEMA|TYPE|LANGUAGE|LARGE OBJECT|FOREIGN SERVER|FOREIGN DATA WRAPPER"
 _ALLOWED = re.compile(
-    rf"(?:GRANT|REVOKE)[\w\s,()]* ON (?:{_GRANTED_ON}) "
+    rf"(?:GRANT|REVOKE)[\w\s,()]* ON (?:{_GRANTED_ON}) (?!pg_catalog\.)"
     r"|ALTER DEFAULT PRIVILEGES |SET SESSION AUTHORIZATION \w+;$|RESET SESSION AUTHORIZATION;$"
 )
 # Who is one of these, or a member, can leave the database.
@@ -79,7 +79,9 @@ class Handover:
                     changed.append(f"{one.title} goes to {kept_back[owner]} instead of {owner}")
                 _send(db, f"ALTER {thing} OWNER TO {_quoted(kept_back.get(owner, owner))}", one)
         for one in self.archive.of("ACL", "DEFAULT ACL"):
-            self._grant(db, one)
+            # those of the database name the one that was dumped, and what is PostgreSQL's own is no part of it
+            if not one.name.startswith("DATABASE ") and one.schema != "pg_catalog":
+                self._grant(db, one)
         self._end(db, loader)
         return changed
 

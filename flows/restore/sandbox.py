@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from flows.restore.walls import Walls, find_walls
 from opsdb.errors import OpsError, PreflightError
 from opsdb.processes.find import RUN_ID_VARIABLE
 from opsdb.processes.kill import direct_child
+from opsdb.service_user import make_passable, service_account
 from opsdb.settings import Settings
 
 READY_SECONDS = 60
@@ -116,7 +116,10 @@ class Sandbox:
         try:
             self.walls = find_walls(self._programs)
             if self.walls.user:
-                shutil.chown(self._folder.path, self.walls.user, self.walls.user)
+                account = service_account(self.walls.user)
+                os.chown(self._folder.path, account.pw_uid, account.pw_gid)
+                if not self.walls.hides_files:
+                    make_passable(self._programs)
             self._initialize(self.walls)
             self._serve(self.walls)
         except OpsError as error:

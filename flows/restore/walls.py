@@ -6,10 +6,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from opsdb.service_user import make_passable, service_account
 
 SANDBOX_USER = "ops_sandbox"
 _PROBE_SECONDS = 10
@@ -53,12 +51,9 @@ class Walls:
 
 
 def find_walls(programs: Path) -> Walls:
-    """The walls that stand on this host around a server of these programs.
-
-    As root, the system user is made that the server runs as. Raises OpsError.
-    """
+    """The walls that stand on this host around a server of these programs. As root, it is to run as a system user."""
     root = os.geteuid() == 0
-    user = service_account(SANDBOX_USER).pw_name if root else None
+    user = SANDBOX_USER if root else None
     bubblewrap = ["bwrap", "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
     if root:
         bubblewrap += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -70,8 +65,6 @@ def find_walls(programs: Path) -> Walls:
     walls = Walls((*names, "no files of this host", "no network"), user, tuple(bubblewrap), True, there)
     if _works(walls, programs):
         return walls
-    if user:
-        make_passable(programs)
     walls = Walls((*names, "no network"), user, (*network, "--"), False, there)
     return walls if _works(walls, programs) else Walls(tuple(names), user, (), False, there)
 
@@ -83,10 +76,10 @@ def _installation(programs: Path) -> tuple[Path, ...]:
 
 
 def _works(walls: Walls, programs: Path) -> bool:
-    """Whether a server starts behind them."""
+    """Whether a server's program starts behind them, but for the user, who may not be there yet."""
     if not shutil.which(walls.before[0]):
         return False
-    command = walls.command([programs / "postgres", "--version"], folder=programs)
+    command = replace(walls, user=None).command([programs / "postgres", "--version"], folder=programs)
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False, cwd="/")
     except (OSError, subprocess.TimeoutExpired):

@@ -52,9 +52,9 @@ def test_sums_of_another_backup_are_never_taken_for_those_of_this_one(
     monkeypatch.setattr(restoring, "action", lambda *_, **__: None)
     monkeypatch.setattr(restoring, "Scratch", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(restoring, "_restored_into", lambda *_, **__: None)
-    access: Any = None
-    ready = Ready(backup, backup.manifest, access, Folder(tmp_path), target=None)
+    programs: Any = None
+    ready = Ready(backup, backup.manifest, programs, Folder(tmp_path), target=None, server=None)
     run = ActiveRun(uuid4(), 1, Settings(), lambda _: None, in_lane=False)
-    with activated(run), restored(ready, keep_owners=False):
+    with activated(run), restored(ready):
         pass
     assert steps["checksum"]["must_run_again"]
