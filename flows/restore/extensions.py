@@ -80,6 +80,8 @@ def make_extensions(db: Connection, archive: Archive, *, owner: str) -> None:
         if name in wanted:
             schema = archive.extensions[name]
             db.execute(sql.SQL("ALTER FUNCTION {}." + altered).format(sql.Identifier(schema)))
+    if owner == db.info.user:
+        return
     # rows of an extension's own tables, such as postgis' systems of coordinates, are in the dump
     query = "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_extension JOIN pg_catalog.pg_class c"
     for (table,) in db.execute(f"{query} ON c.oid = ANY (extconfig)".encode()).fetchall():

@@ -23,6 +23,8 @@ _BY_NAME = {
     *("TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TYPE", "VIEW", "SCHEMA", "SERVER"),
 }
 _BY_SIGNATURE = {"AGGREGATE", "FUNCTION", "OPERATOR", "PROCEDURE"}
+# What executes something as its owner, by itself or when somebody uses it; a sequence goes with its table.
+_EXECUTING = _BY_SIGNATURE | {"DOMAIN", "FOREIGN TABLE", "MATERIALIZED VIEW", "SEQUENCE", "TABLE", "VIEW"}
 _LARGE_OBJECTS = {"BLOB", "BLOB METADATA"}  # one each, until PostgreSQL 16, and a list of them
 
 _STATEMENT = re.compile(r"""(?:[^;"']|"(?:[^"]|"")*"|'(?:[^']|'')*')+;""")
@@ -74,10 +76,11 @@ class Handover:
         # a sequence of a table goes with it, and may not go before
         for one in sorted(self.archive.entries, key=lambda entry: entry.kind == "SEQUENCE"):
             for thing in _things(one):
-                owner = self._owner_of(one)
-                if owner in kept_back:
-                    changed.append(f"{one.title} goes to {kept_back[owner]} instead of {owner}")
-                _send(db, f"ALTER {thing} OWNER TO {_quoted(kept_back.get(owner, owner))}", one)
+                owner = wanted = self._owner_of(one)
+                if one.kind in _EXECUTING and wanted in kept_back:
+                    owner = kept_back[wanted]
+                    changed.append(f"{one.title} goes to {owner} instead of {wanted}")
+                _send(db, f"ALTER {thing} OWNER TO {_quoted(owner)}", one)
         for one in self.archive.of("ACL", "DEFAULT ACL"):
             # those of the database name the one that was dumped, and what is PostgreSQL's own is no part of it
             if not one.name.startswith("DATABASE ") and one.schema != "pg_catalog":
@@ -89,12 +92,12 @@ class Handover:
         return self.roles.get(one.owner, one.owner)
 
     def _kept_back(self, db: Connection) -> dict[str, str]:
-        """Owners that get nothing, and who gets it: others' code could have changed it while the dump was loaded.
+        """Owners that get nothing that executes, and who does: others' code could have changed it during the load.
 
         Where every owner is privileged, no other's code was there.
         """
         privileged = {str(name) for (name,) in db.execute(_PRIVILEGED.encode()).fetchall()}
-        owners = Counter(self._owner_of(one) for one in self.archive.entries if any(_things(one)))
+        owners = Counter(self._owner_of(one) for one in self.archive.of(*_EXECUTING) if any(_things(one)))
         others = [name for name, _ in owners.most_common() if name not in privileged]
         return dict.fromkeys(owners.keys() & privileged, others[0]) if others else {}
 

@@ -45,5 +45,5 @@ def make_loader(server: Connection, run_id: UUID, *, comment: str) -> Login:
 def drop_loader(server: Connection, run_id: UUID) -> None:
     """Drop the role of a run, if there is one. Nothing may belong to it any more."""
     name = loader_name(run_id)
-    if server.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", (name,)).fetchone():
+    if server.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (name,)).fetchone():
         server.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))

@@ -225,7 +225,7 @@ def _pinned(db: Connection) -> Connection:
 
 def _drop(server: Connection, name: str) -> None:
     """With every connection to it, if there is such a database."""
-    if not server.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone():
+    if not server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone():
         return
     server.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
     force = sql.SQL(" WITH (FORCE)" if server.info.server_version >= 130000 else "")

@@ -164,6 +164,7 @@ def test_cancelled_drill_drops_its_database(
 ) -> None:
     odoo_db_backup(database)
     before = databases(postgres)
+    monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
     slow_restore(tmp_path, monkeypatch)
     run = start_flow(database, "odoo_restore_drill")
     wait_for(lambda: databases(postgres) != before)
@@ -187,6 +188,7 @@ def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
     foreign = f"ops_scratch_{uuid4().hex}"  # it has the form of ours, and no word of ours
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f'CREATE DATABASE "{foreign}"')
+    monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
     slow_restore(tmp_path, monkeypatch)
     run = start_flow(database, "odoo_restore_drill")
     wait_for(lambda: len(databases(postgres)) == len(before) + 2)

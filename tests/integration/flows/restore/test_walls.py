@@ -77,8 +77,8 @@ CREATE TABLE changing (v text CHECK (evil.change())); INSERT INTO changing VALUE
 """
 LEFT_BEHIND = """
 CREATE FUNCTION evil.leave() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-    IF pg_catalog.current_database() ~ '^ops_scratch_' THEN CREATE TABLE IF NOT EXISTS public.left_behind (v text);
-    END IF; RETURN true; END $$;
+    IF pg_catalog.current_database() ~ '^ops_scratch_' THEN CREATE OR REPLACE FUNCTION public.left_behind()
+    RETURNS int LANGUAGE sql AS 'SELECT 1'; END IF; RETURN true; END $$;
 CREATE TABLE leaving (v text CHECK (evil.leave())); INSERT INTO leaving VALUES ('a');
 """
 
@@ -103,7 +103,7 @@ def test_thing_that_code_of_the_dump_made_ends_the_restore(postgres: str) -> Non
     with hostile_database(postgres, name, LEFT_BEHIND) as made:
         dump = Path(odoo_db_backup(made.database)["file"])
         before = databases(postgres)
-        with pytest.raises(StepFailedError, match=r"(table public\.left_behind is there as well|does not name: table)"):
+        with pytest.raises(StepFailedError, match=r"holds what the dump does not name: function left_behind\(\)"):
             odoo_db_restore(f"{name}_new", dump.name)
         assert databases(postgres) == before
 
@@ -154,18 +154,18 @@ ODOO = """SELECT datname FROM pg_database WHERE datdba = (SELECT usesysid FROM p
 EVERY = "SELECT datname FROM pg_database WHERE datname LIKE 'ops_scratch_%'"
 
 
-@pytest.mark.parametrize(("room", "query"), [("odoo", ODOO), ("postgres", EVERY)])
+@pytest.mark.parametrize(("login", "query"), [("odoo", ODOO), ("postgres", EVERY)], ids=["odoo", "every"])
 def test_database_under_construction_is_nobodys(
-    postgres: str, database: str, *, room: str, query: str, monkeypatch: pytest.MonkeyPatch
+    postgres: str, database: str, *, login: str, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`room` is whom the room logs in as: with Odoo's own role, as the document has it, only the template hides it."""
+    """`login` is whom the room logs in as: with Odoo's own role, as the document has it, only the template hides it."""
     role = f"odoo_{database}"
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f'CREATE ROLE "{role}" LOGIN CREATEDB; ALTER DATABASE "{database}" OWNER TO "{role}"')
     with psycopg.connect(postgres.format(database=database), autocommit=True) as db:
         for kind, name in (("TABLE", "line"), ("TABLE", "empty_one"), ("VIEW", "cheap"), ("LARGE OBJECT", "4711")):
             db.execute(f'ALTER {kind} {name} OWNER TO "{role}"'.encode())
-    if room == "odoo":
+    if login == "odoo":
         url = postgres.replace("//postgres@", f"//{role}@").format(database="postgres")
         monkeypatch.setenv("OPS_ODOO_DATABASE_URL", url)
         monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
@@ -173,10 +173,10 @@ def test_database_under_construction_is_nobodys(
     monkeypatch.setattr(load, "RESTORE", "sleep 0.5\n" + load.RESTORE + "sleep 0.5\n")
     with busy(postgres, query=query, user=role) as written:
         result = odoo_db_restore(f"{database}_new", dump.name)
-        if room == "odoo":
+        if login == "odoo":
             odoo_restore_drill(database)
     assert [name for name in written if name.startswith("ops_scratch_")] == []
-    assert result["walls"] == ([] if room == "odoo" else ["a login without rights"])
+    assert result["walls"] == ([] if login == "odoo" else ["a login without rights"])
     assert f"{database}_new" in databases(postgres)
 
 
