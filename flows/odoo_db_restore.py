@@ -15,12 +15,13 @@ from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
+from flows.restore.load import ANALYZE_SECONDS, analyze
 from flows.restore.restore import DEADLINE_SECONDS, Ready, look_up, proof, restored
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
+@runbook(deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
 def odoo_db_restore(
     odoo_db: OdooDatabase,
     backup: BackupFile,
@@ -55,6 +56,11 @@ def odoo_db_restore(
         unpacked(done.files, ready.backup.name, attachments) as files,
     ):
         action(
+            "analyze",
+            lambda: _analyze(done.scratch),
+            about="collect the planner's statistics of all tables",
+        )
+        action(
             "publish",
             lambda: _publish(done.scratch, odoo_db, files),
             about=f"rename {done.scratch.name} to {odoo_db}",
@@ -64,6 +70,11 @@ def odoo_db_restore(
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _analyze(scratch: Scratch) -> None:
+    with connect(current_run().settings.odoo_url, database=scratch.name) as db:
+        analyze(db)
 
 
 def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:

@@ -12,6 +12,7 @@ import psycopg
 from blocks.fields import BlockName
 from flows.backup.contents import check_server, differences, pin_settings, shown
 from flows.backup.folder import Folder, OpenFiles
+from flows.backup.loading import prove_loading
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
 from flows.backup.postgres import Access, Connection, access_of, connect
@@ -103,6 +104,7 @@ def check_restorable(backup: Backup, folder: Folder, target: Target | None = Non
     with connect(run.settings.odoo_url) as server:
         access = access_of(server, run.settings.pg_bin, dumped_by=manifest.pg_dump_version)
         check_server(server)
+        prove_loading(access)
         check_may_create(server)
         # a dump is compressed: four times its size where the manifest does not know better
         unknown = check_free(server, needed_bytes=manifest.database_bytes or 4 * manifest.size_bytes)
