@@ -15,12 +15,13 @@ from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
+from flows.restore.load import ANALYZE_SECONDS
 from flows.restore.restore import DEADLINE_SECONDS, Ready, look_up, proof, restored
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
+@runbook(deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
 def odoo_db_restore(  # noqa: PLR0917 - they are passed by name
     odoo_db: OdooDatabase,
     backup: BackupFile,

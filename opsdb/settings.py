@@ -137,8 +137,8 @@ class Settings(BaseSettings):
     )
     pg_bin: Path | None = Field(
         None,
-        description="Folder of pg_dump, pg_restore and pg_dumpall. Default: those of the embedded PostgreSQL, then "
-        "those on PATH.",
+        description="Folder of pg_dump, pg_restore and pg_dumpall. Default: those of the server's major version or the "
+        "next newer one, of the embedded PostgreSQL, below /usr/lib/postgresql or on PATH.",
     )
     prefect_yaml: AbsolutePath = Field(
         Path(__file__).parent.parent / "prefect.yaml",

@@ -12,11 +12,13 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from blocks.check import Check
-from flows.backup.postgres import connect, find_programs
+from flows.backup.loading import prove_loading
+from flows.backup.postgres import access_of, connect
+from flows.backup.programs import find_programs
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.restore.sandbox import server_programs
 from flows.restore.walls import find_walls
-from opsdb.errors import OpsError
+from opsdb.errors import OpsError, PreflightError
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.settings import Settings
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
@@ -80,11 +82,26 @@ def check_templates(settings: Settings) -> Iterator[Check]:
 
 
 def check_pg_dump(settings: Settings) -> Iterator[Check]:
-    """Look for a pg_dump that is new enough for the server of the Odoo databases."""
+    """Look for a pg_dump for the server of the Odoo databases, and whether what it writes can be restored there."""
     with connect(settings.odoo_url) as server:
-        version = server.info.parameter_status("server_version") or ""
-    programs = find_programs(settings.pg_bin, server_version=version)
-    yield Check("pg_dump", f"{programs.version} for a server of version {version.split()[0]}")
+        access = access_of(server, settings.pg_bin)
+    version, programs = access.server_version.split()[0], access.programs
+    try:
+        prove_loading(access)
+    except PreflightError as error:
+        yield Check("pg_dump", str(error), "docs/backups.md, Versions")
+        return
+    found = f"{programs.version} in {programs.pg_dump.parent}; restores into the server of version {version}: proven"
+    yield Check("pg_dump", f"{found} with an empty dump")
+
+
+def _server_version(settings: Settings) -> str:
+    """That of the Odoo databases' server; of the oldest where it does not answer."""
+    try:
+        with connect(settings.odoo_url) as server:
+            return server.info.parameter_status("server_version") or "1"
+    except PreflightError:
+        return "1"
 
 
 def check_drills(settings: Settings) -> Iterator[Check]:
@@ -92,7 +109,7 @@ def check_drills(settings: Settings) -> Iterator[Check]:
     if settings.drill_on_server:
         yield Check("drills", "on the databases' own server, over a login without rights (OPS_DRILL_ON_SERVER)")
         return
-    programs = server_programs(find_programs(settings.pg_bin, server_version="1"))
+    programs = server_programs(find_programs(settings.pg_bin, server_version=_server_version(settings)))
     walls = find_walls(programs)
     found = f"with the server of {programs}, behind: {', '.join(walls.names)}"
     yield Check("drills", found if walls.hides_files else f"{found}. Install bubblewrap to hide files and processes")

@@ -54,6 +54,7 @@ class EmbeddedPostgres:
     """A cluster below `folder`, and what is needed to run it."""
 
     folder: Path
+    programs: Path = PROGRAMS
 
     @property
     def data_dir(self) -> Path:
@@ -79,7 +80,7 @@ class EmbeddedPostgres:
     def command(self) -> list[str]:
         """The server in the foreground. SIGINT ends it quickly and cleanly."""
         return [
-            str(PROGRAMS / "postgres"),
+            str(self.programs / "postgres"),
             "-D",
             str(self.data_dir),
             "-c",
@@ -115,7 +116,7 @@ class EmbeddedPostgres:
     def _initialize(self) -> None:
         done = subprocess.run(
             [
-                str(PROGRAMS / "initdb"),
+                str(self.programs / "initdb"),
                 f"--pgdata={self.data_dir}",
                 "--username=postgres",
                 "--auth=peer",
@@ -152,7 +153,7 @@ class EmbeddedPostgres:
         return found.decode()
 
     def _check_version(self, made_by: str) -> None:
-        out = subprocess.run([PROGRAMS / "postgres", "--version"], capture_output=True, text=True, check=True)
+        out = subprocess.run([self.programs / "postgres", "--version"], capture_output=True, text=True, check=True)
         ours = out.stdout.split()[-1].split(".")[0]
         if made_by != ours:
             raise OpsError(
@@ -174,7 +175,7 @@ class EmbeddedPostgres:
         for folder in (self.folder, self.folder.parent):  # ours: passable for the service user's group only
             os.chown(folder, 0, entry.pw_gid)
             folder.chmod(0o710)
-        return [*make_passable(self.folder.parent), *make_passable(PROGRAMS)]
+        return [*make_passable(self.folder.parent), *make_passable(self.programs)]
 
 
 def _own(path: Path, user: str) -> None:

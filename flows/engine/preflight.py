@@ -14,11 +14,11 @@ from opsdb.database import first_line
 from opsdb.errors import PreflightError
 
 PROGRAMS: dict[str, tuple[str, ...]] = {
-    "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee"),
-    "odoo_db_restore": ("bash", "sha256sum"),
+    "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee", "timeout"),
+    "odoo_db_restore": ("bash", "sha256sum", "timeout"),
     "odoo_fresh_deploy": ("bash", "awk", "curl", "doctl", "getent", "ssh"),
     "odoo_module_upgrade": ("bash", "curl", "docker", "git"),
-    "odoo_restore_drill": ("bash", "sha256sum"),
+    "odoo_restore_drill": ("bash", "sha256sum", "timeout"),
     "stored_command": ("bash",),
 }
 """Beside those of PostgreSQL, which are looked for in more places. An upgrade on another host needs bash and ssh."""

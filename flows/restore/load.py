@@ -1,18 +1,19 @@
-"""The step that loads a dump into a database: which pg_restore does it, and what of its errors counts."""
+"""The step that loads a dump into a database, and the statistics without which its queries would be slow."""
 
 from __future__ import annotations
 
-import os
 import time
 
-from flows.backup.postgres import Access
+import psycopg
+
+from flows.backup.contents import pin_settings
+from flows.backup.loading import LOAD, load_variables
+from flows.backup.postgres import Access, Connection
+from flows.engine.active_run import current_run
 from flows.engine.step import step
 
 RESTORE_SECONDS = 3600
-
-RESTORE = """\
-"$PG_RESTORE" --exit-on-error --no-password --jobs="$JOBS" $OPTIONS --no-subscriptions --dbname="$SCRATCH" -- "$DUMP"
-"""
+ANALYZE_SECONDS = 600
 
 
 def load_dump(access: Access, dump: str, *, database: str, options: tuple[str, ...] = ()) -> float:
@@ -22,8 +23,19 @@ def load_dump(access: Access, dump: str, *, database: str, options: tuple[str, .
     and the programs. Raises StepFailedError for any error of the dump, and StepTimeoutError.
     """
     started = time.monotonic()
-    env = {"PG_RESTORE": str(access.programs.pg_restore), "DUMP": dump, "SCRATCH": database}
-    env |= {"JOBS": str(min(4, os.cpu_count() or 1)), "OPTIONS": " ".join(options)}
-    with access.environment() as variables:
-        step("restore", RESTORE, timeout=RESTORE_SECONDS, env=variables | env)
+    with access.environment() as connection:
+        env = connection | load_variables(access, dump, database=database, options=options)
+        step("restore", LOAD, timeout=RESTORE_SECONDS, env=env)
     return round(time.monotonic() - started, 3)
+
+
+def analyze(db: Connection) -> None:
+    """Collect the planner's statistics of all tables that the login of `db` owns.
+
+    They are no part of the backup: where that fails, an event says so, and autovacuum collects them in time.
+    """
+    try:
+        pin_settings(db, statement_seconds=ANALYZE_SECONDS)
+        db.execute("ANALYZE")
+    except psycopg.Error as error:
+        current_run().event(f"the planner's statistics were not collected: {str(error).strip()}", level="warning")

@@ -13,7 +13,8 @@ import psycopg
 
 from flows.backup.folder import OpenFiles
 from flows.backup.manifest import Manifest
-from flows.backup.postgres import Access, Connection, Programs, program_env
+from flows.backup.postgres import Access, Connection, program_env
+from flows.backup.programs import Programs
 from flows.engine.active_run import current_run
 from flows.restore.archive import Archive, read_archive, use_list
 from flows.restore.extensions import check_extensions, make_extensions, premade_schemas

@@ -13,9 +13,11 @@ import psycopg
 from blocks.fields import BlockName
 from flows.backup.contents import check_server, differences, pin_settings, shown
 from flows.backup.folder import Folder, OpenFiles, check_space
+from flows.backup.loading import prove_loading
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
-from flows.backup.postgres import Connection, Programs, access_of, connect, find_programs
+from flows.backup.postgres import Connection, access_of, connect
+from flows.backup.programs import Programs, find_programs
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.preflight import PROGRAMS, missing_programs
@@ -23,7 +25,7 @@ from flows.engine.step import action, step
 from flows.offsite.target import Target, load_target
 from flows.restore.archive import read_archive
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
-from flows.restore.load import RESTORE_SECONDS, load_dump
+from flows.restore.load import RESTORE_SECONDS, analyze, load_dump
 from flows.restore.prepare import Loaded, Prepared, check_contents, check_template, hand_over, known_roles, prepare
 from flows.restore.sandbox import Sandbox, server_programs
 from flows.restore.scratch import Scratch, drop_leftovers
@@ -128,13 +130,16 @@ def check_restorable(
     # a dump is compressed: four times its size where the manifest does not know better
     needed = manifest.database_bytes or 4 * manifest.size_bytes
     if drill and not run.settings.drill_on_server:
-        programs = find_programs(run.settings.pg_bin, server_version=manifest.pg_dump_version)
+        programs = find_programs(
+            run.settings.pg_bin, server_version=manifest.server_version, dumped_by=manifest.pg_dump_version
+        )
         home = next(one for one in (run.settings.home, *run.settings.home.parents) if one.is_dir())
         check_space(home, {"the restored database": needed})
         return Ready(backup, manifest, programs, folder, target, server=server_programs(programs))
     with connect(run.settings.odoo_url) as server:
         access = access_of(server, run.settings.pg_bin, dumped_by=manifest.pg_dump_version)
         check_server(server)
+        prove_loading(access)
         check_may_create(server)
         if unknown := check_free(server, needed_bytes=needed):
             run.event(f"free space of the server was not checked: {unknown}", level="warning")
@@ -196,6 +201,8 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
     with closing(prepared):
         seconds = load_dump(prepared.access, dump, database=scratch.name, options=prepared.options)
     action("compare", lambda: _compare(ready.manifest, scratch), about=_compared(ready.manifest))
+    if ready.server is None:
+        action("analyze", lambda: _analyze(scratch), about="collect the planner's statistics of all tables")
     changed = action(
         "owners",
         lambda: hand_over(scratch, prepared.archive, thrown_away=ready.server is not None),
@@ -238,6 +245,11 @@ def _compared(manifest: Manifest) -> str:
     if manifest.contents is None:
         return f"count the tables: a manifest of format {manifest.format} knows no more"
     return "count and hash the rows of all tables, and compare them with the manifest"
+
+
+def _analyze(scratch: Scratch) -> None:
+    with scratch.connect_to_load() as db:  # as the owner of all tables, whose indexes execute code
+        analyze(db)
 
 
 def _compare(manifest: Manifest, scratch: Scratch) -> None:

@@ -18,7 +18,8 @@ from typing import Self
 
 from psycopg import sql
 
-from flows.backup.postgres import Programs, connect, embedded_programs
+from flows.backup.postgres import connect
+from flows.backup.programs import Programs, embedded_programs
 from flows.engine.active_run import current_run
 from flows.restore.own_folder import OwnFolder
 from flows.restore.walls import Walls, find_walls

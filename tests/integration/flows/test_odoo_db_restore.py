@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from flows.backup.folder import Folder
+from flows.backup.loading import LOAD
 from flows.engine import step
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
@@ -128,7 +129,7 @@ def test_database_that_is_made_meanwhile_is_not_touched(
     before = databases(postgres)
     new = f"{database}_new"
     psql = f'psql -q "{postgres.format(database="postgres")}" -c \'CREATE DATABASE "{new}"\'\n'
-    monkeypatch.setattr(load, "RESTORE", load.RESTORE + psql)
+    monkeypatch.setattr(load, "LOAD", LOAD + psql)
     with pytest.raises(StepFailedError, match=f"cannot be named {new}: database .* already exists"):
         odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
     assert databases(postgres) == before | {new}

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from flows.backup.folder import Folder
+from flows.backup.loading import LOAD
 from flows.backup.manifest import Manifest
 from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.restore import load
 from flows.restore import scratch as scratch_database
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS
@@ -53,7 +53,7 @@ def test_backup_whose_drill_fails_deletes_no_older_one(
 ) -> None:
     folder.mkdir(parents=True, mode=0o700)
     old = make_backup(folder, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
-    monkeypatch.setattr(load, "RESTORE", "echo 'went wrong' >&2; exit 1")
+    monkeypatch.setattr("flows.restore.load.LOAD", "echo 'went wrong' >&2; exit 1")
     with pytest.raises(StepFailedError, match="went wrong"):
         odoo_db_backup(database, restore_drill=True)
     assert old.exists()
@@ -215,14 +215,14 @@ def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
 
 
 def slow_restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pg_restore that hangs before it does anything."""
+    """A pg_restore that hangs before it does anything, but for what the preflight asks of it."""
     folder = tmp_path / "slow"
     folder.mkdir()
     for program in (PROGRAMS.pg_dump, PROGRAMS.pg_dumpall):
         (folder / program.name).symlink_to(program)
     script = folder / "pg_restore"
-    version = f'[ "$1" = --version ] && exec {PROGRAMS.pg_restore} --version'
-    script.write_text(f"#!/bin/bash\n{version}\nexec sleep 300\n")
+    before = '[[ " $* " = *" --version "* || " $* " = *" --use-list=/dev/null "* ]]'
+    script.write_text(f'#!/bin/bash\n{before} && exec {PROGRAMS.pg_restore} "$@"\nexec sleep 300\n')
     script.chmod(0o755)
     monkeypatch.setenv("OPS_PG_BIN", str(folder))
 
@@ -236,4 +236,4 @@ def test_shell_text_holds_no_value(database: str, monkeypatch: pytest.MonkeyPatc
     )
     odoo_restore_drill(database)
     assert [text for text, timeout in commands if timeout and re.search(database, text)] == []
-    assert load.RESTORE in [text for text, _ in commands]
+    assert LOAD in [text for text, _ in commands]

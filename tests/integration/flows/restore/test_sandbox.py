@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from flows.backup.postgres import connect, embedded_programs
+from flows.backup.postgres import connect
+from flows.backup.programs import embedded_programs
 from flows.engine.active_run import ActiveRun, activated
 from flows.restore.sandbox import Sandbox, server_programs
 from opsdb.processes.find import find_processes
@@ -25,7 +26,7 @@ RUN = """
 import sys, time
 from pathlib import Path
 from uuid import UUID
-from flows.backup.postgres import embedded_programs
+from flows.backup.programs import embedded_programs
 from flows.engine.active_run import ActiveRun, activated
 from flows.restore.sandbox import Sandbox, server_programs
 from opsdb.settings import Settings

@@ -170,7 +170,7 @@ def test_database_under_construction_is_nobodys(
         monkeypatch.setenv("OPS_ODOO_DATABASE_URL", url)
         monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
     dump = Path(odoo_db_backup(database)["file"])
-    monkeypatch.setattr(load, "RESTORE", "sleep 0.5\n" + load.RESTORE + "sleep 0.5\n")
+    monkeypatch.setattr(load, "LOAD", "sleep 0.5\n" + load.LOAD + "sleep 0.5\n")
     with busy(postgres, query=query, user=role) as written:
         result = odoo_db_restore(f"{database}_new", dump.name)
         if login == "odoo":
