@@ -21,6 +21,7 @@ from psycopg import sql
 from flows.backup.postgres import connect
 from flows.backup.programs import Programs, embedded_programs
 from flows.engine.active_run import current_run
+from flows.restore.loader import loader_name
 from flows.restore.own_folder import OwnFolder
 from flows.restore.walls import Walls, find_walls
 from opsdb.errors import OpsError, PreflightError
@@ -152,7 +153,7 @@ class Sandbox:
         for name, text in {
             "postgresql.conf": CONFIGURATION,
             "pg_hba.conf": "local all all peer map=room\n",
-            "pg_ident.conf": f"room {own} all\n",
+            "pg_ident.conf": "".join(f"room {own} {role}\n" for role in ("postgres", loader_name(current_run().id))),
         }.items():
             self._write(name, text, walls)
 

@@ -224,7 +224,7 @@ def test_who_may_not_alter_an_extension_is_refused_and_may_name_a_template(
     with psycopg.connect(postgres.format(database=template), autocommit=True) as db:
         db.execute(prepared)
         db.execute("CREATE TABLE of_somebody ()")
-    with pytest.raises(PreflightError, match="holds more than extensions: relation of_somebody"):
+    with pytest.raises(PreflightError, match="holds more than extensions: relation public.of_somebody"):
         odoo_db_restore(f"{database}_new", dump.name, template=template)
     assert databases(postgres) == before | {template}
     with psycopg.connect(postgres.format(database=template), autocommit=True) as db:
