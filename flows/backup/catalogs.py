@@ -1,8 +1,8 @@
 """Queries of the system catalogs: what pg_dump writes of a database besides rows, one query for each kind of object.
 
-Each gives a row for an object: its name, qualified and quoted; what it belongs to, or NULL; its definition as text. They
-read with an empty search_path, lock nothing for longer than a moment, and leave out what pg_dump leaves out: system
-schemas, members of extensions, and what a server makes by itself beside another object.
+Each gives a row for an object: its name, qualified and quoted; what it belongs to, or NULL; its definition as text.
+They read with an empty search_path, lock nothing for longer than a moment, and leave out what pg_dump leaves out:
+system schemas, members of extensions, and what a server makes by itself beside another object.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 def _ours(alias: str, catalog: str, *, schema: str) -> str:
     """The condition that pg_dump writes an object of `catalog`."""
     return f"""{schema}.nspname !~ '^pg_' AND {schema}.nspname <> 'information_schema' AND NOT EXISTS (
-        SELECT FROM pg_depend WHERE classid = '{catalog}'::regclass AND objid = {alias}.oid AND deptype = 'e')"""  # noqa: S608 - constants
+        SELECT FROM pg_depend WHERE classid = '{catalog}'::regclass AND objid = {alias}.oid AND deptype = 'e')"""
 
 
 _CLASS = _ours("c", "pg_class", schema="n")
@@ -20,7 +20,7 @@ _FROM_CLASS = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 
 SCHEMAS = f"""
 SELECT quote_ident(n.nspname), NULL, '' FROM pg_namespace n WHERE {_ours("n", "pg_namespace", schema="n")}
-"""
+"""  # noqa: S608 - constants
 
 TABLES = f"""
 SELECT {_RELATION}, NULL, concat_ws(' ', c.relpersistence, am.amname, f.srvname, o.typ,
@@ -68,7 +68,7 @@ GENERATED_COLUMNS = f"""
 SELECT format('%I.%I.%I', n.nspname, c.relname, a.attname), {_RELATION}, {GENERATED}
 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE a.attgenerated <> '' AND {_CLASS}
-"""  # noqa: S608 - constants
+"""
 
 # NOT NULL stands at the column: only since version 18 it is a constraint besides. Foreign keys that a partition has
 # from its parent get their names as they are made. A constraint trigger is a trigger.
@@ -128,7 +128,7 @@ POLICY = """concat_ws(' ',
 POLICIES = f"""
 SELECT format('%I on %I.%I', p.polname, n.nspname, c.relname), {_RELATION}, {POLICY}
 JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_CLASS}
-"""  # noqa: S608 - constants
+"""
 
 SEQUENCES = f"""
 SELECT {_RELATION}, NULL, concat_ws(' ', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax,

@@ -1,13 +1,16 @@
 """Queries of who owns what in a database and who may do what with it.
 
-The text of each is JSON, a list of entries. The first member of an entry is a list of roles, in which "" is PUBLIC: so a
-reader finds the roles, and can put others into their place. Rights that an object has by itself are left out.
+The text of each is JSON, a list of entries. The first member of an entry is a list of roles, in which "" is PUBLIC: so
+a reader finds the roles, and can put others into their place. Rights that an object has by itself are left out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+
+RoleMap = Mapping[str, str | None]
+"""What stands for each role of a backup; None for one that is left out: its things stay with who restores them."""
 
 _OWNED = {  # the catalog of a kind of object: the columns with its owner and rights, and what acldefault() calls it
     "pg_class": ("relowner", "relacl", "CASE relkind WHEN 'S' THEN 's' ELSE 'r' END"),
@@ -50,11 +53,11 @@ WHERE i.type IS NOT NULL AND coalesce(i.schema, '') !~ '^"?pg_'
 """  # noqa: S608 - constants
 
 OWNERS = f"""
-SELECT i.type || ' ' || i.identity, NULL, jsonb_build_array(jsonb_build_array(ARRAY[pg_get_userbyid(o.owner)]))
+SELECT i.type || ' ' || i.identity, i.identity, jsonb_build_array(jsonb_build_array(ARRAY[pg_get_userbyid(o.owner)]))
 {_NAMED} AND NOT e.member
   AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = o.catalog AND objid = o.oid AND deptype = 'i'
                   AND refclassid <> 'pg_class'::regclass)
-"""
+"""  # noqa: S608 - constants
 
 
 def _entries(acl: str, *, condition: str = "true") -> str:
@@ -105,7 +108,7 @@ def roles_in(text: str) -> set[str]:
     return {role for entry in json.loads(text) for role in entry[0]} - {""}
 
 
-def with_roles(text: str, roles: Mapping[str, str | None]) -> str:
+def with_roles(text: str, roles: RoleMap) -> str:
     """The same with other roles in their place, in one order; entries with a role that is left out are gone."""
     entries = [[[roles.get(role, role) for role in entry[0]], *entry[1:]] for entry in json.loads(text)]
     return json.dumps(sorted(entry for entry in entries if None not in entry[0]))

@@ -7,7 +7,11 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from flows.backup.attachments import Attachments
+from flows.backup.extensions import Extension
+from flows.backup.inventory import Inventory
 from flows.backup.names import DATABASE_PATTERN, BackupName
+from flows.backup.properties import Properties
 
 _CHECKSUM = '  "checksum": "'
 
@@ -84,7 +88,8 @@ class Contents(BaseModel):
 class Manifest(BaseModel):
     """What stands beside a dump and says that it was verified. Sizes are bytes.
 
-    Format 2 says in addition what the database held; its last line is a checksum of all lines before.
+    Format 2 says in addition what the database held; its last line is a checksum of all lines before. Format 3 says of
+    what objects the database consisted, and what belonged to it outside of it. `attachments` is there for Odoo alone.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,6 +107,10 @@ class Manifest(BaseModel):
     database_bytes: int | None = Field(None, ge=0, description="Disk that the database took, with its indexes.")
     locale: Locale | None = None
     contents: Contents | None = None
+    properties: Properties | None = None
+    extensions: list[Extension] | None = None
+    inventory: Inventory | None = None
+    attachments: Attachments | None = None
     globals: File | None = None
     filestore: File | None = None
 
@@ -133,7 +142,7 @@ def read_manifest(written: bytes, name: BackupName) -> Manifest | None:
     except (UnicodeDecodeError, ValidationError):
         return None
     head, mark, tail = text.rpartition(_CHECKSUM)
-    if manifest.format > 1 and mark + tail != _checksum_line(head):
+    if (manifest.format > 1 or mark) and mark + tail != _checksum_line(head):
         return None
     # else it was copied or renamed by hand
     told = (manifest.database, manifest.file, manifest.created_at)

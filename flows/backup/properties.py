@@ -1,4 +1,4 @@
-"""What belongs to a database and stands outside of it: pg_dump writes it with --create only, as a whole or not at all."""
+"""What belongs to a database and stands outside of it: pg_dump writes it with --create alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Properties(BaseModel):
     tablespace: str
     connection_limit: int
     is_template: bool
-    comment: str | None
+    comment: str | None = None
     privileges: list[Privilege]
     settings: list[str]
     role_settings: dict[str, list[str]]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
-from flows.backup.grants import with_roles
+from flows.backup.contents import differences as contents_differences
+from flows.backup.extensions import differing_extensions
+from flows.backup.grants import RoleMap, with_roles
 from flows.backup.inventory import ROLES, Definition, Inventory, read_objects, unquoted
+from flows.backup.manifest import Manifest
 from flows.backup.postgres import Connection
 from flows.restore.normal_form import read_again
 
@@ -17,12 +22,39 @@ _USUAL = {("schema", "public"), ("extension", "plpgsql")}
 _OF_EXTENSIONS = "function of an extension"
 
 
+def differences_from(
+    manifest: Manifest, db: Connection, *, roles: RoleMap | None = None, without: Collection[str] = ()
+) -> list[str]:
+    """All that differs between the database behind `db` and the one that was dumped: a phrase for each thing.
+
+    See differing_objects(). What a manifest of an older format does not know is not compared.
+    """
+    wrong = contents_differences(manifest.contents, db) if manifest.contents else []
+    if manifest.extensions is not None:
+        wrong += differing_extensions(manifest.extensions, db)
+    if manifest.inventory is not None:
+        dumped_by = int(re.split(r"\D", manifest.server_version)[0])
+        wrong += differing_objects(manifest.inventory, db, dumped_by=dumped_by, roles=roles, without=without)
+    return wrong
+
+
+def compared(manifest: Manifest, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """What of a manifest was compared, for the result of a run: counts, None for what it does not know."""
+    counts = manifest.inventory.counts if manifest.inventory else None
+    return {
+        "tables_compared": len(manifest.contents.tables) if manifest.contents else None,
+        "rows_compared": manifest.contents.rows if manifest.contents else None,
+        "objects_compared": {kind: n for kind, n in counts.items() if kind not in without} if counts else None,
+        "attachments_compared": manifest.attachments.named if manifest.attachments else None,
+    }
+
+
 def differing_objects(
     expected: Inventory,
     db: Connection,
     *,
     dumped_by: int,
-    roles: Mapping[str, str | None] | None = None,
+    roles: RoleMap | None = None,
     without: Collection[str] = (),
 ) -> list[str]:
     """What the database behind `db` consists of otherwise than expected: a phrase for each object.
@@ -41,7 +73,9 @@ def differing_objects(
             continue
         if kind != _OF_EXTENSIONS:
             wrong += [f"{kind} {name} is missing" for name in want.keys() - have.keys()]
-            wrong += [f"{kind} {name} is there as well" for name in have.keys() - want.keys() if (kind, name) not in _USUAL]
+            wrong += [
+                f"{kind} {name} is there as well" for name in have.keys() - want.keys() if (kind, name) not in _USUAL
+            ]
         if same:
             wrong += _other_texts(db, kind, want, have)
         elif kind in _PORTABLE:
@@ -49,9 +83,7 @@ def differing_objects(
     return sorted(wrong)
 
 
-def _other_texts(
-    db: Connection, kind: str, want: Mapping[str, str], have: Mapping[str, Definition]
-) -> Iterator[str]:
+def _other_texts(db: Connection, kind: str, want: Mapping[str, str], have: Mapping[str, Definition]) -> Iterator[str]:
     for name in want.keys() & have.keys():
         if want[name] == have[name].text:
             continue
@@ -66,9 +98,7 @@ def _other_portable(kind: str, want: Mapping[str, str], have: Mapping[str, Defin
             yield f"{kind} {name} {_instead(have[name].text, want[name])}"
 
 
-def _other_roles(
-    kind: str, want: Mapping[str, str], have: Mapping[str, Definition], roles: Mapping[str, str | None]
-) -> Iterator[str]:
+def _other_roles(kind: str, want: Mapping[str, str], have: Mapping[str, Definition], roles: RoleMap) -> Iterator[str]:
     for name in want.keys() | have.keys():
         before = with_roles(want[name], roles) if name in want else None
         after = with_roles(have[name].text, {}) if name in have else None

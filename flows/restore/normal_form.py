@@ -51,7 +51,7 @@ def read_again(db: Connection, kind: str, name: str, text: str, found: Definitio
     return None
 
 
-def _readings(kind: str, name: str, text: str, found: Definition) -> list[_Reading]:
+def _readings(kind: str, name: str, text: str, found: Definition) -> list[_Reading]:  # noqa: PLR0911 - one for each kind
     of, copy = found.of, f"CREATE TEMP TABLE ops_copy (LIKE {found.of})"
     match kind:
         case "constraint":
@@ -107,7 +107,9 @@ def _moved(kind: str, text: str, of: str) -> _Reading:
     word = "ON" if kind == "trigger" else "TO"
     make = f"{create}{rest}".replace(f" {word} {of}", f" {word} {_NAME}", 1)
     catalog, relation, show = (
-        ("pg_trigger", "tgrelid", "pg_get_triggerdef") if kind == "trigger" else ("pg_rewrite", "ev_class", "pg_get_ruledef")
+        ("pg_trigger", "tgrelid", "pg_get_triggerdef")
+        if kind == "trigger"
+        else ("pg_rewrite", "ev_class", "pg_get_ruledef")
     )
     return _Reading(
         (f"CREATE TEMP TABLE ops_copy (LIKE {of})", make),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,24 +14,31 @@ from typing import Any
 import psycopg
 
 from blocks.fields import BlockName
-from flows.backup.contents import check_server, differences, pin_settings, shown
+from flows.backup.attachments import archived, differing_attachments, read_names
+from flows.backup.contents import check_server, pin_settings, shown
 from flows.backup.folder import Folder, OpenFiles
+from flows.backup.grants import RoleMap
+from flows.backup.inventory import ROLES
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
 from flows.backup.postgres import Access, Connection, access_of, connect
+from flows.backup.properties import Properties
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.step import action, step
 from flows.offsite.target import Target, load_target
+from flows.restore.comparison import compared, differences_from
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
+from flows.restore.ownership import give_back
 from flows.restore.scratch import Scratch, check_free, check_may_create, drop_leftovers
 from opsdb.errors import PreflightError, StepFailedError
 
 CHECKSUM_SECONDS = 600
 RESTORE_SECONDS = 3600
 COMPARE_SECONDS = 900
-DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + 120
+ATTACHMENTS_SECONDS = 1800
+DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + ATTACHMENTS_SECONDS + 120
 
 # The sums come from the manifest, which has one of its own.
 CHECKSUM = """\
@@ -56,6 +65,16 @@ class Ready:
     folder: Folder
     target: Target | None
     """Where the backup is, when the folder has not got it."""
+    roles: RoleMap | None = None
+    """What stands for the backup's roles; None for a drill, where everything belongs to the room's role."""
+
+    properties: Properties | None = None
+    """What the database gets when it is published."""
+
+    @property
+    def without(self) -> Collection[str]:
+        """What is not compared: whose things are, where nobody brings that back."""
+        return ROLES if self.roles is None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +84,8 @@ class Restored:
     scratch: Scratch
     seconds: float
     files: OpenFiles
+    refused: list[str]
+    """Phrases for owners and privileges that the server did not let us give."""
 
 
 def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
@@ -118,12 +139,12 @@ def check_restorable(backup: Backup, folder: Folder, target: Target | None = Non
 
 
 @contextmanager
-def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
+def restored(ready: Ready) -> Iterator[Restored]:
     """Fetch the backup if it is elsewhere, check its bytes, restore it into a scratch database, and compare it.
 
     The database is dropped at the end, unless it was kept. Raises StepFailedError for a backup that is not whole.
     """
-    run, manifest = current_run(), ready.manifest
+    manifest = ready.manifest
     action("leftovers", _drop_leftovers, about="drop the scratch databases of runs that were killed")
     with ExitStack() as stack:
         folder = ready.folder.path
@@ -136,11 +157,20 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
         listed = "\n".join(f"{one.sha256} {files.paths[one.file]} {one.file}" for one in manifest.files)
         # its command is the same for every backup: one that was kept might speak for another
         step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed}, must_run_again=True)
-        scratch = stack.enter_context(closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)))
-        yield _restored_into(scratch, ready, files, keep_owners=keep_owners)
+        scratch = stack.enter_context(closing(_scratch(ready)))
+        yield _restored_into(scratch, ready, files)
 
 
-def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, *, keep_owners: bool) -> Restored:
+def _scratch(ready: Ready) -> Scratch:
+    run, manifest = current_run(), ready.manifest
+    tablespace = manifest.properties.tablespace if manifest.properties and ready.roles is not None else None
+    return Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale, tablespace=tablespace)
+
+
+def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles) -> Restored:
+    manifest = ready.manifest
+    # an older manifest does not say whose things were: the dump does, to a superuser
+    keep_owners = ready.roles is not None and manifest.inventory is None and ready.access.superuser
     # dropped when the attempt ends
     action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
     started = time.monotonic()
@@ -150,27 +180,49 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, *, keep_own
         env |= {"OWNERS": "" if keep_owners else "--no-owner --no-privileges"}
         step("restore", RESTORE, timeout=RESTORE_SECONDS, env=env)
     seconds = round(time.monotonic() - started, 3)
-    action("compare", lambda: _compare(ready.manifest, scratch.name), about=_compared(ready.manifest))
-    return Restored(scratch=scratch, seconds=seconds, files=files)
+    refused = None
+    if ready.roles is not None and manifest.inventory is not None:
+        refused = action(
+            "owners",
+            lambda: _give_back(ready, scratch.name),
+            about="give all objects their owners and privileges",
+            must_run_again=True,
+        )
+    without = ROLES if refused else ready.without
+    action("compare", lambda: _compare(ready, scratch.name, without=without), about=_compared(manifest))
+    if manifest.attachments is not None and manifest.filestore is not None:
+        archive = files.paths[manifest.filestore.file]
+        action(
+            "attachments",
+            lambda: _compare_attachments(manifest, scratch.name, archive),
+            about="read every file that ir_attachment names in the filestore's archive, and compare its SHA-1",
+            must_run_again=True,
+        )
+    return Restored(scratch=scratch, seconds=seconds, files=files, refused=refused or [])
 
 
 def drill(ready: Ready) -> dict[str, Any]:
     """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven."""
-    with restored(ready, keep_owners=False) as done:
+    with restored(ready) as done:
         action("drop", done.scratch.drop, about=f"drop {done.scratch.name}")
-    return proof(ready.manifest, seconds=done.seconds)
+    return proof(ready, done)
 
 
-def proof(manifest: Manifest, *, seconds: float) -> dict[str, Any]:
-    """What was proven, for the result of a run. `tables_compared` is None where the manifest knows no contents."""
-    contents = manifest.contents
+def proof(ready: Ready, done: Restored) -> dict[str, Any]:
+    """What was proven, for the result of a run."""
     return {
-        "backup": manifest.file,
-        "created_at": manifest.created_at.isoformat(),
-        "tables_compared": len(contents.tables) if contents else None,
-        "rows_compared": contents.rows if contents else None,
-        "restore_seconds": seconds,
+        "backup": ready.manifest.file,
+        "created_at": ready.manifest.created_at.isoformat(),
+        **compared(ready.manifest, without=ROLES if done.refused else ready.without),
+        "restore_seconds": done.seconds,
     }
+
+
+def names_in(database: str) -> set[str]:
+    """The files that the rows of a restored database name."""
+    with connect(current_run().settings.odoo_url, database=database) as db:
+        pin_settings(db, statement_seconds=COMPARE_SECONDS)
+        return read_names(db) or set()
 
 
 def _drop_leftovers() -> None:
@@ -182,18 +234,44 @@ def _drop_leftovers() -> None:
 def _compared(manifest: Manifest) -> str:
     if manifest.contents is None:
         return f"count the tables: a manifest of format {manifest.format} knows no more"
-    return "count and hash the rows of all tables, and compare them with the manifest"
+    if manifest.inventory is None:
+        return "count and hash the rows of all tables, and compare them with the manifest"
+    return "compare all objects with the manifest, and count and hash the rows of all tables"
 
 
-def _compare(manifest: Manifest, database: str) -> None:
+def _give_back(ready: Ready, database: str) -> list[str]:
+    with connect(current_run().settings.odoo_url, database=database) as db:
+        pin_settings(db, statement_seconds=COMPARE_SECONDS)
+        if ready.manifest.inventory is None or ready.roles is None:
+            return []
+        return give_back(db, ready.manifest.inventory, ready.roles)
+
+
+def _compare(ready: Ready, database: str, *, without: Collection[str]) -> None:
+    manifest = ready.manifest
     with connect(current_run().settings.odoo_url, database=database) as db:
         try:
             pin_settings(db, statement_seconds=COMPARE_SECONDS)
-            wrong = differences(manifest.contents, db) if manifest.contents else _count(manifest, db)
+            wrong = (
+                differences_from(manifest, db, roles=ready.roles, without=without)
+                if manifest.contents
+                else _count(manifest, db)
+            )
         except psycopg.Error as error:
-            raise StepFailedError(f"cannot count and hash the restored rows: {str(error).strip()}") from error
+            raise StepFailedError(f"cannot compare the restored database: {str(error).strip()}") from error
     if wrong:
         raise StepFailedError(f"the restored database is not what was dumped: {shown(wrong)}")
+
+
+def _compare_attachments(manifest: Manifest, database: str, archive: str) -> None:
+    if manifest.attachments is None:
+        return
+    try:
+        wrong = differing_attachments(manifest.attachments, names_in(database), archived(archive))
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise StepFailedError(f"the archive of the filestore cannot be read: {error}") from error
+    if wrong:
+        raise StepFailedError(f"the filestore is not what the database needs: {shown(wrong)}")
 
 
 def _count(manifest: Manifest, db: Connection) -> list[str]:

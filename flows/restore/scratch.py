@@ -14,7 +14,9 @@ from psycopg import sql
 from flows.backup.folder import MARGIN_BYTES, megabytes
 from flows.backup.manifest import Locale
 from flows.backup.postgres import Connection, connect
+from flows.backup.properties import Properties
 from flows.engine.active_run import current_run
+from flows.restore.properties import bring_back
 from opsdb.errors import PreflightError, StepFailedError
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
@@ -35,11 +37,12 @@ class Scratch:
     restored: where it was lost, it is made again.
     """
 
-    def __init__(self, url: str, *, run_id: UUID, locale: Locale | None) -> None:
+    def __init__(self, url: str, *, run_id: UUID, locale: Locale | None, tablespace: str | None = None) -> None:
         self.name = scratch_name(run_id)
         self._url = url
         self._run_id = run_id
         self._locale = locale
+        self._tablespace = tablespace
         self._server: Connection | None = None
 
     def make(self) -> None:
@@ -48,21 +51,28 @@ class Scratch:
         comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
         try:
             _drop(server, self.name)  # of an earlier attempt of this run
-            server.execute(_create(self.name, self._locale, version=server.info.server_version))
+            create = _create(self.name, self._locale, version=server.info.server_version)
+            server.execute(create + _in_tablespace(server, self._tablespace))
             server.execute(comment.format(sql.Identifier(self.name), sql.Literal(_comment(self._run_id))))
         except psycopg.Error as error:
             raise StepFailedError(f"cannot make the scratch database {self.name}: {_said(error)}") from error
 
-    def keep_as(self, name: str) -> None:
-        """Give it its final name. Raises StepFailedError where that is taken, or the database is gone."""
+    def keep_as(self, name: str, properties: Properties | None = None) -> list[str]:
+        """Give it its final name and its properties, at once; returns phrases for those that the server refused.
+
+        Raises StepFailedError where the name is taken, or the database is gone.
+        """
+        refused: list[str] = []
         if self._server is None:
-            return
+            return refused
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(self.name), sql.Identifier(name))
         server = self._held(self._server)
         try:
             with server.transaction():
                 server.execute(rename)
                 server.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(sql.Identifier(name)))
+                if properties is not None:
+                    refused = bring_back(server, name, properties)
         except psycopg.errors.InvalidCatalogName as error:
             raise StepFailedError(
                 f"the restored database {self.name} is not there any more: somebody dropped it, or another run took it "
@@ -72,6 +82,7 @@ class Scratch:
             raise StepFailedError(f"the restored database cannot be named {name}: {_said(error)}") from error
         server.close()
         self._server = None  # nothing is left to drop
+        return refused
 
     def drop(self) -> None:
         """Drop it with every connection to it, if there still is one of that name. Raises StepFailedError."""
@@ -188,6 +199,13 @@ def _create(name: str, locale: Locale | None, *, version: int) -> sql.Composed:
         options["LOCALE_PROVIDER"] = "libc"
     words = [sql.SQL(f"{word} {{}}").format(sql.Literal(value)) for word, value in options.items()]
     return create + sql.SQL(" ") + sql.SQL(" ").join(words)
+
+
+def _in_tablespace(server: Connection, name: str | None) -> sql.Composable:
+    """Where the server has it and the login may use it. Preflight has named one that cannot be had."""
+    query = "SELECT pg_catalog.has_tablespace_privilege(oid, 'CREATE') FROM pg_catalog.pg_tablespace WHERE spcname = %s"
+    row = server.execute(query, (name,)).fetchone() if name else None
+    return sql.SQL(" TABLESPACE {}").format(sql.Identifier(str(name))) if row and row[0] else sql.SQL("")
 
 
 def _drop(server: Connection, name: str) -> None:

@@ -55,6 +55,6 @@ def test_sums_of_another_backup_are_never_taken_for_those_of_this_one(
     access: Any = None
     ready = Ready(backup, backup.manifest, access, Folder(tmp_path), target=None)
     run = ActiveRun(uuid4(), 1, Settings(), lambda _: None, in_lane=False)
-    with activated(run), restored(ready, keep_owners=False):
+    with activated(run), restored(ready):
         pass
     assert steps["checksum"]["must_run_again"]
