@@ -89,7 +89,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = 3
     database: str = Field(pattern=DATABASE_PATTERN)
     file: str
     created_at: AwareDatetime
