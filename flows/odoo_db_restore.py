@@ -8,9 +8,11 @@ from typing import Any
 
 from blocks.fields import BlockName
 from flows.backup.folder import Folder, backup_folder
+from flows.backup.keyring import Signature
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.backup.postgres import connect
+from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
@@ -21,12 +23,13 @@ from opsdb.errors import PreflightError
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
-def odoo_db_restore(
+def odoo_db_restore(  # noqa: PLR0917 - they are passed by name
     odoo_db: OdooDatabase,
     backup: BackupFile,
     backup_dir: BackupFolder | None = None,
     filestore_dir: BackupFolder | None = None,
     target: BlockName | None = None,
+    unsigned: bool = False,
 ) -> dict[str, Any]:
     """Restore a backup into a new database, compare it with what was dumped, and only then give it its name.
 
@@ -39,13 +42,15 @@ def odoo_db_restore(
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
+        unsigned: Whether to restore a backup that this room did not sign, nor a room whose key was imported. Whoever
+            made it can run commands in the restored database.
     """
     started = time.monotonic()
     folder = backup_folder(backup_dir)
     attachments = Path(filestore_dir) if filestore_dir else None
     ready = action(
         "preflight",
-        lambda: _look_up(folder, backup, odoo_db, attachments, target),
+        lambda: _look_up(folder, backup, odoo_db, attachments, target, unsigned=unsigned),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
         "check programs, role and disk",
         preflight=True,
@@ -60,6 +65,7 @@ def odoo_db_restore(
             about=f"rename {done.scratch.name} to {odoo_db}",
         )
     return proof(ready.manifest, seconds=done.seconds) | {
+        "signature": ready.backup.signature,
         "database": odoo_db,
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
@@ -75,7 +81,9 @@ def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
         raise
 
 
-def _look_up(folder: Folder, file: str, database: str, attachments: Path | None, target: str | None) -> Ready:
+def _look_up(
+    folder: Folder, file: str, database: str, attachments: Path | None, target: str | None, *, unsigned: bool
+) -> Ready:
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
@@ -83,6 +91,20 @@ def _look_up(folder: Folder, file: str, database: str, attachments: Path | None,
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
     ready = look_up(folder, name.database, file, target)
+    if not unsigned and not ready.backup.signed:
+        raise PreflightError(_refusal(ready.backup))
     if attachments is not None:
         check_new_folder(ready.manifest, attachments)
     return ready
+
+
+def _refusal(backup: Backup) -> str:
+    if backup.signature is Signature.UNKNOWN_KEY:
+        return (
+            f"{backup.name.dump} was signed by another room. Hint: import that room's key with "
+            "`ops backups key import`, or restore it with unsigned=true if you trust who made it"
+        )
+    return (
+        f"{backup.name.dump} is unsigned: anybody may have made it. Hint: `ops backups sign` signs the backups in the "
+        "folder after a check of their sums; or restore it with unsigned=true if you trust who made it"
+    )

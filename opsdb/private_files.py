@@ -32,19 +32,24 @@ def read_private(path: Path) -> str:
 
 
 def make_private(path: Path, text: str) -> None:
-    """Write a file that is not there yet, down to the disk. Of two calls at once the first one counts."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write a file that is not there yet, down to the disk, in folders that are made closed to others.
+
+    Of two calls at once the first one counts. Raises OSError.
+    """
+    for folder in reversed(path.parents):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
     temporary = write_beside(path, text)
     try:
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
     finally:
         temporary.unlink()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def write_beside(path: Path, text: str) -> Path:

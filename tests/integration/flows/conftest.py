@@ -26,12 +26,14 @@ from prefect.settings import (
 
 from blocks.backup_target import BackupTarget
 from deployments.server.access import NO_AUTHORITY, client_env
+from flows.backup.keyring import room_keyring
 from flows.backup.postgres import find_programs
 from flows.offsite import owner
 from flows.offsite.target import load_target
-from opsdb.settings import Settings
+from opsdb.settings import Settings, load_settings
 from tests.integration.flows.odoo_sites import Site, odoo_site
 from tests.integration.flows.targets import MEBIBYTE, Bucket
+from tests.support.backups import KEY
 from tests.support.bucket_server import BucketServer
 from tests.support.tcp_proxy import TcpProxy
 
@@ -60,7 +62,10 @@ def prefect_client(prefect_room: Settings) -> Iterator[dict[str, str]]:
 def room(
     prefect_client: dict[str, str], postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """The environment of a room whose backups lie in `tmp_path/home/backups`."""
+    """The environment of a room whose backups lie in `tmp_path/home/backups`.
+
+    It accepts the key of the backups that tests make.
+    """
     env = {
         "OPS_HOME": str(tmp_path / "home"),
         "OPS_BACKUP_ROOTS": str(tmp_path),
@@ -70,6 +75,7 @@ def room(
     }
     for name, value in env.items():
         monkeypatch.setenv(name, value)
+    room_keyring(load_settings()).accept(KEY)
     return env
 
 
@@ -179,7 +185,7 @@ def target(
     BackupTarget.register_type_and_schema()
     made = Bucket(buckets, bucket, line.port)
     monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.0)
-    known = load_target(made.block)
+    known = load_target(made.block, room_keyring(load_settings()))
     owner.take_ownership(known.store, known.room)
     return made
 
