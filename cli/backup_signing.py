@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from cli.options import DatabaseArgument, FolderOption, folder_of_backups
 from cli.text import errors, safe_line, say, size
 from flows.backup.folder import Folder
 from flows.backup.keyring import Key, Signature, room_keyring
@@ -20,11 +19,9 @@ from opsdb.settings import Settings, load_settings
 
 
 def sign(
-    database: Annotated[str | None, typer.Argument(metavar="[DATABASE]", help="Only of this one.")] = None,
+    database: DatabaseArgument = None,
     *,
-    folder: Annotated[
-        Path | None, typer.Option("--dir", metavar="FOLDER", help="The folder. Default: the room's own.")
-    ] = None,
+    folder: FolderOption = None,
 ) -> None:
     """Sign the unsigned backups in the folder, after a comparison of all their bytes with their sha256.
 
@@ -38,7 +35,7 @@ def sign(
     """
     settings = load_settings()
     keyring = room_keyring(settings)
-    at = Folder((folder or settings.backups).absolute(), keyring)
+    at = Folder(folder_of_backups(folder, settings), keyring)
     at.check()
     found = at.backups(database)
     unsigned = [one for one in found if not one.signed]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +13,7 @@ from typer.core import TyperGroup
 
 from cli import backup_keys
 from cli.backup_signing import sign
-from cli.options import JsonOption
+from cli.options import DatabaseArgument, FolderOption, JsonOption, folder_of_backups
 from cli.text import console, errors, print_json, safe_line, say, seconds, size
 from flows.backup.folder import Folder
 from flows.backup.keyring import Signature, room_keyring
@@ -65,11 +63,9 @@ class Record:
 
 
 def list_(
-    database: Annotated[str | None, typer.Argument(metavar="[DATABASE]", help="Only of this one.")] = None,
+    database: DatabaseArgument = None,
     *,
-    folder: Annotated[
-        Path | None, typer.Option("--dir", metavar="FOLDER", help="The folder. Default: the room's own.")
-    ] = None,
+    folder: FolderOption = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="BLOCK", help="The copies at the target of this block instead.")
     ] = None,
@@ -96,9 +92,7 @@ def list_(
             errors.print(f"These are another room's: {error.found}", markup=False, soft_wrap=True)
         where, repository = there.store.place, there.repository
     else:
-        at = (folder or settings.backups).absolute()
-        if folder is not None and not os.path.isdir(at):  # noqa: PTH112 - Path.is_dir raises where it may not look
-            raise UsageError(f"--dir: there is no folder {at}: is its disk mounted?")
+        at = folder_of_backups(folder, settings)
         where, repository = str(at), Folder(at, room_keyring(settings))
     documents = [document(one, known, now=now, check=check) for one in _newest_first(repository, database)]
     if as_json:
