@@ -20,6 +20,7 @@ from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folde
 from flows.restore.restore import DEADLINE_SECONDS, Ready, look_up, proof, restored
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
@@ -91,14 +92,17 @@ def _look_up(
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
     ready = look_up(folder, name.database, file, target)
-    if not unsigned and not ready.backup.signed:
-        raise PreflightError(_refusal(ready.backup))
+    if not unsigned and (refusal := _refusal(ready.backup) or _weakness(ready)):
+        raise PreflightError(refusal)
     if attachments is not None:
         check_new_folder(ready.manifest, attachments)
     return ready
 
 
-def _refusal(backup: Backup) -> str:
+def _refusal(backup: Backup) -> str | None:
+    """Why nothing vouches for the backup."""
+    if backup.signed:
+        return None
     if backup.signature is Signature.UNKNOWN_KEY:
         return (
             f"{backup.name.dump} was signed by another room. Hint: import that room's key with "
@@ -108,3 +112,15 @@ def _refusal(backup: Backup) -> str:
         f"{backup.name.dump} is unsigned: anybody may have made it. Hint: `ops backups sign` signs the backups in the "
         "folder after a check of their sums; or restore it with unsigned=true if you trust who made it"
     )
+
+
+def _weakness(ready: Ready) -> str | None:
+    """Who could give a signed backup other bytes after its sums were compared."""
+    here = [] if ready.target else [one.file for one in ready.manifest.files]
+    for path in (ready.folder.path, *(ready.folder.path / file for file in here)):
+        if found := who_else_may_write(path):
+            return (
+                f"{found}: the files of {ready.backup.name.dump} could be replaced while they are restored. "
+                f"Hint: {SAFE_FOLDER}; or restore it with unsigned=true"
+            )
+    return None

@@ -119,15 +119,26 @@ class Repository:
         return [backup.name.dump for backup in old]
 
     def fetch(self, backup: Backup, folder: Path, *, tell: Callable[[File], Tell]) -> None:
-        """Copy its files, but its manifest, into a folder. `tell` gets each file."""
+        """Copy its files, but its manifest, into a folder, no more bytes than it names. `tell` gets each file."""
         for one in backup.manifest.files if backup.manifest else ():
             try:
-                self.store.get(one.file, folder / one.file, tell=tell(one))
+                self.store.get(one.file, folder / one.file, tell=self._no_more_than(one, tell(one)))
             except TargetError:
                 if one.file in self.store.sizes(one.file):
                     raise
                 found = f"{self.url(one.file)} was deleted while the backup was fetched"
                 raise TargetError(found, advice="choose another backup") from None
+
+    def _no_more_than(self, file: File, tell: Tell) -> Tell:
+        """Who can write at the target could fill this host's disk, whatever the listing said."""
+
+        def told(done: int) -> None:
+            if done > file.size_bytes:
+                found = f"{self.url(file.file)} has more than the {file.size_bytes} bytes of its manifest"
+                raise TargetError(found, advice="choose another backup, and see who writes there")
+            tell(done)
+
+        return told
 
     def receive(self, name: BackupName, folder: Path, *, tell: Callable[[File], Tell]) -> int:
         """Copy a backup from a folder, its manifest last, each file compared when it arrived; returns its bytes.

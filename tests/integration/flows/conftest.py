@@ -62,10 +62,7 @@ def prefect_client(prefect_room: Settings) -> Iterator[dict[str, str]]:
 def room(
     prefect_client: dict[str, str], postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """The environment of a room whose backups lie in `tmp_path/home/backups`.
-
-    It accepts the key of the backups that tests make.
-    """
+    """The environment of a room whose backups lie in `tmp_path/home/backups`."""
     env = {
         "OPS_HOME": str(tmp_path / "home"),
         "OPS_BACKUP_ROOTS": str(tmp_path),
@@ -75,12 +72,14 @@ def room(
     }
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    room_keyring(load_settings()).accept(KEY)
     return env
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(room: dict[str, str], tmp_path: Path) -> Path:
+    """Where they lie. The room accepts those that tests make."""
+    assert room
+    room_keyring(load_settings()).accept(KEY)
     return tmp_path / "home" / "backups"
 
 

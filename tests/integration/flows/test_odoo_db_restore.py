@@ -112,6 +112,19 @@ def test_unsigned_backup_is_restored_when_that_is_asked_for_and_drills_say_so(
     assert content(postgres.format(database=f"{database}_new")) == content(postgres.format(database=database))
 
 
+@pytest.mark.parametrize("weak", ["folder", "dump", "filestore"])
+def test_signed_backup_that_others_can_write_to_is_refused(
+    database: str, folder: Path, filestore: Path, weak: str
+) -> None:
+    assert filestore.is_dir()
+    dump = Path(odoo_db_backup(database)["file"])
+    path = {"folder": folder, "dump": dump, "filestore": Path(f"{dump}.filestore.tar.gz")}[weak]
+    path.chmod(0o777)
+    folder.parent.chmod(0o700)
+    with pytest.raises(PreflightError, match=f"everybody may write to {path}: the files of {dump.name} could be"):
+        odoo_db_restore(f"{database}_new", dump.name, backup_dir=str(folder))
+
+
 def test_key_that_others_may_read_ends_a_backup_before_its_dump(database: str, folder: Path, tmp_path: Path) -> None:
     odoo_db_backup(database)
     own = tmp_path / "home" / "backup-keys" / "own"
@@ -239,7 +252,7 @@ def test_missing_filestore_is_a_preflight_error(
 
 @pytest.mark.gate
 def test_too_little_room_for_the_filestore_is_refused(
-    postgres: str, database: str, filestore: Path, tmp_path: Path
+    postgres: str, database: str, folder: Path, filestore: Path, tmp_path: Path
 ) -> None:
     made = odoo_db_backup(database)
     manifest = manifest_at(Path(made["manifest"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -238,6 +239,44 @@ def test_nights_never_lose_the_last_three_good_copies_nor_a_file_of_others(
         assert all((there / stranger).read_text() == "theirs" for stranger in strangers)
         assert other.exists()
         assert json.loads(Path(f"{other}.json").read_text())["database"] == "odoo_shop"
+
+
+class SwellingStore(FolderStore):
+    """Gives more than it listed."""
+
+    def get(self, name: str, file: Path, *, tell: Tell = silent) -> None:
+        with (self.folder / name).open("ab") as swollen:
+            swollen.write(b"x" * 5_000_000)
+        super().get(name, file, tell=tell)
+
+
+def test_copy_that_swells_while_it_is_fetched_fills_no_disk(there: Path, here: Path) -> None:
+    dump = make_backup(there, "odoo", NOW)
+    repository = Repository(SwellingStore(there))
+    (backup,) = repository.backups()
+    with pytest.raises(TargetError, match=f"{dump.name} has more than the 4 bytes of its manifest"):
+        repository.fetch(backup, here, tell=lambda _: silent)
+    assert (here / dump.name).stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("odd", ["link", "pipe"])
+def test_copy_that_is_swapped_for_a_link_or_a_pipe_is_not_read(
+    there: Path, here: Path, tmp_path: Path, odd: str
+) -> None:
+    dump = make_backup(there, "odoo", NOW)
+    (backup,) = Repository(FolderStore(there)).backups()
+    (tmp_path / "secret").write_text("mine")
+    dump.unlink()
+    if odd == "link":
+        dump.symlink_to(tmp_path / "secret")
+        with pytest.raises(TargetError, match=dump.name):
+            backup.repository.fetch(backup, here, tell=lambda _: silent)
+        assert not (here / dump.name).exists()
+    else:
+        os.mkfifo(dump)
+        backup.repository.fetch(backup, here, tell=lambda _: silent)
+        assert (here / dump.name).read_bytes() == b""
+    assert backup.fault(read_bytes=True) is not None
 
 
 def test_backups_of_others_drive_no_signed_one_out(tmp_path: Path, there: Path) -> None:
