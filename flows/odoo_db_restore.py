@@ -13,9 +13,11 @@ from flows.backup.attachments import differing_attachments, stored
 from flows.backup.contents import shown
 from flows.backup.folder import Folder, backup_folder
 from flows.backup.manifest import Manifest
+from flows.backup.keyring import Signature
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase, RolesInstead
 from flows.backup.postgres import connect
+from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
@@ -25,6 +27,7 @@ from flows.restore.restore import DEADLINE_SECONDS, Ready, look_up, names_in, pr
 from flows.restore.roles import choose_roles, read_roles
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError, StepFailedError
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
@@ -35,6 +38,7 @@ def odoo_db_restore(
     filestore_dir: BackupFolder | None = None,
     target: BlockName | None = None,
     *,
+    unsigned: bool = False,
     roles: RolesInstead | None = None,
     missing_roles: Literal["refuse", "leave"] = "refuse",
 ) -> dict[str, Any]:
@@ -50,6 +54,8 @@ def odoo_db_restore(
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
+        unsigned: Whether to restore a backup that this room did not sign, nor a room whose key was imported. Whoever
+            made it can run commands in the restored database.
         roles: Other roles for those of the backup, as `{"odoo": "odoo_test"}`. Left empty: those of the same names.
         missing_roles: What is done where the server lacks a role of the backup: `refuse` the restore, or `leave` what
             that role owned to the room's role, and what it might do away.
@@ -60,7 +66,9 @@ def odoo_db_restore(
     ready = action(
         "preflight",
         lambda: _with_roles(
-            _look_up(folder, backup, odoo_db, attachments, target), roles or {}, leave_missing=missing_roles == "leave"
+            _look_up(folder, backup, odoo_db, attachments, target, unsigned=unsigned),
+            roles or {},
+            leave_missing=missing_roles == "leave",
         ),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
         "check programs, roles and disk",
@@ -123,9 +131,7 @@ def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool
         )
         properties = ready.manifest.properties
         if properties is None:
-            run.event(
-                f"owner and settings are not restored: format {ready.manifest.format} knows none", level="warning"
-            )
+            run.event("owner and settings of the database are not restored: not recorded", level="warning")
             return replace(ready, roles=roles)
         properties = with_roles(properties, roles, owner=server.info.user)
         if foreseen := foresee(server, properties):
@@ -133,7 +139,9 @@ def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool
     return replace(ready, roles=roles, properties=properties)
 
 
-def _look_up(folder: Folder, file: str, database: str, attachments: Path | None, target: str | None) -> Ready:
+def _look_up(
+    folder: Folder, file: str, database: str, attachments: Path | None, target: str | None, *, unsigned: bool
+) -> Ready:
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
@@ -141,6 +149,35 @@ def _look_up(folder: Folder, file: str, database: str, attachments: Path | None,
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
     ready = look_up(folder, name.database, file, target)
+    if not unsigned and (refusal := _refusal(ready.backup) or _weakness(ready)):
+        raise PreflightError(refusal)
     if attachments is not None:
         check_new_folder(ready.manifest, attachments)
     return ready
+
+
+def _refusal(backup: Backup) -> str | None:
+    """Why nothing vouches for the backup."""
+    if backup.signed:
+        return None
+    if backup.signature is Signature.UNKNOWN_KEY:
+        return (
+            f"{backup.name.dump} was signed by another room. Hint: import that room's key with "
+            "`ops backups key import`, or restore it with unsigned=true if you trust who made it"
+        )
+    return (
+        f"{backup.name.dump} is unsigned: anybody may have made it. Hint: `ops backups sign` signs the backups in the "
+        "folder after a check of their sums; or restore it with unsigned=true if you trust who made it"
+    )
+
+
+def _weakness(ready: Ready) -> str | None:
+    """Who could give a signed backup other bytes after its sums were compared."""
+    here = [] if ready.target else [one.file for one in ready.manifest.files]
+    for path in (ready.folder.path, *(ready.folder.path / file for file in here)):
+        if found := who_else_may_write(path):
+            return (
+                f"{found}: the files of {ready.backup.name.dump} could be replaced while they are restored. "
+                f"Hint: {SAFE_FOLDER}; or restore it with unsigned=true"
+            )
+    return None

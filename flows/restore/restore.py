@@ -19,6 +19,7 @@ from flows.backup.contents import check_server, pin_settings, shown
 from flows.backup.folder import Folder, OpenFiles
 from flows.backup.grants import RoleMap
 from flows.backup.inventory import ROLES
+from flows.backup.keyring import room_keyring
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
 from flows.backup.postgres import Access, Connection, access_of, connect
@@ -89,15 +90,18 @@ class Restored:
 
 
 def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
-    """The named backup of the database, or its newest verified one: in the folder, and else at the target.
+    """The named backup of the database, or its newest verified one, in the folder, and else at the target.
 
-    Raises PreflightError.
+    Without a name, an unsigned one only where none is signed. Raises PreflightError.
     """
     backups = folder.backups(database)
     name = parse_name(file) if file else None
     if name is not None and name.database != database:
         raise PreflightError(f"{file} is a backup of {name.database} and not of {database}")
-    there = [one for one in backups if one.verified] if file is None else [one for one in backups if one.name == name]
+    if file is None:
+        there = sorted((one for one in backups if one.verified), key=lambda one: one.signed)
+    else:
+        there = [one for one in backups if one.name == name]
     if there and (there[-1].verified or target is None):
         return there[-1]
     if target and (found := find_at_target(target, folder, database, name)):
@@ -115,7 +119,7 @@ def find_backup(folder: Folder, database: str, file: str | None, target: Target 
 
 def look_up(folder: Folder, database: str, file: str | None, target: BlockName | None) -> Ready:
     """Find the backup, and check all that its restore needs. Changes nothing. Raises PreflightError."""
-    place = load_target(target) if target else None
+    place = load_target(target, room_keyring(current_run().settings)) if target else None
     backup = find_backup(folder, database, file, place)
     return check_restorable(backup, folder, None if backup.repository is folder else place)
 
@@ -126,7 +130,7 @@ def check_restorable(backup: Backup, folder: Folder, target: Target | None = Non
     if missing := missing_programs(*PROGRAMS["odoo_restore_drill"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
     if manifest is None:
-        raise PreflightError(f"{backup.url} has no manifest that is as it was written: nothing tells what it held")
+        raise PreflightError(f"{backup.url} cannot be restored: {backup.fault()}. Hint: choose another backup")
     with connect(run.settings.odoo_url) as server:
         access = access_of(server, run.settings.pg_bin, dumped_by=manifest.pg_dump_version)
         check_server(server)
@@ -212,6 +216,7 @@ def proof(ready: Ready, done: Restored) -> dict[str, Any]:
     """What was proven, for the result of a run."""
     return {
         "backup": ready.manifest.file,
+        "signature": ready.backup.signature,
         "created_at": ready.manifest.created_at.isoformat(),
         **compared(ready.manifest, without=ROLES if done.refused else ready.without),
         "restore_seconds": done.seconds,
@@ -233,7 +238,7 @@ def _drop_leftovers() -> None:
 
 def _compared(manifest: Manifest) -> str:
     if manifest.contents is None:
-        return f"count the tables: a manifest of format {manifest.format} knows no more"
+        return "count the tables: the manifest knows no more"
     if manifest.inventory is None:
         return "count and hash the rows of all tables, and compare them with the manifest"
     return "compare all objects with the manifest, and count and hash the rows of all tables"
