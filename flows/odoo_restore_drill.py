@@ -10,7 +10,8 @@ from flows.backup.folder import backup_folder
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.engine.runbook import runbook
 from flows.engine.step import action
-from flows.restore.restore import DEADLINE_SECONDS, drill, look_up
+from flows.restore.ready import look_up
+from flows.restore.restore import DEADLINE_SECONDS, drill
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)

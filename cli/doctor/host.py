@@ -6,12 +6,16 @@ import difflib
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from blocks.check import Check
+from flows.backup.folder import Folder
+from flows.backup.keyring import Signature, room_keyring
 from flows.backup.loading import prove_loading
 from flows.backup.postgres import access_of, connect
 from flows.backup.programs import find_programs
@@ -156,6 +160,26 @@ def check_secrets_file(settings: Settings) -> Iterator[Check]:
     yield Check("secrets.json", "there, and readable by its owner alone")
 
 
+def check_backup_keys(settings: Settings) -> Iterator[Check]:
+    """Look whether backups are signed, with keys that are here."""
+    keyring = room_keyring(settings)
+    own, accepted = keyring.own(), keyring.accepted()
+    found = Folder(settings.backups, keyring).backups()
+    counts = Counter(one.signature for one in found if one.verified or one.signature is Signature.WRONG)
+    wrong = {
+        Signature.WRONG: ("forged: not signed with the key that they name", "see who can write there, and delete them"),
+        Signature.UNKNOWN_KEY: ("signed with a key that is not here", "import it: `ops backups key import`"),
+        Signature.UNSIGNED: ("unsigned: a restore of them is refused", "`ops backups sign`, if you trust them"),
+    }
+    for signature, (what, advice) in wrong.items():
+        if number := counts[signature]:
+            are = "1 is" if number == 1 else f"{number} are"
+            yield Check("backups", f"in {settings.backups}, {are} {what}", advice)
+    if not counts.keys() & wrong.keys():
+        others = f", and {len(accepted)} of other rooms" if accepted else ""
+        yield Check("backup key", f"{own.id}{others}" if own else f"none yet: the first backup makes it{others}")
+
+
 def _writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
@@ -169,6 +193,9 @@ def known_secrets(settings: Settings) -> list[str]:
     for value in whole:
         found.update(value.split())  # OPS_ALERT_URLS holds several
         found.update(re.findall(r"://[^@/?#]*:([^@/?#]+)@", value))
+    with suppress(OpsError):
+        if key := room_keyring(settings).own():
+            found |= {key.text.strip(), key.secret.hex()}
     try:
         secrets = access.read_secrets(settings)
     except OpsError:

@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import first_line
-from opsdb.errors import PreflightError
+from opsdb.errors import PreflightError, UsageError
 
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee", "timeout"),
@@ -31,12 +31,14 @@ def missing_programs(*names: str) -> list[str]:
 
 @contextmanager
 def as_preflight_errors(name: str) -> Iterator[None]:
-    """Turn what the system, a database or Prefect refuses meanwhile into a PreflightError of this step.
+    """Turn what refuses the step meanwhile into a PreflightError: the system, a database, Prefect, a file of the room.
 
     It quotes what they said, and neither SQL nor values.
     """
     try:
         yield
+    except UsageError as error:
+        raise PreflightError(str(error)) from error
     except (psycopg.Error, DBAPIError) as error:
         raise PreflightError(
             f"{name} could not ask the database, which said: {first_line(error)}. Put that right, or try again when it "

@@ -5,8 +5,12 @@ The room makes them from what it knows, and nothing as the dump words it: they a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from psycopg import sql
 
+from flows.backup.extensions import Extension
 from flows.backup.postgres import Connection
 from flows.restore.archive import Archive
 from opsdb.errors import PreflightError
@@ -25,6 +29,8 @@ KNOWN = frozenset(_KNOWN.split())
 
 # An index holds IMMUTABLE functions alone: where it holds this one, it was altered. Odoo's documents say how.
 _ALTERED = {"unaccent": "unaccent(text) IMMUTABLE"}
+_WORDS = "(?:IMMUTABLE|STABLE|VOLATILE) PARALLEL (?:SAFE|RESTRICTED|UNSAFE)"
+_ALTER = re.compile(rf"ALTER FUNCTION (.+) ({_WORDS})", re.DOTALL)
 
 
 def alterations(archive: Archive) -> dict[str, str]:
@@ -63,7 +69,7 @@ def check_extensions(server: Connection, archive: Archive, *, superuser: bool) -
         )
 
 
-def make_extensions(db: Connection, archive: Archive, *, owner: str) -> None:
+def make_extensions(db: Connection, archive: Archive, recorded: Sequence[Extension], *, owner: str) -> None:
     """Make them in a new database, with the schemas that they are in, for the role that loads the dump.
 
     Those that are there, in a copy of a template, stay as they are.
@@ -82,6 +88,9 @@ def make_extensions(db: Connection, archive: Archive, *, owner: str) -> None:
             db.execute(sql.SQL("ALTER FUNCTION {}." + altered).format(sql.Identifier(schema)))
     if owner == db.info.user:
         return
+    for one in recorded:
+        if one.name in wanted:
+            _alter_members(db, one)
     # rows of an extension's own tables, such as postgis' systems of coordinates, are in the dump
     query = "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_extension JOIN pg_catalog.pg_class c"
     for (table,) in db.execute(f"{query} ON c.oid = ANY (extconfig)".encode()).fetchall():
@@ -90,6 +99,18 @@ def make_extensions(db: Connection, archive: Archive, *, owner: str) -> None:
 
     if archive.of("SERVER") and "postgres_fdw" in archive.extensions:
         db.execute(sql.SQL("GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {}").format(sql.Identifier(owner)))
+
+
+def _alter_members(db: Connection, extension: Extension) -> None:
+    """Alter functions as it was recorded. Each is looked up, and no more of the record is executed than its words."""
+    query = "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_depend d"
+    query += " ON d.objid = p.oid AND d.deptype = 'e' JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
+    query += " WHERE p.oid = pg_catalog.to_regprocedure(%s) AND extname = %s"
+    for statement in extension.altered:
+        match = _ALTER.fullmatch(statement)
+        row = db.execute(query.encode(), (match[1], extension.name)).fetchone() if match else None
+        if match and row:
+            db.execute(sql.SQL(f"ALTER FUNCTION {row[0]} {match[2]}"))
 
 
 def premade_schemas(archive: Archive) -> set[str]:

@@ -30,8 +30,7 @@ def find_at_target(target: Target, folder: Folder, database: str, name: BackupNa
     if backup is None:
         return None
     if backup.manifest is None:
-        manifest = target.store.url(backup.name.manifest)
-        raise PreflightError(f"{manifest} is not as it was written: choose another backup")
+        raise PreflightError(f"{backup.url}: {backup.fault()}. Hint: choose another backup")
     if not backup.verified:
         raise PreflightError(
             f"{backup.url} is not whole, files of it are missing or not of their size: choose another backup"

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from psycopg import pq, sql
 
+from flows.backup.grants import RoleMap
+from flows.backup.inventory import Inventory
 from flows.backup.postgres import Connection
 from flows.restore.archive import Archive, TocEntry
+from flows.restore.ownership import give_back
 from opsdb.errors import StepFailedError
 
 # As pg_restore does it: some things by their names, others as their DROP statement spells them.
@@ -55,73 +58,100 @@ WHERE datname = current_database() AND grantee <> datdba
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """To whom what goes."""
+class Handed:
+    """What came of it."""
 
-    archive: Archive
-    owner: str
-    """The role that the database belongs to afterwards."""
-    thrown_away: bool
-    """Whether the database is: then everything goes to its owner, whoever that is."""
-    roles: Mapping[str, str] = field(default_factory=dict)
-    """Other roles that stand for those of the dump."""
+    other_owners: Sequence[str] = ()
+    """Phrases for what went to other roles than in the dump."""
+    refused: Sequence[str] = ()
+    """Phrases for owners and privileges that the server did not let us give."""
+    roles: RoleMap = field(default_factory=dict)
+    """What stands for the roles of the backup now."""
 
-    def hand_over(self, db: Connection, loader: str) -> list[str]:
-        """Give all that belongs to `loader` to its owners, with privileges; returns what went to others, as phrases.
 
-        `db` is a superuser's, with an empty search path. Raises StepFailedError for what the dump does not account for.
-        """
-        kept_back = {} if self.thrown_away else self._kept_back(db)
-        changed = []
-        # a sequence of a table goes with it, and may not go before
-        for one in sorted(self.archive.entries, key=lambda entry: entry.kind == "SEQUENCE"):
-            for thing in _things(one):
-                owner = wanted = self._owner_of(one)
-                if one.kind in _EXECUTING and wanted in kept_back:
-                    owner = kept_back[wanted]
-                    changed.append(f"{one.title} goes to {owner} instead of {wanted}")
-                _send(db, f"ALTER {thing} OWNER TO {_quoted(owner)}", one)
-        for one in self.archive.of("ACL", "DEFAULT ACL"):
-            # those of the database name the one that was dumped, and what is PostgreSQL's own is no part of it
-            if not one.name.startswith("DATABASE ") and one.schema != "pg_catalog":
-                self._grant(db, one)
-        self._end(db, loader)
-        return changed
+def hand_over(
+    db: Connection,
+    archive: Archive,
+    inventory: Inventory | None,
+    *,
+    roles: RoleMap,
+    loader: str | None,
+    owner: str,
+    thrown_away: bool,
+) -> Handed:
+    """Give all that belongs to `loader` to its owners, with privileges.
 
-    def _owner_of(self, one: TocEntry) -> str:
-        return self.roles.get(one.owner, one.owner)
+    Owners are known by the dump, privileges by the inventory, or else by the dump, too. `roles` stand for those of the backup, None for one that is
+    left out: what it owned goes to `owner`. Without a loader, all belongs to the role of `db`, which may give what it
+    can. With one, `db` is a superuser's, with an empty search path. Raises StepFailedError for what belongs to the
+    loader and is not in the dump.
+    """
+    if loader is None:
+        return Handed(refused=give_back(db, inventory, roles) if inventory else (), roles=roles)
+    instead = {} if thrown_away else _instead(db, archive, roles)
+    now = {**roles, **instead}
+    _give_owners(db, archive, now, owner=owner)
+    refused = give_back(db, inventory, now) if inventory else []
+    for one in archive.of("ACL", "DEFAULT ACL"):
+        # an inventory knows no large objects; those of the database name the one that was dumped, and what is
+        # PostgreSQL's own is no part of it
+        known = inventory is not None and not (one.name.startswith("LARGE OBJECT ") and _same(now))
+        if not (known or one.name.startswith("DATABASE ") or one.schema == "pg_catalog"):
+            _grant(db, one)
+    _end(db, loader)
+    changed = [
+        f"{one.title} goes to {instead[one.owner]} instead of {roles.get(one.owner, one.owner)}"
+        for one in archive.of(*_EXECUTING)
+        if one.owner in instead
+    ]
+    return Handed(changed, refused, now)
 
-    def _kept_back(self, db: Connection) -> dict[str, str]:
-        """Owners that get nothing that executes, and who does: others' code could have changed it during the load.
 
-        Where every owner is privileged, no other's code was there.
-        """
-        privileged = {str(name) for (name,) in db.execute(_PRIVILEGED.encode()).fetchall()}
-        owners = Counter(self._owner_of(one) for one in self.archive.of(*_EXECUTING) if any(_things(one)))
-        others = [name for name, _ in owners.most_common() if name not in privileged]
-        return dict.fromkeys(owners.keys() & privileged, others[0]) if others else {}
+def _instead(db: Connection, archive: Archive, roles: RoleMap) -> dict[str, str]:
+    """Roles of the dump that get nothing, and who does: others' code could have changed it during the load.
 
-    def _grant(self, db: Connection, one: TocEntry) -> None:
-        try:
-            for statement in _statements(one):
-                _send(db, statement, one)
-        finally:
-            db.execute("RESET SESSION AUTHORIZATION")
+    Where every owner is privileged, no other's code was there.
+    """
+    privileged = {str(name) for (name,) in db.execute(_PRIVILEGED.encode()).fetchall()}
+    owners = Counter(one.owner for one in archive.of(*_EXECUTING) if any(_things(one)))
+    now = {role: roles.get(role, role) for role in owners}
+    others = [new for role, _ in owners.most_common() if (new := now[role]) is not None and new not in privileged]
+    return {role: others[0] for role, new in now.items() if new in privileged} if others else {}
 
-    def _end(self, db: Connection, loader: str) -> None:
-        """What is left of the login in this database: its privileges and settings, and nothing that belongs to it."""
-        if left := [str(name) for (name,) in db.execute(_OWNED, (_quoted(loader),)).fetchall()]:
-            raise StepFailedError(
-                f"the restored database holds what the dump does not name: {', '.join(left[:3])}. Code in the dump "
-                "made it while it was loaded: look at what executes there, such as CHECK constraints"
-            )
-        name = sql.Identifier(db.info.dbname)
-        db.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(self.owner)))
-        db.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
-        for (grantee,) in db.execute(_GRANTEES).fetchall():
-            role = sql.Identifier(str(grantee)) if grantee else sql.SQL("PUBLIC")
-            db.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, role))
-        db.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(loader)))
+
+def _same(roles: RoleMap) -> bool:
+    return all(role == new for role, new in roles.items())
+
+
+def _give_owners(db: Connection, archive: Archive, roles: RoleMap, *, owner: str) -> None:
+    # a sequence of a table goes with it, and may not go before
+    for one in sorted(archive.entries, key=lambda entry: entry.kind == "SEQUENCE"):
+        for thing in _things(one):
+            _send(db, f"ALTER {thing} OWNER TO {_quoted(roles.get(one.owner, one.owner) or owner)}", one)
+
+
+def _grant(db: Connection, one: TocEntry) -> None:
+    try:
+        for statement in _statements(one):
+            _send(db, statement, one)
+    finally:
+        db.execute("RESET SESSION AUTHORIZATION")
+
+
+def _end(db: Connection, loader: str) -> None:
+    """What is left of the login in this database: its privileges and settings, and nothing that belongs to it."""
+    if left := [str(name) for (name,) in db.execute(_OWNED, (_quoted(loader),)).fetchall()]:
+        raise StepFailedError(
+            f"the restored database holds what the dump does not name: {', '.join(left[:3])}. Code in the dump "
+            "made it while it was loaded: look at what executes there, such as CHECK constraints"
+        )
+    name = sql.Identifier(db.info.dbname)
+    db.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(db.info.user)))
+    db.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
+    for (grantee,) in db.execute(_GRANTEES).fetchall():
+        role = sql.Identifier(str(grantee)) if grantee else sql.SQL("PUBLIC")
+        db.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, role))
+    db.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(loader)))
 
 
 def _things(one: TocEntry) -> Iterator[str]:

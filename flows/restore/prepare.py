@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -18,13 +17,14 @@ from flows.backup.programs import Programs
 from flows.engine.active_run import current_run
 from flows.restore.archive import Archive, read_archive, use_list
 from flows.restore.extensions import check_extensions, make_extensions, premade_schemas
-from flows.restore.handover import Handover
 from flows.restore.loader import is_superuser
+from flows.restore.roles import needed_roles
 from flows.restore.sandbox import CannotDrillHereError
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError, StepFailedError
 
 _ROLE = re.compile(r'^CREATE ROLE (?:"((?:[^"]|"")+)"|([a-z_0-9$]+));$', re.MULTILINE)
+_COMMENTS_LEFT_OUT = ("EXTENSION ", "EVENT TRIGGER ", "PUBLICATION ")
 _OWN_OBJECTS = """
 SELECT 'relation ' || c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
 WHERE c.oid >= 16384 AND relnamespace <> 'pg_toast'::pg_catalog.regnamespace AND NOT EXISTS (
@@ -36,17 +36,6 @@ UNION ALL
 SELECT 'event trigger ' || evtname FROM pg_catalog.pg_event_trigger t
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = t.oid AND deptype = 'e')
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """How a dump was loaded."""
-
-    server_version: str
-    walls: tuple[str, ...]
-    left_out: tuple[str, ...]
-    """What only a superuser may make, and was not made."""
-    other_owners: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +70,7 @@ def known_roles(manifest: Manifest, files: OpenFiles) -> set[str]:
     if manifest.globals is not None:
         text = Path(files.paths[manifest.globals.file]).read_text(errors="surrogateescape")
         found |= {quoted.replace('""', '"') or plain for quoted, plain in _ROLE.findall(text)}
+    found |= needed_roles(manifest)
     return {name for name in found if not name.startswith("pg_")}
 
 
@@ -116,13 +106,13 @@ def check_template(server: Connection, template: str, manifest: Manifest) -> Non
         )
 
 
-def prepare(scratch: Scratch, dump: str, *, programs: Programs, thrown_away: bool) -> Prepared:
+def prepare(scratch: Scratch, dump: str, manifest: Manifest, *, programs: Programs, thrown_away: bool) -> Prepared:
     """Make the scratch database and all that is not made as the dump words it.
 
     Raises StepFailedError and PreflightError; CannotDrillHereError where that is only so on a server of its own.
     """
     try:
-        return _prepared(scratch, dump, programs)
+        return _prepared(scratch, dump, manifest, programs)
     except (StepFailedError, PreflightError) as error:
         if not thrown_away:
             raise
@@ -131,7 +121,7 @@ def prepare(scratch: Scratch, dump: str, *, programs: Programs, thrown_away: boo
         ) from error
 
 
-def _prepared(scratch: Scratch, dump: str, programs: Programs) -> Prepared:
+def _prepared(scratch: Scratch, dump: str, manifest: Manifest, programs: Programs) -> Prepared:
     with Path(dump).open("rb") as file:
         archive = read_archive(file)
     scratch.make()
@@ -140,7 +130,7 @@ def _prepared(scratch: Scratch, dump: str, programs: Programs) -> Prepared:
             if scratch.template:
                 _check_empty(db, scratch.template)
             check_contents(db, archive, template=scratch.template)
-            make_extensions(db, archive, owner=login.info.user)
+            make_extensions(db, archive, manifest.extensions or (), owner=login.info.user)
         except psycopg.Error as error:
             raise StepFailedError(f"cannot make the extensions of the dump: {str(error).strip()}") from error
         access = Access(
@@ -152,7 +142,7 @@ def _prepared(scratch: Scratch, dump: str, programs: Programs) -> Prepared:
         )
     premade = premade_schemas(archive)
     made = [one for one in archive.of("SCHEMA") if one.name in premade]
-    made += archive.of("EXTENSION") + [one for one in archive.of("COMMENT") if one.name.startswith("EXTENSION ")]
+    made += archive.of("EXTENSION") + [one for one in archive.of("COMMENT") if one.name.startswith(_COMMENTS_LEFT_OUT)]
     left_out = tuple(one.title for one in archive.apart)
     if left_out:
         told = (
@@ -162,18 +152,6 @@ def _prepared(scratch: Scratch, dump: str, programs: Programs) -> Prepared:
     skipped = {one.id for one in (*made, *archive.apart)}
     prepared = Prepared(access, archive, left_out)
     return replace(prepared, _list=_in_memory(use_list([one for one in archive.entries if one.id not in skipped])))
-
-
-def hand_over(scratch: Scratch, archive: Archive, *, thrown_away: bool) -> list[str]:
-    """Owners and privileges, where the room may give them; returns what has others than in the dump."""
-    if scratch.login is None:
-        return []
-    with scratch.connect() as db:
-        changed = Handover(archive, db.info.user, thrown_away).hand_over(db, scratch.login.user)
-    if changed:
-        told = "these have other owners than in the dump, since code of other roles could have changed them meanwhile"
-        current_run().event(told, level="warning", other_owners=changed)
-    return changed
 
 
 def _check_empty(db: Connection, template: str) -> None:

@@ -14,8 +14,10 @@ from psycopg import sql
 
 from flows.backup.manifest import Locale
 from flows.backup.postgres import Connection, Login, connect
+from flows.backup.properties import Properties
 from flows.engine.active_run import current_run
 from flows.restore.loader import drop_loader, is_superuser, make_loader
+from flows.restore.properties import bring_back
 from opsdb.errors import PreflightError, StepFailedError
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
@@ -37,7 +39,15 @@ class Scratch:
     restored: where it was lost, it is made again.
     """
 
-    def __init__(self, url: str, *, run_id: UUID, locale: Locale | None, template: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        run_id: UUID,
+        locale: Locale | None,
+        template: str | None = None,
+        tablespace: str | None = None,
+    ) -> None:
         self.name = scratch_name(run_id)
         self.login: Login | None = None
         """The role without rights that the database belongs to, from make() on; None where the room may make none."""
@@ -45,6 +55,7 @@ class Scratch:
         self._run_id = run_id
         self._locale = locale
         self.template = template
+        self._tablespace = tablespace
         self._server: Connection | None = None
 
     def make(self) -> None:
@@ -81,29 +92,35 @@ class Scratch:
         name = sql.Identifier(self.name)
         owner = sql.Identifier(self.login.user) if self.login else sql.SQL("CURRENT_USER")
         return [
-            _create(name, self._locale, self.template, version=server.info.server_version),
+            _create(name, self._locale, self.template, version=server.info.server_version)
+            + _in_tablespace(server, self._tablespace),
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(_comment(self._run_id))),
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
             sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner),
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
         ]
 
-    def keep_as(self, name: str) -> None:
-        """Give it its final name, and let everybody in. Raises StepFailedError where the name is taken, or it is gone.
+    def keep_as(self, name: str, properties: Properties | None = None) -> list[str]:
+        """Give it its final name and its properties, at once, and let in who may connect.
 
-        Nothing may belong to its login any more.
+        Returns phrases for the properties that the server refused. Nothing may belong to its login any more. Raises
+        StepFailedError where the name is taken, or the database is gone.
         """
+        refused: list[str] = []
         if self._server is None:
-            return
+            return refused
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(self.name), sql.Identifier(name))
         open_up = ["COMMENT ON DATABASE {} IS NULL", "ALTER DATABASE {} IS_TEMPLATE false"]
-        open_up.append("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC")
+        if properties is None:
+            open_up.append("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC")
         server = self._held(self._server)
         try:
             with server.transaction():
                 server.execute(rename)
                 for statement in open_up:
                     server.execute(sql.SQL(statement).format(sql.Identifier(name)))
+                if properties is not None:
+                    refused = bring_back(server, name, properties)
                 if self.login:
                     drop_loader(server, self._run_id)
         except psycopg.errors.InvalidCatalogName as error:
@@ -115,6 +132,7 @@ class Scratch:
             raise StepFailedError(f"the restored database cannot be named {name}: {_said(error)}") from error
         server.close()
         self._server = None  # nothing is left to drop
+        return refused
 
     def drop(self) -> None:
         """Drop it with every connection to it, if there still is one of that name. Raises StepFailedError."""
@@ -221,6 +239,13 @@ def _create(name: sql.Identifier, locale: Locale | None, template: str | None, *
 def _pinned(db: Connection) -> Connection:
     db.execute("SET search_path = ''")  # the database may have a setting that names hostile functions
     return db
+
+
+def _in_tablespace(server: Connection, name: str | None) -> sql.Composable:
+    """Where the server has it and the login may use it. Preflight has named one that cannot be had."""
+    query = "SELECT pg_catalog.has_tablespace_privilege(oid, 'CREATE') FROM pg_catalog.pg_tablespace WHERE spcname = %s"
+    row = server.execute(query, (name,)).fetchone() if name else None
+    return sql.SQL(" TABLESPACE {}").format(sql.Identifier(str(name))) if row and row[0] else sql.SQL("")
 
 
 def _drop(server: Connection, name: str) -> None:

@@ -27,12 +27,14 @@ from prefect.settings import (
 from blocks.backup_target import BackupTarget
 from deployments.room.postgres import PROGRAMS as EMBEDDED
 from deployments.server.access import NO_AUTHORITY, client_env
+from flows.backup.keyring import room_keyring
 from flows.backup.programs import find_programs
 from flows.offsite import owner
 from flows.offsite.target import load_target
-from opsdb.settings import Settings
+from opsdb.settings import Settings, load_settings
 from tests.integration.flows.odoo_sites import Site, odoo_site
 from tests.integration.flows.targets import MEBIBYTE, Bucket
+from tests.support.backups import KEY
 from tests.support.bucket_server import BucketServer
 from tests.support.tcp_proxy import TcpProxy
 
@@ -75,7 +77,10 @@ def room(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(room: dict[str, str], tmp_path: Path) -> Path:
+    """Where they lie. The room accepts those that tests make."""
+    assert room
+    room_keyring(load_settings()).accept(KEY)
     return tmp_path / "home" / "backups"
 
 
@@ -183,7 +188,7 @@ def target(
     BackupTarget.register_type_and_schema()
     made = Bucket(buckets, bucket, line.port)
     monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.0)
-    known = load_target(made.block)
+    known = load_target(made.block, room_keyring(load_settings()))
     owner.take_ownership(known.store, known.room)
     return made
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from flows.backup.loading import LOAD
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_restore_drill import odoo_restore_drill
@@ -170,7 +171,7 @@ def test_database_under_construction_is_nobodys(
         monkeypatch.setenv("OPS_ODOO_DATABASE_URL", url)
         monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
     dump = Path(odoo_db_backup(database)["file"])
-    monkeypatch.setattr(load, "LOAD", "sleep 0.5\n" + load.LOAD + "sleep 0.5\n")
+    monkeypatch.setattr(load, "LOAD", f"sleep 0.5\n{LOAD}sleep 0.5\n")
     with busy(postgres, query=query, user=role) as written:
         result = odoo_db_restore(f"{database}_new", dump.name)
         if login == "odoo":
@@ -224,7 +225,7 @@ def test_who_may_not_alter_an_extension_is_refused_and_may_name_a_template(
     with psycopg.connect(postgres.format(database=template), autocommit=True) as db:
         db.execute(prepared)
         db.execute("CREATE TABLE of_somebody ()")
-    with pytest.raises(PreflightError, match="holds more than extensions: relation public.of_somebody"):
+    with pytest.raises(PreflightError, match=r"holds more than extensions: relation public\.of_somebody"):
         odoo_db_restore(f"{database}_new", dump.name, template=template)
     assert databases(postgres) == before | {template}
     with psycopg.connect(postgres.format(database=template), autocommit=True) as db:
