@@ -38,6 +38,11 @@ def differences_from(
     return wrong
 
 
+def same_major(manifest: Manifest, db: Connection) -> bool:
+    """Whether definitions are compared as they are: on a server of the version that was dumped."""
+    return int(re.split(r"\D", manifest.server_version)[0]) == db.info.server_version // 10000
+
+
 def compared(manifest: Manifest, *, without: Collection[str] = ()) -> dict[str, Any]:
     """What of a manifest was compared, for the result of a run: counts, None for what it does not know."""
     counts = manifest.inventory.counts if manifest.inventory else None

@@ -77,27 +77,29 @@ def hand_over(
     roles: RoleMap,
     loader: str | None,
     owner: str,
-    thrown_away: bool,
+    exact: bool,
 ) -> Handed:
     """Give all that belongs to `loader` to its owners, with privileges.
 
-    Owners are known by the dump, privileges by the inventory, or else by the dump, too. `roles` stand for those of the backup, None for one that is
-    left out: what it owned goes to `owner`. Without a loader, all belongs to the role of `db`, which may give what it
-    can. With one, `db` is a superuser's, with an empty search path. Raises StepFailedError for what belongs to the
-    loader and is not in the dump.
+    Both are the dump's, with the words of pg_dump. With other roles, `roles` by those of the backup, privileges are the
+    inventory's. None stands for a role that is left out: what it owned goes to `owner`. Without a loader, all belongs
+    to the role of `db`, which may give what it can. With one, `db` is a superuser's, with an empty search path. Raises
+    StepFailedError for what belongs to the loader and is not in the dump. `exact` says that nobody could have changed
+    what is handed over, or that it does not matter: else no superuser gets what executes.
     """
     if loader is None:
         return Handed(refused=give_back(db, inventory, roles) if inventory else (), roles=roles)
-    instead = {} if thrown_away else _instead(db, archive, roles)
+    instead = {} if exact else _instead(db, archive, roles)
     now = {**roles, **instead}
     _give_owners(db, archive, now, owner=owner)
-    refused = give_back(db, inventory, now) if inventory else []
-    for one in archive.of("ACL", "DEFAULT ACL"):
-        # an inventory knows no large objects; those of the database name the one that was dumped, and what is
-        # PostgreSQL's own is no part of it
-        known = inventory is not None and not (one.name.startswith("LARGE OBJECT ") and _same(now))
-        if not (known or one.name.startswith("DATABASE ") or one.schema == "pg_catalog"):
-            _grant(db, one)
+    refused = []
+    if inventory is None or all(role == new for role, new in now.items()):
+        for one in archive.of("ACL", "DEFAULT ACL"):
+            # those of the database name the one that was dumped, and what is PostgreSQL's own is no part of it
+            if not one.name.startswith("DATABASE ") and one.schema != "pg_catalog":
+                _grant(db, one)
+    else:
+        refused = give_back(db, inventory, now)
     _end(db, loader)
     changed = [
         f"{one.title} goes to {instead[one.owner]} instead of {roles.get(one.owner, one.owner)}"
@@ -117,10 +119,6 @@ def _instead(db: Connection, archive: Archive, roles: RoleMap) -> dict[str, str]
     now = {role: roles.get(role, role) for role in owners}
     others = [new for role, _ in owners.most_common() if (new := now[role]) is not None and new not in privileged]
     return {role: others[0] for role, new in now.items() if new in privileged} if others else {}
-
-
-def _same(roles: RoleMap) -> bool:
-    return all(role == new for role, new in roles.items())
 
 
 def _give_owners(db: Connection, archive: Archive, roles: RoleMap, *, owner: str) -> None:

@@ -48,9 +48,9 @@ class Prepared:
     _list: int | None = None
 
     @classmethod
-    def unknown(cls, programs: Programs) -> Self:
+    def unknown(cls, programs: Programs, server_version: str) -> Self:
         """In a dry run."""
-        return cls(Access(programs, "", superuser=False, variables={}, password=""), Archive(()))
+        return cls(Access(programs, server_version, superuser=False, variables={}, password=""), Archive(()))
 
     @property
     def options(self) -> tuple[str, ...]:

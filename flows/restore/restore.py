@@ -19,7 +19,7 @@ from flows.backup.manifest import Manifest
 from flows.backup.postgres import Connection
 from flows.engine.active_run import current_run
 from flows.engine.step import action, step
-from flows.restore.comparison import compared, differences_from
+from flows.restore.comparison import compared, differences_from, same_major
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched
 from flows.restore.handover import Handed, hand_over
 from flows.restore.load import RESTORE_SECONDS, analyze, load_dump
@@ -45,7 +45,7 @@ done <<<"$SUMS"
 """
 # Only a superuser may make these, and they are left out.
 _NOT_MADE = {"event trigger", "publication"}
-_COMMENTS_NOT_MADE = ("comment event trigger ", "comment publication ")
+_OF_NOT_MADE = tuple(f"{what} {kind} " for what in ("comment", "owner of") for kind in sorted(_NOT_MADE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,13 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
         about=f"create {scratch.name} with the extensions of the dump, and a login without rights that loads it",
         must_run_again=True,
     )
-    prepared = made or Prepared.unknown(ready.programs)
+    prepared = made or Prepared.unknown(ready.programs, manifest.server_version)
     with closing(prepared):
         seconds = load_dump(prepared.access, dump, database=scratch.name, options=prepared.options)
-    action("compare", lambda: _compare(manifest, scratch), about=_compared(manifest))
     if not thrown_away:
         action("analyze", lambda: _analyze(scratch), about="collect the planner's statistics of all tables")
+    # last of all that executes code of the dump: what was compared is handed over
+    action("compare", lambda: _compare(manifest, scratch), about=_compared(manifest))
     handed = Handed()
     if ready.roles is not None:
         given = action(
@@ -198,7 +199,7 @@ def _compare(manifest: Manifest, scratch: Scratch) -> None:
             )
         except psycopg.Error as error:
             raise StepFailedError(f"cannot compare the restored database: {str(error).strip()}") from error
-    _check([one for one in wrong if not one.startswith(_COMMENTS_NOT_MADE)])
+    _check(wrong)
 
 
 def _hand_over(ready: Ready, scratch: Scratch, prepared: Prepared) -> Handed:
@@ -213,7 +214,7 @@ def _hand_over(ready: Ready, scratch: Scratch, prepared: Prepared) -> Handed:
             roles=roles,
             loader=scratch.login.user if scratch.login else None,
             owner=ready.properties.owner if ready.properties else db.info.user,
-            thrown_away=ready.server is not None,
+            exact=ready.server is not None or (manifest.inventory is not None and same_major(manifest, db)),
         )
         if manifest.inventory is not None and not handed.refused:
             only_roles = manifest.model_copy(update={"contents": None, "extensions": None})
@@ -225,7 +226,7 @@ def _hand_over(ready: Ready, scratch: Scratch, prepared: Prepared) -> Handed:
 
 
 def _check(wrong: list[str]) -> None:
-    if wrong:
+    if wrong := [one for one in wrong if not one.startswith(_OF_NOT_MADE)]:
         raise StepFailedError(f"the restored database is not what was dumped: {shown(wrong)}")
 
 
