@@ -12,8 +12,8 @@ from blocks.fields import BlockName
 from flows.backup.attachments import differing_attachments, stored
 from flows.backup.contents import shown
 from flows.backup.folder import Folder, backup_folder
-from flows.backup.manifest import Manifest
 from flows.backup.keyring import Signature
+from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase, RolesInstead
 from flows.backup.postgres import connect
