@@ -1,4 +1,4 @@
-"""The restored database is the application's: its role owns it, Odoo lists it, and what stood around the dump is back."""
+"""The restored database is the application's: its role owns it, Odoo lists it, and what stood around it is back."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def as_role(postgres: str, role: str, database: str) -> psycopg.Connection[tuple
     return psycopg.connect(postgres.format(database=database).replace("postgres@", f"{role}@"), autocommit=True)
 
 
-@pytest.mark.promise(14)
+@pytest.mark.promise(11)
 def test_restored_database_is_the_applications(postgres: str, database: str, role: str) -> None:
     before = properties(postgres, database)
     result = odoo_db_restore(f"{database}_new", Path(odoo_db_backup(database)["file"]).name)
@@ -96,7 +96,7 @@ def test_restored_database_is_the_applications(postgres: str, database: str, rol
             db.execute("SELECT * FROM empty_one")
 
 
-@pytest.mark.promise(14)
+@pytest.mark.promise(11)
 def test_missing_role_is_named_mapped_or_left_out(postgres: str, database: str, role: str) -> None:
     dump = Path(odoo_db_backup(database)["file"]).name
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
@@ -119,7 +119,7 @@ def test_missing_role_is_named_mapped_or_left_out(postgres: str, database: str, 
     assert (properties(postgres, f"{database}_left").owner, result["not_restored"]) == ("postgres", [])
 
 
-@pytest.mark.promise(14)
+@pytest.mark.promise(11)
 def test_what_a_role_without_rights_cannot_bring_back_is_named(
     postgres: str, database: str, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +180,7 @@ def replace_archive(dump: Path, change: dict[str, bytes | None]) -> None:
     rewrite(dump, filestore=manifest.filestore.model_copy(update=sums))
 
 
-@pytest.mark.promise(14)
+@pytest.mark.promise(11)
 def test_archive_without_an_attachment_is_found_and_what_was_lost_before_is_not(
     database: str, attachments: Path, tmp_path: Path
 ) -> None:
@@ -200,7 +200,7 @@ def test_archive_without_an_attachment_is_found_and_what_was_lost_before_is_not(
             odoo_restore_drill(database)
 
 
-@pytest.mark.promise(14)
+@pytest.mark.promise(11)
 def test_attachment_that_the_archive_has_not_got_fails_the_backup(database: str, attachments: Path) -> None:
     file = attachments / name_of(b"one")
     file.rename(attachments.parent / "elsewhere")

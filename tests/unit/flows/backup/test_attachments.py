@@ -44,7 +44,7 @@ def test_archive_is_held_against_the_names(tmp_path: Path) -> None:
         ({}, [f"attachment {one} is missing" for one in sorted((GOOD, OTHER))]),
     ],
 )
-@pytest.mark.promise(14)
+@pytest.mark.promise(11)
 def test_what_production_had_lost_is_no_difference_and_all_else_is(
     tmp_path: Path, files: dict[str, bytes], wrong: list[str]
 ) -> None:
