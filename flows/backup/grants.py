@@ -7,7 +7,7 @@ a reader finds the roles, and can put others into their place. Rights that an ob
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 RoleMap = Mapping[str, str | None]
 """What stands for each role of a backup; None for one that is left out: its things stay with who restores them."""
@@ -33,7 +33,7 @@ _OWNED = {  # the catalog of a kind of object: the columns with its owner and ri
 }
 # What belongs to another object has its owner: row types, arrays, indexes, the operator family of one class.
 _WANTED = {
-    "pg_class": "relkind IN ('r', 'p', 'v', 'm', 'f', 'S')",
+    "pg_class": "relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'",
     "pg_type": "typtype <> 'm' AND NOT EXISTS (SELECT FROM pg_type element WHERE element.typarray = o.oid)"
     " AND NOT EXISTS (SELECT FROM pg_class WHERE oid = typrelid AND relkind <> 'c')",
     "pg_namespace": "nspname !~ '^pg_'",
@@ -111,4 +111,17 @@ def roles_in(text: str) -> set[str]:
 def with_roles(text: str, roles: RoleMap) -> str:
     """The same with other roles in their place, in one order; entries with a role that is left out are gone."""
     entries = [[[roles.get(role, role) for role in entry[0]], *entry[1:]] for entry in json.loads(text)]
-    return json.dumps(sorted(entry for entry in entries if None not in entry[0]))
+    return json.dumps(
+        sorted(entry for at, entry in enumerate(entries) if None not in entry[0] and entry not in entries[:at])
+    )
+
+
+def joined(roles: RoleMap) -> set[str]:
+    """The roles that stand for more than one: their rights come together, and with what an owner has anyway."""
+    new = [role for role in roles.values() if role is not None]
+    return {role for role in new if new.count(role) > 1}
+
+
+def without_roles(text: str, roles: Collection[str]) -> str:
+    """The same without the rights of some roles."""
+    return json.dumps([entry for entry in json.loads(text) if entry[0][-1] not in roles])

@@ -96,7 +96,7 @@ class Manifest(BaseModel):
     From format 2 on it says in addition what the database held, and its last line is a checksum of all lines before.
     Format 3 is signed: the two lines before that are the key's id, and the signature of all lines above it. Which
     fields are there says nothing about the format: `ops backups sign` makes format 3 of the others. Of what objects the
-    database consisted, and what belonged to it outside of it, older rooms did not record. `attachments` is Odoo's.
+    database consisted, and what belonged to it outside of it, older rooms did not record; `attachments` is of Odoo.
     """
 
     model_config = ConfigDict(frozen=True)

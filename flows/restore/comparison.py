@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.backup.contents import differences as contents_differences
 from flows.backup.extensions import differing_extensions
-from flows.backup.grants import RoleMap, with_roles
+from flows.backup.grants import RoleMap, joined, roles_in, with_roles, without_roles
 from flows.backup.inventory import ROLES, Definition, Inventory, read_objects, unquoted
 from flows.backup.manifest import Manifest
 from flows.backup.postgres import Connection
@@ -104,11 +104,15 @@ def _other_portable(kind: str, want: Mapping[str, str], have: Mapping[str, Defin
 
 
 def _other_roles(kind: str, want: Mapping[str, str], have: Mapping[str, Definition], roles: RoleMap) -> Iterator[str]:
+    mixed = joined(roles)
     for name in want.keys() | have.keys():
         before = with_roles(want[name], roles) if name in want else None
         after = with_roles(have[name].text, {}) if name in have else None
         left_out = name in want and len(with_roles(want[name], roles)) < len(with_roles(want[name], {}))
         if before == after or (left_out and (kind == "owner" or after is None)):
+            continue
+        joins = kind != "owner" and before is not None and bool(roles_in(before) & mixed)
+        if joins and (after is None or without_roles(before or "[]", mixed) == without_roles(after, mixed)):
             continue
         yield f"{kind} of {name} {_instead(after or 'the usual', before or 'the usual')}"
 

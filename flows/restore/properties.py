@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import psycopg
 from psycopg import sql
 
 from flows.backup.grants import RoleMap
 from flows.backup.postgres import Connection
-from flows.backup.properties import Properties, read_properties
+from flows.backup.properties import Privilege, Properties, read_properties
 
 # Settings whose value is a list of quoted names (GUC_LIST_QUOTE): each name is given by itself.
 _LISTS = {
@@ -33,16 +33,24 @@ def with_roles(properties: Properties, roles: RoleMap, *, owner: str) -> Propert
     return properties.model_copy(
         update={
             "owner": new(properties.owner) or owner,
-            "privileges": [
+            "privileges": _together(
                 one.model_copy(update={"grantee": new(one.grantee)})
                 for one in properties.privileges
                 if new(one.grantee) is not None
-            ],
+            ),
             "role_settings": {
                 str(new(role)): settings for role, settings in properties.role_settings.items() if new(role) is not None
             },
         }
     )
+
+
+def _together(privileges: Iterable[Privilege]) -> list[Privilege]:
+    """One of each right of a role, that which it may pass on: a role may stand for several."""
+    found: dict[tuple[str, str], Privilege] = {}
+    for one in sorted(privileges, key=lambda one: one.grantable):
+        found[one.grantee, one.privilege] = one
+    return list(found.values())
 
 
 def foresee(server: Connection, properties: Properties) -> list[str]:
