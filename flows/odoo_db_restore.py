@@ -57,7 +57,7 @@ def odoo_db_restore(
     ):
         action(
             "analyze",
-            lambda: _analyze(done.scratch),
+            lambda: analyze(current_run().settings.odoo_url, done.scratch.name),
             about="collect the planner's statistics of all tables",
         )
         action(
@@ -70,11 +70,6 @@ def odoo_db_restore(
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
     }
-
-
-def _analyze(scratch: Scratch) -> None:
-    with connect(current_run().settings.odoo_url, database=scratch.name) as db:
-        analyze(db)
 
 
 def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
