@@ -98,7 +98,7 @@ def _empty_dump(access: Access, connection: Mapping[str, str]) -> Iterator[str]:
 def _run(access: Access, command: list[str], variables: Mapping[str, str], *, stdout: int = subprocess.DEVNULL) -> None:
     run_id = {name: value for name, value in os.environ.items() if name == RUN_ID_VARIABLE}
     done = subprocess.run(
-        ["timeout", f"{PROBE_SECONDS}s", *command],  # noqa: S607 - as steps find it; it ends all that the command started
+        ["timeout", "--kill-after=5s", f"{PROBE_SECONDS}s", *command],  # noqa: S607 - it ends all that was started
         env={**inherited(), **run_id, **variables},
         cwd="/",
         stdin=subprocess.DEVNULL,

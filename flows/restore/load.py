@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import psycopg
 
@@ -11,6 +12,7 @@ from flows.backup.loading import LOAD, load_variables
 from flows.backup.postgres import Access, Connection
 from flows.engine.active_run import current_run
 from flows.engine.step import step
+from opsdb.errors import PreflightError
 
 RESTORE_SECONDS = 3600
 ANALYZE_SECONDS = 600
@@ -29,13 +31,14 @@ def load_dump(access: Access, dump: str, *, database: str, options: tuple[str, .
     return round(time.monotonic() - started, 3)
 
 
-def analyze(db: Connection) -> None:
-    """Collect the planner's statistics of all tables that the login of `db` owns.
+def analyze(connected: Callable[[], Connection]) -> None:
+    """Collect the planner's statistics of all tables that the login of a connection owns.
 
     They are no part of the backup: where that fails, an event says so, and autovacuum collects them in time.
     """
     try:
-        pin_settings(db, statement_seconds=ANALYZE_SECONDS)
-        db.execute("ANALYZE")
-    except psycopg.Error as error:
+        with connected() as db:
+            pin_settings(db, statement_seconds=ANALYZE_SECONDS)
+            db.execute("ANALYZE")
+    except (PreflightError, psycopg.Error) as error:
         current_run().event(f"the planner's statistics were not collected: {str(error).strip()}", level="warning")

@@ -115,7 +115,9 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
     with closing(prepared):
         seconds = load_dump(prepared.access, dump, database=scratch.name, options=prepared.options)
     if not thrown_away:
-        action("analyze", lambda: _analyze(scratch), about="collect the planner's statistics of all tables")
+        # as the owner of all tables, whose indexes execute code
+        about = "collect the planner's statistics of all tables"
+        action("analyze", lambda: analyze(scratch.connect_to_load), about=about)
     # last of all that executes code of the dump: what was compared is handed over
     action("compare", lambda: _compare(manifest, scratch), about=_compared(manifest))
     handed = Handed()
@@ -180,11 +182,6 @@ def _compared(manifest: Manifest) -> str:
     if manifest.inventory is None:
         return "count and hash the rows of all tables, and compare them with the manifest"
     return "compare all objects with the manifest, and count and hash the rows of all tables"
-
-
-def _analyze(scratch: Scratch) -> None:
-    with scratch.connect_to_load() as db:  # as the owner of all tables, whose indexes execute code
-        analyze(db)
 
 
 def _compare(manifest: Manifest, scratch: Scratch) -> None:

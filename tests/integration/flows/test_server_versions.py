@@ -26,7 +26,9 @@ OWN = "own"
 """The version of the programs that Debian's package postgresql-client has put here, and the server of that version."""
 
 
-@pytest.fixture(scope="module", params=[pytest.param(16, marks=pytest.mark.gate), *in_soak([15, 17, 18]), OWN])
+@pytest.fixture(
+    scope="module", params=[*(pytest.param(one, marks=pytest.mark.gate) for one in (16, OWN)), *in_soak([15, 17, 18])]
+)
 def version(request: pytest.FixtureRequest) -> int | str:
     """A server's major version."""
     chosen: int | str = request.param
@@ -48,7 +50,9 @@ def odoo_server(version: int | str, short_folder: Path) -> Iterator[tuple[int, s
 
 def newest_installed() -> int:
     program("pg_dump", package="postgresql-client")
-    return max(int(folder.parent.name) for folder in INSTALLED.glob("*/bin") if int(folder.parent.name) in SERVERS)
+    majors = {int(folder.parent.name) for folder in INSTALLED.glob("*/bin")} & SERVERS.keys()
+    assert majors, f"add the version of Debian's postgresql-client to {sorted(SERVERS)}"
+    return max(majors)
 
 
 def test_backup_is_drilled_and_restored_and_the_application_works_on_the_copy(
