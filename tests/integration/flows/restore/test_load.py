@@ -7,6 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from flows.backup.postgres import connect
 from flows.engine.active_run import ActiveRun, activated
 from flows.restore.load import analyze
 from opsdb.record.entries import Entry

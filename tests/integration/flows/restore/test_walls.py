@@ -65,8 +65,8 @@ def test_owner_of_a_database_gains_nothing_by_its_backup_drill_and_restore(
         assert db.execute(database).fetchone() == (False, f"{{=CTc/{role},{role}=CTc/{role}}}")
         settings = "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
         settings += " WHERE datname = %s"
-        before, after = (db.execute(settings, (f"{hostile.database}{end}",)).fetchall() for end in ("", "_new"))
-        assert before == after
+        kept = [db.execute(settings, (f"{hostile.database}{end}",)).fetchall() for end in ("", "_new")]
+        assert kept[0] == kept[1]
         assert db.execute("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'ops_loader_%'").fetchone() == (0,)
 
 
