@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.backup.postgres import find_programs
+from deployments.room.postgres import PROGRAMS
 from flows.engine import step
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
@@ -80,7 +80,7 @@ def step_seconds() -> Iterator[dict[str, float]]:
 def measure(url: str, folder: Path) -> dict[str, Any]:
     """One round: the plain dump, ours, and the drill of ours."""
     plain = folder / "plain.dump"
-    pg_dump = find_programs(None, server_version="1").pg_dump
+    pg_dump = PROGRAMS / "pg_dump"
     started = time.monotonic()
     subprocess.run([pg_dump, "--format=custom", f"--file={plain}", f"--dbname={url}"], check=True)
     plain_seconds, plain_bytes = time.monotonic() - started, plain.stat().st_size

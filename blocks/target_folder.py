@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from blocks.target_store import LARGEST_READ, SameFolderError, TakenError, TargetError, Tell, silent
@@ -92,15 +93,12 @@ class FolderStore:
 
     def read(self, name: str) -> bytes:
         """See Store."""
-        with self._asked():
-            # no link is followed, and no pipe waited for
-            handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(handle, "rb") as file:
-                return file.read(LARGEST_READ)
+        with self._asked(), self._opened(name) as file:
+            return file.read(LARGEST_READ)
 
     def sha256(self, name: str) -> str:
         """See Store."""
-        with self._asked(), (self.folder / name).open("rb") as file:
+        with self._asked(), self._opened(name) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what counts is on the disk
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -123,7 +121,8 @@ class FolderStore:
                 with os.fdopen(handle, "wb") as target:
                     if final.exists():
                         raise TakenError(f"{final} was written by another just now", advice="start the run again")
-                    _copy(file, target.write, tell)
+                    with file.open("rb") as source:
+                        _copy(source, target.write, tell)
                     target.flush()
                     os.fsync(handle)
                 if self.sha256(partial.name) != sha256:
@@ -138,8 +137,8 @@ class FolderStore:
 
     def get(self, name: str, file: Path, *, tell: Tell = silent) -> None:
         """See Store."""
-        with self._asked(), _written_here(file) as write:
-            _copy(self.folder / name, write, tell)
+        with self._asked(), self._opened(name) as source, _written_here(file) as write:
+            _copy(source, write, tell)
 
     def delete(self, name: str) -> None:
         """See Store."""
@@ -155,6 +154,11 @@ class FolderStore:
                 self.delete(partial)
                 dropped.append(name)
         return dropped
+
+    def _opened(self, name: str) -> BufferedReader:
+        """A file, of which no link is followed and no pipe waited for."""
+        handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.fdopen(handle, "rb")
 
     def _check_space(self, size_bytes: int) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -214,10 +218,9 @@ def _partial(name: str) -> str:
     return f".{name}.partial"
 
 
-def _copy(source: Path, write: Callable[[bytes], object], tell: Tell) -> None:
+def _copy(source: BufferedReader, write: Callable[[bytes], object], tell: Tell) -> None:
     done = 0
-    with source.open("rb") as file:
-        while data := file.read(_CHUNK_BYTES):
-            write(data)
-            done += len(data)
-            tell(done)
+    while data := source.read(_CHUNK_BYTES):
+        write(data)
+        done += len(data)
+        tell(done)

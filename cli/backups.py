@@ -1,20 +1,22 @@
-"""The command about backups: what there is, how old, and what proves it."""
+"""The commands about backups: what there is, how old, what proves it, and who signed it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
-from cli.options import JsonOption
+from cli import backup_keys
+from cli.backup_signing import sign
+from cli.options import DatabaseArgument, FolderOption, JsonOption, folder_of_backups
 from cli.text import console, errors, print_json, safe_line, say, seconds, size
 from flows.backup.folder import Folder
+from flows.backup.keyring import Signature, room_keyring
 from flows.backup.repository import Backup, Repository
 from flows.offsite.owner import NotOursError, check_owner
 from opsdb.errors import OpsError, UsageError
@@ -27,8 +29,29 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(rich_help_panel="Runs")(backups)
+    """Add the commands."""
+    backups = typer.Typer(help=_HELP, cls=_ListsByDefault, no_args_is_help=False, subcommand_metavar="[COMMAND]")
+    backups.command("list")(list_)
+    backups.command("sign")(sign)
+    backup_keys.register(backups)
+    app.add_typer(backups, name="backups", rich_help_panel="Runs")
+
+
+class _ListsByDefault(TyperGroup):
+    """`ops backups odoo_prod` is `ops backups list odoo_prod`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+_HELP = """Backups: what there is, and who signed it.
+
+Without a command it lists them, with the arguments and options of `ops backups list`.
+
+Example: ops backups odoo_prod --check
+"""
 
 
 @dataclass(frozen=True)
@@ -39,12 +62,10 @@ class Record:
     copies: Mapping[str, Sequence[CopyMade]] = field(default_factory=dict)
 
 
-def backups(
-    database: Annotated[str | None, typer.Argument(metavar="[DATABASE]", help="Only of this one.")] = None,
+def list_(
+    database: DatabaseArgument = None,
     *,
-    folder: Annotated[
-        Path | None, typer.Option("--dir", metavar="FOLDER", help="The folder. Default: the room's own.")
-    ] = None,
+    folder: FolderOption = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="BLOCK", help="The copies at the target of this block instead.")
     ] = None,
@@ -56,7 +77,7 @@ def backups(
     Works without a room, which then cannot say which backups were restored or copied. `--target` asks the target itself
     what is there, and needs Prefect, which holds the block.
 
-    Example: ops backups odoo_prod --check
+    Example: ops backups list odoo_prod --check
     """
     settings = load_settings()
     if folder is not None and target is not None:
@@ -71,10 +92,8 @@ def backups(
             say(safe_line(f"These are another room's: {error.found}", width=500), to=errors)
         where, repository = there.store.place, there.repository
     else:
-        at = (folder or settings.backups).absolute()
-        if folder is not None and not os.path.isdir(at):  # noqa: PTH112 - Path.is_dir raises where it may not look
-            raise UsageError(f"--dir: there is no folder {at}: is its disk mounted?")
-        where, repository = str(at), Folder(at)
+        at = folder_of_backups(folder, settings)
+        where, repository = str(at), Folder(at, room_keyring(settings))
     documents = [document(one, known, now=now, check=check) for one in _newest_first(repository, database)]
     if as_json:
         print_json(documents)
@@ -103,6 +122,7 @@ def document(backup: Backup, record: Record, *, now: datetime, check: bool) -> d
         "size_bytes": backup.size_bytes + sum(one.size_bytes for one in companions),
         "good": wrong is None,
         "wrong": wrong,
+        "signature": backup.signature,
         "bytes_checked": check and manifest is not None,
         "made_by_run": manifest.run_id if manifest else None,
         "tables": manifest.tables if manifest else None,
@@ -130,7 +150,7 @@ def _target(settings: Settings, target: str) -> Target:
     access.use(settings)
     from flows.offsite.target import load_target
 
-    return load_target(target)
+    return load_target(target, room_keyring(settings))
 
 
 def _recorded(settings: Settings) -> Record | None:
@@ -180,7 +200,12 @@ def _verdict(one: dict[str, Any]) -> Text:
         return Text(one["wrong"], style="bold red")
     checked = ", all bytes read" if one["bytes_checked"] else ""
     counted = f", {one['rows']} rows hashed" if one["rows"] is not None else ""
-    return Text(f"when made{counted}{checked}", style="green")
+    verdict = Text(f"when made{counted}{checked}", style="green")
+    if one["signature"] == Signature.UNSIGNED:
+        verdict.append("; unsigned", style="yellow")
+    elif one["signature"] == Signature.UNKNOWN_KEY:
+        verdict.append("; signed with an unknown key", style="yellow")
+    return verdict
 
 
 def _age(age_seconds: float) -> str:

@@ -11,6 +11,7 @@ from flows.backup.database import Database, Source, check_source
 from flows.backup.draft import Draft, clear_leftovers, leftover_bytes
 from flows.backup.dump import DEADLINE_SECONDS, write_backup
 from flows.backup.folder import Folder, backup_folder, check_space
+from flows.backup.keyring import Keyring, room_keyring
 from flows.backup.manifest import Manifest
 from flows.backup.parameters import BackupFolder, OdooDatabase, RetentionDays
 from flows.backup.repository import Backup
@@ -20,8 +21,10 @@ from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.offsite.target import PRUNE_SECONDS, UPLOAD_SECONDS, find_target
 from flows.restore.fetch import DOWNLOAD_SECONDS
+from flows.restore.ready import check_restorable
 from flows.restore.restore import DEADLINE_SECONDS as DRILL_SECONDS
-from flows.restore.restore import check_restorable, drill
+from flows.restore.restore import drill
+from flows.restore.sandbox import CannotDrillHereError
 from opsdb.errors import PreflightError, StepFailedError
 
 MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
@@ -60,10 +63,10 @@ def odoo_db_backup(
     started = time.monotonic()
     run = current_run()
     database = Database(odoo_db, run.settings.odoo_url)
-    folder = backup_folder(backup_dir)
+    folder, keyring = backup_folder(backup_dir), room_keyring(run.settings)
     source = action(
         "preflight",
-        lambda: _preflight(database, folder),
+        lambda: _preflight(database, folder, keyring),
         about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder.path}",
         preflight=True,
     )
@@ -71,27 +74,21 @@ def odoo_db_backup(
     with Draft(folder.path, odoo_db, clock=source.clock) as draft:
         action(
             "reserve",
-            lambda: _reserve(draft, folder),
+            lambda: _reserve(draft, folder, keyring),
             about=f"remove what killed runs left of {odoo_db} in {folder.path}, and reserve the backup's name",
             must_run_again=True,  # it ends with its process
         )
         manifest = write_backup(source, draft)
-        action(
+        manifest_bytes = action(
             "publish",
-            lambda: draft.publish(manifest),
+            lambda: draft.publish(manifest, keyring.make_own()),
             about=f"ln {draft.partial(manifest.file)} {draft.dump}, after its manifest",
         )
-    backup = folder.written(draft.name, manifest)
+    backup = folder.written(draft.name, manifest, manifest_bytes=manifest_bytes or 0)
     _record_files(backup)
     result = _result(backup, manifest)
     if restore_drill:
-        ready = action(
-            "restore preflight",
-            lambda: check_restorable(backup, folder),
-            about=f"check programs, role and disk for the restore of {manifest.file}",
-            preflight=True,
-        )
-        result["drill"] = drill(ready)
+        result["drill"] = _drill(backup, folder, manifest)
     result["pruned"] = action(
         "prune",
         lambda: _prune(backup, retention_days),
@@ -105,8 +102,9 @@ def odoo_db_backup(
     return result | {"duration_seconds": round(time.monotonic() - started, 3)}
 
 
-def _preflight(database: Database, folder: Folder) -> Source:
+def _preflight(database: Database, folder: Folder, keyring: Keyring) -> Source:
     """All that can be seen before anything changes."""
+    keyring.own()
     if missing := missing_programs(*PROGRAMS["odoo_db_backup"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
     source = check_source(database, current_run().settings)
@@ -116,11 +114,27 @@ def _preflight(database: Database, folder: Folder) -> Source:
     return source
 
 
-def _reserve(draft: Draft, folder: Folder) -> None:
+def _reserve(draft: Draft, folder: Folder, keyring: Keyring) -> None:
     folder.prepare()
+    keyring.make_own()
     if leftovers := clear_leftovers(folder.path, draft.name.database):
         current_run().event("removed what killed backups left", level="warning", files=leftovers)
     draft.reserve()
+
+
+def _drill(backup: Backup, folder: Folder, manifest: Manifest) -> dict[str, Any]:
+    """What was proven. A host that cannot try the backup says nothing about it."""
+    try:
+        ready = action(
+            "restore preflight",
+            lambda: check_restorable(backup, folder, drill=True),
+            about=f"check programs and disk for the restore of {manifest.file}",
+            preflight=True,
+        )
+        return drill(ready)
+    except CannotDrillHereError as error:
+        current_run().event(f"{manifest.file} was not drilled: {error}", level="warning")
+        return {"not_drilled": str(error)}
 
 
 def _prune(backup: Backup, retention_days: int) -> list[str]:

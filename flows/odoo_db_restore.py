@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blocks.fields import BlockName
+from flows.backup.attachments import differing_attachments, stored
+from flows.backup.contents import summary
 from flows.backup.folder import Folder, backup_folder
+from flows.backup.keyring import Signature
+from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
-from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
+from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase, RolesInstead
 from flows.backup.postgres import connect
+from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
-from flows.restore.restore import DEADLINE_SECONDS, Ready, look_up, proof, restored
+from flows.restore.load import ANALYZE_SECONDS
+from flows.restore.properties import foresee, with_roles
+from flows.restore.ready import Ready, look_up
+from flows.restore.restore import DEADLINE_SECONDS, names_in, proof, restored
+from flows.restore.roles import choose_roles, read_roles
 from flows.restore.scratch import Scratch
-from opsdb.errors import PreflightError
+from opsdb.errors import PreflightError, StepFailedError
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
+@runbook(deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
 def odoo_db_restore(
     odoo_db: OdooDatabase,
     backup: BackupFile,
     backup_dir: BackupFolder | None = None,
     filestore_dir: BackupFolder | None = None,
     target: BlockName | None = None,
+    *,
+    template: OdooDatabase | None = None,
+    unsigned: bool = False,
+    roles: RolesInstead | None = None,
+    missing_roles: Literal["refuse", "leave"] = "refuse",
 ) -> dict[str, Any]:
     """Restore a backup into a new database, compare it with what was dumped, and only then give it its name.
 
-    A database that is there already is never touched. Owners and privileges are restored where the room's role is a
-    superuser, and else everything belongs to that role.
+    A database that is there already is never touched. The new one gets the owner, privileges, settings, comment,
+    connection limit and tablespace of then, as far as the room's role may give them: what it may not is named before
+    the restore begins, and in the result.
 
     Args:
         odoo_db: Name of the new database. There must be none of that name.
@@ -39,50 +57,138 @@ def odoo_db_restore(
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
+        template: Database to begin with, which a superuser has prepared: with extensions, and nothing else.
+        unsigned: Whether to restore a backup that this room did not sign, nor a room whose key was imported. Whoever
+            made it can run commands in the restored database.
+        roles: Other roles for those of the backup, as `{"odoo": "odoo_test"}`. Left empty: those of the same names.
+        missing_roles: What is done where the server lacks a role of the backup: `refuse` the restore, or `leave` what
+            that role owned to the room's role, and what it might do away.
     """
     started = time.monotonic()
     folder = backup_folder(backup_dir)
     attachments = Path(filestore_dir) if filestore_dir else None
     ready = action(
         "preflight",
-        lambda: _look_up(folder, backup, odoo_db, attachments, target),
+        lambda: _with_roles(
+            _look_up(folder, backup, odoo_db, attachments, target=target, unsigned=unsigned, template=template),
+            roles or {},
+            leave_missing=missing_roles == "leave",
+        ),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
-        "check programs, role and disk",
+        "check programs, roles and disk",
         preflight=True,
     )
     with (
-        restored(ready, keep_owners=ready.access.superuser) as done,
+        restored(ready) as done,
         unpacked(done.files, ready.backup.name, attachments) as files,
     ):
-        action(
+        if attachments is not None and ready.manifest.attachments is not None:
+            action(
+                "unpacked attachments",
+                lambda: _compare_unpacked(ready.manifest, done.scratch, files),
+                about="read every unpacked file that ir_attachment names, and compare its SHA-1",
+                must_run_again=True,
+            )
+        refused = action(
             "publish",
-            lambda: _publish(done.scratch, odoo_db, files),
-            about=f"rename {done.scratch.name} to {odoo_db}",
+            lambda: _publish(done.scratch, odoo_db, files, ready),
+            about=f"rename {done.scratch.name} to {odoo_db}, and give it its owner, privileges and settings",
         )
-    return proof(ready.manifest, seconds=done.seconds) | {
+    not_restored = [*done.handed.refused, *(refused or [])]
+    if not_restored:
+        current_run().event(f"not restored: {summary(not_restored)}", level="warning")
+    return proof(ready, done) | {
         "database": odoo_db,
+        "not_restored": not_restored,
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
     }
 
 
-def _publish(scratch: Scratch, database: str, files: Unpacked) -> None:
+def _publish(scratch: Scratch, database: str, files: Unpacked, ready: Ready) -> list[str]:
     files.keep()
     try:
-        scratch.keep_as(database)
+        return scratch.keep_as(database, ready.properties)
     except BaseException:
         files.take_back()
         raise
 
 
-def _look_up(folder: Folder, file: str, database: str, attachments: Path | None, target: str | None) -> Ready:
+def _compare_unpacked(manifest: Manifest, scratch: Scratch, files: Unpacked) -> None:
+    if manifest.attachments is None or files.partial is None:
+        return
+    names = names_in(scratch)
+    if wrong := differing_attachments(manifest.attachments, names, stored(files.partial, names)):
+        raise StepFailedError(f"the filestore was not unpacked as it was: {summary(wrong)}")
+
+
+def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool) -> Ready:
+    """Choose the roles, and say what cannot be brought back, before anything begins. Raises PreflightError."""
+    run = current_run()
+    with connect(run.settings.odoo_url) as server:
+        roles = choose_roles(
+            server,
+            ready.manifest,
+            instead=instead,
+            leave_missing=leave_missing,
+            roles_sql=read_roles(ready.backup),
+        )
+        properties = ready.manifest.properties
+        if properties is None:
+            run.event("owner and settings of the database are not restored: not recorded", level="warning")
+            return replace(ready, roles=roles)
+        properties = with_roles(properties, roles, owner=server.info.user)
+        if foreseen := foresee(server, properties):
+            run.event(f"the room's role cannot restore: {summary(foreseen)}", level="warning", properties=foreseen)
+    return replace(ready, roles=roles, properties=properties)
+
+
+def _look_up(
+    folder: Folder,
+    file: str,
+    database: str,
+    attachments: Path | None,
+    *,
+    target: str | None,
+    unsigned: bool,
+    template: str | None,
+) -> Ready:
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
     name = parse_name(file)
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
-    ready = look_up(folder, name.database, file, target)
+    ready = look_up(folder, name.database, file, target, drill=False, template=template)
+    if not unsigned and (refusal := _refusal(ready.backup) or _weakness(ready)):
+        raise PreflightError(refusal)
     if attachments is not None:
         check_new_folder(ready.manifest, attachments)
     return ready
+
+
+def _refusal(backup: Backup) -> str | None:
+    """Why nothing vouches for the backup."""
+    if backup.signed:
+        return None
+    if backup.signature is Signature.UNKNOWN_KEY:
+        return (
+            f"{backup.name.dump} was signed by another room. Hint: import that room's key with "
+            "`ops backups key import`, or restore it with unsigned=true if you trust who made it"
+        )
+    return (
+        f"{backup.name.dump} is unsigned: anybody may have made it. Hint: `ops backups sign` signs the backups in the "
+        "folder after a check of their sums; or restore it with unsigned=true if you trust who made it"
+    )
+
+
+def _weakness(ready: Ready) -> str | None:
+    """Who could give a signed backup other bytes after its sums were compared."""
+    here = [] if ready.target else [one.file for one in ready.manifest.files]
+    for path in (ready.folder.path, *(ready.folder.path / file for file in here)):
+        if found := who_else_may_write(path):
+            return (
+                f"{found}: the files of {ready.backup.name.dump} could be replaced while they are restored. "
+                f"Hint: {SAFE_FOLDER}; or restore it with unsigned=true"
+            )
+    return None

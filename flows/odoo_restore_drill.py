@@ -10,7 +10,8 @@ from flows.backup.folder import backup_folder
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.engine.runbook import runbook
 from flows.engine.step import action
-from flows.restore.restore import DEADLINE_SECONDS, drill, look_up
+from flows.restore.ready import look_up
+from flows.restore.restore import DEADLINE_SECONDS, drill
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)
@@ -20,9 +21,9 @@ def odoo_restore_drill(
     backup_dir: BackupFolder | None = None,
     target: BlockName | None = None,
 ) -> dict[str, Any]:
-    """Restore a backup into a scratch database, compare it with what was dumped, and drop it.
+    """Restore a backup into a PostgreSQL of its own, compare it with what was dumped, and throw all of that away.
 
-    No database of Odoo is touched. The time that the restore took is what a real one would take.
+    What a dump holds is code, so the databases' own server takes no part, unless OPS_DRILL_ON_SERVER is set.
 
     Args:
         odoo_db: Database whose backup is tried.
@@ -34,9 +35,8 @@ def odoo_restore_drill(
     folder = backup_folder(backup_dir)
     ready = action(
         "restore preflight",
-        lambda: look_up(folder, odoo_db, backup, target),
-        about=f"find {backup or 'the newest verified backup'} of {odoo_db} in {folder.path}; "
-        "check programs, role and disk",
+        lambda: look_up(folder, odoo_db, backup, target, drill=True),
+        about=f"find {backup or 'the newest verified backup'} of {odoo_db} in {folder.path}; check programs and disk",
         preflight=True,
     )
     return drill(ready) | {

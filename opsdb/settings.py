@@ -105,10 +105,15 @@ class Settings(BaseSettings):
         None,
         description="PostgreSQL server that holds the Odoo databases. Default: the room's own server.",
     )
+    drill_on_server: bool = Field(
+        False,
+        description="Restore drills in a database of the Odoo databases' server, and not in a PostgreSQL of their own: "
+        "for extensions or an order of texts that are only there.",
+    )
     pg_bin: Path | None = Field(
         None,
-        description="Folder of pg_dump, pg_restore and pg_dumpall. Default: those of the embedded PostgreSQL, then "
-        "those on PATH.",
+        description="Folder of pg_dump, pg_restore and pg_dumpall. Default: those of the server's major version or the "
+        "next newer one, of the embedded PostgreSQL, below /usr/lib/postgresql or on PATH.",
     )
     prefect_yaml: AbsolutePath = Field(
         Path(__file__).parent.parent / "prefect.yaml",
@@ -207,6 +212,11 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """The folder with one folder of step logs per run."""
         return self.home / "logs"
+
+    @property
+    def sandboxes(self) -> Path:
+        """The folder with the servers of restore drills, while they last."""
+        return self.home / "sandboxes"
 
     @property
     def embedded(self) -> bool:

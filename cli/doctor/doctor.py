@@ -81,7 +81,9 @@ def all_areas(settings: Settings) -> list[Area]:
     here = [
         Area("settings", lambda: host.check_settings(settings, os.environ)),
         Area("secrets", lambda: host.check_secrets_file(settings)),
+        Area("backups", lambda: host.check_backup_keys(settings)),
         Area("programs", lambda: host.check_programs(settings, lambda: room.kinds_tried(settings))),
+        Area("drills", lambda: host.check_drills(settings)),
         Area("templates", lambda: host.check_templates(settings)),
         Area("disk", lambda: host.check_disks(settings)),
         Area("folders", lambda: host.check_folders(settings)),

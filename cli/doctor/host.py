@@ -6,15 +6,23 @@ import difflib
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from blocks.check import Check
-from flows.backup.postgres import connect, find_programs
+from flows.backup.folder import Folder
+from flows.backup.keyring import Signature, room_keyring
+from flows.backup.loading import prove_loading
+from flows.backup.postgres import access_of, connect
+from flows.backup.programs import find_programs
 from flows.engine.preflight import PROGRAMS, missing_programs
-from opsdb.errors import OpsError
+from flows.restore.sandbox import server_programs
+from flows.restore.walls import find_walls
+from opsdb.errors import OpsError, PreflightError
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.settings import Settings
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
@@ -78,11 +86,37 @@ def check_templates(settings: Settings) -> Iterator[Check]:
 
 
 def check_pg_dump(settings: Settings) -> Iterator[Check]:
-    """Look for a pg_dump that is new enough for the server of the Odoo databases."""
+    """Look for a pg_dump for the server of the Odoo databases, and whether what it writes can be restored there."""
     with connect(settings.odoo_url) as server:
-        version = server.info.parameter_status("server_version") or ""
-    programs = find_programs(settings.pg_bin, server_version=version)
-    yield Check("pg_dump", f"{programs.version} for a server of version {version.split()[0]}")
+        access = access_of(server, settings.pg_bin)
+    version, programs = access.server_version.split()[0], access.programs
+    try:
+        prove_loading(access)
+    except PreflightError as error:
+        yield Check("pg_dump", str(error), "docs/backups.md, Versions")
+        return
+    found = f"{programs.version} in {programs.pg_dump.parent}; restores into the server of version {version}: proven"
+    yield Check("pg_dump", f"{found} with an empty dump")
+
+
+def _server_version(settings: Settings) -> str:
+    """That of the Odoo databases' server; of the oldest where it does not answer."""
+    try:
+        with connect(settings.odoo_url) as server:
+            return server.info.parameter_status("server_version") or "1"
+    except PreflightError:
+        return "1"
+
+
+def check_drills(settings: Settings) -> Iterator[Check]:
+    """Look where restore drills run, and what stands between a dump and this host."""
+    if settings.drill_on_server:
+        yield Check("drills", "on the databases' own server, over a login without rights (OPS_DRILL_ON_SERVER)")
+        return
+    programs = server_programs(find_programs(settings.pg_bin, server_version=_server_version(settings)))
+    walls = find_walls(programs)
+    found = f"with the server of {programs}, behind: {', '.join(walls.names)}"
+    yield Check("drills", found if walls.hides_files else f"{found}. Install bubblewrap to hide files and processes")
 
 
 def check_disks(settings: Settings) -> Iterator[Check]:
@@ -126,6 +160,26 @@ def check_secrets_file(settings: Settings) -> Iterator[Check]:
     yield Check("secrets.json", "there, and readable by its owner alone")
 
 
+def check_backup_keys(settings: Settings) -> Iterator[Check]:
+    """Look whether backups are signed, with keys that are here."""
+    keyring = room_keyring(settings)
+    own, accepted = keyring.own(), keyring.accepted()
+    found = Folder(settings.backups, keyring).backups()
+    counts = Counter(one.signature for one in found if one.verified or one.signature is Signature.WRONG)
+    wrong = {
+        Signature.WRONG: ("forged: not signed with the key that they name", "see who can write there, and delete them"),
+        Signature.UNKNOWN_KEY: ("signed with a key that is not here", "import it: `ops backups key import`"),
+        Signature.UNSIGNED: ("unsigned: a restore of them is refused", "`ops backups sign`, if you trust them"),
+    }
+    for signature, (what, advice) in wrong.items():
+        if number := counts[signature]:
+            are = "1 is" if number == 1 else f"{number} are"
+            yield Check("backups", f"in {settings.backups}, {are} {what}", advice)
+    if not counts.keys() & wrong.keys():
+        others = f", and {len(accepted)} of other rooms" if accepted else ""
+        yield Check("backup key", f"{own.id}{others}" if own else f"none yet: the first backup makes it{others}")
+
+
 def _writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
@@ -139,6 +193,9 @@ def known_secrets(settings: Settings) -> list[str]:
     for value in whole:
         found.update(value.split())  # OPS_ALERT_URLS holds several
         found.update(re.findall(r"://[^@/?#]*:([^@/?#]+)@", value))
+    with suppress(OpsError):
+        if key := room_keyring(settings).own():
+            found |= {key.text.strip(), key.secret.hex()}
     try:
         secrets = access.read_secrets(settings)
     except OpsError:

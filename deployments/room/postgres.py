@@ -11,13 +11,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
-import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opsdb.errors import OpsError
+from opsdb.service_user import make_passable, service_account
 
 
 def _programs() -> Path:
@@ -54,6 +54,7 @@ class EmbeddedPostgres:
     """A cluster below `folder`, and what is needed to run it."""
 
     folder: Path
+    programs: Path = PROGRAMS
 
     @property
     def data_dir(self) -> Path:
@@ -79,7 +80,7 @@ class EmbeddedPostgres:
     def command(self) -> list[str]:
         """The server in the foreground. SIGINT ends it quickly and cleanly."""
         return [
-            str(PROGRAMS / "postgres"),
+            str(self.programs / "postgres"),
             "-D",
             str(self.data_dir),
             "-c",
@@ -115,7 +116,7 @@ class EmbeddedPostgres:
     def _initialize(self) -> None:
         done = subprocess.run(
             [
-                str(PROGRAMS / "initdb"),
+                str(self.programs / "initdb"),
                 f"--pgdata={self.data_dir}",
                 "--username=postgres",
                 "--auth=peer",
@@ -152,7 +153,7 @@ class EmbeddedPostgres:
         return found.decode()
 
     def _check_version(self, made_by: str) -> None:
-        out = subprocess.run([PROGRAMS / "postgres", "--version"], capture_output=True, text=True, check=True)
+        out = subprocess.run([self.programs / "postgres", "--version"], capture_output=True, text=True, check=True)
         ours = out.stdout.split()[-1].split(".")[0]
         if made_by != ours:
             raise OpsError(
@@ -168,40 +169,15 @@ class EmbeddedPostgres:
             path.chmod(0o640)
 
     def _give_to_service_user(self) -> list[str]:
-        entry = _service_account()
+        entry = service_account(SERVICE_USER)
         for folder in (self.data_dir, self.socket_dir):
             _own(folder, SERVICE_USER)
         for folder in (self.folder, self.folder.parent):  # ours: passable for the service user's group only
             os.chown(folder, 0, entry.pw_gid)
             folder.chmod(0o710)
-        return [
-            str(above)
-            for path in (self.folder.parent, PROGRAMS)
-            for above in path.resolve().parents
-            if _make_passable(above)
-        ]
-
-
-def _service_account() -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(SERVICE_USER)
-    except KeyError:
-        command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
-        done = subprocess.run([*command, SERVICE_USER], check=False, capture_output=True, text=True)
-    try:
-        return pwd.getpwnam(SERVICE_USER)  # another room may have made it just now
-    except KeyError:
-        raise OpsError(f"the system user {SERVICE_USER} could not be made: {done.stderr.strip()}") from None
+        return [*make_passable(self.folder.parent), *make_passable(self.programs)]
 
 
 def _own(path: Path, user: str) -> None:
     entry = pwd.getpwnam(user)
     os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
-def _make_passable(folder: Path) -> bool:
-    mode = folder.stat().st_mode
-    if mode & stat.S_IXOTH:
-        return False
-    folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-    return True

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 import os
 import secrets as random_secrets
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +21,7 @@ from sqlalchemy.engine import make_url
 
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.listener import check_listener, guard
+from opsdb.private_files import make_private, read_private, replace_private
 from opsdb.settings import Settings
 
 FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_API_URL")
@@ -58,23 +57,15 @@ def read_secrets(settings: Settings) -> Secrets:
     """
     path = secrets_path(settings)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return _checked(json.loads(read_private(path)))
     except FileNotFoundError:
         raise RoomUnreachableError(
             f"the room never started with OPS_HOME={settings.home}: start it with `ops up`"
         ) from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, encoding="utf-8") as file:
-        found = os.fstat(descriptor)
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise UsageError(f"{path} must be readable by its owner alone, this user: chmod 600 {path}")
-        try:
-            return _checked(json.load(file))
-        except (ValueError, TypeError, KeyError, binascii.Error):
-            raise UsageError(
-                f"{path} is broken: restore it from a backup, or move it away and fill in all blocks anew"
-            ) from None
+    except (ValueError, TypeError, KeyError, binascii.Error):
+        raise UsageError(
+            f"{path} is broken: restore it from a backup, or move it away and fill in all blocks anew"
+        ) from None
 
 
 def make_secrets(settings: Settings) -> Secrets:
@@ -85,14 +76,7 @@ def make_secrets(settings: Settings) -> Secrets:
             prefect_auth_string=_random_auth_string(),
             prefect_encryption_key=base64.urlsafe_b64encode(random_secrets.token_bytes(32)).decode(),
         )
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = _write_private(path, _as_json(fresh))
-        try:
-            with contextlib.suppress(FileExistsError):  # another first call won: use its secrets
-                os.link(temporary, path)
-        finally:
-            temporary.unlink()
-        _sync_folder(path.parent)
+        make_private(path, _as_json(fresh))
     return read_secrets(settings)
 
 
@@ -102,9 +86,7 @@ def renew_password(settings: Settings) -> Secrets:
     For a room that does not run: whatever runs holds the old one. Raises as `read_secrets`.
     """
     fresh = replace(read_secrets(settings), prefect_auth_string=_random_auth_string())
-    path = secrets_path(settings)
-    _write_private(path, _as_json(fresh)).replace(path)
-    _sync_folder(path.parent)
+    replace_private(secrets_path(settings), _as_json(fresh))
     write_profile(settings)
     return fresh
 
@@ -233,7 +215,7 @@ def write_profile(settings: Settings) -> None:
             f"[profiles.{json.dumps(name)}]",
             *(f"{key} = {json.dumps(item)}" for key, item in values.items()),
         ]
-    _write_private(path, "\n".join(lines) + "\n").replace(path)
+    replace_private(path, "\n".join(lines) + "\n")
 
 
 def _random_auth_string() -> str:
@@ -250,26 +232,3 @@ def _checked(value: dict[str, object]) -> Secrets:
     if user != "ops" or len(password) < 16 or len(base64.urlsafe_b64decode(secrets.prefect_encryption_key)) != 32:
         raise ValueError
     return secrets
-
-
-def _write_private(path: Path, text: str) -> Path:
-    """Write a file beside `path` that only this user reads, down to the disk. Returns its path."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{random_secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-    except OSError:
-        temporary.unlink()
-        raise
-    return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import TypeVar, cast
 
 from psycopg import sql
 
+from flows.backup.inventory import unquoted
 from flows.backup.manifest import Contents, Rows
 from flows.backup.postgres import Connection
 from opsdb.errors import PreflightError
 from opsdb.shown import shown
+
+T = TypeVar("T")
 
 OLDEST_SERVER = 12
 _MODULUS = 2**64
@@ -126,18 +130,18 @@ def read_large_objects(db: Connection) -> Rows:
 
 def differences(expected: Contents, db: Connection) -> list[str]:
     """What the database behind `db` holds otherwise than expected: a phrase for each thing."""
-    found = read_tables(db)
-    wrong = [f"table {name} is missing" for name in expected.tables.keys() - found.keys()]
-    wrong += [f"table {name} is there as well" for name in found.keys() - expected.tables.keys()]
-    for name in expected.tables.keys() & found.keys():
-        want, have = expected.tables[name], found[name]
+    tables, found = _unquoted(expected.tables), _unquoted(read_tables(db))
+    wrong = [f"table {name} is missing" for name in tables.keys() - found.keys()]
+    wrong += [f"table {name} is there as well" for name in found.keys() - tables.keys()]
+    for name in tables.keys() & found.keys():
+        want, have = tables[name], found[name]
         if want.rows != have.rows:
             wrong.append(f"table {name} has {have.rows} rows instead of {want.rows}")
         elif want != have:
             wrong.append(f"table {name} has other contents in its {want.rows} rows")
-    sequences = read_sequences(db)
-    for name in expected.sequences.keys() | sequences.keys():
-        value = expected.sequences.get(name)
+    values, sequences = _unquoted(expected.sequences), _unquoted(read_sequences(db))
+    for name in values.keys() | sequences.keys():
+        value = values.get(name)
         if value is None or name not in sequences or not value.allows(sequences[name]):
             stands = sequences[name][0] if name in sequences else "nowhere"
             wrong.append(f"sequence {name} stands at {stands} instead of {value.after[0] if value else 'nowhere'}")
@@ -151,6 +155,10 @@ def summary(wrong: list[str]) -> str:
     """The first differences, for a message."""
     more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
     return ", ".join(map(shown, wrong[:_SHOWN])) + more
+
+
+def _unquoted(found: Mapping[str, T]) -> dict[str, T]:
+    return {unquoted(name): value for name, value in found.items()}
 
 
 def _rows(row: tuple[object, ...] | None) -> Rows:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from flows.backup.contents import check_server
+from flows.backup.loading import prove_loading
 from flows.backup.manifest import Locale, Manifest
 from flows.backup.postgres import Access, Connection, access_of, connect
 from flows.backup.repository import Backup
@@ -84,6 +85,7 @@ def check_source(database: Database, settings: Settings) -> Source:
         access = access_of(db, settings.pg_bin)
         check_server(db)
         check_readable(db)
+        prove_loading(access)
         filestore = check_filestore(settings, database.name)
         row, asked = _row(db, "SELECT clock_timestamp()"), time.monotonic()
         return Source(

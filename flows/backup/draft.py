@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from flows.backup.keyring import Key
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName, parse_partial, partial_of
 from opsdb.errors import PreflightError, StepFailedError
@@ -74,16 +75,17 @@ class Draft:
                 raise PreflightError(f"{self.dump} is taken, and the clock does not go on")
             time.sleep(_RETRY_SECONDS)
 
-    def publish(self, manifest: Manifest) -> None:
+    def publish(self, manifest: Manifest, key: Key) -> int:
         """Give the dump, its manifest and the files that the manifest names their own names, overwriting nothing.
 
-        The dump comes last: under its own name it has all the rest at every moment, also after a power cut.
-        Raises StepFailedError where one of the names is taken.
+        The dump comes last: under its own name it has all the rest at every moment, also after a power cut. Returns
+        the bytes of the signed manifest. Raises StepFailedError where one of the names is taken.
         """
         if not self._handles:
             raise StepFailedError(f"{self.dump} was not reserved")
-        with os.fdopen(self._open(self.name.manifest), "w", closefd=False) as opened:
-            opened.write(manifest.text())
+        written = manifest.text(key).encode()
+        with os.fdopen(self._open(self.name.manifest), "wb", closefd=False) as opened:
+            opened.write(written)
         for handle in self._handles.values():
             os.fsync(handle)
         companions = [one.file for one in manifest.companions]
@@ -102,6 +104,7 @@ class Draft:
         for file in (*companions, self.name.dump):
             self.partial(file).unlink()
         _sync_folder(self.folder)
+        return len(written)
 
     def close(self) -> None:
         """Remove what was not published, and let go of the lock.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+from flows.backup.attachments import Attachments, archived, find_faults, shown_names
 from flows.backup.database import Source
 from flows.backup.draft import Draft
 from flows.backup.manifest import Contents, File, Manifest
-from flows.backup.snapshot import Snapshot
+from flows.backup.snapshot import Recorded, Snapshot
 from flows.engine.active_run import current_run
 from flows.engine.step import StepOutput, action, step
 from opsdb.errors import StepFailedError
@@ -90,9 +91,10 @@ def write_backup(source: Source, draft: Draft) -> Manifest:
         Snapshot(source.database, statement_seconds=FINGERPRINT_SECONDS) as snapshot,
     ):
         env = names | access
-        dump, contents = _dump(source, draft, snapshot, env)
+        dump, recorded = _dump(source, draft, snapshot, env)
         roles = _roles(source, draft, env)
     filestore = _filestore(source, draft)
+    attachments = _attachments(source, draft, recorded.attachments)
     programs = source.access.programs
     verified = step(
         "verify",
@@ -112,17 +114,21 @@ def write_backup(source: Source, draft: Draft) -> Manifest:
         run_id=str(current_run().id),
         database_bytes=source.size_bytes,
         locale=source.locale,
-        contents=contents,
+        contents=recorded.contents,
+        properties=recorded.properties,
+        extensions=recorded.extensions,
+        inventory=recorded.inventory,
+        attachments=attachments,
         globals=roles,
         filestore=filestore,
     )
 
 
-def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str]) -> tuple[File, Contents]:
+def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str]) -> tuple[File, Recorded]:
     action(
         "snapshot",
         snapshot.open,
-        about="export a snapshot, and begin to count and hash the rows of all tables in it",
+        about="export a snapshot, and begin to record the database's objects and to count and hash the rows in it",
         must_run_again=True,  # it ends with its connection
     )
     counting_until = time.monotonic() + FINGERPRINT_SECONDS
@@ -132,12 +138,12 @@ def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str])
     except StepFailedError:
         snapshot.check()
         raise
-    contents = action(
+    recorded = action(
         "fingerprint",
-        lambda: snapshot.contents(timeout=max(60.0, counting_until - time.monotonic())),
+        lambda: snapshot.recorded(timeout=max(60.0, counting_until - time.monotonic())),
         about="wait until all rows are counted and hashed",
     )
-    return _written(draft.name.dump, dumped), contents or Contents.empty()
+    return _written(draft.name.dump, dumped), recorded or Recorded(Contents.empty())
 
 
 def _roles(source: Source, draft: Draft, env: dict[str, str]) -> File:
@@ -157,6 +163,32 @@ def _filestore(source: Source, draft: Draft) -> File | None:
     env = {"FILESTORE": str(source.filestore), "ARCHIVE": draft.path(draft.name.filestore)}
     output = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env)
     return _written(draft.name.filestore, output, note=f"{output.number('files')} files")
+
+
+def _attachments(source: Source, draft: Draft, names: set[str] | None) -> Attachments | None:
+    """Which of the attachments that rows name are in the archive. One that only the filestore has fails the run."""
+    if source.filestore is None:
+        return None
+    return action(
+        "attachments",
+        lambda: None if names is None else _check_attachments(source, draft, names),
+        about="look for every file that ir_attachment names in the archive, and compare its SHA-1",
+        must_run_again=True,  # with the archive
+    )
+
+
+def _check_attachments(source: Source, draft: Draft, names: set[str]) -> Attachments:
+    faults = find_faults(names, archived(draft.path(draft.name.filestore)))
+    if passed_over := [name for name in faults.lost if source.filestore and (source.filestore / name).exists()]:
+        raise StepFailedError(
+            f"{len(passed_over)} attachments are in {source.filestore} and not in its archive: "
+            f"{shown_names(passed_over)}. Links are not followed: put the files themselves there"
+        )
+    for names_of, what in ((faults.lost, "are not in the filestore"), (faults.damaged, "are damaged there")):
+        if names_of:
+            message = f"{len(names_of)} of {len(names)} attachments {what}: {shown_names(names_of)}"
+            current_run().event(message, level="warning")
+    return faults.recorded(len(names))
 
 
 def _written(file: str, output: StepOutput, *, note: str = "") -> File:

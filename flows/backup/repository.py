@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blocks.target_store import Store, TargetAwayError, TargetError, Tell
-from flows.backup.manifest import File, Manifest, read_manifest
+from flows.backup.keyring import Keyring, Signature
+from flows.backup.manifest import File, Manifest, Read, read_manifest
 from flows.backup.names import BackupName, parse_name
 from flows.backup.retention import prunable
 
@@ -24,6 +25,8 @@ class Backup:
     sizes: Mapping[str, int]
     manifest: Manifest | None
     repository: Repository = field(repr=False)
+    signature: Signature | None = Signature.UNSIGNED
+    """Who signed the manifest; None where it is damaged or missing."""
 
     @property
     def size_bytes(self) -> int:
@@ -40,8 +43,15 @@ class Backup:
         """Whether it was verified when it was written, and all of it has its size. No bytes are read again."""
         return self.fault() is None
 
+    @property
+    def signed(self) -> bool:
+        """Whether this room signed it, or one whose key it accepts: nobody without such a key has made it."""
+        return self.signature in (Signature.OURS, Signature.KNOWN)
+
     def fault(self, *, read_bytes: bool = False) -> str | None:
         """What is wrong with it, or None: by its sizes, or by all its bytes as well."""
+        if self.signature is Signature.WRONG:
+            return "forged: the signature of its manifest was not made with the key that it names"
         if self.manifest is None:
             return "no manifest that is as it was written"
         for one in self.manifest.files:
@@ -60,10 +70,14 @@ class Backup:
 
 
 class Repository:
-    """Backups at a target. One is there when its manifest is, which is sent last. All methods raise TargetError."""
+    """Backups at a target. One is there when its manifest is, which is sent last. All methods raise TargetError.
 
-    def __init__(self, store: Store) -> None:
+    Without a keyring, no backup counts as signed.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring | None = None) -> None:
         self.store = store
+        self.keyring = keyring
 
     def url(self, file: str) -> str:
         """Where a file is, as an operator is shown it."""
@@ -76,10 +90,15 @@ class Repository:
         return [backup for backup in found if backup is not None]
 
     def newest_verified(self, database: str) -> Backup | None:
-        """The newest good one, looking no further than needed."""
-        sizes = self._sizes(f"{database}_")
-        found = (self._read(name, sizes) for name in reversed(self._names(sizes, database)))
-        return next((backup for backup in found if backup is not None and backup.verified), None)
+        """The newest good one that is signed, or else the newest good one, looking no further than needed."""
+        sizes, unsigned = self._sizes(f"{database}_"), None
+        for name in reversed(self._names(sizes, database)):
+            backup = self._read(name, sizes)
+            if backup is not None and backup.verified:
+                if backup.signed:
+                    return backup
+                unsigned = unsigned or backup
+        return unsigned
 
     def find(self, name: BackupName) -> Backup | None:
         """The one of this name, good or not, or None where there is none."""
@@ -100,15 +119,26 @@ class Repository:
         return [backup.name.dump for backup in old]
 
     def fetch(self, backup: Backup, folder: Path, *, tell: Callable[[File], Tell]) -> None:
-        """Copy its files, but its manifest, into a folder. `tell` gets each file."""
+        """Copy its files, but its manifest, into a folder, no more bytes than it names. `tell` gets each file."""
         for one in backup.manifest.files if backup.manifest else ():
             try:
-                self.store.get(one.file, folder / one.file, tell=tell(one))
+                self.store.get(one.file, folder / one.file, tell=self._no_more_than(one, tell(one)))
             except TargetError:
                 if one.file in self.store.sizes(one.file):
                     raise
                 found = f"{self.url(one.file)} was deleted while the backup was fetched"
                 raise TargetError(found, advice="choose another backup") from None
+
+    def _no_more_than(self, file: File, tell: Tell) -> Tell:
+        """Who can write at the target could fill this host's disk, whatever the listing said."""
+
+        def told(done: int) -> None:
+            if done > file.size_bytes:
+                found = f"{self.url(file.file)} has more than the {file.size_bytes} bytes of its manifest"
+                raise TargetError(found, advice="choose another backup, and see who writes there")
+            tell(done)
+
+        return told
 
     def receive(self, name: BackupName, folder: Path, *, tell: Callable[[File], Tell]) -> int:
         """Copy a backup from a folder, its manifest last, each file compared when it arrived; returns its bytes.
@@ -117,7 +147,7 @@ class Repository:
         """
         path = folder / name.manifest
         written = path.read_bytes() if path.is_file() else b""
-        manifest = read_manifest(written, name)
+        manifest, _ = read_manifest(written, name, self.keyring)
         if manifest is None:
             raise TargetError(f"{path} is not as it was written", advice="the backup was not copied; make a new one")
         own = File(file=name.manifest, size_bytes=len(written), sha256=hashlib.sha256(written).hexdigest())
@@ -177,17 +207,17 @@ class Repository:
 
     def _read(self, name: BackupName, sizes: Mapping[str, int]) -> Backup | None:
         """None for one that went since the sizes were taken: another run pruned it."""
-        manifest = None
+        read = Read(None, None)
         if name.manifest in sizes:
             try:
-                manifest = read_manifest(self.store.read(name.manifest), name)
+                read = read_manifest(self.store.read(name.manifest), name, self.keyring)
             except TargetAwayError:
                 raise
             except TargetError:
                 if name.manifest not in self.store.sizes(name.manifest):
                     return None
         own = {file: sizes[file] for file in _files_of(name) if file in sizes}
-        return Backup(name=name, sizes=own, manifest=manifest, repository=self)
+        return Backup(name=name, sizes=own, manifest=read.manifest, repository=self, signature=read.signature)
 
 
 def _files_of(name: BackupName) -> Iterable[str]:

@@ -28,6 +28,10 @@ class Kept(Protocol):
     def verified(self) -> bool:
         """Whether it was verified when it was made, and all of it still has its size."""
 
+    @property
+    def signed(self) -> bool:
+        """Whether its manifest is signed with a key of the room."""
+
 
 B = TypeVar("B", bound=Kept)
 
@@ -38,7 +42,8 @@ def prunable(
     """Those of one database's backups that may be deleted, oldest first.
 
     That is what has a manifest and is older than `retention_days` at `now`, but never one of the `keep_at_least`
-    newest verified ones, and nothing at all where there are fewer: a damaged dump may then be the best there is.
+    newest verified ones, and nothing at all where there are fewer: a damaged dump may then be the best there is. The
+    same number of signed ones stays: who has no key must not drive them out with backups of his own.
     """
     if retention_days < 1 or keep_at_least < 1:
         raise ValueError("retention_days and keep_at_least must be 1 or more")
@@ -46,6 +51,7 @@ def prunable(
     verified = [one for one in ours if one.verified]
     if len(verified) < keep_at_least:
         return []
-    kept = {one.name for one in verified[-keep_at_least:]}
+    signed = [one for one in verified if one.signed]
+    kept = {one.name for one in (*verified[-keep_at_least:], *signed[-keep_at_least:])}
     limit = now - timedelta(days=retention_days)
     return [one for one in ours if one.name.created_at < limit and one.name not in kept]

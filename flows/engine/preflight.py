@@ -11,14 +11,14 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import first_line
-from opsdb.errors import PreflightError
+from opsdb.errors import PreflightError, UsageError
 
 PROGRAMS: dict[str, tuple[str, ...]] = {
-    "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee"),
-    "odoo_db_restore": ("bash", "sha256sum"),
+    "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee", "timeout"),
+    "odoo_db_restore": ("bash", "sha256sum", "timeout"),
     "odoo_fresh_deploy": ("bash", "awk", "curl", "doctl", "getent", "ssh"),
     "odoo_module_upgrade": ("bash", "curl", "docker", "git"),
-    "odoo_restore_drill": ("bash", "sha256sum"),
+    "odoo_restore_drill": ("bash", "sha256sum", "timeout"),
     "stored_command": ("bash",),
 }
 """Beside those of PostgreSQL, which are looked for in more places. An upgrade on another host needs bash and ssh."""
@@ -31,12 +31,14 @@ def missing_programs(*names: str) -> list[str]:
 
 @contextmanager
 def as_preflight_errors(name: str) -> Iterator[None]:
-    """Turn what the system, a database or Prefect refuses meanwhile into a PreflightError of this step.
+    """Turn what refuses the step meanwhile into a PreflightError: the system, a database, Prefect, a file of the room.
 
     It quotes what they said, and neither SQL nor values.
     """
     try:
         yield
+    except UsageError as error:
+        raise PreflightError(str(error)) from error
     except (psycopg.Error, DBAPIError) as error:
         raise PreflightError(
             f"{name} could not ask the database, which said: {first_line(error)}. Put that right, or try again when it "

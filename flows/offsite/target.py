@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from blocks.backup_target import BackupTarget
 from blocks.target_store import SameFolderError, Store, TargetAwayError, TargetError
 from flows.backup.folder import Folder
+from flows.backup.keyring import Keyring, room_keyring
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup, Repository
 from flows.engine.active_run import current_run
@@ -43,11 +44,13 @@ class Target:
     room: str
     """The id of the room: that of the block type in its Prefect, which stays when a block is deleted and made again."""
     store: Store = field(repr=False)
+    keyring: Keyring
+    """Whose copies are believed."""
 
     @property
     def repository(self) -> Repository:
         """The copies that are there."""
-        return Repository(self.store)
+        return Repository(self.store, self.keyring)
 
     def upload(self, backup: Backup, folder: Folder) -> dict[str, Any]:
         """Copy the backup there, each file compared; returns what the run's result says of it."""
@@ -96,7 +99,7 @@ class Target:
         must_run_again: bool = False,
     ) -> str:
         """Run flows/offsite/transfer.py as a step; returns what it printed."""
-        env = {"FOLDER": str(folder), "BACKUP": backup.dump}
+        env = {"FOLDER": str(folder), "BACKUP": backup.dump, "KEYRING": str(self.keyring.folder)}
         if retention_days is not None:
             env["RETENTION_DAYS"] = str(retention_days)
         network = {one: os.environ[one] for one in _NETWORK if os.environ.get(one)}
@@ -112,14 +115,14 @@ class Target:
         return done.stdout or ""
 
 
-def load_target(name: str) -> Target:
+def load_target(name: str, keyring: Keyring) -> Target:
     """The target of a block.
 
     Raises PreflightError, which quotes nothing of what is in the block, and RoomUnreachableError without Prefect.
     """
     try:
         block = cast("BackupTarget", BackupTarget.load(name))  # a coroutine in async code only
-        return Target(name, room=str(block._block_type_id), store=block.store())
+        return Target(name, room=str(block._block_type_id), store=block.store(), keyring=keyring)
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False, include_context=False)
         wrong = "; ".join(": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in told)
@@ -145,7 +148,8 @@ def find_target(name: str, folder: Folder) -> Target:
 
 
 def _find_target(name: str, folder: Folder) -> Target:
-    run, target = current_run(), load_target(name)
+    run = current_run()
+    target = load_target(name, room_keyring(run.settings))
     try:
         if _reach(target, folder.path):
             told = f"{target.store.place} is on the disk of {folder.path}: what breaks one breaks both"

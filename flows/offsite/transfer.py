@@ -1,7 +1,7 @@
 """What a step does at a backup target: `python -m flows.offsite.transfer upload|prune|catch-up|download`.
 
 A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, ROOM, FOLDER,
-BACKUP (the dump's name) and RETENTION_DAYS. Prints its progress, and for what it did lines of `word: value`.
+BACKUP (the dump's name), KEYRING and RETENTION_DAYS. Prints its progress, and for what it did lines of `word: value`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from blocks.target_folder import FolderStore
 from blocks.target_store import Store, TargetAwayError, TargetError, Tell
 from flows.backup.folder import Folder
+from flows.backup.keyring import Keyring
 from flows.backup.manifest import File
 from flows.backup.names import BackupName, parse_name
 from flows.backup.repository import Repository
@@ -44,7 +45,11 @@ def main(order: str, environment: Mapping[str, str]) -> None:
     store = store_of(environment)
     if order != "download":  # before anything is sent or deleted
         take_ownership(store, environment["ROOM"])
-    work(Repository(store), name, environment)
+    work(Repository(store, _keyring(environment)), name, environment)
+
+
+def _keyring(environment: Mapping[str, str]) -> Keyring:
+    return Keyring(Path(environment["KEYRING"]))
 
 
 def _upload(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:
@@ -62,7 +67,7 @@ def _catch_up(target: Repository, name: BackupName, environment: Mapping[str, st
     folder, days = Path(environment["FOLDER"]), int(environment["RETENTION_DAYS"])
     copied, failed = [], []
     try:
-        for one in target.lacks(Folder(folder), name, retention_days=days):
+        for one in target.lacks(Folder(folder, _keyring(environment)), name, retention_days=days):
             try:
                 target.receive(one, folder, tell=_progress)
                 copied.append(one.dump)

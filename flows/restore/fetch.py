@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-from pathlib import Path
 from typing import Self
 
 from blocks.target_store import TargetError
@@ -16,6 +12,7 @@ from flows.engine.active_run import current_run
 from flows.engine.step import action
 from flows.offsite.owner import NotOursError, check_owner
 from flows.offsite.target import Target
+from flows.restore.own_folder import OwnFolder
 from opsdb.errors import PreflightError
 
 DOWNLOAD_SECONDS = 3600
@@ -33,8 +30,7 @@ def find_at_target(target: Target, folder: Folder, database: str, name: BackupNa
     if backup is None:
         return None
     if backup.manifest is None:
-        manifest = target.store.url(backup.name.manifest)
-        raise PreflightError(f"{manifest} is not as it was written: choose another backup")
+        raise PreflightError(f"{backup.url}: {backup.fault()}. Hint: choose another backup")
     if not backup.verified:
         raise PreflightError(
             f"{backup.url} is not whole, files of it are missing or not of their size: choose another backup"
@@ -52,18 +48,16 @@ class Fetched:
 
     def __init__(self, target: Target, backup: Backup, within: Folder) -> None:
         self.path = within.path / f".fetched-{current_run().id}"
+        self._folder = OwnFolder(self.path, leftovers=FETCHED)
         self._target = target
         self._backup = backup
         self._within = within
-        self._lock: int | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
+        self._folder.remove()
 
     def fetch(self) -> None:
         """As steps of the current run. Raises StepError."""
@@ -73,19 +67,8 @@ class Fetched:
         )
 
     def _make(self) -> None:
-        """Make it and remove those of killed runs. Its lock lasts as long as this process."""
         self._within.prepare()
-        parent = os.open(self._within.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(parent, fcntl.LOCK_EX)  # else another run could remove the new folder before it is locked
-            if left := _clear(self._within.path):
-                current_run().event("removed what killed runs had fetched", level="warning", folders=left)
-            self.path.mkdir(mode=0o700)
-            self._lock = _lock(self.path)
-            if self._lock is None:
-                raise PreflightError(f"{self.path} is in use by another process")
-        finally:
-            os.close(parent)
+        self._folder.make(event="removed what killed runs had fetched")
 
 
 def _find(target: Target, database: str, name: BackupName | None) -> Backup | None:
@@ -96,27 +79,3 @@ def _find(target: Target, database: str, name: BackupName | None) -> Backup | No
             raise PreflightError(f"backup target {target.name}: {error.found}: name the backup that you want") from None
         current_run().event(f"backup target {target.name}: {error.found}", level="warning", backup=name.dump)
     return target.repository.newest_verified(database) if name is None else target.repository.find(name)
-
-
-def _clear(folder: Path) -> list[str]:
-    cleared = []
-    for path in sorted(folder.iterdir()):
-        if not FETCHED.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
-            continue
-        lock = _lock(path)
-        if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
-            cleared.append(path.name)
-    return cleared
-
-
-def _lock(folder: Path) -> int | None:
-    """The open folder with a lock on it, or None where a living process has that."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import time
+import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -11,26 +11,29 @@ from typing import Any
 
 import psycopg
 
-from blocks.fields import BlockName
-from flows.backup.contents import check_server, differences, pin_settings, summary
-from flows.backup.folder import Folder, OpenFiles
+from flows.backup.attachments import archived, differing_attachments, read_names
+from flows.backup.contents import pin_settings, summary
+from flows.backup.folder import OpenFiles
+from flows.backup.inventory import KINDS, ROLES
 from flows.backup.manifest import Manifest
-from flows.backup.names import parse_name
-from flows.backup.postgres import Access, Connection, access_of, connect
-from flows.backup.repository import Backup
+from flows.backup.postgres import Connection
 from flows.engine.active_run import current_run
-from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.step import action, step
-from flows.offsite.target import Target, load_target
-from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched, find_at_target
-from flows.restore.scratch import Scratch, check_free, check_may_create, drop_leftovers
+from flows.restore.comparison import compared, differences_from, same_major
+from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched
+from flows.restore.handover import Handed, hand_over
+from flows.restore.load import RESTORE_SECONDS, analyze, load_dump
+from flows.restore.prepare import Prepared, known_roles, prepare
+from flows.restore.ready import Ready
+from flows.restore.sandbox import Sandbox
+from flows.restore.scratch import Scratch, drop_leftovers
 from opsdb.database import first_line
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import StepFailedError
 
 CHECKSUM_SECONDS = 600
-RESTORE_SECONDS = 3600
 COMPARE_SECONDS = 900
-DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + 120
+ATTACHMENTS_SECONDS = 1800
+DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPARE_SECONDS + ATTACHMENTS_SECONDS + 120
 
 # The sums come from the manifest, which has one of its own.
 CHECKSUM = """\
@@ -41,22 +44,9 @@ while read -r sum path name; do
   }
 done <<<"$SUMS"
 """
-
-RESTORE = """\
-"$PG_RESTORE" --exit-on-error --no-password --jobs="$JOBS" $OWNERS --no-subscriptions --dbname="$SCRATCH" -- "$DUMP"
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What a restore needs, found and checked."""
-
-    backup: Backup
-    manifest: Manifest
-    access: Access
-    folder: Folder
-    target: Target | None
-    """Where the backup is, when the folder has not got it."""
+# Only a superuser may make these, and they are left out.
+_NOT_MADE = {"event trigger", "publication"}
+_OF_NOT_MADE = tuple(f"{what} {kind} " for what in ("comment", "owner of") for kind in sorted(_NOT_MADE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,66 +56,23 @@ class Restored:
     scratch: Scratch
     seconds: float
     files: OpenFiles
-
-
-def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
-    """The named backup of the database, or its newest verified one: in the folder, and else at the target.
-
-    Raises PreflightError.
-    """
-    backups = folder.backups(database)
-    name = parse_name(file) if file else None
-    if name is not None and name.database != database:
-        raise PreflightError(f"{file} is a backup of {name.database} and not of {database}")
-    there = [one for one in backups if one.verified] if file is None else [one for one in backups if one.name == name]
-    if there and (there[-1].verified or target is None):
-        return there[-1]
-    if target and (found := find_at_target(target, folder, database, name)):
-        return found
-    if there:
-        return there[-1]
-    elsewhere = f" and {target.store.place}" if target else ""
-    if file is None:
-        raise PreflightError(
-            f"{folder.path}{elsewhere} holds no verified backup of {database}: make one with odoo_db_backup"
-        )
-    shown_files = ", ".join(one.name.dump for one in backups[-3:]) or "none"
-    raise PreflightError(f"{folder.path}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
-
-
-def look_up(folder: Folder, database: str, file: str | None, target: BlockName | None) -> Ready:
-    """Find the backup, and check all that its restore needs. Changes nothing. Raises PreflightError."""
-    place = load_target(target) if target else None
-    backup = find_backup(folder, database, file, place)
-    return check_restorable(backup, folder, None if backup.repository is folder else place)
-
-
-def check_restorable(backup: Backup, folder: Folder, target: Target | None = None) -> Ready:
-    """Check programs, role and disk for the restore of a backup. Changes nothing. Raises PreflightError."""
-    run, manifest = current_run(), backup.manifest
-    if missing := missing_programs(*PROGRAMS["odoo_restore_drill"]):
-        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
-    if manifest is None:
-        raise PreflightError(f"{backup.url} has no manifest that is as it was written: nothing tells what it held")
-    with connect(run.settings.odoo_url) as server:
-        access = access_of(server, run.settings.pg_bin, dumped_by=manifest.pg_dump_version)
-        check_server(server)
-        check_may_create(server)
-        # a dump is compressed: four times its size where the manifest does not know better
-        unknown = check_free(server, needed_bytes=manifest.database_bytes or 4 * manifest.size_bytes)
-        if unknown:
-            run.event(f"free space of the server was not checked: {unknown}", level="warning")
-    return Ready(backup=backup, manifest=manifest, access=access, folder=folder, target=target)
+    server_version: str
+    walls: tuple[str, ...]
+    """What stood between the dump and this host."""
+    left_out: tuple[str, ...]
+    """What only a superuser may make, and was not made."""
+    handed: Handed
 
 
 @contextmanager
-def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
+def restored(ready: Ready) -> Iterator[Restored]:
     """Fetch the backup if it is elsewhere, check its bytes, restore it into a scratch database, and compare it.
 
     The database is dropped at the end, unless it was kept. Raises StepFailedError for a backup that is not whole.
     """
     run, manifest = current_run(), ready.manifest
-    action("leftovers", _drop_leftovers, about="drop the scratch databases of runs that were killed")
+    if ready.server is None:
+        action("leftovers", _drop_leftovers, about="drop the scratch databases of runs that were killed")
     with ExitStack() as stack:
         folder = ready.folder.path
         if ready.target is not None:
@@ -137,41 +84,91 @@ def restored(ready: Ready, *, keep_owners: bool) -> Iterator[Restored]:
         listed = "\n".join(f"{one.sha256} {files.paths[one.file]} {one.file}" for one in manifest.files)
         # its command is the same for every backup: one that was kept might speak for another
         step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed}, must_run_again=True)
-        scratch = stack.enter_context(closing(Scratch(run.settings.odoo_url, run_id=run.id, locale=manifest.locale)))
-        yield _restored_into(scratch, ready, files, keep_owners=keep_owners)
+        url = run.settings.odoo_url
+        walls: tuple[str, ...] = ("a login without rights",)
+        if ready.server is not None:
+            sandbox = stack.enter_context(Sandbox(run.settings, ready.server))
+            action(
+                "sandbox",
+                lambda: sandbox.start(roles=known_roles(manifest, files)),
+                about=f"start a PostgreSQL for this drill alone in {run.settings.sandboxes}",
+                must_run_again=True,
+            )
+            url, walls = sandbox.url, sandbox.walls.names if sandbox.walls else ()
+        # on a server of its own there are none
+        tablespace = manifest.properties.tablespace if manifest.properties and ready.properties else None
+        scratch = Scratch(url, run_id=run.id, locale=manifest.locale, template=ready.template, tablespace=tablespace)
+        stack.enter_context(closing(scratch))
+        yield _restored_into(scratch, ready, files, walls)
 
 
-def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, *, keep_owners: bool) -> Restored:
+def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tuple[str, ...]) -> Restored:
+    manifest, dump = ready.manifest, files.paths[ready.manifest.file]
+    thrown_away = ready.server is not None
     # dropped when the attempt ends
-    action("scratch database", scratch.make, about=f"create {scratch.name}, empty", must_run_again=True)
-    started = time.monotonic()
-    with ready.access.environment() as access:
-        env = access | {"PG_RESTORE": str(ready.access.programs.pg_restore), "DUMP": files.paths[ready.manifest.file]}
-        env |= {"SCRATCH": scratch.name, "JOBS": str(min(4, os.cpu_count() or 1))}
-        env |= {"OWNERS": "" if keep_owners else "--no-owner --no-privileges"}
-        step("restore", RESTORE, timeout=RESTORE_SECONDS, env=env)
-    seconds = round(time.monotonic() - started, 3)
-    action("compare", lambda: _compare(ready.manifest, scratch.name), about=_compared(ready.manifest))
-    return Restored(scratch=scratch, seconds=seconds, files=files)
+    made = action(
+        "scratch database",
+        lambda: prepare(scratch, dump, manifest, programs=ready.programs, thrown_away=thrown_away),
+        about=f"create {scratch.name} with the extensions of the dump, and a login without rights that loads it",
+        must_run_again=True,
+    )
+    prepared = made or Prepared.unknown(ready.programs, manifest.server_version)
+    with closing(prepared):
+        seconds = load_dump(prepared.access, dump, database=scratch.name, options=prepared.options)
+    if not thrown_away:
+        # as the owner of all tables, whose indexes execute code
+        about = "collect the planner's statistics of all tables"
+        action("analyze", lambda: analyze(scratch.connect_to_load), about=about)
+    # last of all that executes code of the dump: what was compared is handed over
+    action("compare", lambda: _compare(manifest, scratch), about=_compared(manifest))
+    handed = Handed()
+    if ready.roles is not None:
+        given = action(
+            "owners",
+            lambda: _hand_over(ready, scratch, prepared),
+            about="give all objects their owners and privileges, and compare those",
+            must_run_again=True,
+        )
+        handed = given or handed
+    if manifest.attachments is not None and manifest.filestore is not None:
+        archive = files.paths[manifest.filestore.file]
+        action(
+            "attachments",
+            lambda: _compare_attachments(manifest, scratch, archive),
+            about="read every file that ir_attachment names in the filestore's archive, and compare its SHA-1",
+            must_run_again=True,
+        )
+    version = prepared.access.server_version
+    return Restored(scratch, seconds, files, version, walls if scratch.login else (), prepared.left_out, handed)
 
 
 def drill(ready: Ready) -> dict[str, Any]:
     """Restore the backup, compare it and drop it again, as steps of the current runbook; returns what was proven."""
-    with restored(ready, keep_owners=False) as done:
+    with restored(ready) as done:
         action("drop", done.scratch.drop, about=f"drop {done.scratch.name}")
-    return proof(ready.manifest, seconds=done.seconds)
+    return proof(ready, done)
 
 
-def proof(manifest: Manifest, *, seconds: float) -> dict[str, Any]:
-    """What was proven, for the result of a run. `tables_compared` is None where the manifest knows no contents."""
-    contents = manifest.contents
+def proof(ready: Ready, done: Restored) -> dict[str, Any]:
+    """What was proven, for the result of a run."""
     return {
-        "backup": manifest.file,
-        "created_at": manifest.created_at.isoformat(),
-        "tables_compared": len(contents.tables) if contents else None,
-        "rows_compared": contents.rows if contents else None,
-        "restore_seconds": seconds,
+        "backup": ready.manifest.file,
+        "signature": ready.backup.signature,
+        "created_at": ready.manifest.created_at.isoformat(),
+        **compared(ready.manifest, without=ROLES if done.handed.refused else ready.without),
+        "restore_seconds": done.seconds,
+        "proven_on": done.server_version,
+        "walls": list(done.walls),
+        "left_out": list(done.left_out),
+        "other_owners": list(done.handed.other_owners),
     }
+
+
+def names_in(scratch: Scratch) -> set[str]:
+    """The files that the rows of a restored database name."""
+    with scratch.connect() as db:
+        pin_settings(db, statement_seconds=COMPARE_SECONDS)
+        return read_names(db) or set()
 
 
 def _drop_leftovers() -> None:
@@ -182,19 +179,64 @@ def _drop_leftovers() -> None:
 
 def _compared(manifest: Manifest) -> str:
     if manifest.contents is None:
-        return f"count the tables: a manifest of format {manifest.format} knows no more"
-    return "count and hash the rows of all tables, and compare them with the manifest"
+        return "count the tables: the manifest knows no more"
+    if manifest.inventory is None:
+        return "count and hash the rows of all tables, and compare them with the manifest"
+    return "compare all objects with the manifest, and count and hash the rows of all tables"
 
 
-def _compare(manifest: Manifest, database: str) -> None:
-    with connect(current_run().settings.odoo_url, database=database) as db:
+def _compare(manifest: Manifest, scratch: Scratch) -> None:
+    """Rows and definitions, over the login that loaded them: to read a definition again executes it."""
+    with scratch.connect_to_load() as db:
         try:
             pin_settings(db, statement_seconds=COMPARE_SECONDS)
-            wrong = differences(manifest.contents, db) if manifest.contents else _count(manifest, db)
+            wrong = (
+                differences_from(manifest, db, without={*ROLES, *_NOT_MADE})
+                if manifest.contents
+                else _count(manifest, db)
+            )
         except psycopg.Error as error:
-            raise StepFailedError(f"cannot count and hash the restored rows: {first_line(error)}") from error
-    if wrong:
+            raise StepFailedError(f"cannot compare the restored database: {first_line(error)}") from error
+    _check(wrong)
+
+
+def _hand_over(ready: Ready, scratch: Scratch, prepared: Prepared) -> Handed:
+    """Owners and privileges; compared where all of them could be given: that reads the catalogs alone."""
+    manifest, roles = ready.manifest, ready.roles or {}
+    with scratch.connect() as db:
+        pin_settings(db, statement_seconds=COMPARE_SECONDS)
+        handed = hand_over(
+            db,
+            prepared.archive,
+            manifest.inventory,
+            roles=roles,
+            loader=scratch.login.user if scratch.login else None,
+            owner=ready.properties.owner if ready.properties else db.info.user,
+            exact=ready.server is not None or (manifest.inventory is not None and same_major(manifest, db)),
+        )
+        if manifest.inventory is not None and not handed.refused:
+            only_roles = manifest.model_copy(update={"contents": None, "extensions": None})
+            _check(differences_from(only_roles, db, roles=handed.roles, without=KINDS))
+    if handed.other_owners:
+        told = "these have other owners than in the dump, since code of other roles could have changed them meanwhile"
+        current_run().event(told, level="warning", other_owners=list(handed.other_owners))
+    return handed
+
+
+def _check(wrong: list[str]) -> None:
+    if wrong := [one for one in wrong if not one.startswith(_OF_NOT_MADE)]:
         raise StepFailedError(f"the restored database is not what was dumped: {summary(wrong)}")
+
+
+def _compare_attachments(manifest: Manifest, scratch: Scratch, archive: str) -> None:
+    if manifest.attachments is None:
+        return
+    try:
+        wrong = differing_attachments(manifest.attachments, names_in(scratch), archived(archive))
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise StepFailedError(f"the archive of the filestore cannot be read: {error}") from error
+    if wrong:
+        raise StepFailedError(f"the filestore is not what the database needs: {summary(wrong)}")
 
 
 def _count(manifest: Manifest, db: Connection) -> list[str]:

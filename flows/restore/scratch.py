@@ -1,26 +1,29 @@
-"""A database that a restore goes into: its name is generated, and whatever ends the work, it is dropped."""
+"""A database that a restore goes into: its name is generated, and whatever ends the work, it is dropped.
+
+While it is made, nobody else shall work in it: it is a template, which takes it out of Odoo's list of databases, it
+belongs to a role of the run where the room may make one, and PUBLIC may not connect.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import time
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
-from flows.backup.folder import MARGIN_BYTES, megabytes
 from flows.backup.manifest import Locale
-from flows.backup.postgres import Connection, connect
+from flows.backup.postgres import Connection, Login, connect
+from flows.backup.properties import Properties
 from flows.engine.active_run import current_run
+from flows.restore.loader import drop_loader, is_superuser, make_loader
+from flows.restore.properties import bring_back
 from opsdb.database import first_line
 from opsdb.errors import PreflightError, StepFailedError
-from opsdb.shown import shown
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
+_ROLE = re.compile(r"ops_loader_([0-9a-f]{32})")
 # The server ends a session whose host is gone after two minutes, and with it the session's claim.
 _KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
 _CLAIM_SECONDS = 150
@@ -47,34 +50,90 @@ class Scratch:
     is restored: where it was lost, it is made again.
     """
 
-    def __init__(self, url: str, *, run_id: UUID, locale: Locale | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        run_id: UUID,
+        locale: Locale | None,
+        template: str | None = None,
+        tablespace: str | None = None,
+    ) -> None:
         self.name = scratch_name(run_id)
+        self.login: Login | None = None
+        """The role without rights that the database belongs to, from make() on; None where the room may make none."""
         self._url = url
         self._run_id = run_id
         self._locale = locale
+        self.template = template
+        self._tablespace = tablespace
         self._server: Connection | None = None
 
     def make(self) -> None:
-        """Make the database. Raises StepFailedError where that cannot be done."""
+        """Make the database, and its login. Raises StepFailedError where that cannot be done."""
         server = self._hold()
-        comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
         try:
             _drop(server, self.name)  # of an earlier attempt of this run
-            server.execute(_create(self.name, self._locale, version=server.info.server_version))
-            server.execute(comment.format(sql.Identifier(self.name), sql.Literal(_comment(self._run_id))))
+            drop_loader(server, self._run_id)
+            if is_superuser(server):
+                self.login = make_loader(server, self._run_id, comment=_comment(self._run_id))
+            for statement in self._statements(server):
+                server.execute(statement)
         except psycopg.Error as error:
             raise StepFailedError(f"cannot make the scratch database {self.name}: {first_line(error)}") from error
 
-    def keep_as(self, name: str) -> None:
-        """Give it its final name. Raises StepFailedError where that is taken, or the database is gone."""
+    def connect(self) -> Connection:
+        """Connect to it as the room, with no schema on its search path. Raises PreflightError."""
+        return _pinned(connect(self._url, database=self.name))
+
+    def connect_to_load(self) -> Connection:
+        """Connect to it as the role without rights, where there is one. Raises PreflightError."""
+        try:
+            return connect(self._url, database=self.name, login=self.login)
+        except PreflightError as error:
+            if self.login is None:
+                raise
+            raise PreflightError(
+                f"the server does not let in the role {self.login.user}, which the room has made with a password: "
+                f"{error}. Hint: put a line into pg_hba.conf by which roles log in with a password from here, such as "
+                "`host all all 127.0.0.1/32 scram-sha-256`, and give OPS_ODOO_DATABASE_URL that host"
+            ) from error
+
+    def _statements(self, server: Connection) -> list[sql.Composed]:
+        name = sql.Identifier(self.name)
+        owner = sql.Identifier(self.login.user) if self.login else sql.SQL("CURRENT_USER")
+        return [
+            _create(name, self._locale, self.template, version=server.info.server_version)
+            + _in_tablespace(server, self._tablespace),
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(_comment(self._run_id))),
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
+            sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner),
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
+        ]
+
+    def keep_as(self, name: str, properties: Properties | None = None) -> list[str]:
+        """Give it its final name and its properties, at once, and let in who may connect.
+
+        Returns phrases for the properties that the server refused. Nothing may belong to its login any more. Raises
+        StepFailedError where the name is taken, or the database is gone.
+        """
+        refused: list[str] = []
         if self._server is None:
-            return
+            return refused
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(self.name), sql.Identifier(name))
+        open_up = ["COMMENT ON DATABASE {} IS NULL", "ALTER DATABASE {} IS_TEMPLATE false"]
+        if properties is None:
+            open_up.append("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC")
         server = self._held(self._server)
         try:
             with server.transaction():
                 server.execute(rename)
-                server.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(sql.Identifier(name)))
+                for statement in open_up:
+                    server.execute(sql.SQL(statement).format(sql.Identifier(name)))
+                if properties is not None:
+                    refused = bring_back(server, name, properties)
+                if self.login:
+                    drop_loader(server, self._run_id)
         except psycopg.errors.InvalidCatalogName as error:
             raise StepFailedError(
                 f"the restored database {self.name} is not there any more: somebody dropped it, or another run took it "
@@ -84,6 +143,7 @@ class Scratch:
             raise StepFailedError(f"the restored database cannot be named {name}: {first_line(error)}") from error
         server.close()
         self._server = None  # nothing is left to drop
+        return refused
 
     def drop(self) -> None:
         """Drop it with every connection to it, if there still is one of that name. Raises StepFailedError."""
@@ -92,6 +152,7 @@ class Scratch:
         server = self._held(self._server)
         try:
             _drop(server, self.name)
+            drop_loader(server, self._run_id)
         except psycopg.Error as error:
             raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {first_line(error)}") from error
 
@@ -151,49 +212,36 @@ def drop_leftovers(url: str) -> list[str]:
             if _claimed(server, str(name)):
                 continue
             _drop(server, str(name))
+            drop_loader(server, UUID(match[1]))
+            dropped.append(str(name))
+        dropped += _drop_loaders(server)
+    return dropped
+
+
+def _drop_loaders(server: Connection) -> list[str]:
+    """Drop the logins of killed runs whose databases are gone, or never were."""
+    if not is_superuser(server):
+        return []
+    dropped = []
+    query = "SELECT rolname, pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles r"
+    query += " WHERE rolname LIKE 'ops\\_loader\\_%' AND NOT EXISTS"
+    query += " (SELECT FROM pg_catalog.pg_shdepend WHERE refobjid = r.oid) ORDER BY 1"
+    for name, comment in server.execute(query.encode()).fetchall():
+        match = _ROLE.fullmatch(str(name))
+        if match is None or comment != _comment(UUID(match[1])):
+            continue
+        _claim(server, scratch_name(UUID(match[1])))
+        if not _claimed(server, scratch_name(UUID(match[1]))):
+            drop_loader(server, UUID(match[1]))
             dropped.append(str(name))
     return dropped
 
 
-def check_may_create(server: Connection) -> None:
-    """The role may make databases."""
-    row = server.execute(
-        "SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    if not (row and row[0]):
-        raise PreflightError(
-            f"role {server.info.user!r} may not create databases: ALTER ROLE {shown(server.info.user)} CREATEDB"
-        )
-
-
-def check_free(server: Connection, *, needed_bytes: int) -> str | None:
-    """The server's disk has room for the restored database. Returns why that cannot be told, where it cannot."""
-    if not (server.info.host.startswith("/") or server.info.hostaddr in ("127.0.0.1", "::1")):
-        return f"the server is on another host, {server.info.host}"
-    try:
-        row = server.execute("SELECT pg_catalog.current_setting('data_directory')").fetchone()
-    except psycopg.errors.InsufficientPrivilege:
-        return "the role may not ask where the server's files are: GRANT pg_read_all_settings"
-    folder = Path(str(row[0]) if row else "/")
-    try:
-        folder.stat()
-    except FileNotFoundError:
-        return f"the server's folder {folder} is not on this host"
-    except PermissionError:
-        while not os.access(folder, os.F_OK):
-            folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + MARGIN_BYTES:
-        raise PreflightError(
-            f"the disk of the server's files, {folder}, has {megabytes(free)} free; the restored database may need "
-            f"{megabytes(needed_bytes)} and {megabytes(MARGIN_BYTES)} must stay: make room"
-        )
-    return None
-
-
-def _create(name: str, locale: Locale | None, *, version: int) -> sql.Composed:
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
-    if locale is None:
+def _create(name: sql.Identifier, locale: Locale | None, template: str | None, *, version: int) -> sql.Composed:
+    """Without connections: whoever connects to every new database shall not get in before PUBLIC is kept out."""
+    words = sql.SQL("CREATE DATABASE {} TEMPLATE {} IS_TEMPLATE true ALLOW_CONNECTIONS false")
+    create = words.format(name, sql.Identifier(template or "template0"))
+    if locale is None or template:
         return create
     options = {"ENCODING": locale.encoding, "LC_COLLATE": locale.collate, "LC_CTYPE": locale.ctype}
     if locale.provider in ("i", "b") and locale.locale and version >= 150000:
@@ -201,11 +249,27 @@ def _create(name: str, locale: Locale | None, *, version: int) -> sql.Composed:
         options["ICU_LOCALE" if locale.provider == "i" else "BUILTIN_LOCALE"] = locale.locale
     elif version >= 150000:
         options["LOCALE_PROVIDER"] = "libc"
-    words = [sql.SQL(f"{word} {{}}").format(sql.Literal(value)) for word, value in options.items()]
-    return create + sql.SQL(" ") + sql.SQL(" ").join(words)
+    given = [sql.SQL(f"{word} {{}}").format(sql.Literal(value)) for word, value in options.items()]
+    return create + sql.SQL(" ") + sql.SQL(" ").join(given)
+
+
+def _pinned(db: Connection) -> Connection:
+    db.execute("SET search_path = ''")  # the database may have a setting that names hostile functions
+    return db
+
+
+def _in_tablespace(server: Connection, name: str | None) -> sql.Composable:
+    """Where the server has it and the login may use it. Preflight has named one that cannot be had."""
+    query = "SELECT pg_catalog.has_tablespace_privilege(oid, 'CREATE') FROM pg_catalog.pg_tablespace WHERE spcname = %s"
+    row = server.execute(query, (name,)).fetchone() if name else None
+    return sql.SQL(" TABLESPACE {}").format(sql.Identifier(str(name))) if row and row[0] else sql.SQL("")
 
 
 def _drop(server: Connection, name: str) -> None:
+    """With every connection to it, if there is such a database."""
+    if not server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone():
+        return
+    server.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
     force = sql.SQL(" WITH (FORCE)" if server.info.server_version >= 130000 else "")
     server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)) + force)
 

@@ -30,6 +30,10 @@ SELECT DISTINCT ON (backup) backup, id, finished_at, restore_seconds FROM (
 WHERE backup IS NOT NULL AND finished_at IS NOT NULL
 ORDER BY backup, finished_at DESC
 """
+_SUMS = """
+SELECT name, artifacts.sha256 FROM ops.artifacts JOIN ops.runs ON runs.id = artifacts.run_id
+WHERE runs.kind = 'odoo_db_backup' AND artifacts.kind = 'file' AND artifacts.sha256 IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +70,11 @@ def last_drills(db: Connection) -> dict[str, Drill]:
         backup: Drill(run_id=run_id, at=at, seconds=float(seconds) if isinstance(seconds, int | float) else None)
         for backup, run_id, at, seconds in db.execute(text(_DRILLS))
     }
+
+
+def recorded_sums(db: Connection) -> dict[str, set[str]]:
+    """The sha256 of each file of a backup by its name, as the runs recorded them that made one of that name."""
+    found: dict[str, set[str]] = {}
+    for name, sha256 in db.execute(text(_SUMS)):
+        found.setdefault(name, set()).add(sha256)
+    return found

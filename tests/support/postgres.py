@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from deployments.room.postgres import EmbeddedPostgres
+from deployments.room.postgres import PROGRAMS, EmbeddedPostgres
 
 _MEMORY = Path("/dev/shm")
 _ENOUGH_BYTES = 4 * 1024**3
@@ -32,10 +32,15 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """Run a server below `folder`, on a new cluster unless one is there; yields a URL pattern with `{database}`."""
-    server = EmbeddedPostgres(folder / "postgres")
+def running(folder: Path, *, programs: Path = PROGRAMS, hba: str = "") -> Iterator[str]:
+    """Run a server below `folder`, on a new cluster unless one is there; yields a URL pattern with `{database}`.
+
+    `hba` says who may log in, in place of the room's own user as any role.
+    """
+    server = EmbeddedPostgres(folder / "postgres", programs)
     server.prepare()
+    if hba:
+        (server.folder / "pg_hba.conf").write_text(hba)
     log = (folder / "postgres.log").open("ab")
     process = subprocess.Popen(server.command, **server.identity, cwd="/", stdout=log, stderr=log)
     url = f"postgresql://postgres@/{{database}}?host={server.socket_dir}"

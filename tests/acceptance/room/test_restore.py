@@ -8,7 +8,11 @@ from tests.acceptance.room.desk import Desk
 
 
 @pytest.mark.promise(9)
+@pytest.mark.promise(11)
 def test_backup_is_drilled_restored_and_listed_with_its_proof(desk: Desk, database: str) -> None:
+    with desk.database("postgres") as db:
+        db.execute(f"ALTER DATABASE {database} OWNER TO pg_monitor".encode())
+        db.execute(f"ALTER DATABASE {database} SET search_path = app, public".encode())
     made = desk.run("odoo_db_backup", "-p", f"odoo_db={database}")
     assert made["status"] == "succeeded", made
     (listed,) = desk.json("backups", database)
@@ -25,6 +29,11 @@ def test_backup_is_drilled_restored_and_listed_with_its_proof(desk: Desk, databa
     new = f"{database}_restored"
     restored = desk.run("odoo_db_restore", "-p", f"odoo_db={new}", "-p", f"backup={listed['file']}")
     assert restored["status"] == "succeeded", restored
+    assert restored["result"]["not_restored"] == []
+    with desk.database(new) as db:
+        assert db.execute("SHOW search_path").fetchone() == ("app, public",)
+        owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = current_database()"
+        assert db.execute(owner).fetchone() == ("pg_monitor",)
     with desk.database("postgres") as db:
         left = db.execute("SELECT datname FROM pg_database WHERE datname LIKE 'ops\\_scratch%'").fetchall()
         assert left == []

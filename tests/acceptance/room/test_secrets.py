@@ -1,4 +1,4 @@
-"""The room's secrets stand in their two files and in the environment of its processes, and nowhere else."""
+"""The room's secrets stand in their files and in the environment of its processes, and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.mattermost import Mattermost
 from tests.support.spellings import spellings
 from tests.support.waiting import wait_for
 
-KEEPERS = ("secrets.json", "prefect/profiles.toml")
+KEEPERS = ("secrets.json", "prefect/profiles.toml", "backup-keys/own")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,9 @@ def secrets(desk: Desk) -> list[bytes]:
     """The secrets, in every spelling in which they travel."""
     auth = auth_string(desk)
     key = str(json.loads((desk.home / "secrets.json").read_text())["prefect_encryption_key"])
-    return [auth.partition(":")[2].encode(), base64.b64encode(auth.encode()), key.encode()]
+    signing = desk.ops("backups", "key", "export").fine().strip().removeprefix("ops-backup-key-")
+    spelled = [signing.encode(), base64.b64encode(bytes.fromhex(signing))]
+    return [auth.partition(":")[2].encode(), base64.b64encode(auth.encode()), key.encode(), *spelled]
 
 
 def found_in(text: bytes, secrets: list[bytes]) -> bool:

@@ -25,17 +25,20 @@ from prefect.settings import (
 )
 
 from blocks.backup_target import BackupTarget
+from deployments.room.postgres import PROGRAMS as EMBEDDED
 from deployments.server.access import NO_AUTHORITY, client_env
-from flows.backup.postgres import find_programs
+from flows.backup.keyring import room_keyring
+from flows.backup.programs import find_programs
 from flows.offsite import owner
 from flows.offsite.target import load_target
-from opsdb.settings import Settings
+from opsdb.settings import Settings, load_settings
 from tests.integration.flows.odoo_sites import Site, odoo_site
 from tests.integration.flows.targets import MEBIBYTE, Bucket
+from tests.support.backups import KEY
 from tests.support.bucket_server import BucketServer
 from tests.support.tcp_proxy import TcpProxy
 
-PROGRAMS = find_programs(None, server_version="1")
+PROGRAMS = find_programs(EMBEDDED, server_version="1")
 _numbers = itertools.count()
 
 
@@ -74,7 +77,10 @@ def room(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(room: dict[str, str], tmp_path: Path) -> Path:
+    """Where they lie. The room accepts those that tests make."""
+    assert room
+    room_keyring(load_settings()).accept(KEY)
     return tmp_path / "home" / "backups"
 
 
@@ -107,14 +113,17 @@ def database(postgres: str, shop: str) -> str:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Puts a pg_dump of the test's own (bash; $REAL is the real one) beside the real pg_restore."""
+    """Puts a pg_dump of the test's own (bash; $REAL is the real one) beside the real pg_restore.
+
+    The real one says its version, and makes the empty dump of the preflight.
+    """
 
     def install(body: str) -> Path:
         folder = tmp_path / "programs"
         folder.mkdir()
         script = folder / "pg_dump"
-        version = '[ "$1" = --version ] && exec "$REAL" --version'
-        script.write_text(f"#!/bin/bash\nREAL={PROGRAMS.pg_dump}\n{version}\n{body}\n")
+        before = '[[ " $* " = *" --version "* || " $* " = *" --schema-only "* ]] && exec "$REAL" "$@"'
+        script.write_text(f"#!/bin/bash\nREAL={PROGRAMS.pg_dump}\n{before}\n{body}\n")
         script.chmod(0o755)
         (folder / "pg_restore").symlink_to(PROGRAMS.pg_restore)
         (folder / "pg_dumpall").symlink_to(PROGRAMS.pg_dumpall)
@@ -179,7 +188,7 @@ def target(
     BackupTarget.register_type_and_schema()
     made = Bucket(buckets, bucket, line.port)
     monkeypatch.setattr(owner, "_SETTLE_SECONDS", 0.0)
-    known = load_target(made.block)
+    known = load_target(made.block, room_keyring(load_settings()))
     owner.take_ownership(known.store, known.room)
     return made
 

@@ -189,7 +189,7 @@ def test_listing_asks_the_target_itself(
     monkeypatch.setenv("OPS_HOME", str(prefect_room.home))
     monkeypatch.setenv("OPS_PREFECT_PORT", str(prefect_room.prefect_port))
     monkeypatch.delenv("OPS_DATABASE_URL")  # there is no record: the target alone tells
-    command.backups(target=target.block, check=True, as_json=True)
+    command.list_(target=target.block, check=True, as_json=True)
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["file"], told["path"], told["good"], told["bytes_checked"]) == (
         name,
@@ -200,8 +200,8 @@ def test_listing_asks_the_target_itself(
     content = bytearray(target.read(f"odoo/{name}"))
     content[1000] ^= 1
     target.put(f"odoo/{name}", bytes(content))
-    command.backups(database, target=target.block, check=True, as_json=True)
+    command.list_(database, target=target.block, check=True, as_json=True)
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["good"], told["wrong"]) == (False, f"{name} is damaged: its sha256 differs")
-    command.backups("other", target=target.block)
+    command.list_("other", target=target.block)
     assert f"-p target={target.block}" in capsys.readouterr().err

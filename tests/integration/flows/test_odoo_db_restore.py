@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -12,14 +14,18 @@ import psycopg
 import pytest
 
 from flows.backup.folder import Folder
+from flows.backup.keyring import Key
+from flows.backup.loading import LOAD
 from flows.engine import step
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
+from flows.odoo_restore_drill import odoo_restore_drill
 from flows.restore import filestore as unpacking
+from flows.restore import load
 from flows.restore import restore as restoring
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import content
-from tests.support.backups import make_backup, manifest_at, rewrite
+from tests.support.backups import make_backup, manifest_at, rewrite, unsigned_text, with_sum
 from tests.support.folders import files
 from tests.support.postgres import databases
 from tests.support.tiers import in_soak
@@ -57,6 +63,82 @@ def test_restored_database_and_filestore_are_those_of_the_backup(
     with psycopg.connect(postgres.format(database=new)) as db:
         query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
         assert db.execute(query).fetchone() == (None,)
+        query = "SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'line'"
+        assert db.execute(query).fetchone() == (True,)  # the planner knows its rows at once
+
+
+@pytest.mark.parametrize("claim", ["unsigned", "the room's key", "another key"])
+def test_archive_replaced_with_its_manifest_is_refused_before_anything_starts(
+    postgres: str, database: str, folder: Path, claim: str
+) -> None:
+    dump = Path(odoo_db_backup(database)["file"])
+    forge(dump, claim)
+    before = databases(postgres)
+    said = {
+        "unsigned": f"{dump.name} is unsigned: anybody may have made it. .*`ops backups sign`.*unsigned=true",
+        "the room's key": "forged: the signature of its manifest was not made with the key that it names",
+        "another key": f"{dump.name} was signed by another room. .*`ops backups key import`.*unsigned=true",
+    }
+    with pytest.raises(PreflightError, match=said[claim]):
+        odoo_db_restore(f"{database}_new", dump.name)
+    if claim == "the room's key":
+        with pytest.raises(PreflightError, match="forged"):
+            odoo_db_restore(f"{database}_new", dump.name, unsigned=True)
+    assert databases(postgres) == before
+
+
+def forge(dump: Path, claim: str) -> None:
+    """What a script without the room's key can do: other bytes, and sums and signatures of its own."""
+    path = Path(f"{dump}.json")
+    own = json.loads(path.read_text())["signed_by"]
+    manifest = manifest_at(path)
+    assert manifest is not None
+    data = dump.read_bytes() + b"\0"
+    dump.write_bytes(data)
+    forged = manifest.model_copy(update={"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    key = Key(b"e" * 32)
+    if claim == "unsigned":
+        path.write_text(unsigned_text(forged))
+    elif claim == "another key":
+        path.write_text(forged.text(key))
+    else:
+        path.write_text(with_sum(forged.text(key).replace(key.id, own)))
+    assert manifest_at(path) == (forged if claim != "unsigned" else forged.model_copy(update={"format": 2}))
+
+
+def test_unsigned_backup_is_restored_when_that_is_asked_for_and_drills_say_so(
+    postgres: str, database: str, folder: Path
+) -> None:
+    dump = Path(odoo_db_backup(database)["file"])
+    manifest = manifest_at(Path(f"{dump}.json"))
+    assert manifest is not None
+    Path(f"{dump}.json").write_text(unsigned_text(manifest))
+    assert odoo_restore_drill(database)["signature"] == "unsigned"
+    assert odoo_db_restore(f"{database}_new", dump.name, unsigned=True)["signature"] == "unsigned"
+    assert content(postgres.format(database=f"{database}_new")) == content(postgres.format(database=database))
+
+
+@pytest.mark.parametrize("weak", ["folder", "dump", "filestore"])
+def test_signed_backup_that_others_can_write_to_is_refused(
+    database: str, filestore: Path, tmp_path: Path, weak: str
+) -> None:
+    assert filestore.is_dir()
+    folder = tmp_path / "backups"  # settings refuse such a one in OPS_HOME
+    dump = Path(odoo_db_backup(database, backup_dir=str(folder))["file"])
+    path = {"folder": folder, "dump": dump, "filestore": Path(f"{dump}.filestore.tar.gz")}[weak]
+    path.chmod(0o777)
+    with pytest.raises(PreflightError, match=f"everybody may write to {path}: the files of {dump.name} could be"):
+        odoo_db_restore(f"{database}_new", dump.name, backup_dir=str(folder))
+
+
+def test_key_that_others_may_read_ends_a_backup_before_its_dump(database: str, folder: Path, tmp_path: Path) -> None:
+    odoo_db_backup(database)
+    own = tmp_path / "home" / "backup-keys" / "own"
+    own.chmod(0o640)
+    before = files(folder)
+    with pytest.raises(PreflightError, match=f"chmod 600 {own}"):
+        odoo_db_backup(database)
+    assert files(folder) == before
 
 
 @pytest.mark.gate
@@ -137,7 +219,7 @@ def test_backup_that_retention_deletes_meanwhile_is_restored_to_its_end(
             prune_all_but_newer(dump.parent, database)
         return step.step(name, *given, **named)
 
-    for module in (restoring, unpacking):
+    for module in (restoring, load, unpacking):
         monkeypatch.setattr(module, "step", after_a_prune)
     new = f"{database}_new"
     odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
@@ -187,7 +269,7 @@ def test_database_that_is_made_meanwhile_is_not_touched(
     before = databases(postgres)
     new = f"{database}_new"
     psql = f'psql -q "{postgres.format(database="postgres")}" -c \'CREATE DATABASE "{new}"\'\n'
-    monkeypatch.setattr(restoring, "RESTORE", restoring.RESTORE + psql)
+    monkeypatch.setattr(load, "LOAD", LOAD + psql)
     with pytest.raises(StepFailedError, match=f"cannot be named {new}: database .* already exists"):
         odoo_db_restore(new, dump.name, filestore_dir=str(tmp_path / "new"))
     assert databases(postgres) == before | {new}
@@ -234,7 +316,7 @@ def test_missing_filestore_is_a_preflight_error(
 
 @pytest.mark.gate
 def test_too_little_room_for_the_filestore_is_refused(
-    postgres: str, database: str, filestore: Path, tmp_path: Path
+    postgres: str, database: str, folder: Path, filestore: Path, tmp_path: Path
 ) -> None:
     made = odoo_db_backup(database)
     manifest = manifest_at(Path(made["manifest"]))

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from flows.backup.folder import Folder
+from flows.backup.loading import LOAD
 from flows.backup.manifest import Manifest
 from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
-from flows.restore import restore as restoring
 from flows.restore import scratch as scratch_database
 from opsdb.errors import PreflightError, StepFailedError
 from tests.integration.flows.conftest import PROGRAMS
@@ -53,7 +53,7 @@ def test_backup_whose_drill_fails_deletes_no_older_one(
 ) -> None:
     folder.mkdir(parents=True, mode=0o700)
     old = make_backup(folder, database, datetime.now(UTC).replace(microsecond=0) - timedelta(days=90))
-    monkeypatch.setattr(restoring, "RESTORE", "echo 'went wrong' >&2; exit 1")
+    monkeypatch.setattr("flows.restore.load.LOAD", "echo 'went wrong' >&2; exit 1")
     with pytest.raises(StepFailedError, match="went wrong"):
         odoo_db_backup(database, restore_drill=True)
     assert old.exists()
@@ -164,6 +164,7 @@ def test_cancelled_drill_drops_its_database(
 ) -> None:
     odoo_db_backup(database)
     before = databases(postgres)
+    monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
     slow_restore(tmp_path, monkeypatch)
     run = start_flow(database, "odoo_restore_drill")
     wait_for(lambda: databases(postgres) != before)
@@ -187,6 +188,7 @@ def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
     foreign = f"ops_scratch_{uuid4().hex}"  # it has the form of ours, and no word of ours
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f'CREATE DATABASE "{foreign}"')
+    monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
     slow_restore(tmp_path, monkeypatch)
     run = start_flow(database, "odoo_restore_drill")
     wait_for(lambda: len(databases(postgres)) == len(before) + 2)
@@ -213,14 +215,14 @@ def test_database_of_a_killed_drill_is_dropped_by_the_next_and_no_other(
 
 
 def slow_restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pg_restore that hangs before it does anything."""
+    """A pg_restore that hangs before it does anything, but for what the preflight asks of it."""
     folder = tmp_path / "slow"
     folder.mkdir()
     for program in (PROGRAMS.pg_dump, PROGRAMS.pg_dumpall):
         (folder / program.name).symlink_to(program)
     script = folder / "pg_restore"
-    version = f'[ "$1" = --version ] && exec {PROGRAMS.pg_restore} --version'
-    script.write_text(f"#!/bin/bash\n{version}\nexec sleep 300\n")
+    before = '[[ " $* " = *" --version "* || " $* " = *" --use-list=/dev/null "* ]]'
+    script.write_text(f'#!/bin/bash\n{before} && exec {PROGRAMS.pg_restore} "$@"\nexec sleep 300\n')
     script.chmod(0o755)
     monkeypatch.setenv("OPS_PG_BIN", str(folder))
 
@@ -234,4 +236,4 @@ def test_shell_text_holds_no_value(database: str, monkeypatch: pytest.MonkeyPatc
     )
     odoo_restore_drill(database)
     assert [text for text, timeout in commands if timeout and re.search(database, text)] == []
-    assert restoring.RESTORE in [text for text, _ in commands]
+    assert LOAD in [text for text, _ in commands]

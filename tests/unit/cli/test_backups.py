@@ -14,6 +14,7 @@ from blocks.target_folder import FolderStore
 from cli import backups as command
 from cli.backups import Record, document
 from flows.backup.folder import Folder
+from flows.backup.keyring import Keyring
 from flows.backup.repository import Repository
 from flows.offsite.owner import take_ownership
 from flows.offsite.target import Target
@@ -65,7 +66,7 @@ def test_backups_are_listed_without_a_room(
     now = datetime.now(UTC).replace(microsecond=0)
     for database, days in (("odoo", 1), ("odoo", 3), ("shop", 2)):
         make_backup(tmp_path, database, now - timedelta(days=days))
-    command.backups(folder=tmp_path, as_json=True)
+    command.list_(folder=tmp_path, as_json=True)
     out, err = capsys.readouterr()
     assert [(one["database"], one["age_seconds"] // 86400) for one in json.loads(out)] == [
         ("odoo", 1),
@@ -73,7 +74,7 @@ def test_backups_are_listed_without_a_room(
         ("shop", 2),
     ]
     assert "Which were restored or copied is not known" in err
-    command.backups("shop", folder=tmp_path)
+    command.list_("shop", folder=tmp_path)
     assert "2 d 0 h" in capsys.readouterr().out
 
 
@@ -87,7 +88,7 @@ def test_list_breaks_and_leaves_out_nothing_in_a_narrow_terminal(
     monkeypatch.setattr(command, "_recorded", lambda _settings: record)
     monkeypatch.setattr(command, "console", Console(width=40))
     make_backup(tmp_path, "shop", NOW)
-    command.backups(folder=tmp_path)
+    command.list_(folder=tmp_path)
     out = capsys.readouterr().out.splitlines()
     line = next(one for one in out if dump.name in one)
     assert "; restored " in line
@@ -100,9 +101,9 @@ def test_folder_that_is_not_there_and_a_database_without_backups_are_told_from_a
 ) -> None:
     monkeypatch.setenv("OPS_HOME", str(tmp_path))
     with pytest.raises(UsageError, match=r"--dir: there is no folder .*/away"):
-        command.backups(folder=tmp_path / "away")
+        command.list_(folder=tmp_path / "away")
     make_backup(tmp_path, "odoo", NOW)
-    command.backups("odo", folder=tmp_path)
+    command.list_("odo", folder=tmp_path)
     assert "No backups of odo in" in capsys.readouterr().err
 
 
@@ -110,7 +111,7 @@ def test_empty_folder_says_how_to_make_a_backup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPS_HOME", str(tmp_path))
-    command.backups()
+    command.list_()
     assert "ops run odoo_db_backup" in capsys.readouterr().err
 
 
@@ -132,7 +133,7 @@ def test_copies_at_a_target_are_told_like_backups_and_all_bytes_read_there(tmp_p
 
 def test_folder_and_target_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="either --dir or --target"):
-        command.backups(folder=tmp_path, target="far")
+        command.list_(folder=tmp_path, target="far")
 
 
 def test_list_says_that_the_copies_are_another_rooms(
@@ -142,8 +143,10 @@ def test_list_says_that_the_copies_are_another_rooms(
     take_ownership(FolderStore(tmp_path), "theirs")
     monkeypatch.setattr(command, "_recorded", lambda _settings: None)
     for room, told in (("ours", True), ("theirs", False)):
-        monkeypatch.setattr(command, "_target", lambda *_, room=room: Target("far", room, FolderStore(tmp_path)))
-        command.backups(target="far", as_json=True)
+        monkeypatch.setattr(
+            command, "_target", lambda *_, room=room: Target("far", room, FolderStore(tmp_path), Keyring(tmp_path))
+        )
+        command.list_(target="far", as_json=True)
         said = capsys.readouterr()
         assert ("another room's" in said.err) is told
         assert [one["file"] for one in json.loads(said.out)] == [dump.name]

@@ -10,6 +10,7 @@ from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 from pydantic import TypeAdapter, ValidationError
 
+from flows.backup.parameters import RolesInstead
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
@@ -27,6 +28,8 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
         "backup_dir": "/good",
         "filestore_dir": "/good",
         "target": "good",
+        "roles": {"good": "good"},
+        "missing_roles": "leave",
     },
     odoo_restore_drill: {
         "odoo_db": "good",
@@ -64,6 +67,11 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
 CASES = [(flow, name) for flow, parameters in FINE.items() for name in parameters]
 
 
+def with_text(good: object, text: str) -> object:
+    """The text where the good value has one."""
+    return [text] if isinstance(good, list) else {"good": text} if isinstance(good, dict) else text
+
+
 def test_there_are_more_than_200_hostile_texts() -> None:
     assert len(set(HOSTILE)) > 200
 
@@ -72,16 +80,15 @@ def test_there_are_more_than_200_hostile_texts() -> None:
 @pytest.mark.promise(7)
 def test_hostile_text_is_refused(flow: Flow[..., Any], name: str) -> None:
     good = FINE[flow]
-    many = isinstance(good[name], list)
     assert flow.validate_parameters(good)
     with pytest.raises(ParameterTypeError):
-        flow.validate_parameters({**good, name: ["; touch canary"] if many else "; touch canary"})
+        flow.validate_parameters({**good, name: with_text(good[name], "; touch canary")})
     # Prefect builds a model for each call; the rule is that of the type, checked directly
     rule = TypeAdapter[Any](inspect.signature(flow.fn, eval_str=True).parameters[name].annotation)
     accepted = []
     for text in HOSTILE:
         try:
-            rule.validate_python([text] if many else text)
+            rule.validate_python(with_text(good[name], text))
         except (ValidationError, UnicodeEncodeError):
             continue
         if not HARMLESS.fullmatch(text):
@@ -93,3 +100,16 @@ def test_hostile_text_is_refused(flow: Flow[..., Any], name: str) -> None:
 def test_every_text_of_the_form_is_among_the_cases(flow: Flow[..., Any]) -> None:
     texts = {name for name, field in flow.parameters.properties.items() if "string" in str(field)}
     assert texts <= set(FINE[flow])
+
+
+@pytest.mark.promise(7)
+def test_hostile_name_of_a_role_is_refused() -> None:
+    rule = TypeAdapter[Any](RolesInstead)
+    accepted = []
+    for text in HOSTILE:
+        try:
+            rule.validate_python({text: "good"})
+        except (ValidationError, UnicodeEncodeError):
+            continue
+        accepted.append(text)
+    assert [text for text in accepted if not HARMLESS.fullmatch(text)] == []

@@ -31,7 +31,12 @@ def test_room_that_is_overtaken_is_refused_and_sends_nothing(
 ) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
     overtake(FolderStore, at, lambda: take_ownership(FolderStore(there), "theirs"), monkeypatch)
-    environment = {"TARGET": json.dumps({"folder": str(there)}), "FOLDER": str(tmp_path), "BACKUP": dump.name}
+    environment = {
+        "TARGET": json.dumps({"folder": str(there)}),
+        "FOLDER": str(tmp_path),
+        "BACKUP": dump.name,
+        "KEYRING": "/none",
+    }
     with pytest.raises(NotOursError, match="belongs to another room"):
         main("upload", {**environment, "ROOM": "ours"})
     found = read_owner(FolderStore(there))
@@ -61,7 +66,12 @@ def test_of_two_rooms_that_begin_at_once_one_sends_and_deletes(there: Path, tmp_
         here = tmp_path / room
         here.mkdir()
         dump = make_backup(here, "odoo", NOW + timedelta(hours=ROOMS.index(room)))
-        environment = {"TARGET": json.dumps({"folder": str(there)}), "FOLDER": str(here), "BACKUP": dump.name}
+        environment = {
+            "TARGET": json.dumps({"folder": str(there)}),
+            "FOLDER": str(here),
+            "BACKUP": dump.name,
+            "KEYRING": "/none",
+        }
         # the second would delete all but three, the first one nothing
         environment["RETENTION_DAYS"] = ("300", "1")[ROOMS.index(room)]
         together.wait(10)

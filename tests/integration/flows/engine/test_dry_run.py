@@ -123,12 +123,13 @@ def test_dry_runs_of_restores_make_no_database(
     assert (drilled.error, restored.error) == (None, None)
     assert [one.name for one in drilled.steps] == [
         "restore preflight",
-        "leftovers",
         "open files",
         "checksum",
+        "sandbox",
         "scratch database",
         "restore",
         "compare",
+        "owners",
         "drop",
     ]
     assert restored.steps[-1].name == "publish"

@@ -16,7 +16,7 @@ from flows.engine.active_run import ActiveRun, activated
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.restore import filestore as unpacking
-from flows.restore import restore as restoring
+from flows.restore import load
 from flows.restore import scratch as scratching
 from flows.restore.scratch import Scratch, drop_leftovers
 from opsdb.errors import StepFailedError
@@ -61,7 +61,7 @@ def test_restore_whose_connection_is_lost_is_named_all_the_same(
             end_session(postgres, named["env"]["SCRATCH"])
         return step.step(name, *given, **named)
 
-    monkeypatch.setattr(restoring, "step", without_its_session)
+    monkeypatch.setattr(load, "step", without_its_session)
     new = f"{database}_new"
     odoo_db_restore(new, dump.name)
     assert content(postgres.format(database=new)) == content(postgres.format(database=database))

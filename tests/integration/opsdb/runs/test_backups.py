@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from opsdb.database import connect
-from opsdb.runs.backups import copies_made, last_drills
+from opsdb.runs.backups import copies_made, last_drills, recorded_sums
 from opsdb.settings import Settings
 
 INSERT = """
@@ -84,3 +84,30 @@ def test_copies_of_backups_that_succeeded_count(settings: Settings) -> None:
         "b.dump": [("far", "s3://far/odoo/b.dump", caught_up)],
         "c.dump": [("far", "s3://far/odoo/c.dump", caught_up)],
     }
+
+
+def test_sums_of_files_are_those_that_backups_recorded(settings: Settings) -> None:
+    engine = connect(settings, application="test")
+    try:
+        with engine.begin() as db:
+            session = db.execute(
+                text("INSERT INTO ops.sessions (id, name) VALUES (gen_random_uuid(), 's') RETURNING id")
+            ).scalar_one()
+
+            def made(kind: str, name: str, sha256: str | None, artifact: str = "file") -> None:
+                run = {"id": uuid4(), "kind": kind, "status": "succeeded", "ago": 1, "session": session, "result": "{}"}
+                db.execute(text(INSERT), run)
+                row = {"id": uuid4(), "run": run["id"], "kind": artifact, "name": name, "sha": sha256}
+                columns = "(id, run_id, kind, name, sha256) VALUES (:id, :run, :kind, :name, :sha)"
+                db.execute(text(f"INSERT INTO ops.artifacts {columns}"), row)
+
+            made("odoo_db_backup", "a.dump", "1")
+            made("odoo_db_backup", "a.dump", "2")
+            made("odoo_db_backup", "a.dump.json", None)
+            made("odoo_db_backup", "a.dump", "3", "link")
+            made("disk_space", "a.dump", "4")
+            found = recorded_sums(db)
+    finally:
+        engine.dispose()
+    assert found["a.dump"] == {"1", "2"}
+    assert "a.dump.json" not in found

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,20 @@ from blocks.check import Check
 from cli import main
 from cli.doctor import doctor
 from cli.doctor.checks import Area, Finding, presentable, run_checks
-from cli.doctor.host import check_folders, check_programs, check_settings, check_templates, judge_disk, known_secrets
+from cli.doctor.host import (
+    check_backup_keys,
+    check_folders,
+    check_programs,
+    check_settings,
+    check_templates,
+    judge_disk,
+    known_secrets,
+)
 from deployments.server import access
+from flows.backup.keyring import Key, room_keyring
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.settings import Settings
+from tests.support.backups import KEY, NOW, make_backup, manifest_at, unsigned_text, with_sum
 
 SECRET = "correct-horse-battery"
 
@@ -88,7 +99,9 @@ def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, **values)
     settings.alert_urls = SecretStr("mmosts://chat.example/one-token/ warning=mmosts://chat.example/two-token/")
     ours = access.make_secrets(settings)
+    key = room_keyring(settings).make_own()
     known = set(known_secrets(settings))
+    assert known >= {key.text.strip(), key.secret.hex()}
     assert known >= {SECRET, "mmosts://chat.example/one-token/"}
     assert known >= {value for name, value in values.items() if name != "alert_urls"}
     assert known >= {ours.prefect_auth_string, ours.prefect_encryption_key}
@@ -166,6 +179,36 @@ def test_folders_where_others_write_are_named(tmp_path: Path) -> None:
     assert "runs refuse it" in backups.found
     assert not templates.ok
     assert "whoever does runs commands as this user" in templates.found
+
+
+def test_backups_that_a_restore_would_refuse_are_counted_with_what_to_do(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    settings.backups.mkdir(parents=True)
+    assert [(one.ok, one.found) for one in check_backup_keys(settings)] == [
+        (True, "none yet: the first backup makes it")
+    ]
+    keyring = room_keyring(settings)
+    own = keyring.make_own()
+    keyring.accept(KEY)
+    for days in range(4):
+        make_backup(settings.backups, "odoo", NOW - timedelta(days=days))
+    [check] = check_backup_keys(settings)
+    assert (check.ok, check.found) == (True, f"{own.id}, and 1 of other rooms")
+    newest, old, other, cut = sorted(settings.backups.glob("*.json"), reverse=True)
+    manifests = {path: manifest_at(path) for path in (newest, old, other, cut)}
+    for path in (old, cut):
+        manifest = manifests[path]
+        assert manifest is not None
+        path.write_text(unsigned_text(manifest))
+    cut.with_suffix("").write_bytes(b"du")
+    theirs = manifests[other]
+    assert theirs is not None
+    other.write_text(theirs.text(Key(b"o" * 32)))
+    newest.write_text(with_sum(newest.read_text().replace('"tables": 1', '"tables": 2')))
+    found = list(check_backup_keys(settings))
+    assert not any(one.ok for one in found)
+    assert ["1 is forged" in found[0].found, "a key that is not here" in found[1].found] == [True, True]
+    assert ("1 is unsigned" in found[2].found, "`ops backups sign`" in found[2].advice) == (True, True)
 
 
 def test_table_dims_what_is_well_and_sums_up() -> None:

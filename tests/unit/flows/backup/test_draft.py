@@ -17,6 +17,7 @@ from flows.backup.folder import Folder
 from flows.backup.manifest import File, Manifest
 from flows.backup.names import BackupName
 from opsdb.errors import PreflightError, StepFailedError
+from tests.support.backups import KEY
 
 NOW = datetime(2026, 3, 1, 2, 0, 0, 999, tzinfo=UTC)
 
@@ -68,7 +69,7 @@ def names(folder: Path) -> set[str]:
 def test_publish_leaves_the_dump_and_its_manifest(tmp_path: Path) -> None:
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
         dump_of(one).write_bytes(b"dump")
-        one.publish(manifest_of(one))
+        one.publish(manifest_of(one), KEY)
     assert names(tmp_path) == {"odoo_20260301T020000Z.dump", "odoo_20260301T020000Z.dump.json"}
     assert [backup.verified for backup in Folder(tmp_path).backups("odoo")] == [True]
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
@@ -91,7 +92,7 @@ def test_second_draft_of_the_same_second_takes_the_next(tmp_path: Path) -> None:
         assert (one.name.created_at, two.name.created_at) == (NOW.replace(microsecond=0), next_second(NOW))
         for each in (one, two):
             dump_of(each).write_bytes(b"dump")
-            each.publish(manifest_of(each))
+            each.publish(manifest_of(each), KEY)
     assert len(Folder(tmp_path).backups("odoo")) == 2
 
 
@@ -114,7 +115,7 @@ def test_publish_overwrites_nothing(tmp_path: Path, taken: str) -> None:
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
         (tmp_path / str(getattr(one.name, taken))).write_bytes(b"theirs")
         with pytest.raises(StepFailedError, match="there already"):
-            one.publish(manifest_of(one))
+            one.publish(manifest_of(one), KEY)
     assert names(tmp_path) == {str(getattr(BackupName("odoo", NOW), taken))}
     assert next(tmp_path.iterdir()).read_bytes() == b"theirs"
 
@@ -129,7 +130,7 @@ def with_globals(one: Draft) -> Manifest:
 
 def test_publish_gives_the_other_files_their_names(tmp_path: Path) -> None:
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
-        one.publish(with_globals(one))
+        one.publish(with_globals(one), KEY)
     dump = one.name.dump
     assert names(tmp_path) == {dump, f"{dump}.json", f"{dump}.globals.sql"}
     (backup,) = Folder(tmp_path).backups("odoo")
@@ -151,7 +152,7 @@ def test_interrupted_publish_leaves_a_whole_backup_or_nothing(
     ):
         manifest = with_globals(one)
         interrupt_after(links, patch)
-        one.publish(manifest)
+        one.publish(manifest, KEY)
     assert len(names(tmp_path)) == (3 if links == 3 else 0)
 
 
@@ -161,7 +162,7 @@ def test_clear_leftovers_after_a_kill_in_publish(tmp_path: Path, monkeypatch: py
     manifest = with_globals(dead)
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         interrupt_after(links, patch)
-        dead.publish(manifest)
+        dead.publish(manifest, KEY)
     die(dead)
     assert clear_leftovers(tmp_path, "odoo") == [dump_of(dead).name]
     assert len(names(tmp_path)) == (3 if links == 3 else 0)
@@ -172,7 +173,7 @@ def test_publish_leaves_a_stranger_with_the_name_of_another_file(tmp_path: Path)
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
         (tmp_path / one.name.globals).write_bytes(b"theirs")
         with pytest.raises(StepFailedError, match="there already"):
-            one.publish(with_globals(one))
+            one.publish(with_globals(one), KEY)
     assert names(tmp_path) == {one.name.globals}
     assert (tmp_path / one.name.globals).read_bytes() == b"theirs"
 
@@ -202,7 +203,7 @@ def test_link_under_a_partial_name_is_neither_written_through_nor_published(vict
         partial = one.partial(str(getattr(one.name, file)))
         partial.rename(victim.parent / "moved")
         partial.symlink_to(victim)
-        one.publish(write_all(one))
+        one.publish(write_all(one), KEY)
     assert victim.read_bytes() == b"theirs"
     (backup,) = Folder(folder).backups("odoo")
     assert backup.verified
@@ -217,7 +218,7 @@ def test_draft_whose_file_was_deleted_is_not_published(victim: Path, file: str) 
         partial.unlink()
         partial.symlink_to(victim)
         with pytest.raises(StepFailedError, match=f"{partial.name} was deleted while it was written"):
-            one.publish(write_all(one))
+            one.publish(write_all(one), KEY)
     assert victim.read_bytes() == b"theirs"
     assert names(folder) == set()
 
@@ -294,7 +295,7 @@ def test_crash_while_publishing_never_leaves_a_dump_without_manifest(
     dump_of(dead).write_bytes(b"dump")
     interrupt_after(links, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        dead.publish(manifest_of(dead))
+        dead.publish(manifest_of(dead), KEY)
     monkeypatch.undo()
     die(dead)
     backups = Folder(tmp_path).backups("odoo")
@@ -311,5 +312,5 @@ def test_interrupt_while_publishing_leaves_both_files_or_none(
         dump_of(one).write_bytes(b"dump")
         interrupt_after(links, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
-            one.publish(manifest_of(one))
+            one.publish(manifest_of(one), KEY)
     assert names(tmp_path) == ({one.name.dump, one.name.manifest} if links == 2 else set())

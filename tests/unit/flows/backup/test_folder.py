@@ -14,7 +14,7 @@ from flows.backup.names import BackupName
 from flows.backup.repository import Backup
 from flows.backup.retention import prunable
 from opsdb.errors import PreflightError
-from tests.support.backups import NOW, days_ago, dumps, make_backup, manifest_at
+from tests.support.backups import KEY, NOW, days_ago, dumps, make_backup, manifest_at
 
 
 def test_list_backups_takes_exactly_one_database(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_manifest_that_names_files_of_another_backup_is_not_ours(tmp_path: Path)
     manifest = manifest_at(Path(f"{dump}.json"))
     assert manifest is not None
     foreign = File(file="../../etc/passwd", size_bytes=1, sha256="0" * 64)
-    Path(f"{dump}.json").write_text(manifest.model_copy(update={"globals": foreign}).text())
+    Path(f"{dump}.json").write_text(manifest.model_copy(update={"globals": foreign}).text(KEY))
     assert [backup.manifest for backup in Folder(tmp_path).backups("odoo")] == [None]
 
 

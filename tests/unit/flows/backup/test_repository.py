@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from blocks.target_folder import FolderStore
 from blocks.target_store import TargetError, Tell, silent
 from flows.backup.folder import Folder
+from flows.backup.keyring import Key
 from flows.backup.manifest import File
 from flows.backup.names import BackupName, parse_name
 from flows.backup.repository import Repository
-from tests.support.backups import NOW, kinds, make_backup, manifest_at
+from tests.support.backups import KEY, NOW, keyring_with, kinds, make_backup, manifest_at, unsigned_text, with_sum
 from tests.support.folders import names
 
 
@@ -54,7 +56,7 @@ def whole_backup(folder: Path) -> BackupName:
     assert manifest is not None
     one = File(file=name.globals, size_bytes=4, sha256=manifest.sha256)
     other = one.model_copy(update={"file": name.filestore})
-    (folder / name.manifest).write_text(manifest.model_copy(update={"globals": one, "filestore": other}).text())
+    (folder / name.manifest).write_text(manifest.model_copy(update={"globals": one, "filestore": other}).text(KEY))
     assert dump.name == name.dump
     return name
 
@@ -237,6 +239,73 @@ def test_nights_never_lose_the_last_three_good_copies_nor_a_file_of_others(
         assert all((there / stranger).read_text() == "theirs" for stranger in strangers)
         assert other.exists()
         assert json.loads(Path(f"{other}.json").read_text())["database"] == "odoo_shop"
+
+
+class SwellingStore(FolderStore):
+    """Gives more than it listed."""
+
+    def get(self, name: str, file: Path, *, tell: Tell = silent) -> None:
+        with (self.folder / name).open("ab") as swollen:
+            swollen.write(b"x" * 5_000_000)
+        super().get(name, file, tell=tell)
+
+
+def test_copy_that_swells_while_it_is_fetched_fills_no_disk(there: Path, here: Path) -> None:
+    dump = make_backup(there, "odoo", NOW)
+    repository = Repository(SwellingStore(there))
+    (backup,) = repository.backups()
+    with pytest.raises(TargetError, match=f"{dump.name} has more than the 4 bytes of its manifest"):
+        repository.fetch(backup, here, tell=lambda _: silent)
+    assert (here / dump.name).stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("odd", ["link", "pipe"])
+def test_copy_that_is_swapped_for_a_link_or_a_pipe_is_not_read(
+    there: Path, here: Path, tmp_path: Path, odd: str
+) -> None:
+    dump = make_backup(there, "odoo", NOW)
+    (backup,) = Repository(FolderStore(there)).backups()
+    (tmp_path / "secret").write_text("mine")
+    dump.unlink()
+    if odd == "link":
+        dump.symlink_to(tmp_path / "secret")
+        with pytest.raises(TargetError, match=dump.name):
+            backup.repository.fetch(backup, here, tell=lambda _: silent)
+        assert not (here / dump.name).exists()
+    else:
+        os.mkfifo(dump)
+        backup.repository.fetch(backup, here, tell=lambda _: silent)
+        assert (here / dump.name).read_bytes() == b""
+    assert backup.fault(read_bytes=True) is not None
+
+
+def test_backups_of_others_drive_no_signed_one_out(tmp_path: Path, there: Path) -> None:
+    keyring = keyring_with(tmp_path / "keys")
+    ours = [make_backup(there, "odoo", NOW - timedelta(days=days)).name for days in (300, 200, 100)]
+    for hours, text in enumerate((unsigned_text, unsigned_text, lambda one: one.text(Key(b"o" * 32)), unsigned_text)):
+        dump = make_backup(there, "odoo", NOW - timedelta(hours=hours))
+        manifest = manifest_at(Path(f"{dump}.json"))
+        assert manifest is not None
+        Path(f"{dump}.json").write_text(text(manifest))
+    repository = Repository(FolderStore(there), keyring)
+    assert repository.prune(BackupName("odoo", NOW), retention_days=1) == []
+    newest = repository.newest_verified("odoo")
+    assert newest is not None
+    assert newest.name.dump == ours[-1]
+
+
+def test_forged_backup_is_not_good_and_never_deleted(tmp_path: Path, there: Path) -> None:
+    dumps = [make_backup(there, "odoo", NOW - timedelta(days=days)) for days in (0, 100, 200, 300)]
+    path = Path(f"{dumps[0]}.json")
+    path.write_text(with_sum(path.read_text().replace('"tables": 1', '"tables": 2')))
+    repository = Repository(FolderStore(there), keyring_with(tmp_path / "keys"))
+    forged = repository.backups("odoo")[-1]
+    assert (forged.verified, forged.signature) == (False, "wrong")
+    assert "forged" in str(forged.fault())
+    assert repository.prune(BackupName("odoo", NOW + timedelta(days=900)), retention_days=1) == []
+    newest = repository.newest_verified("odoo")
+    assert newest is not None
+    assert newest.name.dump == dumps[1].name
 
 
 def test_manifest_of_a_copy_is_deleted_last(there: Path) -> None:

@@ -16,7 +16,7 @@ from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup
 from flows.backup.retention import prunable
-from tests.support.backups import NOW, days_ago, dumps, kinds, make_backup
+from tests.support.backups import KEY, NOW, days_ago, dumps, kinds, make_backup
 
 SHA256 = "0" * 64
 ages = st.timedeltas(min_value=timedelta(days=-2), max_value=timedelta(days=90)).map(
@@ -109,7 +109,7 @@ def test_nights_never_lose_the_last_good_backup_nor_a_file_of_others(nights: lis
             made = backup(folder, tonight, kind)
             Path(made.url).write_bytes(b"x" * made.size_bytes)
             if made.manifest is not None:
-                (folder / made.name.manifest).write_text(made.manifest.text())
+                (folder / made.name.manifest).write_text(made.manifest.text(KEY))
             best = Path(made.url) if kind == "good" else best
             for old in prunable(Folder(folder).backups("odoo"), now=tonight, retention_days=days, keep_at_least=1):
                 old.repository.remove(old)

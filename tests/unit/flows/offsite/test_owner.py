@@ -16,6 +16,7 @@ import pytest
 from blocks.backup_target import BackupTarget
 from blocks.target_folder import FolderStore
 from flows.backup.folder import Folder
+from flows.backup.keyring import Keyring
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from flows.offsite import owner
@@ -80,7 +81,12 @@ def test_place_of_another_room_is_neither_sent_to_nor_cleared(here: Path, there:
     (there / f".{dump.name}.partial").touch()
     take_ownership(FolderStore(there), "theirs")
     before = names(there)
-    environment = {"TARGET": json.dumps({"folder": str(there)}), "FOLDER": str(here), "BACKUP": dump.name}
+    environment = {
+        "TARGET": json.dumps({"folder": str(there)}),
+        "FOLDER": str(here),
+        "BACKUP": dump.name,
+        "KEYRING": "/none",
+    }
     with pytest.raises(NotOursError):
         main(order, {**environment, "ROOM": "ours", "RETENTION_DAYS": "30"})
     assert names(there) == before
@@ -91,7 +97,7 @@ def test_place_of_another_room_is_neither_sent_to_nor_cleared(here: Path, there:
 def test_copy_of_another_room_is_read_by_name_only_and_that_is_told(here: Path, there: Path) -> None:
     dump = make_backup(there, "odoo", NOW)
     take_ownership(FolderStore(there), "theirs")
-    target = Target("far", "ours", FolderStore(there))
+    target = Target("far", "ours", FolderStore(there), Keyring(there))
     run, told = a_run()
     with activated(run):
         with pytest.raises(PreflightError, match=r"belongs to another room.*: name the backup that you want"):

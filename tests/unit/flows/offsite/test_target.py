@@ -11,6 +11,7 @@ import pytest
 
 from blocks.target_bucket import BucketStore
 from flows.backup.folder import Folder
+from flows.backup.keyring import Keyring
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from flows.engine.step import StepOutput
@@ -29,6 +30,7 @@ STORE = BucketStore(
     access_key_id="the-id-of-it",
     secret_access_key="the-secret-of-it",
 )
+FAR = Target("far", "room-1", STORE, Keyring(Path("/keys")))
 NAME = BackupName("odoo", NOW)
 
 
@@ -46,7 +48,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_process_knows_the_target_by_its_environment_and_keys_are_secrets(told: dict[str, Any]) -> None:
-    assert Target("far", "room-1", STORE).prune(NAME, Folder(Path("/backups")), retention_days=9) == ["a.dump"]
+    assert FAR.prune(NAME, Folder(Path("/backups")), retention_days=9) == ["a.dump"]
     assert store_of({**told["env"], **told["secrets"]}) == STORE
     assert told["env"]["ROOM"] == "room-1"
     assert (told["name"], told["env"]["RETENTION_DAYS"], told["env"]["BACKUP"]) == ("prune target", "9", NAME.dump)
@@ -61,7 +63,7 @@ def test_process_reaches_the_target_as_the_worker_does_and_a_proxys_password_is_
     monkeypatch.setenv("HTTPS_PROXY", "http://user:word@proxy:3128")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AWS_CA_BUNDLE", "/etc/ca.pem")
-    Target("far", "room-1", STORE).transfer("upload", "upload", NAME, Path("/backups"), timeout=9)
+    FAR.transfer("upload", "upload", NAME, Path("/backups"), timeout=9)
     assert told["secrets"]["HTTPS_PROXY"] == "http://user:word@proxy:3128"
     assert (told["env"]["NO_PROXY"], told["env"]["AWS_CA_BUNDLE"]) == ("127.0.0.1", "/etc/ca.pem")
 
@@ -80,7 +82,7 @@ def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_we
     events: list[Any] = []
     run = ActiveRun(uuid4(), 1, Settings(), events.append, in_lane=False)
     with activated(run):
-        urls = Target("far", "room-1", STORE).catch_up(NAME, Folder(Path("/backups")), retention_days=30)
+        urls = FAR.catch_up(NAME, Folder(Path("/backups")), retention_days=30)
     assert urls == ["s3://backups/odoo/b.dump"]
     (event,) = events
     assert "backup target far: the new backup is there, but not all earlier ones" in event.message

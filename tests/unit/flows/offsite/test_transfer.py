@@ -22,7 +22,13 @@ def run(order: str, target: Path, **env: str) -> subprocess.CompletedProcess[str
     """As a step runs it, at the root of the file system."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "flows.offsite.transfer", order],
-        env={"PATH": os.environ["PATH"], "TARGET": json.dumps({"folder": str(target)}), "ROOM": "here", **env},
+        env={
+            "PATH": os.environ["PATH"],
+            "TARGET": json.dumps({"folder": str(target)}),
+            "ROOM": "here",
+            "KEYRING": "/none",
+            **env,
+        },
         cwd="/",
         capture_output=True,
         text=True,
@@ -69,7 +75,9 @@ def test_copy_that_is_deleted_while_it_is_fetched_is_named(
         get(store, name, file, tell=tell)
 
     monkeypatch.setattr(FolderStore, "get", get_after_a_prune)
-    environment = {"TARGET": json.dumps({"folder": str(dump.parent)}), "FOLDER": str(tmp_path), "BACKUP": dump.name}
+    environment = {"TARGET": json.dumps({"folder": str(dump.parent)}), "FOLDER": str(tmp_path), "BACKUP": dump.name} | {
+        "KEYRING": "/none"
+    }
     with pytest.raises(TargetError, match=f"{dump.name} was deleted while the backup was fetched: choose another"):
         transfer.main("download", environment)
 

@@ -12,12 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from blocks.target_folder import FolderStore
 from flows.backup.folder import Folder
+from flows.backup.keyring import Keyring
 from flows.backup.parameters import BackupFolder
 from flows.engine.active_run import ActiveRun, activated
 from flows.offsite.target import Target
 from flows.restore import restore as restoring
 from flows.restore.fetch import Fetched
-from flows.restore.restore import Ready, restored
+from flows.restore.ready import Ready
+from flows.restore.restore import restored
 from opsdb.settings import Settings
 from tests.support.backups import NOW, make_backup
 
@@ -28,7 +30,10 @@ def test_folder_of_an_operator_is_not_removed_whatever_it_is_called(tmp_path: Pa
     folder.mkdir()
     dump = make_backup(folder, "odoo", NOW)
     (backup,) = Folder(folder).backups("odoo")
-    with activated(run), Fetched(Target("far", "room", FolderStore(tmp_path)), backup, Folder(tmp_path)) as fetched:
+    with (
+        activated(run),
+        Fetched(Target("far", "room", FolderStore(tmp_path), Keyring(tmp_path)), backup, Folder(tmp_path)) as fetched,
+    ):
         assert fetched.path == folder  # of that very run, which did not make it
     assert dump.exists()
 
@@ -52,9 +57,9 @@ def test_sums_of_another_backup_are_never_taken_for_those_of_this_one(
     monkeypatch.setattr(restoring, "action", lambda *_, **__: None)
     monkeypatch.setattr(restoring, "Scratch", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(restoring, "_restored_into", lambda *_, **__: None)
-    access: Any = None
-    ready = Ready(backup, backup.manifest, access, Folder(tmp_path), target=None)
+    programs: Any = None
+    ready = Ready(backup, backup.manifest, programs, Folder(tmp_path), target=None, server=None)
     run = ActiveRun(uuid4(), 1, Settings(), lambda _: None, in_lane=False)
-    with activated(run), restored(ready, keep_owners=False):
+    with activated(run), restored(ready):
         pass
     assert steps["checksum"]["must_run_again"]

@@ -1,0 +1,137 @@
+"""What a restore needs, found and checked before anything begins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.fields import BlockName
+from flows.backup.contents import check_server
+from flows.backup.folder import Folder, check_space
+from flows.backup.grants import RoleMap
+from flows.backup.inventory import ROLES
+from flows.backup.keyring import room_keyring
+from flows.backup.loading import prove_loading
+from flows.backup.manifest import Manifest
+from flows.backup.names import parse_name
+from flows.backup.postgres import access_of, connect
+from flows.backup.programs import Programs, find_programs
+from flows.backup.properties import Properties
+from flows.backup.repository import Backup
+from flows.engine.active_run import current_run
+from flows.engine.preflight import PROGRAMS, missing_programs
+from flows.offsite.target import Target, load_target
+from flows.restore.archive import read_archive
+from flows.restore.fetch import find_at_target
+from flows.restore.prepare import check_contents, check_template
+from flows.restore.sandbox import server_programs
+from flows.restore.server import check_free, check_may_create
+from opsdb.errors import PreflightError
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a restore needs, found and checked."""
+
+    backup: Backup
+    manifest: Manifest
+    programs: Programs
+    folder: Folder
+    target: Target | None
+    """Where the backup is, when the folder has not got it."""
+    server: Path | None
+    """The folder with the programs of a server of its own; None where it is restored on the Odoo databases' server."""
+    template: str | None = None
+    """A database that a superuser has prepared, to begin with."""
+    roles: RoleMap | None = None
+    """What stands for the backup's roles; None where everything stays with the role that loads it."""
+    properties: Properties | None = None
+    """What the database gets when it is published."""
+
+    @property
+    def without(self) -> Collection[str]:
+        """What is not compared: whose things are, where nobody brings that back."""
+        return ROLES if self.roles is None else ()
+
+
+def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
+    """The named backup of the database, or its newest verified one, in the folder, and else at the target.
+
+    Without a name, an unsigned one only where none is signed. Raises PreflightError.
+    """
+    backups = folder.backups(database)
+    name = parse_name(file) if file else None
+    if name is not None and name.database != database:
+        raise PreflightError(f"{file} is a backup of {name.database} and not of {database}")
+    if file is None:
+        there = sorted((one for one in backups if one.verified), key=lambda one: one.signed)
+    else:
+        there = [one for one in backups if one.name == name]
+    if there and (there[-1].verified or target is None):
+        return there[-1]
+    if target and (found := find_at_target(target, folder, database, name)):
+        return found
+    if there:
+        return there[-1]
+    elsewhere = f" and {target.store.place}" if target else ""
+    if file is None:
+        raise PreflightError(
+            f"{folder.path}{elsewhere} holds no verified backup of {database}: make one with odoo_db_backup"
+        )
+    shown_files = ", ".join(one.name.dump for one in backups[-3:]) or "none"
+    raise PreflightError(f"{folder.path}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
+
+
+def look_up(
+    folder: Folder,
+    database: str,
+    file: str | None,
+    target: BlockName | None,
+    *,
+    drill: bool,
+    template: str | None = None,
+) -> Ready:
+    """Find the backup, and check all that its restore needs. Changes nothing. Raises PreflightError."""
+    place = load_target(target, room_keyring(current_run().settings)) if target else None
+    backup = find_backup(folder, database, file, place)
+    return check_restorable(
+        backup, folder, None if backup.repository is folder else place, drill=drill, template=template
+    )
+
+
+def check_restorable(
+    backup: Backup, folder: Folder, target: Target | None = None, *, drill: bool, template: str | None = None
+) -> Ready:
+    """Check programs, role and disk for the restore of a backup. Changes nothing. Raises PreflightError.
+
+    A drill takes place on a server of its own, unless OPS_DRILL_ON_SERVER is set.
+    """
+    run, manifest = current_run(), backup.manifest
+    if missing := missing_programs(*PROGRAMS["odoo_restore_drill"]):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
+    if manifest is None:
+        raise PreflightError(f"{backup.url} cannot be restored: {backup.fault()}. Hint: choose another backup")
+    # a dump is compressed: four times its size where the manifest does not know better
+    needed = manifest.database_bytes or 4 * manifest.size_bytes
+    if drill and not run.settings.drill_on_server:
+        programs = find_programs(
+            run.settings.pg_bin, server_version=manifest.server_version, dumped_by=manifest.pg_dump_version
+        )
+        home = next(one for one in (run.settings.home, *run.settings.home.parents) if one.is_dir())
+        check_space(home, {"the restored database": needed})
+        return Ready(backup, manifest, programs, folder, target, server=server_programs(programs), roles={})
+    with connect(run.settings.odoo_url) as server:
+        access = access_of(server, run.settings.pg_bin, dumped_by=manifest.pg_dump_version)
+        check_server(server)
+        prove_loading(access)
+        check_may_create(server)
+        if unknown := check_free(server, needed_bytes=needed):
+            run.event(f"free space of the server was not checked: {unknown}", level="warning")
+        ready = Ready(backup, manifest, access.programs, folder, target, server=None, template=template)
+        if template:
+            check_template(server, template, manifest)
+        if target is None:  # else its contents are known when it is fetched
+            with (folder.path / manifest.file).open("rb") as dump:
+                check_contents(server, read_archive(dump), template=template)
+    return ready

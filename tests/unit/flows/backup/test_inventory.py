@@ -1,0 +1,35 @@
+"""The packed inventory of a manifest."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.backup.grants import roles_in, with_roles
+from flows.backup.inventory import Definition, Inventory, unquoted
+
+OBJECTS = {"index": {"public.i": Definition("USING btree (a)")}, "table": {"public.t": Definition("p")}, "rule": {}}
+
+
+def test_inventory_gives_back_what_was_packed() -> None:
+    inventory = Inventory.of(OBJECTS)
+    assert inventory.counts == {"index": 1, "table": 1}
+    assert inventory.texts() == {"index": {"public.i": "USING btree (a)"}, "table": {"public.t": "p"}}
+
+
+@pytest.mark.parametrize("packed", ["", "not base 85 \x7f", Inventory.of(OBJECTS).packed[:-10]])
+def test_inventory_that_is_cut_off_is_refused(packed: str) -> None:
+    with pytest.raises(ValueError, match=r"base85|unpacked|cut off"):
+        Inventory(counts={}, packed=packed).texts()
+
+
+def test_names_are_the_same_on_a_version_with_more_key_words() -> None:
+    assert unquoted('public.ir_default."json_value"') == "public.ir_default.json_value"
+    assert unquoted('public."Odd name"') == 'public."Odd name"'
+
+
+def test_roles_are_found_and_changed_in_entries() -> None:
+    text = '[[["odoo"], "SELECT", false], [["reader"], "SELECT", true], [[""], "SELECT", false]]'
+    assert roles_in(text) == {"odoo", "reader"}
+    assert (
+        with_roles(text, {"odoo": "test", "reader": None}) == '[[[""], "SELECT", false], [["test"], "SELECT", false]]'
+    )
