@@ -11,6 +11,7 @@ import psycopg
 from flows.backup.folder import MARGIN_BYTES, megabytes
 from flows.backup.postgres import Connection
 from opsdb.errors import PreflightError
+from opsdb.shown import shown
 
 
 def check_may_create(server: Connection) -> None:
@@ -20,7 +21,7 @@ def check_may_create(server: Connection) -> None:
     ).fetchone()
     if not (row and row[0]):
         raise PreflightError(
-            f"role {server.info.user!r} may not create databases: ALTER ROLE {server.info.user} CREATEDB"
+            f"role {server.info.user!r} may not create databases: ALTER ROLE {shown(server.info.user)} CREATEDB"
         )
 
 
