@@ -13,7 +13,8 @@ import pytest
 
 from flows.backup.contents import pin_settings, shown
 from flows.backup.inventory import Inventory, read_objects
-from flows.backup.postgres import Connection, find_programs
+from flows.backup.postgres import Connection
+from flows.backup.programs import find_programs
 from flows.restore.comparison import differing_objects
 
 ODOO = Path("/work/shared/data/odoo18")
