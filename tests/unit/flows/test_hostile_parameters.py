@@ -28,6 +28,7 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
         "backup_dir": "/good",
         "filestore_dir": "/good",
         "target": "good",
+        "template": "good",
         "roles": {"good": "good"},
         "missing_roles": "leave",
     },

@@ -18,7 +18,7 @@ from flows.backup.programs import find_programs
 from flows.restore.comparison import differing_objects
 
 ODOO = Path("/work/shared/data/odoo18")
-PROGRAMS = find_programs(None, server_version="1")
+PROGRAMS = find_programs(None, server_version="18")
 T = '"T ""n, {x} ON z"'  # a name that trips whoever splits texts
 # Whatever IN (...) of varchar is a part of comes back as another text.
 ZOO = f"""

@@ -57,7 +57,8 @@ def test_owner_of_a_database_gains_nothing_by_its_backup_drill_and_restore(
     restored = odoo_db_restore(f"{hostile.database}_new", dump.name)
     assert hostile.harm() == []
     assert restored["tables_compared"] == drilled["tables_compared"]
-    with psycopg.connect(postgres.format(database=f"{hostile.database}_new")) as db:
+    # its setting came back as well, by which the names of functions lead to its schema
+    with psycopg.connect(postgres.format(database=f"{hostile.database}_new"), options="-c search_path=") as db:
         owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname IN ('public', 'evil')"
         assert db.execute(owners).fetchall() == [(hostile.role,)]
         database = "SELECT datistemplate, datacl::text FROM pg_database WHERE datname = current_database()"
@@ -98,10 +99,10 @@ def test_what_code_of_the_dump_could_change_is_not_given_to_a_superuser(
     with pytest.raises(StepFailedError, match=r"function public\.trusted\(\) is defined otherwise"):
         odoo_db_restore(f"{hostile.database}_new", dump.name)
     rewrite(dump, inventory=None)  # as an older room wrote it: nobody sees the change
-    result = odoo_db_restore(f"{hostile.database}_new", dump.name)
+    result = odoo_db_restore(f"{hostile.database}_new", dump.name, unsigned=True)
     assert f"FUNCTION public.trusted() goes to {hostile.role} instead of postgres" in result["other_owners"]
     with psycopg.connect(postgres.format(database=f"{hostile.database}_new"), autocommit=True) as db:
-        db.execute("SELECT public.trusted()")
+        db.execute("SET search_path = ''; SELECT public.trusted()")
     assert hostile.harm() == []
 
 
@@ -110,8 +111,11 @@ def test_thing_that_code_of_the_dump_made_ends_the_restore(postgres: str) -> Non
     with hostile_database(postgres, name, LEFT_BEHIND) as made:
         dump = Path(odoo_db_backup(made.database)["file"])
         before = databases(postgres)
-        with pytest.raises(StepFailedError, match=r"holds what the dump does not name: function left_behind\(\)"):
+        with pytest.raises(StepFailedError, match=r"function public\.left_behind\(\) is there as well"):
             odoo_db_restore(f"{name}_new", dump.name)
+        rewrite(dump, inventory=None)
+        with pytest.raises(StepFailedError, match=r"holds what the dump does not name: function public\.left_behind"):
+            odoo_db_restore(f"{name}_new", dump.name, unsigned=True)
         assert databases(postgres) == before
 
 
