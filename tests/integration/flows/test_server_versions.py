@@ -15,6 +15,7 @@ from flows.backup.programs import INSTALLED, find_programs, major_of
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_restore_drill import odoo_restore_drill
+from opsdb.errors import PreflightError
 from tests.support.odoo_sample import make_odoo_database
 from tests.support.postgres import databases
 from tests.support.programs import program
@@ -77,3 +78,18 @@ def test_backup_is_drilled_and_restored_and_the_application_works_on_the_copy(
         counted = db.execute("SELECT count(*) FROM pg_stats WHERE schemaname = 'public'").fetchone()
     assert counted is not None
     assert int(str(counted[0])) > 0  # the planner knows the tables
+
+
+def test_restore_is_refused_where_the_server_would_not_take_it(
+    postgres: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, before = odoo_db_backup(database), databases(postgres)
+    for name in ("pg_dump", "pg_dumpall"):
+        (tmp_path / name).symlink_to(PROGRAMS / name)
+    script = tmp_path / "pg_restore"
+    script.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec {PROGRAMS}/pg_restore --version\nexit 1\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("OPS_PG_BIN", str(tmp_path))
+    with pytest.raises(PreflightError, match="could not be restored into this server, PostgreSQL 18"):
+        odoo_db_restore(f"{database}_new", Path(made["file"]).name)
+    assert databases(postgres) == before

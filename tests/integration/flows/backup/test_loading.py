@@ -12,11 +12,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from deployments.room.postgres import PROGRAMS
+from flows.backup.database import Database, check_source
 from flows.backup.loading import LOAD, load_variables, prove_loading
 from flows.backup.postgres import Access, access_of, connect
 from opsdb.errors import PreflightError
+from opsdb.settings import Settings
 from tests.support.postgres import databases
 from tests.support.servers import server
 from tests.support.tiers import in_soak
@@ -74,8 +77,7 @@ def dump(url: str, folder: Path) -> Path:
 
 
 def load(way: Access, dumped: Path, url: str) -> subprocess.CompletedProcess[str]:
-    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
-    variables = way.variables | load_variables(way, str(dumped), database=str(name))
+    variables = way.variables | load_variables(way, str(dumped), database=str(conninfo_to_dict(url)["dbname"]))
     bash = ["bash", "-euo", "pipefail", "-c", LOAD]
     return subprocess.run(
         bash, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60
@@ -175,6 +177,16 @@ def test_probe_refuses_a_pg_restore_whose_first_words_the_server_does_not_know(s
     way = access(shop)
     with pytest.raises(PreflightError, match=rf"could not be restored .*, by .*pg_restore \(16\.9\), .*: .*{UNKNOWN}"):
         prove_loading(replace(way, programs=replace(way.programs, version="16.9")))  # nothing is passed over
+
+
+def test_backup_is_refused_where_it_could_not_be_restored(shop: str, tmp_path: Path) -> None:
+    for name in ("pg_dump", "pg_dumpall"):
+        (tmp_path / name).symlink_to(PROGRAMS / name)
+    version = f'[ "$1" = --version ] && exec {PROGRAMS / "pg_restore"} --version'
+    stand_in(access(shop), tmp_path, f"{version}\necho no such library >&2; exit 1")
+    settings, source = Settings(pg_bin=tmp_path), Database(str(conninfo_to_dict(shop)["dbname"]), shop)
+    with pytest.raises(PreflightError, match=r"could not be restored into this server, PostgreSQL 16.*no such library"):
+        check_source(source, settings)
 
 
 def test_probe_refuses_a_pg_dump_that_fails_and_says_why(shop: str, tmp_path: Path) -> None:
