@@ -15,6 +15,8 @@ from flows.backup.keyring import KEY_ID, Key, Keyring, Signature
 from flows.backup.names import DATABASE_PATTERN, BackupName
 from flows.backup.properties import Properties
 
+_MOST = 2**63 - 1
+"""What a number may be: anybody can write an unsigned manifest, and larger ones break arithmetic."""
 _CHECKSUM = '  "checksum": "'
 _SIGNED = re.compile(rf'(.*,\n  "signed_by": "({KEY_ID})",\n)  "signature": "([0-9a-f]{{64}})",\n', re.DOTALL)
 
@@ -25,7 +27,7 @@ class File(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     file: str
-    size_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0, le=_MOST)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     note: str = ""
 
@@ -103,13 +105,15 @@ class Manifest(BaseModel):
     database: str = Field(pattern=DATABASE_PATTERN)
     file: str
     created_at: AwareDatetime
-    size_bytes: int = Field(ge=1)
+    size_bytes: int = Field(ge=1, le=_MOST)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     tables: int = Field(ge=0, description="Tables whose rows the dump holds.")
     server_version: str
     pg_dump_version: str
     run_id: str
-    database_bytes: int | None = Field(None, ge=0, description="Disk that the database took, with its indexes.")
+    database_bytes: int | None = Field(
+        None, ge=0, le=_MOST, description="Disk that the database took, with its indexes."
+    )
     locale: Locale | None = None
     contents: Contents | None = None
     properties: Properties | None = None

@@ -114,13 +114,13 @@ def test_unsigned_backup_is_restored_when_that_is_asked_for_and_drills_say_so(
 
 @pytest.mark.parametrize("weak", ["folder", "dump", "filestore"])
 def test_signed_backup_that_others_can_write_to_is_refused(
-    database: str, folder: Path, filestore: Path, weak: str
+    database: str, filestore: Path, tmp_path: Path, weak: str
 ) -> None:
     assert filestore.is_dir()
-    dump = Path(odoo_db_backup(database)["file"])
+    folder = tmp_path / "backups"  # settings refuse such a one in OPS_HOME
+    dump = Path(odoo_db_backup(database, backup_dir=str(folder))["file"])
     path = {"folder": folder, "dump": dump, "filestore": Path(f"{dump}.filestore.tar.gz")}[weak]
     path.chmod(0o777)
-    folder.parent.chmod(0o700)
     with pytest.raises(PreflightError, match=f"everybody may write to {path}: the files of {dump.name} could be"):
         odoo_db_restore(f"{database}_new", dump.name, backup_dir=str(folder))
 

@@ -107,6 +107,12 @@ def test_format_3_without_its_signature_is_none_and_without_the_claim_unsigned(t
     assert read_manifest(one.partition('  "checksum"')[0].removesuffix(",\n").encode() + b"}", NAME, keyring).signature
 
 
+@pytest.mark.parametrize("field", ["size_bytes", "database_bytes"])
+@pytest.mark.parametrize("number", [-1, 2**63, 10**400], ids=["negative", "too large", "huge"])
+def test_numbers_that_no_size_can_be_are_refused(field: str, number: int) -> None:
+    assert read_manifest(text_of(NAME, KEY, **{field: number}).encode(), NAME) == (None, None)
+
+
 def test_every_bit_of_a_manifest_counts(tmp_path: Path) -> None:
     path = Path(f"{make_backup(tmp_path, 'odoo', NOW)}.json")
     good = path.read_bytes()
