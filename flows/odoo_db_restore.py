@@ -24,7 +24,7 @@ from flows.engine.step import action
 from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
 from flows.restore.properties import foresee, with_roles
 from flows.restore.restore import DEADLINE_SECONDS, Ready, look_up, names_in, proof, restored
-from flows.restore.roles import choose_roles, read_roles
+from flows.restore.roles import choose_roles, owners_in, read_roles
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
@@ -134,7 +134,7 @@ def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool
             run.event("owner and settings of the database are not restored: not recorded", level="warning")
             return replace(ready, roles=roles)
         properties = with_roles(properties, roles, owner=server.info.user)
-        if foreseen := foresee(server, properties):
+        if foreseen := foresee(server, properties, owners=owners_in(ready.manifest, roles)):
             run.event(f"the room's role cannot restore: {shown(foreseen)}", level="warning", properties=foreseen)
     return replace(ready, roles=roles, properties=properties)
 
