@@ -26,7 +26,7 @@ from flows.restore.load import ANALYZE_SECONDS
 from flows.restore.properties import foresee, with_roles
 from flows.restore.ready import Ready, look_up
 from flows.restore.restore import DEADLINE_SECONDS, names_in, proof, restored
-from flows.restore.roles import choose_roles, read_roles
+from flows.restore.roles import choose_roles, owners_in, read_roles
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
@@ -138,7 +138,7 @@ def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool
             run.event("owner and settings of the database are not restored: not recorded", level="warning")
             return replace(ready, roles=roles)
         properties = with_roles(properties, roles, owner=server.info.user)
-        if foreseen := foresee(server, properties):
+        if foreseen := foresee(server, properties, owners=owners_in(ready.manifest, roles)):
             run.event(f"the room's role cannot restore: {summary(foreseen)}", level="warning", properties=foreseen)
     return replace(ready, roles=roles, properties=properties)
 

@@ -17,8 +17,11 @@ DUMP_SECONDS = 600
 FINGERPRINT_SECONDS = 600  # since the snapshot; what is left of it after the dump, but a minute at least
 GLOBALS_SECONDS = 120
 FILESTORE_SECONDS = 3600
+ATTACHMENTS_SECONDS = 1800
 VERIFY_SECONDS = 600
-DEADLINE_SECONDS = DUMP_SECONDS + FINGERPRINT_SECONDS + GLOBALS_SECONDS + FILESTORE_SECONDS + VERIFY_SECONDS
+DEADLINE_SECONDS = (
+    DUMP_SECONDS + FINGERPRINT_SECONDS + GLOBALS_SECONDS + FILESTORE_SECONDS + ATTACHMENTS_SECONDS + VERIFY_SECONDS
+)
 
 # The files are written where the draft has them open: a link that somebody puts under their names is not followed.
 # $ODOO_DB is a name and never a connection string: its pattern has no `=` and no `:`.

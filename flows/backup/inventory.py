@@ -9,11 +9,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from flows.backup import catalogs, grants
 from flows.backup.postgres import Connection
+from opsdb.errors import StepFailedError
 
+_TEXTS = TypeAdapter(dict[str, dict[str, str]])
 _KEY_WORD = re.compile(r'"([a-z_][a-z0-9_]*)"')
 _MOST_BYTES = 256 * 1024 * 1024  # unpacked; 600 tables of Odoo take 2 MB
 
@@ -80,15 +82,14 @@ class Inventory(BaseModel):
         return cls(counts={kind: len(found) for kind, found in texts.items()}, packed=packed)
 
     def texts(self) -> dict[str, dict[str, str]]:
-        """Definitions by kind and name. Raises ValueError for what of() has not packed."""
+        """Definitions by kind and name. Raises StepFailedError for what of() has not packed."""
         try:
-            inflate = zlib.decompressobj()
-            plain = inflate.decompress(base64.b85decode(self.packed), _MOST_BYTES)
-        except zlib.error as error:
-            raise ValueError(f"the inventory cannot be unpacked: {error}") from error
-        if not inflate.eof:
-            raise ValueError("the inventory is cut off, or larger than any database's")
-        return {str(kind): dict(found) for kind, found in json.loads(plain).items()}
+            return _TEXTS.validate_json(_inflated(base64.b85decode(self.packed)))
+        except (ValueError, zlib.error) as error:
+            said = str(error).splitlines()[0]
+            raise StepFailedError(
+                f"the manifest's list of objects cannot be unpacked: {said}. Choose another backup"
+            ) from error
 
 
 def read_objects(db: Connection) -> dict[str, dict[str, Definition]]:
@@ -99,6 +100,14 @@ def read_objects(db: Connection) -> dict[str, dict[str, Definition]]:
 def unquoted(text: str) -> str:
     """Names without the quotes that they have only because they are key words, which differ between versions."""
     return _KEY_WORD.sub(r"\1", text)
+
+
+def _inflated(packed: bytes) -> bytes:
+    inflate = zlib.decompressobj()
+    plain = inflate.decompress(packed, _MOST_BYTES)
+    if not inflate.eof:
+        raise ValueError("it is cut off, or larger than that of any database")
+    return plain
 
 
 def _read(db: Connection, query: str) -> dict[str, Definition]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import psycopg
 from psycopg import sql
@@ -21,6 +21,7 @@ _LISTS = {
     "temp_tablespaces",
     "unix_socket_directories",
 }
+_OF_PUBLIC = "pg_database_owner"  # schema public is of whoever owns the database
 _ITEM = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",\s]+))\s*(?:,|$)')
 
 
@@ -53,18 +54,21 @@ def _together(privileges: Iterable[Privilege]) -> list[Privilege]:
     return list(found.values())
 
 
-def foresee(server: Connection, properties: Properties) -> list[str]:
-    """Phrases for what the login of `server` cannot give to a database here, as far as that can be seen before."""
+def foresee(server: Connection, properties: Properties, *, owners: Collection[str] = ()) -> list[str]:
+    """Phrases for what the login of `server` cannot give to a database here, as far as that can be seen before.
+
+    `owners` are the roles that own something in it.
+    """
     row = server.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
-    superuser = bool(row and row[0])
-    member = "SET" if server.info.server_version >= 160000 else "MEMBER"
+    superuser, user = bool(row and row[0]), server.info.user
     found = []
-    if not superuser and not _value(
-        server,
-        "SELECT pg_catalog.pg_has_role(current_user, rolname, %s) FROM pg_catalog.pg_roles WHERE rolname = %s",
-        (member, properties.owner),
-    ):
-        found.append(f"its owner {properties.owner!r}: GRANT that role to {server.info.user!r} first")
+    if not superuser and not _may_be(server, properties.owner):
+        found.append(f"its owner {properties.owner!r}: GRANT that role to {user!r} first")
+    found += [
+        f"what belongs to {owner!r} in it, which {user!r} is no member of"
+        for owner in sorted({*owners} - {_OF_PUBLIC})
+        if not superuser and not _may_be(server, owner)
+    ]
     refused = _refused(server, properties.settings, superuser=superuser)
     found += [f"its setting {name}" for name in refused]
     for role, settings in properties.role_settings.items():
@@ -174,6 +178,13 @@ def _refused(server: Connection, settings: list[str], *, superuser: bool) -> lis
 
     # with a dot it is a setting of an extension, which may be loaded later
     return [name for name in names if "." not in name and not (name in contexts and may(name))]
+
+
+def _may_be(server: Connection, role: str) -> bool:
+    """Whether the login may make something that role's."""
+    member = "SET" if server.info.server_version >= 160000 else "MEMBER"
+    query = "SELECT pg_catalog.pg_has_role(current_user, oid, %s) FROM pg_catalog.pg_roles WHERE rolname = %s"
+    return bool(_value(server, query, (member, role)))
 
 
 def _value(server: Connection, query: str, values: tuple[str, ...]) -> object:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from blocks.target_store import TargetError
-from flows.backup.grants import roles_in
+from flows.backup.grants import RoleMap, roles_in, with_roles
 from flows.backup.inventory import ROLES
 from flows.backup.manifest import Manifest
 from flows.backup.postgres import Connection
@@ -29,6 +29,12 @@ def needed_roles(manifest: Manifest) -> set[str]:
         for text in texts.get(kind, {}).values():
             needed |= roles_in(text)
     return needed
+
+
+def owners_in(manifest: Manifest, roles: RoleMap) -> set[str]:
+    """The roles that own something in the database, after others took their place."""
+    texts = manifest.inventory.texts() if manifest.inventory else {}
+    return {owner for text in texts.get("owner", {}).values() for owner in roles_in(with_roles(text, roles))}
 
 
 def choose_roles(

@@ -19,6 +19,7 @@ from flows.backup.properties import Properties, read_properties
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_restore_drill import odoo_restore_drill
+from flows.restore.properties import foresee
 from opsdb.errors import PreflightError, StepFailedError
 from tests.support.backups import manifest_at, rewrite
 from tests.support.postgres import databases
@@ -128,6 +129,12 @@ def test_what_a_role_without_rights_cannot_bring_back_is_named(
     dump = Path(odoo_db_backup(database)["file"]).name
     url = postgres.format(database="postgres").replace("postgres@", f"{role}@")
     monkeypatch.setenv("OPS_ODOO_DATABASE_URL", url)
+    with as_role(postgres, role, "postgres") as server:
+        assert foresee(server, properties(postgres, database), owners={role, "postgres"}) == [
+            f"what belongs to 'postgres' in it, which '{role}' is no member of",
+            "its setting log_statement",
+            f"the settings of role '{role}_ro' in it",
+        ]
     result = odoo_db_restore(f"{database}_new", dump)
     told = "; ".join(result["not_restored"])
     assert "settings differ (permission denied to set parameter" in told
