@@ -1,4 +1,4 @@
-"""The extensions of a database, and what somebody altered of their members: a dump says nothing of the latter."""
+"""The extensions of a database, and how their functions behave: a dump does not say what somebody altered of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.backup.postgres import Connection
 
-# A member that is as CREATE EXTENSION made it was written by the same transaction as the extension. Where that is no
-# help, after pg_upgrade for one, members count as altered that are not: to alter them so again changes nothing.
+# All functions, since nothing shows which were altered: Odoo makes `unaccent` and alters it in one transaction. To alter
+# one so that it is as before changes nothing.
 _EXTENSIONS = """
 SELECT e.extname, e.extversion, n.nspname, coalesce(array_agg(concat_ws(' ', 'ALTER FUNCTION', p.oid::regprocedure,
     CASE p.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END,
@@ -16,27 +16,27 @@ SELECT e.extname, e.extversion, n.nspname, coalesce(array_agg(concat_ws(' ', 'AL
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 LEFT JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
   AND d.classid = 'pg_proc'::regclass
-LEFT JOIN pg_proc p ON p.oid = d.objid AND p.xmin <> e.xmin AND p.prokind IN ('f', 'w')
+LEFT JOIN pg_proc p ON p.oid = d.objid AND p.prokind IN ('f', 'w')
 GROUP BY 1, 2, 3 ORDER BY 1
 """
 
 
 class Extension(BaseModel):
-    """An extension. `altered` holds a statement for each function that was altered, with an empty search_path."""
+    """An extension. `functions` holds a statement that makes each of its functions so, with an empty search_path."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     version: str
     schema_name: str
-    altered: list[str] = []
+    functions: list[str] = []
 
 
 def read_extensions(db: Connection) -> list[Extension]:
     """The extensions of the database by name. `db` has the settings of pin_settings()."""
     return [
-        Extension.model_validate({"name": name, "version": version, "schema_name": schema, "altered": altered})
-        for name, version, schema, altered in db.execute(_EXTENSIONS.encode()).fetchall()
+        Extension.model_validate({"name": name, "version": version, "schema_name": schema, "functions": functions})
+        for name, version, schema, functions in db.execute(_EXTENSIONS.encode()).fetchall()
     ]
 
 

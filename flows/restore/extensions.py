@@ -106,7 +106,7 @@ def _alter_members(db: Connection, extension: Extension) -> None:
     query = "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_depend d"
     query += " ON d.objid = p.oid AND d.deptype = 'e' JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
     query += " WHERE p.oid = pg_catalog.to_regprocedure(%s) AND extname = %s"
-    for statement in extension.altered:
+    for statement in extension.functions:
         match = _ALTER.fullmatch(statement)
         row = db.execute(query.encode(), (match[1], extension.name)).fetchone() if match else None
         if match and row:

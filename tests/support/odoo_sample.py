@@ -24,11 +24,8 @@ INSERT INTO res_partner (user_id, name, type) SELECT 1, '{"en_US": "A"}', 'conta
 """
 
 
-def make_odoo_database(postgres: str, name: str, *, owner: str, unaccent: bool) -> None:
-    """Make it on a server, with all in it belonging to `owner`, a role that is there.
-
-    Without `unaccent` it lacks the indexes that stand on the function of that name, altered to be immutable.
-    """
+def make_odoo_database(postgres: str, name: str, *, owner: str) -> None:
+    """Make it on a server, with all in it belonging to `owner`, a role that is there."""
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 OWNER "{owner}"')
     url = postgres.format(database=name)
@@ -41,8 +38,6 @@ def make_odoo_database(postgres: str, name: str, *, owner: str, unaccent: bool) 
         db.execute((SAMPLE / "prepare.sql").read_bytes())
     text = lzma.decompress((SAMPLE / "odoo18.sql.xz").read_bytes())
     text = re.sub(rb"^COMMENT ON EXTENSION .*;$", b"", text, flags=re.MULTILINE)  # for whoever owns the extension
-    if not unaccent:
-        text = re.sub(rb"^CREATE INDEX .*\bunaccent\(.*;$", b"", text, flags=re.MULTILINE)
     psql = [str(PROGRAMS / "psql"), "--quiet", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", f"--dbname={url}", "--file=-"]
     subprocess.run(
         psql, input=f'SET ROLE "{owner}";\n'.encode() + text, stdout=subprocess.DEVNULL, check=True, timeout=120

@@ -45,7 +45,7 @@ def odoo_server(version: int | str, short_folder: Path) -> Iterator[tuple[int, s
     with server(major, folder) as url:
         with psycopg.connect(url.format(database="postgres"), autocommit=True) as db:
             db.execute("CREATE ROLE odoo LOGIN")
-        make_odoo_database(url, "odoo_prod", owner="odoo", unaccent=False)
+        make_odoo_database(url, "odoo_prod", owner="odoo")
         yield major, url
 
 
@@ -73,6 +73,7 @@ def test_backup_is_drilled_and_restored_and_the_application_works_on_the_copy(
     odoo_db_restore("odoo_copy", Path(made["file"]).name)
     with psycopg.connect(make_conninfo(url.format(database="odoo_copy"), user="odoo")) as db:
         assert db.execute("SELECT count(*) > 0 FROM res_users").fetchone() == (True,)
+        db.execute("CREATE TABLE of_a_new_module (id serial PRIMARY KEY)")
         db.execute("UPDATE res_users SET active = NOT active")
         db.execute("DELETE FROM res_partner WHERE id < 0")
         counted = db.execute("SELECT count(*) FROM pg_stats WHERE schemaname = 'public'").fetchone()

@@ -195,7 +195,7 @@ def test_real_odoo_with_unaccent_is_drilled_and_restored(postgres: str) -> None:
     name = f"odoo_sample_{os.getpid()}"
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f"CREATE ROLE owner_{name}")
-    make_odoo_database(postgres, name, owner=f"owner_{name}", unaccent=True)
+    make_odoo_database(postgres, name, owner=f"owner_{name}")
     made = odoo_db_backup(name, restore_drill=True)
     assert (made["drill"]["tables_compared"], made["drill"]["other_owners"]) == (204 if SAMPLE.is_dir() else 2, [])
     odoo_db_restore(f"{name}_new", Path(made["file"]).name)
