@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.backup.postgres import Connection
 
-# All functions, since nothing shows which were altered: Odoo makes `unaccent` and alters it in one transaction. To alter
-# one so that it is as before changes nothing.
+# All functions, since nothing shows which were altered: Odoo makes `unaccent` and alters it in one transaction. To
+# alter one so that it is as before changes nothing.
 _EXTENSIONS = """
 SELECT e.extname, e.extversion, n.nspname, coalesce(array_agg(concat_ws(' ', 'ALTER FUNCTION', p.oid::regprocedure,
     CASE p.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END,
