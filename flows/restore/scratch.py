@@ -7,7 +7,6 @@ belongs to a role of the run where the room may make one, and PUBLIC may not con
 from __future__ import annotations
 
 import re
-import time
 from uuid import UUID
 
 import psycopg
@@ -17,6 +16,7 @@ from flows.backup.manifest import Locale
 from flows.backup.postgres import Connection, Login, connect
 from flows.backup.properties import Properties
 from flows.engine.active_run import current_run
+from flows.restore.claim import claim, claim_lasting, claimed
 from flows.restore.loader import drop_loader, is_superuser, make_loader
 from flows.restore.properties import bring_back
 from opsdb.database import first_line
@@ -24,18 +24,6 @@ from opsdb.errors import PreflightError, StepFailedError
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
 _ROLE = re.compile(r"ops_loader_([0-9a-f]{32})")
-# The server ends a session whose host is gone after two minutes, and with it the session's claim.
-_KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
-_CLAIM_SECONDS = 150
-_LOOK_SECONDS = 0.2
-_CLAIMS = """
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_stat_activity s, pg_catalog.pg_stat_activity mine
-    WHERE mine.pid = pg_catalog.pg_backend_pid() AND s.pid <> mine.pid AND s.application_name = %s
-          AND (s.usesysid = mine.usesysid
-               OR s.usesysid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = %s))
-          AND (NOT %s OR (s.backend_start, s.pid) < (mine.backend_start, mine.pid)))
-"""
 
 
 def scratch_name(run_id: UUID) -> str:
@@ -183,7 +171,7 @@ class Scratch:
         except PreflightError as error:
             raise StepFailedError(f"the scratch database {self.name} is out of reach: {error}") from error
         try:
-            _claim_lasting(server, self.name)
+            claim_lasting(server, self.name)
         except BaseException:
             server.close()
             raise
@@ -208,8 +196,8 @@ def drop_leftovers(url: str) -> list[str]:
             match = _NAME.fullmatch(str(name))
             if match is None or comment != _comment(UUID(match[1])):
                 continue
-            _claim(server, str(name))
-            if _claimed(server, str(name)):
+            claim(server, str(name))
+            if claimed(server, str(name)):
                 continue
             _drop(server, str(name))
             drop_loader(server, UUID(match[1]))
@@ -230,8 +218,8 @@ def _drop_loaders(server: Connection) -> list[str]:
         match = _ROLE.fullmatch(str(name))
         if match is None or comment != _comment(UUID(match[1])):
             continue
-        _claim(server, scratch_name(UUID(match[1])))
-        if not _claimed(server, scratch_name(UUID(match[1]))):
+        claim(server, scratch_name(UUID(match[1])))
+        if not claimed(server, scratch_name(UUID(match[1]))):
             drop_loader(server, UUID(match[1]))
             dropped.append(str(name))
     return dropped
@@ -272,42 +260,6 @@ def _drop(server: Connection, name: str) -> None:
     server.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
     force = sql.SQL(" WITH (FORCE)" if server.info.server_version >= 130000 else "")
     server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)) + force)
-
-
-def _claim(server: Connection, name: str) -> None:
-    """Mark the session as at work on a scratch database, for as long as the connection lives.
-
-    A mark and no lock: any login may take an advisory lock by its number, but none can be a session of ours.
-    """
-    server.execute(sql.SQL("SET application_name = {}").format(sql.Literal(name)))
-
-
-def _claimed(server: Connection, name: str, *, before_us: bool = False) -> bool:
-    """Whether another session of our login, or of the database's owner, claims it; if asked, one from before ours."""
-    row = server.execute(_CLAIMS, (name, name, before_us)).fetchone()
-    return bool(row and row[0])
-
-
-def _claim_lasting(server: Connection, name: str) -> None:
-    """The same, on a connection that may be idle for an hour. Waits for the end of a session that was cut off.
-
-    Raises StepFailedError where that does not end.
-    """
-    try:
-        server.execute(_KEEPALIVES)
-        if server.info.server_version >= 140000:
-            server.execute("SET idle_session_timeout = 0")
-        _claim(server, name)
-        deadline = time.monotonic() + _CLAIM_SECONDS
-        while _claimed(server, name, before_us=True):
-            if time.monotonic() > deadline:
-                raise StepFailedError(
-                    f"another process works on {name}, the scratch database of this run, and did not end in "
-                    f"{_CLAIM_SECONDS} s: start another run"
-                )
-            time.sleep(_LOOK_SECONDS)
-    except psycopg.Error as error:
-        raise StepFailedError(f"the scratch database {name} cannot be claimed: {first_line(error)}") from error
 
 
 def _comment(run_id: UUID) -> str:

@@ -120,6 +120,7 @@ def hostile_database(server: str, name: str, *more: str) -> Iterator[HostileData
     try:
         yield made
     finally:
+        marker.unlink(missing_ok=True)
         with psycopg.connect(server.format(database="postgres"), autocommit=True) as db:
             query = "SELECT DISTINCT datname FROM pg_database d LEFT JOIN pg_shdepend s ON s.dbid = d.oid"
             query += " WHERE %s::regrole IN (datdba, refobjid)"

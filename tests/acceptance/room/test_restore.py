@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance.room.desk import Desk
+from tests.support.hostile_database import hostile_database
 
 
 @pytest.mark.promise(9)
@@ -40,3 +41,16 @@ def test_backup_is_drilled_restored_and_listed_with_its_proof(desk: Desk, databa
         again = desk.run("odoo_db_restore", "-p", f"odoo_db={new}", "-p", f"backup={listed['file']}")
         assert "is not touched" in again["error"]["message"]
         db.execute(f"DROP DATABASE {new} WITH (FORCE)".encode())
+
+
+@pytest.mark.promise(12)
+def test_owner_of_a_database_gains_nothing_in_a_room(desk: Desk) -> None:
+    with hostile_database(desk.url("{database}"), "hostile_in_a_room") as hostile:
+        made = desk.run("odoo_db_backup", "-p", f"odoo_db={hostile.database}", "-p", "restore_drill=true")
+        assert made["status"] == "succeeded", made
+        assert made["result"]["drill"]["tables_compared"] > 10
+        (listed,) = desk.json("backups", hostile.database)
+        new = f"{hostile.database}_new"
+        restored = desk.run("odoo_db_restore", "-p", f"odoo_db={new}", "-p", f"backup={listed['file']}")
+        assert restored["status"] == "succeeded", restored
+        assert hostile.harm() == []

@@ -90,6 +90,7 @@ def test_no_file_but_two_closed_ones_holds_a_secret(desk: Desk, secrets: list[by
     assert {stat.S_IMODE((desk.home / name).stat().st_mode) for name in KEEPERS} == {0o600}
 
 
+@pytest.mark.promise(13)
 def test_prefects_port_is_open_in_no_worker_run_or_step(desk: Desk, store: Callable[..., str]) -> None:
     # whoever holds the listening socket can take requests, and each has the password
     block = store("waits", "sleep 600")

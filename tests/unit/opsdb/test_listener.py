@@ -143,6 +143,7 @@ def _open_websocket(port: int) -> None:
 
 
 @needs_root
+@pytest.mark.promise(13)
 @pytest.mark.parametrize("send", [_get, _get_in_a_loop, _open_websocket])
 def test_guarded_process_sends_nothing_to_a_foreign_listener(
     foreign: tuple[int, ForeignListener], send: Callable[[int], None]

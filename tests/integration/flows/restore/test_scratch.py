@@ -15,10 +15,9 @@ from flows.engine import step
 from flows.engine.active_run import ActiveRun, activated
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
+from flows.restore import claim, load
 from flows.restore import filestore as unpacking
-from flows.restore import load
-from flows.restore import scratch as scratching
-from flows.restore.scratch import Scratch, drop_leftovers
+from flows.restore.scratch import Scratch, drop_leftovers, scratch_name
 from opsdb.errors import StepFailedError
 from opsdb.record.entries import Entry
 from opsdb.settings import Settings
@@ -124,12 +123,12 @@ def stranger(postgres: str) -> Iterator[str]:
 def test_stranger_that_claims_a_scratch_database_holds_up_nobody(
     postgres: str, stranger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratching, "_CLAIM_SECONDS", 0.5)
+    monkeypatch.setattr(claim, "_CLAIM_SECONDS", 0.5)
     url, run = (
         postgres.format(database="postgres"),
         ActiveRun(uuid4(), 1, Settings(), list[Entry]().append, in_lane=False),
     )
-    name = scratching.scratch_name(run.id)
+    name = scratch_name(run.id)
     with psycopg.connect(stranger, application_name=name) as eve, activated(run):
         eve.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
         made = Scratch(url, run_id=run.id, locale=None)
@@ -152,7 +151,7 @@ def test_run_waits_for_the_session_of_an_attempt_that_was_cut_off(
     first.make()
     second = Scratch(url, run_id=run_id, locale=None)
     with monkeypatch.context() as hurried:
-        hurried.setattr(scratching, "_CLAIM_SECONDS", 0.3)
+        hurried.setattr(claim, "_CLAIM_SECONDS", 0.3)
         with pytest.raises(StepFailedError, match=r"did not end in 0\.3 s"):
             second.make()
     assert first._server is not None

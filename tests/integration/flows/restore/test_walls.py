@@ -33,6 +33,7 @@ def hostile(postgres: str) -> Iterator[HostileDatabase]:
         yield made
 
 
+@pytest.mark.promise(12)
 def test_owner_of_a_database_gains_nothing_by_its_backup_drill_and_restore(
     hostile: HostileDatabase, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,61 @@
+"""Who works on a scratch database: a session of ours that bears its name, for as long as its connection lives."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+from psycopg import sql
+
+from flows.backup.postgres import Connection
+from opsdb.database import first_line
+from opsdb.errors import StepFailedError
+
+# The server ends a session whose host is gone after two minutes, and with it the session's claim.
+_KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
+_CLAIM_SECONDS = 150
+_LOOK_SECONDS = 0.2
+_CLAIMS = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_stat_activity s, pg_catalog.pg_stat_activity mine
+    WHERE mine.pid = pg_catalog.pg_backend_pid() AND s.pid <> mine.pid AND s.application_name = %s
+          AND (s.usesysid = mine.usesysid
+               OR s.usesysid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = %s))
+          AND (NOT %s OR (s.backend_start, s.pid) < (mine.backend_start, mine.pid)))
+"""
+
+
+def claim(server: Connection, name: str) -> None:
+    """Mark the session as at work on a scratch database, for as long as the connection lives.
+
+    A mark and no lock: any login may take an advisory lock by its number, but none can be a session of ours.
+    """
+    server.execute(sql.SQL("SET application_name = {}").format(sql.Literal(name)))
+
+
+def claimed(server: Connection, name: str, *, before_us: bool = False) -> bool:
+    """Whether another session of our login, or of the database's owner, claims it; if asked, one from before ours."""
+    row = server.execute(_CLAIMS, (name, name, before_us)).fetchone()
+    return bool(row and row[0])
+
+
+def claim_lasting(server: Connection, name: str) -> None:
+    """The same, on a connection that may be idle for an hour. Waits for the end of a session that was cut off.
+
+    Raises StepFailedError where that does not end.
+    """
+    try:
+        server.execute(_KEEPALIVES)
+        if server.info.server_version >= 140000:
+            server.execute("SET idle_session_timeout = 0")
+        claim(server, name)
+        deadline = time.monotonic() + _CLAIM_SECONDS
+        while claimed(server, name, before_us=True):
+            if time.monotonic() > deadline:
+                raise StepFailedError(
+                    f"another process works on {name}, the scratch database of this run, and did not end in "
+                    f"{_CLAIM_SECONDS} s: start another run"
+                )
+            time.sleep(_LOOK_SECONDS)
+    except psycopg.Error as error:
+        raise StepFailedError(f"the scratch database {name} cannot be claimed: {first_line(error)}") from error
