@@ -34,6 +34,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from deployments.sync.events import is_runbook_state, state_of_event
 from deployments.sync.marks import known_states, mark_deleted, read_watermark, unfinished_runs, write_watermark
 from deployments.sync.verdicts import push_state, read_unpushed
 from opsdb.database import GONE, connect, first_line
@@ -102,7 +103,7 @@ class Follower:
         wanted = EventFilter(event=EventNameFilter(prefix=["prefect.flow-run."]))
         async with get_events_subscriber(filter=wanted, reconnection_attempts=0) as events:
             async for event in events:
-                if _is_runbook_state(event):
+                if is_runbook_state(event):
                     await self._apply_event(event)
 
     async def keep_polling(self) -> None:
@@ -217,7 +218,7 @@ class Follower:
             if facts is None or _in_future(flow_run):
                 return
             self._facts[run_id] = facts
-        await self._apply(facts, [_state_of_event(event)])
+        await self._apply(facts, [state_of_event(event)])
 
     async def _kind(self, flow_run: FlowRun) -> str:
         if flow_run.flow_id not in self._kinds:
@@ -271,23 +272,6 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]], *, longest_pa
             wait = shortest if loop.time() - began > 60 else min(longest_pause, wait * 2)
             log.warning("sync %s: %s: %s; again in %.1f s", name, type(error).__name__, first_line(error), wait)
         await asyncio.sleep(wait)
-
-
-def _is_runbook_state(event: Event) -> bool:
-    tag = f"prefect.tag.{RUNBOOK_TAG}"
-    return "prefect.state-type" in event.resource.root and any(related.id == tag for related in event.related)
-
-
-def _state_of_event(event: Event) -> State:
-    """A state-change event carries the state: its own id is the state's id."""
-    labels = event.resource.root
-    return State(
-        id=event.id,
-        at=datetime.fromisoformat(labels["prefect.state-timestamp"]),
-        type=labels["prefect.state-type"],
-        name=labels["prefect.state-name"],
-        message=labels.get("prefect.state-message") or None,
-    )
 
 
 def _in_future(flow_run: FlowRun) -> bool:
