@@ -136,8 +136,8 @@ def test_event_trigger_is_named_and_left_out(database: str, postgres: str) -> No
 
 @contextmanager
 def busy(server: str, *, query: str, user: str) -> Iterator[list[str]]:
-    """An application that connects to each database that its query shows, and writes into it; yields where it did."""
-    written: list[str] = []
+    """An application that connects to each database that its query shows, and writes there; yields where it got in."""
+    entered: list[str] = []
     over = threading.Event()
 
     def work() -> None:
@@ -147,14 +147,14 @@ def busy(server: str, *, query: str, user: str) -> Iterator[list[str]]:
                 found = [str(name) for (name,) in db.execute(query.encode()).fetchall()]
             for name in found:
                 with suppress(psycopg.Error), psycopg.connect(own.format(database=name), autocommit=True) as db:
+                    entered.append(name)
                     db.execute("CREATE TABLE IF NOT EXISTS written_by_odoo (at timestamptz DEFAULT now())")
                     db.execute("INSERT INTO written_by_odoo DEFAULT VALUES")
-                    written.append(name)
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield written
+        yield entered
     finally:
         over.set()
         thread.join(10)
@@ -183,11 +183,11 @@ def test_database_under_construction_is_nobodys(
         monkeypatch.setenv("OPS_DRILL_ON_SERVER", "true")
     dump = Path(odoo_db_backup(database)["file"])
     monkeypatch.setattr(load, "LOAD", f"sleep 0.5\n{LOAD}sleep 0.5\n")
-    with busy(postgres, query=query, user=role) as written:
+    with busy(postgres, query=query, user=role) as entered:
         result = odoo_db_restore(f"{database}_new", dump.name)
         if login == "odoo":
             odoo_restore_drill(database)
-    assert [name for name in written if name.startswith("ops_scratch_")] == []
+    assert [name for name in entered if name.startswith("ops_scratch_")] == []
     assert result["walls"] == ([] if login == "odoo" else ["a login without rights"])
     assert f"{database}_new" in databases(postgres)
 
