@@ -26,6 +26,8 @@ FIRST_DELAY, LONGEST_DELAY, HEALTHY_SECONDS = 0.5, 30.0, 60.0
 POLL_SECONDS = 0.1
 CHECK_SECONDS = 5.0  # between two looks at a part that was ready
 REPORT_SECONDS = 5.0
+WARNING = "warning: "
+"""How a line of a part that runs once begins which the operator should see."""
 FIRST_STARTS = 3  # a part that dies this often without ever having been ready ends the start
 
 
@@ -74,6 +76,7 @@ class _Runner:
         self._started_at = datetime.now(UTC)
         self._ready_since: float | None = None
         self._delay: float | None = None
+        self._log_begins = 0
 
     def turn(self, now: float) -> None:
         """Take the next step: start it, notice its end, look whether it is ready."""
@@ -109,12 +112,20 @@ class _Runner:
             lines = file.read().decode(errors="replace").strip().splitlines()
         return f"{self.log} ends with: {lines[-1].strip()[:300] if lines else '(nothing)'}"
 
+    def _warnings(self) -> str:
+        """What its program wrote after `warning: ` since it was started, for the operator."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_begins)
+            lines = file.read(64 * 1024).decode(errors="replace").splitlines()
+        return "; ".join(line.removeprefix(WARNING)[:300] for line in lines if line.startswith(WARNING))
+
     def _start(self, now: float) -> None:
         self._started, self._check_at, self._started_at = now, now, datetime.now(UTC)
         self._ready_since = None
         part = self.part
         if part.prepare is not None and not self.was_ready and not self.report.restarts:
             self._change(note=part.prepare() or "")
+        self._log_begins = self.log.stat().st_size if self.log.exists() else 0
         self.process = child.spawn(
             part.command,
             env=part.env,
@@ -132,7 +143,8 @@ class _Runner:
         gone: dict[str, Any] = {"pid": None, "start_ticks": None, "last_exit": code}
         if self.part.ready is None and code == 0:
             self.was_ready = True
-            self._change(state="done", ready_seconds=round(now - self._started, 1), **gone)
+            ready = round(now - self._started, 1)
+            self._change(state="done", ready_seconds=ready, note=self._warnings() or self.report.note, **gone)
             return
         healthy = None if self._ready_since is None else now - self._ready_since
         self._delay = restart_delay(previous=self._delay, healthy_seconds=healthy)

@@ -111,6 +111,15 @@ def test_part_that_dies_is_started_again_under_a_new_pid(tmp_path: Path) -> None
     assert report.parts[0].last_exit == -signal.SIGKILL
 
 
+def test_warnings_of_a_part_that_runs_once_are_its_note(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "deploy.log"
+    log.parent.mkdir()
+    log.write_text("warning: of the start before\n")
+    script = "echo fine; echo 'warning: one schedule' >&2; echo 'no warning: none'; echo 'warning: another'"
+    report = supervise(tmp_path, [part("deploy", script, once=True)], lambda report: report.state == "ready")
+    assert [each.note for each in report.parts] == ["one schedule; another"]
+
+
 def test_part_that_never_gets_ready_ends_the_start_with_its_last_words(tmp_path: Path) -> None:
     parts = [part("fine", "exec sleep 60"), part("broken", "echo no such thing; exit 7", once=True, after=("fine",))]
     pids: set[int] = set()
