@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from blocks.target_store import TargetError
 from flows.backup.grants import RoleMap, roles_in, with_roles
@@ -43,7 +43,8 @@ def choose_roles(
     """What stands for each role of the backup on this server.
 
     `instead` names others; `roles_sql` is the backup's own file of roles. Raises PreflightError for a role that is
-    missing, with the line that makes it, unless missing ones are to be left out.
+    missing, with the line that makes it, unless missing ones are to be left out, and where a superuser would get what
+    was another role's: what is in it would run with a superuser's rights.
     """
     needed = needed_roles(manifest)
     if unknown := sorted(instead.keys() - needed):
@@ -51,11 +52,17 @@ def choose_roles(
             f"roles: the backup needs no role {_shown(unknown)}; it needs {_shown(sorted(needed)) or 'none'}"
         )
     chosen: dict[str, str | None] = {role: instead.get(role, role) for role in sorted(needed)}
-    existing = {str(name) for (name,) in server.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
+    rows = server.execute("SELECT rolname, rolsuper FROM pg_catalog.pg_roles").fetchall()
+    existing, superusers = {str(name) for name, _ in rows}, {str(name) for name, super_ in rows if super_}
     lines = dict(create_lines(roles_sql))
     missing = [role for role, new in chosen.items() if new not in existing]
     if wrong := sorted(str(chosen[role]) for role in missing if role in instead):
         raise PreflightError(f"roles: the server has no role {_shown(wrong)}: name one that is there")
+    if raised := sorted(new for old, new in instead.items() if new in superusers and new != old):
+        raise PreflightError(
+            f"roles: {_shown(raised)} is a superuser, with whose rights the backup's code would run. Hint: name a role "
+            "without them"
+        )
     in_policies = {
         role
         for text in (manifest.inventory.texts() if manifest.inventory else {}).get("roles of policy", {}).values()
@@ -75,7 +82,21 @@ def choose_roles(
             f"the server lacks {len(missing)} of the backup's roles: {told}{more}. Create them, or name others with "
             'roles={"old": "new"}, or leave out what they own and may do with missing_roles=leave'
         )
-    return chosen | dict.fromkeys(missing)
+    chosen |= dict.fromkeys(missing)
+    _check_heir(server, manifest, chosen, superusers)
+    return chosen
+
+
+def _check_heir(server: Connection, manifest: Manifest, chosen: RoleMap, superusers: Collection[str]) -> None:
+    """Whoever gets what left-out roles owned, the database's owner or else the room, is no superuser."""
+    own = manifest.properties.owner if manifest.properties else None
+    heir = (chosen.get(own, own) if own else None) or server.info.user
+    owners = owners_in(manifest, {}) | ({own} if own else set())
+    if heir in superusers and (left := sorted(role for role in owners if chosen.get(role, role) is None)):
+        raise PreflightError(
+            f"missing_roles=leave: what belongs to {_shown(left)} would go to {heir!r}, a superuser, with whose rights "
+            'its code would run. Hint: create the role, or name another one with roles={"old": "new"}'
+        )
 
 
 def read_roles(backup: Backup) -> str:

@@ -116,8 +116,25 @@ def test_missing_role_is_named_mapped_or_left_out(postgres: str, database: str, 
 
     odoo_db_restore(f"{database}_mapped", dump, roles={role: f"{role}_ro"})
     assert properties(postgres, f"{database}_mapped").owner == f"{role}_ro"
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'DROP DATABASE "{database}_mapped"')
+        db.execute(f'DROP ROLE "{role}_ro"')
+        db.execute(f'CREATE ROLE "{role}"')
     result = odoo_db_restore(f"{database}_left", dump, missing_roles="leave")
-    assert (properties(postgres, f"{database}_left").owner, result["not_restored"]) == ("postgres", [])
+    assert (properties(postgres, f"{database}_left").owner, result["not_restored"]) == (role, [])
+
+
+@pytest.mark.promise(12)
+def test_superuser_gets_nothing_that_was_another_roles(postgres: str, database: str, role: str) -> None:
+    dump = Path(odoo_db_backup(database)["file"]).name
+    with pytest.raises(PreflightError, match="'postgres' is a superuser"):
+        odoo_db_restore(f"{database}_mapped", dump, roles={role: "postgres"})
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'DROP DATABASE "{database}"')
+        db.execute(f'DROP ROLE "{role}"')
+    with pytest.raises(PreflightError, match=rf"what belongs to '{role}' would go to 'postgres', a superuser"):
+        odoo_db_restore(f"{database}_left", dump, missing_roles="leave")
+    assert not [name for name in databases(postgres) if name.startswith(database)]
 
 
 @pytest.mark.promise(11)
