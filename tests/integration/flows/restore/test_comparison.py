@@ -16,8 +16,8 @@ from flows.backup.inventory import Inventory, read_objects
 from flows.backup.postgres import Connection
 from flows.backup.programs import find_programs
 from flows.restore.comparison import differing_objects
+from tests.support.odoo_sample import SAMPLE
 
-ODOO = Path("/work/shared/data/odoo18")
 PROGRAMS = find_programs(None, server_version="18")
 T = '"T ""n, {x} ON z"'  # a name that trips whoever splits texts
 # Whatever IN (...) of varchar is a part of comes back as another text.
@@ -219,12 +219,12 @@ def test_a_text_that_is_read_again_executes_nothing_else(zoo: tuple[Inventory, C
 
 
 @pytest.mark.gate
-@pytest.mark.skipif(not ODOO.is_dir(), reason="the sample of a real Odoo is not here")
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of a real Odoo is not here")
 def test_a_real_odoo_raises_no_alarm(postgres: str, tmp_path: Path) -> None:
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         if not db.execute("SELECT FROM pg_roles WHERE rolname = 'odoo'").fetchone():
             db.execute("CREATE ROLE odoo")
-    prepare = (ODOO / "prepare.sql").read_text().partition("\n")[2].strip().removesuffix(";")
+    prepare = (SAMPLE / "prepare.sql").read_text().partition("\n")[2].strip().removesuffix(";")
     source, copy = (new_database(postgres, prepare=prepare) for _ in range(2))
     psql: list[str | Path] = [
         PROGRAMS.pg_dump.parent / "psql",
@@ -235,7 +235,7 @@ def test_a_real_odoo_raises_no_alarm(postgres: str, tmp_path: Path) -> None:
         "/dev/null",
         source,
     ]
-    subprocess.run(psql, input=lzma.decompress((ODOO / "odoo18.sql.xz").read_bytes()), check=True, timeout=120)
+    subprocess.run(psql, input=lzma.decompress((SAMPLE / "odoo18.sql.xz").read_bytes()), check=True, timeout=120)
     copied(source, copy, tmp_path)
     with connected(source) as before, connected(copy) as after:
         inventory = Inventory.of(read_objects(before))
