@@ -64,7 +64,7 @@ def read_secrets(settings: Settings) -> Secrets:
         ) from None
     except (ValueError, TypeError, KeyError, binascii.Error):
         raise UsageError(
-            f"{path} is broken: restore it from a backup, or move it away and fill in all blocks anew"
+            f"{path} is broken: restore it from a backup, or move it away and fill in all blocks again"
         ) from None
 
 

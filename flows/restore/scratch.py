@@ -145,7 +145,7 @@ class Scratch:
             raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {first_line(error)}") from error
 
     def close(self) -> None:
-        """Drop it, and let go of it. One that cannot be dropped is told, and hides no other error."""
+        """Drop it, and let go of it. A failure to drop it is an event, and hides no other error."""
         try:
             self.drop()
         except StepFailedError as error:

@@ -48,7 +48,7 @@ def test_link_is_judged_by_where_it_leads(settings: Settings, tmp_path: Path) ->
     (tmp_path / "other" / "round").symlink_to("round")
     assert refuse_backups(tmp_path / "other" / "away", settings) is not None
     assert refuse_backups(tmp_path / "here", settings) is None
-    assert refuse_backups(tmp_path / "other" / "round", settings) is None, "whoever opens it is told"
+    assert refuse_backups(tmp_path / "other" / "round", settings) is None, "opening it is the error"
 
 
 def test_filestores_are_below_their_own_folder(settings: Settings, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Server:
         return int(answer.split(b" ", 2)[1]), answer.decode(errors="replace")
 
     def get(self, path: str, host: str = "127.0.0.1", *more: str) -> tuple[int, str]:
-        """The answer to a path that no client spells anew."""
+        """The answer to a path exactly as it is spelled."""
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close", *more]
         return self.raw("\r\n".join(lines) + "\r\n\r\n")
 
