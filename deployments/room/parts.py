@@ -95,7 +95,7 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
             after=("databases",),
             prepare=lambda: shutil.rmtree(
                 access.ui_folder(settings), ignore_errors=True
-            ),  # the server makes a new copy
+            ),  # copied again
             # after TERM it waits for open connections without end; its state is in PostgreSQL
             orphan_signal=signal.SIGKILL,
             grace_seconds=5,
