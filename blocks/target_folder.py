@@ -64,8 +64,7 @@ class FolderStore:
             found = self.folder.stat()
             if not stat.S_ISDIR(found.st_mode):
                 raise TargetError(f"{self.folder} is no folder", advice="correct folder of the block")
-            if weakness := who_else_may_write(self.folder):
-                raise TargetError(f"{self.folder} is not safe, {weakness}", advice=SAFE_FOLDER)
+            self._check_safe()
             if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
                 raise TargetError(f"{self.folder} cannot be written to", advice="give it to the room's user")
 
@@ -114,6 +113,7 @@ class FolderStore:
                 )
             return False
         with self._asked():
+            self._check_safe()
             self._check_space(file.stat().st_size)
             # who has made it is alone with this name, and nobody else may remove it
             handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -159,6 +159,10 @@ class FolderStore:
         """A file, of which no link is followed and no pipe waited for."""
         handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         return os.fdopen(handle, "rb")
+
+    def _check_safe(self) -> None:
+        if weakness := who_else_may_write(self.folder):
+            raise TargetError(f"{self.folder} is not safe, {weakness}", advice=SAFE_FOLDER)
 
     def _check_space(self, size_bytes: int) -> None:
         free = shutil.disk_usage(self.folder).free

@@ -75,7 +75,7 @@ def list_(
     """List the backups in the folder, the newest first: how old, how large, what proves each, and where copies are.
 
     Works without a room, which then cannot say which backups were restored or copied. `--target` asks the target itself
-    what is there, and needs Prefect, which holds the block.
+    what is there, and needs Prefect, which holds the block. Exit code 1 where `--check` finds one that is not good.
 
     Example: ops backups list odoo_prod --check
     """
@@ -105,6 +105,8 @@ def list_(
         of = f" of {database}" if database else ""
         made = f"ops run odoo_db_backup -p odoo_db={database or 'NAME'}{to}"
         say(safe_line(f"No backups{of} in {where}. Make one: {made}", width=1000), to=errors)
+    if check and not all(one["good"] for one in documents):
+        raise typer.Exit(1)
 
 
 def document(backup: Backup, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:

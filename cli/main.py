@@ -19,7 +19,7 @@ def _settings_list() -> str:
     lines = []
     for name, field in Settings.model_fields.items():
         default: Any = field.default
-        shown = "" if default is None or name == "prefect_yaml" else f" [dim]\\[{default}][/]"
+        shown = "" if default in (None, ()) or name == "prefect_yaml" else f" [dim]\\[{default}][/]"
         lines.append(f"[bold]OPS_{name.upper()}[/]{shown}  {field.description}")
     return "\n\n".join(["Settings are environment variables:", *lines])
 

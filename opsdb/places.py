@@ -14,6 +14,15 @@ def refuse_backups(path: Path, settings: Settings) -> str | None:
     return _refuse(path, settings.backup_folders, settings, setting="OPS_BACKUP_ROOTS")
 
 
+def refuse_target(path: Path, settings: Settings) -> str | None:
+    """Why backups may not be copied into this folder, with what to do about it; None where they may."""
+    # not Path.resolve(), which breaks on links in a circle
+    wanted, home, own = (Path(os.path.realpath(one)) for one in (path, settings.home, settings.backups))
+    if wanted.is_relative_to(home) and not wanted.is_relative_to(own):
+        return f"{path} is in OPS_HOME, where the room keeps its own state. Hint: name another folder"
+    return None
+
+
 def refuse_filestore(path: Path, settings: Settings) -> str | None:
     """Why a run may not read a filestore from this folder or unpack one as it; None where it may."""
     return _refuse(path, settings.filestore_folders, settings, setting="OPS_FILESTORE_ROOTS")
@@ -27,10 +36,9 @@ FOLDER_PARAMETERS: dict[str, Callable[[Path, Settings], str | None]] = {
 
 
 def _refuse(path: Path, allowed: Sequence[Path], settings: Settings, *, setting: str) -> str | None:
-    # not Path.resolve(), which breaks on links in a circle
-    wanted, home, own = (Path(os.path.realpath(one)) for one in (path, settings.home, settings.backups))
-    if wanted.is_relative_to(home) and not wanted.is_relative_to(own):
-        return f"{path} is in OPS_HOME, where the room keeps its own state. Hint: name another folder"
+    if refusal := refuse_target(path, settings):
+        return refusal
+    wanted = Path(os.path.realpath(path))
     if any(wanted.is_relative_to(os.path.realpath(one)) for one in allowed):
         return None
     places = ", ".join(map(str, allowed)) or "none so far"

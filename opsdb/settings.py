@@ -267,7 +267,7 @@ def _check_home(home: Path) -> None:
             if found := who_else_may_write(path):
                 raise UsageError(
                     f"OPS_HOME={home} is not this user's alone: {found}. Hint: start the room as the user whose folder "
-                    "it is, or give OPS_HOME, all in it and the folders above to this user or root, closed to others"
+                    "it is, or choose an OPS_HOME where only this user and root may write, such as /opt/ops/.ops"
                 )
     except OSError as error:
         raise UsageError(f"OPS_HOME={home} cannot be looked at: {error.strerror}: {error.filename}") from error

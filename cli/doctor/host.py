@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import shutil
+import sysconfig
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -30,6 +31,7 @@ from opsdb.trust import SAFE_FOLDER, who_else_may_write
 # set by the room itself, for its worker and for the processes of a run
 SET_BY_US = {"OPS_RUN_ID", "OPS_STEP", "OPS_WORKER", "OPS_ATTEMPT"}
 PLACEHOLDER = re.compile(r"\bTOKEN\b|\bPASSWORD\b|\bexample\.(org|com)\b|(?i:change[_-]?me)|<[a-z ]+>|\.\.\.")
+PACKAGES = ("blocks", "cli", "deployments", "exporter", "flows", "opsdb")
 EXECUTED = ("OPS_TEMPLATES", "OPS_PREFECT_YAML", "OPS_PG_BIN")
 """The settings of what the room executes."""
 FREE_BYTES = 1_000_000_000
@@ -138,8 +140,22 @@ def check_folders(settings: Settings) -> Iterator[Check]:
             harm = "whoever does runs commands as this user" if name in EXECUTED else "runs refuse it"
             yield Check(name, f"{found}: {harm}", SAFE_FOLDER)
             wrong = True
+    if found := next(filter(None, map(who_else_may_write, _installation())), None):
+        yield Check("the room's own code", f"{found}: whoever does runs commands as this user", SAFE_FOLDER)
+        wrong = True
     if not wrong:
         yield Check("folders", "nobody else may write where the room reads programs and keeps backups")
+
+
+def _installation() -> Iterator[Path]:
+    """What the room's processes execute: its packages, and the programs and packages of its Python."""
+    root, packages = Path(__file__).parents[2], Path(sysconfig.get_path("purelib"))
+    for name in PACKAGES:
+        yield root / name
+        yield from (root / name).rglob("*")
+    yield packages
+    yield from packages.iterdir()
+    yield from Path(sysconfig.get_path("scripts")).iterdir()
 
 
 def judge_disk(name: str, folder: Path, *, free: int, total: int, writable: bool, largest: int) -> Check:

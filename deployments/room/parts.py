@@ -93,9 +93,7 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
             # its port takes connections at any time: whoever asks it must not wait before it answers
             lambda started: pulse.prompt(started) and api.answers(),
             after=("databases",),
-            prepare=lambda: shutil.rmtree(
-                access.ui_folder(settings), ignore_errors=True
-            ),  # copied again
+            prepare=lambda: shutil.rmtree(access.ui_folder(settings), ignore_errors=True),  # copied again
             # after TERM it waits for open connections without end; its state is in PostgreSQL
             orphan_signal=signal.SIGKILL,
             grace_seconds=5,

@@ -16,6 +16,7 @@ import httpx
 from pydantic import ValidationError
 
 from blocks.backup_target import BackupTarget
+from blocks.target_folder import FolderStore
 from blocks.target_store import SameFolderError, Store, TargetAwayError, TargetError
 from flows.backup.folder import Folder
 from flows.backup.keyring import Keyring, room_keyring
@@ -26,6 +27,7 @@ from flows.engine.step import action, step
 from flows.offsite.owner import check_owner
 from flows.shell.run import ShellFailedError, ShellTimeoutError
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError, StepTimeoutError
+from opsdb.places import refuse_target
 
 LOOK_SECONDS = 45
 UPLOAD_SECONDS = 3600
@@ -150,6 +152,8 @@ def find_target(name: str, folder: Folder) -> Target:
 def _find_target(name: str, folder: Folder) -> Target:
     run = current_run()
     target = load_target(name, room_keyring(run.settings))
+    if isinstance(target.store, FolderStore) and (refusal := refuse_target(target.store.folder, run.settings)):
+        raise PreflightError(f"backup target {name}: {refusal}")
     try:
         if _reach(target, folder.path):
             told = f"{target.store.place} is on the disk of {folder.path}: what breaks one breaks both"

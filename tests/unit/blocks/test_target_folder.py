@@ -79,9 +79,11 @@ def test_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
 
 def test_folder_that_everybody_writes_to_and_a_file_are_refused(there: Path, tmp_path: Path) -> None:
     there.chmod(0o777)
-    with pytest.raises(TargetError, match="everybody may write"):
-        FolderStore(there).look()
-    file, _ = make(tmp_path)
+    file, sha256 = make(tmp_path)
+    for work in (FolderStore(there).look, lambda: FolderStore(there).put(file, sha256=sha256)):
+        with pytest.raises(TargetError, match="everybody may write"):
+            work()
+    assert list(there.iterdir()) == []
     with pytest.raises(TargetError, match="is no folder"):
         FolderStore(file).look()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import typer
 from rich.console import Console
 
 from blocks.target_folder import FolderStore
@@ -20,7 +21,7 @@ from flows.offsite.owner import take_ownership
 from flows.offsite.target import Target
 from opsdb.errors import UsageError
 from opsdb.runs.backups import CopyMade, Drill
-from tests.support.backups import NOW, make_backup
+from tests.support.backups import NOW, keyring_with, make_backup
 
 RUN = UUID(int=7)
 
@@ -46,6 +47,18 @@ def test_changed_byte_is_found_by_check_only(tmp_path: Path) -> None:
     make_backup(tmp_path, "odoo", NOW).write_bytes(b"dumq")
     assert only(tmp_path)["good"]
     assert "its sha256 differs" in str(only(tmp_path, check=True)["wrong"])
+
+
+def test_damaged_backup_ends_a_check_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPS_HOME", str(tmp_path / "home"))
+    keyring_with(tmp_path / "home" / "backup-keys")
+    dump = make_backup(tmp_path, "odoo", NOW)
+    command.list_(folder=tmp_path, check=True)
+    dump.write_bytes(b"dumq")
+    command.list_(folder=tmp_path)
+    with pytest.raises(typer.Exit) as ended:
+        command.list_(folder=tmp_path, check=True)
+    assert ended.value.exit_code == 1
 
 
 def test_shorter_dump_is_found_without_check(tmp_path: Path) -> None:

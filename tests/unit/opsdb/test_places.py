@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opsdb.places import refuse_backups, refuse_filestore
+from opsdb.places import refuse_backups, refuse_filestore, refuse_target
 from opsdb.settings import Settings
 
 
@@ -56,3 +56,10 @@ def test_filestores_are_below_their_own_folder(settings: Settings, tmp_path: Pat
     assert "OPS_FILESTORE_ROOTS" in (refuse_filestore(tmp_path / "other", settings) or "")
     nowhere = settings.model_copy(update={"filestore_dir": None})
     assert "none so far" in (refuse_filestore(tmp_path / "filestore" / "odoo", nowhere) or "")
+
+
+def test_target_is_anywhere_but_in_the_rooms_own_state(settings: Settings, tmp_path: Path) -> None:
+    assert refuse_target(Path("/mnt/offsite"), settings) is None
+    assert "in OPS_HOME" in (refuse_target(tmp_path / "room" / "journal", settings) or "")
+    (tmp_path / "link").symlink_to(tmp_path / "room")
+    assert "in OPS_HOME" in (refuse_target(tmp_path / "link" / "logs", settings) or "")

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from blocks.check import Check
 from cli import main
-from cli.doctor import doctor
+from cli.doctor import doctor, host
 from cli.doctor.checks import Area, Finding, presentable, run_checks
 from cli.doctor.host import (
     check_backup_keys,
@@ -209,6 +209,18 @@ def test_backups_that_a_restore_would_refuse_are_counted_with_what_to_do(tmp_pat
     assert not any(one.ok for one in found)
     assert ["1 is forged" in found[0].found, "a key that is not here" in found[1].found] == [True, True]
     assert ("1 is unsigned" in found[2].found, "`ops backups sign`" in found[2].advice) == (True, True)
+
+
+def test_code_of_the_room_where_others_write_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path / "home")
+    for name in host.PACKAGES:
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(host, "__file__", str(tmp_path / "cli" / "doctor" / "host.py"))
+    assert all(check.ok for check in check_folders(settings))
+    (tmp_path / "flows" / "nightly_backup.py").touch()
+    (tmp_path / "flows" / "nightly_backup.py").chmod(0o666)
+    (check,) = check_folders(settings)
+    assert "whoever does runs commands as this user" in check.found
 
 
 def test_table_dims_what_is_well_and_sums_up() -> None:
