@@ -16,20 +16,20 @@ from flows.backup.keyring import Signature
 from flows.backup.manifest import Manifest
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase, RolesInstead
-from flows.backup.postgres import connect
+from flows.backup.postgres import Connection, connect
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
 from flows.restore.load import ANALYZE_SECONDS
+from flows.restore.loader import is_superuser
 from flows.restore.properties import foresee, with_roles
 from flows.restore.ready import Ready, look_up
 from flows.restore.restore import DEADLINE_SECONDS, names_in, proof, restored
 from flows.restore.roles import choose_roles, owners_in, read_roles
 from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError, StepFailedError
-from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 
 @runbook(deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
@@ -59,7 +59,7 @@ def odoo_db_restore(
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
         template: Database to begin with, which a superuser has prepared: with extensions, and nothing else.
         unsigned: Whether to restore a backup that this room did not sign, nor a room whose key was imported. Whoever
-            made it can run commands in the restored database.
+            made it can run commands in the restored database, which belongs to a new role, NAME_owner.
         roles: Other roles for those of the backup, as `{"odoo": "odoo_test"}`. Left empty: those of the same names.
         missing_roles: What is done where the server lacks a role of the backup: `refuse` the restore, or `leave` what
             that role owned to the room's role, and what it might do away.
@@ -73,6 +73,7 @@ def odoo_db_restore(
             _look_up(folder, backup, odoo_db, attachments, target=target, unsigned=unsigned, template=template),
             roles or {},
             leave_missing=missing_roles == "leave",
+            owner=f"{odoo_db}_owner",
         ),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
         "check programs, roles and disk",
@@ -108,7 +109,7 @@ def odoo_db_restore(
 def _publish(scratch: Scratch, database: str, files: Unpacked, ready: Ready) -> list[str]:
     files.keep()
     try:
-        return scratch.keep_as(database, ready.properties)
+        return scratch.keep_as(database, ready.properties, owner=ready.owner)
     except BaseException:
         files.take_back()
         raise
@@ -122,10 +123,12 @@ def _compare_unpacked(manifest: Manifest, scratch: Scratch, files: Unpacked) -> 
         raise StepFailedError(f"the filestore was not unpacked as it was: {summary(wrong)}")
 
 
-def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool) -> Ready:
+def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool, owner: str) -> Ready:
     """Choose the roles, and say what cannot be brought back, before anything begins. Raises PreflightError."""
     run = current_run()
     with connect(run.settings.odoo_url) as server:
+        if not ready.trusted:
+            return _of_nobody(server, ready, instead, owner)
         roles = choose_roles(
             server,
             ready.manifest,
@@ -141,6 +144,26 @@ def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool
         if foreseen := foresee(server, properties, owners=owners_in(ready.manifest, roles)):
             run.event(f"the room's role cannot restore: {summary(foreseen)}", level="warning", properties=foreseen)
     return replace(ready, roles=roles, properties=properties)
+
+
+def _of_nobody(server: Connection, ready: Ready, instead: Mapping[str, str], owner: str) -> Ready:
+    """Nothing vouches for the backup: it belongs to a role of its own. Whose its things were, may have been made up."""
+    if instead:
+        raise PreflightError(
+            "roles: a backup that is not trusted gives nothing to other roles. Hint: leave roles empty"
+        )
+    if not is_superuser(server):
+        return ready
+    if server.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (owner,)).fetchone():
+        raise PreflightError(
+            f"there is a role {owner} already, and what nothing vouches for is to belong to a new one of that name. "
+            "Hint: choose another odoo_db, or drop that role"
+        )
+    told = (
+        f"nothing vouches for the backup: all of it will belong to a new role {owner}, without privileges and settings"
+    )
+    current_run().event(told, level="warning")
+    return replace(ready, owner=owner)
 
 
 def _look_up(
@@ -160,7 +183,7 @@ def _look_up(
     if name is None:
         raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
     ready = look_up(folder, name.database, file, target, drill=False, template=template)
-    if not unsigned and (refusal := _refusal(ready.backup) or _weakness(ready)):
+    if not unsigned and (refusal := _refusal(ready.backup) or ready.weakness):
         raise PreflightError(refusal)
     if attachments is not None:
         check_new_folder(ready.manifest, attachments)
@@ -180,15 +203,3 @@ def _refusal(backup: Backup) -> str | None:
         f"{backup.name.dump} is unsigned: anybody may have made it. Hint: `ops backups sign` signs the backups in the "
         "folder after a check of their sums; or restore it with unsigned=true if you trust who made it"
     )
-
-
-def _weakness(ready: Ready) -> str | None:
-    """Who could give a signed backup other bytes after its sums were compared."""
-    here = [] if ready.target else [one.file for one in ready.manifest.files]
-    for path in (ready.folder.path, *(ready.folder.path / file for file in here)):
-        if found := who_else_may_write(path):
-            return (
-                f"{found}: the files of {ready.backup.name.dump} could be replaced while they are restored. "
-                f"Hint: {SAFE_FOLDER}; or restore it with unsigned=true"
-            )
-    return None

@@ -180,4 +180,13 @@ class EmbeddedPostgres:
 
 def _own(path: Path, user: str) -> None:
     entry = pwd.getpwnam(user)
-    os.chown(path, entry.pw_uid, entry.pw_gid)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise OpsError(
+            f"{path} is a link or no folder. Hint: move what it leads to into its place, or put OPS_HOME on that disk"
+        ) from error
+    try:
+        os.fchown(handle, entry.pw_uid, entry.pw_gid)
+    finally:
+        os.close(handle)

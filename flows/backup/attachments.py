@@ -22,14 +22,15 @@ _PIECE_BYTES = 256 * 1024
 _SHOWN = 3  # names in one message
 _PATTERN = "^[0-9a-f]{2,3}/[0-9a-f]{40}$"
 _NAME = re.compile(_PATTERN)
-# Only of types whose output is no function that somebody wrote. A module may store elsewhere, under other names.
+# Only of types whose output is no function that somebody wrote, and of no child: a foreign table executes what another
+# server says, with whatever login it names. A module may store elsewhere, under other names.
 _TABLES = """
 SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'store_fname' AND NOT a.attisdropped
-WHERE c.relname = 'ir_attachment' AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
+WHERE c.relname = 'ir_attachment' AND c.relkind = 'r' AND n.nspname !~ '^pg_'
   AND a.atttypid IN ('pg_catalog.text'::regtype, 'pg_catalog.varchar'::regtype)
 """
-_NAMES = "SELECT DISTINCT store_fname FROM {}.ir_attachment WHERE store_fname::pg_catalog.text ~ {}"
+_NAMES = "SELECT DISTINCT store_fname FROM ONLY {}.ir_attachment WHERE store_fname::pg_catalog.text ~ {}"
 
 
 class Attachments(BaseModel):

@@ -14,7 +14,12 @@ from opsdb.errors import StepFailedError
 # The server ends a session whose host is gone after two minutes, and with it the session's claim.
 _KEEPALIVES = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
 _CLAIM_SECONDS = 150
+_END_SECONDS = 30
 _LOOK_SECONDS = 0.2
+_END = """
+SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+WHERE datname = %s AND backend_type <> 'autovacuum worker' AND pid <> pg_catalog.pg_backend_pid()
+"""
 _CLAIMS = """
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_stat_activity s, pg_catalog.pg_stat_activity mine
@@ -59,3 +64,17 @@ def claim_lasting(server: Connection, name: str) -> None:
             time.sleep(_LOOK_SECONDS)
     except psycopg.Error as error:
         raise StepFailedError(f"the scratch database {name} cannot be claimed: {first_line(error)}") from error
+
+
+def end_sessions(server: Connection, name: str) -> None:
+    """End all sessions in a scratch database: two looks in a row find none, since one may be about to begin.
+
+    Raises StepFailedError where that does not end.
+    """
+    deadline, quiet = time.monotonic() + _END_SECONDS, 0
+    while quiet < 2:
+        ended = server.execute(_END, (name,)).fetchall()
+        quiet = 0 if ended else quiet + 1
+        if time.monotonic() > deadline:
+            raise StepFailedError(f"sessions in {name}, the scratch database of this run, do not end")
+        time.sleep(_LOOK_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from flows.backup.folder import OpenFiles, check_space
@@ -25,6 +25,7 @@ FILESTORE_SECONDS = 3600
 # In a folder of another user, Odoo's, root works as that user: no link that is put there leads root anywhere.
 UNPACK = """\
 umask 077
+cd -- "$PARENT"
 owner() {
   if [ -n "$OWNER" ]; then
     setpriv --reuid="${OWNER%:*}" --regid="${OWNER#*:}" --clear-groups -- "$@"
@@ -47,39 +48,60 @@ owner sync --file-system -- "$UNPACKED"
 
 
 class Unpacked:
-    """A folder under a name of the run, until keep() gives it its own."""
+    """A folder under a name of the run, until keep() gives it its own.
+
+    The folder around it is opened once, and judged as it is then: whatever stands under its name later changes nothing.
+    """
 
     def __init__(self, target: Path | None) -> None:
         self.target = target
-        self.partial = target.parent / f".{target.name}.{current_run().id.hex}.partial" if target else None
+        self._name = f".{target.name}.{current_run().id.hex}.partial" if target else ""
+        self._parent: int | None = None
+
+    @property
+    def partial(self) -> Path | None:
+        """Where it is, for this process."""
+        return None if self._parent is None else Path(f"/proc/self/fd/{self._parent}") / self._name
+
+    def open(self, target: Path) -> dict[str, str]:
+        """The environment of the step that unpacks. Raises PreflightError where that may not happen there any more."""
+        if current_run().plan is not None:
+            return {"PARENT": str(target.parent), "UNPACKED": f"./{self._name}"}
+        self._parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        here, found = f"/proc/self/fd/{self._parent}", os.fstat(self._parent)
+        _check_parent(Path(here).readlink(), target.name)
+        owner = f"{found.st_uid}:{found.st_gid}" if _is_anothers(found) else ""
+        return {"PARENT": here.replace("self", str(os.getpid())), "UNPACKED": f"./{self._name}", "OWNER": owner}
 
     def keep(self) -> None:
         """Give it its own name. Raises StepFailedError where that is taken meanwhile."""
-        if self.target is None or self.partial is None:
+        if self.target is None or self._parent is None:
             return
-        if self.target.exists():
+        if _is_there(self._parent, self.target.name):
             raise StepFailedError(f"{self.target} was made meanwhile: the filestore was not put there")
-        self.partial.rename(self.target)
+        os.rename(self._name, self.target.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
 
     def take_back(self) -> None:
         """Undo keep()."""
-        if self.target is not None and self.partial is not None:
-            self.target.rename(self.partial)
+        if self.target is not None and self._parent is not None:
+            os.rename(self.target.name, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+
+    def close(self) -> None:
+        """Remove what was not kept."""
+        if self._parent is not None:
+            shutil.rmtree(self._name, ignore_errors=True, dir_fd=self._parent)
+            os.close(self._parent)
+            self._parent = None
 
 
 @contextmanager
 def unpacked(opened: OpenFiles, name: BackupName, target: Path | None) -> Iterator[Unpacked]:
     """The filestore in a partial folder beside `target`, which is removed at the end unless it was kept."""
-    files = Unpacked(target)
-    try:
-        if files.partial is not None:
-            env = {"ARCHIVE": opened.paths[name.filestore], "UNPACKED": str(files.partial)}
-            env["OWNER"] = _other_owner(files.partial.parent)
+    with closing(Unpacked(target)) as files:
+        if target is not None:
+            env = {"ARCHIVE": opened.paths[name.filestore], **files.open(target)}
             step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env)
         yield files
-    finally:
-        if files.partial is not None:
-            shutil.rmtree(files.partial, ignore_errors=True)
 
 
 def check_new_folder(manifest: Manifest, target: Path) -> None:
@@ -90,17 +112,29 @@ def check_new_folder(manifest: Manifest, target: Path) -> None:
         raise PreflightError(f"{target} is there already, and it is not touched: choose a new folder")
     if not target.parent.is_dir():
         raise PreflightError(f"there is no folder {target.parent}: make it first")
-    if refusal := refuse_filestore(target, current_run().settings):
-        raise PreflightError(refusal)
-    if _other_owner(target.parent):
-        if missing := missing_programs("setpriv"):
-            raise PreflightError(f"not on the PATH: {', '.join(missing)}. Hint: install util-linux")
-    elif found := who_else_may_write(target.parent):
-        raise PreflightError(f"the folder {target.parent} is not safe: {found}. Hint: {SAFE_FOLDER}")
+    _check_parent(target.parent, target.name)
     check_space(target.parent, {"the unpacked filestore": manifest.filestore.size_bytes})  # it is hardly less
 
 
-def _other_owner(folder: Path) -> str:
-    """The user and group whose folder it is, as `uid:gid`, where we are root and they are not; else nothing."""
-    found = folder.stat()
-    return f"{found.st_uid}:{found.st_gid}" if os.geteuid() == 0 and found.st_uid != 0 else ""
+def _check_parent(parent: Path, name: str) -> None:
+    """A filestore may be unpacked in this folder. Raises PreflightError."""
+    if refusal := refuse_filestore(parent / name, current_run().settings):
+        raise PreflightError(refusal)
+    if _is_anothers(parent.stat()):
+        if missing := missing_programs("setpriv"):
+            raise PreflightError(f"not on the PATH: {', '.join(missing)}. Hint: install util-linux")
+    elif found := who_else_may_write(parent):
+        raise PreflightError(f"the folder {parent} is not safe: {found}. Hint: {SAFE_FOLDER}")
+
+
+def _is_anothers(found: os.stat_result) -> bool:
+    """Whether a folder is another user's, in which root works as that user."""
+    return os.geteuid() == 0 and found.st_uid != 0
+
+
+def _is_there(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

@@ -28,6 +28,7 @@ from flows.restore.prepare import check_contents, check_template
 from flows.restore.sandbox import server_programs
 from flows.restore.server import check_free, check_may_create
 from opsdb.errors import PreflightError
+from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,30 @@ class Ready:
     """What stands for the backup's roles; None where everything stays with the role that loads it."""
     properties: Properties | None = None
     """What the database gets when it is published."""
+    owner: str | None = None
+    """The new role that all of it will belong to; None where the backup says whose things are."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its own room vouches for all of its bytes: else what it says of owners and privileges is not done."""
+        return self.backup.signed and self.weakness is None
+
+    @property
+    def weakness(self) -> str | None:
+        """Who could give it other bytes after its sums were compared."""
+        here = [] if self.target else [one.file for one in self.manifest.files]
+        for path in (self.folder.path, *(self.folder.path / file for file in here)):
+            if found := who_else_may_write(path):
+                return (
+                    f"{found}: the files of {self.backup.name.dump} could be replaced while they are restored. "
+                    f"Hint: {SAFE_FOLDER}; or restore it with unsigned=true"
+                )
+        return None
 
     @property
     def without(self) -> Collection[str]:
         """What is not compared: whose things are, where nobody brings that back."""
-        return ROLES if self.roles is None else ()
+        return ROLES if self.roles is None or not self.trusted else ()
 
 
 def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:

@@ -115,6 +115,12 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
     prepared = made or Prepared.unknown(ready.programs, manifest.server_version)
     with closing(prepared):
         seconds = load_dump(prepared.access, dump, database=scratch.name, options=prepared.options)
+    action(
+        "shut",
+        scratch.shut,
+        about=f"end all sessions in {scratch.name}, and let nobody in but the room and that login",
+        must_run_again=True,
+    )
     if not thrown_away:
         # as the owner of all tables, whose indexes execute code
         about = "collect the planner's statistics of all tables"
@@ -122,7 +128,8 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
     # last of all that executes code of the dump: what was compared is handed over
     action("compare", lambda: _compare(manifest, scratch), about=_compared(manifest))
     handed = Handed()
-    if ready.roles is not None:
+    # what an unsigned archive says of owners and privileges is somebody's text, and is not executed
+    if ready.roles is not None and ready.trusted:
         given = action(
             "owners",
             lambda: _hand_over(ready, scratch, prepared),

@@ -16,13 +16,18 @@ from flows.backup.manifest import Locale
 from flows.backup.postgres import Connection, Login, connect
 from flows.backup.properties import Properties
 from flows.engine.active_run import current_run
-from flows.restore.claim import claim, claim_lasting, claimed
-from flows.restore.loader import drop_loader, is_superuser, make_loader
+from flows.restore.claim import claim, claim_lasting, claimed, end_sessions
+from flows.restore.loader import drop_loader, is_superuser, make_loader, rename_loader
 from flows.restore.properties import bring_back
 from opsdb.database import first_line
 from opsdb.errors import PreflightError, StepFailedError
 
 _NAME = re.compile(r"ops_scratch_([0-9a-f]{32})")
+_GRANTEES = """
+SELECT DISTINCT r.rolname FROM pg_catalog.pg_database d CROSS JOIN LATERAL pg_catalog.aclexplode(datacl) a
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = grantee
+WHERE datname = %s AND grantee <> datdba
+"""
 _ROLE = re.compile(r"ops_loader_([0-9a-f]{32})")
 
 
@@ -87,6 +92,28 @@ class Scratch:
                 "`host all all 127.0.0.1/32 scram-sha-256`, and give OPS_ODOO_DATABASE_URL that host"
             ) from error
 
+    def shut(self) -> None:
+        """Leave nobody in the database but the room and its login, whatever code of the dump has let in.
+
+        The login no longer owns the database, so that it can let in nobody again. Raises StepFailedError.
+        """
+        if self.login is None or self._server is None:
+            return
+        server = self._held(self._server)
+        login, name = sql.Identifier(self.login.user), sql.Identifier(self.name)
+        try:
+            with self.connect() as db:  # what it could do as the database's owner
+                if db.execute("SELECT pg_catalog.to_regnamespace('public')").fetchone() != (None,):
+                    db.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(login))
+            server.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(name))
+            for (grantee,) in server.execute(_GRANTEES, (self.name,)).fetchall():
+                role = sql.Identifier(str(grantee)) if grantee else sql.SQL("PUBLIC")
+                server.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, role))
+            server.execute(sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(name, login))
+            end_sessions(server, self.name)
+        except psycopg.Error as error:
+            raise StepFailedError(f"others cannot be kept out of {self.name}: {first_line(error)}") from error
+
     def _statements(self, server: Connection) -> list[sql.Composed]:
         name = sql.Identifier(self.name)
         owner = sql.Identifier(self.login.user) if self.login else sql.SQL("CURRENT_USER")
@@ -99,11 +126,12 @@ class Scratch:
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
         ]
 
-    def keep_as(self, name: str, properties: Properties | None = None) -> list[str]:
+    def keep_as(self, name: str, properties: Properties | None = None, *, owner: str | None = None) -> list[str]:
         """Give it its final name and its properties, at once, and let in who may connect.
 
-        Returns phrases for the properties that the server refused. Nothing may belong to its login any more. Raises
-        StepFailedError where the name is taken, or the database is gone.
+        With an `owner`, a name that no role has, its login becomes that role, which nobody logs in as; else nothing may
+        belong to it any more. Returns phrases for the properties that the server refused. Raises StepFailedError where
+        the name is taken, or the database is gone.
         """
         refused: list[str] = []
         if self._server is None:
@@ -120,7 +148,9 @@ class Scratch:
                     server.execute(sql.SQL(statement).format(sql.Identifier(name)))
                 if properties is not None:
                     refused = bring_back(server, name, properties)
-                if self.login:
+                if self.login and owner:
+                    rename_loader(server, self._run_id, owner, database=name)
+                elif self.login:
                     drop_loader(server, self._run_id)
         except psycopg.errors.InvalidCatalogName as error:
             raise StepFailedError(

@@ -26,7 +26,7 @@ _OSC = rf"(?:(?<=\x1b)[\]PX^_]|(?<=\xc2)[\x90\x98\x9d-\x9f]|(?<=[\x00-\x7f][\x90
 _SEQUENCES = rf"{_CSI}[@-~]|{_OSC}(?:\x07|\x1b\\|\xc2?\x9c)|(?<=\x1b){_MIDDLE}[0-~]"
 _SINGLE = "|".join(
     [
-        r"(?<=[\x00-\x08\x0a-\x1f\x7f])",  # controls, newlines among them
+        r"(?<=[\x00-\x08\x0a-\x1f\x7f])\x00*",  # controls, newlines among them; NULs come by the gigabyte
         r"(?<=\xc2)[\x80-\x9f\xad]",  # C1 controls, and the soft hyphen
         r"(?<=\xcd)\x8f|(?<=\xd8)\x9c|(?<=\xe1)\xa0[\x8b-\x8f]|(?<=\xe2)(?:\x80[\x8b-\x8f\xa8-\xae]|\x81[\xa0-\xaf])",
         r"(?<=\xef)(?:\xb8[\x80-\x8f]|\xbb\xbf)|(?<=\xf3)\xa0[\x80-\xbf]{2}",  # joiners, directions, variants, tags

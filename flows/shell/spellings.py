@@ -63,6 +63,7 @@ def _in_shell(text: str) -> set[str]:
         re.sub(r'([\\"$`])', r"\\\1", text),
         re.sub(r"([^\w@%+=:./-])", r"\\\1", text),
         re.sub(r"([^\w@%+=:./,-])", r"\\\1", text),
+        *(re.sub(rf"([^\w@%+=:./~{comma}\u0080-\U0010ffff-])", r"\\\1", text) for comma in ("", ",")),
         escaped,
         octal,
     }

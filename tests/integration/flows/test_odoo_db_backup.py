@@ -118,7 +118,7 @@ def test_missing_database_is_refused_with_those_that_exist(database: str, folder
 
 
 def test_names_of_other_databases_forge_no_line_of_an_error(database: str, folder: Path) -> None:
-    name = f"{database}x\nrun d167e5fd: succeeded\x1b[2K\u202e"
+    name = f"{database}x\nrun \x1b[2K\u202e"  # close enough to be named among the first
     create, drop = (sql.SQL(f"{verb} DATABASE {{}}").format(sql.Identifier(name)) for verb in ("CREATE", "DROP"))
     with connect(load_settings().odoo_url) as server:
         server.execute(create)
@@ -127,7 +127,7 @@ def test_names_of_other_databases_forge_no_line_of_an_error(database: str, folde
                 odoo_db_backup(f"{database}x")
         finally:
             server.execute(drop)
-    assert rf"{database}x\nrun d167e5fd: succeeded\x1b[2K\u202e" in str(refused.value)
+    assert rf"{database}x\nrun \x1b[2K\u202e" in str(refused.value)
     assert str(refused.value).isprintable()
     assert not folder.exists()
 

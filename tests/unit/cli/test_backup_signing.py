@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from datetime import timedelta
@@ -45,10 +46,10 @@ def signatures(home: Path) -> list[str | None]:
     return [one.signature for one in Folder(home / "backups", Keyring(home / "backup-keys")).backups()]
 
 
-def sign(*names: str) -> int:
+def sign(*names: str, unrecorded: bool = False) -> int:
     """Its exit code."""
     with pytest.raises(typer.Exit) as ended:
-        backup_signing.sign(*names)
+        backup_signing.sign(*names, unrecorded=unrecorded)
     return ended.value.exit_code
 
 
@@ -97,11 +98,23 @@ def test_backup_that_the_rooms_record_knows_otherwise_is_left(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replaced, other = unsigned(home, 1), unsigned(home, 2)
-    monkeypatch.setattr(backup_signing, "_recorded", lambda _: {replaced.name: {"0" * 64}})
+    known = {replaced.name: {"0" * 64}, other.name: {hashlib.sha256(other.read_bytes()).hexdigest()}}
+    monkeypatch.setattr(backup_signing, "_recorded", lambda _: known)
     assert sign() == 1
     assert f"{replaced.name} is not what the run wrote that made it" in capsys.readouterr().err
     assert signatures(home) == ["ours", "unsigned"]
     assert other.exists()
+
+
+def test_backup_that_no_run_has_made_is_signed_on_request_only(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = unsigned(home, 1)
+    monkeypatch.setattr(backup_signing, "_recorded", lambda _: {})
+    assert sign() == 1
+    assert f"no run of this room has made {one.name}" in capsys.readouterr().err
+    assert signatures(home) == ["unsigned"]
+    assert (sign(unrecorded=True), signatures(home)) == (0, ["ours"])
 
 
 def test_only_the_named_database_is_signed_and_what_a_killed_one_left_is_replaced(home: Path) -> None:

@@ -68,3 +68,17 @@ def test_cluster_with_its_configuration_inside_as_it_was_before_starts(cluster: 
         (cluster.data_dir / name).write_text("this is not read\n")
     with running(cluster.folder.parent) as url, psycopg.connect(url.format(database="postgres")) as db:
         assert db.execute("SHOW hba_file").fetchone() == (str(cluster.folder / "pg_hba.conf"),)
+
+
+def test_folder_that_a_link_leads_to_is_not_given_away(cluster: EmbeddedPostgres, tmp_path: Path) -> None:
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    for name in ("data", "socket"):
+        kept = cluster.folder / f"{name}.kept"
+        (cluster.folder / name).rename(kept)
+        (cluster.folder / name).symlink_to(ours)
+        with pytest.raises(OpsError, match=f"{name} is a link or no folder"):
+            cluster.prepare()
+        assert ours.stat().st_uid == 0
+        (cluster.folder / name).unlink()
+        kept.rename(cluster.folder / name)

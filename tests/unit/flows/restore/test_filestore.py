@@ -26,7 +26,13 @@ def unpack(folder: Path, *members: tarfile.TarInfo) -> tuple[subprocess.Complete
         for one in (member("./", tarfile.DIRTYPE, mode=0o2777), member("./ab", tarfile.DIRTYPE, mode=0o3777), *members):
             one.size = 2 if one.isfile() else 0
             tar.addfile(one, io.BytesIO(b"x\n"))
-    env = {"PATH": os.environ["PATH"], "ARCHIVE": str(archive), "UNPACKED": str(into), "OWNER": ""}
+    env = {
+        "PATH": os.environ["PATH"],
+        "ARCHIVE": str(archive),
+        "PARENT": str(into.parent),
+        "UNPACKED": f"./{into.name}",
+        "OWNER": "",
+    }
     return subprocess.run(["bash", "-euo", "pipefail", "-c", UNPACK], check=False, env=env, capture_output=True), into
 
 
