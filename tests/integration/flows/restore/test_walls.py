@@ -88,6 +88,7 @@ CREATE TABLE leaving (v text CHECK (evil.leave())); INSERT INTO leaving VALUES (
 """
 
 
+@pytest.mark.usefixtures("folder")
 def test_what_code_of_the_dump_could_change_is_not_given_to_a_superuser(
     hostile: HostileDatabase, postgres: str
 ) -> None:
@@ -100,13 +101,14 @@ def test_what_code_of_the_dump_could_change_is_not_given_to_a_superuser(
     with pytest.raises(StepFailedError, match=r"function public\.trusted\(\) is defined otherwise"):
         odoo_db_restore(f"{hostile.database}_new", dump.name)
     rewrite(dump, inventory=None)  # as an older room wrote it: nobody sees the change
-    result = odoo_db_restore(f"{hostile.database}_new", dump.name, unsigned=True)
+    result = odoo_db_restore(f"{hostile.database}_new", dump.name)
     assert f"FUNCTION public.trusted() goes to {hostile.role} instead of postgres" in result["other_owners"]
     with psycopg.connect(postgres.format(database=f"{hostile.database}_new"), autocommit=True) as db:
         db.execute("SET search_path = ''; SELECT public.trusted()")
     assert hostile.harm() == []
 
 
+@pytest.mark.usefixtures("folder")
 def test_thing_that_code_of_the_dump_made_ends_the_restore(postgres: str) -> None:
     name = f"leaving_{os.getpid()}_{next(_numbers)}"
     with hostile_database(postgres, name, LEFT_BEHIND) as made:
@@ -116,7 +118,7 @@ def test_thing_that_code_of_the_dump_made_ends_the_restore(postgres: str) -> Non
             odoo_db_restore(f"{name}_new", dump.name)
         rewrite(dump, inventory=None)
         with pytest.raises(StepFailedError, match=r"holds what the dump does not name: function public\.left_behind"):
-            odoo_db_restore(f"{name}_new", dump.name, unsigned=True)
+            odoo_db_restore(f"{name}_new", dump.name)
         assert databases(postgres) == before
 
 
