@@ -128,6 +128,7 @@ def test_dry_runs_of_restores_make_no_database(
         "sandbox",
         "scratch database",
         "restore",
+        "shut",
         "compare",
         "owners",
         "drop",
