@@ -57,7 +57,7 @@ class Properties(BaseModel):
 
 
 def read_properties(db: Connection, database: str) -> Properties | None:
-    """Those of a database of the server, or None where there is none of that name."""
+    """Read the properties of a database of this server; None where it does not exist."""
     row = db.execute(_DATABASE, (database,)).fetchone()
     if row is None:
         return None

@@ -50,11 +50,6 @@ SELECT pg_catalog.pg_describe_object(classid, objid, objsubid) FROM pg_catalog.p
 WHERE refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND refobjid = %s::pg_catalog.regrole AND deptype = 'o'
   AND dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1
 """
-_GRANTEES = """
-SELECT DISTINCT r.rolname FROM pg_catalog.pg_database d CROSS JOIN LATERAL pg_catalog.aclexplode(datacl) a
-LEFT JOIN pg_catalog.pg_roles r ON r.oid = grantee
-WHERE datname = current_database() AND grantee <> datdba
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +132,12 @@ def _grant(db: Connection, one: TocEntry) -> None:
 
 
 def _end(db: Connection, loader: str) -> None:
-    """What is left of the login in this database: its privileges and settings, and nothing that belongs to it."""
+    """Take its privileges from the login, to which nothing belongs any more."""
     if left := [str(name) for (name,) in db.execute(_OWNED, (_quoted(loader),)).fetchall()]:
         raise StepFailedError(
             f"the restored database holds what the dump does not name: {', '.join(left[:3])}. Code in the dump "
             "made it while it was loaded: look at what executes there, such as CHECK constraints"
         )
-    name = sql.Identifier(db.info.dbname)
-    db.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(db.info.user)))
-    db.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
-    for (grantee,) in db.execute(_GRANTEES).fetchall():
-        role = sql.Identifier(str(grantee)) if grantee else sql.SQL("PUBLIC")
-        db.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, role))
     db.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(loader)))
 
 

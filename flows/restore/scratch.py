@@ -106,6 +106,7 @@ class Scratch:
                 if db.execute("SELECT pg_catalog.to_regnamespace('public')").fetchone() != (None,):
                     db.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(login))
             server.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(name))
+            server.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
             for (grantee,) in server.execute(_GRANTEES, (self.name,)).fetchall():
                 role = sql.Identifier(str(grantee)) if grantee else sql.SQL("PUBLIC")
                 server.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(name, role))

@@ -28,6 +28,7 @@ from tests.integration.flows.conftest import content
 from tests.support.backups import make_backup, manifest_at, rewrite, unsigned_text, with_sum
 from tests.support.folders import files
 from tests.support.postgres import databases
+from tests.support.programs import needs_root
 from tests.support.tiers import in_soak
 
 
@@ -173,7 +174,7 @@ def test_filestore_with_devices_or_links_that_lead_out_is_not_restored(
     assert not [path for path in tmp_path.iterdir() if "new" in path.name]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root works as another user")
+@needs_root
 def test_filestore_in_a_folder_of_odoos_user_is_unpacked_as_that_user(
     database: str, filestore: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +187,58 @@ def test_filestore_in_a_folder_of_odoos_user_is_unpacked_as_that_user(
         odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(new))
         assert {path.lstat().st_uid for path in (new, *new.rglob("*"))} == {nobody}
         assert files(new) == files(filestore)
+
+
+@needs_root
+def test_filestore_stays_in_its_folder_when_that_is_swapped_for_a_link(
+    database: str, filestore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = Path(odoo_db_backup(database)["file"])
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    with tempfile.TemporaryDirectory() as passable:
+        theirs = Path(passable) / "theirs"
+        theirs.mkdir()
+        os.chown(passable, 65534, 65534)
+        os.chown(theirs, 65534, 65534)
+        monkeypatch.setenv("OPS_FILESTORE_ROOTS", passable)
+
+        judge = unpacking.Unpacked.open
+
+        def open_and_swap(files: unpacking.Unpacked, target: Path) -> dict[str, str]:
+            env = judge(files, target)
+            theirs.rename(f"{theirs}.moved")  # as the folder's owner can
+            theirs.symlink_to(ours)
+            return env
+
+        monkeypatch.setattr(unpacking.Unpacked, "open", open_and_swap)
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(theirs / "new"))
+        assert list(ours.iterdir()) == []
+        moved = Path(f"{theirs}.moved") / "new"
+        assert files(moved) == files(filestore)
+        assert {path.lstat().st_uid for path in (moved, *moved.rglob("*"))} == {65534}
+
+
+@needs_root
+def test_filestore_in_a_folder_that_was_swapped_before_is_refused(
+    database: str, filestore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert filestore.is_dir()
+    dump = Path(odoo_db_backup(database)["file"])
+    ours = tmp_path.parent / f"{tmp_path.name}_ours"
+    ours.mkdir()
+    (tmp_path / "theirs").mkdir()
+    judge = unpacking.Unpacked.open
+
+    def swap_and_open(files: unpacking.Unpacked, target: Path) -> dict[str, str]:
+        (tmp_path / "theirs").rmdir()
+        (tmp_path / "theirs").symlink_to(ours)
+        return judge(files, target)
+
+    monkeypatch.setattr(unpacking.Unpacked, "open", swap_and_open)
+    with pytest.raises(PreflightError, match="outside the folders in which runs may work"):
+        odoo_db_restore(f"{database}_copy", dump.name, filestore_dir=str(tmp_path / "theirs" / "new"))
+    assert list(ours.iterdir()) == []
 
 
 def test_filestore_goes_into_no_folder_where_others_write(database: str, filestore: Path, tmp_path: Path) -> None:

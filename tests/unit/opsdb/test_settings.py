@@ -9,6 +9,7 @@ import pytest
 
 from opsdb.errors import UsageError
 from opsdb.settings import load_settings
+from tests.support.programs import needs_root
 
 NOBODY = 65534
 
@@ -47,7 +48,7 @@ def test_home_below_a_folder_where_others_write_is_refused(home: Path) -> None:
         load_settings()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+@needs_root
 @pytest.mark.parametrize("name", ["", "log", "prefect/ui"])
 def test_home_that_another_user_prepared_is_refused(home: Path, name: str) -> None:
     os.chown(home / name, NOBODY, NOBODY)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from opsdb.trust import who_else_may_write
+from tests.support.programs import needs_root
 
 NOBODY = 65534
 AS_NOBODY: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_everybody_may_rename_what_stands_in_an_open_folder(folder: Path) -> Non
     assert who_else_may_write(folder) is None, "a sticky folder protects what is ours in it"
 
 
-@as_root
+@needs_root
 @pytest.mark.parametrize("chosen", [lambda last: last, lambda last: last.parent], ids=["the folder", "one above"])
 def test_the_owner_may_write_whatever_the_mode_says(folder: Path, chosen: Callable[[Path], Path]) -> None:
     given = chosen(folder)
@@ -59,7 +59,7 @@ def test_the_owner_may_write_whatever_the_mode_says(folder: Path, chosen: Callab
     assert who_else_may_write(folder) == f"{given} belongs to uid 60123", "who owns a sticky folder removes all in it"
 
 
-@as_root
+@needs_root
 def test_a_group_with_others_in_it_may_write(folder: Path) -> None:
     folder.chmod(0o775)
     assert who_else_may_write(folder) is None, "only root is in root's group"
@@ -89,7 +89,7 @@ def test_a_link_is_judged_by_where_it_stands_and_where_it_leads(folder: Path, tm
     assert who_else_may_write(link) == f"everybody may write to {tmp_path}"
 
 
-@as_root
+@needs_root
 def test_a_link_of_another_user_in_a_sticky_folder_is_his(folder: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     link = tmp_path / "link"
@@ -105,7 +105,7 @@ def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
         who_else_may_write(tmp_path / "one" / "new")
 
 
-@as_root
+@needs_root
 def test_what_is_called_safe_another_user_cannot_change() -> None:
     """The kernel agrees: for each mode of two folders, that user tries to swap a file, or a folder, or to add one."""
     with tempfile.TemporaryDirectory() as passable:

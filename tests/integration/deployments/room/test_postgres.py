@@ -12,8 +12,9 @@ import pytest
 from deployments.room.postgres import EmbeddedPostgres
 from opsdb.errors import OpsError
 from tests.support.postgres import running, short_folder
+from tests.support.programs import needs_root
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's room has a service user")
+pytestmark = needs_root
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from flows.backup.inventory import Inventory, read_objects
 from flows.backup.postgres import Connection
 from flows.backup.programs import find_programs
 from flows.restore.comparison import differing_objects
-from tests.support.odoo_sample import SAMPLE
 
 PROGRAMS = find_programs(None, server_version="18")
 T = '"T ""n, {x} ON z"'  # a name that trips whoever splits texts
@@ -216,30 +214,3 @@ def test_a_text_that_is_read_again_executes_nothing_else(zoo: tuple[Inventory, C
     wrong = differing_objects(forged, db, dumped_by=db.info.server_version // 10000)
     assert wrong == ["constraint whole_check on public.whole is defined otherwise"]
     assert db.execute("SELECT to_regclass('public.canary')").fetchone() == (None,)
-
-
-@pytest.mark.gate
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of a real Odoo is not here")
-def test_a_real_odoo_raises_no_alarm(postgres: str, tmp_path: Path) -> None:
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        if not db.execute("SELECT FROM pg_roles WHERE rolname = 'odoo'").fetchone():
-            db.execute("CREATE ROLE odoo")
-    prepare = (SAMPLE / "prepare.sql").read_text().partition("\n")[2].strip().removesuffix(";")
-    source, copy = (new_database(postgres, prepare=prepare) for _ in range(2))
-    psql: list[str | Path] = [
-        PROGRAMS.pg_dump.parent / "psql",
-        "-q",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-o",
-        "/dev/null",
-        source,
-    ]
-    subprocess.run(psql, input=lzma.decompress((SAMPLE / "odoo18.sql.xz").read_bytes()), check=True, timeout=120)
-    copied(source, copy, tmp_path)
-    with connected(source) as before, connected(copy) as after:
-        inventory = Inventory.of(read_objects(before))
-        assert len(inventory.packed) < 100_000
-        assert found((inventory, after)) == []
-        after.execute("DROP INDEX public.ir_attachment_res_idx")
-        assert found((inventory, after)) == ["index public.ir_attachment_res_idx is missing"]

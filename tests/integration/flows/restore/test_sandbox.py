@@ -23,7 +23,7 @@ from tests.support.waiting import wait_for
 
 # Starts one, says so, and waits to be killed.
 RUN = """
-import sys, time
+import sys
 from pathlib import Path
 from uuid import UUID
 from flows.backup.programs import embedded_programs
@@ -36,7 +36,7 @@ with activated(ActiveRun(UUID(sys.argv[2]), 1, settings, lambda _: None, in_lane
     with Sandbox(settings, server_programs(embedded_programs())) as sandbox:
         sandbox.start(roles=())
         print("ready", flush=True)
-        time.sleep(60)
+        sys.stdin.read()  # until it is killed, or the test ends
 """
 
 
@@ -54,7 +54,7 @@ def active(settings: Settings, told: list[Entry], run_id: UUID | None = None) ->
 def test_server_of_a_killed_run_ends_and_its_folder_goes_with_the_next(tmp_path: Path, how: str) -> None:
     settings, run_id = Settings(home=tmp_path / ("home" * 30)), uuid4()  # no path is too long for its socket
     code = [sys.executable, "-c", RUN, str(settings.home), str(run_id)]
-    with subprocess.Popen(code, stdout=subprocess.PIPE, cwd=Path(__file__).parents[4]) as run:
+    with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[4]) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"ready\n"
         (folder,) = settings.sandboxes.iterdir()

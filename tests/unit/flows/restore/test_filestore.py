@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.restore.filestore import UNPACK
+from tests.support.programs import needs_root
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, *, mode: int = 0o644, link: str = "") -> tarfile.TarInfo:
@@ -56,7 +57,7 @@ def test_modes_of_an_archive_are_masked(tmp_path: Path, mode: int) -> None:
         member("./odd", tarfile.SYMTYPE, link=".."),
         pytest.param(
             member("./ab/odd", tarfile.CHRTYPE, mode=0o666),
-            marks=pytest.mark.skipif(os.getuid() != 0, reason="only root makes devices"),
+            marks=needs_root,
         ),
     ],
     ids=lambda one: f"{one.type.decode()} {one.linkname}",
