@@ -229,13 +229,7 @@ def _encode(answer: Answer, parser: h11.Connection) -> bytes:
 
 def _listen(address: str, port: int) -> socket.socket:
     """A socket that listens there. Raises OSError."""
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(CONNECTIONS)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, port), family=family, backlog=CONNECTIONS)
+    listener.setblocking(False)
     return listener
