@@ -24,9 +24,10 @@ from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.offsite.target import Target, load_target
 from flows.restore.archive import read_archive
 from flows.restore.fetch import find_at_target
+from flows.restore.loader import is_superuser
 from flows.restore.prepare import check_contents, check_template
 from flows.restore.sandbox import server_programs
-from flows.restore.server import check_free, check_may_create
+from flows.restore.server import check_free, check_login, check_may_create
 from opsdb.errors import PreflightError
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
@@ -146,6 +147,8 @@ def check_restorable(
         check_server(server)
         prove_loading(access)
         check_may_create(server)
+        if is_superuser(server):
+            check_login(server)
         if unknown := check_free(server, needed_bytes=needed):
             run.event(f"free space of the server was not checked: {unknown}", level="warning")
         ready = Ready(backup, manifest, access.programs, folder, target, server=None, template=template)

@@ -13,6 +13,8 @@ from flows.backup.postgres import Connection
 from opsdb.errors import PreflightError
 from opsdb.shown import shown
 
+_BY_PASSWORD = {"trust", "scram-sha-256", "md5", "password"}
+
 
 def check_may_create(server: Connection) -> None:
     """The role may make databases."""
@@ -22,6 +24,25 @@ def check_may_create(server: Connection) -> None:
     if not (row and row[0]):
         raise PreflightError(
             f"role {server.info.user!r} may not create databases: ALTER ROLE {shown(server.info.user)} CREATEDB"
+        )
+
+
+def check_login(server: Connection) -> None:
+    """The server lets in, over its socket, a role that is made with a password. Raises PreflightError.
+
+    Over TCP it depends on addresses, and the login itself shows it, before the dump is loaded.
+    """
+    if not server.info.host.startswith("/"):
+        return
+    row = server.execute(
+        "SELECT auth_method, options IS NOT NULL, line_number FROM pg_catalog.pg_hba_file_rules"
+        " WHERE type = 'local' AND 'all' = ANY (database) AND 'all' = ANY (user_name) ORDER BY line_number LIMIT 1"
+    ).fetchone()
+    if row and row[0] not in _BY_PASSWORD and not row[1]:  # with a map of users, the embedded server's lets all in
+        raise PreflightError(
+            f"the server's socket lets in by {row[0]!r} only (pg_hba.conf, line {row[2]}), and a dump is loaded over a "
+            "role that is made with a password. Hint: put `host all all 127.0.0.1/32 scram-sha-256` into pg_hba.conf, "
+            "and give OPS_ODOO_DATABASE_URL that host"
         )
 
 
