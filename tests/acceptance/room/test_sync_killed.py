@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -18,7 +19,8 @@ def kill_sync(desk: Desk) -> int | None:
     """End the sync without warning, if it runs."""
     pid = desk.pid_of("sync")
     if pid is not None:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # dead since the last kill, and not started again yet
+            os.kill(pid, signal.SIGKILL)
     return pid
 
 
