@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeVar, cast
-
-from psycopg import sql
 
 from flows.backup.inventory import unquoted
 from flows.backup.manifest import Contents, Rows
@@ -16,43 +15,39 @@ from opsdb.shown import shown
 T = TypeVar("T")
 
 OLDEST_SERVER = 12
+LARGE_OBJECTS = "large objects"
+"""How what was not counted is named, if it is these."""
 _MODULUS = 2**64
 _PIECE_BYTES = 256 * 1024
 _SHOWN = 3  # differences in one message
 
-# A value's text form depends on these. UTF8 and not the database's own encoding: only the text of it is hashed.
-_PINNED = {
-    "search_path": "",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "xmloption": "content",
-    "lc_monetary": "C",
-    "row_security": "off",
-    "jit": "off",
-}
-
 # What pg_dump writes rows of: no foreign tables, no materialized views (a restore computes them anew), and no tables
 # that belong to an extension. A partition counts for the table it is a part of: a restore may sort rows anew.
 # Columns by name: a restored child of an inherited table may have another order. Generated ones are not dumped.
+# Names go no further than the server: it writes the statements, in its own encoding.
 _TABLES = """
-SELECT n.nspname, c.relname, format('%%I.%%I', rn.nspname, root.relname),
-       (SELECT coalesce(array_agg(attname::text ORDER BY attname), '{}') FROM pg_catalog.pg_attribute
-        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '')
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_class root ON root.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)
-JOIN pg_catalog.pg_namespace rn ON rn.oid = root.relnamespace
-WHERE c.relkind = %s AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
-                  WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = c.oid AND deptype = 'e')
-ORDER BY 3, 1, 2
+SELECT format('%I.%I', rn.nspname, root.relname), c.oid,
+  convert_to(format('ONLY %I.%I', n.nspname, c.relname), getdatabaseencoding()),
+  CASE WHEN NOT (c.relpersistence = 'u' AND pg_is_in_recovery()) THEN convert_to(format(
+    'SELECT pg_relation_filenode(%s) = %s, count(*), sum(hashtextextended(ROW(%s)::text COLLATE "C", 0))'
+    ' FROM ONLY %I.%I AS t', c.oid, c.relfilenode,
+    (SELECT string_agg(format('t.%I', attname), ', ' ORDER BY attname::text COLLATE "C") FROM pg_attribute
+     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''),
+    n.nspname, c.relname), getdatabaseencoding()) END
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class root ON root.oid = coalesce(pg_partition_root(c.oid), c.oid)
+JOIN pg_namespace rn ON rn.oid = root.relnamespace
+WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+ORDER BY 1, n.nspname, c.relname
 """
-_SUM = """
-SELECT count(*), sum(pg_catalog.hashtextextended(ROW({row})::pg_catalog.text COLLATE pg_catalog."C", 0))
-FROM ONLY {table} AS t
+_SEQUENCES = """
+SELECT format('%I.%I', n.nspname, c.relname),
+  convert_to(format('SELECT last_value, is_called FROM %I.%I', n.nspname, c.relname), getdatabaseencoding())
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
 """
 _LARGE_OBJECTS = f"""
 WITH RECURSIVE piece(id, number, size, text) AS (
@@ -78,61 +73,86 @@ def check_server(db: Connection) -> None:
         )
 
 
-def pin_settings(db: Connection, *, statement_seconds: float) -> None:
-    """Make texts the same on each server, and let each statement take that long."""
-    limits = {
-        "statement_timeout": str(int(statement_seconds * 1000)),
-        "lock_timeout": "120s",
-        "idle_in_transaction_session_timeout": "0",
-    }
-    if db.info.server_version >= 140000:  # else a query goes on for a while after this process was killed
-        limits["client_connection_check_interval"] = "2s"
-    if db.info.server_version >= 170000:
-        limits["transaction_timeout"] = "0"
-    for name, value in (_PINNED | limits).items():
-        db.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
-    db.execute("SET client_encoding = 'UTF8'")
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose rows pg_dump writes."""
+
+    label: str
+    """Its name, or that of the table whose partition it is."""
+    oid: int
+    lock: bytes
+    """How a LOCK statement names it."""
+    count: bytes | None
+    """The statement that counts and hashes its rows; None on a standby that has none of them."""
 
 
-def lock_tables(db: Connection) -> None:
-    """Keep every table from being emptied, changed or dropped until the transaction ends; rows may change."""
-    names = [sql.Identifier(str(schema), str(table)) for schema, table, *_ in db.execute(_TABLES, ("r",)).fetchall()]
-    if names:
-        db.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
+class RewrittenError(Exception):
+    """A table was emptied or rewritten since the snapshot, which sees none of its rows any more."""
+
+
+def list_tables(db: Connection) -> list[Table]:
+    """All tables in the order of their names. `db` has the settings of pin_settings()."""
+    rows = db.execute(_TABLES.encode()).fetchall()
+    return [
+        Table(str(label), cast("int", oid), cast("bytes", lock), cast("bytes | None", count))
+        for label, oid, lock, count in rows
+    ]
+
+
+def lock_statement(tables: list[Table]) -> bytes:
+    """Keeps tables from being emptied, changed or dropped until the transaction ends; rows may change."""
+    return b"LOCK TABLE " + b", ".join(table.lock for table in tables) + b" IN ACCESS SHARE MODE NOWAIT"
+
+
+def read_rows(db: Connection, table: Table) -> Rows:
+    """Count and hash the rows of a table. The server reads each once and keeps none.
+
+    Its indexes, which each query locks, are let go of afterwards. Raises RewrittenError.
+    """
+    if table.count is None:
+        return _rows(None)
+    with db.transaction(force_rollback=True):
+        row = db.execute(table.count).fetchone()
+    if row is None or not row[0]:
+        raise RewrittenError
+    return _rows(row[1:])
+
+
+def add_rows(found: dict[str, Rows], label: str, part: Rows) -> None:
+    """The rows of one more table of this name, or of a partition."""
+    found[label] = _together(found[label], part) if label in found else part
 
 
 def read_sequences(db: Connection) -> dict[str, tuple[int, bool]]:
     """The last value of each sequence, and whether it was given out."""
     found = {}
-    for schema, name, label, _ in db.execute(_TABLES, ("S",)).fetchall():
-        query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(str(schema), str(name)))
-        row = db.execute(query).fetchone()
+    for label, query in db.execute(_SEQUENCES.encode()).fetchall():
+        row = db.execute(cast("bytes", query)).fetchone()
         if row:
             found[str(label)] = (int(str(row[0])), bool(row[1]))
     return found
 
 
 def read_tables(db: Connection) -> dict[str, Rows]:
-    """Count and hash the rows of every table. The server reads each row once and keeps none."""
+    """Count and hash the rows of every table."""
     found: dict[str, Rows] = {}
-    for schema, table, label, columns in db.execute(_TABLES, ("r",)).fetchall():
-        names = [sql.Identifier("t", str(column)) for column in cast("list[str]", columns)]
-        query = sql.SQL(_SUM).format(row=sql.SQL(", ").join(names), table=sql.Identifier(str(schema), str(table)))
-        part = _rows(db.execute(query).fetchone())
-        found[str(label)] = _together(found[str(label)], part) if str(label) in found else part
+    for table in list_tables(db):
+        add_rows(found, table.label, read_rows(db, table))
     return found
 
 
 def read_large_objects(db: Connection) -> Rows:
     """Count and hash the large objects, a piece at a time."""
-    return _rows(db.execute(_LARGE_OBJECTS.encode()).fetchone())
+    with db.transaction(force_rollback=True):
+        return _rows(db.execute(_LARGE_OBJECTS.encode()).fetchone())
 
 
 def differences(expected: Contents, db: Connection) -> list[str]:
     """What the database behind `db` holds otherwise than expected: a phrase for each thing."""
     tables, found = _unquoted(expected.tables), _unquoted(read_tables(db))
-    wrong = [f"table {name} is missing" for name in tables.keys() - found.keys()]
-    wrong += [f"table {name} is there as well" for name in found.keys() - tables.keys()]
+    uncounted = {unquoted(name) for name in expected.uncounted}
+    wrong = [f"table {name} is missing" for name in (tables.keys() | uncounted) - found.keys()]
+    wrong += [f"table {name} is there as well" for name in found.keys() - tables.keys() - uncounted]
     for name in tables.keys() & found.keys():
         want, have = tables[name], found[name]
         if want.rows != have.rows:
@@ -140,14 +160,12 @@ def differences(expected: Contents, db: Connection) -> list[str]:
         elif want != have:
             wrong.append(f"table {name} has other contents in its {want.rows} rows")
     values, sequences = _unquoted(expected.sequences), _unquoted(read_sequences(db))
-    for name in values.keys() | sequences.keys():
-        value = values.get(name)
-        if value is None or name not in sequences or not value.allows(sequences[name]):
+    for name, value in values.items():
+        if name not in sequences or not value.allows(sequences[name]):
             stands = sequences[name][0] if name in sequences else "nowhere"
-            wrong.append(f"sequence {name} stands at {stands} instead of {value.after[0] if value else 'nowhere'}")
-    large_objects = read_large_objects(db)
-    if large_objects != expected.large_objects:
-        wrong.append(f"the {large_objects.rows} large objects are not the {expected.large_objects.rows} of then")
+            wrong.append(f"sequence {name} stands at {stands} instead of {value.after[0]}")
+    if expected.large_objects is not None and (large := read_large_objects(db)) != expected.large_objects:
+        wrong.append(f"the {large.rows} large objects are not the {expected.large_objects.rows} of then")
     return sorted(wrong)
 
 

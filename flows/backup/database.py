@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -15,7 +15,8 @@ from typing import cast
 from flows.backup.contents import check_server
 from flows.backup.loading import prove_loading
 from flows.backup.manifest import Locale, Manifest
-from flows.backup.postgres import Access, Connection, access_of, connect
+from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly
+from flows.backup.programs import major_of
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError
@@ -35,10 +36,26 @@ class Database:
     name: str
     url: str = field(repr=False)
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Connected to it, in a transaction that only reads. Raises PreflightError as connect() does.
+
+        No setting outlives the transaction: behind a pooler the connection goes on to somebody else.
+        """
+        with self.connect() as db:
+            db.execute("BEGIN READ ONLY")
+            db.execute("SET LOCAL search_path = pg_catalog")  # hostile functions may lie in other schemas
+            db.execute("SET LOCAL statement_timeout = '30s'")
+            db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            db.execute("SET LOCAL DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
+            db.execute("SET LOCAL client_encoding = 'UTF8'")
+            yield db
+            db.rollback()
+
     def connect(self) -> Connection:
         """Connect to it. Raises PreflightError, which names the databases that exist where this one does not."""
         try:
-            db = connect(self.url, database=self.name)
+            return connect_quietly(self.url, database=self.name)
         except PreflightError as error:
             existing = _databases(self.url)
             if existing is None or self.name in existing:
@@ -47,10 +64,6 @@ class Database:
             listed = [*close, *(name for name in existing if name not in close)]
             names = ", ".join(map(shown, listed[:_SHOWN])) or "none"
             raise PreflightError(f"there is no database {self.name!r}; there are: {names}") from error
-        db.execute("SET search_path = pg_catalog")  # hostile functions may lie in other schemas
-        db.execute("SET statement_timeout = '30s'")
-        db.execute("SET DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
-        return db
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +94,12 @@ class Source:
 
 def check_source(database: Database, settings: Settings) -> Source:
     """All that must be true of a database before it is dumped. Raises PreflightError."""
-    with database.connect() as db:
+    with database.reading() as db:
         access = access_of(db, settings.pg_bin)
         check_server(db)
         check_readable(db)
-        prove_loading(access)
+        if access.programs.major != major_of(access.server_version):
+            prove_loading(access)
         filestore = check_filestore(settings, database.name)
         row, asked = _row(db, "SELECT clock_timestamp()"), time.monotonic()
         return Source(
@@ -114,7 +128,7 @@ def check_readable(db: Connection) -> None:
         raise PreflightError(f"role {role!r} may not read {hidden}: GRANT pg_read_all_data TO {role}")
     # pg_dump switches row security off, which is an error where it applies. --enable-row-security would leave out
     # rows and exit with 0: it is never passed.
-    db.execute("SET row_security = on")
+    db.execute("SET LOCAL row_security = on")
     limited = _names(
         db,
         f"""SELECT format('%I.%I', nspname, relname)

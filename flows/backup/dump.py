@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+from flows.backup.archive import read_archive
 from flows.backup.attachments import Attachments, archived, find_faults, shown_names
 from flows.backup.database import Source
 from flows.backup.draft import Draft
-from flows.backup.manifest import Contents, File, Manifest
+from flows.backup.manifest import File, Manifest, SequenceValue
 from flows.backup.snapshot import Recorded, Snapshot
 from flows.engine.active_run import current_run
 from flows.engine.step import StepOutput, action, step
@@ -28,7 +30,7 @@ DEADLINE_SECONDS = (
 # tee stops at the first write error, so that a full disk ends pg_dump at once.
 DUMP = """\
 "$PG_DUMP" --format=custom --no-password --lock-wait-timeout=120s --snapshot="$SNAPSHOT" \\
-  --dbname="$ODOO_DB" \\
+  --encoding="$ENCODING" --dbname="$ODOO_DB" \\
   | tee --output-error=exit -- "$PARTIAL" \\
   | sha256sum
 sync -- "$PARTIAL"
@@ -38,7 +40,8 @@ stat --dereference --format='bytes: %s' -- "$PARTIAL"
 # Without a superuser the passwords cannot be read; the roles can.
 GLOBALS = """\
 umask 077
-"$PG_DUMPALL" --globals-only $ROLE_PASSWORDS --no-password --lock-wait-timeout=60s --database="$ODOO_DB" \\
+"$PG_DUMPALL" --globals-only $ROLE_PASSWORDS --no-password --lock-wait-timeout=60s --encoding="$ENCODING" \\
+  --database="$ODOO_DB" \\
   | tee --output-error=exit -- "$GLOBALS" \\
   | sha256sum
 sync -- "$GLOBALS"
@@ -88,7 +91,11 @@ echo "tables: $(grep -Ec '^[0-9]+; [0-9]+ [0-9]+ TABLE DATA ' <<<"$contents" || 
 
 def write_backup(source: Source, draft: Draft) -> Manifest:
     """Write all files of a backup under their partial names, and read them again; returns what its manifest says."""
-    names = {"ODOO_DB": source.database.name, "PARTIAL": draft.path(draft.name.dump)}
+    names = {
+        "ODOO_DB": source.database.name,
+        "ENCODING": source.locale.encoding,
+        "PARTIAL": draft.path(draft.name.dump),
+    }
     with (
         source.access.environment() as access,
         Snapshot(source.database, statement_seconds=FINGERPRINT_SECONDS) as snapshot,
@@ -143,10 +150,26 @@ def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str])
         raise
     recorded = action(
         "fingerprint",
-        lambda: snapshot.recorded(timeout=max(60.0, counting_until - time.monotonic())),
-        about="wait until all rows are counted and hashed",
+        lambda: _recorded(draft, snapshot.recorded(timeout=max(60.0, counting_until - time.monotonic()))),
+        about="wait until all rows are counted and hashed, as long as nobody waits for it",
     )
-    return _written(draft.name.dump, dumped), recorded or Recorded(Contents.empty())
+    return _written(draft.name.dump, dumped), recorded or Recorded()
+
+
+def _recorded(draft: Draft, recorded: Recorded) -> Recorded:
+    """With the values that sequences have in the dump: they know no snapshot. What could not be read is told."""
+    with Path(draft.path(draft.name.dump)).open("rb") as file:
+        sequences = read_archive(file).sequences
+    values = {name: SequenceValue(before=value, after=value) for name, value in sequences.items()}
+    recorded.contents = recorded.contents.model_copy(update={"sequences": values})
+    if left := recorded.contents.uncounted + recorded.unread:
+        current_run().event(
+            f"{len(left)} things could not be recorded, since other programs needed them: the dump has them, but a "
+            "restore is not compared with them",
+            level="warning",
+            not_recorded=left,
+        )
+    return recorded
 
 
 def _roles(source: Source, draft: Draft, env: dict[str, str]) -> File:

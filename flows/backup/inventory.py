@@ -65,21 +65,24 @@ ROLES = {
 class Inventory(BaseModel):
     """The objects of a database, as a manifest holds them: how many of each kind, and all of them packed.
 
-    `packed` is JSON of kind, name and text, deflated, in base 85: 600 tables of Odoo take 150 kB.
+    `packed` is JSON of kind, name and text, deflated, in base 85: 600 tables of Odoo take 150 kB. `unread` are kinds
+    that could not be read while the database was dumped.
     """
 
     model_config = ConfigDict(frozen=True)
 
     counts: dict[str, int]
     packed: str
+    unread: list[str] = []
 
     @classmethod
     def of(cls, objects: Objects) -> Inventory:
-        """Pack what read_objects() found."""
+        """Pack what was found of each kind; a kind that is not there was not read."""
         texts = {kind: {name: one.text for name, one in found.items()} for kind, found in objects.items() if found}
         plain = json.dumps(texts, sort_keys=True, separators=(",", ":"))
         packed = base64.b85encode(zlib.compress(plain.encode(), 9)).decode()
-        return cls(counts={kind: len(found) for kind, found in texts.items()}, packed=packed)
+        unread = sorted((KINDS | ROLES).keys() - objects.keys())
+        return cls(counts={kind: len(found) for kind, found in texts.items()}, packed=packed, unread=unread)
 
     def texts(self) -> dict[str, dict[str, str]]:
         """Definitions by kind and name. Raises StepFailedError for what of() has not packed."""
@@ -94,7 +97,14 @@ class Inventory(BaseModel):
 
 def read_objects(db: Connection) -> dict[str, dict[str, Definition]]:
     """All objects of the database, by kind. `db` has the settings of pin_settings()."""
-    return {kind: _read(db, query) for kind, query in (KINDS | ROLES).items()}
+    return {kind: read_kind(db, kind) for kind in (*KINDS, *ROLES)}
+
+
+def read_kind(db: Connection, kind: str) -> dict[str, Definition]:
+    """The objects of one kind. What had to be locked to show them is let go of afterwards."""
+    with db.transaction(force_rollback=True):
+        rows = db.execute((KINDS | ROLES)[kind].encode()).fetchall()
+    return {unquoted(str(name)): Definition(_text(text), str(of or "")) for name, of, text in rows}
 
 
 def unquoted(text: str) -> str:
@@ -108,11 +118,6 @@ def _inflated(packed: bytes) -> bytes:
     if not inflate.eof:
         raise ValueError("it is cut off, or larger than that of any database")
     return plain
-
-
-def _read(db: Connection, query: str) -> dict[str, Definition]:
-    rows = db.execute(query.encode()).fetchall()
-    return {unquoted(str(name)): Definition(_text(text), str(of or "")) for name, of, text in rows}
 
 
 def _text(value: object) -> str:

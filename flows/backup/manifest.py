@@ -54,7 +54,7 @@ class Rows(BaseModel):
 
 
 class SequenceValue(BaseModel):
-    """Where a sequence stands. Sequences know no snapshot: they are read before the dump and after it."""
+    """Where a sequence stands in the dump. Older rooms read it from the database before the dump and after it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,14 +70,18 @@ class SequenceValue(BaseModel):
 
 
 class Contents(BaseModel):
-    """The tables of a database by name, its sequences and its large objects."""
+    """The tables of a database by name, its sequences and its large objects.
+
+    `uncounted` names what could not be counted while it was dumped: tables, and LARGE_OBJECTS.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     algorithm: Literal["hashtextextended"] = "hashtextextended"
     tables: dict[str, Rows]
     sequences: dict[str, SequenceValue]
-    large_objects: Rows
+    large_objects: Rows | None
+    uncounted: list[str] = []
 
     @classmethod
     def empty(cls) -> Contents:

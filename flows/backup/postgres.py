@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import psycopg
@@ -20,6 +21,8 @@ from opsdb.shown import shown
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
+QUIET = "-c event_triggers=off"
+"""The option of a session that sets off no event triggers. PostgreSQL has them for logins, and it, since 17."""
 APPLICATION = "ops-backup"  # what pg_stat_activity shows
 URL_VARIABLE = "OPS_ODOO_DATABASE_URL"
 # So that no firewall forgets a connection that is idle for an hour, and that a host which is gone is noticed.
@@ -45,7 +48,30 @@ class Login:
     password: str = field(repr=False)
 
 
-def connect(url: str, *, database: str | None = None, login: Login | None = None) -> Connection:
+def connect_quietly(url: str, *, database: str) -> Connection:
+    """Connect without setting off the database's own event triggers, where the role may do so.
+
+    They may write, and what is compared would not be what it was. No statement is prepared: a pooler knows none.
+    Raises PreflightError as connect() does.
+    """
+    options = QUIET if _may_be_quiet(url, database) else ""
+    db = connect(url, database=database, options=options)
+    db.prepare_threshold = None
+    return db
+
+
+@lru_cache
+def _may_be_quiet(url: str, database: str) -> bool:
+    """Asked in another database, whose triggers are its own."""
+    usual = conninfo_to_dict(url).get("dbname") if POSTGRESQL_URL.fullmatch(url) else None
+    try:
+        with connect(url, database=str(usual) if usual and usual != database else "postgres") as db:
+            return db.info.server_version >= 170000 and db.info.parameter_status("is_superuser") == "on"
+    except (PreflightError, psycopg.Error):
+        return False
+
+
+def connect(url: str, *, database: str | None = None, login: Login | None = None, options: str = "") -> Connection:
     """Connect to the server that `url` names, to its own database or as its own role or others, in autocommit.
 
     The environment variables of libpq fill in what the URL leaves open, as they do for psql. Raises PreflightError,
@@ -62,6 +88,8 @@ def connect(url: str, *, database: str | None = None, login: Login | None = None
         raise PreflightError(f"{URL_VARIABLE}: libpq does not understand its parameters") from None
     if database is not None:
         parameters["dbname"] = database
+    if options:
+        parameters["options"] = f"{parameters.get('options', '')} {options}".strip()
     if login is not None:
         parameters |= {"user": login.user, "password": login.password}
     try:

@@ -1,40 +1,72 @@
-"""A snapshot of a database that pg_dump takes over, while what the database is and holds in it is recorded."""
+"""A snapshot of a database that pg_dump takes over, while what the database is and holds in it is recorded.
+
+No other program waits longer for this than for pg_dump. What is read is locked once pg_dump has locked it, and not
+before: else a program that waits for us would keep pg_dump waiting, for which we wait. When the dump is made, all is
+let go of as soon as anybody waits for it. What could not be read by then is named, and the backup is good all the same.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
-from typing import Self
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Self
 
 import psycopg
 
 from flows.backup.attachments import read_names
-from flows.backup.contents import lock_tables, pin_settings, read_large_objects, read_sequences, read_tables
+from flows.backup.contents import (
+    LARGE_OBJECTS,
+    RewrittenError,
+    Table,
+    add_rows,
+    list_tables,
+    lock_statement,
+    read_large_objects,
+    read_rows,
+)
 from flows.backup.database import Database
 from flows.backup.extensions import Extension, read_extensions
-from flows.backup.inventory import Inventory, read_objects
-from flows.backup.manifest import Contents, SequenceValue
-from flows.backup.postgres import Connection, connect
+from flows.backup.inventory import KINDS, ROLES, Inventory, read_kind
+from flows.backup.manifest import Contents, Rows
+from flows.backup.pinned import pin_settings
+from flows.backup.postgres import Connection
 from flows.backup.properties import Properties, read_properties
 from opsdb.database import first_line
-from opsdb.errors import StepFailedError, StepTimeoutError
+from opsdb.errors import PreflightError, StepFailedError
+
+Reading = Callable[[Connection], Any]
 
 log = logging.getLogger(__name__)
 
+_ROUNDS = 10
 _STOP_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+_LOCKED_BY_ANOTHER = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessShareLock' AND granted
+  AND pid <> pg_backend_pid() AND relation = ANY (%s)
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  GROUP BY pid HAVING count(*) = %s)
+"""
+_KEEPS_WAITING = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE NOT granted AND %s = ANY (pg_catalog.pg_blocking_pids(pid)))
+"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recorded:
-    """What a database was in its snapshot: what a manifest says of it."""
+    """What a database was in its snapshot: what a manifest says of it. `unread` names what of it could not be read."""
 
-    contents: Contents
+    contents: Contents = field(default_factory=Contents.empty)
     properties: Properties | None = None
     extensions: list[Extension] | None = None
     inventory: Inventory | None = None
     attachments: set[str] | None = None
     """The names of its files in the filestore, where it is an Odoo's."""
+    unread: list[str] = field(default_factory=list)
 
 
 class Snapshot:
@@ -46,9 +78,12 @@ class Snapshot:
         self._database = database
         self._statement_seconds = statement_seconds
         self._db: Connection | None = None
-        self._thread = threading.Thread(target=self._read, name="fingerprint", daemon=True)
-        self._sequences: dict[str, tuple[int, bool]] = {}
-        self._found: Recorded | None = None
+        self._pid = 0
+        self._thread = threading.Thread(target=self._run, name="fingerprint", daemon=True)
+        self._dumped, self._defined, self._given_up = threading.Event(), threading.Event(), threading.Event()
+        self._tables: list[Table] = []
+        self._left: dict[str, Reading] = {}
+        self._found: dict[str, Any] = {}
         self._error: psycopg.Error | None = None
 
     def __enter__(self) -> Self:
@@ -59,34 +94,30 @@ class Snapshot:
 
     def open(self) -> None:
         """Raises StepFailedError where none can be had."""
-        self._db = db = connect(self._database.url, database=self._database.name)
+        self._db = db = self._database.connect()
         try:
-            pin_settings(db, statement_seconds=self._statement_seconds)
             db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            row = db.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
-            lock_tables(db)
-            self._sequences = read_sequences(db)
+            pin_settings(db, statement_seconds=self._statement_seconds, local=True)
+            row = db.execute("SELECT pg_export_snapshot(), pg_backend_pid()").fetchone()
+            self._tables = list_tables(db)
         except psycopg.Error as error:
             raise StepFailedError(f"cannot make a snapshot of the database: {first_line(error)}") from error
-        self.id = str(row[0]) if row else ""
+        self.id, self._pid = (str(row[0]), int(str(row[1]))) if row else ("", 0)
         self._thread.start()
 
     def recorded(self, *, timeout: float) -> Recorded:
-        """What the database held, as soon as all is read. Call it after the dump: sequences are read once more.
+        """What the database held. Call it when the dump is made.
 
-        Raises StepTimeoutError after `timeout` seconds, StepFailedError where the server could not read something.
+        It waits until all is read, for `timeout` seconds at most, and only as long as nobody else waits for it.
+        Raises StepFailedError where the server could not read something.
         """
-        self._thread.join(timeout)
+        self._dumped.set()
+        until = time.monotonic() + timeout
+        self._thread.join(_LOOK_SECONDS)
         if self._thread.is_alive():
-            raise StepTimeoutError(f"the rows were not counted and hashed within {timeout:.0f} s after the dump")
+            self._wait(until)
         self.check()
-        if self._db is None or self._found is None:
-            raise StepFailedError("cannot count and hash the rows: the snapshot was not opened")
-        after = read_sequences(self._db)
-        sequences = {
-            name: SequenceValue(before=value, after=after.get(name, value)) for name, value in self._sequences.items()
-        }
-        return replace(self._found, contents=self._found.contents.model_copy(update={"sequences": sequences}))
+        return self._recorded()
 
     def check(self) -> None:
         """Raises StepFailedError where something could not be read: the snapshot is gone then, for pg_dump as well."""
@@ -99,26 +130,133 @@ class Snapshot:
         if self._db is None:
             return
         try:
-            if self._thread.is_alive():
-                self._db.cancel_safe(timeout=_STOP_SECONDS)
-                self._thread.join(_STOP_SECONDS)
-        except psycopg.Error as error:
-            log.warning("the reading of the rows could not be cancelled: %s", error)
+            self._give_up()
         finally:
             self._db.close()
 
-    def _read(self) -> None:
+    def _wait(self, until: float) -> None:
+        """Until all is read, the time is over, or somebody waits for what is held here."""
+        try:
+            with self._database.connect() as watch:
+                while self._thread.is_alive() and time.monotonic() < until:
+                    row = watch.execute(_KEEPS_WAITING, (self._pid,)).fetchone()
+                    if row and row[0] and self._defined.is_set():
+                        break
+                    self._thread.join(_LOOK_SECONDS)
+        except (PreflightError, psycopg.Error) as error:
+            log.warning("it cannot be seen whether somebody waits for the reading of the rows: %s", error)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._db is None or not self._thread.is_alive():
+            return
+        self._given_up.set()
+        self._dumped.set()
+        until = time.monotonic() + _STOP_SECONDS
+        try:
+            while self._thread.is_alive() and time.monotonic() < until:
+                self._db.cancel_safe(timeout=_STOP_SECONDS)  # again: a statement may begin after one
+                self._thread.join(_LOOK_SECONDS)
+        except psycopg.Error as error:
+            log.warning("the reading of the rows could not be cancelled: %s", error)
+
+    def _run(self) -> None:
         if self._db is None:
             return
         try:
-            self._found = Recorded(  # definitions first: as soon as pg_dump reads them
-                properties=read_properties(self._db, self._database.name),
-                extensions=read_extensions(self._db),
-                inventory=Inventory.of(read_objects(self._db)),
-                attachments=read_names(self._db),
-                contents=Contents(
-                    tables=read_tables(self._db), sequences={}, large_objects=read_large_objects(self._db)
-                ),
-            )
+            self._read(self._db)
         except psycopg.Error as error:
-            self._error = error
+            if not self._given_up.is_set():
+                self._error = error
+        finally:
+            self._db.close()  # pg_dump has the snapshot and its own locks, or has failed
+
+    def _read(self, db: Connection) -> None:
+        """What another program holds at the moment is left until the dump is made."""
+        definitions = self._definitions()
+        self._left = definitions | {_key(table): partial(read_rows, table=table) for table in self._tables}
+        self._left[LARGE_OBJECTS] = read_large_objects
+        self._lock(db)
+        db.execute("SET LOCAL lock_timeout = '200ms'")  # less than the time after which a deadlock ends a program
+        self._try(db, definitions)
+        self._defined.set()
+        self._try(db, self._left)
+        if self._left:
+            self._dumped.wait()
+            for _ in range(_ROUNDS):
+                self._try(db, self._left)
+
+    def _definitions(self) -> dict[str, Reading]:
+        return {
+            "properties": partial(read_properties, database=self._database.name),
+            "extensions": read_extensions,
+            **{kind: partial(read_kind, kind=kind) for kind in (*KINDS, *ROLES)},
+            "attachments": read_names,
+        }
+
+    def _try(self, db: Connection, wanted: Iterable[str]) -> None:
+        for name in list(wanted):
+            if self._given_up.is_set():
+                return
+            try:
+                with db.transaction():
+                    self._found[name] = self._left[name](db)
+            except (
+                psycopg.errors.LockNotAvailable,  # somebody waits until pg_dump lets go of it
+                psycopg.errors.UndefinedTable,  # it was dropped after the dump
+                psycopg.errors.UndefinedColumn,
+                RewrittenError,
+            ) as error:
+                log.info("%s cannot be read now: %s", name, error)
+            else:
+                del self._left[name]
+
+    def _lock(self, db: Connection) -> None:
+        """Once pg_dump has locked all tables, do so too, that nobody gets one before it is counted."""
+        oids = [table.oid for table in self._tables]
+        if not oids:
+            return
+        while not self._dumped.is_set():
+            row = db.execute(_LOCKED_BY_ANOTHER, (oids, len(oids))).fetchone()
+            if row and row[0]:
+                break
+            self._dumped.wait(_LOOK_SECONDS)
+        if self._dumped.is_set():
+            return
+        for tables in (self._tables, *([table] for table in self._tables)):
+            try:
+                with db.transaction():
+                    db.execute(lock_statement(tables))
+            except psycopg.errors.LockNotAvailable:
+                continue
+            except psycopg.errors.OutOfMemory:  # for more locks: each table is locked while it is counted
+                return
+            if tables is self._tables:
+                return
+
+    def _recorded(self) -> Recorded:
+        rows: dict[str, Rows] = {}
+        for table in self._tables:
+            if _key(table) in self._found:
+                add_rows(rows, table.label, self._found[_key(table)])
+        uncounted = {table.label for table in self._tables if _key(table) in self._left}
+        large_objects = self._found.get(LARGE_OBJECTS)
+        return Recorded(
+            contents=Contents(
+                tables={label: found for label, found in rows.items() if label not in uncounted},
+                sequences={},
+                large_objects=large_objects,
+                uncounted=sorted(uncounted) + ([] if large_objects else [LARGE_OBJECTS]),
+            ),
+            properties=self._found.get("properties"),
+            extensions=self._found.get("extensions"),
+            inventory=Inventory.of(
+                {kind: found for kind in (*KINDS, *ROLES) if (found := self._found.get(kind)) is not None}
+            ),
+            attachments=self._found.get("attachments"),
+            unread=[name for name in self._left if name in self._definitions()],
+        )
+
+
+def _key(table: Table) -> str:
+    return f"table {table.oid}"

@@ -25,7 +25,7 @@ class Module:
 
 def read_modules(database: str, *, url: str) -> dict[str, Module]:
     """All modules that the database knows, by name. Raises PreflightError for one that is not Odoo's."""
-    with Database(database, url).connect() as db:
+    with Database(database, url).reading() as db:
         try:
             rows = db.execute("SELECT name, state, latest_version FROM public.ir_module_module").fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as error:
@@ -35,7 +35,7 @@ def read_modules(database: str, *, url: str) -> dict[str, Module]:
 
 def read_uuid(database: str, *, url: str) -> str | None:
     """By what Odoo tells one database from another, or None where it does not say. Raises PreflightError."""
-    with Database(database, url).connect() as db:
+    with Database(database, url).reading() as db:
         try:
             row = db.execute("SELECT value FROM public.ir_config_parameter WHERE key = 'database.uuid'").fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from flows.backup.archive import Archive
 from flows.backup.extensions import Extension
 from flows.backup.postgres import Connection
-from flows.restore.archive import Archive
 from opsdb.errors import PreflightError
 
 # Those of PostgreSQL's own distribution that give no access to the host or to other databases, and known others.

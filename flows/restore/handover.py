@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 from psycopg import pq, sql
 
+from flows.backup.archive import Archive, TocEntry
 from flows.backup.grants import RoleMap
 from flows.backup.inventory import Inventory
+from flows.backup.pinned import encoded
 from flows.backup.postgres import Connection
-from flows.restore.archive import Archive, TocEntry
 from flows.restore.ownership import give_back
 from opsdb.errors import StepFailedError
 
@@ -170,7 +171,7 @@ def _quoted(name: str) -> str:
 
 def _send(db: Connection, statement: str, one: TocEntry) -> None:
     """Over the extended protocol, which takes a single statement whatever its text holds."""
-    result = db.pgconn.exec_params(statement.encode(db.info.encoding), None)
+    result = db.pgconn.exec_params(encoded(db, statement), None)
     if result.status != pq.ExecStatus.COMMAND_OK:
         said = result.error_message.decode(errors="replace").strip().splitlines()[0]
         raise StepFailedError(f"owner or privileges of {one.title} cannot be restored: {said}")

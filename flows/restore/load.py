@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import psycopg
 
-from flows.backup.contents import pin_settings
 from flows.backup.loading import LOAD, load_variables
+from flows.backup.pinned import pin_settings
 from flows.backup.postgres import Access, Connection
 from flows.engine.active_run import current_run
 from flows.engine.step import step

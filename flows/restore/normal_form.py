@@ -16,6 +16,7 @@ from psycopg.sql import Literal
 
 from flows.backup.catalogs import GENERATED, POLICY
 from flows.backup.inventory import Definition, unquoted
+from flows.backup.pinned import encoded
 from flows.backup.postgres import Connection
 
 _NAME = "pg_temp.ops_copy"
@@ -43,9 +44,10 @@ def read_again(db: Connection, kind: str, name: str, text: str, found: Definitio
         try:
             with db.transaction(force_rollback=True):
                 for statement in reading.statements:
-                    db.execute(statement.encode(), prepare=True)  # prepared: one statement, whatever the text says
-                row = db.execute(reading.query.encode()).fetchone()
-        except psycopg.Error:
+                    # prepared: one statement, whatever the text says
+                    db.execute(encoded(db, statement), prepare=True)
+                row = db.execute(encoded(db, reading.query)).fetchone()
+        except (psycopg.Error, UnicodeError):
             continue
         return reading.shown(str(row[0])) if row else None
     return None

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from flows.backup.grants import RoleMap, with_roles
 from flows.backup.inventory import ROLES, Definition, Inventory, Objects, read_objects, unquoted
+from flows.backup.pinned import encoded
 from flows.backup.postgres import Connection
 from opsdb.errors import StepFailedError
 
@@ -54,7 +55,7 @@ def give_back(db: Connection, inventory: Inventory, roles: RoleMap) -> list[str]
     for name, statement in _statements(db, wanted, found):
         try:
             with db.transaction():
-                db.execute(statement)
+                db.execute(encoded(db, statement.as_string(None)))
         except psycopg.Error as error:
             refused.append(f"{name}: {str(error).strip().splitlines()[0]}")
     return refused

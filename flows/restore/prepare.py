@@ -10,12 +10,12 @@ from typing import Self
 
 import psycopg
 
+from flows.backup.archive import Archive, read_archive, use_list
 from flows.backup.folder import OpenFiles
 from flows.backup.manifest import Manifest
 from flows.backup.postgres import Access, Connection, program_env
 from flows.backup.programs import Programs
 from flows.engine.active_run import current_run
-from flows.restore.archive import Archive, read_archive, use_list
 from flows.restore.extensions import check_extensions, make_extensions, premade_schemas
 from flows.restore.loader import is_superuser
 from flows.restore.roles import needed_roles

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.fields import BlockName
+from flows.backup.archive import read_archive
 from flows.backup.contents import check_server
 from flows.backup.folder import Folder, check_space
 from flows.backup.grants import RoleMap
@@ -22,7 +23,6 @@ from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.offsite.target import Target, load_target
-from flows.restore.archive import read_archive
 from flows.restore.fetch import find_at_target
 from flows.restore.loader import is_superuser
 from flows.restore.prepare import check_contents, check_template

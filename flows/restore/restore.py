@@ -12,10 +12,11 @@ from typing import Any
 import psycopg
 
 from flows.backup.attachments import archived, differing_attachments, read_names
-from flows.backup.contents import pin_settings, summary
+from flows.backup.contents import summary
 from flows.backup.folder import OpenFiles
 from flows.backup.inventory import KINDS, ROLES
 from flows.backup.manifest import Manifest
+from flows.backup.pinned import pin_settings
 from flows.backup.postgres import Connection
 from flows.engine.active_run import current_run
 from flows.engine.step import action, step

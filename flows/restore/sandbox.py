@@ -12,7 +12,8 @@ import pwd
 import re
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -33,16 +34,16 @@ from opsdb.settings import Settings
 READY_SECONDS = 60
 STOP_SECONDS = 10
 _FOLDER = re.compile(r"sandbox-[0-9a-f-]{36}")
-_HERE = "/proc/self/cwd"  # the server starts in its folder, and need not pass through those above
+_CWD = "/proc/self/cwd"  # the server starts in its folder, and need not pass through those above
 
 # The pipe is silent until it closes. A server that ends by itself ends the shell. Bash has what it starts in the
 # background ignore QUIT.
 WATCH = """\
-exec 3<&0
+exec {alive}<&0
 ulimit -c 0
-env --default-signal -- "$@" 3<&- &
+env --default-signal -- "$@" {alive}<&- &
 server=$!
-{ read -r _ <&3; kill -QUIT "$server"; } &
+{ read -r _ <&"$alive"; kill -QUIT "$server"; } &
 wait "$server"
 kill "$!"
 """
@@ -130,23 +131,35 @@ class Sandbox:
             for role in sorted({*roles} - {"postgres"}):
                 server.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
 
+    @contextmanager
+    def _data(self, walls: Walls) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """How a program of the server names its folder, and the handles that it needs for that.
+
+        Until version 15 they look for themselves first, and cannot come back into a folder below closed ones. Where
+        files are hidden they can, and no handle shows what is around the folder.
+        """
+        if walls.hides_files:
+            yield _CWD, ()
+            return
+        handle = os.open(f"/proc/self/fd/{self._folder.handle}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{handle}", (handle,)
+        finally:
+            os.close(handle)
+
     def _initialize(self, walls: Walls) -> None:
-        initdb: list[str | Path] = [
-            self._programs / "initdb",
-            f"--pgdata={_HERE}",
-            "--username=postgres",
-            "--auth=peer",
-        ]
-        options = ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
-        done = subprocess.run(
-            self._command(walls, [*initdb, *options]),
-            cwd=self._folder.path,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        options = ["--username=postgres", "--auth=peer", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        with self._data(walls) as (data, handles):
+            done = subprocess.run(
+                self._command(walls, [self._programs / "initdb", f"--pgdata={data}", *options, "--no-instructions"]),
+                cwd=self._folder.path,
+                env=_environment(),
+                pass_fds=handles,
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
         if done.returncode:
             raise OpsError(f"initdb failed: {' '.join(done.stderr.split())[-500:]}")
         own = pwd.getpwuid(os.geteuid()).pw_name
@@ -170,19 +183,28 @@ class Sandbox:
     def _serve(self, walls: Walls) -> None:
         watched, self._alive = os.pipe()
         log = os.open("server.log", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._folder.handle)
-        command = ["bash", "-c", WATCH, "sandbox", *self._command(walls, [self._programs / "postgres", "-D", _HERE])]
         try:
-            with direct_child(
-                lambda: subprocess.Popen(
-                    command,
-                    cwd=self._folder.path,
-                    env=_environment(),
-                    stdin=watched,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            ) as self._server:
+            with (
+                self._data(walls) as (data, handles),
+                direct_child(
+                    lambda: subprocess.Popen(
+                        [
+                            "bash",
+                            "-c",
+                            WATCH,
+                            "sandbox",
+                            *self._command(walls, [self._programs / "postgres", "-D", data]),
+                        ],
+                        cwd=self._folder.path,
+                        env=_environment(),
+                        pass_fds=handles,
+                        stdin=watched,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                ) as self._server,
+            ):
                 self._wait_until_ready(self._server)
         finally:
             os.close(watched)

@@ -147,8 +147,14 @@ class Lab:
 
     def start_postgres(self) -> None:
         """Start the database and return when it answers."""
-        self._spawn("postgres", self._postgres.command, {"PATH": "/usr/bin:/bin"}, **self._postgres.identity)
-        wait_for(self.postgres_answers, seconds=30, what="PostgreSQL answers")
+
+        def answers() -> bool:
+            server = self.parts.get("postgres")
+            if server is None or server.poll() is not None:  # what is left of a killed one may still have its memory
+                self._spawn("postgres", self._postgres.command, {"PATH": "/usr/bin:/bin"}, **self._postgres.identity)
+            return self.postgres_answers()
+
+        wait_for(answers, seconds=30, what="PostgreSQL answers")
 
     def _hold_port(self) -> None:
         """As the supervisor does: whoever asks while no server runs waits for the next one."""

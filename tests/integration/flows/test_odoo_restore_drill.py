@@ -72,7 +72,7 @@ def test_rows_that_changed_after_the_snapshot_do_not_matter(
     assert manifest is not None
     assert manifest.contents is not None
     sequence = manifest.contents.sequences["public.line_id_seq"]
-    assert (sequence.before, sequence.after) == ((30001, True), (30002, True))
+    assert sequence.before == sequence.after == (30002, True)  # as the dump has it: sequences know no snapshot
     monkeypatch.delenv("OPS_PG_BIN")
     assert odoo_restore_drill(database)["rows_compared"] == 30001
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from flows.backup.contents import pin_settings
+from flows.backup.pinned import pin_settings
 from flows.backup.properties import Properties, read_properties
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore

@@ -10,8 +10,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from flows.backup.contents import pin_settings, summary
+from flows.backup.contents import summary
 from flows.backup.inventory import Inventory, read_objects
+from flows.backup.pinned import pin_settings
 from flows.backup.postgres import Connection
 from flows.backup.programs import find_programs
 from flows.restore.comparison import differing_objects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.restore.archive import TocEntry
+from flows.backup.archive import TocEntry
 from flows.restore.handover import _statements, _things
 from opsdb.errors import StepFailedError
 

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from flows.backup.pinned import codec_of
 from opsdb.errors import StepFailedError
 
 _OLDEST, _NEWEST = (1, 14), (1, 16)  # of PostgreSQL 12 and 18
 _CUSTOM = 1
 _MOST_ENTRIES = 10_000_000
 _EXTENSION_SCHEMA = re.compile(r' WITH SCHEMA ("(?:[^"]|"")+"|[a-z_0-9$]+);')
+_SETVAL = re.compile(r", (-?\d+), (true|false)\);\s*$")
+_PLAIN = re.compile("[a-z_][a-z0-9_]*")
 _ENCODING = re.compile(r"SET client_encoding = '(\w+)'")
 
 # Made by nobody but a superuser, and nothing else in a dump needs them.
@@ -76,6 +79,12 @@ class Archive:
         return found
 
     @property
+    def sequences(self) -> dict[str, tuple[int, bool]]:
+        """The last value of each sequence, and whether it was given out, by qualified name."""
+        matches = {_qualified(one): _SETVAL.search(one.definition) for one in self.of("SEQUENCE SET")}
+        return {name: (int(match[1]), match[2] == "true") for name, match in matches.items() if match}
+
+    @property
     def apart(self) -> list[TocEntry]:
         """What only a superuser may make, and nothing else in the dump needs."""
         return self.of(*_APART)
@@ -94,6 +103,17 @@ def read_archive(file: IO[bytes]) -> Archive:
         raise StepFailedError(f"the dump's table of contents cannot be read: {error}") from error
 
 
+def _qualified(one: TocEntry) -> str:
+    """As a server's `%I.%I` shows it, but for key words. What is no text is shown with backslashes."""
+    name = f"{_identifier(one.schema)}.{_identifier(one.name)}"
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _identifier(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return name if _PLAIN.fullmatch(name) else f'"{escaped}"'
+
+
 def _needs_superuser(one: TocEntry) -> bool:
     if one.kind in _OF_SUPERUSERS:
         return True
@@ -109,16 +129,12 @@ def _needs_superuser(one: TocEntry) -> bool:
 
 def _entries(reader: _Reader) -> list[TocEntry]:
     raw = [_entry(reader) for _ in range(reader.count())]
-    encoding = "utf-8"
+    codec = "utf-8"
     for one in raw:
         match = _ENCODING.search(one[5].decode("ascii", "replace")) if one[1] == b"ENCODING" else None
         if match:
-            encoding = re.sub("^WIN", "cp", match[1])
-    try:
-        "".encode(encoding)
-    except LookupError:
-        encoding = "utf-8"
-    return [TocEntry(one[0], *(part.decode(encoding, "surrogateescape") for part in one[1:])) for one in raw]
+            codec = codec_of(match[1])
+    return [TocEntry(one[0], *(part.decode(codec, "surrogateescape") for part in one[1:])) for one in raw]
 
 
 def _entry(reader: _Reader) -> tuple[int, bytes, bytes, bytes, bytes, bytes, bytes]:
