@@ -15,7 +15,7 @@ from typing import cast
 from flows.backup.contents import check_server
 from flows.backup.loading import prove_loading
 from flows.backup.manifest import Locale, Manifest
-from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly
+from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly, find_neighbour
 from flows.backup.programs import major_of
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
@@ -43,12 +43,11 @@ class Database:
         No setting outlives the transaction: behind a pooler the connection goes on to somebody else.
         """
         with self.connect() as db:
-            db.execute("BEGIN READ ONLY")
+            db.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE")
             db.execute("SET LOCAL search_path = pg_catalog")  # hostile functions may lie in other schemas
             db.execute("SET LOCAL statement_timeout = '30s'")
             db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             db.execute("SET LOCAL DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
-            db.execute("SET LOCAL client_encoding = 'UTF8'")
             yield db
             db.rollback()
 
@@ -79,6 +78,8 @@ class Source:
     tables_bytes: int
     """The same without indexes."""
     locale: Locale
+    neighbour: str
+    """A database of its server, to ask for what belongs to all."""
     clock: Callable[[], datetime]
     """The server's time: hosts that back up one database agree on the order of its backups."""
 
@@ -109,6 +110,7 @@ def check_source(database: Database, settings: Settings) -> Source:
             size_bytes=_bytes(db, "pg_total_relation_size", "'r', 'm'"),
             tables_bytes=_bytes(db, "pg_table_size", "'r'"),
             locale=_locale(db),
+            neighbour=find_neighbour(database.url, database.name).name,
             clock=lambda: cast("datetime", row[0]) + timedelta(seconds=time.monotonic() - asked),
         )
 

@@ -40,8 +40,7 @@ stat --dereference --format='bytes: %s' -- "$PARTIAL"
 # Without a superuser the passwords cannot be read; the roles can.
 GLOBALS = """\
 umask 077
-"$PG_DUMPALL" --globals-only $ROLE_PASSWORDS --no-password --lock-wait-timeout=60s --encoding="$ENCODING" \\
-  --database="$ODOO_DB" \\
+"$PG_DUMPALL" --globals-only $ROLE_PASSWORDS --no-password --lock-wait-timeout=60s --database="$NEIGHBOUR" \\
   | tee --output-error=exit -- "$GLOBALS" \\
   | sha256sum
 sync -- "$GLOBALS"
@@ -176,7 +175,7 @@ def _roles(source: Source, draft: Draft, env: dict[str, str]) -> File:
     """The roles, their memberships and settings, and the tablespaces."""
     passwords = "" if source.access.superuser else "--no-role-passwords"
     env = env | {"PG_DUMPALL": str(source.access.programs.pg_dumpall), "ROLE_PASSWORDS": passwords}
-    env |= {"GLOBALS": draft.path(draft.name.globals)}
+    env |= {"GLOBALS": draft.path(draft.name.globals), "NEIGHBOUR": source.neighbour}
     output = step("globals", GLOBALS, timeout=GLOBALS_SECONDS, env=env)
     note = "without the roles' passwords: the role is no superuser" if passwords else ""
     return _written(draft.name.globals, output, note=note)
