@@ -83,7 +83,7 @@ class Snapshot:
         self._tables: list[Table] = []
         self._left: dict[str, Reading] = {}
         self._found: dict[str, Any] = {}
-        self._error: psycopg.Error | None = None
+        self._error: Exception | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -164,9 +164,8 @@ class Snapshot:
             return
         try:
             self._read(self._db)
-        except psycopg.Error as error:
-            if not self._given_up.is_set():
-                self._error = error
+        except Exception as error:  # noqa: BLE001 - check() raises it
+            self._error = None if self._given_up.is_set() else error
         finally:
             self._db.close()  # pg_dump has the snapshot and its own locks, or has failed
 
@@ -202,6 +201,7 @@ class Snapshot:
                     self._found[name] = self._left[name](db)
             except (
                 psycopg.errors.LockNotAvailable,  # somebody waits until pg_dump lets go of it
+                psycopg.errors.QueryCanceled,  # it takes too long
                 psycopg.errors.UndefinedTable,  # it was dropped after the dump
                 psycopg.errors.UndefinedColumn,
                 GoneError,

@@ -116,12 +116,13 @@ def test_who_comes_while_a_table_is_counted_waits_no_longer_than_for_pg_dump(
 
 
 @gate
+@pytest.mark.parametrize("why", [psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled])
 def test_what_could_not_be_counted_is_told_and_the_backup_is_restored(
-    postgres: str, monkeypatch: pytest.MonkeyPatch
+    why: type[psycopg.Error], postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(db: Connection, table: Table) -> Rows:
         if table.label == "public.job":
-            raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+            raise why("canceling statement due to a timeout")
         return read_rows(db, table)
 
     database = queue(postgres)
