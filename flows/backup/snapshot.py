@@ -164,7 +164,7 @@ class Snapshot:
             return
         try:
             self._read(self._db)
-        except Exception as error:  # noqa: BLE001 - check() raises it
+        except Exception as error:
             self._error = None if self._given_up.is_set() else error
         finally:
             self._db.close()  # pg_dump has the snapshot and its own locks, or has failed
