@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from flows.backup import database as module
-from flows.backup.database import estimate_filestore
+from flows.backup import filestore as module
+from flows.backup.filestore import estimate_filestore
 from flows.backup.manifest import File, Manifest
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
