@@ -13,7 +13,7 @@ from flows.backup.attachments import differing_attachments, stored
 from flows.backup.contents import summary
 from flows.backup.folder import Folder, backup_folder
 from flows.backup.keyring import Signature
-from flows.backup.manifest import Manifest
+from flows.backup.manifest import File, Manifest
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase, RolesInstead
 from flows.backup.postgres import Connection, connect
@@ -95,12 +95,13 @@ def odoo_db_restore(
             lambda: _publish(done.scratch, odoo_db, files, ready),
             about=f"rename {done.scratch.name} to {odoo_db}, and give it its owner, privileges and settings",
         )
-    not_restored = [*done.handed.refused, *(refused or [])]
+    not_restored = [*done.handed.refused, *(refused or []), *(f"{name} of the filestore" for name in files.left_out)]
     if not_restored:
         current_run().event(f"not restored: {summary(not_restored)}", level="warning")
+    packed = ready.manifest.filestore if attachments is None else None
     return proof(ready, done) | {
         "database": odoo_db,
-        "not_restored": not_restored,
+        "not_restored": [*not_restored, *([_left_packed(packed)] if packed else [])],
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
     }
@@ -185,9 +186,17 @@ def _look_up(
     ready = look_up(folder, name.database, file, target, drill=False, template=template)
     if not unsigned and (refusal := _refusal(ready.backup) or ready.weakness):
         raise PreflightError(refusal)
+    files = ready.manifest.filestore
     if attachments is not None:
-        check_new_folder(ready.manifest, attachments)
+        check_new_folder(ready.backup, ready.manifest, attachments)
+        ready = replace(ready, needed=(ready.backup.name.filestore,))
+    elif files is not None and files.file not in ready.backup.lost:
+        current_run().event(f"not restored: {_left_packed(files)}", level="warning")
     return ready
+
+
+def _left_packed(files: File) -> str:
+    return f"the filestore ({files.note}) stays packed. Hint: filestore_dir=FOLDER unpacks it"
 
 
 def _refusal(backup: Backup) -> str | None:
