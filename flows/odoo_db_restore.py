@@ -55,7 +55,8 @@ def odoo_db_restore(
         odoo_db: Name of the new database. There must be none of that name.
         backup: File name of the backup, as `ops backups` shows it.
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
-        filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
+        filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked, and the
+            result says so.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
         template: Database to begin with, which a superuser has prepared: with extensions, and nothing else.
         unsigned: Whether to restore a backup that this room did not sign, nor a room whose key was imported. Whoever

@@ -111,7 +111,7 @@ def _enter(folder: Entry, top: Path, levels: list[_Level]) -> Fault | None:
 
 def _open_top(top: Path) -> Entry | Fault:
     try:
-        handle = os.open(top, _READ | os.O_DIRECTORY | os.O_NOFOLLOW)
+        handle = os.open(top, _READ | os.O_DIRECTORY)
     except OSError as error:
         return _fault(str(top), error)
     if _place(handle) != top:

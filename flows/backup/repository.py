@@ -66,10 +66,12 @@ class Backup:
         if self.manifest is None:
             return "no manifest that is as it was written"
         for one in self.manifest.files:
-            if self.sizes.get(one.file) != one.size_bytes:
-                return f"{one.file} does not have its {one.size_bytes} bytes"
-            if read_bytes and (damage := self._damage(one)):
-                return damage
+            size_differs = self.sizes.get(one.file) != one.size_bytes
+            found = f"{one.file} does not have its {one.size_bytes} bytes" if size_differs else None
+            if read_bytes and not size_differs:
+                found = self._damage(one)
+            if found:
+                return found if one.file == self.name.dump else f"{found}; the database can be restored without it"
         return None
 
     def _damage(self, one: File) -> str | None:

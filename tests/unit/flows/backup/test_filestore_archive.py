@@ -182,6 +182,16 @@ def test_file_that_is_replaced_or_deleted_while_it_is_read_is_what_it_was(
     assert members(archive(store)) == {b"b": b"other"}
 
 
+def test_file_with_fewer_bytes_than_it_says_is_not_whole(store: Path, tmp_path: Path) -> None:
+    """As where a server of files has not said yet that it shrank."""
+    (store / "b").write_text("b")
+    with (store / "b").open("rb") as file, (tmp_path / "a").open("w+b") as written:
+        out, status = module.Compressed(written), os.fstat(file.fileno())
+        entry = Entry("./b", file.fileno(), status, linked=False)
+        assert module._copy(out, entry, status.st_size, store)
+        assert not module._copy(out, entry, status.st_size + 1, store)
+
+
 def test_file_that_changes_each_time_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (store / "b").write_text("b")
     changing(monkeypatch, store / "b", lambda path, _: grow(path, 1), before=True)
