@@ -99,10 +99,12 @@ def odoo_db_restore(
     not_restored = [*done.handed.refused, *(refused or []), *(f"{name} of the filestore" for name in files.left_out)]
     if not_restored:
         current_run().event(f"not restored: {summary(not_restored)}", level="warning")
-    packed = ready.manifest.filestore if attachments is None else None
+    packed = ready.manifest.filestore
+    if packed is not None and attachments is None and packed.file not in done.missing:
+        not_restored.append(_left_packed(packed))
     return proof(ready, done) | {
         "database": odoo_db,
-        "not_restored": [*not_restored, *([_left_packed(packed)] if packed else [])],
+        "not_restored": not_restored,
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
     }

@@ -68,81 +68,97 @@ def walk(top: Path, settings: Settings) -> Iterator[Entry | Fault]:
     swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs may read filestores, and
     belongs to root, to us, or to the owner of what it leads to. What vanishes meanwhile is passed over.
     """
-    levels: list[_Level] = []
+    walking = _Walk(top, settings)
     try:
-        yield from _visit(_open_top(top), top, levels)
-        while levels:
-            level = levels[-1]
+        yield from walking.visit(walking.open_top())
+        while walking.levels:
+            level = walking.levels[-1]
             name = next(level.names, None)
             if name is None:
-                os.close(levels.pop().handle)
+                os.close(walking.levels.pop().handle)
             else:
-                yield from _visit(_open(level, name, top, settings), top, levels)
+                yield from walking.visit(walking.open(level, name))
     finally:
-        for level in levels:
+        for level in walking.levels:
             os.close(level.handle)
 
 
-def _visit(found: Entry | Fault | None, top: Path, levels: list[_Level]) -> Iterator[Entry | Fault]:
-    """Yield it, and go into a folder."""
-    refused = found if isinstance(found, Fault) else None
-    if isinstance(found, Entry):
+class _Walk:
+    """The folders from the filestore down to where the walk is."""
+
+    def __init__(self, top: Path, settings: Settings) -> None:
+        self.levels: list[_Level] = []
+        self._top = top
+        self._settings = settings
+        own = (one for one in (settings.home, settings.backups) if one.exists())
+        self._own = {_identity(one.stat()) for one in own}
+
+    def visit(self, found: Entry | Fault | None) -> Iterator[Entry | Fault]:
+        """Yield it, and go into a folder."""
+        refused = found if isinstance(found, Fault) else None
+        if isinstance(found, Entry):
+            try:
+                yield found
+                refused = None if found.is_file else self._enter(found)
+            finally:
+                os.close(found.handle)
+        if refused is not None:
+            yield refused
+
+    def open_top(self) -> Entry | Fault:
+        """The filestore itself."""
         try:
-            yield found
-            refused = None if found.is_file else _enter(found, top, levels)
-        finally:
-            os.close(found.handle)
-    if refused is not None:
-        yield refused
+            handle = os.open(self._top, _READ | os.O_DIRECTORY)
+        except OSError as error:
+            return _fault(str(self._top), error)
+        if _place(handle) != self._top:
+            os.close(handle)
+            return Fault(str(self._top), "became a link meanwhile, which is not followed", "see who may write there")
+        return Entry(".", handle, os.fstat(handle), linked=False)
 
-
-def _enter(folder: Entry, top: Path, levels: list[_Level]) -> Fault | None:
-    identity = (folder.status.st_dev, folder.status.st_ino)
-    if any(identity == level.identity for level in levels):
-        return Fault(_path(top, folder.name), "leads back to a folder that it is in", "remove the link")
-    try:
-        os.stat(".", dir_fd=folder.handle)  # it may be read and yet not entered
-        names = sorted(os.listdir(folder.handle))  # noqa: PTH208 - a Path has no handle
-    except OSError as error:
-        return _fault(_path(top, folder.name), error)
-    levels.append(_Level(folder.name, os.dup(folder.handle), identity, iter(names)))
-    return None
-
-
-def _open_top(top: Path) -> Entry | Fault:
-    try:
-        handle = os.open(top, _READ | os.O_DIRECTORY)
-    except OSError as error:
-        return _fault(str(top), error)
-    if _place(handle) != top:
-        os.close(handle)
-        return Fault(str(top), "became a link meanwhile, which is not followed", "see who may write there")
-    return Entry(".", handle, os.fstat(handle), linked=False)
-
-
-def _open(level: _Level, name: str, top: Path, settings: Settings) -> Entry | Fault | None:
-    own = f"{level.name}/{name}"
-    try:
-        seen = os.open(name, _LOOK | os.O_NOFOLLOW, dir_fd=level.handle)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return _fault(_path(top, own), error)
-    try:
-        status = os.fstat(seen)
-        linked = stat.S_ISLNK(status.st_mode)
-        if linked:
-            link, seen = seen, _follow(level.handle, seen, status, settings)
-            os.close(link)
+    def open(self, level: _Level, name: str) -> Entry | Fault | None:
+        """What stands under a name in a folder; None where nothing does any more."""
+        own = f"{level.name}/{name}"
+        try:
+            seen = os.open(name, _LOOK | os.O_NOFOLLOW, dir_fd=level.handle)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return _fault(self._path(own), error)
+        try:
             status = os.fstat(seen)
-        _check_kind(status)
-        return Entry(own, os.open(f"/proc/self/fd/{seen}", _READ), status, linked)
-    except _RefusedError as error:
-        return Fault(_path(top, own), error.found, error.advice)
-    except OSError as error:
-        return _fault(_path(top, own), error)
-    finally:
-        os.close(seen)
+            linked = stat.S_ISLNK(status.st_mode)
+            if linked:
+                link, seen = seen, _follow(level.handle, seen, status, self._settings)
+                os.close(link)
+                status = os.fstat(seen)
+            _check_kind(status)
+            return Entry(own, os.open(f"/proc/self/fd/{seen}", _READ), status, linked)
+        except _RefusedError as error:
+            return Fault(self._path(own), error.found, error.advice)
+        except OSError as error:
+            return _fault(self._path(own), error)
+        finally:
+            os.close(seen)
+
+    def _enter(self, folder: Entry) -> Fault | None:
+        identity = _identity(folder.status)
+        if identity in self._own:
+            return Fault(
+                self._path(folder.name), "is OPS_HOME or the folder of backups", "keep it out of the filestore"
+            )
+        if any(identity == level.identity for level in self.levels):
+            return Fault(self._path(folder.name), "leads back to a folder that it is in", "remove the link")
+        try:
+            os.stat(".", dir_fd=folder.handle)  # it may be read and yet not entered
+            names = sorted(os.listdir(folder.handle))  # noqa: PTH208 - a Path has no handle
+        except OSError as error:
+            return _fault(self._path(folder.name), error)
+        self.levels.append(_Level(folder.name, os.dup(folder.handle), identity, iter(names)))
+        return None
+
+    def _path(self, name: str) -> str:
+        return shown(f"{self._top}{name[1:]}")
 
 
 def _follow(parent: int, link: int, status: os.stat_result, settings: Settings) -> int:
@@ -186,8 +202,8 @@ def _place(handle: int) -> Path:
     return Path(f"/proc/self/fd/{handle}").readlink()
 
 
-def _path(top: Path, name: str) -> str:
-    return shown(f"{top}{name[1:]}")
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _fault(path: str, error: OSError) -> Fault:

@@ -71,6 +71,8 @@ def test_backup_with_a_whole_dump_is_drilled_and_says_what_is_missing(
         refused = PreflightError if how == "lost" else StepFailedError
         with pytest.raises(refused, match=f"{path.name} is (missing or not whole|not what was written)"):
             odoo_db_restore(f"{database}_new", dump.name, filestore_dir=str(tmp_path / "new"))
+        result = odoo_db_restore(f"{database}_new", dump.name)
+        assert (result["missing_files"], result["not_restored"]) == ([path.name], [])
 
 
 @pytest.mark.gate

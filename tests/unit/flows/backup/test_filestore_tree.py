@@ -115,6 +115,7 @@ REFUSED: dict[str, tuple[Callable[[Place], None], str]] = {
         lambda at: at.link("x", at.root / "home" / "secrets.json"),
         "is a link to {root}/home/secrets.json, where runs may read no",
     ),
+    "to what the room is in": (lambda at: at.link("x", at.root), "/home is OPS_HOME or the folder of backups"),
     "to nothing": (lambda at: at.link("x", "gone"), "is a link to gone: No such file or directory"),
     "to nothing outside": (lambda at: at.link("x", "/mnt/gone/x"), "is a link to /mnt/gone/x: No such file"),
     "to itself": (lambda at: at.link("x", "x"), "is a link in a circle"),
