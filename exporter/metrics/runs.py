@@ -10,7 +10,8 @@ from exporter.metrics.collector import Collector, Room, Row
 from opsdb.states import POSTPONED
 
 UNFINISHED = ("queued", "suspended", "postponed", "claimed", "running")
-"""Suspended: queued, for an approval and not for a slot. Postponed: queued, for a time of its own choice."""
+"""Suspended: queued, for an approval and not for a slot. Postponed: queued, for a time of its own choice, or for its
+turn after that: by then it has begun already, and what holds up its lane is told by those that have not."""
 IN_A_SLOT = ("claimed", "running")
 
 # through the partial index of unfinished runs: the history is never looked at
@@ -28,7 +29,7 @@ FROM ops.runs
      -- to wait for an approval, or for a time of its own choice, begins another attempt
      LEFT JOIN ops.run_states waits
           ON runs.attempt > 1 AND runs.status = 'queued' AND waits.id = runs.state_id
-             AND (waits.type = 'PAUSED' OR starts_with(waits.message, '{POSTPONED}'))
+             AND (waits.type = 'PAUSED' OR waits.name = 'Late' OR starts_with(waits.message, '{POSTPONED}'))
 WHERE finished_at IS NULL GROUP BY 1, 2, 3
 """  # noqa: S608 - a constant
 

@@ -111,7 +111,7 @@ def outlook(database: str, tries: Iterable[Try], *, window: Window, now: datetim
     if dying or not state.status.terminal:
         return todo(Todo.WAIT, at=window.look_again_at(now))
     reason = f"run {short_id(latest.run_id)} failed: {latest.error}"
-    if state.status is RunStatus.CANCELLED:
+    if state.status is RunStatus.CANCELLED and state.at >= window.begun_at:  # else somebody asks for it again
         return todo(Todo.GIVE_UP, reason=f"run {short_id(latest.run_id)} was cancelled, so it is not tried again")
     at = window.try_again_at(state.at)
     if max(at, now) >= window.ends_at:

@@ -151,6 +151,16 @@ def test_database_that_never_is_there_fails_the_night_with_its_name_when_its_tim
     assert "1 of 3 databases not backed up: none_such: run " in said
     assert "there is no database 'none_such'" in said
     assert "To back up what failed now: ops run nightly_backup -p databases=none_such " in said
+    night = desk.json("runs", "--kind", "nightly_backup", "--limit", "1")[0]["id"]
+    with desk.database("postgres") as db:
+        db.execute(f"CREATE DATABASE none_such TEMPLATE {databases[0]}".encode())
+        try:
+            assert desk.ops("retry", night, "--wait").code == 0
+        finally:
+            db.execute(b"DROP DATABASE none_such WITH (FORCE)")
+    backups = desk.json("show", night)["result"]["backups"]
+    assert [backups[name]["tries"] for name in databases] == [1, 1]
+    assert backups["none_such"]["outcome"] == "succeeded"
 
 
 def test_night_that_is_cancelled_while_it_waits_starts_nothing_more(desk: Desk, database: str) -> None:

@@ -70,6 +70,13 @@ def test_cancelled_backup_is_not_tried_again() -> None:
     assert (found.todo, found.reason) == (Todo.GIVE_UP, "run 00000001 was cancelled, so it is not tried again")
 
 
+@pytest.mark.parametrize("end", ["FAILED", "CANCELLED"])
+def test_night_that_a_person_tries_again_tries_again_what_had_ended_before(end: str) -> None:
+    morning = Window(begun_at=minutes(400), due_at=BEGUN, allowed=timedelta(minutes=120))
+    assert look(tried(end, at=100), at=400, window=morning).todo is Todo.TRY_NOW
+    assert look(tried("COMPLETED", at=100), at=400, window=morning).todo is Todo.NOTHING
+
+
 def test_backup_whose_process_died_is_the_room_s_to_try_first() -> None:
     died = tried("CRASHED", at=100)
     assert look(died, at=100.5).todo is Todo.WAIT
