@@ -131,8 +131,8 @@ def _check_lateness(due_at: datetime, now: datetime, night: Night, databases: li
     if late <= allowed:
         return
     message = (
-        f"missed: due at {due_at:%Y-%m-%d %H:%M} UTC, and it is {late // timedelta(minutes=1)} minutes later, "
-        f"where {allowed // timedelta(minutes=1)} are allowed. To back up the same now: {night.by_hand(databases)}"
+        f"missed: due at {due_at:%Y-%m-%d %H:%M} UTC, and it is {int(late.total_seconds() // 60)} minutes later, "
+        f"where {int(allowed.total_seconds() // 60)} are allowed. To back up the same now: {night.by_hand(databases)}"
     )
     current_run().event(message, level="warning", due_at=due_at.isoformat())
     raise MissedError(message)

@@ -144,4 +144,5 @@ def named(databases: Sequence[str]) -> str:
 
 
 def _minute(at: datetime) -> str:
+    at += timedelta(seconds=1) - timedelta(microseconds=at.microsecond or 1_000_000)  # as a run's wait is rounded
     return f"{at:%H:%M:%S} UTC" if at.second else f"{at:%H:%M} UTC"
