@@ -57,6 +57,7 @@ def test_postponed_run_takes_no_slot_says_what_it_waits_for_and_begins_anew(
         assert why.startswith("it waits until ")
         assert why.endswith(" UTC: it is not there yet")
         assert (document["status"], document["postponed"], document["claimed_by"]) == ("queued", True, None)
+        assert document["deadline_at"] is None
         assert "waits" in ops(lab, "runs", "--kind", "postponing")
     row = lab.wait_status(run, "succeeded", seconds=40)
     assert (row["attempt"], row["result"]) == (2, {"attempt": 2})

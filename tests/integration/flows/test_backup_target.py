@@ -95,9 +95,9 @@ def test_nightly_backup_hands_the_target_on(database: str, target: Bucket, monke
 
     monkeypatch.setattr("flows.nightly_backup._make_session", lambda *_: None)
     monkeypatch.setattr(Night, "start_try", start)
-    for parameters in ({"target": target.block}, {}):
+    for name in (target.block, None):
         with pytest.raises(UsageError, match="a run in no lane cannot be postponed"):  # it would wait for its backup
-            nightly_backup([database], **parameters)
+            nightly_backup([database], target=name)
     assert [one.get("target") for one in started] == [target.block, None]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect import State as PrefectState
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import Pause
 from prefect.states import Cancelling, Pending, Running, Scheduled
@@ -44,7 +45,8 @@ def run(client: SyncPrefectClient) -> UUID:
 
 
 def started(client: SyncPrefectClient, run: UUID) -> None:
-    for state in (Pending(), Running()):
+    states: list[PrefectState[Any]] = [Pending(), Running()]
+    for state in states:
         client.set_flow_run_state(run, state, force=True)
 
 
