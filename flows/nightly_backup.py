@@ -147,7 +147,8 @@ def _check(databases: list[str]) -> None:
             wrong.append(str(error))
     if wrong:
         raise PreflightError(
-            f"a run would back up {len(databases) - len(wrong)} of {len(databases)}. {'; '.join(wrong)}"
+            f"{len(wrong)} of {len(databases)} databases cannot be backed up now: {'; '.join(wrong)}. "
+            "A run backs up the others, and tries these again"
         )
 
 
