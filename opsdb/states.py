@@ -59,6 +59,8 @@ POSTPONED = "waits until "
 """How the message of a Scheduled state begins with which a run ended its own process: it begins anew at that time.
 The name stays Prefect's own, so that Prefect marks it as late when nobody takes it then."""
 _POSTPONED_UNTIL = re.compile(rf"{POSTPONED}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d) UTC: ")
+DIED = "died; its processes are gone"
+"""How the message of a Scheduled state ends with which the room itself has a run executed again."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 
@@ -129,7 +131,8 @@ class Life:
     continues: bool
     """Whether this attempt keeps what succeeded before."""
     begun_at: datetime | None
-    """When the first attempt started since somebody asked for the run, by starting it or by trying it again."""
+    """When the first attempt started since a person or a schedule asked for the run; a later one of the room's own, or
+    after the run had postponed itself, changes nothing."""
     base: int
     """The attempt that began with the first step: what came after it, up to this one, went on from there."""
     crashes: int
@@ -171,7 +174,7 @@ def fold(states: Iterable[State]) -> Life:
             if started_at is not None or ended != "CRASHED":
                 approval = None
             attempt, crashes = attempt + 1, crashes + (ended == "CRASHED")
-            begun_at = None if ended in ("COMPLETED", "FAILED", "CANCELLED") else begun_at
+            begun_at = None if ended and not (state.message or "").endswith(DIED) else begun_at
             claimed_by, claimed_at, started_at, ended, continues = None, None, None, "", False
         if resumes:
             continues = True

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from opsdb.states import (
     APPROVAL,
+    DIED,
     RESUMING,
     STATUS_OF_PREFECT,
     RunStatus,
@@ -201,9 +202,11 @@ def test_fold_of_a_run_that_was_postponed_begins_anew_without_having_failed() ->
 
 def test_fold_knows_when_the_run_began_since_somebody_asked_for_it() -> None:
     assert fold(life_of("SCHEDULED", "PENDING")).begun_at is None
-    for since in (["SCHEDULED"], ["CRASHED", "SCHEDULED"]):
-        assert fold(life_of("PENDING", "RUNNING", *since, "RUNNING")).begun_at == START + timedelta(seconds=1)
-    for end in ("FAILED", "CANCELLED"):
+    assert fold(life_of("PENDING", "RUNNING", "SCHEDULED", "RUNNING")).begun_at == START + timedelta(seconds=1)
+    died = life_of("PENDING", "RUNNING", "CRASHED", "SCHEDULED", "RUNNING")
+    died[3] = replace(died[3], message=f"attempt 1 {DIED}")
+    assert fold(died).begun_at == START + timedelta(seconds=1)
+    for end in ("FAILED", "CANCELLED", "CRASHED"):
         assert fold(life_of("RUNNING", end)).begun_at == START
         assert fold(life_of("RUNNING", end, "SCHEDULED")).begun_at is None
         later = fold(life_of("RUNNING", end, "SCHEDULED", "RUNNING", "SCHEDULED", "RUNNING"))
