@@ -55,6 +55,7 @@ def test_backup_is_copied_whole_and_told(
     url = f"s3://{target.bucket}/odoo/{dump.name}"
     told = result["target"]
     assert (told["block"], told["url"], told["files"], told["pruned"]) == (target.block, url, 4, [])
+    assert told["proof"] == "sha256"
     (link,) = (one for one in artifacts if one["kind"] == "link")
     assert (link["content_url"], link["sha256"], link["size_bytes"]) == (url, result["sha256"], result["size_bytes"])
     assert target.unfinished == []
@@ -136,6 +137,7 @@ def test_folder_on_another_disk_is_a_target_too(
     result = odoo_db_backup(database, target=name)
     dump = Path(result["file"])
     assert result["target"]["url"] == f"file://{disk}/{dump.name}"
+    assert result["target"]["proof"] == "read back"
     assert result["target"]["pruned"] == [old.name]
     assert files(disk).keys() > files(folder).keys() | {FILE}
     shutil.rmtree(folder)
