@@ -171,7 +171,7 @@ class BucketStore:
             except ClientError as error:
                 if not may_refuse_a_part(error.response):
                     raise
-                done = 0  # boto3 asks with HEAD first, and for ranges: this asks for the object alone
+                done = 0  # boto3 asks for ranges of it, side by side: this asks for the object alone
                 with self._opened(name) as body, file.open("wb") as target:
                     for chunk in body.iter_chunks(_CHUNK_BYTES):
                         target.write(chunk)

@@ -83,6 +83,7 @@ STORES: dict[str, tuple[Manners, Proof, Proof]] = {
     "sums of large objects": (Manners((Refusal(CREATE, ALGORITHM),)), S, M),
     "sums of parts": (Manners((Refusal(PART, SHA256),)), S, M),
     "sums of parts that were promised": (Manners((invalid(PART, SHA256),)), S, M),
+    "sums of parts that are missed at the end": (Manners((Refusal(PART, SHA256),), lenient=True), S, M),
     "sums in the list of parts": (
         Manners((Refusal(COMPLETE, "ChecksumSHA256", 400, "MalformedXML", "not well-formed"),), sums_in_list=False),
         S,
@@ -109,6 +110,7 @@ STORES: dict[str, tuple[Manners, Proof, Proof]] = {
     "HEAD, 405": (Manners((Refusal(HEAD, "", 405, "MethodNotAllowed"),)), R, R),
     "HEAD, 403": (Manners((forbidden(HEAD),)), R, R),
     "HEAD, 501": (Manners((Refusal(HEAD),)), R, R),
+    "ranges": (Manners((Refusal("GetObject", "range"),)), S, S),
     "newer listing": (Manners((Refusal("ListObjectsV2"),)), S, S),
     "newer listing, 400": (Manners((without_body("ListObjectsV2"),)), S, S),
     "newer listing ignored": (Manners(ignores=frozenset({"list-type"})), S, S),
