@@ -32,6 +32,8 @@ _NOT_KNOWN_CODES = {"NotImplemented", "InvalidArgument", "InvalidRequest", "Sign
 def shown(answer: Mapping[str, Any]) -> str:
     """The code and the status of an answer, as an operator may look them up."""
     code = _code(answer)
+    if code == str(_status(answer)):
+        return f"HTTP {code}"  # it came without a body
     return f"{code if re.fullmatch(r'[A-Za-z0-9.]{1,60}', code) else 'an error'}, HTTP {_status(answer)}"
 
 
