@@ -47,6 +47,11 @@ def may_refuse_a_part(answer: Mapping[str, Any]) -> bool:
     return _status(answer) in _NOT_KNOWN or _code(answer) in _NOT_KNOWN_CODES
 
 
+def found_damage(answer: Mapping[str, Any]) -> bool:
+    """Whether the store compared what it got with a sum, and they differ."""
+    return _code(answer) in _DAMAGED
+
+
 def forbids(answer: Mapping[str, Any]) -> bool:
     """Whether the keys lack the right to do that."""
     return _code(answer) in _FORBIDDEN

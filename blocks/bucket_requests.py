@@ -47,6 +47,8 @@ class Requests:
         self.client = connect(self._styles.pop(0))
         self._refused: dict[tuple[str, str], str] = {}
         self._answered: set[str] = set()
+        self.compares_sums: bool | None = None
+        """Whether the store compares sums with what it gets; None until that was tried."""
 
     def ask(self, operation: str, **request: Any) -> Mapping[str, Any]:
         """The answer. Raises ClientError, that of the whole request where no part of it was to blame."""

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from blocks.bucket_errors import forbids, may_refuse_a_part, translated
 from blocks.bucket_listing import first_page, list_objects
 from blocks.bucket_requests import Requests, Style
+from blocks.bucket_sums import proof_by_word
 from blocks.bucket_upload import Upload
 from blocks.checksums import Sums, sums_of, undamaged
 from blocks.target_store import LARGEST_READ, Proof, TakenError, TargetError, Tell, silent
@@ -266,10 +267,8 @@ class BucketStore:
         head = self._head(name)
         if head.get("ContentLength", sums.size_bytes) != sums.size_bytes:
             return False
-        # encrypted with such a key, the ETag is not the MD5 of what was sent
-        hidden = head.get("SSECustomerAlgorithm") or str(head.get("ServerSideEncryption", "")).startswith("aws:kms")
-        etag = None if hidden else head.get("ETag")
-        proof = sums.proof(size_bytes=sums.size_bytes, sha256=head.get("ChecksumSHA256"), etag=etag)
+        with translated(self.place):
+            proof = proof_by_word(self._requests, self._where(name), head, sums)
         if proof is None and self.sha256(name) == sums.sha256:
             proof = Proof.READ_BACK
         if proof is not None:

@@ -88,6 +88,8 @@ STORES: dict[str, tuple[Manners, Proof, Proof]] = {
     "sums of another kind": (Manners(sums="crc"), M, M),
     "sums of the whole": (Manners(sums="whole"), S, R),
     "ETags that are no MD5": (Manners(etags="opaque"), S, S),
+    "sums repeated as they were told": (Manners(etags="opaque", echoes=True), R, R),
+    "sums repeated beside true ETags": (Manners(echoes=True), S, S),
     "no ETags, sums refused": (Manners(ALL_SUMS, etags="none"), R, R),
     "sums and opaque ETags": (Manners(ALL_SUMS, etags="opaque"), R, R),
     "MD5": (Manners((Refusal(PUT, MD5), Refusal(PART, MD5))), S, S),
