@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -165,19 +165,19 @@ class BackupTarget(Block):
     def check(self) -> list[Check]:
         """See whether copies could go there, with small files of its own that are removed again."""
         store = self.store(patient=False)  # `ops doctor` waits for seconds
-        steps: dict[str, Callable[[], str]] = {
-            "look": lambda: _look(store),
-            "write, read and delete": lambda: _try_out(store),
-        }
+        stores = {"write, read and delete": store}
         if self.bucket:
-            steps["write in parts, as large files are"] = lambda: _try_out(self.store(patient=False, in_parts=True))
+            stores["write in parts, as large files are"] = self.store(patient=False, in_parts=True)
+        steps = {"look": partial(_look, store)} | {name: partial(_try_out, one) for name, one in stores.items()}
         checks: list[Check] = []
         for step, work in steps.items():
             try:
                 checks.append(Check(f"{store.place}: {step}", work()))
             except TargetError as error:
-                return [*checks, Check(f"{store.place}: {step}", error.found, advice=error.advice)]
-        return checks
+                checks.append(Check(f"{store.place}: {step}", error.found, advice=error.advice))
+                break
+        refusals = dict.fromkeys(refused for one in stores.values() for refused in one.refusals)
+        return checks + [Check(f"{store.place}: done without", refused) for refused in refusals]
 
 
 def _look(store: Store) -> str:
@@ -186,7 +186,7 @@ def _look(store: Store) -> str:
 
 
 def _try_out(store: Store) -> str:
-    """Returns what the place can do, and what not."""
+    """Returns that it works, and what will prove a copy there."""
     now = datetime.now(UTC)
     _remove_left(store, before=_check_file(now - _OLD))
     with tempfile.TemporaryDirectory() as folder:
@@ -201,8 +201,7 @@ def _try_out(store: Store) -> str:
             store.delete(file.name)
     if file.name in store.sizes(file.name):
         raise TargetError(f"{file.name} could not be deleted", advice="let these keys delete objects")
-    able = f"works; what proves a copy: {', '.join(store.proofs)}"
-    return "; ".join([able, *(f"done without {refused}" for refused in store.refusals)])
+    return f"works; what proves a copy: {', '.join(store.proofs)}"
 
 
 def _check_file(at: datetime) -> str:

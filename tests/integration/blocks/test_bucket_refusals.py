@@ -112,50 +112,68 @@ def test_what_cannot_be_done_without_is_named_with_what_to_set(
 
 
 @pytest.mark.parametrize(
-    ("name", "whole", "parts"),
+    ("name", "whole", "parts", "refused"),
     [
-        pytest.param("knows all", "sha256", "sha256", marks=pytest.mark.gate),
+        pytest.param("knows all", "sha256", "sha256", [], marks=pytest.mark.gate),
         pytest.param(
             "sums of large objects",
             "sha256",
-            "md5; done without x-amz-checksum-algorithm at CreateMultipartUpload (NotImplemented, HTTP 501)",
+            "md5",
+            ["x-amz-checksum-algorithm at CreateMultipartUpload (NotImplemented, HTTP 501)"],
             marks=pytest.mark.gate,
         ),
         pytest.param(
             "unfinished uploads, 403",
-            "sha256; done without ListMultipartUploads (AccessDenied, HTTP 403): let a rule of the bucket delete "
-            "incomplete uploads",
-            "sha256; done without ListMultipartUploads (AccessDenied, HTTP 403): let a rule of the bucket delete "
-            "incomplete uploads",
+            "sha256",
+            "sha256",
+            ["ListMultipartUploads (AccessDenied, HTTP 403): let a rule of the bucket delete incomplete uploads"],
             marks=pytest.mark.gate,
         ),
         (
             "condition",
-            "sha256; done without If-None-Match at PutObject (NotImplemented, HTTP 501): a file of that "
-            "name is looked for just before each upload ends",
-            "sha256; done without If-None-Match at "
-            "CompleteMultipartUpload (NotImplemented, HTTP 501): a file of that name is looked for just before each "
-            "upload ends",
+            "sha256",
+            "sha256",
+            [
+                f"If-None-Match at {operation} (NotImplemented, HTTP 501): a file of that name is looked for just "
+                "before each upload ends"
+                for operation in ("PutObject", "CompleteMultipartUpload")
+            ],
         ),
     ],
 )
 def test_connection_test_says_what_will_prove_a_copy_and_what_is_refused_and_leaves_nothing(
-    serve: Callable[..., PickyStore], name: str, whole: str, parts: str
+    serve: Callable[..., PickyStore], name: str, whole: str, parts: str, refused: list[str]
 ) -> None:
     there = serve(STORES[name][0])
     there.objects["odoo/theirs"] = Kept(b"x", '""')
-    block = BackupTarget(
+    checks = block_of(there).check()
+    place = f"bucket backups at http://127.0.0.1:{there.port}"
+    assert [(check.subject, check.found) for check in checks] == [
+        (f"{place}: look", "works"),
+        (f"{place}: write, read and delete", f"works; what proves a copy: {whole}"),
+        (f"{place}: write in parts, as large files are", f"works; what proves a copy: {parts}"),
+        *((f"{place}: done without", one) for one in refused),
+    ]
+    assert all(check.ok for check in checks)
+    assert set(there.objects) == {"odoo/theirs"}
+    assert there.unfinished == {}
+
+
+@pytest.mark.gate
+def test_connection_test_of_a_store_without_uploads_in_parts_says_so(serve: Callable[..., PickyStore]) -> None:
+    there = serve(Manners((Refusal(CREATE),)))
+    *good, bad = block_of(there).check()
+    assert [check.ok for check in good] == [True, True]
+    assert "does not know CreateMultipartUpload (NotImplemented, HTTP 501)" in bad.found
+    assert "use a store that takes those" in bad.advice
+    assert there.objects == {}
+
+
+def block_of(there: PickyStore) -> BackupTarget:
+    return BackupTarget(
         bucket="backups",
         endpoint_url=f"http://127.0.0.1:{there.port}",
         prefix="odoo",
         access_key_id=KEY_ID,
         secret_access_key=SECRET,
     )
-    checks = block.check()
-    assert [(check.found, check.advice) for check in checks] == [
-        ("works", ""),
-        (f"works; what proves a copy: {whole}", ""),
-        (f"works; what proves a copy: {parts}", ""),
-    ]
-    assert set(there.objects) == {"odoo/theirs"}
-    assert there.unfinished == {}
