@@ -24,7 +24,7 @@ _MISSING = {"NoSuchBucket", "InvalidBucketName"}
 _LIMITS = {"EntityTooLarge", "EntityTooSmall", "KeyTooLongError", "InvalidPart", "InvalidPartOrder", "ExpiredToken"}
 
 _UNDERSTOOD = _KEYS - {"SignatureDoesNotMatch"} | _REGION | _CLOCK | _LATER | _DAMAGED | _VIRTUAL | _MISSING | _LIMITS
-_NOT_KNOWN = {400, 405, 415, 417, 501}
+_NOT_KNOWN = {400, 405, 415, 416, 417, 501}
 _NOT_KNOWN_CODES = {"NotImplemented", "InvalidArgument", "InvalidRequest", "SignatureDoesNotMatch", "403"}
 """With a signature that does not match, something on the way may have taken a header; 403 alone is a HEAD's answer."""
 

@@ -167,16 +167,13 @@ class BucketStore:
             tell(done)
 
         with translated(self.place):
-            try:
+            if self._gives_ranges(name):  # which are fetched side by side
                 self._client.download_file(self.bucket, self._key(name), str(file), Callback=count)
-            except ClientError as error:
-                if not may_refuse_a_part(error.response):
-                    raise
-                done = 0  # boto3 asks for ranges of it, side by side: this asks for the object alone
-                with self._opened(name) as body, file.open("wb") as target:
-                    for chunk in body.iter_chunks(_CHUNK_BYTES):
-                        target.write(chunk)
-                        count(len(chunk))
+                return
+            with self._opened(name) as body, file.open("wb") as target:
+                for chunk in body.iter_chunks(_CHUNK_BYTES):
+                    target.write(chunk)
+                    count(len(chunk))
 
     def delete(self, name: str) -> None:
         """See Store."""
@@ -245,6 +242,17 @@ class BucketStore:
 
     def _opened(self, name: str) -> closing[StreamingBody]:
         return closing(self._requests.ask("get_object", **self._where(name))["Body"])
+
+    def _gives_ranges(self, name: str) -> bool:
+        """Whether the store gives a part of an object. Some refuse it, and others give all of it instead."""
+        try:
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._key(name), Range="bytes=0-0")
+        except ClientError as error:
+            if may_refuse_a_part(error.response):
+                return False
+            raise
+        answer["Body"].close()
+        return "ContentRange" in answer
 
     @contextmanager
     def _done_without(self, operation: str) -> Iterator[None]:

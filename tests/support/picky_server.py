@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.support.picky_store import KEY_ID, SECRET, Asked, PickyStore, RefusedError, xml
+from tests.support.picky_store import KEY_ID, SECRET, PickyStore, xml
 from tests.support.signatures import is_signed
+from tests.support.store_manners import Asked, RefusedError
 
 
 @contextmanager
@@ -48,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
             headers, answer = self.kept.answer(self._asked(body))
-            status = 204 if self.command == "DELETE" else 200
+            status = 204 if self.command == "DELETE" else 206 if "Content-Range" in headers else 200
         except RefusedError as refused:
             status, headers = refused.status, {}
             answer = xml("Error", Code=refused.code, Message=refused.message) if refused.code else b""

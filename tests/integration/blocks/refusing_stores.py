@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blocks.target_store import Proof
-from tests.support.picky_store import SHA256, Manners, Refusal
+from tests.support.picky_store import SHA256
+from tests.support.store_manners import Manners, Refusal
 
 KIBIBYTE = 1024
 ALGORITHM, MODE, MD5, CONDITION = "x-amz-checksum-algorithm", "x-amz-checksum-mode", "content-md5", "if-none-match"
@@ -48,6 +49,7 @@ STUBBORN = Manners(
         *(Refusal(operation, CONDITION) for operation in (PUT, COMPLETE)),
         *(Refusal(one) for one in (HEAD, "ListObjectsV2", "ListMultipartUploads", "AbortMultipartUpload")),
         Refusal("ListObjects", "delimiter"),
+        Refusal("GetObject", "range"),
     ),
     etags="opaque",
 )
@@ -102,6 +104,7 @@ STORES: dict[str, tuple[Manners, Proof, Proof]] = {
     "HEAD, 403": (Manners((forbidden(HEAD),)), R, R),
     "HEAD, 501": (Manners((Refusal(HEAD),)), R, R),
     "ranges": (Manners((Refusal("GetObject", "range"),)), S, S),
+    "ranges ignored": (Manners(ignores=frozenset({"range"})), S, S),
     "newer listing": (Manners((Refusal("ListObjectsV2"),)), S, S),
     "newer listing, 400": (Manners((without_body("ListObjectsV2"),)), S, S),
     "newer listing ignored": (Manners(ignores=frozenset({"list-type"})), S, S),

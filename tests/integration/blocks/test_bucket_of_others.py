@@ -11,7 +11,8 @@ import pytest
 from blocks.target_bucket import BucketStore
 from blocks.target_store import TargetError, silent
 from tests.integration.blocks.refusing_stores import STORES, make
-from tests.support.picky_store import Kept, Manners, PickyStore, Unfinished
+from tests.support.picky_store import Kept, PickyStore, Unfinished
+from tests.support.store_manners import Manners
 
 pytestmark = pytest.mark.usefixtures("small_parts", "one_session", "names_lead_here")
 

@@ -12,7 +12,8 @@ import pytest
 from blocks.backup_target import BackupTarget
 from blocks.target_store import TargetAwayError, TargetError
 from tests.integration.blocks.refusing_stores import CREATE, IN_TEST, KIBIBYTE, PART, STORES, Case, forbidden, make
-from tests.support.picky_store import KEY_ID, SECRET, Kept, Manners, PickyStore, Refusal
+from tests.support.picky_store import KEY_ID, SECRET, Kept, PickyStore
+from tests.support.store_manners import Manners, Refusal
 
 pytestmark = pytest.mark.usefixtures("small_parts", "one_session", "names_lead_here")
 every_store = pytest.mark.parametrize(
@@ -54,6 +55,21 @@ def test_files_arrive_once_by_what_the_store_knows_and_the_proof_is_told(
         with pytest.raises(TargetError, match="is there already, and it is another file: nothing was overwritten"):
             later.put(file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
     assert {key: kept.body for key, kept in there.objects.items()} == contents
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("name", ["knows all", "ranges", "ranges ignored", "all of that"])
+@pytest.mark.parametrize("kibibytes", [0, 20_000])
+def test_file_of_many_ranges_comes_back_whole(
+    serve: Callable[..., PickyStore], tmp_path: Path, name: str, kibibytes: int
+) -> None:
+    there = serve(STORES[name][0])
+    file, _ = make(tmp_path, kibibytes, "a.dump")
+    there.objects["odoo/a.dump"] = Kept(file.read_bytes(), '"etag"')
+    told: list[int] = []
+    there.store().get("a.dump", tmp_path / "back", tell=told.append)
+    assert (tmp_path / "back").read_bytes() == file.read_bytes()
+    assert max(told, default=0) == kibibytes * KIBIBYTE
 
 
 @every_store
