@@ -6,9 +6,9 @@ import hashlib
 import re
 import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -26,7 +26,9 @@ _FOLDER_PATTERN = r"^((/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?)?$"
 _BUCKET_PATTERN = r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$"
 _PREFIX_PATTERN = r"^([A-Za-z0-9_=-][A-Za-z0-9_.=-]*(/[A-Za-z0-9_=-][A-Za-z0-9_.=-]*)*/?)?$"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ENDPOINT = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9a-f:]+\])(:[0-9]{{1,5}})?/?")
+_HOST = rf"({_LABEL}(\.{_LABEL})*|\[[0-9a-f:]+\])(:[0-9]{{1,5}})?"
+_PATH = r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?"  # of names that no proxy on the way spells otherwise
+_ENDPOINT = re.compile(rf"https?://{_HOST}{_PATH}")
 _CHECK_FILE = "ops-check-"
 _OLD = timedelta(hours=1)
 
@@ -66,7 +68,10 @@ class BackupTarget(Block):
     endpoint_url: str = Field(
         default="",
         title="Endpoint",
-        description="Address of the store, without the bucket, as https://sgp1.digitaloceanspaces.com. Empty for AWS.",
+        description=(
+            "Address of the store, without the bucket, as https://sgp1.digitaloceanspaces.com or "
+            "https://PROJECT.supabase.co/storage/v1/s3. Empty for AWS."
+        ),
     )
     region: str = Field(
         default="us-east-1",
@@ -118,23 +123,28 @@ class BackupTarget(Block):
 
     def _check_endpoint(self, url: str) -> None:
         if not _ENDPOINT.fullmatch(url):
-            raise ValueError("endpoint_url: want https://host or https://host:port, with nothing after it")
+            raise ValueError(
+                "endpoint_url: want https://host, https://host:port or https://host/path, "
+                "without a login, a query, a # and %, and no part of the path empty or with a dot first"
+            )
         parts = urlsplit(url)
         try:
             _ = parts.port
         except ValueError:
             raise ValueError("endpoint_url: there is no port above 65535") from None
         host = parts.hostname or ""
-        if host.startswith(f"{self.bucket}."):
-            raise ValueError(f"endpoint_url holds the bucket: want https://{host.removeprefix(f'{self.bucket}.')}")
+        path = parts.path.rstrip("/")
+        if host.startswith(f"{self.bucket}.") or path.endswith(f"/{self.bucket}"):
+            shorter = f"{host.removeprefix(f'{self.bucket}.')}{path.removesuffix(f'/{self.bucket}')}"
+            raise ValueError(f"endpoint_url holds the bucket: want https://{shorter}")
         if parts.scheme == "http" and not self.allow_http and not _is_loopback(host):
             raise ValueError(
                 "endpoint_url: want https:// - with http whoever is on the way can read the backups; "
                 "allow_http permits it"
             )
 
-    def store(self, *, patient: bool = True) -> Store:
-        """The place itself, which is asked again and waited for if `patient`."""
+    def store(self, *, patient: bool = True, in_parts: bool = False) -> Store:
+        """The place itself, which is asked again and waited for if `patient`; see BucketStore."""
         if self.folder:
             from blocks.target_folder import FolderStore
 
@@ -149,23 +159,34 @@ class BackupTarget(Block):
             access_key_id=self.access_key_id.get_secret_value(),
             secret_access_key=self.secret_access_key.get_secret_value(),
             patient=patient,
+            in_parts=in_parts,
         )
 
     def check(self) -> list[Check]:
-        """See whether copies could go there, with a small file of its own that is removed again."""
+        """See whether copies could go there, with small files of its own that are removed again."""
         store = self.store(patient=False)  # `ops doctor` waits for seconds
-        steps: dict[str, Any] = {"look": store.look, "write, read and delete": lambda: _try_out(store)}
+        stores = {"write, read and delete": store}
+        if self.bucket:
+            stores["write in parts, as large files are"] = self.store(patient=False, in_parts=True)
+        steps = {"look": partial(_look, store)} | {name: partial(_try_out, one) for name, one in stores.items()}
         checks: list[Check] = []
         for step, work in steps.items():
             try:
-                work()
+                checks.append(Check(f"{store.place}: {step}", work()))
             except TargetError as error:
-                return [*checks, Check(f"{store.place}: {step}", error.found, advice=error.advice)]
-            checks.append(Check(f"{store.place}: {step}", "works"))
-        return checks
+                checks.append(Check(f"{store.place}: {step}", error.found, advice=error.advice))
+                break
+        refusals = dict.fromkeys(refused for one in stores.values() for refused in one.refusals)
+        return checks + [Check(f"{store.place}: done without", refused) for refused in refusals]
 
 
-def _try_out(store: Store) -> None:
+def _look(store: Store) -> str:
+    store.look()
+    return "works"
+
+
+def _try_out(store: Store) -> str:
+    """Returns that it works, and what will prove a copy there."""
     now = datetime.now(UTC)
     _remove_left(store, before=_check_file(now - _OLD))
     with tempfile.TemporaryDirectory() as folder:
@@ -180,6 +201,7 @@ def _try_out(store: Store) -> None:
             store.delete(file.name)
     if file.name in store.sizes(file.name):
         raise TargetError(f"{file.name} could not be deleted", advice="let these keys delete objects")
+    return f"works; what proves a copy: {', '.join(store.proofs)}"
 
 
 def _check_file(at: datetime) -> str:

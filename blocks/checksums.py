@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blocks.target_store import Proof, TargetError
+
 PART_BYTES = 16 * 1024 * 1024
 _MOST_PARTS = 10_000  # of one object, in S3
 _MEBIBYTE = 1024 * 1024
@@ -59,16 +61,16 @@ class Sums:
         """Of the whole file, in hexadecimal digits."""
         return self._whole.hexdigest()
 
-    def agree(self, *, size_bytes: int, sha256: str | None, etag: str | None) -> bool:
-        """Whether what a bucket says of an object proves that it holds this file.
+    def proof(self, *, size_bytes: int, sha256: str | None, etag: str | None) -> Proof | None:
+        """What of all that a bucket says of an object proves that it holds this file.
 
-        False says that it does not prove it, not that it is another file: an ETag may be no MD5, where the bucket
-        encrypts, and a sum may be made in another way than those of S3.
+        None says that nothing does, not that it is another file: an ETag may be no MD5, where the bucket encrypts, and
+        a sum may be made in another way than those of S3.
         """
-        said = [sha256 in self._composites()] if sha256 else []
+        said = {Proof.SHA256: sha256 in self._composites()} if sha256 else {}
         if etag and _MD5.fullmatch(etag.strip('"')):
-            said.append(etag.strip('"') == self._etag())
-        return size_bytes == self.size_bytes and bool(said) and all(said)
+            said[Proof.MD5] = etag.strip('"') in self._etags()
+        return next(iter(said), None) if size_bytes == self.size_bytes and all(said.values()) else None
 
     def _composites(self) -> set[str]:
         """As S3 spells it, with the number of parts at the end or without it."""
@@ -80,10 +82,10 @@ class Sums:
         of_sums = _base64(hashlib.sha256(b"".join(self._sha256)).digest())
         return {of_sums, f"{of_sums}-{len(self._sha256)}"}
 
-    def _etag(self) -> str:
-        if len(self._md5) == 1:
-            return self._md5[0].hex()
-        return f"{hashlib.md5(b''.join(self._md5), usedforsecurity=False).hexdigest()}-{len(self._md5)}"
+    def _etags(self) -> set[str]:
+        """What is sent in one request has the MD5 itself; one part may also be all parts of an upload."""
+        of_parts = f"{hashlib.md5(b''.join(self._md5), usedforsecurity=False).hexdigest()}-{len(self._md5)}"
+        return {of_parts, self._md5[0].hex()} if len(self._md5) == 1 else {of_parts}
 
 
 def sums_of(file: Path, size_bytes: int) -> Sums:
@@ -91,6 +93,15 @@ def sums_of(file: Path, size_bytes: int) -> Sums:
     sums = Sums()
     for part in parts_of(file, size_bytes):
         sums.add(part)
+    return sums
+
+
+def undamaged(file: Path, sums: Sums, sha256: str) -> Sums:
+    """The sums, where they are those of the manifest. Raises TargetError."""
+    if sums.sha256 != sha256:
+        raise TargetError(
+            f"{file} is damaged: its sha256 is not that of its manifest", advice="it was not uploaded; make a new one"
+        )
     return sums
 
 

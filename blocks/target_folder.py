@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from blocks.target_store import LARGEST_READ, SameFolderError, TakenError, TargetError, Tell, silent
+from blocks.target_store import LARGEST_READ, Proof, SameFolderError, TakenError, TargetError, Tell, silent
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 _CHUNK_BYTES = 1024 * 1024
@@ -53,6 +53,16 @@ class FolderStore:
     def secrets(self) -> Mapping[str, str]:
         """See Store."""
         return {}
+
+    @property
+    def proofs(self) -> tuple[Proof, ...]:
+        """See Store. A folder says nothing of a file but what it reads as."""
+        return (Proof.READ_BACK,)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """See Store."""
+        return ()
 
     def url(self, name: str) -> str:
         """See Store."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,17 @@ Tell = Callable[[int], None]
 
 def silent(_done: int) -> None:
     """Tells nobody."""
+
+
+class Proof(StrEnum):
+    """By what it is known that a file arrived as it was sent."""
+
+    SHA256 = "sha256"
+    """That of the file or its parts, as the place computed it."""
+    MD5 = "md5"
+    """Likewise."""
+    READ_BACK = "read back"
+    """All of it was read again and hashed."""
 
 
 class TargetError(OpsError):
@@ -55,6 +67,14 @@ class Store(Protocol):
     def secrets(self) -> Mapping[str, str]:
         """What it needs besides, as environment variables."""
 
+    @property
+    def proofs(self) -> Sequence[Proof]:
+        """By what put() has known in this process that files arrived, each once."""
+
+    @property
+    def refusals(self) -> Sequence[str]:
+        """What the place has refused in this process and was done without, with what follows from it."""
+
     def url(self, name: str) -> str:
         """Where a file is."""
 
@@ -86,4 +106,7 @@ class Store(Protocol):
         """Delete a file. One that is not there is none to delete."""
 
     def drop_unfinished(self, ours: Callable[[str], bool]) -> list[str]:
-        """Drop what broken-off put() left under names that are `ours`. Returns the names."""
+        """Drop what broken-off put() left under names that are `ours`. Returns the names.
+
+        Where the place does not let it be found, that is one of the `refusals`.
+        """

@@ -57,14 +57,15 @@ class Target:
     def upload(self, backup: Backup, folder: Folder) -> dict[str, Any]:
         """Copy the backup there, each file compared; returns what the run's result says of it."""
         started = time.monotonic()
-        self.transfer("upload", "upload", backup.name, folder.path, timeout=UPLOAD_SECONDS)
+        printed = self.transfer("upload", "upload", backup.name, folder.path, timeout=UPLOAD_SECONDS)
         url = self.store.url(backup.name.dump)
         files = backup.manifest.files if backup.manifest else []
         current_run().artifact(
             kind="link", name=backup.name.dump, content_url=url, size_bytes=files[0].size_bytes, sha256=files[0].sha256
         )
         seconds = round(time.monotonic() - started, 3)
-        return {"block": self.name, "url": url, "files": len(files) + 1, "duration_seconds": seconds}
+        proof = ", ".join(re.findall(r"^proof: (.+)$", printed, re.MULTILINE))
+        return {"block": self.name, "url": url, "files": len(files) + 1, "proof": proof, "duration_seconds": seconds}
 
     def prune(self, newest: BackupName, folder: Folder, *, retention_days: int) -> list[str]:
         """Delete the copies of that database that are too old as seen from the new one."""

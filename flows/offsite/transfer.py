@@ -60,6 +60,9 @@ def _upload(target: Repository, name: BackupName, environment: Mapping[str, str]
     except TargetError as error:
         print(f"what killed uploads left was not removed: {error}")
     print(f"uploaded: {target.receive(name, folder, tell=_progress)}")
+    for refused in target.store.refusals:
+        print(f"done without: {refused}")
+    print(f"proof: {', '.join(target.store.proofs)}")
 
 
 def _catch_up(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:

@@ -89,7 +89,7 @@ def test_store_that_says_nothing_of_use_is_read_back(
 ) -> None:
     read: list[str] = []
     really = BucketStore.sha256
-    monkeypatch.setattr(checksums.Sums, "agree", lambda *_, **__: False)
+    monkeypatch.setattr(checksums.Sums, "proof", lambda *_, **__: None)
 
     def noted(self: BucketStore, name: str) -> str:
         read.append(name)

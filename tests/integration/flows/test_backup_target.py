@@ -32,10 +32,14 @@ from flows.odoo_restore_drill import odoo_restore_drill
 from flows.offsite.owner import FILE
 from opsdb.errors import PreflightError, StepFailedError, UsageError
 from opsdb.settings import Settings, load_settings
+from tests.integration.blocks.refusing_stores import STUBBORN
 from tests.integration.flows.targets import Bucket, copied
 from tests.support.backups import make_backup
 from tests.support.folders import files
+from tests.support.picky_server import serving
+from tests.support.picky_store import KEY_ID, SECRET, PickyStore
 from tests.support.spellings import spellings
+from tests.support.store_manners import Manners
 
 
 def test_backup_is_copied_whole_and_told(
@@ -55,6 +59,7 @@ def test_backup_is_copied_whole_and_told(
     url = f"s3://{target.bucket}/odoo/{dump.name}"
     told = result["target"]
     assert (told["block"], told["url"], told["files"], told["pruned"]) == (target.block, url, 4, [])
+    assert told["proof"] == "md5, sha256"  # moto says the SHA-256 of what came in parts
     (link,) = (one for one in artifacts if one["kind"] == "link")
     assert (link["content_url"], link["sha256"], link["size_bytes"]) == (url, result["sha256"], result["size_bytes"])
     assert target.unfinished == []
@@ -136,10 +141,35 @@ def test_folder_on_another_disk_is_a_target_too(
     result = odoo_db_backup(database, target=name)
     dump = Path(result["file"])
     assert result["target"]["url"] == f"file://{disk}/{dump.name}"
+    assert result["target"]["proof"] == "read back"
     assert result["target"]["pruned"] == [old.name]
     assert files(disk).keys() > files(folder).keys() | {FILE}
     shutil.rmtree(folder)
     assert odoo_restore_drill(database, target=name)["backup"] == dump.name
+
+
+@pytest.mark.gate
+@pytest.mark.usefixtures("attachments", "prefect_client")
+@pytest.mark.parametrize(
+    "manners", [STUBBORN, Manners(ignores=frozenset({"range"}))], ids=["refused", "ranges ignored"]
+)
+def test_store_that_refuses_much_keeps_whole_backups_and_gives_them_back(
+    database: str, folder: Path, manners: Manners
+) -> None:
+    BackupTarget.register_type_and_schema()
+    with serving(PickyStore(manners, path="/storage/v1/s3")) as there:
+        keys: dict[str, Any] = {"access_key_id": KEY_ID, "secret_access_key": SECRET}
+        address = f"http://127.0.0.1:{there.port}{there.path}"
+        name = f"picky-{uuid4().hex}"
+        BackupTarget(bucket=there.bucket, prefix="odoo", endpoint_url=address, **keys).save(name)
+        result = odoo_db_backup(database, target=name)
+        dump = Path(result["file"])
+        assert result["target"]["proof"] == ("read back" if manners is STUBBORN else "sha256")
+        assert result["target"]["url"] == f"s3://{there.bucket}/odoo/{dump.name}"
+        kept = {key: one.body for key, one in there.objects.items() if not key.endswith(FILE)}
+        assert kept == {f"odoo/{path.name}": path.read_bytes() for path in folder.iterdir()}
+        shutil.rmtree(folder)
+        assert odoo_restore_drill(database, target=name)["backup"] == dump.name
 
 
 @pytest.mark.gate

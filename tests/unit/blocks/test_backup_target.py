@@ -41,7 +41,16 @@ BUCKET: dict[str, Any] = {
         ({**BUCKET, "prefix": "odoo/../other"}, "prefix"),
         ({**BUCKET, "endpoint_url": "sgp1.digitaloceanspaces.com"}, "want https://host"),
         ({**BUCKET, "endpoint_url": "https://user:word@host"}, "want https://host"),
-        ({**BUCKET, "endpoint_url": "https://host/backups"}, "with nothing after it"),
+        ({**BUCKET, "endpoint_url": "https://host/v1?list-type=2"}, "without a login, a query"),
+        ({**BUCKET, "endpoint_url": "https://host/v1#part"}, "without a login, a query"),
+        ({**BUCKET, "endpoint_url": "https://user:word@host/v1"}, "without a login, a query"),
+        ({**BUCKET, "endpoint_url": "https://host//v1"}, "no part of the path empty"),
+        ({**BUCKET, "endpoint_url": "https://host/v1//"}, "no part of the path empty"),
+        ({**BUCKET, "endpoint_url": "https://host/../v1"}, "no part of the path empty or with a dot first"),
+        ({**BUCKET, "endpoint_url": "https://host/a%2Fb"}, "a # and %"),
+        ({**BUCKET, "endpoint_url": "https://host/v1 "}, "want https://host"),
+        ({**BUCKET, "endpoint_url": "https://host/backups"}, "endpoint_url holds the bucket: want https://host"),
+        ({**BUCKET, "endpoint_url": "https://host/v1/backups/"}, "endpoint_url holds the bucket: want https://host/v1"),
         ({**BUCKET, "endpoint_url": "https://a..b"}, "want https://host"),
         ({**BUCKET, "endpoint_url": "https://-host"}, "want https://host"),
         ({**BUCKET, "endpoint_url": f"https://{'a' * 64}.example"}, "want https://host"),
@@ -79,6 +88,16 @@ def test_store_is_what_the_fields_say() -> None:
     assert BackupTarget(folder="/mnt/backups/").store() == FolderStore(Path("/mnt/backups"))
 
 
+@pytest.mark.parametrize("url", ["https://p.supabase.co/storage/v1/s3", "https://p.supabase.co/storage/v1/s3/"])
+def test_endpoint_may_have_a_path(url: str) -> None:
+    store = BackupTarget(**{**BUCKET, "endpoint_url": url}).store()
+    assert isinstance(store, BucketStore)
+    assert store.endpoint_url == "https://p.supabase.co/storage/v1/s3"
+    assert store.place == "bucket backups at https://p.supabase.co/storage/v1/s3"
+    signed = store._client.generate_presigned_url("get_object", Params={"Bucket": "backups", "Key": "odoo/a.dump"})
+    assert signed.startswith("https://p.supabase.co/storage/v1/s3/backups/odoo/a.dump?")
+
+
 def test_keys_are_in_no_text_of_block_or_store() -> None:
     block = BackupTarget(**BUCKET)
     store = block.store()
@@ -94,6 +113,7 @@ def test_connection_test_tries_all_and_leaves_nothing(tmp_path: Path) -> None:
     checks = BackupTarget(folder=str(tmp_path)).check()
     assert [check.ok for check in checks] == [True, True]
     assert checks[1].subject == f"folder {tmp_path}: write, read and delete"
+    assert checks[1].found == "works; what proves a copy: read back"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,7 +147,7 @@ def test_connection_test_does_not_wait_longer_than_doctor(monkeypatch: pytest.Mo
         asked.append(store)
 
     monkeypatch.setattr(BucketStore, "look", look)
-    monkeypatch.setattr("blocks.backup_target._try_out", lambda _store: None)
+    monkeypatch.setattr("blocks.backup_target._try_out", lambda _store: "works")
     BackupTarget(**BUCKET).check()
     config: Any = asked[0]._client.meta.config
     assert (config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]) == (4, 4, 1)

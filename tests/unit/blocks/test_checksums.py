@@ -12,6 +12,7 @@ import pytest
 
 from blocks import checksums
 from blocks.checksums import PART_BYTES, part_bytes, sums_of
+from blocks.target_store import Proof
 
 TEBIBYTE = 1024**4
 md5 = partial(hashlib.md5, usedforsecurity=False)
@@ -38,11 +39,11 @@ def test_sums_are_those_of_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     etag = md5(b"".join(md5(one).digest() for one in parts)).hexdigest() + "-3"
     whole = base64_of(hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in parts)).digest())
     agreed: dict[str, Any] = {"size_bytes": 10, "sha256": f"{whole}-3", "etag": f'"{etag}"'}
-    assert sums.agree(**agreed)
-    assert sums.agree(**agreed | {"sha256": whole})
-    assert sums.agree(**agreed | {"sha256": None})
-    assert sums.agree(**agreed | {"etag": None})
-    assert sums.agree(**agreed | {"etag": '"no-md5-at-all"'})
+    assert sums.proof(**agreed) is Proof.SHA256
+    assert sums.proof(**agreed | {"sha256": whole}) is Proof.SHA256
+    assert sums.proof(**agreed | {"sha256": None}) is Proof.MD5
+    assert sums.proof(**agreed | {"etag": None}) is Proof.SHA256
+    assert sums.proof(**agreed | {"etag": '"no-md5-at-all"'}) is Proof.SHA256
     wrongs: list[dict[str, Any]] = [
         {"size_bytes": 9},
         {"sha256": f"{whole}-2"},
@@ -53,7 +54,7 @@ def test_sums_are_those_of_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         {"sha256": None, "etag": '"no-md5-at-all"'},
     ]
     for wrong in wrongs:
-        assert not sums.agree(**agreed | wrong), wrong
+        assert sums.proof(**agreed | wrong) is None, wrong
 
 
 def test_one_part_has_its_own_sum(tmp_path: Path) -> None:
@@ -61,5 +62,12 @@ def test_one_part_has_its_own_sum(tmp_path: Path) -> None:
     file.write_bytes(b"one")
     sums = sums_of(file, 3)
     etag, sha256 = md5(b"one").hexdigest(), base64_of(hashlib.sha256(b"one").digest())
-    assert sums.agree(size_bytes=3, sha256=sha256, etag=f'"{etag}"')
-    assert not sums.agree(size_bytes=3, sha256=sha256, etag=f'"{etag}-1"')
+    assert sums.proof(size_bytes=3, sha256=sha256, etag=f'"{etag}"') is Proof.SHA256
+    assert sums.proof(size_bytes=3, sha256=sha256, etag=f'"{etag}-1"') is None
+
+
+def test_one_part_may_be_all_parts_of_an_upload(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    etag = f'"{md5(md5(b"one").digest()).hexdigest()}-1"'
+    assert sums_of(file, 3).proof(size_bytes=3, sha256=None, etag=etag) is Proof.MD5

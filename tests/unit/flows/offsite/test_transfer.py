@@ -57,6 +57,7 @@ def test_program_uploads_and_fetches_from_any_folder(tmp_path: Path) -> None:
     done = run("upload", tmp_path / "there", FOLDER=str(tmp_path / "here"), BACKUP=dump.name)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{dump.name}: 100 % of 4 B" in done.stdout
+    assert done.stdout.splitlines()[-1] == "proof: read back"
     done = run("download", tmp_path / "there", FOLDER=str(tmp_path / "back"), BACKUP=dump.name)
     assert done.returncode == 0
     assert (tmp_path / "back" / dump.name).read_bytes() == dump.read_bytes()
