@@ -44,12 +44,17 @@ def same_major(manifest: Manifest, db: Connection) -> bool:
 
 
 def compared(manifest: Manifest, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """What of a manifest was compared, for the result of a run: counts, None for what it does not know."""
+    """What of a manifest was compared, for the result of a run: counts, None for what it does not know.
+
+    `not_compared` names what could not be recorded while the database was dumped.
+    """
     counts = manifest.inventory.counts if manifest.inventory else None
+    unread = manifest.inventory.unread if manifest.inventory else []
     return {
         "tables_compared": len(manifest.contents.tables) if manifest.contents else None,
         "rows_compared": manifest.contents.rows if manifest.contents else None,
         "objects_compared": {kind: n for kind, n in counts.items() if kind not in without} if counts else None,
+        "not_compared": [*(manifest.contents.uncounted if manifest.contents else ()), *unread],
         "attachments_compared": manifest.attachments.named if manifest.attachments else None,
     }
 
