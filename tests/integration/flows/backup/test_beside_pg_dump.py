@@ -161,7 +161,7 @@ def test_many_tables_and_indexes_take_no_more_locks_than_pg_dump_while_others_ne
         monkeypatch.setenv("OPS_ODOO_DATABASE_URL", server.format(database="postgres"))
         database = create(server)
         with psycopg.connect(server.format(database=database), autocommit=True) as db:
-            for first in range(0, 2000, 100):
+            for first in range(0, 3500, 100):
                 db.execute(
                     f"""DO $$ BEGIN FOR n IN {first}..{first + 99} LOOP
                     EXECUTE format('CREATE TABLE t%s (a int PRIMARY KEY, b int, c int, d int)', n);
@@ -178,8 +178,8 @@ def test_many_tables_and_indexes_take_no_more_locks_than_pg_dump_while_others_ne
             pg_dump(server, database)
         with working(server, database, need_locks) as beside:
             result = odoo_db_backup(database)
-        assert result["tables"] == 2000
-        assert result["rows"] == 2000
+        assert result["tables"] == 3500
+        assert result["rows"] == 3500
         assert uncounted(result) == []
         assert not plain.errors + beside.errors
 
