@@ -1,0 +1,22 @@
+"""How far a running step is, written with the heartbeat of its run."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    progress = postgresql.JSONB(none_as_null=True, astext_type=sa.Text())
+    op.add_column("run_steps", sa.Column("progress", progress), schema="ops")
+    # room on each page for the next version of a row, as in runs: 0002 says why
+    op.execute("ALTER TABLE ops.run_steps SET (fillfactor = 80)")
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE ops.run_steps RESET (fillfactor)")
+    op.drop_column("run_steps", "progress", schema="ops")
