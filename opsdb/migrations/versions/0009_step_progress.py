@@ -13,10 +13,7 @@ depends_on = None
 def upgrade() -> None:
     progress = postgresql.JSONB(none_as_null=True, astext_type=sa.Text())
     op.add_column("run_steps", sa.Column("progress", progress), schema="ops")
-    # room on each page for the next version of a row, as in runs: 0002 says why
-    op.execute("ALTER TABLE ops.run_steps SET (fillfactor = 80)")
 
 
 def downgrade() -> None:
-    op.execute("ALTER TABLE ops.run_steps RESET (fillfactor)")
     op.drop_column("run_steps", "progress", schema="ops")

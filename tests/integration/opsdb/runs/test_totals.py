@@ -202,7 +202,8 @@ def test_heartbeats_are_hot_updates(engine: Engine) -> None:
         db.execute(
             text(
                 "INSERT INTO ops.run_steps "
-                "(run_id, attempt, index, name, status, command, timeout_seconds, started_at) SELECT id, 1, 1, 'pg_dump', 'running', repeat('x', 300), 600, now() FROM ops.runs"
+                "(run_id, attempt, index, name, status, command, timeout_seconds, started_at) "
+                "SELECT id, 1, 1, 'pg_dump', 'running', repeat('x', 300), 600, now() FROM ops.runs"
             )
         )
     before = updates(engine)
