@@ -81,6 +81,8 @@ class Source:
     locale: Locale
     clock: Callable[[], datetime]
     """The server's time: hosts that back up one database agree on the order of its backups."""
+    last: Manifest | None = None
+    """Of its last good backup in the folder, by which this one says how far it is."""
 
     def needed_bytes(self, earlier: list[Backup]) -> dict[str, int]:
         """What its dump and its filestore's archive may need on disk, by what earlier ones took.

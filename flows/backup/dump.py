@@ -12,6 +12,7 @@ from flows.backup.draft import Draft
 from flows.backup.manifest import File, Manifest, SequenceValue
 from flows.backup.snapshot import Recorded, Snapshot
 from flows.engine.active_run import current_run
+from flows.engine.progress import read, written
 from flows.engine.step import StepOutput, action, step
 from opsdb.errors import StepFailedError
 
@@ -111,6 +112,7 @@ def write_backup(source: Source, draft: Draft) -> Manifest:
         VERIFY,
         timeout=VERIFY_SECONDS,
         env=names | {"SHA256": dump.sha256, "PG_RESTORE": str(programs.pg_restore)},
+        progress=read(names["PARTIAL"], names["PARTIAL"]),
     )
     return Manifest(
         database=source.database.name,
@@ -144,7 +146,8 @@ def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str])
     counting_until = time.monotonic() + FINGERPRINT_SECONDS
     env = env | {"PG_DUMP": str(source.access.programs.pg_dump), "SNAPSHOT": snapshot.id}
     try:
-        dumped = step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env)
+        progress = written(env["PARTIAL"], last_bytes=source.last.size_bytes if source.last else None)
+        dumped = step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env, progress=progress)
     except StepFailedError:
         snapshot.check()
         raise
@@ -187,7 +190,9 @@ def _filestore(source: Source, draft: Draft) -> File | None:
     if source.filestore is None:
         return None
     env = {"FILESTORE": str(source.filestore), "ARCHIVE": draft.path(draft.name.filestore)}
-    output = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env)
+    last = source.last.filestore if source.last else None
+    progress = written(env["ARCHIVE"], last_bytes=last.size_bytes if last else None)
+    output = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env, progress=progress)
     return _written(draft.name.filestore, output, note=f"{output.number('files')} files")
 
 
@@ -200,6 +205,7 @@ def _attachments(source: Source, draft: Draft, names: set[str] | None) -> Attach
         lambda: None if names is None else _check_attachments(source, draft, names),
         about="look for every file that ir_attachment names in the archive, and compare its SHA-1",
         must_run_again=True,  # with the archive
+        progress=read(draft.path(draft.name.filestore)),
     )
 
 

@@ -13,6 +13,7 @@ from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
 from flows.engine.active_run import current_run
 from flows.engine.preflight import missing_programs
+from flows.engine.progress import read
 from flows.engine.step import step
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.places import refuse_filestore
@@ -100,7 +101,7 @@ def unpacked(opened: OpenFiles, name: BackupName, target: Path | None) -> Iterat
     with closing(Unpacked(target)) as files:
         if target is not None:
             env = {"ARCHIVE": opened.paths[name.filestore], **files.open(target)}
-            step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env)
+            step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env, progress=read(env["ARCHIVE"]))
         yield files
 
 

@@ -19,6 +19,7 @@ from flows.backup.manifest import Manifest
 from flows.backup.pinned import pin_settings
 from flows.backup.postgres import Connection
 from flows.engine.active_run import current_run
+from flows.engine.progress import read
 from flows.engine.step import action, step
 from flows.restore.comparison import compared, differences_from, same_major
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched
@@ -84,7 +85,9 @@ def restored(ready: Ready) -> Iterator[Restored]:
         action("open files", files.open, about=f"open the files of {manifest.file} in {folder}", must_run_again=True)
         listed = "\n".join(f"{one.sha256} {files.paths[one.file]} {one.file}" for one in manifest.files)
         # its command is the same for every backup: one that was kept might speak for another
-        step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env={"SUMS": listed}, must_run_again=True)
+        progress = read(*(files.paths[one.file] for one in manifest.files))
+        env = {"SUMS": listed}
+        step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env=env, must_run_again=True, progress=progress)
         url = run.settings.odoo_url
         walls: tuple[str, ...] = ("a login without rights",)
         if ready.server is not None:
@@ -145,6 +148,7 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
             lambda: _compare_attachments(manifest, scratch, archive),
             about="read every file that ir_attachment names in the filestore's archive, and compare its SHA-1",
             must_run_again=True,
+            progress=read(archive),
         )
     version = prepared.access.server_version
     return Restored(scratch, seconds, files, version, walls if scratch.login else (), prepared.left_out, handed)
