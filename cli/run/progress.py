@@ -39,19 +39,18 @@ class ProgressLine:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._again_at = 0.0
-        self._shown = False
+        self._shown = ""
 
     def show(self, lines: Sequence[str], *, at: float) -> None:
         """Show what is known now, at so many seconds by any clock."""
-        self.clear()
-        if not lines:
-            return
         if self._console.is_terminal:
-            text = Text("; ".join(lines), style="dim", no_wrap=True)
-            text.truncate(self._console.width - 1, overflow="ellipsis")
-            self._console.print(text, end="")
-            self._shown = True
-        elif at >= self._again_at:
+            if (shown := "; ".join(lines)) != self._shown:
+                self.clear()
+                text = Text(shown, style="dim", no_wrap=True)
+                text.truncate(self._console.width - 1, overflow="ellipsis")
+                self._console.print(text, end="")
+                self._shown = shown
+        elif lines and at >= self._again_at:
             self._again_at = at + AGAIN_SECONDS
             for line in lines:
                 say(line, to=self._console)
@@ -60,4 +59,4 @@ class ProgressLine:
         """Make room for other output."""
         if self._shown:
             self._console.control(_ERASE)
-            self._shown = False
+            self._shown = ""
