@@ -145,7 +145,9 @@ def logs(
     step: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this step, by name or number, and nothing but its output.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over, and show how far a step is.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run is over, and show how far a step is.")
+    ] = False,
     attempt: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="This attempt.", show_default="the latest")
     ] = None,
