@@ -14,7 +14,7 @@ from pathlib import Path
 from opsdb.processes.find import find_descendants
 from opsdb.progress import Pace, Progress
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 STALE_SECONDS = 10.0
 """After so long without an answer, of a disk that hangs for instance, nothing is known any more."""
 
