@@ -1,33 +1,45 @@
-"""The runbook `nightly_backup`: a backup of each database, in a session of their own, once per tick of the schedule."""
+"""The runbook `nightly_backup`: a backup of each database, in a session of their own, once per tick of the schedule.
+
+Each database is backed up by a run of its own. The night starts those, ends its process, and begins anew now and then,
+to look at them and to start what failed once more. All that it knows of them stands in Prefect, so that it may be
+repeated, or die, at any moment.
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import httpx
 from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 from pydantic import Field
-from sqlalchemy import func, select
 
 from blocks.fields import BlockName
 from flows.backup.database import Database
 from flows.backup.folder import backup_folder
+from flows.backup.night import Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
 from flows.backup.parameters import BackupFolder, OdooDatabases, RetentionDays
 from flows.engine.active_run import current_run
 from flows.engine.ops_database import in_ops
+from flows.engine.postponement import postpone
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.offsite.target import find_target
+from opsdb.database import first_line
 from opsdb.errors import MissedError, PreflightError, RoomUnreachableError, StepFailedError
 from opsdb.runs.lookup import reading, short_id
-from opsdb.runs.prefect_runs import queue_of, tags_of
-from opsdb.runs.sessions import is_cancelled, make_session
+from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
+from opsdb.runs.sessions import is_cancelled, make_session, tag_of
 from opsdb.tables import Lane
 
 DEADLINE_SECONDS = 900
@@ -38,7 +50,11 @@ DATABASES = ["odoo_prod", "odoo_staging"]
 LatenessMinutes = Annotated[int, Field(ge=1, le=1440)]
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=3)
+class NotStartedError(StepFailedError):
+    """Prefect started no backup; at the next try it may."""
+
+
+@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=3, version="2")
 def nightly_backup(  # noqa: PLR0917 - they are passed by name
     databases: OdooDatabases = DATABASES,
     retention_days: RetentionDays = 30,
@@ -47,83 +63,76 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
     restore_drill: bool = False,
     target: BlockName | None = None,
 ) -> dict[str, Any]:
-    """Start a backup of each Odoo database in lane A, all in one session `Daily Backup`, and end.
+    """Back up each Odoo database by a run of its own in lane A, all in one session `Daily Backup`.
 
-    It starts nothing unless it can connect to all of them. However often it is repeated for
-    one tick of its schedule, there is one session and one backup of each database. The backups go on by themselves.
+    It succeeds when all are backed up. A backup that fails keeps no other one back. It is tried again, after 5 minutes
+    and then less often, within `lateness_minutes`; after that this run fails and names what is not backed up. While it
+    waits it takes no slot in the lane. However often it is repeated for one tick of its schedule, there is one session,
+    and one run for each try of a database.
 
     Args:
         databases: Databases to back up, each once.
         retention_days: Days after which earlier backups are deleted; the three newest good ones of a database stay.
         backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
-        lateness_minutes: Minutes after its time in which a run of the schedule still starts backups; then it is missed.
+        lateness_minutes: Minutes after its time, or after its start by hand, in which it starts backups.
         restore_drill: Whether each backup is restored into a scratch database and compared before old ones go.
         target: Name of a Backup Target block, to which each backup is copied. Left empty: they stay in their folder.
     """
     run = current_run()
-    again = _by_hand(
-        databases=databases,
-        retention_days=retention_days,
-        backup_dir=backup_dir,
-        restore_drill=restore_drill,
-        target=target,
-    )
-    tick = run.due_at.astimezone(UTC).isoformat() if run.due_at else str(run.id)
-    if run.due_at is not None:
-        due_at = run.due_at
-        action(
-            "in time",
-            lambda: _check_lateness(due_at, lateness_minutes, again),
-            about=f"compare {tick} with the clock",
-            preflight=True,
-        )
-    action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
-    folder = backup_folder(backup_dir)
-    if target:
-        find_target(target, folder)
-    session_id = uuid5(NAMESPACE_URL, f"ops:nightly-backup:{tick}")
-    action("session", lambda: _make_session(session_id, run.due_at), about=f"session Daily Backup {session_id}")
+    now = run.clock() if run.clock else datetime.now(UTC)
+    begun_at = (run.life and run.life.begun_at) or now
+    window = Window(begun_at=begun_at, due_at=run.due_at, allowed=timedelta(minutes=lateness_minutes))
     parameters: dict[str, Any] = {"retention_days": retention_days, "restore_drill": restore_drill}
-    if backup_dir:
-        parameters["backup_dir"] = backup_dir
-    if target:
-        parameters["target"] = target
-    started = {}
-    for database in databases:
-        run_id = action(
-            f"start {database}",
-            partial(
-                _start,
-                {"odoo_db": database, **parameters},
-                session_id=session_id,
-                key=f"nightly-backup:{tick}:{database}",
-                again=again,
-            ),
-            about=f"odoo_db_backup of {database} in lane {LANE}, priority {PRIORITY}",
-        )
-        started[database] = str(run_id)
-    return {"session": str(session_id), "runs": started}
+    parameters |= {name: value for name, value in (("backup_dir", backup_dir), ("target", target)) if value}
+    night = Night(run.due_at.astimezone(UTC).isoformat() if run.due_at else str(run.id), parameters, window)
+    try:
+        tries = night.read_tries()
+    except httpx.HTTPError as error:
+        postpone(window.look_again_at(now), f"Prefect did not say how the backups stand ({type(error).__name__})")
+        raise
+    if not tries:
+        _check_begin(databases, night, now)
+        folder = backup_folder(backup_dir)
+        if target:
+            find_target(target, folder)
+        about = f"session Daily Backup {night.session_id}"
+        action("session", lambda: _make_session(night.session_id, run.due_at), about=about)
+    found = [outlook(database, tries[database], window=window, now=now) for database in databases]
+    if left := [each.database for each in found if each.todo is not Todo.NOTHING]:
+        night.check_session(left)
+    for each in found:
+        if each.reason and each.latest:
+            again = f"; tried again at {each.at:%H:%M:%S} UTC" if each.todo is Todo.TRY_LATER else ""
+            run.event(f"{each.database}: {each.reason}{again}", level="warning", once=str(each.latest.run_id))
+    found = [night.start(each, now) if each.todo is Todo.TRY_NOW else each for each in found]
+    if open_ := [each for each in found if each.todo in (Todo.WAIT, Todo.TRY_LATER)]:
+        postpone(min(each.at for each in open_), why_wait(found))
+    if failed := [each for each in found if each.todo is Todo.GIVE_UP]:
+        again = night.by_hand([each.database for each in failed])
+        raise StepFailedError(not_backed_up(failed, of=len(found), again=again))
+    return {"session": str(night.session_id), "backups": {each.database: each.outcome for each in found}}
 
 
-def _by_hand(**parameters: Any) -> str:
-    """The command that backs up the same at once, for a shell. `ops run` would not take what a schedule gave."""
-    words = ["ops", "run", "nightly_backup"]
-    for name, value in parameters.items():
-        if value is not None:
-            text = ",".join(value) if isinstance(value, list) else str(value)
-            words += ["-p", f"{name}={text.lower() if isinstance(value, bool) else text}"]
-    return shlex.join(words)
+def _check_begin(databases: list[str], night: Night, now: datetime) -> None:
+    """Look whether the first backup may be started, and in a dry run whether each database can be reached.
+
+    A run learns that from the backups themselves, which do not wait for each other.
+    """
+    due_at = night.window.due_at
+    if due_at is not None:
+        about = f"compare {night.tick} with the clock"
+        action("in time", lambda: _check_lateness(due_at, now, night, databases), about=about, preflight=True)
+    if current_run().plan is not None:
+        action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
 
 
-def _check_lateness(due_at: datetime, allowed_minutes: int, again: str) -> None:
-    settings = current_run().settings
-    now: datetime = in_ops(settings, lambda db: db.execute(select(func.clock_timestamp())).scalar_one())
-    late = now - due_at
-    if late <= timedelta(minutes=allowed_minutes):
+def _check_lateness(due_at: datetime, now: datetime, night: Night, databases: list[str]) -> None:
+    late, allowed = now - due_at, night.window.allowed
+    if late <= allowed:
         return
     message = (
         f"missed: due at {due_at:%Y-%m-%d %H:%M} UTC, and it is {int(late.total_seconds() // 60)} minutes later, "
-        f"where {allowed_minutes} are allowed. To back up the same now: {again}"
+        f"where {int(allowed.total_seconds() // 60)} are allowed. To back up the same now: {night.by_hand(databases)}"
     )
     current_run().event(message, level="warning", due_at=due_at.isoformat())
     raise MissedError(message)
@@ -137,7 +146,10 @@ def _check(databases: list[str]) -> None:
         except PreflightError as error:
             wrong.append(str(error))
     if wrong:
-        raise PreflightError("no backup was started. " + "; ".join(wrong))
+        raise PreflightError(
+            f"{len(wrong)} of {len(databases)} databases cannot be backed up now: {'; '.join(wrong)}. "
+            "A run backs up the others, and tries these again"
+        )
 
 
 def _make_session(session_id: UUID, due_at: datetime | None) -> None:
@@ -152,53 +164,119 @@ def _make_session(session_id: UUID, due_at: datetime | None) -> None:
     )
 
 
-def _start(parameters: dict[str, Any], *, session_id: UUID, key: str, again: str) -> UUID:
-    """Start the backup of one database. With a key that was used before, that is the run of then.
+@dataclass(frozen=True)
+class Night:
+    """The backups of one tick, or of one run that somebody started."""
 
-    Raises StepFailedError when its session was cancelled, also when that happens meanwhile: then the run is as well.
-    """
-    _check_session(session_id, parameters["odoo_db"], again)
-    with get_client(sync_client=True) as client:
+    tick: str
+    parameters: dict[str, Any]
+    """What each of them is started with, beside its database."""
+    window: Window
+
+    @property
+    def session_id(self) -> UUID:
+        """The session that they are in."""
+        return uuid5(NAMESPACE_URL, f"ops:nightly-backup:{self.tick}")
+
+    def by_hand(self, databases: list[str]) -> str:
+        """The command that backs these up the same way now, for a shell. `ops run` takes less than a schedule gives."""
+        words = ["ops", "run", "nightly_backup", "-p", f"databases={','.join(databases)}"]
+        for name, value in self.parameters.items():
+            words += ["-p", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
+        return shlex.join(words)
+
+    def read_tries(self) -> dict[str, list[Try]]:
+        """What was started so far, by database. Raises httpx.HTTPError; nothing was in a dry run."""
+        found: dict[str, list[Try]] = defaultdict(list)
+        if current_run().plan is not None:
+            return found
+        wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag_of(self.session_id)]))
+        with get_client(sync_client=True) as client:
+            runs: list[FlowRun] = []
+            while page := client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, offset=len(runs)):
+                runs += page
+        for run in runs:
+            database = str(run.parameters.get("odoo_db"))
+            key, _, number = (run.idempotency_key or "").rpartition(":")
+            if f"{key}:" == self._key(database) and run.state is not None:  # else somebody put it into the session
+                found[database].append(Try(number=int(number), run_id=run.id, state=state_of(run.state)))
+        return found
+
+    def start(self, found: Outlook, now: datetime) -> Outlook:
+        """Start the next backup of a database. Raises StepFailedError when the session was cancelled."""
+        database, number = found.database, found.latest.number + 1 if found.latest else 1
         try:
-            deployment = client.read_deployment_by_name(f"odoo_db_backup/{LANE.pool}")
-        except ObjectNotFound:
-            raise StepFailedError(
-                f"odoo_db_backup is not deployed to lane {LANE}: `ops deploy` puts it there"
-            ) from None
-        run = client.create_flow_run_from_deployment(
-            deployment.id,
-            parameters=parameters,
-            tags=tags_of(priority=PRIORITY, session_id=session_id),
-            work_queue_name=queue_of(PRIORITY),
-            idempotency_key=key,
-        )
+            action(
+                f"start {database}",
+                lambda: self.start_try(database, number),
+                about=f"odoo_db_backup of {database} in lane {LANE}, priority {PRIORITY}, try {number}",
+            )
+        except NotStartedError as error:
+            current_run().event(str(error), level="warning", once=f"start {database}")
+            at = self.window.try_again_at(now)
+            todo = Todo.TRY_LATER if at < self.window.ends_at else Todo.GIVE_UP
+            return replace(found, todo=todo, at=at, reason=str(error))
+        return replace(found, todo=Todo.WAIT, at=self.window.look_again_at(now))
+
+    def start_try(self, database: str, number: int) -> UUID:
+        """Start one try of a database. One that was started before is that run.
+
+        Raises StepFailedError when the session was cancelled, also when that happens meanwhile: then the run is as
+        well. Raises NotStartedError when Prefect refuses, or does not answer.
+        """
+        self.check_session([database])
+        with get_client(sync_client=True) as client:
+            try:
+                deployment = client.read_deployment_by_name(f"odoo_db_backup/{LANE.pool}")
+                run = client.create_flow_run_from_deployment(
+                    deployment.id,
+                    parameters={"odoo_db": database, **self.parameters},
+                    tags=tags_of(priority=PRIORITY, session_id=self.session_id),
+                    work_queue_name=queue_of(PRIORITY),
+                    idempotency_key=f"{self._key(database)}{number}",
+                )
+            except ObjectNotFound:
+                raise NotStartedError(
+                    f"{database}: odoo_db_backup is not deployed to lane {LANE}: `ops deploy` puts it there"
+                ) from None
+            except httpx.HTTPError as error:
+                raise NotStartedError(f"{database}: Prefect started no backup: {first_line(error)}") from error
+            try:
+                self.check_session([database])
+            except StepFailedError:
+                _cancel(client, run, database)
+                raise
+        return run.id
+
+    def check_session(self, databases: list[str]) -> None:
+        """Raises StepFailedError when the session was cancelled: what is not backed up by then, is not."""
         try:
-            _check_session(session_id, parameters["odoo_db"], again)
-        except StepFailedError:
-            # who cancelled the session may not have seen this run
-            if run.state is None or not run.state.is_final():
-                try:
-                    client.set_flow_run_state(run.id, Cancelling(message="its session was cancelled meanwhile"))
-                except httpx.HTTPError as error:
-                    current_run().event(
-                        f"the backup of {parameters['odoo_db']} had just been started and runs all the same, since "
-                        f"Prefect did not answer ({type(error).__name__}): ops cancel {short_id(run.id)}",
-                        level="warning",
-                    )
-            raise
-    return run.id
+            with reading(current_run().settings) as db:
+                cancelled = is_cancelled(db, self.session_id)
+        except RoomUnreachableError:
+            return  # a backup too many is better than a night without
+        if cancelled:
+            message = (
+                f"session {self.session_id} was cancelled: no more backups of {named(databases)} are started. "
+                f"To back up the same in a new session: {self.by_hand(databases)}"
+            )
+            current_run().event(message, level="warning", session=str(self.session_id))
+            raise StepFailedError(message)
+
+    def _key(self, database: str) -> str:
+        """What a try's number is put behind, as the key under which it is started once."""
+        return f"nightly-backup:{self.tick}:{database}:"
 
 
-def _check_session(session_id: UUID, database: str, again: str) -> None:
+def _cancel(client: SyncPrefectClient, run: FlowRun, database: str) -> None:
+    """Cancel a backup whose session was cancelled while it was started: who did that may not have seen it."""
+    if run.state is not None and run.state.is_final():
+        return
     try:
-        with reading(current_run().settings) as db:
-            cancelled = is_cancelled(db, session_id)
-    except RoomUnreachableError:
-        return  # a backup too many is better than a night without
-    if cancelled:
-        message = (
-            f"session {session_id} was cancelled: the backup of {database} and those after it do not run. "
-            f"To back up all in a new session: {again}"
+        client.set_flow_run_state(run.id, Cancelling(message="its session was cancelled meanwhile"))
+    except httpx.HTTPError as error:
+        current_run().event(
+            f"the backup of {database} had just been started and runs all the same, since Prefect did not answer "
+            f"({type(error).__name__}): ops cancel {short_id(run.id)}",
+            level="warning",
         )
-        current_run().event(message, level="warning", session=str(session_id))
-        raise StepFailedError(message)

@@ -107,7 +107,7 @@ def _preflight(database: Database, folder: Folder, keyring: Keyring) -> Source:
     """All that can be seen before anything changes."""
     keyring.own()
     if missing := missing_programs(*PROGRAMS["odoo_db_backup"]):
-        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils, grep, gzip and tar")
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils and grep")
     source = check_source(database, current_run().settings)
     there = folder.check()
     freed = leftover_bytes(there, database.name) if there == folder.path else 0
@@ -129,7 +129,7 @@ def _drill(backup: Backup, folder: Folder, manifest: Manifest) -> dict[str, Any]
     try:
         ready = action(
             "restore preflight",
-            lambda: check_restorable(backup, folder, drill=True),
+            lambda: replace(check_restorable(backup, folder, drill=True), needed=backup.name.companions),
             about=f"check programs and disk for the restore of {manifest.file}",
             preflight=True,
         )

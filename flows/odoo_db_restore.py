@@ -13,7 +13,7 @@ from flows.backup.attachments import differing_attachments, stored
 from flows.backup.contents import summary
 from flows.backup.folder import Folder, backup_folder
 from flows.backup.keyring import Signature
-from flows.backup.manifest import Manifest
+from flows.backup.manifest import File, Manifest
 from flows.backup.names import parse_name
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase, RolesInstead
 from flows.backup.postgres import Connection, connect
@@ -55,7 +55,8 @@ def odoo_db_restore(
         odoo_db: Name of the new database. There must be none of that name.
         backup: File name of the backup, as `ops backups` shows it.
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
-        filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked.
+        filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked, and the
+            result says so.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
         template: Database to begin with, which a superuser has prepared: with extensions, and nothing else.
         unsigned: Whether to restore a backup that this room did not sign, nor a room whose key was imported. Whoever
@@ -95,9 +96,12 @@ def odoo_db_restore(
             lambda: _publish(done.scratch, odoo_db, files, ready),
             about=f"rename {done.scratch.name} to {odoo_db}, and give it its owner, privileges and settings",
         )
-    not_restored = [*done.handed.refused, *(refused or [])]
+    not_restored = [*done.handed.refused, *(refused or []), *(f"{name} of the filestore" for name in files.left_out)]
     if not_restored:
         current_run().event(f"not restored: {summary(not_restored)}", level="warning")
+    packed = ready.manifest.filestore
+    if packed is not None and attachments is None and packed.file not in done.missing:
+        not_restored.append(_left_packed(packed))
     return proof(ready, done) | {
         "database": odoo_db,
         "not_restored": not_restored,
@@ -185,9 +189,17 @@ def _look_up(
     ready = look_up(folder, name.database, file, target, drill=False, template=template)
     if not unsigned and (refusal := _refusal(ready.backup) or ready.weakness):
         raise PreflightError(refusal)
+    files = ready.manifest.filestore
     if attachments is not None:
-        check_new_folder(ready.manifest, attachments)
+        check_new_folder(ready.backup, ready.manifest, attachments)
+        ready = replace(ready, needed=(ready.backup.name.filestore,))
+    elif files is not None and files.file not in ready.backup.lost:
+        current_run().event(f"not restored: {_left_packed(files)}", level="warning")
     return ready
+
+
+def _left_packed(files: File) -> str:
+    return f"the filestore ({files.note}) stays packed. Hint: filestore_dir=FOLDER unpacks it"
 
 
 def _refusal(backup: Backup) -> str | None:

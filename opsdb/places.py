@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,36 @@ def refuse_target(path: Path, settings: Settings) -> str | None:
 def refuse_filestore(path: Path, settings: Settings) -> str | None:
     """Why a run may not read a filestore from this folder or unpack one as it; None where it may."""
     return _refuse(path, settings.filestore_folders, settings, setting="OPS_FILESTORE_ROOTS")
+
+
+def filestore_environment(settings: Settings) -> dict[str, str]:
+    """The settings by which another process judges filestores as this one does."""
+    named = {"OPS_HOME": settings.home, "OPS_BACKUP_DIR": settings.backups, "OPS_FILESTORE_DIR": settings.filestore_dir}
+    roots = {"OPS_FILESTORE_ROOTS": ":".join(map(str, settings.filestore_roots))}
+    return {name: str(path) for name, path in named.items() if path is not None} | roots
+
+
+def refuse_entry(folder: Path, *, write: bool = False) -> str | None:
+    """Why this user cannot list a folder, or write there too, with what to do about it; None where they can.
+
+    What is not there is not judged.
+    """
+    wanted = os.R_OK | os.X_OK | (os.W_OK if write else 0)
+    for one in (*reversed(folder.parents), folder):
+        if not one.is_dir():
+            return None
+        if not os.access(one, wanted if one == folder else os.X_OK, effective_ids=True):
+            what = "enter" if one != folder else "enter, read and write" if write else "enter and read"
+            return f"{this_user()} may not {what} {one}. Hint: give {this_user()} that right, or choose another folder"
+    return None
+
+
+def this_user() -> str:
+    """The user whose rights this process has."""
+    try:
+        return f"user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"uid {os.geteuid()}"
 
 
 FOLDER_PARAMETERS: dict[str, Callable[[Path, Settings], str | None]] = {

@@ -55,6 +55,12 @@ APPROVAL = "waits for approval"
 A run that somebody suspends from outside goes on running."""
 NEVER_RESUMED = re.compile(r"The flow was \w+ and never resumed\.")
 """Prefect's message of the Failed state that comes when nobody let a run go on in time, or when somebody came late."""
+POSTPONED = "waits until "
+"""How the message of a Scheduled state begins with which a run ended its own process: it begins anew at that time.
+The name stays Prefect's own, so that Prefect marks it as late when nobody takes it then."""
+_POSTPONED_UNTIL = re.compile(rf"{POSTPONED}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d) UTC: ")
+DIED = "died; its processes are gone"
+"""How the message of a Scheduled state ends with which the room itself has a run executed again."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 
@@ -90,6 +96,15 @@ class State:
         return self.type == "PAUSED" and (self.message or "").startswith(APPROVAL)
 
     @property
+    def postponed_until(self) -> datetime | None:
+        """When a run begins anew that ended its process until then; None for every other state."""
+        found = _POSTPONED_UNTIL.match(self.message or "") if self.type == "SCHEDULED" else None
+        try:
+            return datetime.fromisoformat(f"{found[1]}+00:00") if found else None
+        except ValueError:
+            return None
+
+    @property
     def approving(self) -> str:
         """Who approved with this state, for people: the UI has but one password, and leaves no message."""
         return self.message or "approved in Prefect's UI or over its API"
@@ -115,12 +130,20 @@ class Life:
     finished_at: datetime | None
     continues: bool
     """Whether this attempt keeps what succeeded before."""
+    begun_at: datetime | None
+    """When the first attempt started since a person or a schedule asked for the run; a later one of the room's own, or
+    after the run had postponed itself, changes nothing."""
     base: int
     """The attempt that began with the first step: what came after it, up to this one, went on from there."""
     crashes: int
     """How many attempts ended by the death of their process or their worker."""
     approval: State | None
     """With which state somebody approved of going on in this attempt."""
+
+
+def postponed_message(until_at: datetime, reason: str) -> str:
+    """The message of the Scheduled state of a run that begins anew at that time."""
+    return f"{POSTPONED}{until_at:%Y-%m-%d %H:%M:%S} UTC: {reason}"
 
 
 def in_order(states: Iterable[State]) -> list[State]:
@@ -141,7 +164,7 @@ def fold(states: Iterable[State]) -> Life:
         raise ValueError("a run without states has no life")
     attempt, base, crashes, status = 1, 1, 0, ordered[0].status
     claimed_by, claimed_at, started_at, ended = None, None, None, ""
-    continues, approval = False, None
+    continues, approval, begun_at = False, None, None
     for before, state in zip([None, *ordered], ordered, strict=False):
         resumes = state.type == "SCHEDULED" and state.name == RESUMING
         if resumes and status in (RunStatus.CLAIMED, RunStatus.RUNNING):
@@ -151,6 +174,7 @@ def fold(states: Iterable[State]) -> Life:
             if started_at is not None or ended != "CRASHED":
                 approval = None
             attempt, crashes = attempt + 1, crashes + (ended == "CRASHED")
+            begun_at = None if ended and not (state.message or "").endswith(DIED) else begun_at
             claimed_by, claimed_at, started_at, ended, continues = None, None, None, "", False
         if resumes:
             continues = True
@@ -161,6 +185,7 @@ def fold(states: Iterable[State]) -> Life:
             claimed_at = state.at
         elif state.type == "RUNNING" and started_at is None:
             started_at, base = state.at, base if continues else attempt
+            begun_at = begun_at or state.at
     latest = ordered[-1]
     return Life(
         latest=latest,
@@ -171,6 +196,7 @@ def fold(states: Iterable[State]) -> Life:
         started_at=started_at,
         finished_at=latest.at if status.terminal else None,
         continues=continues,
+        begun_at=begun_at,
         base=base,
         crashes=crashes + (ended == "CRASHED"),
         approval=approval if continues else None,

@@ -30,7 +30,7 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
         state = answer.state
         if not as_json:
             if state.status.terminal:
-                said = f"Run {name} was cancelled before it started."
+                said = f"Run {name} was cancelled. Nothing of it was running."
             elif answer.asked:
                 said = f"Run {name} is being cancelled: its worker ends it and all its processes."
             else:

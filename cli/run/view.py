@@ -36,7 +36,8 @@ def error_lines(error: dict[str, Any] | None) -> list[str]:
 
 
 def runs_table(views: Sequence[RunView], *, width: int) -> Table:
-    """One line per run, for a terminal of so many columns. Times are UTC. One that waits for an approval asks.
+    """One line per run, for a terminal of so many columns. Times are UTC. One that waits for an approval asks, one
+    that waits for a time of its own choice waits.
 
     Columns that say nothing are left out: priorities when all are 0, attempts when all are the first.
     """
@@ -52,13 +53,19 @@ def runs_table(views: Sequence[RunView], *, width: int) -> Table:
             Text(safe_line(run.kind, width=40)),
             run.lane.value,
             *([str(run.priority)] if priorities else []),
-            Text("asks", style="yellow") if view.waits_for_approval else status_text(run.status),
+            _status(view),
             *([str(run.attempt)] if attempts else []),
             moment(run.started_at, view.now),
             seconds(view.duration_seconds),
             *([Text(safe_line(run.claimed_by or ""))] if workers else []),
         )
     return table
+
+
+def _status(view: RunView) -> Text:
+    if view.waits_for_approval:
+        return Text("asks", style="yellow")
+    return Text("waits", style="dim") if view.postponed else status_text(view.run.status)
 
 
 def run_page(details: RunDetails, *, waits_for: Sequence[str] = ()) -> Group:
@@ -132,6 +139,7 @@ def run_document(view: RunView) -> dict[str, Any]:
         "short_id": short_id(view.run.id),
         "session": view.session,
         "waits_for_approval": view.waits_for_approval,
+        "postponed": view.postponed,
         "queue_seconds": view.queue_seconds,
         "duration_seconds": view.duration_seconds,
     }

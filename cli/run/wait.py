@@ -246,6 +246,8 @@ def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> 
 def _note(run_id: UUID, state: State, lane: Lane | None, waited: float) -> str:
     if state.waits_for_approval:
         return f"{safe_line(state.message or '', width=500)} (ops approve {short_id(run_id)})"
+    if state.postponed_until:
+        return safe_line(state.message or "", width=500)
     if state.status is RunStatus.QUEUED and waited > QUEUE_HINT_SECONDS:
         return (
             f"still queued: its lane{f' {lane}' if lane else ''} is full, or no worker serves it (`ops status` tells)"

@@ -21,7 +21,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from opsdb.runs.runs import recorded_states
-from opsdb.states import RESUMING, FenceReason, RunStatus, fold
+from opsdb.states import DIED, RESUMING, FenceReason, RunStatus, fold
 from opsdb.tables import Run, RunState, Session
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,6 @@ def _retries(db: Connection) -> list[Push]:
         life = fold(recorded_states(db, run_id=row.id))
         if life.crashes < (row.max_attempts if life.started_at else ATTEMPTS_TO_START):
             name = RESUMING if life.continues and life.started_at is None else "AwaitingRetry"
-            message = f"attempt {row.attempt} died; its processes are gone"
+            message = f"attempt {row.attempt} {DIED}"
             found.append(Push(row.id, row.state_id, Scheduled(name=name, scheduled_time=row.now, message=message)))
     return found

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from exporter.metrics.collector import Collector, Room, Row
+from opsdb.states import POSTPONED
 
-UNFINISHED = ("queued", "suspended", "claimed", "running")
-"""Suspended: queued, for an approval and not for a slot."""
+UNFINISHED = ("queued", "suspended", "postponed", "claimed", "running")
+"""Suspended: queued, for an approval and not for a slot. Postponed: queued, for a time of its own choice, or for its
+turn after that: by then it has begun already, and what holds up its lane is told by those that have not."""
 IN_A_SLOT = ("claimed", "running")
 
 # through the partial index of unfinished runs: the history is never looked at
-SQL = """
-SELECT kind, lane::text, CASE WHEN asks.id IS NULL THEN status ELSE 'suspended' END, count(*),
+SQL = f"""
+SELECT kind, lane::text, CASE WHEN waits.id IS NULL THEN status
+                              WHEN waits.type = 'PAUSED' THEN 'suspended' ELSE 'postponed' END, count(*),
        count(*) FILTER (WHERE status <> 'queued'
                         AND heartbeat_at < statement_timestamp() - make_interval(secs => %(lost_seconds)s)),
        extract(epoch FROM min(heartbeat_at) FILTER (WHERE status <> 'queued'))::double precision,
@@ -23,11 +26,12 @@ SELECT kind, lane::text, CASE WHEN asks.id IS NULL THEN status ELSE 'suspended' 
                                    WHEN attempt = 1 THEN created_at
                                    ELSE state_at END))::double precision
 FROM ops.runs
-     -- to wait for an approval begins another attempt
-     LEFT JOIN ops.run_states asks
-          ON runs.attempt > 1 AND runs.status = 'queued' AND asks.id = runs.state_id AND asks.type = 'PAUSED'
+     -- to wait for an approval, or for a time of its own choice, begins another attempt
+     LEFT JOIN ops.run_states waits
+          ON runs.attempt > 1 AND runs.status = 'queued' AND waits.id = runs.state_id
+             AND (waits.type = 'PAUSED' OR waits.name = 'Late' OR starts_with(waits.message, '{POSTPONED}'))
 WHERE finished_at IS NULL GROUP BY 1, 2, 3
-"""
+"""  # noqa: S608 - a constant
 
 
 def families(rows: Sequence[Row], room: Room) -> Iterator[Metric]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from flows.backup.inventory import unquoted
+from flows.backup.inventory import GoneError, unquoted
 from flows.backup.manifest import Contents, Rows
 from flows.backup.postgres import Connection
 from opsdb.errors import PreflightError
@@ -86,10 +86,6 @@ class Table:
     """The statement that counts and hashes its rows; None on a standby that has none of them."""
 
 
-class RewrittenError(Exception):
-    """A table was emptied or rewritten since the snapshot, which sees none of its rows any more."""
-
-
 def list_tables(db: Connection) -> list[Table]:
     """All tables in the order of their names. `db` has the settings of pin_settings()."""
     rows = db.execute(_TABLES.encode()).fetchall()
@@ -107,14 +103,15 @@ def lock_statement(tables: list[Table]) -> bytes:
 def read_rows(db: Connection, table: Table) -> Rows:
     """Count and hash the rows of a table. The server reads each once and keeps none.
 
-    Its indexes, which each query locks, are let go of afterwards. Raises RewrittenError.
+    Its indexes, which each query locks, are let go of afterwards. Raises GoneError where it was emptied or rewritten
+    since the snapshot, which sees none of its rows any more.
     """
     if table.count is None:
         return _rows(None)
     with db.transaction(force_rollback=True):
         row = db.execute(table.count).fetchone()
     if row is None or not row[0]:
-        raise RewrittenError
+        raise GoneError
     return _rows(row[1:])
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -13,18 +12,16 @@ from pathlib import Path
 from typing import cast
 
 from flows.backup.contents import check_server
+from flows.backup.filestore import check_filestore, estimate_filestore
 from flows.backup.loading import prove_loading
 from flows.backup.manifest import Locale, Manifest
-from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly
+from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly, find_neighbour
 from flows.backup.programs import major_of
 from flows.backup.repository import Backup
-from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError
-from opsdb.places import refuse_filestore
 from opsdb.settings import Settings
 from opsdb.shown import shown
 
-COUNT_SECONDS = 30
 _SHOWN = 20  # names in one message
 _OWN_SCHEMAS = "nspname !~ '^pg_' AND nspname <> 'information_schema'"
 
@@ -43,12 +40,11 @@ class Database:
         No setting outlives the transaction: behind a pooler the connection goes on to somebody else.
         """
         with self.connect() as db:
-            db.execute("BEGIN READ ONLY")
+            db.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE")
             db.execute("SET LOCAL search_path = pg_catalog")  # hostile functions may lie in other schemas
             db.execute("SET LOCAL statement_timeout = '30s'")
             db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             db.execute("SET LOCAL DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
-            db.execute("SET LOCAL client_encoding = 'UTF8'")
             yield db
             db.rollback()
 
@@ -79,6 +75,8 @@ class Source:
     tables_bytes: int
     """The same without indexes."""
     locale: Locale
+    neighbour: str
+    """A database of its server, to ask for what belongs to all."""
     clock: Callable[[], datetime]
     """The server's time: hosts that back up one database agree on the order of its backups."""
     last: Manifest | None = None
@@ -111,6 +109,7 @@ def check_source(database: Database, settings: Settings) -> Source:
             size_bytes=_bytes(db, "pg_total_relation_size", "'r', 'm'"),
             tables_bytes=_bytes(db, "pg_table_size", "'r'"),
             locale=_locale(db),
+            neighbour=find_neighbour(database.url, database.name).name,
             clock=lambda: cast("datetime", row[0]) + timedelta(seconds=time.monotonic() - asked),
         )
 
@@ -143,46 +142,6 @@ def check_readable(db: Connection) -> None:
             f"row-level security hides rows of {limited} from role {role!r}: ALTER ROLE {role} BYPASSRLS, "
             "or dump as the tables' owner"
         )
-
-
-def check_filestore(settings: Settings, database: str) -> Path | None:
-    """The folder with the attachments of this database, where filestores are configured. Raises PreflightError."""
-    if settings.filestore_dir is None:
-        return None
-    folder = settings.filestore_dir / database
-    if not folder.is_dir():
-        raise PreflightError(
-            f"there is no filestore {folder} (OPS_FILESTORE_DIR): correct the setting, or make the folder if "
-            f"{database} has no attachments"
-        )
-    if refusal := refuse_filestore(folder, settings):
-        raise PreflightError(refusal)
-    return folder.resolve()
-
-
-def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:
-    """What the filestore's archive may need, in bytes: its files, or half more than the last one if that is less.
-
-    Counts for COUNT_SECONDS at most. Warns of files not counted by then where there is no earlier archive.
-    """
-    if folder is None:
-        return 0
-    archives = [one.filestore for one in earlier if one.filestore]
-    enough = archives[-1].size_bytes * 3 // 2 if archives else None
-    counted, until = 0, time.monotonic() + COUNT_SECONDS
-    for path in (Path(parent, name) for parent, _, names in os.walk(folder) for name in names):
-        if enough is not None and counted >= enough:
-            return enough
-        if time.monotonic() > until:
-            if enough is None:
-                told = (
-                    f"{folder} has more files than can be counted in {COUNT_SECONDS} s: its archive may need more room"
-                )
-                current_run().event(told, level="warning", counted_bytes=counted)
-            return enough or counted
-        with suppress(OSError):  # Odoo deletes files
-            counted += path.lstat().st_size
-    return counted if enough is None else min(counted, enough)
 
 
 def _bytes(db: Connection, measured_by: str, kinds: str) -> int:

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from flows.backup.archive import read_archive
-from flows.backup.attachments import Attachments, archived, find_faults, shown_names
 from flows.backup.database import Source
 from flows.backup.draft import Draft
+from flows.backup.filestore import ATTACHMENTS_SECONDS, FILESTORE_SECONDS, check_attachments, write_filestore
 from flows.backup.manifest import File, Manifest, SequenceValue
 from flows.backup.snapshot import Recorded, Snapshot
 from flows.engine.active_run import current_run
@@ -19,8 +19,6 @@ from opsdb.errors import StepFailedError
 DUMP_SECONDS = 600
 FINGERPRINT_SECONDS = 600  # since the snapshot; what is left of it after the dump, but a minute at least
 GLOBALS_SECONDS = 120
-FILESTORE_SECONDS = 3600
-ATTACHMENTS_SECONDS = 1800
 VERIFY_SECONDS = 600
 DEADLINE_SECONDS = (
     DUMP_SECONDS + FINGERPRINT_SECONDS + GLOBALS_SECONDS + FILESTORE_SECONDS + ATTACHMENTS_SECONDS + VERIFY_SECONDS
@@ -41,8 +39,7 @@ stat --dereference --format='bytes: %s' -- "$PARTIAL"
 # Without a superuser the passwords cannot be read; the roles can.
 GLOBALS = """\
 umask 077
-"$PG_DUMPALL" --globals-only $ROLE_PASSWORDS --no-password --lock-wait-timeout=60s --encoding="$ENCODING" \\
-  --database="$ODOO_DB" \\
+"$PG_DUMPALL" --globals-only $ROLE_PASSWORDS --no-password --lock-wait-timeout=60s --database="$NEIGHBOUR" \\
   | tee --output-error=exit -- "$GLOBALS" \\
   | sha256sum
 sync -- "$GLOBALS"
@@ -51,25 +48,6 @@ grep -q '^-- PostgreSQL database cluster dump complete' -- "$GLOBALS" || {
   echo "pg_dumpall wrote an incomplete file" >&2
   exit 65
 }
-"""
-
-# Odoo names each file by the hash of its content and never changes it, so that only new and deleted ones can differ
-# from the moment of the dump: that is tar's exit code 1.
-FILESTORE = """\
-umask 077
-cd -- "$FILESTORE"
-[ "$(pwd -P)" = "$FILESTORE" ] || {
-  echo "$FILESTORE became a link meanwhile: it is not followed" >&2
-  exit 65
-}
-{ tar --create --file=- --format=gnu --sort=name --numeric-owner . || [ "$?" -eq 1 ]; } \\
-  | gzip --fast --no-name \\
-  | tee --output-error=exit -- "$ARCHIVE" \\
-  | sha256sum
-sync -- "$ARCHIVE"
-stat --dereference --format='bytes: %s' -- "$ARCHIVE"
-dd if="$ARCHIVE" iflag=nocache count=0 status=none
-echo "files: $(gzip --decompress --stdout -- "$ARCHIVE" | tar --list --file=- | grep -vc '/$' || true)"
 """
 
 # A dump cut in half passes `pg_restore --list`: all of it is decompressed as well. The page cache is dropped first, so
@@ -104,8 +82,8 @@ def write_backup(source: Source, draft: Draft) -> Manifest:
         env = names | access
         dump, recorded = _dump(source, draft, snapshot, env)
         roles = _roles(source, draft, env)
-    filestore = _filestore(source, draft)
-    attachments = _attachments(source, draft, recorded.attachments)
+    filestore = write_filestore(source.filestore, draft, last=source.last)
+    attachments = check_attachments(source.filestore, draft, recorded.attachments)
     programs = source.access.programs
     verified = step(
         "verify",
@@ -179,48 +157,10 @@ def _roles(source: Source, draft: Draft, env: dict[str, str]) -> File:
     """The roles, their memberships and settings, and the tablespaces."""
     passwords = "" if source.access.superuser else "--no-role-passwords"
     env = env | {"PG_DUMPALL": str(source.access.programs.pg_dumpall), "ROLE_PASSWORDS": passwords}
-    env |= {"GLOBALS": draft.path(draft.name.globals)}
+    env |= {"GLOBALS": draft.path(draft.name.globals), "NEIGHBOUR": source.neighbour}
     output = step("globals", GLOBALS, timeout=GLOBALS_SECONDS, env=env)
     note = "without the roles' passwords: the role is no superuser" if passwords else ""
     return _written(draft.name.globals, output, note=note)
-
-
-def _filestore(source: Source, draft: Draft) -> File | None:
-    """After the dump, so that every attachment of the dump is in it."""
-    if source.filestore is None:
-        return None
-    env = {"FILESTORE": str(source.filestore), "ARCHIVE": draft.path(draft.name.filestore)}
-    last = source.last.filestore if source.last else None
-    progress = written(env["ARCHIVE"], last_bytes=last.size_bytes if last else None)
-    output = step("filestore", FILESTORE, timeout=FILESTORE_SECONDS, env=env, progress=progress)
-    return _written(draft.name.filestore, output, note=f"{output.number('files')} files")
-
-
-def _attachments(source: Source, draft: Draft, names: set[str] | None) -> Attachments | None:
-    """Which of the attachments that rows name are in the archive. One that only the filestore has fails the run."""
-    if source.filestore is None:
-        return None
-    return action(
-        "attachments",
-        lambda: None if names is None else _check_attachments(source, draft, names),
-        about="look for every file that ir_attachment names in the archive, and compare its SHA-1",
-        must_run_again=True,  # with the archive
-        progress=read(draft.path(draft.name.filestore)),
-    )
-
-
-def _check_attachments(source: Source, draft: Draft, names: set[str]) -> Attachments:
-    faults = find_faults(names, archived(draft.path(draft.name.filestore)))
-    if passed_over := [name for name in faults.lost if source.filestore and (source.filestore / name).exists()]:
-        raise StepFailedError(
-            f"{len(passed_over)} attachments are in {source.filestore} and not in its archive: "
-            f"{shown_names(passed_over)}. Links are not followed: put the files themselves there"
-        )
-    for names_of, what in ((faults.lost, "are not in the filestore"), (faults.damaged, "are damaged there")):
-        if names_of:
-            message = f"{len(names_of)} of {len(names)} attachments {what}: {shown_names(names_of)}"
-            current_run().event(message, level="warning")
-    return faults.recorded(len(names))
 
 
 def _written(file: str, output: StepOutput, *, note: str = "") -> File:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from flows.backup.names import BackupName
 from flows.backup.repository import Backup, Repository
 from flows.engine.active_run import current_run
 from opsdb.errors import PreflightError, StepFailedError
-from opsdb.places import refuse_backups
+from opsdb.places import refuse_backups, refuse_entry
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 FETCHED = re.compile(r"\.fetched-[0-9a-f-]{36}")
@@ -54,10 +54,10 @@ class Folder(Repository):
         there = next(one for one in (self.path, *self.path.parents) if os.path.lexists(one))
         if not there.is_dir():
             raise PreflightError(f"cannot make the backup folder {self.path}: {there} is not a folder")
+        if refusal := refuse_entry(self.path, write=True) or refuse_entry(there, write=True):
+            raise PreflightError(f"the backup folder {self.path} cannot be used: {refusal}")
         if found := who_else_may_write(self.path):
             raise PreflightError(f"the backup folder {self.path} is not safe: {found}. Hint: {SAFE_FOLDER}")
-        if not os.access(there, os.W_OK):
-            raise PreflightError(f"cannot write to {there}")
         return there
 
     def written(self, name: BackupName, manifest: Manifest, *, manifest_bytes: int) -> Backup:
@@ -83,12 +83,12 @@ class OpenFiles:
 
     From open() on these are paths in this process's /proc folder, before that the files' own. An open file stays until
     it is closed, also on a disk that is read-only or knows no hard links, and nothing of it is left when this process
-    is killed. Only a host that deletes it over NFS takes it away.
+    is killed. Only a host that deletes it over NFS takes it away. Those that the backup has lost are not among them.
     """
 
     def __init__(self, backup: Backup, folder: Path) -> None:
         files = backup.manifest.files if backup.manifest else []
-        self.paths = {one.file: str(folder / one.file) for one in files}
+        self.paths = {one.file: str(folder / one.file) for one in files if one.file not in backup.lost}
         self._handles = ExitStack()
 
     def __enter__(self) -> Self:
@@ -103,6 +103,11 @@ class OpenFiles:
             handle = _open(path)
             self._handles.callback(os.close, handle)
             self.paths[name] = f"/proc/{os.getpid()}/fd/{handle}"
+
+    def drop(self, files: Collection[str]) -> None:
+        """Read these no more."""
+        for file in files:
+            del self.paths[file]
 
 
 def backup_folder(named: str | None) -> Folder:

@@ -20,6 +20,10 @@ _KEY_WORD = re.compile(r'"([a-z_][a-z0-9_]*)"')
 _MOST_BYTES = 256 * 1024 * 1024  # unpacked; 600 tables of Odoo take 2 MB
 
 
+class GoneError(Exception):
+    """What the snapshot of a database shows is not there any more, so that the server cannot tell what it was."""
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """The text of an object, and the relation or the type that it belongs to, or ''."""
@@ -101,9 +105,11 @@ def read_objects(db: Connection) -> dict[str, dict[str, Definition]]:
 
 
 def read_kind(db: Connection, kind: str) -> dict[str, Definition]:
-    """The objects of one kind. What had to be locked to show them is let go of afterwards."""
+    """The objects of one kind. What had to be locked to show them is let go of afterwards. Raises GoneError."""
     with db.transaction(force_rollback=True):
         rows = db.execute((KINDS | ROLES)[kind].encode()).fetchall()
+    if any(name is None or text is None for name, _, text in rows):
+        raise GoneError
     return {unquoted(str(name)): Definition(_text(text), str(of or "")) for name, of, text in rows}
 
 
@@ -121,4 +127,4 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)

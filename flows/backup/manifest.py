@@ -80,7 +80,7 @@ class Contents(BaseModel):
     algorithm: Literal["hashtextextended"] = "hashtextextended"
     tables: dict[str, Rows]
     sequences: dict[str, SequenceValue]
-    large_objects: Rows | None
+    large_objects: Rows | None = None
     uncounted: list[str] = []
 
     @classmethod

@@ -48,27 +48,50 @@ class Login:
     password: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A database of the same server, for what needs any: behind a pooler no program of the first one notices it."""
+
+    name: str
+    quiet: bool
+    """Whether sessions of the server may begin with QUIET."""
+
+
+@lru_cache
+def find_neighbour(url: str, database: str) -> Neighbour:
+    """That of the URL, or `postgres`, or where neither lets us in the database itself."""
+    usual = conninfo_to_dict(url).get("dbname") if POSTGRESQL_URL.fullmatch(url) else None
+    for name in dict.fromkeys((str(usual or "postgres"), "postgres")):
+        if name == database:
+            continue
+        try:
+            with connect(url, database=name) as db:
+                may = db.info.server_version >= 170000 and db.info.parameter_status("is_superuser") == "on"
+        except (PreflightError, psycopg.Error):
+            continue
+        return Neighbour(name, may and _takes_options(url, name))
+    return Neighbour(database, quiet=False)
+
+
+def _takes_options(url: str, database: str) -> bool:
+    """A pooler may not."""
+    try:
+        connect(url, database=database, options=QUIET).close()
+    except PreflightError:
+        return False
+    return True
+
+
 def connect_quietly(url: str, *, database: str) -> Connection:
     """Connect without setting off the database's own event triggers, where the role may do so.
 
     They may write, and what is compared would not be what it was. No statement is prepared: a pooler knows none.
     Raises PreflightError as connect() does.
     """
-    options = QUIET if _may_be_quiet(url, database) else ""
-    db = connect(url, database=database, options=options)
+    quiet = find_neighbour(url, database).quiet
+    db = connect(url, database=database, options=QUIET if quiet else "")
     db.prepare_threshold = None
     return db
-
-
-@lru_cache
-def _may_be_quiet(url: str, database: str) -> bool:
-    """Asked in another database, whose triggers are its own."""
-    usual = conninfo_to_dict(url).get("dbname") if POSTGRESQL_URL.fullmatch(url) else None
-    try:
-        with connect(url, database=str(usual) if usual and usual != database else "postgres") as db:
-            return db.info.server_version >= 170000 and db.info.parameter_status("is_superuser") == "on"
-    except (PreflightError, psycopg.Error):
-        return False
 
 
 def connect(url: str, *, database: str | None = None, login: Login | None = None, options: str = "") -> Connection:
@@ -83,7 +106,7 @@ def connect(url: str, *, database: str | None = None, login: Login | None = None
         )
     try:
         parameters = {"connect_timeout": "10", **_KEEPALIVES, **conninfo_to_dict(url)}
-        parameters["application_name"] = APPLICATION
+        parameters |= {"application_name": APPLICATION, "client_encoding": "UTF8"}
     except psycopg.ProgrammingError:
         raise PreflightError(f"{URL_VARIABLE}: libpq does not understand its parameters") from None
     if database is not None:

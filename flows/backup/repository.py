@@ -48,6 +48,17 @@ class Backup:
         """Whether this room signed it, or one whose key it accepts: nobody without such a key has made it."""
         return self.signature in (Signature.OURS, Signature.KNOWN)
 
+    @property
+    def restorable(self) -> bool:
+        """Whether its database can be restored, with all its files or without those that are lost."""
+        return self.manifest is not None and self.sizes.get(self.name.dump) == self.manifest.size_bytes
+
+    @property
+    def lost(self) -> list[str]:
+        """Its files besides the dump that are missing or not of their size."""
+        companions = self.manifest.companions if self.manifest else []
+        return [one.file for one in companions if self.sizes.get(one.file) != one.size_bytes]
+
     def fault(self, *, read_bytes: bool = False) -> str | None:
         """What is wrong with it, or None: by its sizes, or by all its bytes as well."""
         if self.signature is Signature.WRONG:
@@ -55,10 +66,12 @@ class Backup:
         if self.manifest is None:
             return "no manifest that is as it was written"
         for one in self.manifest.files:
-            if self.sizes.get(one.file) != one.size_bytes:
-                return f"{one.file} does not have its {one.size_bytes} bytes"
-            if read_bytes and (damage := self._damage(one)):
-                return damage
+            size_differs = self.sizes.get(one.file) != one.size_bytes
+            found = f"{one.file} does not have its {one.size_bytes} bytes" if size_differs else None
+            if read_bytes and not size_differs:
+                found = self._damage(one)
+            if found:
+                return found if one.file == self.name.dump else f"{found}; the database can be restored without it"
         return None
 
     def _damage(self, one: File) -> str | None:
@@ -119,8 +132,13 @@ class Repository:
         return [backup.name.dump for backup in old]
 
     def fetch(self, backup: Backup, folder: Path, *, tell: Callable[[File], Tell]) -> None:
-        """Copy its files, but its manifest, into a folder, no more bytes than it names. `tell` gets each file."""
+        """Copy its files, but its manifest and those that are lost, into a folder, no more bytes than it names.
+
+        `tell` gets each file.
+        """
         for one in backup.manifest.files if backup.manifest else ():
+            if one.file in backup.lost:
+                continue
             try:
                 self.store.get(one.file, folder / one.file, tell=self._no_more_than(one, tell(one)))
             except TargetError:

@@ -20,7 +20,6 @@ import psycopg
 from flows.backup.attachments import read_names
 from flows.backup.contents import (
     LARGE_OBJECTS,
-    RewrittenError,
     Table,
     add_rows,
     list_tables,
@@ -30,7 +29,7 @@ from flows.backup.contents import (
 )
 from flows.backup.database import Database
 from flows.backup.extensions import Extension, read_extensions
-from flows.backup.inventory import KINDS, ROLES, Inventory, read_kind
+from flows.backup.inventory import KINDS, ROLES, GoneError, Inventory, read_kind
 from flows.backup.manifest import Contents, Rows
 from flows.backup.pinned import pin_settings
 from flows.backup.postgres import Connection
@@ -84,7 +83,7 @@ class Snapshot:
         self._tables: list[Table] = []
         self._left: dict[str, Reading] = {}
         self._found: dict[str, Any] = {}
-        self._error: psycopg.Error | None = None
+        self._error: Exception | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +95,7 @@ class Snapshot:
         """Raises StepFailedError where none can be had."""
         self._db = db = self._database.connect()
         try:
-            db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY NOT DEFERRABLE")
             pin_settings(db, statement_seconds=self._statement_seconds, local=True)
             row = db.execute("SELECT pg_export_snapshot(), pg_backend_pid()").fetchone()
             self._tables = list_tables(db)
@@ -165,9 +164,8 @@ class Snapshot:
             return
         try:
             self._read(self._db)
-        except psycopg.Error as error:
-            if not self._given_up.is_set():
-                self._error = error
+        except Exception as error:
+            self._error = None if self._given_up.is_set() else error
         finally:
             self._db.close()  # pg_dump has the snapshot and its own locks, or has failed
 
@@ -203,9 +201,10 @@ class Snapshot:
                     self._found[name] = self._left[name](db)
             except (
                 psycopg.errors.LockNotAvailable,  # somebody waits until pg_dump lets go of it
+                psycopg.errors.QueryCanceled,  # it takes too long
                 psycopg.errors.UndefinedTable,  # it was dropped after the dump
                 psycopg.errors.UndefinedColumn,
-                RewrittenError,
+                GoneError,
             ) as error:
                 log.info("%s cannot be read now: %s", name, error)
             else:

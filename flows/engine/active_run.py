@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4, uuid5
 
 from flows.engine.progress import Meter
 from opsdb.errors import PreflightError, StepError, UsageError
@@ -83,9 +83,10 @@ class ActiveRun:
         """The folder with the full output of each step of this attempt."""
         return self.settings.logs / str(self.id) / f"attempt-{self.attempt}"
 
-    def event(self, message: str, *, level: str = "info", **data: Any) -> None:
-        """Record something that an operator may want to know."""
-        self.record(Event(self.id, message=shown_lines(message), level=level, data=data))
+    def event(self, message: str, *, level: str = "info", once: str = "", **data: Any) -> None:
+        """Record something that an operator may want to know; under the same name `once`, it is recorded once."""
+        event_id = uuid5(self.id, once) if once else uuid4()
+        self.record(Event(self.id, message=shown_lines(message), level=level, data=data, id=event_id))
 
     def artifact(self, *, kind: str, name: str, **columns: Any) -> None:
         """Record something that the run made: see `ops.artifacts`."""

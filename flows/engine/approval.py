@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from prefect.states import Suspended
+
 from flows.engine.active_run import PlannedStep, current_run
 from flows.engine.suspension import Suspension
 from opsdb.errors import PreflightError, UsageError
 from opsdb.record.entries import StepFinished, StepStarted
+from opsdb.states import APPROVAL
 from opsdb.tables import StepStatus
 
 
@@ -47,4 +50,6 @@ def approval(name: str, question: str, *, timeout: float, advice: str = "") -> N
     run.record(started)
     run.record(StepFinished(run.id, **key, status=StepStatus.SUSPENDED))
     until_at = run.clock() + timedelta(seconds=timeout)
-    raise Suspension(run_id=run.id, attempt=run.attempt, step=name, question=asked, until_at=until_at)
+    message = f"{APPROVAL} until {until_at:%Y-%m-%d %H:%M:%S} UTC: {asked}"
+    waits = Suspended(pause_expiration_time=until_at, pause_key=f"{name}-{run.attempt}", message=message)  # type: ignore[var-annotated]
+    raise Suspension(run_id=run.id, attempt=run.attempt, waits=waits)

@@ -14,7 +14,7 @@ from opsdb.database import first_line
 from opsdb.errors import PreflightError, UsageError
 
 PROGRAMS: dict[str, tuple[str, ...]] = {
-    "odoo_db_backup": ("bash", "dd", "grep", "gzip", "sha256sum", "stat", "sync", "tar", "tee", "timeout"),
+    "odoo_db_backup": ("bash", "dd", "grep", "sha256sum", "stat", "sync", "tee", "timeout"),
     "odoo_db_restore": ("bash", "sha256sum", "timeout"),
     "odoo_fresh_deploy": ("bash", "awk", "curl", "doctl", "getent", "ssh"),
     "odoo_module_upgrade": ("bash", "curl", "docker", "git"),

@@ -1,4 +1,4 @@
-"""A run that ends its process until somebody lets it go on, and gives up its slot meanwhile."""
+"""A run that ends its process, gives up its slot, and goes on later in another attempt: see approval, postponement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,25 +16,24 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State as PrefectState
 from prefect.exceptions import Abort, Pause
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Running, Suspended
+from prefect.states import Running
 from prefect.utilities.engine import propose_state_sync
 
 from opsdb.errors import StepError
 from opsdb.runs.prefect_runs import state_of
-from opsdb.states import APPROVAL, State, fold
+from opsdb.states import Life, State, fold, in_order
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class Suspension(BaseException):
-    """Raised by a step to have the run suspended. No error: `except Exception` lets it through."""
+    """Raised by a runbook to have its run suspended. No error: `except Exception` lets it through."""
 
     run_id: UUID
     attempt: int
-    step: str
-    question: str
-    until_at: datetime
+    waits: PrefectState[Any]
+    """The state in which the run waits; its type and its message tell it from all others."""
 
 
 class TakenError(StepError):
@@ -86,29 +84,35 @@ def _request_suspension(asked: Suspension) -> State:
 
 
 def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
-    message = f"{APPROVAL} until {asked.until_at:%Y-%m-%d %H:%M:%S} UTC: {asked.question}"
-    ours, latest = _read_states(client, asked, message)
+    ours, latest = _read_states(client, asked)
     if ours:
         return ours  # taken up before, and the answer was lost
     if latest.type == "PAUSED":  # somebody suspended it from outside, which lets a run go on
         client.set_flow_run_state(asked.run_id, Running(), force=True)
-    key = f"{asked.step}-{asked.attempt}"
-    wanted: PrefectState[Any] = Suspended(pause_expiration_time=asked.until_at, pause_key=key, message=message)
     try:
-        propose_state_sync(client, wanted, flow_run_id=asked.run_id)
+        propose_state_sync(client, asked.waits.model_copy(), flow_run_id=asked.run_id)
     except (Pause, Abort) as answer:
         log.info("run %s asked for its suspension: %s", asked.run_id, answer)
-    ours, latest = _read_states(client, asked, message)
+    ours, latest = _read_states(client, asked)
     if ours:
         return ours
-    raise StepError(f"Prefect does not let the run wait for an approval: it is {latest.name}")
+    raise StepError(f"Prefect does not let the run wait ({asked.waits.message}): it is {latest.name}")
 
 
-def _read_states(client: SyncPrefectClient, asked: Suspension, message: str) -> tuple[State | None, State]:
+def _read_states(client: SyncPrefectClient, asked: Suspension) -> tuple[State | None, State]:
     """The state in which the run waits for us, if it was taken up, and its latest one. Raises TakenError."""
     history = [state_of(state) for state in client.read_flow_run_states(asked.run_id)]
-    ours = next((state for state in history if state.waits_for_approval and state.message == message), None)
-    life = fold(history)
+    ours, life = _taken_up(history, asked), fold(history)
     if ours is None and (life.attempt != asked.attempt or life.status.terminal):
-        raise TakenError(f"the run is {life.latest.name} in Prefect, attempt {life.attempt}: this one asks nobody")
+        raise TakenError(f"the run is {life.latest.name} in Prefect, attempt {life.attempt}: this one has no say")
     return ours, life.latest
+
+
+def _taken_up(history: list[State], asked: Suspension) -> State | None:
+    """The state with which the next attempt began, if that is the one which was asked for. An earlier attempt may
+    have asked for the very same."""
+    ordered = in_order(history)
+    lives: list[tuple[State, Life]] = [(state, fold(ordered[: end + 1])) for end, state in enumerate(ordered)]
+    begins = next((state for state, life in lives if life.attempt > asked.attempt), None)
+    wanted = (asked.waits.type.value, asked.waits.message)
+    return begins if begins is not None and (begins.type, begins.message) == wanted else None

@@ -21,7 +21,7 @@ DOWNLOAD_SECONDS = 3600
 def find_at_target(target: Target, folder: Folder, database: str, name: BackupName | None) -> Backup | None:
     """The named copy of the database, or its newest good one; None where there is none.
 
-    Changes nothing. Raises PreflightError where it is not whole, or the folder has no room for it.
+    Changes nothing. Raises PreflightError where its dump is not whole, or the folder has no room for it.
     """
     try:
         backup = _find(target, database, name)
@@ -31,12 +31,12 @@ def find_at_target(target: Target, folder: Folder, database: str, name: BackupNa
         return None
     if backup.manifest is None:
         raise PreflightError(f"{backup.url}: {backup.fault()}. Hint: choose another backup")
-    if not backup.verified:
-        raise PreflightError(
-            f"{backup.url} is not whole, files of it are missing or not of their size: choose another backup"
-        )
+    if not backup.restorable:
+        raise PreflightError(f"{backup.url} is not whole: {backup.fault()}. Hint: choose another backup")
     there = next(one for one in (folder.path, *folder.path.parents) if one.is_dir())
-    check_space(there, {"the backup": sum(one.size_bytes for one in backup.manifest.files)})
+    check_space(
+        there, {"the backup": sum(one.size_bytes for one in backup.manifest.files if one.file not in backup.lost)}
+    )
     return backup
 
 

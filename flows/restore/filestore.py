@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,18 +12,21 @@ from pathlib import Path
 from flows.backup.folder import OpenFiles, check_space
 from flows.backup.manifest import Manifest
 from flows.backup.names import BackupName
+from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.preflight import missing_programs
 from flows.engine.progress import read
 from flows.engine.step import step
 from opsdb.errors import PreflightError, StepFailedError
-from opsdb.places import refuse_filestore
+from opsdb.places import refuse_entry, refuse_filestore
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 FILESTORE_SECONDS = 3600
+_LEFT_OUT = re.compile(r"^left out: (.+)$", re.MULTILINE)
 
 # Whoever unpacks owns the files, and nobody else may read or write them, whatever the archive says; no file runs as
-# somebody else. A filestore holds no devices, and a link that leads out of it would hand out other files.
+# somebody else. Archives of this room hold files and folders alone. Those of older ones hold links as well: one that
+# leads out of the new folder would share files with another, and is left out, as are pipes and devices.
 # In a folder of another user, Odoo's, root works as that user: no link that is put there leads root anywhere.
 UNPACK = """\
 umask 077
@@ -40,8 +44,8 @@ gzip --decompress --stdout -- "$ARCHIVE" \\
 inside=$(owner realpath -- "$UNPACKED")
 while IFS= read -r -d '' odd; do
   [ -L "$odd" ] && [[ "$(owner readlink --canonicalize-missing -- "$odd")" = "$inside"/* ]] && continue
-  printf 'the archive holds %q, which is no file or folder of a filestore: nothing was restored\\n' "${odd##*/}" >&2
-  exit 65
+  owner rm -- "$odd"
+  printf 'left out: %q\\n' "${odd#"$UNPACKED"/}"
 done < <(owner find "$UNPACKED" ! -type f ! -type d -print0)
 wait "$!"  # whether all was looked at
 owner sync --file-system -- "$UNPACKED"
@@ -56,6 +60,8 @@ class Unpacked:
 
     def __init__(self, target: Path | None) -> None:
         self.target = target
+        self.left_out: list[str] = []
+        """What the archive held besides files and folders, and is not there: the last of it, if it is very much."""
         self._name = f".{target.name}.{current_run().id.hex}.partial" if target else ""
         self._parent: int | None = None
 
@@ -101,14 +107,25 @@ def unpacked(opened: OpenFiles, name: BackupName, target: Path | None) -> Iterat
     with closing(Unpacked(target)) as files:
         if target is not None:
             env = {"ARCHIVE": opened.paths[name.filestore], **files.open(target)}
-            step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env, progress=read(env["ARCHIVE"]))
+            output = step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env, progress=read(env["ARCHIVE"]))
+            files.left_out = _LEFT_OUT.findall(output.stdout or "")
         yield files
 
 
-def check_new_folder(manifest: Manifest, target: Path) -> None:
+def check_new_folder(backup: Backup, manifest: Manifest, target: Path) -> None:
     """The backup has a filestore, and `target` can be made for it and has room. Raises PreflightError."""
     if manifest.filestore is None:
         raise PreflightError(f"{manifest.file} was made without a filestore: leave filestore_dir empty")
+    if manifest.filestore.file in backup.lost:
+        raise PreflightError(
+            f"{backup.repository.url(manifest.filestore.file)} is missing or not whole, so that no filestore can be "
+            "unpacked. Hint: choose another backup, name the target that has a copy, or leave filestore_dir empty to "
+            "restore the database alone"
+        )
+    if missing := missing_programs("gzip", "tar"):
+        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Hint: install gzip and tar")
+    if refusal := refuse_entry(target.parent, write=True):
+        raise PreflightError(f"the filestore cannot be unpacked as {target}: {refusal}")
     if target.exists():
         raise PreflightError(f"{target} is there already, and it is not touched: choose a new folder")
     if not target.parent.is_dir():

@@ -67,7 +67,7 @@ def known_roles(manifest: Manifest, files: OpenFiles) -> set[str]:
     """The names of all roles that the dump may name."""
     with Path(files.paths[manifest.file]).open("rb") as dump:
         found = {one.owner for one in read_archive(dump).entries if one.owner}
-    if manifest.globals is not None:
+    if manifest.globals is not None and manifest.globals.file in files.paths:
         text = Path(files.paths[manifest.globals.file]).read_text(errors="surrogateescape")
         found |= {quoted.replace('""', '"') or plain for quoted, plain in _ROLE.findall(text)}
     found |= needed_roles(manifest)

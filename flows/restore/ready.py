@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class Ready:
     """What the database gets when it is published."""
     owner: str | None = None
     """The new role that all of it will belong to; None where the backup says whose things are."""
+    needed: Sequence[str] = ()
+    """The files besides the dump without which it is not restored."""
 
     @property
     def trusted(self) -> bool:
@@ -91,7 +93,8 @@ def find_backup(folder: Folder, database: str, file: str | None, target: Target 
         there = [one for one in backups if one.name == name]
     if there and (there[-1].verified or target is None):
         return there[-1]
-    if target and (found := find_at_target(target, folder, database, name)):
+    found = find_at_target(target, folder, database, name) if target else None
+    if found and (found.verified or not there):
         return found
     if there:
         return there[-1]
@@ -102,6 +105,13 @@ def find_backup(folder: Folder, database: str, file: str | None, target: Target 
         )
     shown_files = ", ".join(one.name.dump for one in backups[-3:]) or "none"
     raise PreflightError(f"{folder.path}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
+
+
+def goes_on_without(file: str, manifest: Manifest) -> str:
+    """What a restore goes on without where this file of the backup, which is not the dump, is lost."""
+    if manifest.filestore and file == manifest.filestore.file:
+        return f"the database is restored without its filestore ({manifest.filestore.note})"
+    return "the database is restored without the server's roles and tablespaces, which it lists"
 
 
 def look_up(
@@ -131,8 +141,12 @@ def check_restorable(
     run, manifest = current_run(), backup.manifest
     if missing := missing_programs(*PROGRAMS["odoo_restore_drill"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
-    if manifest is None:
+    if manifest is None or not backup.restorable:
         raise PreflightError(f"{backup.url} cannot be restored: {backup.fault()}. Hint: choose another backup")
+    for file in backup.lost:
+        run.event(
+            f"{backup.repository.url(file)} is missing or not whole: {goes_on_without(file, manifest)}", level="warning"
+        )
     # a dump is compressed: four times its size where the manifest does not know better
     needed = manifest.database_bytes or 4 * manifest.size_bytes
     if drill and not run.settings.drill_on_server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched
 from flows.restore.handover import Handed, hand_over
 from flows.restore.load import RESTORE_SECONDS, analyze, load_dump
 from flows.restore.prepare import Prepared, known_roles, prepare
-from flows.restore.ready import Ready
+from flows.restore.ready import Ready, goes_on_without
 from flows.restore.sandbox import Sandbox
 from flows.restore.scratch import Scratch, drop_leftovers
 from opsdb.database import first_line
@@ -40,12 +41,15 @@ DEADLINE_SECONDS = DOWNLOAD_SECONDS + CHECKSUM_SECONDS + RESTORE_SECONDS + COMPA
 # The sums come from the manifest, which has one of its own.
 CHECKSUM = """\
 while read -r sum path name; do
-  sha256sum --check --strict --status <<<"$sum  $path" || {
+  sha256sum --check --strict --status <<<"$sum  $path" && continue
+  if [[ " $NEEDED " = *" $name "* ]]; then
     echo "the backup is damaged: $name is not what was written when it was made" >&2
     exit 65
-  }
+  fi
+  echo "damaged: $name"
 done <<<"$SUMS"
 """
+_DAMAGED = re.compile(r"^damaged: (\S+)$", re.MULTILINE)
 # Only a superuser may make these, and they are left out.
 _NOT_MADE = {"event trigger", "publication"}
 _OF_NOT_MADE = tuple(f"{what} {kind} " for what in ("comment", "owner of") for kind in sorted(_NOT_MADE))
@@ -64,13 +68,16 @@ class Restored:
     left_out: tuple[str, ...]
     """What only a superuser may make, and was not made."""
     handed: Handed
+    missing: tuple[str, ...]
+    """The files of the backup that are lost or damaged: it was restored without them."""
 
 
 @contextmanager
 def restored(ready: Ready) -> Iterator[Restored]:
     """Fetch the backup if it is elsewhere, check its bytes, restore it into a scratch database, and compare it.
 
-    The database is dropped at the end, unless it was kept. Raises StepFailedError for a backup that is not whole.
+    The database is dropped at the end, unless it was kept. Raises StepFailedError where the dump is not whole, or a
+    file that is needed besides; any other that is damaged is an event.
     """
     run, manifest = current_run(), ready.manifest
     if ready.server is None:
@@ -83,11 +90,7 @@ def restored(ready: Ready) -> Iterator[Restored]:
             folder = fetched.path
         files = stack.enter_context(OpenFiles(ready.backup, folder))
         action("open files", files.open, about=f"open the files of {manifest.file} in {folder}", must_run_again=True)
-        listed = "\n".join(f"{one.sha256} {files.paths[one.file]} {one.file}" for one in manifest.files)
-        # its command is the same for every backup: one that was kept might speak for another
-        progress = read(*(files.paths[one.file] for one in manifest.files))
-        env = {"SUMS": listed}
-        step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env=env, must_run_again=True, progress=progress)
+        _check_sums(ready, files)
         url = run.settings.odoo_url
         walls: tuple[str, ...] = ("a login without rights",)
         if ready.server is not None:
@@ -104,6 +107,21 @@ def restored(ready: Ready) -> Iterator[Restored]:
         scratch = Scratch(url, run_id=run.id, locale=manifest.locale, template=ready.template, tablespace=tablespace)
         stack.enter_context(closing(scratch))
         yield _restored_into(scratch, ready, files, walls)
+
+
+def _check_sums(ready: Ready, files: OpenFiles) -> None:
+    """Compare the bytes of all files that are there with the manifest, and read those no more that are damaged."""
+    manifest = ready.manifest
+    sums = {one.file: one.sha256 for one in manifest.files}
+    listed = "\n".join(f"{sums[file]} {path} {file}" for file, path in files.paths.items())
+    env = {"SUMS": listed, "NEEDED": " ".join([manifest.file, *ready.needed])}
+    # its command is the same for every backup: one that was kept might speak for another
+    progress = read(*files.paths.values())
+    output = step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env=env, must_run_again=True, progress=progress)
+    damaged = _DAMAGED.findall(output.stdout or "")
+    files.drop(damaged)
+    for file in damaged:
+        current_run().event(f"{file} is damaged: {goes_on_without(file, manifest)}", level="warning")
 
 
 def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tuple[str, ...]) -> Restored:
@@ -141,8 +159,8 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
             must_run_again=True,
         )
         handed = given or handed
-    if manifest.attachments is not None and manifest.filestore is not None:
-        archive = files.paths[manifest.filestore.file]
+    archive = files.paths.get(manifest.filestore.file) if manifest.filestore else None
+    if manifest.attachments is not None and archive is not None:
         action(
             "attachments",
             lambda: _compare_attachments(manifest, scratch, archive),
@@ -151,7 +169,10 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
             progress=read(archive),
         )
     version = prepared.access.server_version
-    return Restored(scratch, seconds, files, version, walls if scratch.login else (), prepared.left_out, handed)
+    missing = tuple(one.file for one in manifest.files if one.file not in files.paths)
+    return Restored(
+        scratch, seconds, files, version, walls if scratch.login else (), prepared.left_out, handed, missing
+    )
 
 
 def drill(ready: Ready) -> dict[str, Any]:
@@ -163,11 +184,15 @@ def drill(ready: Ready) -> dict[str, Any]:
 
 def proof(ready: Ready, done: Restored) -> dict[str, Any]:
     """What was proven, for the result of a run."""
+    filestore = ready.manifest.filestore
+    uncompared = {"attachments_compared": None} if filestore and filestore.file in done.missing else {}
     return {
         "backup": ready.manifest.file,
         "signature": ready.backup.signature,
         "created_at": ready.manifest.created_at.isoformat(),
         **compared(ready.manifest, without=ROLES if done.handed.refused else ready.without),
+        **uncompared,
+        "missing_files": list(done.missing),
         "restore_seconds": done.seconds,
         "proven_on": done.server_version,
         "walls": list(done.walls),

@@ -47,6 +47,7 @@ server=$!
 wait "$server"
 kill "$!"
 """
+WATCHED = ("bash", "-c", WATCH, "sandbox")
 
 CONFIGURATION = """\
 listen_addresses = ''
@@ -184,17 +185,11 @@ class Sandbox:
         watched, self._alive = os.pipe()
         log = os.open("server.log", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._folder.handle)
         try:
-            with (
-                self._data(walls) as (data, handles),
-                direct_child(
+            with self._data(walls) as (data, handles):
+                command = [*WATCHED, *self._command(walls, [self._programs / "postgres", "-D", data])]
+                with direct_child(
                     lambda: subprocess.Popen(
-                        [  # noqa: S607 - bash is looked up as for steps
-                            "bash",
-                            "-c",
-                            WATCH,
-                            "sandbox",
-                            *self._command(walls, [self._programs / "postgres", "-D", data]),
-                        ],
+                        command,
                         cwd=self._folder.path,
                         env=_environment(),
                         pass_fds=handles,
@@ -203,9 +198,8 @@ class Sandbox:
                         stderr=log,
                         start_new_session=True,
                     )
-                ) as self._server,
-            ):
-                self._wait_until_ready(self._server)
+                ) as self._server:
+                    self._wait_until_ready(self._server)
         finally:
             os.close(watched)
             os.close(log)

@@ -36,7 +36,11 @@ QUERIES = {
              JOIN ops.sync_marks p ON p.name = 'prefect',
              LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t
         WHERE r.status = 'queued' AND r.finished_at IS NULL
-              AND extract(epoch FROM clock_timestamp() - st.recorded_at) > t.seconds""",
+              AND extract(epoch FROM clock_timestamp() - st.recorded_at) > t.seconds
+              -- one that was postponed has had its turn: while its lane works, it only has to wait for another one
+              AND NOT (st.name = 'Late' AND r.attempt > 1 AND EXISTS (
+                SELECT FROM ops.runs o WHERE o.lane = r.lane AND o.finished_at IS NULL
+                AND o.status IN ('claimed', 'running')))""",
     # the last success of each kind and subject is looked up once: no failed run looks through all that succeeded
     Rule.FAILED: f"""
         WITH bad AS MATERIALIZED (
@@ -52,7 +56,9 @@ QUERIES = {
           WHERE EXISTS (SELECT FROM bad) AND r.kind IN (SELECT kind FROM bad) AND r.status = 'succeeded'
                 AND r.created_at > clock_timestamp() - interval '3 days'
           GROUP BY 1, 2)
-        SELECT bad.id || '/' || bad.attempt AS subject, bad.lane::text AS lane, bad.kind, bad.id AS run_id,
+        -- a session that tries the same thing again, as a night does, says nothing new when that fails, too
+        SELECT DISTINCT ON (bad.kind, bad.session_id, coalesce(nullif(bad.about, ''), bad.id::text))
+               bad.id || '/' || bad.attempt AS subject, bad.lane::text AS lane, bad.kind, bad.id AS run_id,
                jsonb_build_object('attempt', bad.attempt, 'session', s.name, 'worker', bad.claimed_by,
                                   'error', bad.error) AS facts,
                extract(epoch FROM clock_timestamp() - bad.updated_at) > bad.seconds AS ripe
@@ -62,7 +68,8 @@ QUERIES = {
         WHERE (good.at > bad.finished_at) IS NOT TRUE
               -- those were reported as stuck, overdue or not started
               AND NOT EXISTS (SELECT FROM ops.alert_episodes o WHERE o.rule IN ('stuck', 'overdue', 'claim')
-                              AND o.subject = bad.id || '/' || bad.attempt)""",  # noqa: S608 - a constant
+                              AND o.subject = bad.id || '/' || bad.attempt)
+        ORDER BY bad.kind, bad.session_id, coalesce(nullif(bad.about, ''), bad.id::text), bad.finished_at, bad.id""",  # noqa: S608 - a constant
     # what it asks may hold parameters: that stands in `ops show` and Prefect's UI
     Rule.APPROVAL: """
         SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,

@@ -23,6 +23,7 @@ _DRILLS = """
 SELECT DISTINCT ON (backup) backup, id, finished_at, restore_seconds FROM (
     SELECT result ->> 'backup' AS backup, id, finished_at, result -> 'restore_seconds' AS restore_seconds
     FROM ops.runs WHERE kind IN ('odoo_restore_drill', 'odoo_db_restore') AND status = 'succeeded'
+      AND coalesce(result -> 'missing_files', '[]') = '[]'
     UNION ALL
     SELECT result -> 'drill' ->> 'backup', id, finished_at, result -> 'drill' -> 'restore_seconds'
     FROM ops.runs WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND result ? 'drill'
@@ -65,7 +66,7 @@ def copies_made(db: Connection) -> dict[str, list[CopyMade]]:
 
 
 def last_drills(db: Connection) -> dict[str, Drill]:
-    """The last good restore of each backup, by the dump's file name."""
+    """The last good restore of each whole backup, by the dump's file name."""
     return {
         backup: Drill(run_id=run_id, at=at, seconds=float(seconds) if isinstance(seconds, int | float) else None)
         for backup, run_id, at, seconds in db.execute(text(_DRILLS))

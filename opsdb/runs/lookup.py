@@ -19,7 +19,7 @@ from opsdb.database import connect, first_line, reachable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.schema import Table
 from opsdb.settings import Settings
-from opsdb.states import APPROVAL, RunStatus
+from opsdb.states import APPROVAL, POSTPONED, RunStatus
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus
 from opsdb.timings import Timings
 
@@ -39,6 +39,8 @@ class RunView:
     session: str
     now: datetime
     waits_for_approval: bool
+    postponed: bool = False
+    """Whether it ended its process until a time of its own choice, which has not come or was not noticed."""
 
     @property
     def queue_seconds(self) -> float | None:
@@ -180,6 +182,11 @@ def read_run(db: Connection, run_id: UUID) -> RunDetails | None:
     )
 
 
+def is_postponed() -> ColumnElement[bool]:
+    """Whether a row of `ops.run_states` is a state in which a run waits for a time of its own choice."""
+    return and_(col(RunState.type) == "SCHEDULED", col(RunState.message).startswith(POSTPONED, autoescape=True))
+
+
 def _views() -> Any:
     asks = and_(col(RunState.type) == "PAUSED", col(RunState.message).startswith(APPROVAL, autoescape=True))
     return (
@@ -188,6 +195,7 @@ def _views() -> Any:
             col(Session.name).label("session"),
             func.clock_timestamp().label("now"),
             func.coalesce(asks, False).label("waits_for_approval"),
+            func.coalesce(is_postponed(), False).label("postponed"),
         )
         .join(Session, col(Session.id) == col(Run.session_id))
         .outerjoin(RunState, col(RunState.id) == col(Run.state_id))
@@ -196,7 +204,7 @@ def _views() -> Any:
 
 def _view(row: RowMapping) -> RunView:
     columns = dict(row)
-    beside = {name: columns.pop(name) for name in ("session", "now", "waits_for_approval")}
+    beside = {name: columns.pop(name) for name in ("session", "now", "waits_for_approval", "postponed")}
     return RunView(run=_record(Run, columns), **beside)
 
 

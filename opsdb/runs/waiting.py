@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, case, exists, func, literal, select, text, tuple_
+from sqlalchemy import Connection, case, exists, func, literal, or_, select, text, tuple_
 from sqlmodel import col
 
 from opsdb.runs.locks import holder_of
-from opsdb.runs.lookup import RunView, list_runs
+from opsdb.runs.lookup import RunView, is_postponed, list_runs
 from opsdb.states import RunStatus, State
 from opsdb.tables import Run, RunState
 
@@ -34,6 +34,8 @@ class Waiting:
     """How many runs wait in its lane and go first: those of a more urgent queue, then older ones."""
     approval: str | None = None
     """What it asks a person, and until when; None when it waits for none."""
+    postponed: str | None = None
+    """Until when it waits by its own choice, and why; None when that time has come."""
 
 
 def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
@@ -62,7 +64,7 @@ def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Wait
         col(Run.status) == RunStatus.QUEUED,
         col(Run.finished_at).is_(None),
         col(Run.created_at) <= view.now,
-        ~exists().where(col(RunState.id) == col(Run.state_id), col(RunState.type) == "PAUSED"),
+        ~exists().where(col(RunState.id) == col(Run.state_id), or_(col(RunState.type) == "PAUSED", is_postponed())),
         tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, literal(run.created_at), literal(run.id)),
     )
     state = State(id=run.state_id, at=run.state_at, type=latest.type, name=latest.name, message=latest.message)
@@ -72,4 +74,5 @@ def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Wait
         holders=holders,
         before=db.scalar(before) or 0,
         approval=state.message if state.waits_for_approval else None,
+        postponed=state.message if state.postponed_until and state.postponed_until > view.now else None,
     )

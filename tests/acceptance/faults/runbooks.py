@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from flows.engine.active_run import current_run
 from flows.engine.approval import approval
+from flows.engine.postponement import postpone
 from flows.engine.runbook import runbook
 from flows.engine.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
@@ -110,3 +112,15 @@ def wondering(ledger: str) -> None:
 def hasty(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
     """Work that must be over within 5 s."""
     return work(ledger, seconds, manner)
+
+
+@runbook(deadline_seconds=60, max_attempts=2)
+def postponing(ledger: str, times: int = 1, seconds: float = 2) -> dict[str, Any]:
+    """Work that ends its process in its first attempts, each time for so many seconds."""
+    run = current_run()
+    environment = {"LEDGER": ledger, "ATTEMPT": str(run.attempt)}
+    step("look", f"set -- look; {TICK}", timeout=30, env=environment)
+    if run.attempt <= times and run.clock is not None:
+        postpone(run.clock() + timedelta(seconds=seconds), "it is not there yet")
+    step("take", f"set -- take; {TICK}", timeout=30, env=environment)
+    return {"attempt": run.attempt}

@@ -26,9 +26,11 @@ pytestmark = pytest.mark.own_worker
 
 
 @contextmanager
-def asking_meets(fate: Fate, lab: Lab, database: Proxy | None = None) -> Iterator[RequestProxy]:
-    """A worker whose first run that asks for an approval meets that fate on its way to Prefect."""
-    with RequestProxy(lab.settings.prefect_port, mark=b"waits for approval", fate=fate) as proxy:
+def asking_meets(
+    fate: Fate, lab: Lab, database: Proxy | None = None, *, mark: bytes = b"waits for approval"
+) -> Iterator[RequestProxy]:
+    """A worker whose first run that asks for that meets this fate on its way to Prefect."""
+    with RequestProxy(lab.settings.prefect_port, mark=mark, fate=fate) as proxy:
         extra = {"OPS_PREFECT_PORT": str(proxy.port)}
         lab.start_worker(extra=extra | (through(database) if database else {}))
         try:

@@ -73,7 +73,7 @@ def test_run_that_waits_is_cancelled_before_anything_of_it_ran(
     wait_for(lambda: len(sleeping(mark)) == 3, seconds=20, what="the lane is full")
     waiting = api.start("stored_command/lane-d", block=block)
     wait_for(lambda: desk.ops("show", waiting).code == 0, seconds=10, what="the fourth is recorded")
-    assert "before it started" in desk.ops("cancel", waiting).fine()
+    assert "Nothing of it was running" in desk.ops("cancel", waiting).fine()
     for run_id in ids:
         api.post(f"/flow_runs/{run_id}/set_state", state={"type": "CANCELLING"})  # as the UI does
     wait_for(lambda: not sleeping(mark), seconds=CANCEL_SECONDS, what="all are gone")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
@@ -57,8 +59,12 @@ def test_started_by_hand_it_backs_up_each_database_in_lane_a(desk: Desk, databas
         "nightly_backup", "-p", f"databases={','.join(databases)}", "-p", "retention_days=7", "-p", "restore_drill=true"
     )
     assert run["status"] == "succeeded", run
-    assert run["result"]["runs"].keys() == set(databases)
+    backups = run["result"]["backups"]
+    assert {name: (of["outcome"], of["tries"]) for name, of in backups.items()} == dict.fromkeys(
+        databases, ("succeeded", 1)
+    )
     session = completed(desk, run["result"]["session"])
+    assert {each["id"] for each in session["of"]} == {of["run"] for of in backups.values()}
     assert (session["name"], session["triggered_by"], session["succeeded"]) == ("Daily Backup", "manual", 2)
     assert {(each["kind"], each["lane"], each["priority"]) for each in session["of"]} == {("odoo_db_backup", "A", 10)}
     assert {each["params"]["odoo_db"] for each in session["of"]} == set(databases)
@@ -90,13 +96,100 @@ def test_tick_that_comes_too_late_is_missed_and_starts_nothing(desk: Desk, api: 
     assert sessions_named_daily_backup(desk) == before
 
 
-def test_database_that_is_not_there_starts_nothing(desk: Desk, database: str) -> None:
-    before = sessions_named_daily_backup(desk)
-    run = desk.run("nightly_backup", "-p", f"databases={database},none_such,none_either")
-    assert run["status"] == "failed"
-    assert "'none_such'" in run["error"]["message"]
-    assert "'none_either'" in run["error"]["message"]
-    assert sessions_named_daily_backup(desk) == before
+def test_database_that_is_not_there_keeps_no_other_back_and_is_backed_up_when_it_is(
+    desk: Desk, databases: list[str]
+) -> None:
+    late = f"{databases[0]}_late"
+    night = start(desk, [databases[0], late, databases[1]], lateness_minutes=4)
+    session = str(uuid5(NAMESPACE_URL, f"ops:nightly-backup:{night}"))
+
+    def tried() -> dict[str, Any] | None:
+        document: dict[str, Any] = desk.json("session", "show", session)
+        return document if (document["runs"], document["unfinished"]) == (3, 0) else None
+
+    wait_for(lambda: session in sessions_named_daily_backup(desk), seconds=30, what="the night has begun")
+    first = wait_for(tried, seconds=60, what="each database was tried")
+    assert first is not None
+    assert {each["params"]["odoo_db"]: each["status"] for each in first["of"]} == {
+        databases[0]: "succeeded",
+        late: "failed",
+        databases[1]: "succeeded",
+    }
+    why = f" UTC: {late} failed, tried again at "
+    shown = wait_for(lambda: waiting(desk, night, why), seconds=40, what="the night waits for another try")
+    assert shown is not None
+    assert (shown["status"], shown["postponed"]) == ("queued", True)
+    [told] = [each["message"] for each in shown["events"] if each["level"] == "warning"]
+    assert told.startswith(f"{late}: run ")
+    assert f"there is no database '{late}'" in told
+    with desk.database("postgres") as db:
+        db.execute(f"CREATE DATABASE {late} TEMPLATE {databases[0]}".encode())
+        try:
+            over = wait_for(lambda: ended(desk, night), seconds=240, what="the night is over")
+        finally:
+            db.execute(f"DROP DATABASE {late} WITH (FORCE)".encode())
+    assert over is not None
+    assert over["status"] == "succeeded", over["error"]
+    tries = {name: of["tries"] for name, of in over["result"]["backups"].items()}
+    assert (tries[databases[0]], tries[databases[1]]) == (1, 1)
+    assert tries[late] > 1
+    after = desk.json("session", "show", session)
+    assert after["runs"] == 2 + tries[late]
+    assert after["succeeded"] == 3
+
+
+def test_database_that_never_is_there_fails_the_night_with_its_name_when_its_time_is_over(
+    desk: Desk, databases: list[str]
+) -> None:
+    wanted = ["none_such", *databases]
+    answer = desk.ops(
+        *("run", "nightly_backup", "-p", f"databases={','.join(wanted)}", "-p", "lateness_minutes=1", "--wait")
+    )
+    assert answer.code == 1
+    said = " ".join(answer.out.split())
+    assert "waits until " in said
+    assert "1 of 3 databases not backed up: none_such: run " in said
+    assert "there is no database 'none_such'" in said
+    assert "To back up what failed now: ops run nightly_backup -p databases=none_such " in said
+    night = desk.json("runs", "--kind", "nightly_backup", "--limit", "1")[0]["id"]
+    with desk.database("postgres") as db:
+        db.execute(f"CREATE DATABASE none_such TEMPLATE {databases[0]}".encode())
+        try:
+            assert desk.ops("retry", night, "--wait").code == 0
+        finally:
+            db.execute(b"DROP DATABASE none_such WITH (FORCE)")
+    backups = desk.json("show", night)["result"]["backups"]
+    assert [backups[name]["tries"] for name in databases] == [1, 1]
+    assert backups["none_such"]["outcome"] == "succeeded"
+
+
+def test_night_that_is_cancelled_while_it_waits_starts_nothing_more(desk: Desk, database: str) -> None:
+    night = start(desk, [database, "none_such"], lateness_minutes=1)
+    wait_for(lambda: waiting(desk, night, "none_such failed"), seconds=60, what="the night waits for another try")
+    assert desk.ops("cancel", night, "--wait").code == 0
+    assert desk.json("show", night)["status"] == "cancelled"
+    session = str(uuid5(NAMESPACE_URL, f"ops:nightly-backup:{night}"))
+    before = desk.json("session", "show", session)["runs"]
+    time.sleep(18)  # longer than the longest pause between tries
+    assert desk.json("session", "show", session)["runs"] == before
+
+
+def start(desk: Desk, databases: list[str], *, lateness_minutes: int) -> str:
+    """Start a night by hand, with pauses that are as short as its time. Returns its id."""
+    options = ("-p", f"databases={','.join(databases)}", "-p", f"lateness_minutes={lateness_minutes}")
+    return str(desk.json("run", "nightly_backup", *options)["id"])
+
+
+def waiting(desk: Desk, run: str, why: str) -> dict[str, Any] | None:
+    """What is shown of a run while it waits for this reason."""
+    document: dict[str, Any] = desk.json("show", run)
+    return document if any(why in line for line in document["waits_for"]) else None
+
+
+def ended(desk: Desk, run: str) -> dict[str, Any] | None:
+    """What is shown of a run that is over."""
+    document: dict[str, Any] = desk.json("show", run)
+    return document if document["finished_at"] else None
 
 
 @pytest.mark.parametrize("wrong", ["[]", '["odoo; true"]', '["postgres"]', '["odoo", "odoo"]'])

@@ -30,9 +30,19 @@ def busy(insert: Insert, db: psycopg.Connection[Any]) -> None:
     insert("deploy", "B", "cancelled", finished=10)
     insert("deploy", "B", "queued", count=2, created=70)
     insert("deploy", "B", "queued", created=10_000, attempt=2)  # which waits for an approval, and for no slot
+    insert("deploy", "B", "queued", created=10_000, attempt=3)  # which waits by its own choice, and for no slot
     db.execute(
         "INSERT INTO ops.run_states (id, run_id, at, type, name) "
         "SELECT state_id, id, now(), 'PAUSED', 'Suspended' FROM ops.runs WHERE attempt = 2"
+    )
+    insert("deploy", "B", "queued", created=10_000, attempt=4)  # which waits for its turn after that
+    db.execute(
+        "INSERT INTO ops.run_states (id, run_id, at, type, name) "
+        "SELECT state_id, id, now(), 'SCHEDULED', 'Late' FROM ops.runs WHERE attempt = 4"
+    )
+    db.execute(
+        "INSERT INTO ops.run_states (id, run_id, at, type, name, message) SELECT state_id, id, now(), 'SCHEDULED', "
+        "'Scheduled', 'waits until 2026-11-30 02:15:00 UTC: one failed' FROM ops.runs WHERE attempt = 3"
     )
     insert("deploy", "B", "claimed", claimed=5, heartbeat=5)
     insert("deploy", "B", "running", count=4, started=60, heartbeat=2)
@@ -67,15 +77,15 @@ def test_values_are_those_of_the_room(served: Served) -> None:
     now = time.time()
     deploy = {"kind": "deploy", "lane": "B"}
     assert said("ops_up") == 1
-    statuses = ("queued", "suspended", "claimed", "running")
-    assert [said("ops_runs", **deploy, status=status) for status in statuses] == [2, 1, 1, 5]
+    statuses = ("queued", "suspended", "postponed", "claimed", "running")
+    assert [said("ops_runs", **deploy, status=status) for status in statuses] == [2, 1, 2, 1, 5]
     assert said("ops_runs", kind="deploy", lane="A", status="running") == 0
     assert said("ops_runs_stuck", **deploy) == 1
     assert said("ops_lane_slots", lane="B") == 3
     assert said("ops_lane_slots_used", lane="B") == 6
     assert said("ops_workers", lane="A") == 2
     assert said("ops_workers", lane="B") == 0
-    assert said("ops_runs_created_total", **deploy) == 10
+    assert said("ops_runs_created_total", **deploy) == 12
     assert said("ops_runs_finished_total", kind="deploy", lane="A", outcome="succeeded") == 3
     assert said("ops_runs_finished_total", kind="deploy", lane="A", outcome="failed") == 1
     assert said("ops_run_duration_seconds_bucket", kind="deploy", lane="A", le="30.0") == 1

@@ -29,6 +29,7 @@ from deployments.room.postgres import PROGRAMS as EMBEDDED
 from deployments.server.access import NO_AUTHORITY, client_env
 from flows.backup.keyring import room_keyring
 from flows.backup.programs import find_programs
+from flows.engine.active_run import ActiveRun
 from flows.offsite import owner
 from flows.offsite.target import load_target
 from opsdb.settings import Settings, load_settings
@@ -201,6 +202,14 @@ def attachments(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) 
     (folder / "large").write_bytes(random.Random(1).randbytes(17 * MEBIBYTE))
     monkeypatch.setenv("OPS_FILESTORE_DIR", str(folder.parent))
     return folder
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The events of all runs of the test: their messages."""
+    found: list[str] = []
+    monkeypatch.setattr(ActiveRun, "event", lambda _run, message, **_: found.append(message))
+    return found
 
 
 @pytest.fixture

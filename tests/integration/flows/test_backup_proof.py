@@ -88,10 +88,10 @@ def test_damage_is_found(postgres: str, folder: Path, database: str, tmp_path: P
             data[0] ^= 1
         (folder / name).write_bytes(data)
         try:
-            odoo_restore_drill(database, backup=Path(made["file"]).name)
+            found = odoo_restore_drill(database, backup=Path(made["file"]).name)["missing_files"] == [name]
         except (PreflightError, StepFailedError):
-            pass
-        else:
+            found = True
+        if not found:
             missed.append((seed, name, damage.__name__))
         (folder / name).write_bytes(whole[name])
     assert missed == []

@@ -26,11 +26,11 @@ from cli import backups as command
 from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun
 from flows.engine.dry_run import dry_run
-from flows.nightly_backup import nightly_backup
+from flows.nightly_backup import Night, nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_restore_drill import odoo_restore_drill
 from flows.offsite.owner import FILE
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import PreflightError, StepFailedError, UsageError
 from opsdb.settings import Settings, load_settings
 from tests.integration.flows.targets import Bucket, copied
 from tests.support.backups import make_backup
@@ -89,16 +89,16 @@ def test_missing_block_is_named(database: str) -> None:
 def test_nightly_backup_hands_the_target_on(database: str, target: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[dict[str, Any]] = []
 
-    def start(parameters: dict[str, Any], **_: object) -> UUID:
-        started.append(parameters)
+    def start(night: Night, *_: object) -> UUID:
+        started.append(night.parameters)
         return uuid4()
 
     monkeypatch.setattr("flows.nightly_backup._make_session", lambda *_: None)
-    monkeypatch.setattr("flows.nightly_backup._start", start)
-    nightly_backup([database], target=target.block)
-    assert [one["target"] for one in started] == [target.block]
-    nightly_backup([database])
-    assert "target" not in started[1]
+    monkeypatch.setattr(Night, "start_try", start)
+    for name in (target.block, None):
+        with pytest.raises(UsageError, match="a run in no lane cannot be postponed"):  # it would wait for its backup
+            nightly_backup([database], target=name)
+    assert [one.get("target") for one in started] == [target.block, None]
 
 
 def test_block_shows_no_key_to_who_may_read_it(target: Bucket) -> None:

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from flows.backup import filestore
 from flows.backup.pinned import pin_settings
 from flows.backup.properties import Properties, read_properties
 from flows.odoo_db_backup import odoo_db_backup
@@ -225,9 +226,10 @@ def test_archive_without_an_attachment_is_found_and_what_was_lost_before_is_not(
 
 
 @pytest.mark.promise(11)
-def test_attachment_that_the_archive_has_not_got_fails_the_backup(database: str, attachments: Path) -> None:
-    file = attachments / name_of(b"one")
-    file.rename(attachments.parent / "elsewhere")
-    file.symlink_to(attachments.parent / "elsewhere")
+def test_attachment_that_the_archive_has_not_got_fails_the_backup(
+    database: str, attachments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, aside = attachments / name_of(b"one"), attachments.parent / "aside"
+    monkeypatch.setattr(filestore, "ARCHIVE", f"mv {file} {aside}\n{filestore.ARCHIVE}\nmv {aside} {file}")
     with pytest.raises(StepFailedError, match=f"1 attachments are in {attachments} and not in its archive"):
         odoo_db_backup(database)

@@ -34,8 +34,9 @@ def test_missed_tick_says_a_command_that_backs_up_the_same(
     given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due_at = datetime(2026, 11, 25, 2, tzinfo=UTC)
-    monkeypatch.setattr(module, "in_ops", lambda *_: due_at + timedelta(hours=10))
-    run = ActiveRun(uuid4(), 1, Settings(home=tmp_path), lambda _entry: None, in_lane=False, due_at=due_at)
+    late = lambda: due_at + timedelta(hours=10)  # noqa: E731
+    run = ActiveRun(uuid4(), 1, Settings(home=tmp_path), lambda _entry: None, in_lane=False, due_at=due_at, clock=late)
+    monkeypatch.setattr(module.Night, "read_tries", lambda _night: {})
     # what comes after the look at the clock would need a database
     monkeypatch.setattr(module, "action", lambda _name, work, **_how: work())
     with activated(run), pytest.raises(MissedError) as raised:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opsdb.places import refuse_backups, refuse_filestore, refuse_target
+from opsdb.places import filestore_environment, refuse_backups, refuse_filestore, refuse_target
 from opsdb.settings import Settings
 
 
@@ -63,3 +63,16 @@ def test_target_is_anywhere_but_in_the_rooms_own_state(settings: Settings, tmp_p
     assert "in OPS_HOME" in (refuse_target(tmp_path / "room" / "journal", settings) or "")
     (tmp_path / "link").symlink_to(tmp_path / "room")
     assert "in OPS_HOME" in (refuse_target(tmp_path / "link" / "logs", settings) or "")
+
+
+def test_another_process_judges_filestores_by_the_same_folders(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for more in ((), (tmp_path / "one", tmp_path / "two")):
+        ours = settings.model_copy(update={"filestore_roots": more})
+        with monkeypatch.context() as patch:
+            for name, value in filestore_environment(ours).items():
+                patch.setenv(name, value)
+            theirs = Settings()
+        assert (theirs.home, theirs.backups) == (ours.home, ours.backups)
+        assert theirs.filestore_folders == ours.filestore_folders

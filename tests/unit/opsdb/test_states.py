@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsdb.states import APPROVAL, RESUMING, STATUS_OF_PREFECT, RunStatus, State, approvals, fold, rewrites
+from opsdb.states import (
+    APPROVAL,
+    DIED,
+    RESUMING,
+    STATUS_OF_PREFECT,
+    RunStatus,
+    State,
+    approvals,
+    fold,
+    postponed_message,
+    rewrites,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -168,3 +179,35 @@ def test_fold_counts_deaths_by_attempt() -> None:
 def test_fold_does_not_take_a_retry_from_the_failed_step_for_an_approval() -> None:
     life = fold(named("RUNNING", "FAILED", "resumes", "RUNNING"))
     assert (life.attempt, life.continues, life.approval) == (2, True, None)
+
+
+def test_postponed_state_says_until_when() -> None:
+    until_at = datetime(2026, 11, 30, 2, 15, tzinfo=UTC)
+    waits = replace(make_state(1, "SCHEDULED"), message=postponed_message(until_at, "one failed"))
+    assert (waits.postponed_until, waits.status) == (until_at, RunStatus.QUEUED)
+    assert waits.message == "waits until 2026-11-30 02:15:00 UTC: one failed"
+    assert replace(waits, type="PENDING").postponed_until is None
+    for message in (None, "", f"{APPROVAL} until 2026-11-30 02:15:00 UTC: x", "waits until 2026-13-41 99:99:99 UTC: x"):
+        assert replace(waits, message=message).postponed_until is None
+
+
+def test_fold_of_a_run_that_was_postponed_begins_anew_without_having_failed() -> None:
+    life = fold(life_of("SCHEDULED", "PENDING", "RUNNING", "SCHEDULED"))
+    assert (life.status, life.attempt, life.started_at, life.finished_at) == (RunStatus.QUEUED, 2, None, None)
+    again = fold(life_of("RUNNING", "SCHEDULED", "SCHEDULED", "PENDING", "RUNNING", "SCHEDULED", "RUNNING"))
+    assert (again.attempt, again.base, again.crashes, again.continues) == (3, 3, 0, False)
+    assert fold(life_of("RUNNING", "SCHEDULED", "RUNNING", "CRASHED", "SCHEDULED", "RUNNING")).crashes == 1
+    assert fold(life_of("RUNNING", "SCHEDULED", "CANCELLED")).status is RunStatus.CANCELLED
+
+
+def test_fold_knows_when_the_run_began_since_somebody_asked_for_it() -> None:
+    assert fold(life_of("SCHEDULED", "PENDING")).begun_at is None
+    assert fold(life_of("PENDING", "RUNNING", "SCHEDULED", "RUNNING")).begun_at == START + timedelta(seconds=1)
+    died = life_of("PENDING", "RUNNING", "CRASHED", "SCHEDULED", "RUNNING")
+    died[3] = replace(died[3], message=f"attempt 1 {DIED}")
+    assert fold(died).begun_at == START + timedelta(seconds=1)
+    for end in ("FAILED", "CANCELLED", "CRASHED"):
+        assert fold(life_of("RUNNING", end)).begun_at == START
+        assert fold(life_of("RUNNING", end, "SCHEDULED")).begun_at is None
+        later = fold(life_of("RUNNING", end, "SCHEDULED", "RUNNING", "SCHEDULED", "RUNNING"))
+        assert later.begun_at == START + timedelta(seconds=3)

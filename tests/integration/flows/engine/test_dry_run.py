@@ -139,11 +139,11 @@ def test_dry_runs_of_restores_make_no_database(
 
 
 def test_dry_run_of_a_night_starts_no_backup(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.nightly_backup._start", lambda *_, **__: pytest.fail("a backup was started"))
+    monkeypatch.setattr("flows.nightly_backup.Night.start_try", lambda *_: pytest.fail("a backup was started"))
     monkeypatch.setattr("flows.nightly_backup._make_session", lambda *_: pytest.fail("a session was made"))
     planned = plan(nightly_backup, databases=[database])
     assert planned.error is None
-    assert [one.name for one in planned.steps] == ["preflight", "session", f"start {database}"]
+    assert [one.name for one in planned.steps] == ["preflight", "session", f"start {database}", "wait"]
 
 
 def test_secrets_are_masked_and_no_step_leaves_a_trace(tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ def test_queued_does_not_hold_of_what_is_planned(lab: Lab) -> None:
     assert holds(lab, "queued") == []
 
 
+def test_queued_holds_of_one_that_was_postponed_only_when_its_lane_executes_nothing(lab: Lab) -> None:
+    again = late(lab, 910, attempt=3)
+    waiting = late(lab, 910)
+    elsewhere = lab.run(lane="B")
+    assert set(holds(lab, "queued")) == {f"{again}/3", f"{waiting}/1"}
+    here = lab.run(lane="A")
+    assert set(holds(lab, "queued")) == {f"{waiting}/1"}
+    for run in (here, elsewhere):
+        lab.finish(run, "succeeded")
+    assert set(holds(lab, "queued")) == {f"{again}/3", f"{waiting}/1"}
+
+
 def test_queued_holds_of_nothing_while_prefect_is_away_and_gives_time_after(lab: Lab) -> None:
     late(lab, 3600)
     lab.sql("UPDATE ops.sync_marks SET updated_at = now() - interval '1 min' WHERE name IN ('sync', 'prefect')")
@@ -130,6 +142,18 @@ def test_failed_ends_with_a_success_of_the_same_database_only(lab: Lab, kind: st
     assert holds(lab, "failed") == [f"{failed}/1"]
     ended(lab, kind, "succeeded", "odoo_prod", resource="odoo_db:odoo_prod")
     assert holds(lab, "failed") == []
+
+
+def test_failed_tells_once_of_what_a_session_tries_again_until_it_succeeds(lab: Lab) -> None:
+    first = ended(lab, "odoo_db_backup", "failed", "odoo_prod")
+    assert holds(lab, "failed") == [f"{first}/1"]
+    ended(lab, "odoo_db_backup", "failed", "odoo_prod", resource="odoo_db:odoo_prod")
+    other = ended(lab, "odoo_db_backup", "failed", "odoo_staging")
+    assert set(holds(lab, "failed")) == {f"{first}/1", f"{other}/1"}
+    ended(lab, "odoo_db_backup", "succeeded", "odoo_prod")
+    assert holds(lab, "failed") == [f"{other}/1"]
+    later = ended(lab, "odoo_db_backup", "failed", "odoo_prod")
+    assert set(holds(lab, "failed")) == {f"{later}/1", f"{other}/1"}
 
 
 def test_failed_compares_whatever_a_runbook_holds(lab: Lab) -> None:

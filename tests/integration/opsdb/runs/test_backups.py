@@ -40,6 +40,10 @@ def test_last_good_restore_of_each_backup_counts(settings: Settings) -> None:
             run("odoo_db_backup", "succeeded", 3, {"file": "/x/c.dump"})
             run("odoo_restore_drill", "succeeded", 3, None)
             restored = run("odoo_db_restore", "succeeded", 3, {"backup": "d.dump", "restore_seconds": "odd"})
+            without = {"backup": "e.dump", "restore_seconds": 1, "missing_files": ["e.dump.globals.sql"]}
+            run("odoo_db_restore", "succeeded", 1, without)
+            run("odoo_restore_drill", "succeeded", 1, without | {"backup": "a.dump"})
+            whole = run("odoo_restore_drill", "succeeded", 4, {"backup": "f.dump", "missing_files": []})
             found = last_drills(db)
     finally:
         engine.dispose()
@@ -47,6 +51,7 @@ def test_last_good_restore_of_each_backup_counts(settings: Settings) -> None:
         "a.dump": (newest, 2.5),
         "b.dump": (inline, None),
         "d.dump": (restored, None),
+        "f.dump": (whole, None),
     }
 
 

@@ -12,12 +12,12 @@ from opsdb.database import connect
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.record.entries import ArtifactMade, Event, StepFinished, StepStarted, apply_line
 from opsdb.runs.lookup import find_run, kinds_used, list_runs, read_run, reading, short_id
-from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.runs import RunFacts, apply_states, facts_of_row
 from opsdb.runs.sessions import join_session
 from opsdb.runs.waiting import Waiting, why_waiting
 from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
-from opsdb.states import RunStatus, State
+from opsdb.states import RunStatus, State, postponed_message
 from opsdb.tables import Lane, StepStatus
 
 MADE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -185,6 +185,32 @@ def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Setti
         db.execute(text("UPDATE ops.workers SET heartbeat_at = now() - interval '31 s'"))
     assert not why(waiting).worker_online
     assert why(planned).due_at is not None
+
+
+def test_postponed_run_waits_for_its_time_and_goes_before_nobody(settings: Settings, engine: Engine) -> None:
+    postponed, waiting = made(engine, "RUNNING", minute=1), made(engine, minute=2)
+
+    def postpone(until_at: datetime) -> Waiting:
+        waits = State(
+            id=uuid4(), at=datetime.now(UTC), type="SCHEDULED", name="S", message=postponed_message(until_at, "x")
+        )
+        with reading(settings) as db:
+            details = read_run(db, postponed)
+            assert details is not None
+        with engine.begin() as db:
+            apply_states(db, facts=facts_of_row(details.view.run), states=[waits])  # type: ignore[arg-type]
+        with reading(settings) as db:
+            details, other = read_run(db, postponed), read_run(db, waiting)
+            assert details is not None
+            assert other is not None
+            assert details.view.postponed
+            assert [view.postponed for view in list_runs(db)] == [False, True]
+            assert why_waiting(db, other.view, online_seconds=30).before == 0
+            return why_waiting(db, details.view, online_seconds=30)
+
+    later = datetime.now(UTC) + timedelta(minutes=15)
+    assert postpone(later).postponed == postponed_message(later, "x")
+    assert postpone(datetime.now(UTC) - timedelta(minutes=1)).postponed is None
 
 
 def test_kinds_that_are_used_are_those_of_late_on_the_workers_own_host(engine: Engine) -> None:

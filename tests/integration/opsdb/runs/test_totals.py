@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -14,7 +15,7 @@ from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import fence_run, note_reaped, sweep
 from opsdb.runs.totals import fold_deltas
 from opsdb.settings import Settings
-from opsdb.states import State
+from opsdb.states import State, postponed_message
 from opsdb.tables import Lane
 from tests.support.waiting import wait_for
 
@@ -87,6 +88,22 @@ def test_a_retry_is_a_finish_of_its_own(engine: Engine, at_once: bool) -> None:
         ("duration", "300"): 1,
         ("queue_wait", "1"): 1,
         ("queue_wait", "10"): 1,  # since it waits again, not since it was made
+    }
+
+
+def test_a_postponed_run_waits_for_a_slot_from_the_time_it_chose_and_ends_once(engine: Engine) -> None:
+    run = facts()
+    states = life(("SCHEDULED", 0), ("RUNNING", 1), ("SCHEDULED", 3), ("PENDING", 304), ("RUNNING", 305))
+    states[2] = replace(states[2], message=postponed_message(START + timedelta(seconds=303), "one failed"))
+    states += life(("COMPLETED", 315))
+    for state in states:
+        report(engine, run, state)
+    assert counts(engine) == {
+        ("created", ""): 1,
+        ("finished", "succeeded"): 1,
+        ("duration", "15"): 1,
+        ("queue_wait", "1"): 1,
+        ("queue_wait", "2.5"): 1,
     }
 
 

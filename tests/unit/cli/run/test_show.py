@@ -3,7 +3,7 @@ from __future__ import annotations
 from cli.run.show import waiting_lines
 from cli.run.view import run_page
 from opsdb.runs.waiting import Waiting
-from opsdb.states import APPROVAL, RunStatus
+from opsdb.states import APPROVAL, RunStatus, postponed_message
 from tests.support.runs_made_up import HOSTILE, details, drawn
 
 
@@ -32,3 +32,12 @@ def test_run_that_waits_for_approval_says_what_it_asks_and_how_to_answer() -> No
     assert not set("\x1b\x07\x00\u202e") & set(asked)
     name = view.run.id.hex[-8:]
     assert answer == f"ops approve {name} lets it go on, ops cancel {name} ends it"
+
+
+def test_run_that_waits_by_its_own_choice_says_until_when_and_why_and_nothing_of_its_lane() -> None:
+    view = details(status=RunStatus.QUEUED).view
+    message = postponed_message(view.now, f"the backup of {HOSTILE} is not over")
+    waits = Waiting(due_at=None, worker_online=False, holders=[view], before=3, postponed=message)
+    [line] = waiting_lines(view, waits, paused=[])
+    assert line.startswith("it waits until 2026-11-23 12:01:20 UTC: the backup of ")
+    assert not set("\x1b\x07\x00\u202e") & set(line)

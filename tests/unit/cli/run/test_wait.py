@@ -17,9 +17,9 @@ from cli.run.end import report_end
 from cli.run.wait import Lines, LiveTable, Moment, Silent, follow
 from opsdb.errors import RoomUnreachableError
 from opsdb.settings import Settings
-from opsdb.states import APPROVAL, RunStatus
+from opsdb.states import APPROVAL, RunStatus, postponed_message
 from opsdb.tables import Lane
-from tests.support.runs_made_up import HOSTILE, FakePrefect, details, state
+from tests.support.runs_made_up import HOSTILE, FakePrefect, at, details, state
 
 
 class Clock:
@@ -100,6 +100,19 @@ def test_run_that_waits_for_approval_says_who_is_asked_what_and_how_to_answer(tm
     follow(Settings(home=tmp_path), server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
     assert said().count(f"(ops approve {server.run_id.hex[-8:]})") == 1
     assert "waits for approval until 21:30: deploy " in said()
+    assert "\x1b" not in said()
+
+
+@pytest.mark.usefixtures("database_away")
+def test_postponed_run_is_waited_for_to_its_end_and_says_until_when_it_waits(tmp_path: Path) -> None:
+    clock = Clock()
+    waits = replace(state("SCHEDULED"), message=postponed_message(at(900), f"{HOSTILE} failed"))
+    server = FakePrefect(states=[state("RUNNING"), *[waits] * 60, state("RUNNING"), state("FAILED")])
+    view, said = lines()
+    end = follow(Settings(home=tmp_path), server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    assert end.state.status is RunStatus.FAILED
+    assert said().count("waits until 2026-11-23 12:15:00 UTC: ") == 1
+    assert "still queued" not in said()
     assert "\x1b" not in said()
 
 

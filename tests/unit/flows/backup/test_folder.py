@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from flows.backup.repository import Backup
 from flows.backup.retention import prunable
 from opsdb.errors import PreflightError
 from tests.support.backups import KEY, NOW, days_ago, dumps, make_backup, manifest_at
+from tests.support.other_user import NOBODY, as_nobody
+from tests.support.programs import needs_root
 
 
 def test_list_backups_takes_exactly_one_database(tmp_path: Path) -> None:
@@ -90,3 +93,25 @@ def test_folder_that_nobody_may_read_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(TargetError, match=f"{tmp_path}: Permission denied: give it to the room's user"):
         Folder(tmp_path).backups("odoo")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("closed", "mode", "right"),
+    [
+        ("in/backups", 0o500, "enter, read and write"),
+        ("in/backups", 0o600, "enter, read and write"),
+        ("in", 0, "enter"),
+    ],
+)
+def test_folder_that_our_user_may_not_use_is_named_with_what_to_do(closed: str, mode: int, right: str) -> None:
+    with tempfile.TemporaryDirectory() as passable:
+        Path(passable).chmod(0o755)
+        folder = Path(passable) / "in" / "backups"
+        folder.mkdir(parents=True)
+        for path in (folder, folder.parent):
+            os.chown(path, NOBODY, NOBODY)
+        (Path(passable) / closed).chmod(mode)
+        said = f"{folder} cannot be used: user nobody may not {right} {passable}/{closed}. Hint: give user nobody that"
+        with as_nobody(), pytest.raises(PreflightError, match=said):
+            Folder(folder).check()

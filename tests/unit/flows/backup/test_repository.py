@@ -102,6 +102,23 @@ def test_copy_without_its_manifest_is_none_and_one_with_a_file_missing_is_not_go
     assert Repository(store).find(name) is None
 
 
+def test_backup_with_a_whole_dump_is_not_good_without_its_other_files_and_can_be_restored(here: Path) -> None:
+    name = whole_backup(here)
+    (here / name.globals).write_bytes(b"dum")
+    (here / name.filestore).unlink()
+    (backup,) = Folder(here).backups()
+    assert (backup.verified, backup.restorable, backup.lost) == (False, True, [name.globals, name.filestore])
+    assert backup.fault() == f"{name.globals} does not have its 4 bytes; the database can be restored without it"
+    (here / name.globals).write_bytes(b"dumb")
+    (backup,) = Folder(here).backups()
+    assert backup.fault(read_bytes=True) == (
+        f"{name.globals} is damaged: its sha256 differs; the database can be restored without it"
+    )
+    (here / name.dump).write_bytes(b"dum")
+    (backup,) = Folder(here).backups()
+    assert (backup.restorable, backup.fault()) == (False, f"{name.dump} does not have its 4 bytes")
+
+
 def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there: Path) -> None:
     dump = make_backup(there, "odoo", NOW)
     later = BackupName("odoo", NOW + timedelta(hours=1))

@@ -27,9 +27,10 @@ def test_deployment_of_a_repository_that_nobody_allowed_asks_and_names_the_line_
     settings = Settings(home=tmp_path, deploy_approval=False)
     with activated(run_of(tmp_path)), pytest.raises(Suspension) as asked:
         approve_deploy("deploy it?", URL, settings, minutes=0)
-    assert asked.value.question.startswith("deploy it? ")
-    assert f"OPS_ALLOWED_REPOSITORIES={URL}" in asked.value.question
-    assert asked.value.until_at == datetime(2026, 1, 1, 1, tzinfo=UTC)
+    message = asked.value.waits.message or ""
+    assert message.startswith("waits for approval until 2026-01-01 01:00:00 UTC: deploy it? ")
+    assert f"OPS_ALLOWED_REPOSITORIES={URL}" in message
+    assert asked.value.waits.state_details.pause_timeout == datetime(2026, 1, 1, 1, tzinfo=UTC)
 
 
 def test_question_that_was_approved_stands_though_its_advice_was_followed_meanwhile(tmp_path: Path) -> None:

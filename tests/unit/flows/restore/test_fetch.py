@@ -15,6 +15,7 @@ from flows.backup.folder import Folder
 from flows.backup.keyring import Keyring
 from flows.backup.parameters import BackupFolder
 from flows.engine.active_run import ActiveRun, activated
+from flows.engine.step import StepOutput
 from flows.offsite.target import Target
 from flows.restore import restore as restoring
 from flows.restore.fetch import Fetched
@@ -53,7 +54,12 @@ def test_sums_of_another_backup_are_never_taken_for_those_of_this_one(
     (backup,) = Folder(tmp_path).backups("odoo")
     assert backup.manifest is not None
     steps: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(restoring, "step", lambda name, _command, **other: steps.update({name: other}))
+
+    def step(name: str, _command: str, **other: Any) -> StepOutput:
+        steps[name] = other
+        return StepOutput(name, "")
+
+    monkeypatch.setattr(restoring, "step", step)
     monkeypatch.setattr(restoring, "action", lambda *_, **__: None)
     monkeypatch.setattr(restoring, "Scratch", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(restoring, "_restored_into", lambda *_, **__: None)
