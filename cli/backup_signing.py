@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from cli.options import DatabaseArgument, FolderOption, folder_of_backups
-from cli.text import errors, safe_line, say, size
+from cli.text import errors, safe_line, say
 from flows.backup.folder import Folder
 from flows.backup.keyring import Key, Signature, room_keyring
 from flows.backup.repository import Backup
 from flows.backup.signing import sign_manifest
+from opsdb.amounts import size
 from opsdb.errors import OpsError
 from opsdb.runs.backups import recorded_sums
 from opsdb.runs.lookup import reading

@@ -14,11 +14,12 @@ from typer.core import TyperGroup
 from cli import backup_keys
 from cli.backup_signing import sign
 from cli.options import DatabaseArgument, FolderOption, JsonOption, folder_of_backups
-from cli.text import console, errors, print_json, safe_line, say, seconds, size
+from cli.text import console, errors, print_json, safe_line, say
 from flows.backup.folder import Folder
 from flows.backup.keyring import Signature, room_keyring
 from flows.backup.repository import Backup, Repository
 from flows.offsite.owner import NotOursError, check_owner
+from opsdb.amounts import seconds, size
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.backups import CopyMade, Drill, copies_made, last_drills
 from opsdb.runs.lookup import reading, short_id

@@ -131,7 +131,7 @@ def runs(
 
 
 def show(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Show everything of one run: facts, why it waits, steps, events, artifacts, states.
+    """Show everything of one run: facts, how far it is, why it waits, steps, events, artifacts, states.
 
     Example: ops show 1f3a9c0b
     """
@@ -145,7 +145,9 @@ def logs(
     step: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this step, by name or number, and nothing but its output.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run is over, and show how far a step is.")
+    ] = False,
     attempt: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="This attempt.", show_default="the latest")
     ] = None,

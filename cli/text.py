@@ -1,4 +1,4 @@
-"""How commands speak: text made safe to show, amounts as people say them, rows and colour, JSON for programs."""
+"""How commands speak: text made safe to show, times, rows and colour, JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.shell.escapes import ANSI
+from opsdb.amounts import seconds, size
 from opsdb.shown import shown
 
 console = Console()
@@ -82,17 +83,6 @@ def safe_output(text: str) -> str:
     return safe_text(ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def seconds(value: float | None) -> str:
-    """A duration: 4.2 s, 3 min 05 s, 2 h 10 min."""
-    if value is None:
-        return ""
-    if value < 60:
-        return f"{value:.1f} s"
-    if value < 3600:
-        return f"{int(value // 60)} min {int(value % 60):02d} s"
-    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
-
-
 def moment(at: datetime | None, now: datetime) -> str:
     """A time in UTC: without the date when it is of the last 12 hours."""
     if at is None:
@@ -103,16 +93,6 @@ def moment(at: datetime | None, now: datetime) -> str:
 def clock(at: datetime | None) -> str:
     """A time in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""
-
-
-def size(value: int | None) -> str:
-    """A size in bytes."""
-    amount = float(value or 0)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def lines(rows: Iterable[tuple[str, str]], *, indent: str = "") -> Text:

@@ -111,8 +111,9 @@ def _preflight(database: Database, folder: Folder, keyring: Keyring) -> Source:
     source = check_source(database, current_run().settings)
     there = folder.check()
     freed = leftover_bytes(there, database.name) if there == folder.path else 0
-    check_space(there, source.needed_bytes(folder.backups(database.name)), freed_bytes=freed)
-    return source
+    earlier = folder.backups(database.name)
+    check_space(there, source.needed_bytes(earlier), freed_bytes=freed)
+    return replace(source, last=next((one.manifest for one in reversed(earlier) if one.verified), None))
 
 
 def _reserve(draft: Draft, folder: Folder, keyring: Keyring) -> None:

@@ -181,6 +181,8 @@ class RunStep(Table, table=True):
     error: str | None = Field(default=None, sa_column=Column(Text))
     # the version of the runbook that it is a step of; of a template a hash
     definition: str | None = Field(default=None, sa_column=Column(Text))
+    # how far it is, see opsdb/progress.py; nothing once it is over
+    progress: dict[str, Any] | None = Field(default=None, sa_column=json_column())
     # what it made lives no longer than its attempt
     must_run_again: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from cli.run.progress import ProgressLine, progress_lines
 from cli.run.wait import log_path
 from cli.text import console, errors, print_json, safe_line, safe_output, say
 from opsdb.errors import UsageError
@@ -135,6 +136,7 @@ def _follow(
     current = attempt or details.view.run.attempt
     tails: dict[tuple[int, int], _Tail] = {}
     shown: tuple[int, int] | None = None
+    progress, at_line_start = ProgressLine(errors), True
     if not details.steps:
         errors.print(f"run {short_id(run_id)} is {details.view.run.status}: waiting for its first step", markup=False)
     while True:
@@ -149,12 +151,15 @@ def _follow(
             key = (current, log.step.index)
             tail = tails.setdefault(key, _Tail(log))
             for chunk in tail.new():
+                progress.clear()
                 if step is None and shown != key:
                     _header(log)
                 shown = key
                 write(chunk)
+                at_line_start = chunk.endswith(b"\n")
             if log.step.finished_at is not None and not tail.told:
                 tail.told = True
+                progress.clear()
                 if step is None and shown != key:
                     _header(log)
                 shown = key
@@ -165,9 +170,12 @@ def _follow(
                 current = run.attempt
                 continue
             break
+        chosen = [log.step for log in logs if at_line_start and (step is None or _is(log, step))]
+        progress.show(progress_lines(chosen), at=time.monotonic())
         time.sleep(POLL_SECONDS)
         with reading(settings) as db:
             details = _details(read_run(db, run_id), run_id)
+    progress.clear()
     write(b"")
     if step is not None:
         choose(step_logs(settings, details, attempt=current), step)

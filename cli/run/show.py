@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from cli.run.view import details_document, run_page
-from cli.text import clock, console, print_json, safe_line, seconds
+from cli.text import clock, console, print_json, safe_line
 from deployments.server import runs as prefect_server
+from opsdb.amounts import seconds
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import RunView, find_run, read_run, reading, run_digits, short_id
 from opsdb.runs.waiting import Waiting, kept_waiting_by, why_waiting

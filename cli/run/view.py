@@ -10,7 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.text import STATUS_STYLE, clock, lines, moment, result_rows, safe_line, seconds, size, value_text
+from cli.run.progress import progress_document, progress_lines
+from cli.text import STATUS_STYLE, clock, lines, moment, result_rows, safe_line, value_text
+from opsdb.amounts import seconds, size
 from opsdb.runs.lookup import RunDetails, RunView, short_id
 from opsdb.tables import Artifact, RunEvent, RunStep
 
@@ -147,7 +149,7 @@ def details_document(details: RunDetails) -> dict[str, Any]:
     """Everything of one run, for programs."""
     return {
         **run_document(details.view),
-        "steps": [_plain(step) for step in details.steps],
+        "steps": [_plain(step, "progress") | {"progress": progress_document(step)} for step in details.steps],
         "events": [_plain(event) for event in details.events],
         "artifacts": [{**_plain(artifact, "details"), "metadata": artifact.details} for artifact in details.artifacts],
         "states": [_plain(state) for state in details.states],
@@ -178,6 +180,7 @@ def _facts(details: RunDetails) -> Text:
         if run.heartbeat_at:
             ago = max(0.0, (view.now - run.heartbeat_at).total_seconds())
             rows.append(("last heartbeat", f"{seconds(ago)} ago"))
+        rows += [("progress", line) for line in progress_lines(details.steps)]
         rows.append(("deadline", clock(run.deadline_at)))
     rows += [(f"-p {safe_line(name, width=40)}", value_text(value)) for name, value in run.params.items()]
     facts = lines([row for row in rows if row[1]])

@@ -15,8 +15,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from cli.run.progress import ProgressLine, progress_lines
 from cli.run.view import live_steps_table, status_text, step_seconds
-from cli.text import safe_line, safe_output, say, seconds
+from cli.text import safe_line, safe_output, say
+from opsdb.amounts import seconds
 from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import RunDetails, read_run, reading, short_id
 from opsdb.settings import Settings
@@ -60,6 +62,11 @@ class Moment:
     def steps(self) -> list[RunStep]:
         """The steps of the attempts that are followed."""
         return [step for step in self.details.steps if step.attempt >= self.since_attempt] if self.details else []
+
+    @property
+    def progress(self) -> list[str]:
+        """How far the running steps are, a line each."""
+        return [] if self.state.status.terminal else progress_lines(self.steps)
 
     @property
     def status(self) -> str:
@@ -154,10 +161,14 @@ class Silent:
 
 @dataclass
 class Lines:
-    """One plain line per change: for logs and pipes."""
+    """One plain line per change, and now and then one of how far a step is: for logs and pipes."""
 
     console: Console
     _said: dict[str, str] = field(default_factory=dict)
+    _progress: ProgressLine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._progress = ProgressLine(self.console)
 
     def show(self, now: Moment) -> None:
         """Print what is new, the end of the run last."""
@@ -168,6 +179,7 @@ class Lines:
             self._say("note", now.note, now.note)
         if now.details is not None:
             self._say_steps(now.steps, now.details.view.now)
+            self._progress.show(now.progress, at=now.waited_seconds)
         if over:
             self._say_status(now)
 
@@ -209,6 +221,7 @@ class LiveTable:
         if now.details is not None and now.steps:
             steps = now.details.steps_of(now.details.view.run.attempt)
             parts.append(live_steps_table(steps, now.details.view.now))
+        parts += [Text(line, no_wrap=True, overflow="ellipsis") for line in now.progress]
         if now.last_line:
             parts.append(Text(now.last_line, style="dim", no_wrap=True, overflow="ellipsis"))
         if now.note:

@@ -14,7 +14,7 @@ from typing import cast
 from flows.backup.contents import check_server
 from flows.backup.filestore import check_filestore, estimate_filestore
 from flows.backup.loading import prove_loading
-from flows.backup.manifest import Locale
+from flows.backup.manifest import Locale, Manifest
 from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly, find_neighbour
 from flows.backup.programs import major_of
 from flows.backup.repository import Backup
@@ -79,6 +79,8 @@ class Source:
     """A database of its server, to ask for what belongs to all."""
     clock: Callable[[], datetime]
     """The server's time: hosts that back up one database agree on the order of its backups."""
+    last: Manifest | None = None
+    """Of its last good backup in the folder, by which this one says how far it is."""
 
     def needed_bytes(self, earlier: list[Backup]) -> dict[str, int]:
         """What its dump and its filestore's archive may need on disk, by what earlier ones took.

@@ -12,6 +12,7 @@ from flows.backup.filestore import ATTACHMENTS_SECONDS, FILESTORE_SECONDS, check
 from flows.backup.manifest import File, Manifest, SequenceValue
 from flows.backup.snapshot import Recorded, Snapshot
 from flows.engine.active_run import current_run
+from flows.engine.progress import read, written
 from flows.engine.step import StepOutput, action, step
 from opsdb.errors import StepFailedError
 
@@ -81,7 +82,7 @@ def write_backup(source: Source, draft: Draft) -> Manifest:
         env = names | access
         dump, recorded = _dump(source, draft, snapshot, env)
         roles = _roles(source, draft, env)
-    filestore = write_filestore(source.filestore, draft)
+    filestore = write_filestore(source.filestore, draft, last=source.last)
     attachments = check_attachments(source.filestore, draft, recorded.attachments)
     programs = source.access.programs
     verified = step(
@@ -89,6 +90,7 @@ def write_backup(source: Source, draft: Draft) -> Manifest:
         VERIFY,
         timeout=VERIFY_SECONDS,
         env=names | {"SHA256": dump.sha256, "PG_RESTORE": str(programs.pg_restore)},
+        progress=read(names["PARTIAL"], names["PARTIAL"]),
     )
     return Manifest(
         database=source.database.name,
@@ -122,7 +124,8 @@ def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str])
     counting_until = time.monotonic() + FINGERPRINT_SECONDS
     env = env | {"PG_DUMP": str(source.access.programs.pg_dump), "SNAPSHOT": snapshot.id}
     try:
-        dumped = step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env)
+        progress = written(env["PARTIAL"], last_bytes=source.last.size_bytes if source.last else None)
+        dumped = step("pg_dump", DUMP, timeout=DUMP_SECONDS, env=env, progress=progress)
     except StepFailedError:
         snapshot.check()
         raise

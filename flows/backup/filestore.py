@@ -11,6 +11,7 @@ from flows.backup.draft import Draft
 from flows.backup.filestore_tree import Fault, walk
 from flows.backup.manifest import File, Manifest
 from flows.engine.active_run import current_run
+from flows.engine.progress import read, written
 from flows.engine.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.places import filestore_environment, refuse_entry, refuse_filestore
@@ -80,13 +81,15 @@ def _look_through(folder: Path) -> tuple[int, bool]:
     return counted, all_counted
 
 
-def write_filestore(folder: Path | None, draft: Draft) -> File | None:
-    """After the dump, so that every attachment of the dump is in it."""
+def write_filestore(folder: Path | None, draft: Draft, *, last: Manifest | None) -> File | None:
+    """After the dump, so that every attachment of the dump is in it. `last` is of the last good backup."""
     if folder is None:
         return None
     env = {"PYTHON": sys.executable, "FILESTORE": str(folder), "ARCHIVE": draft.path(draft.name.filestore)}
     env |= filestore_environment(current_run().settings)
-    output = step("filestore", ARCHIVE, timeout=FILESTORE_SECONDS, env=env)
+    last_bytes = last.filestore.size_bytes if last and last.filestore else None
+    progress = written(env["ARCHIVE"], last_bytes=last_bytes)
+    output = step("filestore", ARCHIVE, timeout=FILESTORE_SECONDS, env=env, progress=progress)
     links = output.number("links")
     return File(
         file=draft.name.filestore,
@@ -105,6 +108,7 @@ def check_attachments(folder: Path | None, draft: Draft, names: set[str] | None)
         lambda: None if names is None else _check_attachments(folder, draft, names),
         about="look for every file that ir_attachment names in the archive, and compare its SHA-1",
         must_run_again=True,  # with the archive
+        progress=read(draft.path(draft.name.filestore)),
     )
 
 

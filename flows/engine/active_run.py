@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from flows.engine.progress import Meter
 from opsdb.errors import PreflightError, StepError, UsageError
 from opsdb.record.entries import ArtifactMade, Entry, Event, StepSkipped
 from opsdb.runs.kept_steps import KeptStep
@@ -70,6 +71,8 @@ class ActiveRun:
     """The steps so far whose work ends with this attempt."""
     version: str = ""
     """That of the runbook."""
+    meter: Meter = field(default_factory=Meter)
+    """How far the running step is."""
     wait_until_recorded: Callable[[], None] = lambda: None
     """Returns when all that was recorded is in the database."""
     clock: Callable[[], datetime] | None = None

@@ -204,6 +204,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
         # who must not overlap with another run ends before that one may begin
         leased=max_attempts > 1 or resource is not None,
         orders=orders,
+        progress=run.meter.latest,
     )
     with recorder:
         run.record, run.make_sure, run.wait_until_recorded = recorder.record, recorder.make_sure, recorder.settle

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.engine.active_run import ActiveRun, PlannedStep, current_run
 from flows.engine.preflight import as_preflight_errors
+from flows.engine.progress import Measure
 from flows.shell.environment import step_environment
 from flows.shell.masking import MASK
 from flows.shell.output import OutputLimits
@@ -62,13 +63,15 @@ def step(
     secrets: Mapping[str, str] | None = None,
     working_dir: Path | None = None,
     must_run_again: bool = False,
+    progress: Measure | None = None,
 ) -> StepOutput:
     """Run one shell command as a step of the current runbook.
 
     `timeout` is in seconds. `env` is added to a small allow-list of this process's environment: runbooks in Python pass
     values that way, and templates put plain words into the text. `secrets` are environment too, and masked in all
     output. An attempt that keeps the steps of an earlier one does not do this one again, and gets the output of then;
-    what makes something that ends with its attempt says `must_run_again`. Raises StepFailedError or StepTimeoutError.
+    what makes something that ends with its attempt says `must_run_again`. `progress` is how to see how far it is.
+    Raises StepFailedError or StepTimeoutError.
     """
     run = current_run()
     index = next(run.step_numbers)
@@ -86,7 +89,7 @@ def step(
             result = run_shell(
                 command,
                 timeout_seconds=timeout,
-                env=env or {},
+                env={**(env or {}), **(progress.environment if progress else {})},
                 secrets=secrets or {},
                 run_id=str(run.id),
                 step=str(index),
@@ -112,6 +115,7 @@ def step(
         work=execute,
         given=lambda result: {"stdout": result.stdout},
         must_run_again=must_run_again,
+        progress=progress,
     )
     return StepOutput(name, result.stdout)
 
@@ -135,11 +139,19 @@ def action(name: str, work: Callable[[], T], *, about: str, preflight: Literal[T
 
 
 @overload
-def action(name: str, work: Callable[[], T], *, about: str, must_run_again: bool = False) -> T | None: ...
+def action(
+    name: str, work: Callable[[], T], *, about: str, must_run_again: bool = False, progress: Measure | None = None
+) -> T | None: ...
 
 
 def action(
-    name: str, work: Callable[[], T], *, about: str, preflight: bool = False, must_run_again: bool = False
+    name: str,
+    work: Callable[[], T],
+    *,
+    about: str,
+    preflight: bool = False,
+    must_run_again: bool = False,
+    progress: Measure | None = None,
 ) -> T | None:
     """Run Python as a step of the current runbook, with `about` where the command would stand.
 
@@ -176,6 +188,7 @@ def action(
         given=_value,
         must_run_again=must_run_again,
         preflight=preflight,
+        progress=progress,
     )
 
 
@@ -204,13 +217,15 @@ def _recorded(
     given: Callable[[T], dict[str, Any] | None],
     must_run_again: bool,
     preflight: bool = False,
+    progress: Measure | None = None,
 ) -> T:
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
     about: dict[str, Any] = {"name": name, "command": command, "definition": run.version}
     run.record(StepStarted(run.id, **key, **about, timeout_seconds=timeout))
     try:
-        result = _step_task.with_options(name=name, task_run_name=name)(work)
+        with run.meter.measuring(index, progress):
+            result = _step_task.with_options(name=name, task_run_name=name)(work)
     except BaseException as error:
         status = StepStatus.FAILED if isinstance(error, Exception) else StepStatus.CANCELLED
         exit_code = error.exit_code if isinstance(error, StepError) else None

@@ -23,6 +23,7 @@ from flows.backup.keyring import Keyring, room_keyring
 from flows.backup.names import BackupName
 from flows.backup.repository import Backup, Repository
 from flows.engine.active_run import current_run
+from flows.engine.progress import reported
 from flows.engine.step import action, step
 from flows.offsite.owner import check_owner
 from flows.shell.run import ShellFailedError, ShellTimeoutError
@@ -114,6 +115,7 @@ class Target:
             env={"PYTHON": sys.executable, "ROOM": self.room, **self.store.public, **env, **network},
             secrets={**self.store.secrets, **proxies},
             must_run_again=must_run_again,
+            progress=reported(),
         )
         return done.stdout or ""
 

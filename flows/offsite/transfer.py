@@ -1,7 +1,8 @@
 """What a step does at a backup target: `python -m flows.offsite.transfer upload|prune|catch-up|download`.
 
 A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, ROOM, FOLDER,
-BACKUP (the dump's name), KEYRING and RETENTION_DAYS. Prints its progress, and for what it did lines of `word: value`.
+BACKUP (the dump's name), KEYRING and RETENTION_DAYS. Reports its progress, and prints each file that is over, and for
+what it did lines of `word: value`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from blocks.target_folder import FolderStore
@@ -21,10 +22,11 @@ from flows.backup.keyring import Keyring
 from flows.backup.manifest import File
 from flows.backup.names import BackupName, parse_name
 from flows.backup.repository import Repository
+from flows.engine.progress import report
 from flows.offsite.owner import take_ownership
+from opsdb.amounts import seconds, size
 from opsdb.errors import OpsError, UsageError
-
-_TELL_SECONDS = 5.0
+from opsdb.progress import Progress
 
 
 def store_of(environment: Mapping[str, str]) -> Store:
@@ -54,12 +56,13 @@ def _keyring(environment: Mapping[str, str]) -> Keyring:
 
 def _upload(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:
     folder = Path(environment["FOLDER"])
+    progress = _Progress(_bytes(Folder(folder), [name]), environment)
     try:
         for file in target.clear_unfinished(folder, keep=name):
             print(f"removed what a killed upload left: {file}")
     except TargetError as error:
         print(f"what killed uploads left was not removed: {error}")
-    print(f"uploaded: {target.receive(name, folder, tell=_progress)}")
+    print(f"uploaded: {target.receive(name, folder, tell=progress.of)}")
     for refused in target.store.refusals:
         print(f"done without: {refused}")
     print(f"proof: {', '.join(target.store.proofs)}")
@@ -70,9 +73,11 @@ def _catch_up(target: Repository, name: BackupName, environment: Mapping[str, st
     folder, days = Path(environment["FOLDER"]), int(environment["RETENTION_DAYS"])
     copied, failed = [], []
     try:
-        for one in target.lacks(Folder(folder, _keyring(environment)), name, retention_days=days):
+        lacking = target.lacks(Folder(folder, _keyring(environment)), name, retention_days=days)
+        progress = _Progress(_bytes(Folder(folder), lacking), environment)
+        for one in lacking:
             try:
-                target.receive(one, folder, tell=_progress)
+                target.receive(one, folder, tell=progress.of)
                 copied.append(one.dump)
                 print(f"caught up: {one.dump}", flush=True)
             except TargetAwayError:
@@ -96,28 +101,36 @@ def _download(target: Repository, name: BackupName, environment: Mapping[str, st
     backup = target.find(name)
     if backup is None or backup.manifest is None:
         raise TargetError(f"{target.url(name.dump)} is not there any more", advice="choose another backup")
-    target.fetch(backup, Path(environment["FOLDER"]), tell=_progress)
+    progress = _Progress(sum(one.size_bytes for one in backup.manifest.files), environment)
+    target.fetch(backup, Path(environment["FOLDER"]), tell=progress.of)
 
 
-def _progress(file: File) -> Tell:
-    """Prints how far a file is, every few seconds and at its end."""
-    size, last = file.size_bytes, time.monotonic()
-
-    def tell(done: int) -> None:
-        nonlocal last
-        if size and (done >= size or time.monotonic() - last > _TELL_SECONDS):
-            last = time.monotonic()
-            print(f"{file.file}: {100 * done // size} % of {_shown(size)}", flush=True)
-
-    return tell
+def _bytes(folder: Folder, names: Iterable[BackupName]) -> int:
+    """What the files of these backups take together, without the sizes of those that are gone."""
+    return sum(sum(backup.sizes.values()) for name in names if (backup := folder.find(name)))
 
 
-def _shown(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"
+class _Progress:
+    """Reports how far all files are together, and prints each that is over."""
+
+    def __init__(self, total_bytes: int, environment: Mapping[str, str]) -> None:
+        self._total = total_bytes
+        self._environment = environment
+        self._before = 0
+
+    def of(self, file: File) -> Tell:
+        """For the next file."""
+        before, began = self._before, time.monotonic()
+        self._before += file.size_bytes  # one that is there already is not sent, and says nothing
+
+        def tell(done: int) -> None:
+            report(Progress(done_bytes=before + done, total_bytes=self._total), self._environment)
+            if done >= file.size_bytes:
+                took = time.monotonic() - began
+                rate = f", {size(done / took)}/s" if took >= 1 else ""
+                print(f"{file.file}: {size(done)} in {seconds(took)}{rate}", flush=True)
+
+        return tell
 
 
 def _ended(_number: int, _frame: object) -> None:

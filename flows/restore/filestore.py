@@ -15,6 +15,7 @@ from flows.backup.names import BackupName
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.preflight import missing_programs
+from flows.engine.progress import read
 from flows.engine.step import step
 from opsdb.errors import PreflightError, StepFailedError
 from opsdb.places import refuse_entry, refuse_filestore
@@ -106,7 +107,7 @@ def unpacked(opened: OpenFiles, name: BackupName, target: Path | None) -> Iterat
     with closing(Unpacked(target)) as files:
         if target is not None:
             env = {"ARCHIVE": opened.paths[name.filestore], **files.open(target)}
-            output = step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env)
+            output = step("filestore", UNPACK, timeout=FILESTORE_SECONDS, env=env, progress=read(env["ARCHIVE"]))
             files.left_out = _LEFT_OUT.findall(output.stdout or "")
         yield files
 

@@ -11,6 +11,7 @@ from flows.backup.loading import LOAD, load_variables
 from flows.backup.pinned import pin_settings
 from flows.backup.postgres import Access, Connection
 from flows.engine.active_run import current_run
+from flows.engine.progress import read
 from flows.engine.step import step
 from opsdb.errors import PreflightError
 
@@ -27,7 +28,7 @@ def load_dump(access: Access, dump: str, *, database: str, options: tuple[str, .
     started = time.monotonic()
     with access.environment() as connection:
         env = connection | load_variables(access, dump, database=database, options=options)
-        step("restore", LOAD, timeout=RESTORE_SECONDS, env=env)
+        step("restore", LOAD, timeout=RESTORE_SECONDS, env=env, progress=read(dump))
     return round(time.monotonic() - started, 3)
 
 

@@ -20,6 +20,7 @@ from flows.backup.manifest import Manifest
 from flows.backup.pinned import pin_settings
 from flows.backup.postgres import Connection
 from flows.engine.active_run import current_run
+from flows.engine.progress import read
 from flows.engine.step import action, step
 from flows.restore.comparison import compared, differences_from, same_major
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched
@@ -115,7 +116,8 @@ def _check_sums(ready: Ready, files: OpenFiles) -> None:
     listed = "\n".join(f"{sums[file]} {path} {file}" for file, path in files.paths.items())
     env = {"SUMS": listed, "NEEDED": " ".join([manifest.file, *ready.needed])}
     # its command is the same for every backup: one that was kept might speak for another
-    output = step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env=env, must_run_again=True)
+    progress = read(*files.paths.values())
+    output = step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env=env, must_run_again=True, progress=progress)
     damaged = _DAMAGED.findall(output.stdout or "")
     files.drop(damaged)
     for file in damaged:
@@ -164,6 +166,7 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
             lambda: _compare_attachments(manifest, scratch, archive),
             about="read every file that ir_attachment names in the filestore's archive, and compare its SHA-1",
             must_run_again=True,
+            progress=read(archive),
         )
     version = prepared.access.server_version
     missing = tuple(one.file for one in manifest.files if one.file not in files.paths)

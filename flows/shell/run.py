@@ -20,6 +20,7 @@ from typing import IO
 from flows.shell.environment import check_text, step_environment
 from flows.shell.masking import SecretPatterns
 from flows.shell.output import OutputLimits, StepStreams, Stream
+from flows.shell.reason import explained
 from opsdb.errors import StepFailedError, StepTimeoutError, UsageError
 from opsdb.processes.kill import KillLadder, direct_child
 from opsdb.shown import QUOTE
@@ -266,9 +267,8 @@ def _exit_words(exit_code: int) -> str:
 
 
 def _story(what: str, result: ShellResult) -> str:
-    """One message: what happened, what could not be killed, and the last lines of stderr or else of stdout."""
+    """One message: what happened, what could not be killed, and what stderr or else stdout says of the reason."""
     if result.survivors:
         what += f"; could not be killed: pid {', '.join(map(str, result.survivors))}"
-    text = (result.stderr.strip() or result.stdout.strip())[-2000:]
-    lines = text.splitlines()[-10:]
-    return "\n".join([what, *(QUOTE + line for line in lines)])
+    lines = explained(result.stderr.strip() or result.stdout.strip())
+    return "\n".join([what, *(QUOTE + line[:500] for line in lines)])

@@ -84,6 +84,12 @@ def find_processes(
     return found
 
 
+def find_descendants() -> list[Process]:
+    """The living processes that descend from this one."""
+    processes, _ = snapshot()
+    return [one for one in _with_descendants(processes, roots={os.getpid()}, skip=set()) if one.pid != os.getpid()]
+
+
 def is_foreign_child(process: Process) -> bool:
     """A child of ours outside our session: a step starts in one of its own, and none of it can come back."""
     return process.ppid == os.getpid() and process.session != os.getsid(0)

@@ -198,6 +198,7 @@ class StepFinished(Entry, op="step_finished"):
             .values(
                 **_without(vars(self), "made", "result", *step),
                 finished_at=func.greatest(self.made_at(), col(RunStep.started_at)),
+                progress=None,
             )
         )
 

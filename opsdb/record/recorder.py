@@ -6,14 +6,16 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from opsdb.database import first_line, server_is_down
+from opsdb.progress import Progress
 from opsdb.record.entries import Entry, apply_line
 from opsdb.record.journal import Journal, Line, abandoned, set_aside
 from opsdb.runs.attempts import AttemptStatus, read_attempt_status, write_heartbeat
@@ -41,7 +43,7 @@ class Recorder:
     A run never waits for the database: `record` returns when the entry is on disk. Use it as a context manager;
     entering it records `opening`, leaving it waits up to `timings.patience` for what is undelivered, and leaves the
     rest to `ops sync`. One that is `leased` has `orders.cut_off` called when no heartbeat got through for
-    `timings.lease`.
+    `timings.lease`. `progress` says, at once, how far the running steps are, by their index: it goes with a heartbeat.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Recorder:
         timings: Timings,
         leased: bool,
         orders: Orders,
+        progress: Callable[[], Mapping[int, Progress | None]] = dict,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -63,6 +66,7 @@ class Recorder:
         self._opening = opening
         self._timings = timings
         self._orders = orders
+        self._progress = progress
         self._entries: queue.SimpleQueue[Line | threading.Event | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._give_up_at: float | None = None
@@ -151,10 +155,13 @@ class Recorder:
     def _check_attempt(self, *, beating: bool) -> bool:
         """Write the heartbeat if it is due, and see whether the run is still ours. False when nobody answered."""
         asked_at = time.monotonic()
-        ask = write_heartbeat if beating else read_attempt_status
+        which: dict[str, Any] = {"run_id": self._run_id, "attempt": self._attempt}
         try:
             with self._engine.begin() as db:
-                status = ask(db, run_id=self._run_id, attempt=self._attempt)
+                if beating:
+                    status = write_heartbeat(db, **which, progress=self._progress())
+                else:
+                    status = read_attempt_status(db, **which)
         except DBAPIError as error:
             self._miss(error)
             return False

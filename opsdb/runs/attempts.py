@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -10,7 +11,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, func, select, update
 from sqlmodel import col
 
-from opsdb.tables import Run, RunState
+from opsdb.progress import Progress
+from opsdb.tables import Run, RunState, RunStep, StepStatus
 
 
 class AttemptStatus(Enum):
@@ -37,15 +39,25 @@ def read_attempt_status(db: Connection, *, run_id: UUID, attempt: int) -> Attemp
     return _read_run(db, run_id, attempt)[0]
 
 
-def write_heartbeat(db: Connection, *, run_id: UUID, attempt: int) -> AttemptStatus:
-    """Write the heartbeat of an attempt while it is ours. Returns how it stands."""
+def write_heartbeat(
+    db: Connection, *, run_id: UUID, attempt: int, progress: Mapping[int, Progress | None] | None = None
+) -> AttemptStatus:
+    """Write the heartbeat of an attempt while it is ours, and how far its running steps are. Returns how it stands.
+
+    `progress` has steps by their index; None where it is not known any more.
+    """
     status = read_attempt_status(db, run_id=run_id, attempt=attempt)
     if status not in (AttemptStatus.OURS, AttemptStatus.CANCELLING):
         return status
     ours = [col(Run.id) == run_id, col(Run.attempt) == attempt]
     unfenced = [col(Run.finished_at).is_(None), col(Run.fenced_at).is_(None)]
     beat = update(Run).where(*ours, *unfenced).values(heartbeat_at=func.clock_timestamp())
-    return status if db.execute(beat).rowcount else AttemptStatus.TAKEN  # no row: it was taken since we read it
+    if not db.execute(beat).rowcount:
+        return AttemptStatus.TAKEN  # since we read it
+    for index, now in (progress or {}).items():
+        step = update(RunStep).filter_by(run_id=run_id, attempt=attempt, index=index, status=StepStatus.RUNNING)
+        db.execute(step.values(progress=now and now.columns))
+    return status
 
 
 def read_ending(db: Connection, *, run_id: UUID, attempt: int) -> Ending:

@@ -21,11 +21,14 @@ from opsdb.schema import Table
 from opsdb.settings import Settings
 from opsdb.states import APPROVAL, POSTPONED, RunStatus
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus
+from opsdb.timings import Timings
 
 T = TypeVar("T", bound=Table)
 
 CANDIDATES = 5
 SHORT = 8
+SILENT_SECONDS = 3 * Timings().heartbeat
+"""How old the heartbeat of a run may be whose steps are still said to go on as it wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,12 @@ class RunView:
             return None
         until = self.run.started_at or self.run.finished_at or self.now
         return max(0.0, (until - self.run.created_at).total_seconds())
+
+    @property
+    def silent(self) -> bool:
+        """Whether its process has written no heartbeat for a while."""
+        beat = self.run.heartbeat_at
+        return beat is None or (self.now - beat).total_seconds() > SILENT_SECONDS
 
     @property
     def duration_seconds(self) -> float | None:
@@ -159,9 +168,14 @@ def read_run(db: Connection, run_id: UUID) -> RunDetails | None:
     row = db.execute(_views().where(col(Run.id) == run_id)).mappings().one_or_none()
     if row is None:
         return None
+    view = _view(row)
+    steps = _all(db, RunStep, run_id, col(RunStep.attempt), col(RunStep.index))
+    if view.silent:
+        for step in steps:
+            step.progress = None  # of a process that may be gone
     return RunDetails(
-        view=_view(row),
-        steps=_all(db, RunStep, run_id, col(RunStep.attempt), col(RunStep.index)),
+        view=view,
+        steps=steps,
         events=_all(db, RunEvent, run_id, col(RunEvent.created_at), col(RunEvent.id)),
         artifacts=_all(db, Artifact, run_id, col(Artifact.created_at), col(Artifact.id)),
         states=_all(db, RunState, run_id, col(RunState.at), col(RunState.id)),

@@ -116,7 +116,12 @@ def _interrupt_steps(db: Connection, *, run_id: UUID) -> None:
     db.execute(
         update(RunStep)
         .where(col(RunStep.run_id) == run_id, col(RunStep.finished_at).is_(None))
-        .values(status=StepStatus.INTERRUPTED, finished_at=func.clock_timestamp(), error="the run ended before it did")
+        .values(
+            status=StepStatus.INTERRUPTED,
+            finished_at=func.clock_timestamp(),
+            error="the run ended before it did",
+            progress=None,
+        )
     )
 
 

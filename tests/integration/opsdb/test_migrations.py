@@ -95,3 +95,15 @@ def test_history_from_before_the_metrics_is_counted_once(empty_database: str, se
     engine.dispose()
     assert [tuple(row[:3]) for row in rows] == [("created", "", 3), ("finished", "failed", 3)]
     assert rows[1][3].startswith("2026-01-01")
+
+
+@pytest.mark.gate
+def test_last_migration_can_be_taken_back_and_done_again(empty_database: str, settings: Settings) -> None:
+    room = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    upgrade(room)
+    engine = create_engine(driver_url(empty_database))
+    with engine.begin() as db:
+        db.execute(text("SET LOCAL ROLE ops_owner"))
+        command.downgrade(alembic_config(db), "-1")
+    engine.dispose()
+    assert upgrade(room) == head()

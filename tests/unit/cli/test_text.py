@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
-from cli.text import lines, result_rows, safe_line, safe_output, safe_text, seconds, size
+from cli.text import lines, result_rows, safe_line, safe_output, safe_text
 from tests.support.runs_made_up import HOSTILE
 
 BACKUP = {
@@ -39,11 +39,6 @@ def test_an_unfinished_escape_sequence_is_shown_not_sent() -> None:
 def test_a_line_is_one_line_of_bounded_width() -> None:
     assert safe_line("a\n b\tc") == "a b c"
     assert safe_line("x" * 300, width=10) == "xxxxxxxxx…"
-
-
-def test_amounts_are_said_as_people_do() -> None:
-    assert [seconds(v) for v in (None, 4.24, 65, 7800)] == ["", "4.2 s", "1 min 05 s", "2 h 10 min"]
-    assert [size(v) for v in (None, 12, 12_300, 5_000_000_000_000)] == ["0 B", "12 B", "12.3 kB", "5.0 TB"]
 
 
 def test_result_is_said_in_units_that_people_read() -> None:

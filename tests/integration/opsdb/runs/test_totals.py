@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, text
 
+from opsdb.progress import Progress
 from opsdb.runs.attempts import AttemptStatus, write_heartbeat
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import fence_run, note_reaped, sweep
@@ -215,30 +216,44 @@ def test_heartbeats_are_hot_updates(engine: Engine) -> None:
                 "SELECT state_id, id, state_at, 'RUNNING', 'Running' FROM ops.runs"
             )
         )
+        db.execute(
+            text(
+                "INSERT INTO ops.run_steps "
+                "(run_id, attempt, index, name, status, command, timeout_seconds, started_at) "
+                "SELECT id, 1, 1, 'pg_dump', 'running', repeat('x', 300), 600, now() FROM ops.runs"
+            )
+        )
     before = updates(engine)
     for run_id in ids * 5:  # one after another: beside a transaction that waits for its CPU, no room is made on pages
         beat(engine, run_id)
-    wait_for(lambda: updates(engine)[0] - before[0] >= 1500, seconds=60, what="all sessions reported")
+    wait_for(lambda: updates(engine)["runs"][0] - before["runs"][0] >= 1500, seconds=60, what="all sessions reported")
     after = updates(engine)
-    assert after[0] - before[0] == 1500
-    assert (after[1] - before[1]) / 1500 >= 0.9
+    for table in ("runs", "run_steps"):
+        total, hot = (now - then for now, then in zip(after[table], before[table], strict=True))
+        assert total == 1500
+        assert hot / total >= 0.9, table
 
 
 def beat(engine: Engine, run_id: UUID) -> None:
     with engine.begin() as db:
-        assert write_heartbeat(db, run_id=run_id, attempt=1) is AttemptStatus.OURS
+        progress = {1: Progress(done_bytes=412_000_000, total_bytes=654_000_000, bytes_per_second=38.2)}
+        assert write_heartbeat(db, run_id=run_id, attempt=1, progress=progress) is AttemptStatus.OURS
 
 
-def updates(engine: Engine) -> tuple[int, int]:
-    """All updates of `runs` so far, and those that were HOT."""
+def updates(engine: Engine) -> dict[str, tuple[int, int]]:
+    """All updates of runs and of steps so far, and those that were HOT."""
     engine.dispose()  # a session that ends reports what it did
     with engine.connect() as db:
-        total = hot = -1
+        seen: dict[str, tuple[int, int]] = {}
         while True:  # until two looks agree: sessions report as they end
-            row = db.execute(
-                text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'runs'")
-            ).one()
-            if (row[0], row[1]) == (total, hot):
-                return total, hot
-            total, hot = row[0], row[1]
+            rows = db.execute(
+                text(
+                    "SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables "
+                    "WHERE relname IN ('runs', 'run_steps')"
+                )
+            )
+            found = {str(row[0]): (int(row[1]), int(row[2])) for row in rows}
+            if found == seen:
+                return found
+            seen = found
             db.execute(text("SELECT pg_sleep(0.5), pg_stat_clear_snapshot()"))

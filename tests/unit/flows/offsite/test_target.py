@@ -73,7 +73,7 @@ def test_earlier_backups_that_were_not_all_copied_are_an_event_and_those_that_we
     told: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: type[ShellFailedError | ShellTimeoutError]
 ) -> None:
     error = kind("step catch up: it was cut")
-    error.result = cast("ShellResult", SimpleNamespace(stdout="caught up: b.dump\na.dump: 10 % of 9 GiB\n"))
+    error.result = cast("ShellResult", SimpleNamespace(stdout="caught up: b.dump\na.dump: 9.0 GB in 9.0 s, 1.0 GB/s\n"))
 
     def step(*_: object, **__: object) -> None:
         raise error

@@ -14,6 +14,7 @@ import pytest
 from blocks.target_folder import FolderStore
 from blocks.target_store import TargetError, Tell
 from flows.backup.manifest import File
+from flows.engine.progress import reported
 from flows.offsite import transfer
 from tests.support.backups import NOW, make_backup
 
@@ -37,17 +38,28 @@ def run(order: str, target: Path, **env: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_progress_is_told_every_few_seconds_and_at_the_end(
+def test_progress_is_that_of_all_files_and_each_that_is_over_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = 0.0
+    now, measure = 0.0, reported()
     monkeypatch.setattr("flows.offsite.transfer.time.monotonic", lambda: now)
-    size = 1288490189
-    tell = transfer._progress(File(file="a.dump", size_bytes=size, sha256="0" * 64))
-    for now, done in ((1.0, size // 10), (6.0, size * 37 // 100 + 1), (7.0, size // 2), (8.0, size)):  # noqa: B007
+    progress = transfer._Progress(1_400_000_000, measure.environment)
+
+    def reached() -> int:
+        seen = measure.look()
+        assert seen is not None
+        assert (seen.total_bytes, seen.estimated) == (1_400_000_000, False)
+        return seen.done_bytes
+
+    tell = progress.of(File(file="a.dump", size_bytes=1_200_000_000, sha256="0" * 64))
+    for now, done in ((1.0, 100_000_000), (30.0, 1_200_000_000)):  # noqa: B007
         tell(done)
-    assert capsys.readouterr().out.splitlines() == ["a.dump: 37 % of 1.2 GiB", "a.dump: 100 % of 1.2 GiB"]
-    transfer._progress(File(file="empty", size_bytes=0, sha256="0" * 64))(0)
+        assert reached() == done
+    progress.of(File(file="a.globals.sql", size_bytes=90_000_000, sha256="0" * 64))  # there already
+    tell = progress.of(File(file="a.dump.json", size_bytes=110_000_000, sha256="0" * 64))
+    tell(10_000_000)
+    assert reached() == 1_300_000_000
+    assert capsys.readouterr().out == "a.dump: 1.2 GB in 30.0 s, 40.0 MB/s\n"
 
 
 def test_program_uploads_and_fetches_from_any_folder(tmp_path: Path) -> None:
@@ -56,7 +68,7 @@ def test_program_uploads_and_fetches_from_any_folder(tmp_path: Path) -> None:
     dump = make_backup(tmp_path / "here", "odoo", NOW)
     done = run("upload", tmp_path / "there", FOLDER=str(tmp_path / "here"), BACKUP=dump.name)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{dump.name}: 100 % of 4 B" in done.stdout
+    assert f"{dump.name}: 4 B in 0.0 s\n" in done.stdout
     assert done.stdout.splitlines()[-1] == "proof: read back"
     done = run("download", tmp_path / "there", FOLDER=str(tmp_path / "back"), BACKUP=dump.name)
     assert done.returncode == 0

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, OperationalError
 
+from opsdb.progress import Progress
 from opsdb.record import recorder as recorder_module
 from opsdb.record.entries import Entry, Event
 from opsdb.record.journal import Journal, Line, abandoned
@@ -70,6 +71,7 @@ class Played:
         self.engine, self.orders, self.folder = FakeEngine(), Orders(), folder
         self.applied: list[Line] = []
         self.looks: list[bool] = []
+        self.progress: list[object] = []
         self.status = AttemptStatus.OURS
         self.refused: Callable[[Line], Exception | None] = lambda _entry: None
         monkeypatch.setattr(recorder_module, "apply_line", self._apply)
@@ -89,6 +91,7 @@ class Played:
             timings=self.timings,
             leased=leased,
             orders=self.orders,
+            progress=lambda: {7: Progress(done_bytes=30)},
         )
 
     def messages(self) -> list[str]:
@@ -100,8 +103,11 @@ class Played:
             raise error
         self.applied.append(entry)
 
-    def _look(self, _db: object, *, run_id: object, attempt: int, beating: bool) -> AttemptStatus:
+    def _look(
+        self, _db: object, *, run_id: object, attempt: int, beating: bool, progress: object = None
+    ) -> AttemptStatus:
         self.looks.append(beating)
+        self.progress.append(progress)
         return self.status
 
 
@@ -135,6 +141,13 @@ def test_recorder_opens_the_run_before_it_looks_at_it(played: Played) -> None:
     with played.recorder():
         eventually(lambda: played.looks)
     assert opened_at_first_look[0] == 0
+
+
+def test_progress_goes_with_heartbeats_and_with_nothing_else(played: Played) -> None:
+    with played.recorder():
+        eventually(lambda: len(played.looks) > 8)
+    told = dict(zip(played.looks, played.progress, strict=True))
+    assert told == {True: {7: Progress(done_bytes=30)}, False: None}
 
 
 @pytest.mark.promise(6)
