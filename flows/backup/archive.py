@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from flows.backup.pinned import codec_of
+from flows.backup.pinned import codec_of, decoded
 from opsdb.errors import StepFailedError
 
 _OLDEST, _NEWEST = (1, 14), (1, 16)  # of PostgreSQL 12 and 18
@@ -104,9 +104,8 @@ def read_archive(file: IO[bytes]) -> Archive:
 
 
 def _qualified(one: TocEntry) -> str:
-    """As a server's `%I.%I` shows it, but for key words. What is no text is shown with backslashes."""
-    name = f"{_identifier(one.schema)}.{_identifier(one.name)}"
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """As a server's `%I.%I` shows it, but for key words."""
+    return f"{_identifier(one.schema)}.{_identifier(one.name)}"
 
 
 def _identifier(name: str) -> str:
@@ -134,7 +133,7 @@ def _entries(reader: _Reader) -> list[TocEntry]:
         match = _ENCODING.search(one[5].decode("ascii", "replace")) if one[1] == b"ENCODING" else None
         if match:
             codec = codec_of(match[1])
-    return [TocEntry(one[0], *(part.decode(codec, "surrogateescape") for part in one[1:])) for one in raw]
+    return [TocEntry(one[0], *(decoded(part, codec) for part in one[1:])) for one in raw]
 
 
 def _entry(reader: _Reader) -> tuple[int, bytes, bytes, bytes, bytes, bytes, bytes]:

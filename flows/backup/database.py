@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
+import psycopg
+
 from flows.backup.contents import check_server
 from flows.backup.filestore import check_filestore, estimate_filestore
 from flows.backup.loading import prove_loading
@@ -23,7 +25,8 @@ from opsdb.settings import Settings
 from opsdb.shown import shown
 
 _SHOWN = 20  # names in one message
-_OWN_SCHEMAS = "nspname !~ '^pg_' AND nspname <> 'information_schema'"
+_DUMPED = """nspname !~ '^pg_' AND nspname <> 'information_schema' AND NOT EXISTS (
+    SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Database:
             db.execute("SET LOCAL search_path = pg_catalog")  # hostile functions may lie in other schemas
             db.execute("SET LOCAL statement_timeout = '30s'")
             db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            if db.info.server_version >= 170000:
+                db.execute("SET LOCAL transaction_timeout = 0")
             db.execute("SET LOCAL DateStyle = 'ISO, YMD'")  # the database may have one that Python cannot read
             yield db
             db.rollback()
@@ -94,13 +99,13 @@ class Source:
 
 def check_source(database: Database, settings: Settings) -> Source:
     """All that must be true of a database before it is dumped. Raises PreflightError."""
+    filestore = check_filestore(settings, database.name)
     with database.reading() as db:
         access = access_of(db, settings.pg_bin)
         check_server(db)
         check_readable(db)
         if access.programs.major != major_of(access.server_version):
             prove_loading(access)
-        filestore = check_filestore(settings, database.name)
         row, asked = _row(db, "SELECT clock_timestamp()"), time.monotonic()
         return Source(
             database=database,
@@ -121,7 +126,7 @@ def check_readable(db: Connection) -> None:
         db,
         f"""SELECT format('%I.%I', nspname, relname)
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-            WHERE relkind IN ('r', 'p', 'S') AND {_OWN_SCHEMAS}
+            WHERE relkind IN ('r', 'p', 'S') AND {_DUMPED}
               AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
             ORDER BY 1""",  # noqa: S608 - a constant
     )
@@ -134,7 +139,7 @@ def check_readable(db: Connection) -> None:
         db,
         f"""SELECT format('%I.%I', nspname, relname)
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-            WHERE relkind IN ('r', 'p') AND {_OWN_SCHEMAS} AND row_security_active(c.oid)
+            WHERE relkind IN ('r', 'p') AND {_DUMPED} AND row_security_active(c.oid)
             ORDER BY 1""",  # noqa: S608 - a constant
     )
     if limited:
@@ -145,7 +150,14 @@ def check_readable(db: Connection) -> None:
 
 
 def _bytes(db: Connection, measured_by: str, kinds: str) -> int:
-    row = _row(db, f"SELECT coalesce(sum({measured_by}(oid)), 0)::bigint FROM pg_class WHERE relkind IN ({kinds})")  # noqa: S608 - constants
+    """Who holds one of the tables alone is not waited for: then it is the size of the whole database."""
+    query = f"SELECT coalesce(sum({measured_by}(oid)), 0)::bigint FROM pg_class WHERE relkind IN ({kinds})"  # noqa: S608 - constants
+    try:
+        with db.transaction():
+            db.execute("SET LOCAL lock_timeout = '200ms'")
+            row = _row(db, query)
+    except psycopg.errors.LockNotAvailable:
+        row = _row(db, "SELECT pg_database_size(current_database())")
     return int(str(row[0]))
 
 

@@ -16,6 +16,7 @@ from flows.engine.progress import read, written
 from flows.engine.step import StepOutput, action, step
 from opsdb.errors import StepFailedError
 
+_SHOWN = 3  # of what could not be recorded, in a message
 DUMP_SECONDS = 600
 FINGERPRINT_SECONDS = 600  # since the snapshot; what is left of it after the dump, but a minute at least
 GLOBALS_SECONDS = 120
@@ -143,13 +144,11 @@ def _recorded(draft: Draft, recorded: Recorded) -> Recorded:
         sequences = read_archive(file).sequences
     values = {name: SequenceValue(before=value, after=value) for name, value in sequences.items()}
     recorded.contents = recorded.contents.model_copy(update={"sequences": values})
-    if left := recorded.contents.uncounted + recorded.unread:
-        current_run().event(
-            f"{len(left)} things could not be recorded, since other programs needed them: the dump has them, but a "
-            "restore is not compared with them",
-            level="warning",
-            not_recorded=left,
-        )
+    if left := recorded.left:
+        told = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:_SHOWN])
+        more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        message = f"a restore of this dump is not compared with what could not be recorded: {told}{more}"
+        current_run().event(message, level="warning", not_recorded=left)
     return recorded
 
 

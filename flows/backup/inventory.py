@@ -109,7 +109,7 @@ def read_kind(db: Connection, kind: str) -> dict[str, Definition]:
     with db.transaction(force_rollback=True):
         rows = db.execute((KINDS | ROLES)[kind].encode()).fetchall()
     if any(name is None or text is None for name, _, text in rows):
-        raise GoneError
+        raise GoneError("something of it was dropped meanwhile")
     return {unquoted(str(name)): Definition(_text(text), str(of or "")) for name, of, text in rows}
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 import psycopg
 
 from flows.backup.attachments import read_names
+from flows.backup.changes import read_definitions_sums
 from flows.backup.contents import (
     LARGE_OBJECTS,
     Table,
@@ -57,7 +58,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE NOT granted AND %s = ANY (p
 
 @dataclass(slots=True)
 class Recorded:
-    """What a database was in its snapshot: what a manifest says of it. `unread` names what of it could not be read."""
+    """What a database was in its snapshot: what a manifest says of it. `left` names what could not be read, and why."""
 
     contents: Contents = field(default_factory=Contents.empty)
     properties: Properties | None = None
@@ -65,7 +66,7 @@ class Recorded:
     inventory: Inventory | None = None
     attachments: set[str] | None = None
     """The names of its files in the filestore, where it is an Odoo's."""
-    unread: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
 
 
 class Snapshot:
@@ -83,6 +84,10 @@ class Snapshot:
         self._tables: list[Table] = []
         self._left: dict[str, Reading] = {}
         self._found: dict[str, Any] = {}
+        self._why: dict[str, str] = {}
+        """Why something was not read when it was tried last."""
+        self._lost = "another program waited for it, or its time was over"
+        """Why nothing more was read."""
         self._error: Exception | None = None
 
     def __enter__(self) -> Self:
@@ -177,12 +182,30 @@ class Snapshot:
         self._lock(db)
         db.execute("SET LOCAL lock_timeout = '200ms'")  # less than the time after which a deadlock ends a program
         self._try(db, definitions)
+        compared = self._compare_definitions(db)
         self._defined.set()
         self._try(db, self._left)
-        if self._left:
+        if self._left or not compared:
             self._dumped.wait()
+            if not compared:  # there is a connection more now
+                self._compare_definitions(db)
             for _ in range(_ROUNDS):
                 self._try(db, self._left)
+
+    def _compare_definitions(self, db: Connection) -> bool:
+        """Drop what was read of definitions that were changed since the snapshot; False where nobody can tell."""
+        try:
+            with self._database.connect() as now:
+                now.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE")
+                pin_settings(now, statement_seconds=self._statement_seconds, local=True)
+                changed = read_definitions_sums(now) != read_definitions_sums(db)
+                now.rollback()
+        except PreflightError:
+            return False
+        for kind in (*KINDS, *ROLES):
+            if changed and self._found.pop(kind, None) is not None:
+                self._why[kind] = "definitions were changed while they were read"
+        return True
 
     def _definitions(self) -> dict[str, Reading]:
         return {
@@ -204,9 +227,12 @@ class Snapshot:
                 psycopg.errors.QueryCanceled,  # it takes too long
                 psycopg.errors.UndefinedTable,  # it was dropped after the dump
                 psycopg.errors.UndefinedColumn,
+                psycopg.errors.InternalError_,  # so was what a definition names
+                psycopg.errors.ProgramLimitExceeded,  # a row is too large to be shown
+                psycopg.errors.OutOfMemory,
                 GoneError,
             ) as error:
-                log.info("%s cannot be read now: %s", name, error)
+                self._why[name] = first_line(error)
             else:
                 del self._left[name]
 
@@ -238,23 +264,27 @@ class Snapshot:
         for table in self._tables:
             if _key(table) in self._found:
                 add_rows(rows, table.label, self._found[_key(table)])
-        uncounted = {table.label for table in self._tables if _key(table) in self._left}
+        uncounted = {table.label: self._reason(_key(table)) for table in self._tables if _key(table) in self._left}
         large_objects = self._found.get(LARGE_OBJECTS)
+        if large_objects is None:
+            uncounted[LARGE_OBJECTS] = self._reason(LARGE_OBJECTS)
+        definitions = self._definitions()
         return Recorded(
             contents=Contents(
                 tables={label: found for label, found in rows.items() if label not in uncounted},
                 sequences={},
                 large_objects=large_objects,
-                uncounted=sorted(uncounted) + ([] if large_objects else [LARGE_OBJECTS]),
+                uncounted=sorted(uncounted),
             ),
             properties=self._found.get("properties"),
             extensions=self._found.get("extensions"),
-            inventory=Inventory.of(
-                {kind: found for kind in (*KINDS, *ROLES) if (found := self._found.get(kind)) is not None}
-            ),
+            inventory=Inventory.of({kind: self._found[kind] for kind in (*KINDS, *ROLES) if kind in self._found}),
             attachments=self._found.get("attachments"),
-            unread=[name for name in self._left if name in self._definitions()],
+            left=uncounted | {name: self._reason(name) for name in definitions if name not in self._found},
         )
+
+    def _reason(self, name: str) -> str:
+        return self._why.get(name, self._lost)
 
 
 def _key(table: Table) -> str:

@@ -24,7 +24,8 @@ from tests.support.waiting import stopped, wait_for
 
 
 @pytest.fixture
-def address(settings: Settings) -> Iterator[str]:
+def address(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(health, "MEMORY_LIMIT_BYTES", 2**40)  # this process is no worker: it has executed other tests
     port = free_port()
     engine = connect(settings, application="test", statement_seconds=2)
     with HealthServer(engine, port=port, worker_id="host-1"):
