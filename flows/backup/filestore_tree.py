@@ -16,6 +16,7 @@ from opsdb.shown import shown
 
 _LOOK = os.O_PATH | os.O_CLOEXEC  # opens anything without touching it: a device, a pipe, what may not be read
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_MOST_LINKS = 40  # that the kernel follows, one after another
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -44,6 +45,13 @@ class Fault(NamedTuple):
     advice: str
 
 
+class _Link(NamedTuple):
+    """A link that was followed."""
+
+    place: Path
+    owner: int
+
+
 class _RefusedError(Exception):
     def __init__(self, found: str, advice: str) -> None:
         super().__init__(found)
@@ -65,8 +73,9 @@ def walk(top: Path, settings: Settings) -> Iterator[Entry | Fault]:
     """What is in a filestore, each folder before what is in it, in the order of names.
 
     `top` is a path without links. Folders are opened from the one above, and a link is judged by what it opened: who
-    swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs may read filestores, and
-    belongs to root, to us, or to the owner of what it leads to. What vanishes meanwhile is passed over.
+    swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs may read filestores; it,
+    and each link that it leads through, belongs to root, to us, or to the owner of that file or folder. What vanishes
+    meanwhile is passed over.
     """
     walking = _Walk(top, settings)
     try:
@@ -163,21 +172,56 @@ class _Walk:
 
 def _follow(parent: int, link: int, status: os.stat_result, settings: Settings) -> int:
     """What an open link of the folder leads to, opened without reading it. Raises OSError and _RefusedError."""
-    target = os.readlink("", dir_fd=link)
+    target, links = os.readlink("", dir_fd=link), [_Link(_place(link), status.st_uid)]
     try:
-        handle = os.open(target, _LOOK, dir_fd=parent)
+        handle = _open_through(parent, target, links)
     except OSError as error:
         what = "in a circle" if error.errno == errno.ELOOP else f"to {shown(target)}: {error.strerror}"
         raise _RefusedError(f"is a link {what}", "bring back what it leads to, or remove the link") from error
     try:
-        _check_target(handle, status.st_uid, settings)
+        _check_target(handle, links, settings)
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
-def _check_target(handle: int, owner: int, settings: Settings) -> None:
+def _open_through(start: int, path: str, links: list[_Link]) -> int:
+    """Open what a path leads to, without reading it, and add the links on the way. Raises OSError.
+
+    The kernel would follow them without a word about whose they are.
+    """
+    here, left = os.dup(start), list(reversed(Path(path).parts))
+    try:
+        while left:
+            seen = _look(here, left.pop())
+            status = os.fstat(seen)
+            if not stat.S_ISLNK(status.st_mode):
+                os.close(here)
+                here = seen
+                continue
+            try:
+                links.append(_Link(_place(seen), status.st_uid))
+                if len(links) > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                left += reversed(Path(os.readlink("", dir_fd=seen)).parts)
+            finally:
+                os.close(seen)
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def _look(folder: int, name: str) -> int:
+    """Open what stands under a name, a link as that. Asked for a folder, the kernel mounts what it mounts on demand."""
+    try:
+        return os.open(name, _LOOK | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=folder)
+    except NotADirectoryError:
+        return os.open(name, _LOOK | os.O_NOFOLLOW, dir_fd=folder)
+
+
+def _check_target(handle: int, links: list[_Link], settings: Settings) -> None:
     place = _place(handle)
     if refuse_filestore(place, settings):
         raise _RefusedError(
@@ -185,11 +229,13 @@ def _check_target(handle: int, owner: int, settings: Settings) -> None:
             "put the files themselves there, or add the folder that they are in to OPS_FILESTORE_ROOTS and start the "
             "room again",
         )
-    if owner not in (0, os.geteuid(), os.fstat(handle).st_uid):
-        raise _RefusedError(
-            f"is a link of uid {owner} to {shown(str(place))} of another user",
-            "let root, or the owner of what it leads to, make the link",
-        )
+    trusted = (0, os.geteuid(), os.fstat(handle).st_uid)
+    for link in links:
+        if link.owner not in trusted:
+            raise _RefusedError(
+                f"leads to {shown(str(place))} of another user by {shown(str(link.place))}, a link of uid {link.owner}",
+                "let root, or the owner of what it leads to, make the link",
+            )
 
 
 def _check_kind(status: os.stat_result) -> None:

@@ -149,14 +149,49 @@ def test_device_is_named_and_not_opened(place: Place) -> None:
     assert place.read() == ({"./ab/one": b"one"}, [f"{place.store}/x is a device, and no file of a filestore"])
 
 
+def link_of_a_user(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    os.lchown(path, NOBODY, NOBODY)
+    return path
+
+
+def a_link_of_a_user(place: Place) -> Path:
+    return link_of_a_user(place.store / "x", place.root / "more")
+
+
+def a_link_to_a_link_of_a_user(place: Place) -> Path:
+    place.link("x", place.outside / "on")
+    return link_of_a_user(place.outside / "on", place.root / "more")
+
+
+def a_link_through_a_folder_of_a_user(place: Place) -> Path:
+    place.link("x", place.outside / "on" / "more")
+    return link_of_a_user(place.outside / "on", place.root)
+
+
 @needs_root
-def test_link_of_a_user_is_not_followed_to_what_belongs_to_another(place: Place) -> None:
+@pytest.mark.parametrize("make", [a_link_of_a_user, a_link_to_a_link_of_a_user, a_link_through_a_folder_of_a_user])
+def test_link_of_a_user_is_not_followed_to_what_belongs_to_another(place: Place, make: Callable[[Place], Path]) -> None:
     """Root could read it: whoever gets the backup's copy would have it."""
-    place.link("x", place.root / "more")
-    os.lchown(place.store / "x", NOBODY, NOBODY)
-    assert place.read()[1] == [f"{place.store}/x is a link of uid {NOBODY} to {place.root}/more of another user"]
+    link = make(place)
+    assert place.read() == (
+        {"./ab/one": b"one"},
+        [f"{place.store}/x leads to {place.root}/more of another user by {link}, a link of uid {NOBODY}"],
+    )
     os.chown(place.root / "more", NOBODY, NOBODY)
     assert place.read() == ({"./ab/one": b"one", "./x": b"more"}, [])
+
+
+def test_as_many_links_are_followed_as_the_kernel_follows(place: Place) -> None:
+    (place.outside / "0").symlink_to(place.root / "more")
+    for number in range(1, 40):
+        (place.outside / str(number)).symlink_to(str(number - 1))
+    place.link("x", place.outside / "38")
+    assert place.read()[0]["./x"] == (place.store / "x").read_bytes() == b"more"
+    place.link("y", place.outside / "39")
+    assert place.read()[1] == [f"{place.store}/y is a link in a circle"]
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        (place.store / "y").read_bytes()
 
 
 @needs_root
