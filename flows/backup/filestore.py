@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.backup.attachments import Attachments, archived, find_faults, shown_names
 from flows.backup.draft import Draft
-from flows.backup.filestore_tree import Fault, walk
+from flows.backup.filestore_tree import Fault, find_top, walk
 from flows.backup.manifest import File, Manifest
 from flows.engine.active_run import current_run
 from flows.engine.progress import read, written
@@ -39,7 +39,10 @@ def check_filestore(settings: Settings, database: str) -> Path | None:
         )
     if refusal := refuse_filestore(folder, settings):
         raise PreflightError(refusal)
-    return folder.resolve()
+    found = find_top(folder, settings)
+    if isinstance(found, Fault):
+        raise PreflightError(f"the filestore {found.path} (OPS_FILESTORE_DIR) {found.found}. Hint: {found.advice}")
+    return found
 
 
 def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:

@@ -69,13 +69,32 @@ class _Level:
     names: Iterator[str]
 
 
+def find_top(folder: Path, settings: Settings) -> Path | Fault:
+    """Where a filestore is: links in its path are followed by the rule of walk()."""
+    links: list[_Link] = []
+    root = os.open("/", _LOOK)
+    try:
+        handle = _open_through(root, str(folder), links)
+    except OSError as error:
+        return _fault(shown(str(folder)), error)
+    finally:
+        os.close(root)
+    try:
+        _check_target(handle, links, settings)
+        return _place(handle)
+    except _RefusedError as error:
+        return Fault(shown(str(folder)), error.found, error.advice)
+    finally:
+        os.close(handle)
+
+
 def walk(top: Path, settings: Settings) -> Iterator[Entry | Fault]:
     """What is in a filestore, each folder before what is in it, in the order of names.
 
-    `top` is a path without links. Folders are opened from the one above, and a link is judged by what it opened: who
-    swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs may read filestores; it,
-    and each link that it leads through, belongs to root, to us, or to the owner of that file or folder. What vanishes
-    meanwhile is passed over.
+    `top` is what find_top() found, a path without links. Folders are opened from the one above, and a link is judged
+    by what it opened: who swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs
+    may read filestores; it, and each link that it leads through, belongs to root, to us, or to the owner of that file
+    or folder. What vanishes meanwhile is passed over.
     """
     walking = _Walk(top, settings)
     try:

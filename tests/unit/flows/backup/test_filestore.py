@@ -19,7 +19,7 @@ from opsdb.errors import PreflightError
 from opsdb.record.entries import Entry
 from opsdb.settings import Settings
 from tests.support.backups import NOW, make_backup, manifest_at
-from tests.support.other_user import as_nobody
+from tests.support.other_user import NOBODY, as_nobody
 from tests.support.programs import needs_root
 
 
@@ -105,3 +105,27 @@ def test_filestore_that_our_user_may_not_enter_is_named() -> None:
             closed.chmod(0o755)
         with as_nobody():
             assert check_filestore(settings, "odoo") == folder
+
+
+@needs_root
+@pytest.mark.parametrize("linked", ["filestore", "filestore/odoo"])
+def test_filestore_behind_a_link_of_a_user_is_refused_where_it_is_anothers(tmp_path: Path, linked: str) -> None:
+    """Whoever may write to Odoo's folder could have a folder of root archived, and handed to them."""
+    (tmp_path / "moved" / "odoo").mkdir(parents=True)
+    leads_to = tmp_path / "moved" / "odoo" if linked.endswith("odoo") else tmp_path / "moved"
+    (tmp_path / linked).parent.mkdir(exist_ok=True)
+    (tmp_path / linked).symlink_to(leads_to)
+    settings = Settings(
+        home=tmp_path / "home", filestore_dir=tmp_path / "filestore", filestore_roots=(tmp_path / "moved",)
+    )
+    found = tmp_path / "moved" / "odoo"
+    assert check_filestore(settings, "odoo") == found
+    os.lchown(tmp_path / linked, NOBODY, NOBODY)
+    said = (
+        f"the filestore {tmp_path}/filestore/odoo .* leads to {found} of another user by {tmp_path / linked}, "
+        f"a link of uid {NOBODY}. Hint: let root"
+    )
+    with pytest.raises(PreflightError, match=said):
+        check_filestore(settings, "odoo")
+    os.chown(found, NOBODY, NOBODY)
+    assert check_filestore(settings, "odoo") == found
