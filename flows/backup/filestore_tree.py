@@ -17,6 +17,7 @@ from opsdb.shown import shown
 _LOOK = os.O_PATH | os.O_CLOEXEC  # opens anything without touching it: a device, a pipe, what may not be read
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST_LINKS = 40  # that the kernel follows, one after another
+_OWN = "OPS_HOME or a folder of backups"
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -88,15 +89,17 @@ def find_top(folder: Path, settings: Settings) -> Path | Fault:
         os.close(handle)
 
 
-def walk(top: Path, settings: Settings) -> Iterator[Entry | Fault]:
+def walk(top: Path, settings: Settings, backups: Path) -> Iterator[Entry | Fault]:
     """What is in a filestore, each folder before what is in it, in the order of names.
 
     `top` is what find_top() found, a path without links. Folders are opened from the one above, and a link is judged
     by what it opened: who swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs
     may read filestores; it, and each link that it leads through, belongs to root, to us, or to the owner of that file
     or folder. What vanishes meanwhile is passed over.
+
+    No folder of backups is archived, of which `backups` is the run's, nor a file in one.
     """
-    walking = _Walk(top, settings)
+    walking = _Walk(top, settings, backups)
     try:
         yield from walking.visit(walking.open_top())
         while walking.levels:
@@ -114,12 +117,12 @@ def walk(top: Path, settings: Settings) -> Iterator[Entry | Fault]:
 class _Walk:
     """The folders from the filestore down to where the walk is."""
 
-    def __init__(self, top: Path, settings: Settings) -> None:
+    def __init__(self, top: Path, settings: Settings, backups: Path) -> None:
         self.levels: list[_Level] = []
         self._top = top
         self._settings = settings
-        own = (one for one in (settings.home, settings.backups) if one.exists())
-        self._own = {_identity(one.stat()) for one in own}
+        own = (settings.home, *settings.backup_folders, backups)
+        self._own = {_identity(one.stat()) for one in own if os.path.exists(one)}  # noqa: PTH110 - one may be closed to us
 
     def visit(self, found: Entry | Fault | None) -> Iterator[Entry | Fault]:
         """Yield it, and go into a folder."""
@@ -160,6 +163,7 @@ class _Walk:
                 link, seen = seen, _follow(level.handle, seen, status, self._settings)
                 os.close(link)
                 status = os.fstat(seen)
+                self._check_not_own(_place(seen))
             _check_kind(status)
             return Entry(own, os.open(f"/proc/self/fd/{seen}", _READ), status, linked)
         except _RefusedError as error:
@@ -172,9 +176,7 @@ class _Walk:
     def _enter(self, folder: Entry) -> Fault | None:
         identity = _identity(folder.status)
         if identity in self._own:
-            return Fault(
-                self._path(folder.name), "is OPS_HOME or the folder of backups", "keep it out of the filestore"
-            )
+            return Fault(self._path(folder.name), f"is {_OWN}", "keep it out of the filestore")
         if any(identity == level.identity for level in self.levels):
             return Fault(self._path(folder.name), "leads back to a folder that it is in", "remove the link")
         try:
@@ -184,6 +186,11 @@ class _Walk:
             return _fault(self._path(folder.name), error)
         self.levels.append(_Level(folder.name, os.dup(folder.handle), identity, iter(names)))
         return None
+
+    def _check_not_own(self, place: Path) -> None:
+        """Not of what lies deeper: a folder of backups may have filestores beside them. Raises OSError."""
+        if _identity(place.parent.stat()) in self._own:
+            raise _RefusedError(f"is a link to {shown(str(place))}, in {_OWN}", "keep it out of the filestore")
 
     def _path(self, name: str) -> str:
         return shown(f"{self._top}{name[1:]}")

@@ -44,7 +44,7 @@ class Place:
         (self.store / name).symlink_to(target)
 
     def walk(self) -> Iterator[Entry | Fault]:
-        return walk(self.store, self.settings)
+        return walk(self.store, self.settings, self.root / "backups")
 
     def read(self) -> tuple[dict[str, bytes], list[str]]:
         """The files with their content, and what was wrong with the rest."""
@@ -115,7 +115,7 @@ REFUSED: dict[str, tuple[Callable[[Place], None], str]] = {
         lambda at: at.link("x", at.root / "home" / "secrets.json"),
         "is a link to {root}/home/secrets.json, where runs may read no",
     ),
-    "to what the room is in": (lambda at: at.link("x", at.root), "/home is OPS_HOME or the folder of backups"),
+    "to what the room is in": (lambda at: at.link("x", at.root), "/home is OPS_HOME or a folder of backups"),
     "to nothing": (lambda at: at.link("x", "gone"), "is a link to gone: No such file or directory"),
     "to nothing outside": (lambda at: at.link("x", "/mnt/gone/x"), "is a link to /mnt/gone/x: No such file"),
     "to itself": (lambda at: at.link("x", "x"), "is a link in a circle"),
@@ -141,6 +141,26 @@ def test_links_that_lead_elsewhere_and_what_is_no_file_are_named(place: Place, k
     assert [one for one in wrong if one.startswith(f"{place.store}/x") and expected in one], wrong
     assert files["./ab/one"] == b"one"
     assert b"secret" not in files.values()
+
+
+@pytest.mark.parametrize("name", ["backups", "own", "nightly"])
+def test_folder_of_backups_is_no_part_of_a_filestore_and_what_lies_deeper_may_be(place: Place, name: str) -> None:
+    """That of the run, that of the room, and one of OPS_BACKUP_ROOTS."""
+    backups = place.root / name
+    (backups / "disk").mkdir(parents=True)
+    (backups / "odoo.dump").write_text("dump")
+    (backups / "disk" / "two").write_text("two")
+    place.settings = place.settings.model_copy(
+        update={"backup_dir": place.root / "own", "backup_roots": (place.root / "nightly",)}
+    )
+    place.link("a", backups)
+    place.link("b", backups / "odoo.dump")
+    place.link("c", backups / "disk" / "two")
+    own = "OPS_HOME or a folder of backups"
+    assert place.read() == (
+        {"./ab/one": b"one", "./c": b"two"},
+        [f"{place.store}/a is {own}", f"{place.store}/b is a link to {backups}/odoo.dump, in {own}"],
+    )
 
 
 @needs_root
