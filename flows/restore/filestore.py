@@ -24,9 +24,9 @@ from opsdb.trust import SAFE_FOLDER, who_else_may_write
 FILESTORE_SECONDS = 3600
 _LEFT_OUT = re.compile(r"^left out: (.+)$", re.MULTILINE)
 
-# Whoever unpacks owns the files, and nobody else may read or write them, whatever the archive says; no file runs as
-# somebody else. Archives of this room hold files and folders alone. Those of older ones hold links as well: one that
-# leads out of the new folder would share files with another, and is left out, as are pipes and devices.
+# Whoever unpacks owns the files and may read and write all of them, and nobody else may, whatever the archive says; no
+# file runs as somebody else. Archives of this room hold files and folders alone. Those of older ones hold links as
+# well: one that leads out of the new folder would share files with another, and is left out, as are pipes and devices.
 # In a folder of another user, Odoo's, root works as that user: no link that is put there leads root anywhere.
 UNPACK = """\
 umask 077
@@ -41,6 +41,7 @@ owner() {
 owner mkdir -- "$UNPACKED"
 gzip --decompress --stdout -- "$ARCHIVE" \\
   | owner tar --extract --file=- --directory="$UNPACKED" --no-same-owner --no-same-permissions --keep-old-files
+owner chmod --recursive u+rwX -- "$UNPACKED"
 inside=$(owner realpath -- "$UNPACKED")
 while IFS= read -r -d '' odd; do
   [ -L "$odd" ] && [[ "$(owner readlink --canonicalize-missing -- "$odd")" = "$inside"/* ]] && continue

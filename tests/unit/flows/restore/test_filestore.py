@@ -7,11 +7,13 @@ import os
 import stat
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from flows.restore.filestore import UNPACK
+from tests.support.other_user import NOBODY, as_nobody
 from tests.support.programs import needs_root
 
 
@@ -21,7 +23,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, *, mode: int = 0o644, link:
     return found
 
 
-def unpack(folder: Path, *members: tarfile.TarInfo) -> tuple[subprocess.CompletedProcess[bytes], Path]:
+def unpack(folder: Path, *members: tarfile.TarInfo, owner: str = "") -> tuple[subprocess.CompletedProcess[bytes], Path]:
     archive, into = folder / "a.tar.gz", folder / "new"
     with tarfile.open(archive, "w:gz") as tar:
         for one in (member("./", tarfile.DIRTYPE, mode=0o2777), member("./ab", tarfile.DIRTYPE, mode=0o3777), *members):
@@ -32,7 +34,7 @@ def unpack(folder: Path, *members: tarfile.TarInfo) -> tuple[subprocess.Complete
         "ARCHIVE": str(archive),
         "PARENT": str(into.parent),
         "UNPACKED": f"./{into.name}",
-        "OWNER": "",
+        "OWNER": owner,
     }
     return subprocess.run(["bash", "-euo", "pipefail", "-c", UNPACK], check=False, env=env, capture_output=True), into
 
@@ -45,6 +47,21 @@ def test_modes_of_an_archive_are_masked(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE(about.st_mode) == mode & 0o700
     assert about.st_uid == os.getuid()
     assert {stat.S_IMODE(path.stat().st_mode) for path in (into, into / "ab")} == {0o700}
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0, 0o400, 0o077])
+def test_owner_may_enter_and_read_all_whatever_the_archive_says(mode: int) -> None:
+    """Root made the archive, who reads what is closed to its owner."""
+    closed = member("./closed", tarfile.DIRTYPE, mode=mode)
+    with tempfile.TemporaryDirectory() as theirs:
+        os.chown(theirs, NOBODY, NOBODY)
+        done, into = unpack(Path(theirs), closed, member("./closed/file", mode=mode), owner=f"{NOBODY}:{NOBODY}")
+        assert (done.returncode, done.stderr) == (0, b"")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in into.rglob("*")}
+        assert {name: mode & 0o677 for name, mode in modes.items()} == {"ab": 0o600, "closed": 0o600, "file": 0o600}
+        with as_nobody():
+            assert (into / "closed" / "file").read_bytes() == b"x\n"
 
 
 @pytest.mark.parametrize(
