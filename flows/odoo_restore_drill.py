@@ -27,7 +27,8 @@ def odoo_restore_drill(
 
     Args:
         odoo_db: Database whose backup is tried.
-        backup: File name of the backup, as `ops backups` shows it. Left empty: the newest verified one.
+        backup: File name of the backup, as `ops backups` shows it. Left empty: the newest good one, or else the
+            newest whose dump is whole.
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
@@ -36,7 +37,7 @@ def odoo_restore_drill(
     ready = action(
         "restore preflight",
         lambda: look_up(folder, odoo_db, backup, target, drill=True),
-        about=f"find {backup or 'the newest verified backup'} of {odoo_db} in {folder.path}; check programs and disk",
+        about=f"find {backup or 'the best backup'} of {odoo_db} in {folder.path}; check programs and disk",
         preflight=True,
     )
     return drill(ready) | {
