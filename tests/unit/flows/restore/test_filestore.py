@@ -8,11 +8,18 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from flows.restore.filestore import UNPACK
+from flows.backup.folder import Folder
+from flows.engine.active_run import ActiveRun, activated
+from flows.restore.filestore import UNPACK, Unpacked, check_new_folder
+from opsdb.errors import PreflightError
+from opsdb.settings import Settings
+from tests.support.backups import NOW, make_backup
 from tests.support.other_user import NOBODY, as_nobody
 from tests.support.programs import needs_root
 
@@ -37,6 +44,24 @@ def unpack(folder: Path, *members: tarfile.TarInfo, owner: str = "") -> tuple[su
         "OWNER": owner,
     }
     return subprocess.run(["bash", "-euo", "pipefail", "-c", UNPACK], check=False, env=env, capture_output=True), into
+
+
+def test_folder_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    settings = Settings(home=tmp_path / "home", filestore_dir=tmp_path)
+    with activated(ActiveRun(uuid4(), 1, settings, lambda _: None, in_lane=False)):
+        with closing(Unpacked(target)) as files:
+            env = files.open(target)
+            (Path(env["PARENT"]) / env["UNPACKED"]).mkdir()
+            files.keep()
+        assert [path.name for path in tmp_path.iterdir()] == [target.name]
+        (tmp_path / "backups").mkdir()
+        make_backup(tmp_path / "backups", "odoo", NOW)
+        (backup,) = Folder(tmp_path / "backups").backups()
+        assert backup.manifest is not None
+        for longer in (tmp_path / ("ż" * 128), tmp_path / ("n" * 256) / "new"):
+            with pytest.raises(PreflightError, match=r"has more than 255 bytes\. Hint: choose a shorter name"):
+                check_new_folder(backup, backup.manifest, longer)
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6777, 0o1777, 0o666, 0o755])
