@@ -110,6 +110,13 @@ def goes_on_without(file: str, manifest: Manifest) -> str:
     return "the database is restored without the server's roles and tablespaces, which it lists"
 
 
+def warn_of_lost(ready: Ready) -> None:
+    """Say what the restore goes on without: once nothing refuses it any more."""
+    for file in ready.backup.lost:
+        url, without = ready.backup.repository.url(file), goes_on_without(file, ready.manifest)
+        current_run().event(f"{url} is missing or not whole: {without}", level="warning")
+
+
 def look_up(
     folder: Folder,
     database: str,
@@ -139,10 +146,6 @@ def check_restorable(
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
     if manifest is None or not backup.restorable:
         raise PreflightError(f"{backup.url} cannot be restored: {backup.fault()}. Hint: choose another backup")
-    for file in backup.lost:
-        run.event(
-            f"{backup.repository.url(file)} is missing or not whole: {goes_on_without(file, manifest)}", level="warning"
-        )
     # a dump is compressed: four times its size where the manifest does not know better
     needed = manifest.database_bytes or 4 * manifest.size_bytes
     if drill and not run.settings.drill_on_server:
