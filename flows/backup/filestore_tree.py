@@ -163,7 +163,8 @@ class _Walk:
                 link, seen = seen, _follow(level.handle, seen, status, self._settings)
                 os.close(link)
                 status = os.fstat(seen)
-                self._check_not_own(_place(seen))
+                if not stat.S_ISDIR(status.st_mode):
+                    self._check_not_own(_place(seen))
             _check_kind(status)
             return Entry(own, os.open(f"/proc/self/fd/{seen}", _READ), status, linked)
         except _RefusedError as error:
@@ -188,7 +189,7 @@ class _Walk:
         return None
 
     def _check_not_own(self, place: Path) -> None:
-        """Not of what lies deeper: a folder of backups may have filestores beside them. Raises OSError."""
+        """For a file: a folder beside backups may be a filestore's. Raises OSError and _RefusedError."""
         if _identity(place.parent.stat()) in self._own:
             raise _RefusedError(f"is a link to {shown(str(place))}, in {_OWN}", "keep it out of the filestore")
 

@@ -155,10 +155,10 @@ def test_folder_of_backups_is_no_part_of_a_filestore_and_what_lies_deeper_may_be
     )
     place.link("a", backups)
     place.link("b", backups / "odoo.dump")
-    place.link("c", backups / "disk" / "two")
+    place.link("c", backups / "disk")
     own = "OPS_HOME or a folder of backups"
     assert place.read() == (
-        {"./ab/one": b"one", "./c": b"two"},
+        {"./ab/one": b"one", "./c/two": b"two"},
         [f"{place.store}/a is {own}", f"{place.store}/b is a link to {backups}/odoo.dump, in {own}"],
     )
 
