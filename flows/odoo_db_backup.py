@@ -112,7 +112,7 @@ def _preflight(database: Database, folder: Folder, keyring: Keyring) -> Source:
     there = folder.check()
     freed = leftover_bytes(there, database.name) if there == folder.path else 0
     earlier = folder.backups(database.name)
-    check_space(there, source.needed_bytes(earlier), freed_bytes=freed)
+    check_space(there, source.needed_bytes(earlier, folder.path), freed_bytes=freed)
     return replace(source, last=next((one.manifest for one in reversed(earlier) if one.verified), None))
 
 

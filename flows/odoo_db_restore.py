@@ -25,7 +25,7 @@ from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folde
 from flows.restore.load import ANALYZE_SECONDS
 from flows.restore.loader import is_superuser
 from flows.restore.properties import foresee, with_roles
-from flows.restore.ready import Ready, look_up
+from flows.restore.ready import Ready, look_up, warn_of_lost
 from flows.restore.restore import DEADLINE_SECONDS, names_in, proof, restored
 from flows.restore.roles import choose_roles, owners_in, read_roles
 from flows.restore.scratch import Scratch
@@ -70,11 +70,14 @@ def odoo_db_restore(
     attachments = Path(filestore_dir) if filestore_dir else None
     ready = action(
         "preflight",
-        lambda: _with_roles(
-            _look_up(folder, backup, odoo_db, attachments, target=target, unsigned=unsigned, template=template),
-            roles or {},
-            leave_missing=missing_roles == "leave",
-            owner=f"{odoo_db}_owner",
+        lambda: _warned(
+            _with_roles(
+                _look_up(folder, backup, odoo_db, attachments, target=target, unsigned=unsigned, template=template),
+                roles or {},
+                leave_missing=missing_roles == "leave",
+                owner=f"{odoo_db}_owner",
+            ),
+            attachments,
         ),
         about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
         "check programs, roles and disk",
@@ -189,11 +192,17 @@ def _look_up(
     ready = look_up(folder, name.database, file, target, drill=False, template=template)
     if not unsigned and (refusal := _refusal(ready.backup) or ready.weakness):
         raise PreflightError(refusal)
-    files = ready.manifest.filestore
     if attachments is not None:
         check_new_folder(ready.backup, ready.manifest, attachments)
         ready = replace(ready, needed=(ready.backup.name.filestore,))
-    elif files is not None and files.file not in ready.backup.lost:
+    return ready
+
+
+def _warned(ready: Ready, attachments: Path | None) -> Ready:
+    """Say what is not restored, once nothing refuses the rest any more."""
+    warn_of_lost(ready)
+    files = ready.manifest.filestore
+    if attachments is None and files is not None and files.file not in ready.backup.lost:
         current_run().event(f"not restored: {_left_packed(files)}", level="warning")
     return ready
 

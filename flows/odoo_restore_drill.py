@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from blocks.fields import BlockName
-from flows.backup.folder import backup_folder
+from flows.backup.folder import Folder, backup_folder
 from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase
 from flows.engine.runbook import runbook
 from flows.engine.step import action
-from flows.restore.ready import look_up
+from flows.restore.ready import Ready, look_up, warn_of_lost
 from flows.restore.restore import DEADLINE_SECONDS, drill
 
 
@@ -27,7 +27,8 @@ def odoo_restore_drill(
 
     Args:
         odoo_db: Database whose backup is tried.
-        backup: File name of the backup, as `ops backups` shows it. Left empty: the newest verified one.
+        backup: File name of the backup, as `ops backups` shows it. Left empty: the newest good one, or else the
+            newest whose dump is whole.
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
     """
@@ -35,11 +36,17 @@ def odoo_restore_drill(
     folder = backup_folder(backup_dir)
     ready = action(
         "restore preflight",
-        lambda: look_up(folder, odoo_db, backup, target, drill=True),
-        about=f"find {backup or 'the newest verified backup'} of {odoo_db} in {folder.path}; check programs and disk",
+        lambda: _look_up(folder, odoo_db, backup, target),
+        about=f"find {backup or 'the best backup'} of {odoo_db} in {folder.path}; check programs and disk",
         preflight=True,
     )
     return drill(ready) | {
         "backup_dir": str(folder.path),
         "duration_seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _look_up(folder: Folder, database: str, file: str | None, target: str | None) -> Ready:
+    ready = look_up(folder, database, file, target, drill=True)
+    warn_of_lost(ready)
+    return ready

@@ -32,7 +32,8 @@ def refuse_filestore(path: Path, settings: Settings) -> str | None:
 def filestore_environment(settings: Settings) -> dict[str, str]:
     """The settings by which another process judges filestores as this one does."""
     named = {"OPS_HOME": settings.home, "OPS_BACKUP_DIR": settings.backups, "OPS_FILESTORE_DIR": settings.filestore_dir}
-    roots = {"OPS_FILESTORE_ROOTS": ":".join(map(str, settings.filestore_roots))}
+    lists = {"OPS_FILESTORE_ROOTS": settings.filestore_roots, "OPS_BACKUP_ROOTS": settings.backup_roots}
+    roots = {name: ":".join(map(str, paths)) for name, paths in lists.items()}
     return {name: str(path) for name, path in named.items() if path is not None} | roots
 
 

@@ -87,14 +87,14 @@ class Source:
     last: Manifest | None = None
     """Of its last good backup in the folder, by which this one says how far it is."""
 
-    def needed_bytes(self, earlier: list[Backup]) -> dict[str, int]:
-        """What its dump and its filestore's archive may need on disk, by what earlier ones took.
+    def needed_bytes(self, earlier: list[Backup], folder: Path) -> dict[str, int]:
+        """What its dump and its filestore's archive may need on disk in a folder of backups, by what earlier ones took.
 
         A guess that is too low costs a failed run and nothing else; one that is too high would refuse a good one.
         """
         good = [one.manifest for one in earlier if one.verified and one.manifest]
         dump = min(self.tables_bytes, good[-1].size_bytes * 3 // 2) if good else self.tables_bytes
-        return {"the dump": dump, "the filestore": estimate_filestore(self.filestore, good)}
+        return {"the dump": dump, "the filestore": estimate_filestore(self.filestore, good, folder)}
 
 
 def check_source(database: Database, settings: Settings) -> Source:

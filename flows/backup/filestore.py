@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.backup.attachments import Attachments, archived, find_faults, shown_names
 from flows.backup.draft import Draft
-from flows.backup.filestore_tree import Fault, walk
+from flows.backup.filestore_tree import Fault, find_top, walk
 from flows.backup.manifest import File, Manifest
 from flows.engine.active_run import current_run
 from flows.engine.progress import read, written
@@ -39,10 +39,13 @@ def check_filestore(settings: Settings, database: str) -> Path | None:
         )
     if refusal := refuse_filestore(folder, settings):
         raise PreflightError(refusal)
-    return folder.resolve()
+    found = find_top(folder, settings)
+    if isinstance(found, Fault):
+        raise PreflightError(f"the filestore {found.path} (OPS_FILESTORE_DIR) {found.found}. Hint: {found.advice}")
+    return found
 
 
-def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:
+def estimate_filestore(folder: Path | None, earlier: list[Manifest], backups: Path) -> int:
     """What the filestore's archive may need, in bytes: its files, or half more than the last one if that is less.
 
     Opens each file as its archive will, for LOOK_SECONDS at most, and warns of files not counted by then where there is
@@ -52,7 +55,7 @@ def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:
         return 0
     archives = [one.filestore for one in earlier if one.filestore]
     enough = archives[-1].size_bytes * 3 // 2 if archives else None
-    counted, all_counted = _look_through(folder)
+    counted, all_counted = _look_through(folder, backups)
     if not all_counted and enough is None:
         told = f"{folder} has more files than can be counted in {LOOK_SECONDS} s: its archive may need more room"
         current_run().event(told, level="warning", counted_bytes=counted)
@@ -61,11 +64,11 @@ def estimate_filestore(folder: Path | None, earlier: list[Manifest]) -> int:
     return min(counted, enough) if all_counted else enough
 
 
-def _look_through(folder: Path) -> tuple[int, bool]:
+def _look_through(folder: Path, backups: Path) -> tuple[int, bool]:
     """The bytes of its files, and whether that is all of them."""
     counted, faults, until = 0, list[Fault](), time.monotonic() + LOOK_SECONDS
     all_counted = True
-    for found in walk(folder, current_run().settings):
+    for found in walk(folder, current_run().settings, backups):
         if time.monotonic() > until:
             all_counted = False
             break
@@ -86,6 +89,7 @@ def write_filestore(folder: Path | None, draft: Draft, *, last: Manifest | None)
     if folder is None:
         return None
     env = {"PYTHON": sys.executable, "FILESTORE": str(folder), "ARCHIVE": draft.path(draft.name.filestore)}
+    env["BACKUPS"] = str(draft.folder)
     env |= filestore_environment(current_run().settings)
     last_bytes = last.filestore.size_bytes if last and last.filestore else None
     progress = written(env["ARCHIVE"], last_bytes=last_bytes)

@@ -1,8 +1,8 @@
 """Writes the archive of a filestore, as a step: `python -m flows.backup.filestore_archive`.
 
 A process of its own, so that it ends with its step. Its environment says all: FILESTORE, ARCHIVE, which is there and is
-written over, and the settings by which links are judged. Prints how many `files: N` are in it and `links: N` were
-followed, its size as `bytes: N`, and its sha256 as sha256sum does.
+written over, BACKUPS, the folder that it is in, and the settings by which links are judged. Prints how many `files: N`
+are in it and `links: N` were followed, its size as `bytes: N`, and its sha256 as sha256sum does.
 
 Each file is in it as it was at one moment: one that changes while it is read is read again. A link is in it as what it
 leads to, and each name of a file as a file, so that an unpacked copy shares nothing with the filestore.
@@ -95,14 +95,14 @@ class Compressed:
         self._file.write(data)
 
 
-def write_archive(folder: Path, file: BufferedRandom, settings: Settings) -> Mapping[str, int | str]:
+def write_archive(folder: Path, file: BufferedRandom, settings: Settings, backups: Path) -> Mapping[str, int | str]:
     """Write what is in a filestore into an empty file; returns what is printed of it.
 
     Raises OSError, and StepFailedError for what cannot be archived, which it names.
     """
     out = Compressed(file)
     files = links = 0
-    for found in walk(folder, settings):
+    for found in walk(folder, settings, backups):
         if isinstance(found, Fault):
             raise StepFailedError(f"{found.path} {found.found}. Hint: {found.advice}")
         if found.is_file:
@@ -190,7 +190,8 @@ def run(environment: Mapping[str, str]) -> int:
     try:
         with Path(environment["ARCHIVE"]).open("r+b") as file:
             file.truncate()
-            made = write_archive(Path(environment["FILESTORE"]), file, Settings())
+            backups = Path(environment["BACKUPS"])
+            made = write_archive(Path(environment["FILESTORE"]), file, Settings(), backups)
     except OpsError as error:
         print(error, file=sys.stderr)
         return 1

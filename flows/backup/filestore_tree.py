@@ -16,6 +16,8 @@ from opsdb.shown import shown
 
 _LOOK = os.O_PATH | os.O_CLOEXEC  # opens anything without touching it: a device, a pipe, what may not be read
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_MOST_LINKS = 40  # that the kernel follows, one after another
+_OWN = "OPS_HOME or a folder of backups"
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -44,6 +46,13 @@ class Fault(NamedTuple):
     advice: str
 
 
+class _Link(NamedTuple):
+    """A link that was followed."""
+
+    place: Path
+    owner: int
+
+
 class _RefusedError(Exception):
     def __init__(self, found: str, advice: str) -> None:
         super().__init__(found)
@@ -61,14 +70,36 @@ class _Level:
     names: Iterator[str]
 
 
-def walk(top: Path, settings: Settings) -> Iterator[Entry | Fault]:
+def find_top(folder: Path, settings: Settings) -> Path | Fault:
+    """Where a filestore is: links in its path are followed by the rule of walk()."""
+    links: list[_Link] = []
+    root = os.open("/", _LOOK)
+    try:
+        handle = _open_through(root, str(folder), links)
+    except OSError as error:
+        return _fault(shown(str(folder)), error)
+    finally:
+        os.close(root)
+    try:
+        _check_target(handle, links, settings)
+        return _place(handle)
+    except _RefusedError as error:
+        return Fault(shown(str(folder)), error.found, error.advice)
+    finally:
+        os.close(handle)
+
+
+def walk(top: Path, settings: Settings, backups: Path) -> Iterator[Entry | Fault]:
     """What is in a filestore, each folder before what is in it, in the order of names.
 
-    `top` is a path without links. Folders are opened from the one above, and a link is judged by what it opened: who
-    swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs may read filestores, and
-    belongs to root, to us, or to the owner of what it leads to. What vanishes meanwhile is passed over.
+    `top` is what find_top() found, a path without links. Folders are opened from the one above, and a link is judged
+    by what it opened: who swaps names meanwhile leads nowhere else. A link is followed to a file or folder where runs
+    may read filestores; it, and each link that it leads through, belongs to root, to us, or to the owner of that file
+    or folder. What vanishes meanwhile is passed over.
+
+    No folder of backups is archived, of which `backups` is the run's, nor a file in one.
     """
-    walking = _Walk(top, settings)
+    walking = _Walk(top, settings, backups)
     try:
         yield from walking.visit(walking.open_top())
         while walking.levels:
@@ -86,12 +117,12 @@ def walk(top: Path, settings: Settings) -> Iterator[Entry | Fault]:
 class _Walk:
     """The folders from the filestore down to where the walk is."""
 
-    def __init__(self, top: Path, settings: Settings) -> None:
+    def __init__(self, top: Path, settings: Settings, backups: Path) -> None:
         self.levels: list[_Level] = []
         self._top = top
         self._settings = settings
-        own = (one for one in (settings.home, settings.backups) if one.exists())
-        self._own = {_identity(one.stat()) for one in own}
+        own = (settings.home, *settings.backup_folders, backups)
+        self._own = {_identity(one.stat()) for one in own if os.path.exists(one)}  # noqa: PTH110 - one may be closed to us
 
     def visit(self, found: Entry | Fault | None) -> Iterator[Entry | Fault]:
         """Yield it, and go into a folder."""
@@ -132,6 +163,8 @@ class _Walk:
                 link, seen = seen, _follow(level.handle, seen, status, self._settings)
                 os.close(link)
                 status = os.fstat(seen)
+                if not stat.S_ISDIR(status.st_mode):
+                    self._check_not_own(_place(seen))
             _check_kind(status)
             return Entry(own, os.open(f"/proc/self/fd/{seen}", _READ), status, linked)
         except _RefusedError as error:
@@ -144,9 +177,7 @@ class _Walk:
     def _enter(self, folder: Entry) -> Fault | None:
         identity = _identity(folder.status)
         if identity in self._own:
-            return Fault(
-                self._path(folder.name), "is OPS_HOME or the folder of backups", "keep it out of the filestore"
-            )
+            return Fault(self._path(folder.name), f"is {_OWN}", "keep it out of the filestore")
         if any(identity == level.identity for level in self.levels):
             return Fault(self._path(folder.name), "leads back to a folder that it is in", "remove the link")
         try:
@@ -157,27 +188,67 @@ class _Walk:
         self.levels.append(_Level(folder.name, os.dup(folder.handle), identity, iter(names)))
         return None
 
+    def _check_not_own(self, place: Path) -> None:
+        """For a file: a folder beside backups may be a filestore's. Raises OSError and _RefusedError."""
+        if _identity(place.parent.stat()) in self._own:
+            raise _RefusedError(f"is a link to {shown(str(place))}, in {_OWN}", "keep it out of the filestore")
+
     def _path(self, name: str) -> str:
         return shown(f"{self._top}{name[1:]}")
 
 
 def _follow(parent: int, link: int, status: os.stat_result, settings: Settings) -> int:
     """What an open link of the folder leads to, opened without reading it. Raises OSError and _RefusedError."""
-    target = os.readlink("", dir_fd=link)
+    target, links = os.readlink("", dir_fd=link), [_Link(_place(link), status.st_uid)]
     try:
-        handle = os.open(target, _LOOK, dir_fd=parent)
+        handle = _open_through(parent, target, links)
     except OSError as error:
         what = "in a circle" if error.errno == errno.ELOOP else f"to {shown(target)}: {error.strerror}"
         raise _RefusedError(f"is a link {what}", "bring back what it leads to, or remove the link") from error
     try:
-        _check_target(handle, status.st_uid, settings)
+        _check_target(handle, links, settings)
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
-def _check_target(handle: int, owner: int, settings: Settings) -> None:
+def _open_through(start: int, path: str, links: list[_Link]) -> int:
+    """Open what a path leads to, without reading it, and add the links on the way. Raises OSError.
+
+    The kernel would follow them without a word about whose they are.
+    """
+    here, left = os.dup(start), list(reversed(Path(path).parts))
+    try:
+        while left:
+            seen = _look(here, left.pop())
+            status = os.fstat(seen)
+            if not stat.S_ISLNK(status.st_mode):
+                os.close(here)
+                here = seen
+                continue
+            try:
+                links.append(_Link(_place(seen), status.st_uid))
+                if len(links) > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                left += reversed(Path(os.readlink("", dir_fd=seen)).parts)
+            finally:
+                os.close(seen)
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def _look(folder: int, name: str) -> int:
+    """Open what stands under a name, a link as that. Asked for a folder, the kernel mounts what it mounts on demand."""
+    try:
+        return os.open(name, _LOOK | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=folder)
+    except NotADirectoryError:
+        return os.open(name, _LOOK | os.O_NOFOLLOW, dir_fd=folder)
+
+
+def _check_target(handle: int, links: list[_Link], settings: Settings) -> None:
     place = _place(handle)
     if refuse_filestore(place, settings):
         raise _RefusedError(
@@ -185,11 +256,13 @@ def _check_target(handle: int, owner: int, settings: Settings) -> None:
             "put the files themselves there, or add the folder that they are in to OPS_FILESTORE_ROOTS and start the "
             "room again",
         )
-    if owner not in (0, os.geteuid(), os.fstat(handle).st_uid):
-        raise _RefusedError(
-            f"is a link of uid {owner} to {shown(str(place))} of another user",
-            "let root, or the owner of what it leads to, make the link",
-        )
+    trusted = (0, os.geteuid(), os.fstat(handle).st_uid)
+    for link in links:
+        if link.owner not in trusted:
+            raise _RefusedError(
+                f"leads to {shown(str(place))} of another user by {shown(str(link.place))}, a link of uid {link.owner}",
+                "let root, or the owner of what it leads to, make the link",
+            )
 
 
 def _check_kind(status: os.stat_result) -> None:

@@ -102,16 +102,19 @@ class Repository:
         found = [self._read(name, sizes) for name in self._names(sizes, database)]
         return [backup for backup in found if backup is not None]
 
-    def newest_verified(self, database: str) -> Backup | None:
-        """The newest good one that is signed, or else the newest good one, looking no further than needed."""
-        sizes, unsigned = self._sizes(f"{database}_"), None
+    def best(self, database: str) -> Backup | None:
+        """The one to restore: signed before unsigned, then good before one that lost files besides its dump, then new.
+
+        Looks no further than needed.
+        """
+        sizes, found = self._sizes(f"{database}_"), list[Backup]()
         for name in reversed(self._names(sizes, database)):
             backup = self._read(name, sizes)
-            if backup is not None and backup.verified:
-                if backup.signed:
+            if backup is not None and backup.restorable:
+                if backup.signed and backup.verified:
                     return backup
-                unsigned = unsigned or backup
-        return unsigned
+                found.append(backup)
+        return max(found, key=lambda one: (one.signed, one.verified), default=None)
 
     def find(self, name: BackupName) -> Backup | None:
         """The one of this name, good or not, or None where there is none."""

@@ -19,7 +19,7 @@ DOWNLOAD_SECONDS = 3600
 
 
 def find_at_target(target: Target, folder: Folder, database: str, name: BackupName | None) -> Backup | None:
-    """The named copy of the database, or its newest good one; None where there is none.
+    """The named copy of the database, or its best one; None where there is none.
 
     Changes nothing. Raises PreflightError where its dump is not whole, or the folder has no room for it.
     """
@@ -78,4 +78,4 @@ def _find(target: Target, database: str, name: BackupName | None) -> Backup | No
         if name is None:
             raise PreflightError(f"backup target {target.name}: {error.found}: name the backup that you want") from None
         current_run().event(f"backup target {target.name}: {error.found}", level="warning", backup=name.dump)
-    return target.repository.newest_verified(database) if name is None else target.repository.find(name)
+    return target.repository.best(database) if name is None else target.repository.find(name)

@@ -22,11 +22,12 @@ from opsdb.places import refuse_entry, refuse_filestore
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 FILESTORE_SECONDS = 3600
+_NAME_BYTES = 255  # of a file or folder on any file system of Linux
 _LEFT_OUT = re.compile(r"^left out: (.+)$", re.MULTILINE)
 
-# Whoever unpacks owns the files, and nobody else may read or write them, whatever the archive says; no file runs as
-# somebody else. Archives of this room hold files and folders alone. Those of older ones hold links as well: one that
-# leads out of the new folder would share files with another, and is left out, as are pipes and devices.
+# Whoever unpacks owns the files and may read and write all of them, and nobody else may, whatever the archive says; no
+# file runs as somebody else. Archives of this room hold files and folders alone. Those of older ones hold links as
+# well: one that leads out of the new folder would share files with another, and is left out, as are pipes and devices.
 # In a folder of another user, Odoo's, root works as that user: no link that is put there leads root anywhere.
 UNPACK = """\
 umask 077
@@ -41,6 +42,7 @@ owner() {
 owner mkdir -- "$UNPACKED"
 gzip --decompress --stdout -- "$ARCHIVE" \\
   | owner tar --extract --file=- --directory="$UNPACKED" --no-same-owner --no-same-permissions --keep-old-files
+owner chmod --recursive u+rwX -- "$UNPACKED"
 inside=$(owner realpath -- "$UNPACKED")
 while IFS= read -r -d '' odd; do
   [ -L "$odd" ] && [[ "$(owner readlink --canonicalize-missing -- "$odd")" = "$inside"/* ]] && continue
@@ -62,7 +64,7 @@ class Unpacked:
         self.target = target
         self.left_out: list[str] = []
         """What the archive held besides files and folders, and is not there: the last of it, if it is very much."""
-        self._name = f".{target.name}.{current_run().id.hex}.partial" if target else ""
+        self._name = f".{current_run().id.hex}.partial"  # short, however long the target's is
         self._parent: int | None = None
 
     @property
@@ -114,6 +116,10 @@ def unpacked(opened: OpenFiles, name: BackupName, target: Path | None) -> Iterat
 
 def check_new_folder(backup: Backup, manifest: Manifest, target: Path) -> None:
     """The backup has a filestore, and `target` can be made for it and has room. Raises PreflightError."""
+    if too_long := [one for one in target.parts if len(os.fsencode(one)) > _NAME_BYTES]:
+        raise PreflightError(
+            f"{target} cannot be made: {too_long[0]} has more than {_NAME_BYTES} bytes. Hint: choose a shorter name"
+        )
     if manifest.filestore is None:
         raise PreflightError(f"{manifest.file} was made without a filestore: leave filestore_dir empty")
     if manifest.filestore.file in backup.lost:

@@ -79,31 +79,27 @@ class Ready:
 
 
 def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
-    """The named backup of the database, or its newest verified one, in the folder, and else at the target.
+    """The named backup of the database, or the best one, in the folder, and else at the target.
 
-    Without a name, an unsigned one only where none is signed. Raises PreflightError.
+    One that is whole at the target is taken before one that is not in the folder. Raises PreflightError.
     """
-    backups = folder.backups(database)
     name = parse_name(file) if file else None
     if name is not None and name.database != database:
         raise PreflightError(f"{file} is a backup of {name.database} and not of {database}")
-    if file is None:
-        there = sorted((one for one in backups if one.verified), key=lambda one: one.signed)
-    else:
-        there = [one for one in backups if one.name == name]
-    if there and (there[-1].verified or target is None):
-        return there[-1]
+    there = folder.best(database) if name is None else folder.find(name)
+    if there and (there.verified or target is None):
+        return there
     found = find_at_target(target, folder, database, name) if target else None
     if found and (found.verified or not there):
         return found
     if there:
-        return there[-1]
+        return there
     elsewhere = f" and {target.store.place}" if target else ""
     if file is None:
         raise PreflightError(
-            f"{folder.path}{elsewhere} holds no verified backup of {database}: make one with odoo_db_backup"
+            f"{folder.path}{elsewhere} holds no backup of {database} that can be restored: make one with odoo_db_backup"
         )
-    shown_files = ", ".join(one.name.dump for one in backups[-3:]) or "none"
+    shown_files = ", ".join(one.name.dump for one in folder.backups(database)[-3:]) or "none"
     raise PreflightError(f"{folder.path}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
 
 
@@ -112,6 +108,13 @@ def goes_on_without(file: str, manifest: Manifest) -> str:
     if manifest.filestore and file == manifest.filestore.file:
         return f"the database is restored without its filestore ({manifest.filestore.note})"
     return "the database is restored without the server's roles and tablespaces, which it lists"
+
+
+def warn_of_lost(ready: Ready) -> None:
+    """Say what the restore goes on without: once nothing refuses it any more."""
+    for file in ready.backup.lost:
+        url, without = ready.backup.repository.url(file), goes_on_without(file, ready.manifest)
+        current_run().event(f"{url} is missing or not whole: {without}", level="warning")
 
 
 def look_up(
@@ -143,10 +146,6 @@ def check_restorable(
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
     if manifest is None or not backup.restorable:
         raise PreflightError(f"{backup.url} cannot be restored: {backup.fault()}. Hint: choose another backup")
-    for file in backup.lost:
-        run.event(
-            f"{backup.repository.url(file)} is missing or not whole: {goes_on_without(file, manifest)}", level="warning"
-        )
     # a dump is compressed: four times its size where the manifest does not know better
     needed = manifest.database_bytes or 4 * manifest.size_bytes
     if drill and not run.settings.drill_on_server:

@@ -134,7 +134,7 @@ def test_manifest_of_format_1_is_restored_and_counted(database: str) -> None:
 
 @pytest.mark.gate
 def test_missing_backup_is_a_preflight_error(database: str, folder: Path) -> None:
-    with pytest.raises(PreflightError, match=f"holds no verified backup of {database}"):
+    with pytest.raises(PreflightError, match=f"holds no backup of {database} that can be restored"):
         odoo_restore_drill(database)
     made = Path(odoo_db_backup(database)["file"])
     with pytest.raises(PreflightError, match=f"its newest of {database}: {made.name}"):

@@ -76,3 +76,4 @@ def test_another_process_judges_filestores_by_the_same_folders(
             theirs = Settings()
         assert (theirs.home, theirs.backups) == (ours.home, ours.backups)
         assert theirs.filestore_folders == ours.filestore_folders
+        assert theirs.backup_folders == ours.backup_folders

@@ -40,7 +40,7 @@ def settings(store: Path) -> Settings:
 def archive(store: Path) -> Path:
     path = store.parents[1] / "a.tar.gz"
     with path.open("w+b") as file:
-        made = write_archive(store, file, settings(store))
+        made = write_archive(store, file, settings(store), store.parents[1] / "backups")
     data = path.read_bytes()
     assert (made["bytes"], made["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     return path
@@ -217,7 +217,8 @@ def test_archive_that_is_not_on_the_disk_as_it_was_written_is_found(
 
 
 def program(store: Path, path: Path) -> subprocess.CompletedProcess[str]:
-    env = {"FILESTORE": str(store), "ARCHIVE": str(path), **filestore_environment(settings(store))}
+    env = {"FILESTORE": str(store), "ARCHIVE": str(path), "BACKUPS": str(path.parent)}
+    env |= filestore_environment(settings(store))
     argv = [sys.executable, "-P", "-m", "flows.backup.filestore_archive"]
     return subprocess.run(argv, env=env, check=False, capture_output=True, text=True, timeout=60)
 
@@ -237,6 +238,13 @@ def test_program_prints_what_it_wrote_over_the_file_and_one_line_for_what_is_wro
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(rf"{store}/x\ny is a link to /etc/passwd, where runs may read no filestore")
     assert done.stderr.count("\n") == 1
+    (store / "x\ny").unlink()
+    (store / "link").unlink()
+    backups = store.parent / "backups"
+    backups.mkdir()
+    (store / "link").symlink_to(backups)
+    done = program(store, path.rename(backups / path.name))
+    assert done.stderr == f"{store}/link is OPS_HOME or a folder of backups. Hint: keep it out of the filestore\n"
 
 
 def test_full_disk_is_named(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,5 +254,5 @@ def test_full_disk_is_named(store: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(module.Compressed, "_send", refuse)
     path = store.parents[1] / "a.tar.gz"
     path.touch()
-    assert module.run({"FILESTORE": str(store), "ARCHIVE": str(path)}) == 1
+    assert module.run({"FILESTORE": str(store), "ARCHIVE": str(path), "BACKUPS": str(path.parent)}) == 1
     assert capsys.readouterr().err == "the archive cannot be written: No space left on device\n"

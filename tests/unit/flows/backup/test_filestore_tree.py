@@ -44,7 +44,7 @@ class Place:
         (self.store / name).symlink_to(target)
 
     def walk(self) -> Iterator[Entry | Fault]:
-        return walk(self.store, self.settings)
+        return walk(self.store, self.settings, self.root / "backups")
 
     def read(self) -> tuple[dict[str, bytes], list[str]]:
         """The files with their content, and what was wrong with the rest."""
@@ -115,7 +115,7 @@ REFUSED: dict[str, tuple[Callable[[Place], None], str]] = {
         lambda at: at.link("x", at.root / "home" / "secrets.json"),
         "is a link to {root}/home/secrets.json, where runs may read no",
     ),
-    "to what the room is in": (lambda at: at.link("x", at.root), "/home is OPS_HOME or the folder of backups"),
+    "to what the room is in": (lambda at: at.link("x", at.root), "/home is OPS_HOME or a folder of backups"),
     "to nothing": (lambda at: at.link("x", "gone"), "is a link to gone: No such file or directory"),
     "to nothing outside": (lambda at: at.link("x", "/mnt/gone/x"), "is a link to /mnt/gone/x: No such file"),
     "to itself": (lambda at: at.link("x", "x"), "is a link in a circle"),
@@ -143,20 +143,75 @@ def test_links_that_lead_elsewhere_and_what_is_no_file_are_named(place: Place, k
     assert b"secret" not in files.values()
 
 
+@pytest.mark.parametrize("name", ["backups", "own", "nightly"])
+def test_folder_of_backups_is_no_part_of_a_filestore_and_what_lies_deeper_may_be(place: Place, name: str) -> None:
+    """That of the run, that of the room, and one of OPS_BACKUP_ROOTS."""
+    backups = place.root / name
+    (backups / "disk").mkdir(parents=True)
+    (backups / "odoo.dump").write_text("dump")
+    (backups / "disk" / "two").write_text("two")
+    place.settings = place.settings.model_copy(
+        update={"backup_dir": place.root / "own", "backup_roots": (place.root / "nightly",)}
+    )
+    place.link("a", backups)
+    place.link("b", backups / "odoo.dump")
+    place.link("c", backups / "disk")
+    own = "OPS_HOME or a folder of backups"
+    assert place.read() == (
+        {"./ab/one": b"one", "./c/two": b"two"},
+        [f"{place.store}/a is {own}", f"{place.store}/b is a link to {backups}/odoo.dump, in {own}"],
+    )
+
+
 @needs_root
 def test_device_is_named_and_not_opened(place: Place) -> None:
     os.mknod(place.store / "x", 0o20666, os.makedev(240, 7))  # that of no driver
     assert place.read() == ({"./ab/one": b"one"}, [f"{place.store}/x is a device, and no file of a filestore"])
 
 
+def link_of_a_user(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    os.lchown(path, NOBODY, NOBODY)
+    return path
+
+
+def a_link_of_a_user(place: Place) -> Path:
+    return link_of_a_user(place.store / "x", place.root / "more")
+
+
+def a_link_to_a_link_of_a_user(place: Place) -> Path:
+    place.link("x", place.outside / "on")
+    return link_of_a_user(place.outside / "on", place.root / "more")
+
+
+def a_link_through_a_folder_of_a_user(place: Place) -> Path:
+    place.link("x", place.outside / "on" / "more")
+    return link_of_a_user(place.outside / "on", place.root)
+
+
 @needs_root
-def test_link_of_a_user_is_not_followed_to_what_belongs_to_another(place: Place) -> None:
+@pytest.mark.parametrize("make", [a_link_of_a_user, a_link_to_a_link_of_a_user, a_link_through_a_folder_of_a_user])
+def test_link_of_a_user_is_not_followed_to_what_belongs_to_another(place: Place, make: Callable[[Place], Path]) -> None:
     """Root could read it: whoever gets the backup's copy would have it."""
-    place.link("x", place.root / "more")
-    os.lchown(place.store / "x", NOBODY, NOBODY)
-    assert place.read()[1] == [f"{place.store}/x is a link of uid {NOBODY} to {place.root}/more of another user"]
+    link = make(place)
+    assert place.read() == (
+        {"./ab/one": b"one"},
+        [f"{place.store}/x leads to {place.root}/more of another user by {link}, a link of uid {NOBODY}"],
+    )
     os.chown(place.root / "more", NOBODY, NOBODY)
     assert place.read() == ({"./ab/one": b"one", "./x": b"more"}, [])
+
+
+def test_as_many_links_are_followed_as_the_kernel_follows(place: Place) -> None:
+    (place.outside / "0").symlink_to(place.root / "more")
+    for number in range(1, 40):
+        (place.outside / str(number)).symlink_to(str(number - 1))
+    place.link("x", place.outside / "38")
+    assert place.read()[0]["./x"] == (place.store / "x").read_bytes() == b"more"
+    place.link("y", place.outside / "39")
+    assert place.read()[1] == [f"{place.store}/y is a link in a circle"]
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        (place.store / "y").read_bytes()
 
 
 @needs_root

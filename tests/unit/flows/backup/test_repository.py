@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -46,10 +46,10 @@ class NotingStore(FolderStore):
         super().delete(name)
 
 
-def whole_backup(folder: Path) -> BackupName:
+def whole_backup(folder: Path, created_at: datetime = NOW) -> BackupName:
     """One with roles and a filestore."""
-    dump = make_backup(folder, "odoo", NOW)
-    name = BackupName("odoo", NOW)
+    dump = make_backup(folder, "odoo", created_at)
+    name = BackupName("odoo", created_at)
     for file in name.companions:
         (folder / file).write_bytes(b"dump")
     manifest = manifest_at(folder / name.manifest)
@@ -96,7 +96,6 @@ def test_copy_without_its_manifest_is_none_and_one_with_a_file_missing_is_not_go
     (there / name.filestore).unlink()
     (copy,) = Repository(store).backups()
     assert not copy.verified
-    assert Repository(store).newest_verified("odoo") is None
     (there / name.manifest).unlink()
     assert Repository(store).backups() == []
     assert Repository(store).find(name) is None
@@ -131,7 +130,7 @@ def test_manifest_of_another_backup_or_broken_speaks_for_none(here: Path, there:
         (later.dump, False),
         (broken.dump, False),
     ]
-    newest = Repository(FolderStore(there)).newest_verified("odoo")
+    newest = Repository(FolderStore(there)).best("odoo")
     assert newest is not None
     assert newest.name.dump == dump.name
     assert Repository(FolderStore(there)).prune(BackupName("odoo", NOW + timedelta(days=90)), retention_days=1) == []
@@ -149,7 +148,7 @@ def test_copy_that_goes_while_it_is_listed_is_none(there: Path) -> None:
     dump = make_backup(there, "odoo", NOW)
     assert Repository(VanishingStore(there)).backups() == []
     make_backup(there, "odoo", NOW)
-    assert Repository(VanishingStore(there)).newest_verified("odoo") is None
+    assert Repository(VanishingStore(there)).best("odoo") is None
     assert dump.exists()
 
 
@@ -306,9 +305,42 @@ def test_backups_of_others_drive_no_signed_one_out(tmp_path: Path, there: Path) 
         Path(f"{dump}.json").write_text(text(manifest))
     repository = Repository(FolderStore(there), keyring)
     assert repository.prune(BackupName("odoo", NOW), retention_days=1) == []
-    newest = repository.newest_verified("odoo")
+    newest = repository.best("odoo")
     assert newest is not None
     assert newest.name.dump == ours[-1]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (["signed"], 0),
+        (["signed, lost"], 0),
+        (["lost", "signed, lost"], 1),
+        (["signed, lost", "lost"], 0),
+        (["unsigned", "lost"], 0),
+        (["signed, lost", "unsigned"], 0),
+        (["signed", "signed, lost", "unsigned"], 0),
+        (["no dump"], None),
+        ([], None),
+    ],
+)
+def test_best_backup_is_signed_and_good_or_at_least_has_its_dump(
+    here: Path, tmp_path: Path, kinds: list[str], expected: int | None
+) -> None:
+    names = []
+    for hours, kind in enumerate(kinds):
+        name = whole_backup(here, NOW + timedelta(hours=hours))
+        names.append(name)
+        manifest = manifest_at(here / name.manifest)
+        assert manifest is not None
+        if "signed" not in kind.split(", "):
+            (here / name.manifest).write_text(unsigned_text(manifest))
+        if "lost" in kind:
+            (here / name.filestore).unlink()
+        if kind == "no dump":
+            (here / name.dump).write_bytes(b"")
+    best = Folder(here, keyring_with(tmp_path / "keys")).best("odoo")
+    assert (best and best.name) == (None if expected is None else names[expected])
 
 
 def test_forged_backup_is_not_good_and_never_deleted(tmp_path: Path, there: Path) -> None:
@@ -320,7 +352,7 @@ def test_forged_backup_is_not_good_and_never_deleted(tmp_path: Path, there: Path
     assert (forged.verified, forged.signature) == (False, "wrong")
     assert "forged" in str(forged.fault())
     assert repository.prune(BackupName("odoo", NOW + timedelta(days=900)), retention_days=1) == []
-    newest = repository.newest_verified("odoo")
+    newest = repository.best("odoo")
     assert newest is not None
     assert newest.name.dump == dumps[1].name
 

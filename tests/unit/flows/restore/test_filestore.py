@@ -7,11 +7,20 @@ import os
 import stat
 import subprocess
 import tarfile
+import tempfile
+from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from flows.restore.filestore import UNPACK
+from flows.backup.folder import Folder
+from flows.engine.active_run import ActiveRun, activated
+from flows.restore.filestore import UNPACK, Unpacked, check_new_folder
+from opsdb.errors import PreflightError
+from opsdb.settings import Settings
+from tests.support.backups import NOW, make_backup
+from tests.support.other_user import NOBODY, as_nobody
 from tests.support.programs import needs_root
 
 
@@ -21,7 +30,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, *, mode: int = 0o644, link:
     return found
 
 
-def unpack(folder: Path, *members: tarfile.TarInfo) -> tuple[subprocess.CompletedProcess[bytes], Path]:
+def unpack(folder: Path, *members: tarfile.TarInfo, owner: str = "") -> tuple[subprocess.CompletedProcess[bytes], Path]:
     archive, into = folder / "a.tar.gz", folder / "new"
     with tarfile.open(archive, "w:gz") as tar:
         for one in (member("./", tarfile.DIRTYPE, mode=0o2777), member("./ab", tarfile.DIRTYPE, mode=0o3777), *members):
@@ -32,9 +41,27 @@ def unpack(folder: Path, *members: tarfile.TarInfo) -> tuple[subprocess.Complete
         "ARCHIVE": str(archive),
         "PARENT": str(into.parent),
         "UNPACKED": f"./{into.name}",
-        "OWNER": "",
+        "OWNER": owner,
     }
     return subprocess.run(["bash", "-euo", "pipefail", "-c", UNPACK], check=False, env=env, capture_output=True), into
+
+
+def test_folder_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    settings = Settings(home=tmp_path / "home", filestore_dir=tmp_path)
+    with activated(ActiveRun(uuid4(), 1, settings, lambda _: None, in_lane=False)):
+        with closing(Unpacked(target)) as files:
+            env = files.open(target)
+            (Path(env["PARENT"]) / env["UNPACKED"]).mkdir()
+            files.keep()
+        assert [path.name for path in tmp_path.iterdir()] == [target.name]
+        (tmp_path / "backups").mkdir()
+        make_backup(tmp_path / "backups", "odoo", NOW)
+        (backup,) = Folder(tmp_path / "backups").backups()
+        assert backup.manifest is not None
+        for longer in (tmp_path / ("ż" * 128), tmp_path / ("n" * 256) / "new"):
+            with pytest.raises(PreflightError, match=r"has more than 255 bytes\. Hint: choose a shorter name"):
+                check_new_folder(backup, backup.manifest, longer)
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6777, 0o1777, 0o666, 0o755])
@@ -45,6 +72,21 @@ def test_modes_of_an_archive_are_masked(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE(about.st_mode) == mode & 0o700
     assert about.st_uid == os.getuid()
     assert {stat.S_IMODE(path.stat().st_mode) for path in (into, into / "ab")} == {0o700}
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0, 0o400, 0o077])
+def test_owner_may_enter_and_read_all_whatever_the_archive_says(mode: int) -> None:
+    """Root made the archive, who reads what is closed to its owner."""
+    closed = member("./closed", tarfile.DIRTYPE, mode=mode)
+    with tempfile.TemporaryDirectory() as theirs:
+        os.chown(theirs, NOBODY, NOBODY)
+        done, into = unpack(Path(theirs), closed, member("./closed/file", mode=mode), owner=f"{NOBODY}:{NOBODY}")
+        assert (done.returncode, done.stderr) == (0, b"")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in into.rglob("*")}
+        assert {name: mode & 0o677 for name, mode in modes.items()} == {"ab": 0o600, "closed": 0o600, "file": 0o600}
+        with as_nobody():
+            assert (into / "closed" / "file").read_bytes() == b"x\n"
 
 
 @pytest.mark.parametrize(
