@@ -10,10 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from opsdb.runs.lookup import short_id
+from opsdb.runs.retries import TRIED_AGAIN_WITHIN
 from opsdb.states import RunStatus, State
 
-ROOM_TRIES_AGAIN = timedelta(minutes=1)
-"""How long a backup whose process died may still be tried again by the room itself."""
 NAMED = 5
 """How many databases a sentence names."""
 
@@ -107,7 +106,7 @@ def outlook(database: str, tries: Iterable[Try], *, window: Window, now: datetim
         late = f"it was not started before {_minute(window.ends_at)}"
         return todo(Todo.TRY_NOW) if now < window.ends_at else todo(Todo.GIVE_UP, reason=late)
     state = latest.state
-    dying = state.type == "CRASHED" and now < state.at + ROOM_TRIES_AGAIN
+    dying = state.type == "CRASHED" and now < state.at + TRIED_AGAIN_WITHIN
     if dying or not state.status.terminal:
         return todo(Todo.WAIT, at=window.look_again_at(now))
     reason = f"run {short_id(latest.run_id)} failed: {latest.error}"
