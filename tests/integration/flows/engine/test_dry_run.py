@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from prefect import Flow
 
@@ -84,6 +85,19 @@ def test_preflight_that_fails_is_told(kind: Flow[..., Any], folder: Path) -> Non
     assert "there is no database 'no_such_shop'" in str(planned.error)
     assert [one.name for one in planned.steps] == ["preflight"]
     assert not folder.exists()
+
+
+def test_database_that_allows_no_connections_is_not_said_to_be_missing(database: str, postgres: str) -> None:
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'ALTER DATABASE "{database}" RENAME TO "{database}-X"')
+        db.execute(f'ALTER DATABASE "{database}-X" ALLOW_CONNECTIONS false')
+        try:
+            error = plan(odoo_db_backup, odoo_db=f"{database}-X").error
+        finally:
+            db.execute(f'DROP DATABASE "{database}-X"')
+    assert error == (
+        f"database '{database}-X' allows no connections: ALTER DATABASE \"{database}-X\" ALLOW_CONNECTIONS true"
+    )
 
 
 @pytest.mark.parametrize("look", ["check_readable", "_bytes", "_locale"])
