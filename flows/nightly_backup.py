@@ -88,7 +88,10 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
     try:
         tries = night.read_tries()
     except httpx.HTTPError as error:
-        postpone(window.look_again_at(now), f"Prefect did not say how the backups stand ({type(error).__name__})")
+        postpone(
+            window.look_again_at(now, started_at=begun_at),
+            f"Prefect did not say how the backups stand ({type(error).__name__})",
+        )
         raise
     unreachable = None
     if not tries:
@@ -210,7 +213,9 @@ class Night:
             database = str(run.parameters.get("odoo_db"))
             key, _, number = (run.idempotency_key or "").rpartition(":")
             if f"{key}:" == self._key(database) and run.state is not None:  # else somebody put it into the session
-                found[database].append(Try(number=int(number), run_id=run.id, state=state_of(run.state)))
+                state = state_of(run.state)
+                started_at = run.created or state.at
+                found[database].append(Try(number=int(number), run_id=run.id, started_at=started_at, state=state))
         return found
 
     def start(self, found: Outlook, now: datetime) -> Outlook:
@@ -227,7 +232,7 @@ class Night:
             at = self.window.try_again_at(now)
             todo = Todo.TRY_LATER if at < self.window.ends_at else Todo.GIVE_UP
             return replace(found, todo=todo, at=at, reason=str(error))
-        return replace(found, todo=Todo.WAIT, at=self.window.look_again_at(now))
+        return replace(found, todo=Todo.WAIT, at=self.window.look_again_at(now, started_at=now))
 
     def start_try(self, database: str, number: int) -> UUID:
         """Start one try of a database. One that was started before is that run.

@@ -37,10 +37,10 @@ class Window:
         shortest, longest = min(timedelta(minutes=5), self.allowed / 24), min(timedelta(minutes=30), self.allowed / 4)
         return failed_at + min(max(failed_at - self.begun_at, shortest), longest)
 
-    def look_again_at(self, now: datetime) -> datetime:
-        """When to look again at backups that are not over: after 10 s at first, later every 5 minutes."""
+    def look_again_at(self, now: datetime, *, started_at: datetime) -> datetime:
+        """When to look again at a backup that is not over: after 10 s at first, later every 5 minutes."""
         shortest = min(timedelta(seconds=10), self.allowed / 30)
-        return now + min(max((now - self.begun_at) / 2, shortest), timedelta(minutes=5))
+        return now + min(max((now - started_at) / 2, shortest), timedelta(minutes=5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class Try:
 
     number: int
     run_id: UUID
+    started_at: datetime
+    """When the night had it started."""
     state: State
 
     @property
@@ -108,7 +110,8 @@ def outlook(database: str, tries: Iterable[Try], *, window: Window, now: datetim
     state = latest.state
     dying = state.type == "CRASHED" and now < state.at + TRIED_AGAIN_WITHIN
     if dying or not state.status.terminal:
-        return todo(Todo.WAIT, at=window.look_again_at(now))
+        at = window.look_again_at(now, started_at=latest.started_at)
+        return todo(Todo.WAIT, at=min(at, state.at + TRIED_AGAIN_WITHIN) if dying else at)
     reason = f"run {short_id(latest.run_id)} failed: {latest.error}"
     if state.status is RunStatus.CANCELLED and state.at >= window.begun_at:  # else somebody asks for it again
         return todo(Todo.GIVE_UP, reason=f"run {short_id(latest.run_id)} was cancelled, so it is not tried again")
