@@ -13,6 +13,8 @@ from opsdb.runs.lookup import short_id
 from opsdb.runs.retries import TRIED_AGAIN_WITHIN
 from opsdb.states import RunStatus, State
 
+LONGEST = timedelta(hours=7)
+"""More than a backup may take by its own deadline."""
 NAMED = 5
 """How many databases a sentence names."""
 
@@ -31,6 +33,10 @@ class Window:
         """When nothing is tried again. A night that a person tries again the next morning has its time from then."""
         due_at = self.due_at or self.begun_at
         return (due_at if self.begun_at <= due_at + self.allowed else self.begun_at) + self.allowed
+
+    def paused_until(self, paused_at: datetime) -> datetime:
+        """How long a backup is waited for that somebody paused then, in Prefect: no deadline of its own ends it."""
+        return max(self.ends_at, paused_at) + LONGEST
 
     def try_again_at(self, failed_at: datetime) -> datetime:
         """When a backup is tried again that failed then: after as long as the night has lasted, 5 to 30 minutes."""
@@ -108,13 +114,17 @@ def outlook(database: str, tries: Iterable[Try], *, window: Window, now: datetim
         late = f"it was not started before {_minute(window.ends_at)}"
         return todo(Todo.TRY_NOW) if now < window.ends_at else todo(Todo.GIVE_UP, reason=late)
     state = latest.state
+    run, since = f"run {short_id(latest.run_id)}", f"{state.at:%Y-%m-%d %H:%M} UTC"
     dying = state.type == "CRASHED" and now < state.at + TRIED_AGAIN_WITHIN
-    if dying or not state.status.terminal:
+    held = state.type == "PAUSED" and now >= window.paused_until(state.at)
+    if dying or not (state.status.terminal or held):
         at = window.look_again_at(now, started_at=latest.started_at)
         return todo(Todo.WAIT, at=min(at, state.at + TRIED_AGAIN_WITHIN) if dying else at)
-    reason = f"run {short_id(latest.run_id)} failed: {latest.error}"
-    if state.status is RunStatus.CANCELLED and state.at >= window.begun_at:  # else somebody asks for it again
-        return todo(Todo.GIVE_UP, reason=f"run {short_id(latest.run_id)} was cancelled, so it is not tried again")
+    cancelled = state.status is RunStatus.CANCELLED and state.at >= window.begun_at  # else somebody asks for it again
+    if held or cancelled:
+        paused = f"{run} is paused in Prefect since {since}, and may go on yet: ops cancel {short_id(latest.run_id)}"
+        return todo(Todo.GIVE_UP, reason=paused if held else f"{run} was cancelled, so it is not tried again")
+    reason = f"{run} failed: {latest.error}"
     at = window.try_again_at(state.at)
     if max(at, now) >= window.ends_at:
         return todo(Todo.GIVE_UP, reason=reason)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.backup.night import Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
+from flows.backup.night import LONGEST, Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
+from flows.odoo_db_backup import LONGEST_SECONDS
 from opsdb.states import State
 
 BEGUN = datetime(2026, 11, 30, 2, tzinfo=UTC)
@@ -39,6 +40,18 @@ def test_database_is_tried_at_once_and_not_before_the_time_allowed_is_over() -> 
 def test_backup_that_is_not_over_is_waited_for_however_long_it_takes(type_: str) -> None:
     found = look(tried(type_, at=0), at=300)
     assert (found.todo, found.at) == (Todo.WAIT, minutes(305))
+
+
+def test_backup_that_somebody_paused_is_waited_for_as_long_as_one_may_take_and_then_named() -> None:
+    hours = LONGEST / timedelta(minutes=1)
+    assert timedelta(seconds=LONGEST_SECONDS) <= LONGEST
+    assert look(tried("PAUSED", at=10), at=120 + hours - 1).todo is Todo.WAIT
+    found = look(tried("PAUSED", at=10), at=120 + hours)
+    assert (found.todo, found.reason) == (
+        Todo.GIVE_UP,
+        "run 00000001 is paused in Prefect since 2026-11-30 02:10 UTC, and may go on yet: ops cancel 00000001",
+    )
+    assert look(tried("RUNNING", at=10), at=120 + hours).todo is Todo.WAIT  # it has a deadline of its own
 
 
 def test_any_good_try_is_enough() -> None:
