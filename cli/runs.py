@@ -65,7 +65,10 @@ def run(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show the steps and check whether it could start; start nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Show the steps and check whether it could succeed; start nothing; exit with 1 if it would fail.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

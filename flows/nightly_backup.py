@@ -88,10 +88,14 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
     try:
         tries = night.read_tries()
     except httpx.HTTPError as error:
-        postpone(window.look_again_at(now), f"Prefect did not say how the backups stand ({type(error).__name__})")
+        postpone(
+            window.look_again_at(now, started_at=begun_at),
+            f"Prefect did not say how the backups stand ({type(error).__name__})",
+        )
         raise
+    unreachable = None
     if not tries:
-        _check_begin(databases, night, now)
+        unreachable = _check_begin(databases, night, now)
         folder = backup_folder(backup_dir)
         if target:
             find_target(target, folder)
@@ -110,11 +114,13 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
     if failed := [each for each in found if each.todo is Todo.GIVE_UP]:
         again = night.by_hand([each.database for each in failed])
         raise StepFailedError(not_backed_up(failed, of=len(found), again=again))
+    if unreachable:
+        raise PreflightError(unreachable)
     return {"session": str(night.session_id), "backups": {each.database: each.outcome for each in found}}
 
 
-def _check_begin(databases: list[str], night: Night, now: datetime) -> None:
-    """Look whether the first backup may be started, and in a dry run whether each database can be reached.
+def _check_begin(databases: list[str], night: Night, now: datetime) -> str | None:
+    """Look whether the first backup may be started; in a dry run, say which databases cannot be reached.
 
     A run learns that from the backups themselves, which do not wait for each other.
     """
@@ -122,8 +128,10 @@ def _check_begin(databases: list[str], night: Night, now: datetime) -> None:
     if due_at is not None:
         about = f"compare {night.tick} with the clock"
         action("in time", lambda: _check_lateness(due_at, now, night, databases), about=about, preflight=True)
-    if current_run().plan is not None:
-        action("preflight", lambda: _check(databases), about=f"connect to {', '.join(databases)}", preflight=True)
+    if current_run().plan is None:
+        return None
+    about = f"connect to {', '.join(databases)}"
+    return action("preflight", lambda: _unreachable(databases, night.window), about=about, preflight=True)
 
 
 def _check_lateness(due_at: datetime, now: datetime, night: Night, databases: list[str]) -> None:
@@ -138,18 +146,24 @@ def _check_lateness(due_at: datetime, now: datetime, night: Night, databases: li
     raise MissedError(message)
 
 
-def _check(databases: list[str]) -> None:
+def _unreachable(databases: list[str], window: Window) -> str | None:
+    """Which databases cannot be reached, a line each, and what a run does about them; None when all can."""
     wrong = []
     for database in databases:
         try:
             Database(database, current_run().settings.odoo_url).connect().close()
         except PreflightError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise PreflightError(
-            f"{len(wrong)} of {len(databases)} databases cannot be backed up now: {'; '.join(wrong)}. "
-            "A run backs up the others, and tries these again"
-        )
+            wrong.append(f"{database}: {error}")
+    if not wrong:
+        return None
+    allowed = int(window.allowed.total_seconds() // 60)
+    others = "backs up the others, and " if len(wrong) < len(databases) else ""
+    lines = [
+        f"{len(wrong)} of {len(databases)} databases cannot be reached now:",
+        *wrong,
+        f"A run {others}tries these again for {allowed} minutes. It fails if they stay away",
+    ]
+    return "\n".join(lines)
 
 
 def _make_session(session_id: UUID, due_at: datetime | None) -> None:
@@ -199,7 +213,9 @@ class Night:
             database = str(run.parameters.get("odoo_db"))
             key, _, number = (run.idempotency_key or "").rpartition(":")
             if f"{key}:" == self._key(database) and run.state is not None:  # else somebody put it into the session
-                found[database].append(Try(number=int(number), run_id=run.id, state=state_of(run.state)))
+                state = state_of(run.state)
+                started_at = run.created or state.at
+                found[database].append(Try(number=int(number), run_id=run.id, started_at=started_at, state=state))
         return found
 
     def start(self, found: Outlook, now: datetime) -> Outlook:
@@ -216,7 +232,7 @@ class Night:
             at = self.window.try_again_at(now)
             todo = Todo.TRY_LATER if at < self.window.ends_at else Todo.GIVE_UP
             return replace(found, todo=todo, at=at, reason=str(error))
-        return replace(found, todo=Todo.WAIT, at=self.window.look_again_at(now))
+        return replace(found, todo=Todo.WAIT, at=self.window.look_again_at(now, started_at=now))
 
     def start_try(self, database: str, number: int) -> UUID:
         """Start one try of a database. One that was started before is that run.

@@ -29,15 +29,18 @@ from flows.restore.sandbox import CannotDrillHereError
 from opsdb.errors import PreflightError, StepFailedError
 
 MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
-
-
-@runbook(
-    deadline_seconds=DEADLINE_SECONDS
+LONGEST_SECONDS = (
+    DEADLINE_SECONDS
     + DRILL_SECONDS
     - DOWNLOAD_SECONDS  # its drill finds the backup in the folder
     + 2 * UPLOAD_SECONDS
     + PRUNE_SECONDS
-    + MARGIN_SECONDS,
+    + MARGIN_SECONDS
+)
+
+
+@runbook(
+    deadline_seconds=LONGEST_SECONDS,
     max_attempts=2,
     exclusive="odoo_db",
 )

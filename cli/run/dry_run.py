@@ -19,7 +19,7 @@ from opsdb.tables import Lane
 def show_dry_run(settings: Settings, *, kind: str, lane: Lane, params: dict[str, Any], as_json: bool) -> None:
     """Print what a run would do, with these parameters, as this host sees it.
 
-    Raises UsageError for a kind that is not registered here, and typer.Exit with 1 when a preflight fails.
+    Raises UsageError for a kind that is not registered here, and typer.Exit with 1 when the run would fail.
     """
     entrypoint = entrypoint_of(kind, settings)
     found = dry_run(load_runbook(entrypoint), params, settings=settings)
@@ -64,8 +64,10 @@ def _print(found: DryRun, *, kind: str, lane: Lane) -> None:
     if found.error is None:
         console.print("It could start: nothing was found in its way.", style="green")
         return
-    lines = [safe_line(line) for line in found.error.splitlines()]
-    console.print(Text("It would fail, and change nothing: " + "\n".join(lines), style="bold red"), soft_wrap=True)
+    begins = any(not step.preflight for step in found.steps)
+    said = "It would start, and as things are now it would fail: " if begins else "It would fail, and change nothing: "
+    lines = [safe_line(line, width=LONGEST) for line in found.error.splitlines()]
+    console.print(Text(said + "\n".join(lines), style="bold red"), soft_wrap=True)
 
 
 def _timeout(step: PlannedStep) -> str:

@@ -61,6 +61,8 @@ def report_end(settings: Settings, end: Moment) -> None:
         return
     for line in error_lines(_error(end)):
         say(line)
+    if end.overdue:
+        say("The room was to try it again, and has not in time. It may begin yet: `ops status` says what is wrong")
     logs = settings.logs / str(end.run_id)
     say(f"More: ops show {run}" + (f"  |  ops logs {run}  ({logs})" if logs.is_dir() else ""))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from cli.run.deaths import Deaths
 from cli.run.progress import ProgressLine, progress_lines
 from cli.run.wait import log_path
 from cli.text import console, errors, print_json, safe_line, safe_output, say
@@ -137,12 +138,14 @@ def _follow(
     tails: dict[tuple[int, int], _Tail] = {}
     shown: tuple[int, int] | None = None
     progress, at_line_start = ProgressLine(errors), True
+    deaths = Deaths(settings=settings, run_id=run_id)
     if not details.steps:
         errors.print(f"run {short_id(run_id)} is {details.view.run.status}: waiting for its first step", markup=False)
     while True:
         run = details.view.run
         logs = step_logs(settings, details, attempt=current)
-        over = (
+        spared = attempt is None and any(deaths.spare(state) for state in details.states if state.id == run.state_id)
+        over = not spared and (
             run.status.terminal or run.attempt > current or any(_is(log, step) and log.step.finished_at for log in logs)
         )
         for log in logs:

@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from cli.run.deaths import Deaths
 from cli.run.progress import ProgressLine, progress_lines
 from cli.run.view import live_steps_table, status_text, step_seconds
 from cli.text import safe_line, safe_output, say
@@ -57,6 +58,15 @@ class Moment:
     note: str = ""
     since_attempt: int = 1
     """The attempt that is followed: what those before it did is no news."""
+    spared: bool = False
+    """Whether its process died and the room may try it again."""
+    overdue: bool = False
+    """Whether it was to be tried again, and was not in time."""
+
+    @property
+    def over(self) -> bool:
+        """Whether this is how the run ended."""
+        return self.state.status.terminal and not self.spared
 
     @property
     def steps(self) -> list[RunStep]:
@@ -70,8 +80,10 @@ class Moment:
 
     @property
     def status(self) -> str:
-        """Its status; the word `cancelling` stands in while its end is only asked for."""
-        return "cancelling" if self.state.type == "CANCELLING" else self.state.status.value
+        """Its status, or `cancelling` while its end is only asked for, or `died` while it may be tried again."""
+        if self.state.type == "CANCELLING":
+            return "cancelling"
+        return "died" if self.spared else self.state.status.value
 
 
 def follow(
@@ -88,10 +100,13 @@ def follow(
 ) -> Moment:
     """Show a run until it is over, or until the limit. Returns what was known last.
 
+    A run whose process died is over only when the room does not try it again.
+
     Steps of attempts before `since_attempt` are not shown. An outage is waited out for a minute, then
     RoomUnreachableError is raised. The database may be away all the time.
     """
     started = answered = clock()
+    deaths = Deaths(settings=settings, run_id=run_id, clock=clock)
     details: RunDetails | None = None
     while True:
         try:
@@ -103,7 +118,8 @@ def follow(
             pause(POLL_SECONDS)
             continue
         details, trouble = _recorded(settings, run_id, known=details)
-        if state.status.terminal:
+        spared = deaths.spare(state)
+        if state.status.terminal and not spared:
             details = _settled(
                 settings, run_id, state, known=details, since_attempt=since_attempt, pause=pause, clock=clock
             )
@@ -114,11 +130,13 @@ def follow(
             details=details,
             waited_seconds=waited,
             last_line=_last_line(settings, details),
-            note=_note(run_id, state, lane, waited) or trouble,
+            note=_note(run_id, state, lane, waited, spared=spared) or trouble,
             since_attempt=since_attempt,
+            spared=spared,
+            overdue=deaths.overdue,
         )
         view.show(now)
-        if state.status.terminal or (limit_seconds is not None and waited >= limit_seconds):
+        if now.over or (limit_seconds is not None and waited >= limit_seconds):
             return now
         pause(POLL_SECONDS)
 
@@ -172,7 +190,7 @@ class Lines:
 
     def show(self, now: Moment) -> None:
         """Print what is new, the end of the run last."""
-        over = now.state.status.terminal
+        over = now.over
         if not over:
             self._say_status(now)
         if now.note:
@@ -243,7 +261,9 @@ def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> 
         return known, safe_line(f"the steps can not be followed: {error}", width=300)
 
 
-def _note(run_id: UUID, state: State, lane: Lane | None, waited: float) -> str:
+def _note(run_id: UUID, state: State, lane: Lane | None, waited: float, *, spared: bool) -> str:
+    if spared:
+        return safe_line(f"the room may try it again: {state.message or state.name}", width=500)
     if state.waits_for_approval:
         return f"{safe_line(state.message or '', width=500)} (ops approve {short_id(run_id)})"
     if state.postponed_until:

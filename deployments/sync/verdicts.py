@@ -20,16 +20,12 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from opsdb.runs.runs import recorded_states
-from opsdb.states import DIED, RESUMING, FenceReason, RunStatus, fold
-from opsdb.tables import Run, RunState, Session
+from opsdb.runs.retries import read_retries
+from opsdb.states import DIED
+from opsdb.tables import Run, RunState
 
 log = logging.getLogger(__name__)
 
-FINAL_REASONS = (FenceReason.DEADLINE_EXCEEDED, "Deleted", "Refused")
-"""Ends after which another attempt would end the same way."""
-ATTEMPTS_TO_START = 3
-REQUEUE_WITHIN = timedelta(hours=1)
 PUSH_WITHIN = timedelta(days=1)
 
 
@@ -86,38 +82,13 @@ def _verdicts(db: Connection) -> list[Push]:
 
 
 def _retries(db: Connection) -> list[Push]:
-    """Runs that died, whose processes are known to be gone, and that may be tried again: their session still runs.
-
-    Whether a kind may be repeated matters once a run has started: before, it had no effect, and goes on where it was to
-    go on. What never was claimed had no process that could die.
-    """
-    unborn = col(Run.started_at).is_(None) & col(Run.claimed_at).is_not(None)
-    rows = db.execute(
-        select(
-            col(Run.id),
-            col(Run.state_id),
-            col(Run.attempt),
-            col(Run.max_attempts),
-            func.clock_timestamp().label("now"),  # Prefect compares it with its clock, which ours may not be
+    """Runs that the room tries again, where Prefect knows that they died."""
+    return [
+        Push(
+            retry.run_id,
+            retry.state_id,
+            Scheduled(name=retry.name, scheduled_time=retry.now, message=f"attempt {retry.attempt} {DIED}"),
         )
-        .join(RunState, col(Run.state_id) == col(RunState.id))
-        .join(Session, col(Run.session_id) == col(Session.id))
-        .where(
-            col(Session.status) != "cancelled",
-            col(Run.status) == RunStatus.FAILED,
-            (col(Run.max_attempts) > 1) | unborn,
-            col(Run.updated_at) > func.clock_timestamp() - REQUEUE_WITHIN,
-            col(RunState.type) == "CRASHED",
-            col(RunState.source) == "prefect",
-            col(RunState.name).not_in(FINAL_REASONS),
-            col(Run.fenced_at).is_(None) | col(Run.reaped_at).is_not(None),
-        )
-    )
-    found = []
-    for row in rows.all():
-        life = fold(recorded_states(db, run_id=row.id))
-        if life.crashes < (row.max_attempts if life.started_at else ATTEMPTS_TO_START):
-            name = RESUMING if life.continues and life.started_at is None else "AwaitingRetry"
-            message = f"attempt {row.attempt} {DIED}"
-            found.append(Push(row.id, row.state_id, Scheduled(name=name, scheduled_time=row.now, message=message)))
-    return found
+        for retry in read_retries(db)
+        if retry.told
+    ]

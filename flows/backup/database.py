@@ -54,15 +54,23 @@ class Database:
             db.rollback()
 
     def connect(self) -> Connection:
-        """Connect to it. Raises PreflightError, which names the databases that exist where this one does not."""
+        """Connect to it. Raises PreflightError, which names the databases that exist where this one does not.
+
+        One that allows no connections exists.
+        """
         try:
             return connect_quietly(self.url, database=self.name)
         except PreflightError as error:
-            existing = _databases(self.url)
-            if existing is None or self.name in existing:
+            found = _databases(self.url)
+            if found is None:
                 raise
-            close = get_close_matches(self.name, existing)
-            listed = [*close, *(name for name in existing if name not in close)]
+            if sql_name := found.closed.get(self.name):
+                opening = f"ALTER DATABASE {shown(sql_name)} ALLOW_CONNECTIONS true"
+                raise PreflightError(f"database {self.name!r} allows no connections: {opening}") from error
+            if self.name in found.open:
+                raise
+            close = get_close_matches(self.name, found.open)
+            listed = [*close, *(name for name in found.open if name not in close)]
             names = ", ".join(map(shown, listed[:_SHOWN])) or "none"
             raise PreflightError(f"there is no database {self.name!r}; there are: {names}") from error
 
@@ -186,17 +194,30 @@ def _row(db: Connection, query: str) -> tuple[object, ...]:
     return row
 
 
-def _databases(url: str) -> list[str] | None:
-    """The databases that can be dumped, or None when the server does not tell."""
+@dataclass(frozen=True, slots=True)
+class _Databases:
+    """The databases of a server."""
+
+    open: list[str]
+    """Those that can be dumped."""
+    closed: dict[str, str]
+    """Those that allow no connections, with their names as SQL has them."""
+
+
+def _databases(url: str) -> _Databases | None:
+    """The databases of the server, or None when it does not tell."""
     try:
         with connect(url) as db:
             rows = db.execute(
-                "SELECT datname FROM pg_catalog.pg_database"
-                " WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
+                "SELECT datname, pg_catalog.format('%I', datname), datallowconn, datistemplate"
+                " FROM pg_catalog.pg_database ORDER BY 1"
             ).fetchall()
     except PreflightError:
         return None
-    return [str(name) for (name,) in rows]
+    return _Databases(
+        open=[str(name) for name, _, allows, template in rows if allows and not template and name != "postgres"],
+        closed={str(name): str(sql_name) for name, sql_name, allows, _ in rows if not allows},
+    )
 
 
 def _names(db: Connection, query: str) -> str:

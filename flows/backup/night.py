@@ -10,10 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from opsdb.runs.lookup import short_id
+from opsdb.runs.retries import TRIED_AGAIN_WITHIN
 from opsdb.states import RunStatus, State
 
-ROOM_TRIES_AGAIN = timedelta(minutes=1)
-"""How long a backup whose process died may still be tried again by the room itself."""
+LONGEST = timedelta(hours=7)
+"""More than a backup may take by its own deadline."""
 NAMED = 5
 """How many databases a sentence names."""
 
@@ -33,15 +34,19 @@ class Window:
         due_at = self.due_at or self.begun_at
         return (due_at if self.begun_at <= due_at + self.allowed else self.begun_at) + self.allowed
 
+    def paused_until(self, paused_at: datetime) -> datetime:
+        """How long a backup is waited for that somebody paused then, in Prefect: no deadline of its own ends it."""
+        return max(self.ends_at, paused_at) + LONGEST
+
     def try_again_at(self, failed_at: datetime) -> datetime:
         """When a backup is tried again that failed then: after as long as the night has lasted, 5 to 30 minutes."""
         shortest, longest = min(timedelta(minutes=5), self.allowed / 24), min(timedelta(minutes=30), self.allowed / 4)
         return failed_at + min(max(failed_at - self.begun_at, shortest), longest)
 
-    def look_again_at(self, now: datetime) -> datetime:
-        """When to look again at backups that are not over: after 10 s at first, later every 5 minutes."""
+    def look_again_at(self, now: datetime, *, started_at: datetime) -> datetime:
+        """When to look again at a backup that is not over: after 10 s at first, later every 5 minutes."""
         shortest = min(timedelta(seconds=10), self.allowed / 30)
-        return now + min(max((now - self.begun_at) / 2, shortest), timedelta(minutes=5))
+        return now + min(max((now - started_at) / 2, shortest), timedelta(minutes=5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,8 @@ class Try:
 
     number: int
     run_id: UUID
+    started_at: datetime
+    """When the night had it started."""
     state: State
 
     @property
@@ -107,12 +114,17 @@ def outlook(database: str, tries: Iterable[Try], *, window: Window, now: datetim
         late = f"it was not started before {_minute(window.ends_at)}"
         return todo(Todo.TRY_NOW) if now < window.ends_at else todo(Todo.GIVE_UP, reason=late)
     state = latest.state
-    dying = state.type == "CRASHED" and now < state.at + ROOM_TRIES_AGAIN
-    if dying or not state.status.terminal:
-        return todo(Todo.WAIT, at=window.look_again_at(now))
-    reason = f"run {short_id(latest.run_id)} failed: {latest.error}"
-    if state.status is RunStatus.CANCELLED and state.at >= window.begun_at:  # else somebody asks for it again
-        return todo(Todo.GIVE_UP, reason=f"run {short_id(latest.run_id)} was cancelled, so it is not tried again")
+    run, since = f"run {short_id(latest.run_id)}", f"{state.at:%Y-%m-%d %H:%M} UTC"
+    dying = state.type == "CRASHED" and now < state.at + TRIED_AGAIN_WITHIN
+    held = state.type == "PAUSED" and now >= window.paused_until(state.at)
+    if dying or not (state.status.terminal or held):
+        at = window.look_again_at(now, started_at=latest.started_at)
+        return todo(Todo.WAIT, at=min(at, state.at + TRIED_AGAIN_WITHIN) if dying else at)
+    cancelled = state.status is RunStatus.CANCELLED and state.at >= window.begun_at  # else somebody asks for it again
+    if held or cancelled:
+        paused = f"{run} is paused in Prefect since {since}, and may go on yet: ops cancel {short_id(latest.run_id)}"
+        return todo(Todo.GIVE_UP, reason=paused if held else f"{run} was cancelled, so it is not tried again")
+    reason = f"{run} failed: {latest.error}"
     at = window.try_again_at(state.at)
     if max(at, now) >= window.ends_at:
         return todo(Todo.GIVE_UP, reason=reason)

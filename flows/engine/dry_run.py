@@ -19,13 +19,13 @@ from opsdb.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """The steps up to the first preflight that failed, or all of them."""
+    """The steps up to the first preflight that ends a run, or all of them."""
 
     steps: list[PlannedStep]
     warnings: list[str]
     """What the preflights would have told in events."""
     error: str | None
-    """Why a run would fail before it changes anything, as far as it can be seen now."""
+    """Why a run would fail, as far as it can be seen now; before it changes anything if all steps are preflights."""
 
 
 def load_runbook(entrypoint: str) -> Flow[..., Any]:

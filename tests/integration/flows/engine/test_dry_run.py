@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from prefect import Flow
 
@@ -77,13 +78,36 @@ def test_dry_run_leaves_the_folder_as_it_is_with_what_killed_backups_left(databa
     assert files(folder) == before
 
 
-@pytest.mark.parametrize("kind", [odoo_db_backup, nightly_backup])
-def test_preflight_that_fails_is_told(kind: Flow[..., Any], folder: Path) -> None:
-    parameters = {"databases": ["no_such_shop"]} if kind is nightly_backup else {"odoo_db": "no_such_shop"}
-    planned = plan(kind, **parameters)
+def test_preflight_that_fails_is_told(folder: Path) -> None:
+    planned = plan(odoo_db_backup, odoo_db="no_such_shop")
     assert "there is no database 'no_such_shop'" in str(planned.error)
     assert [one.name for one in planned.steps] == ["preflight"]
     assert not folder.exists()
+
+
+def test_dry_run_of_a_night_tells_what_it_starts_and_what_cannot_be_reached(database: str, folder: Path) -> None:
+    planned = plan(nightly_backup, databases=[database, "no_such_shop"])
+    assert [one.name for one in planned.steps] == [
+        *("preflight", "session", f"start {database}", "start no_such_shop", "wait"),
+    ]
+    first, second, last = str(planned.error).splitlines()
+    assert first == "1 of 2 databases cannot be reached now:"
+    assert second.startswith("| no_such_shop: there is no database 'no_such_shop'; there are: ")
+    assert last == "| A run backs up the others, and tries these again for 120 minutes. It fails if they stay away"
+    assert not folder.exists()
+
+
+def test_database_that_allows_no_connections_is_not_said_to_be_missing(database: str, postgres: str) -> None:
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f'ALTER DATABASE "{database}" RENAME TO "{database}-X"')
+        db.execute(f'ALTER DATABASE "{database}-X" ALLOW_CONNECTIONS false')
+        try:
+            error = plan(odoo_db_backup, odoo_db=f"{database}-X").error
+        finally:
+            db.execute(f'DROP DATABASE "{database}-X"')
+    assert error == (
+        f"database '{database}-X' allows no connections: ALTER DATABASE \"{database}-X\" ALLOW_CONNECTIONS true"
+    )
 
 
 @pytest.mark.parametrize("look", ["check_readable", "_bytes", "_locale"])

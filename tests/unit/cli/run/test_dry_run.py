@@ -26,3 +26,17 @@ def test_dry_run_shows_commands_and_values_whole_in_a_narrow_terminal(
     assert re.search("│   indented", out)
     assert "\x1b" not in out
     assert f"TO={path}" in re.sub("[│ \\n]", "", out)
+
+
+@pytest.mark.parametrize(
+    ("preflight", "said"),
+    [(True, "It would fail, and change nothing: "), (False, "It would start, and as things are now it would fail: ")],
+)
+def test_error_is_whole_and_says_whether_anything_would_have_begun(
+    preflight: bool, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = f"2 databases cannot be reached:\nshop: {'x' * 700}\nend"
+    step = PlannedStep(1, "look", "look", 0, {}, preflight=preflight)
+    monkeypatch.setattr(command, "console", Console(width=60))
+    command._print(DryRun(steps=[step], warnings=[], error=error), kind="x", lane=Lane.A)
+    assert capsys.readouterr().out.endswith(f"{said}{error}\n")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from cli.run import deaths as run_deaths
 from cli.run import logs as run_logs
 from cli.run.logs import choose, show_logs, step_logs
 from cli.run.wait import log_path
@@ -106,3 +108,21 @@ def test_attempt_without_steps_leads_to_the_one_before(
 def test_follow_and_json_exclude_each_other(settings: Settings, known: RunDetails) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         show(settings, follow=True, as_json=True)
+
+
+def test_run_that_died_and_is_tried_again_is_followed_into_its_next_attempt(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = details(attempt=1), details(attempt=2)
+    for found in (first, second):
+        found.states[0].id = found.view.run.state_id
+    first.states[0].type = "CRASHED"
+    told = iter([first, second])
+    monkeypatch.setattr(run_logs, "_find", lambda *_args, **_options: first)
+    monkeypatch.setattr(run_logs, "reading", lambda _settings: nullcontext())
+    monkeypatch.setattr(run_logs, "read_run", lambda *_args: next(told))
+    monkeypatch.setattr(run_deaths.Deaths, "_expected", lambda *_args: True)
+    monkeypatch.setattr(run_logs, "POLL_SECONDS", 0)
+    show(settings, follow=True)
+    assert next(told, None) is None
+    assert capsys.readouterr().out.count("== 1 preflight") == 2

@@ -11,6 +11,7 @@ import pytest
 import typer
 from rich.console import Console
 
+from cli.run import deaths as run_deaths
 from cli.run import end as run_end
 from cli.run import wait as run_wait
 from cli.run.end import report_end
@@ -186,3 +187,47 @@ def test_database_that_is_away_is_said_once_and_does_not_hold_up_the_wait(tmp_pa
     end = follow(room, server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
     assert end.state.status is RunStatus.SUCCEEDED
     assert said().count("the steps can not be followed: the ops database does not answer") == 1
+
+
+def died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *after: str, tried_again: bool) -> tuple[Moment, str, float]:
+    """Follow a run that dies, as long as it is followed: the end, what was said, and the seconds that it took."""
+    monkeypatch.setattr(run_deaths.Deaths, "_expected", lambda *_args: tried_again)
+    death = state("CRASHED", message="the run process ended: killed by SIGKILL")
+    server = FakePrefect(states=[state("RUNNING"), death, death, *map(state, after)] if after else [death])
+    view, said = lines()
+    clock = Clock()
+    end = follow(Settings(home=tmp_path), server, run_id=server.run_id, view=view, pause=clock.pause, clock=clock)
+    return end, said(), clock.now
+
+
+@pytest.mark.usefixtures("database_away")
+@pytest.mark.parametrize(("last", "status"), [("COMPLETED", RunStatus.SUCCEEDED), ("FAILED", RunStatus.FAILED)])
+def test_run_that_died_and_is_tried_again_is_followed_to_its_real_end(
+    last: str, status: RunStatus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, said, _ = died(tmp_path, monkeypatch, "SCHEDULED", "RUNNING", last, tried_again=True)
+    assert (end.state.status, end.overdue) == (status, False)
+    told = [line.split(": ")[1] for line in said.splitlines() if line.startswith("run ")]
+    assert told == ["running", "died", "queued", "running", status]
+    assert "the room may try it again: the run process ended: killed by SIGKILL" in said
+
+
+@pytest.mark.usefixtures("database_away")
+def test_run_that_died_and_is_not_tried_again_is_over_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, said, seconds = died(tmp_path, monkeypatch, tried_again=False)
+    assert (end.state.status, end.overdue) == (RunStatus.FAILED, False)
+    assert said.splitlines()[-1].endswith("failed")
+    assert seconds < 8
+
+
+@pytest.mark.usefixtures("database_away")
+def test_attempt_that_does_not_come_is_waited_for_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end, _, seconds = died(tmp_path, monkeypatch, tried_again=True)
+    assert (end.state.status, end.overdue) == (RunStatus.FAILED, True)
+    assert 60 <= seconds < 70
+    report_end(Settings(home=tmp_path), end)
+    assert "It may begin yet" in capsys.readouterr().out

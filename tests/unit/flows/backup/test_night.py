@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.backup.night import Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
+from flows.backup.night import LONGEST, Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
+from flows.odoo_db_backup import LONGEST_SECONDS
 from opsdb.states import State
 
 BEGUN = datetime(2026, 11, 30, 2, tzinfo=UTC)
@@ -20,9 +21,9 @@ def minutes(number: float) -> datetime:
     return BEGUN + timedelta(minutes=number)
 
 
-def tried(type_: str, *, at: float, number: int = 1, message: str | None = None) -> Try:
+def tried(type_: str, *, at: float, number: int = 1, message: str | None = None, started: float = 0) -> Try:
     state = State(id=UUID(int=number), at=minutes(at), type=type_, name=type_.title(), message=message)
-    return Try(number=number, run_id=UUID(int=number), state=state)
+    return Try(number=number, run_id=UUID(int=number), started_at=minutes(started), state=state)
 
 
 def look(*tries: Try, at: float, window: Window = WINDOW) -> Outlook:
@@ -39,6 +40,18 @@ def test_database_is_tried_at_once_and_not_before_the_time_allowed_is_over() -> 
 def test_backup_that_is_not_over_is_waited_for_however_long_it_takes(type_: str) -> None:
     found = look(tried(type_, at=0), at=300)
     assert (found.todo, found.at) == (Todo.WAIT, minutes(305))
+
+
+def test_backup_that_somebody_paused_is_waited_for_as_long_as_one_may_take_and_then_named() -> None:
+    hours = LONGEST / timedelta(minutes=1)
+    assert timedelta(seconds=LONGEST_SECONDS) <= LONGEST
+    assert look(tried("PAUSED", at=10), at=120 + hours - 1).todo is Todo.WAIT
+    found = look(tried("PAUSED", at=10), at=120 + hours)
+    assert (found.todo, found.reason) == (
+        Todo.GIVE_UP,
+        "run 00000001 is paused in Prefect since 2026-11-30 02:10 UTC, and may go on yet: ops cancel 00000001",
+    )
+    assert look(tried("RUNNING", at=10), at=120 + hours).todo is Todo.WAIT  # it has a deadline of its own
 
 
 def test_any_good_try_is_enough() -> None:
@@ -92,15 +105,21 @@ def test_pauses_between_tries_grow_to_half_an_hour() -> None:
     assert tries == [5, 10, 20, 40, 70, 100]
 
 
-def test_looks_grow_from_10_seconds_to_5_minutes() -> None:
-    found, at = [], BEGUN
-    while at < minutes(30):
-        next_at = WINDOW.look_again_at(at)
+@pytest.mark.parametrize("started", [0, 110])
+def test_looks_grow_from_10_seconds_to_5_minutes_after_each_start(started: float) -> None:
+    found, at = [], minutes(started)
+    while at < minutes(started + 30):
+        backup = tried("RUNNING", at=started, started=started)
+        next_at = outlook("shop", [backup], window=WINDOW, now=at).at
         found.append((next_at - at) / timedelta(seconds=1))
         at = next_at
     assert found[:4] == [10, 10, 10, 15]
     assert found[-1] == 300
     assert len(found) < 18
+
+
+def test_backup_that_died_is_looked_at_as_soon_as_the_room_does_not_try_it_again() -> None:
+    assert look(tried("CRASHED", at=60), at=60.5).at == minutes(61)
 
 
 def test_night_that_is_late_has_its_time_from_its_tick_and_one_tried_again_by_a_person_from_then() -> None:

@@ -1,0 +1,83 @@
+"""Which runs that died the room itself tries again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select
+from sqlmodel import col
+
+from opsdb.runs.runs import recorded_states
+from opsdb.states import RESUMING, FenceReason, RunStatus, fold
+from opsdb.tables import Run, RunState, Session
+
+TRIED_AGAIN_WITHIN = timedelta(minutes=1)
+"""How long after a death the next attempt may take to be asked for. After that something is wrong with the room."""
+FINAL_REASONS = (FenceReason.DEADLINE_EXCEEDED, "Deleted", "Refused")
+"""Ends after which another attempt would end the same way."""
+ATTEMPTS_TO_START = 3
+REQUEUE_WITHIN = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """A run that died, and that is tried again."""
+
+    run_id: UUID
+    state_id: UUID
+    """The state with which its latest attempt ended."""
+    attempt: int
+    """The attempt that died."""
+    name: str
+    """How the Scheduled state is called with which the next one begins."""
+    told: bool
+    """Whether Prefect knows of the death."""
+    now: datetime
+
+
+def read_retries(db: Connection, *, run_id: UUID | None = None) -> list[Retry]:
+    """Runs that died, whose processes are known to be gone, and that may be tried again: their session still runs.
+
+    Whether a kind may be repeated matters once a run has started: before, it had no effect, and goes on where it was to
+    go on. What never was claimed had no process that could die.
+    """
+    unborn = col(Run.started_at).is_(None) & col(Run.claimed_at).is_not(None)
+    rows = db.execute(
+        select(
+            col(Run.id),
+            col(Run.state_id),
+            col(Run.attempt),
+            col(Run.max_attempts),
+            col(RunState.source),
+            func.clock_timestamp().label("now"),  # Prefect compares it with its clock, which ours may not be
+        )
+        .join(RunState, col(Run.state_id) == col(RunState.id))
+        .join(Session, col(Run.session_id) == col(Session.id))
+        .where(
+            col(Session.status) != "cancelled",
+            col(Run.status) == RunStatus.FAILED,
+            (col(Run.max_attempts) > 1) | unborn,
+            col(Run.updated_at) > func.clock_timestamp() - REQUEUE_WITHIN,
+            col(RunState.type) == "CRASHED",
+            col(RunState.name).not_in(FINAL_REASONS),
+            col(Run.fenced_at).is_(None) | col(Run.reaped_at).is_not(None),
+            *([] if run_id is None else [col(Run.id) == run_id]),
+        )
+    )
+    found = []
+    for row in rows.all():
+        life = fold(recorded_states(db, run_id=row.id))
+        if life.crashes < (row.max_attempts if life.started_at else ATTEMPTS_TO_START):
+            name = RESUMING if life.continues and life.started_at is None else "AwaitingRetry"
+            retry = Retry(
+                run_id=row.id,
+                state_id=row.state_id,
+                attempt=row.attempt,
+                name=name,
+                told=row.source == "prefect",
+                now=row.now,
+            )
+            found.append(retry)
+    return found
