@@ -32,11 +32,12 @@ def test_10000_failed_backups_beside_as_many_good_ones_are_one_message(settings:
     engine = connect(settings, application="test", statement_seconds=10)
     lab = Lab(engine)
     lab.finish(lab.run(kind="odoo_db_backup", resource="odoo_db:odoo_prod"))
-    lab.sql(
+    lab.sql("INSERT INTO ops.sessions (id, name) SELECT gen_random_uuid(), 'night' FROM generate_series(1, 9999)")
+    lab.sql(  # each in a session of its own: in one they would be tries of the same thing
         "INSERT INTO ops.runs (id, session_id, kind, lane, status, resource, created_at, finished_at, state_id, "
-        "state_at) SELECT gen_random_uuid(), session_id, kind, lane, s, resource, created_at, "
+        "state_at) SELECT gen_random_uuid(), n.id, kind, lane, s, resource, r.created_at, "
         "finished_at - interval '1 s' * (s = 'succeeded')::int, state_id, state_at "
-        "FROM ops.runs, generate_series(1, 9999), unnest(ARRAY['failed', 'succeeded']) s"
+        "FROM ops.runs r, ops.sessions n, unnest(ARRAY['failed', 'succeeded']) s WHERE n.name = 'night'"
     )
     lab.sql("UPDATE ops.runs SET updated_at = now() - interval '31 s'")
     lab.cycle()

@@ -95,6 +95,8 @@ def test_database_of_any_kind(case: str, postgres: str) -> None:
     with watched(postgres, database) as logins:
         backup(database)
     assert logins() == 0  # no connection of ours sets off a trigger
+    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
+        db.execute(f"DROP DATABASE {database}".encode())  # other tests look into every database of the server
 
 
 @contextmanager
