@@ -1,6 +1,6 @@
 """The runbook `nightly_backup`: a backup of each database, in a session of their own, once per tick of the schedule.
 
-Each database is backed up by a run of its own. The night starts those, ends its process, and begins anew now and then,
+Each database is backed up by a run of its own. The night starts those, ends its process, and starts again now and then,
 to look at them and to start what failed once more. All that it knows of them stands in Prefect, so that it may be
 repeated, or die, at any moment.
 """

@@ -56,7 +56,7 @@ A run that somebody suspends from outside goes on running."""
 NEVER_RESUMED = re.compile(r"The flow was \w+ and never resumed\.")
 """Prefect's message of the Failed state that comes when nobody let a run go on in time, or when somebody came late."""
 POSTPONED = "waits until "
-"""How the message of a Scheduled state begins with which a run ended its own process: it begins anew at that time.
+"""How the message of a Scheduled state begins with which a run ended its own process: it starts again at that time.
 The name stays Prefect's own, so that Prefect marks it as late when nobody takes it then."""
 _POSTPONED_UNTIL = re.compile(rf"{POSTPONED}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d) UTC: ")
 DIED = "died; its processes are gone"
@@ -97,7 +97,7 @@ class State:
 
     @property
     def postponed_until(self) -> datetime | None:
-        """When a run begins anew that ended its process until then; None for every other state."""
+        """When a run starts again that ended its process until then; None for every other state."""
         found = _POSTPONED_UNTIL.match(self.message or "") if self.type == "SCHEDULED" else None
         try:
             return datetime.fromisoformat(f"{found[1]}+00:00") if found else None
@@ -142,7 +142,7 @@ class Life:
 
 
 def postponed_message(until_at: datetime, reason: str) -> str:
-    """The message of the Scheduled state of a run that begins anew at that time."""
+    """The message of the Scheduled state of a run that starts again at that time."""
     return f"{POSTPONED}{until_at:%Y-%m-%d %H:%M:%S} UTC: {reason}"
 
 

@@ -11,7 +11,7 @@ from opsdb.states import POSTPONED
 
 UNFINISHED = ("queued", "suspended", "postponed", "claimed", "running")
 """Suspended: queued, for an approval and not for a slot. Postponed: queued, for a time of its own choice, or for its
-turn after that: by then it has begun already, and what holds up its lane is told by those that have not."""
+turn after that: by then it has begun already, and those that have not show what holds up its lane."""
 IN_A_SLOT = ("claimed", "running")
 
 # through the partial index of unfinished runs: the history is never looked at

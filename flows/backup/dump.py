@@ -139,7 +139,7 @@ def _dump(source: Source, draft: Draft, snapshot: Snapshot, env: dict[str, str])
 
 
 def _recorded(draft: Draft, recorded: Recorded) -> Recorded:
-    """With the values that sequences have in the dump: they know no snapshot. What could not be read is told."""
+    """With the values that sequences have in the dump: they know no snapshot. An event names what could not be read."""
     with Path(draft.path(draft.name.dump)).open("rb") as file:
         sequences = read_archive(file).sequences
     values = {name: SequenceValue(before=value, after=value) for name, value in sequences.items()}

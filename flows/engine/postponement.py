@@ -1,4 +1,4 @@
-"""postpone(): a run that begins anew at a time of its own choice, and takes no slot until then."""
+"""postpone(): a run that starts again at a time of its own choice, and takes no slot until then."""
 
 from __future__ import annotations
 

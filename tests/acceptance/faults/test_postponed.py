@@ -115,7 +115,8 @@ def test_postponed_run_is_cancelled_at_once_and_begins_no_more(
     ops(lab, "cancel", str(run), "--wait")
     assert lab.wait_status(run, "cancelled", seconds=5)["attempt"] == 2
     assert time.monotonic() - before < 10
-    time.sleep(8)
+    later = start("postponing", seconds=8)  # whose time comes after that of the cancelled one
+    lab.wait_status(later, "succeeded", seconds=60)
     assert done(lab, run) == ["look/1"]
     assert in_prefect(client, run)[-1] == "Cancelled"
 
@@ -129,7 +130,8 @@ def test_cancelled_while_it_asks_it_is_cancelled(lab: Lab, start: Start, client:
         ops(lab, "cancel", str(run))
         proxy.go_on.set()
         lab.wait_status(run, "cancelled", seconds=20)
-        time.sleep(3)
+        later = start("postponing", seconds=1)
+        lab.wait_status(later, "succeeded", seconds=60)
     assert done(lab, run) == ["look/1"]
     assert in_prefect(client, run)[-1] == "Cancelled"
 

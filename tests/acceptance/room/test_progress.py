@@ -22,7 +22,8 @@ from tests.support.waiting import wait_for
 
 SHOWN = r"pg_dump  \d+\.\d MB  (\d+) % of about \d+\.\d MB  \S+ [kM]?B/s"
 
-# Half of the dump at once, a little each 0.2 s for as long as `slow` is there, then the rest.
+# The whole dump is made first, since only then its size is known; each pg_dump has a file of its own for that. Half of
+# it at once, a little each 0.2 s for as long as `slow` is there, then the rest.
 SLOW = """\
 #!/bin/bash -e
 case " $* " in *" --version "*|*" --schema-only "*) exec {real} "$@" ;; esac
@@ -117,7 +118,7 @@ def terminal(desk: Desk) -> Iterator[Callable[..., Terminal]]:
 
 
 def dumping(desk: Desk, run: str) -> dict[str, Any] | None:
-    """How far the dump of a run is, as programs are told."""
+    """How far the dump of a run is, as `--json` has it."""
     steps = {step["name"]: step for step in desk.json("show", run)["steps"]}
     found: dict[str, Any] | None = steps.get("pg_dump", {}).get("progress")
     return found
