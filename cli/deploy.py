@@ -25,10 +25,17 @@ def deploy(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Name templates that are not right, and end with 0 all the same.")
     ] = False,
+    reset: Annotated[
+        list[str],
+        typer.Option("--reset", metavar="NAME", help="A deployment that is to be as the file says. May be repeated."),
+    ] = [],  # noqa: B006  # Typer wants a plain value
 ) -> None:
     """Apply the lanes, the deployments of prefect.yaml, the templates and the types of blocks to Prefect.
 
-    Repeating it changes nothing. Templates that are not right are named and left as they were deployed.
+    Repeating it changes nothing. Templates that are not right are named and left as they were deployed. What somebody
+    set in Prefect (a schedule's time, its parameters, a pause) stays and is named.
+
+    Example: ops deploy --reset nightly_backup/nightly-backup
     """
     from deployments.server import access
 
@@ -48,6 +55,7 @@ def deploy(
         templates=template_deployments(found),
         all_read=not broken,
         say=say,
+        reset=reset,
     )
     for check in check_parameters(settings):
         say(f"warning: {check.subject}: {check.found} {check.advice}", style="yellow", to=errors)

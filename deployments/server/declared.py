@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.client.schemas.schedules import SCHEDULE_TYPES
 from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
@@ -24,11 +25,6 @@ from opsdb.tables import Lane
 TEMPLATE_TAG = "template"
 QUEUES = ("urgent", "high", "default", "low")
 """In order of priority: Prefect serves a queue with a lower number first, from 1."""
-_SCHEDULES: dict[str, type[CronSchedule | IntervalSchedule | RRuleSchedule]] = {
-    "cron": CronSchedule,
-    "interval": IntervalSchedule,
-    "rrule": RRuleSchedule,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +70,18 @@ class DeclaredSchedule(_Part):
 
     model_config = ConfigDict(extra="allow")
     slug: str
-    active: bool | None = None
-    parameters: dict[str, JsonValue] | None = None
+    active: bool = True
+    parameters: dict[str, JsonValue] = {}
+
+    @property
+    def when(self) -> dict[str, JsonValue]:
+        """What says when."""
+        return dict(self.model_extra or {})
 
     @property
     def schedule(self) -> SCHEDULE_TYPES:
         """As Prefect has it."""
-        given = self.model_extra or {}
-        kinds = [kind for name, kind in _SCHEDULES.items() if name in given]
-        if len(kinds) != 1:
-            raise ValueError("wants one of cron, interval and rrule")
-        return kinds[0].model_validate(given)
+        return schedule_of(self.when)
 
     @model_validator(mode="after")
     def _is_right(self) -> Self:

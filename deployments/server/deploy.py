@@ -6,32 +6,30 @@ ones. `prefect deploy --all` writes the same deployments, with the commit as ver
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection
 from typing import Any
-from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import SCHEDULE_TYPES, RRuleSchedule
-from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.utilities.callables import parameter_schema
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
 
 from blocks.block_types import register_block_types
+from deployments.server.apply import Outcome, apply_deployments
 from deployments.server.client import pages
 from deployments.server.declared import (
     QUEUES,
     TEMPLATE_TAG,
-    DeclaredSchedule,
     Loaded,
     TemplateDeployment,
     deployments_of,
     load_deployments,
 )
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
-from opsdb.errors import OpsError, RoomUnreachableError
+from opsdb.database import connect, reachable
+from opsdb.deployed import read_deployed, write_deployed
+from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
@@ -39,23 +37,29 @@ from opsdb.tables import Lane
 
 
 def deploy_everything(
-    settings: Settings, *, templates: Collection[TemplateDeployment], all_read: bool, say: Callable[[str], None]
+    settings: Settings,
+    *,
+    templates: Collection[TemplateDeployment],
+    all_read: bool,
+    say: Callable[[str], None],
+    reset: Collection[str] = (),
 ) -> None:
     """Make or update the lanes, the deployments and the types of blocks. Repeating it changes nothing.
 
     Deployments of templates that are gone are removed, if `all_read`: else a file could not be read, and what it was
-    is not known.
+    is not known. What somebody set in Prefect stays and is named, but for the deployments in `reset`.
 
-    Raises RoomUnreachableError when Prefect's API does not answer, and OpsError: before anything is written when it is
-    prefect.yaml that is wrong, or a runbook.
+    Raises RoomUnreachableError when Prefect's API or the ops database does not answer, and OpsError: before anything
+    is written when it is prefect.yaml that is wrong, a runbook, or a name in `reset`.
     """
     loaded = load_deployments(settings.prefect_yaml, templates)
+    _check_names(reset, [one.declared.full_name for one in loaded])
     try:
         with get_client(sync_client=True) as client:
             for lane in Lane:
                 _apply_lane(client, lane, limit=settings.lane_limit)
                 say(f"lane {lane}: {settings.lane_limit} runs at once")
-            written = apply_deployments(client, loaded)
+            outcome = _apply_and_note(client, loaded, settings, reset=reset)
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
@@ -64,29 +68,40 @@ def deploy_everything(
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error
     except httpx.HTTPError as error:
         raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` tells what runs") from error
-    as_they_were = len(loaded) - len(written)
-    say(f"deployments: {len(written)} written, {as_they_were} as they were before")
+    for kept in outcome.kept:
+        say(str(kept))
+    as_they_were = len(loaded) - len(outcome.written)
+    say(f"deployments: {len(outcome.written)} written, {as_they_were} as they were before")
     say(f"templates: {', '.join(sorted(template.kind for template in templates)) or 'none'}")
     say(f"block types registered: {', '.join(slugs)}")
 
 
-def apply_deployments(client: SyncPrefectClient, loaded: Collection[Loaded]) -> list[str]:
-    """Write what differs. Returns the names of what was written.
+def _check_names(names: Collection[str], known: list[str]) -> None:
+    """Raises UsageError for a name that is none of a deployment."""
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            raise UsageError(f"--reset: there is no deployment {name!r}.{meant} There are: {', '.join(sorted(known))}")
 
-    Raises OpsError, with the name of the deployment that Prefect refuses, and httpx.TransportError.
-    """
-    names = sorted({one.flow.name for one in loaded})
-    ids = {name: client.create_flow_from_name(name) for name in names}
-    found = {(one.flow_id, one.name): one for one in pages(client.read_deployments)}
-    written = []
-    for one in loaded:
-        flow_id = ids[one.flow.name]
-        try:
-            if _apply(client, flow_id, one, found.get((flow_id, one.declared.name))):
-                written.append(one.declared.full_name)
-        except (PrefectException, httpx.HTTPStatusError, ValueError) as error:
-            raise OpsError(f"Prefect refuses the deployment {one.declared.full_name}: {str(error)[:1000]}") from error
-    return written
+
+def _apply_and_note(
+    client: SyncPrefectClient, loaded: Collection[Loaded], settings: Settings, *, reset: Collection[str]
+) -> Outcome:
+    """Apply the deployments, and note of each what was applied as soon as it is."""
+    engine = connect(settings, application="deploy")
+    try:
+        with reachable(), engine.connect() as db:
+
+            def note(name: str, values: dict[str, Any]) -> None:
+                write_deployed(db, name, values)
+                db.commit()
+
+            last = read_deployed(db)
+            db.commit()
+            return apply_deployments(client, loaded, last=last, applied=note, reset=reset)
+    finally:
+        engine.dispose()
 
 
 def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:
@@ -120,87 +135,3 @@ def _remove_others(client: SyncPrefectClient, templates: Collection[TemplateDepl
             client.delete_deployment(deployment.id)
             removed.append(f"{entrypoint.removeprefix(f'{PACKAGE}.')} in {deployment.name}")
     return removed
-
-
-def _fields(one: Loaded) -> dict[str, Any]:
-    declared = one.declared
-    fields = {
-        "entrypoint": declared.entrypoint,
-        "description": declared.description or one.flow.description,
-        "parameter_openapi_schema": parameter_schema(one.flow).model_dump(exclude_unset=True),
-        "tags": declared.tags,
-        "parameters": declared.parameters,
-        "enforce_parameter_schema": declared.enforce_parameter_schema,
-        "work_pool_name": declared.work_pool.name,
-        "work_queue_name": declared.work_pool.work_queue_name,
-        "pull_steps": [],
-        "job_variables": {},
-    }
-    return fields if declared.version is None else fields | {"version": declared.version}
-
-
-def _apply(client: SyncPrefectClient, flow_id: UUID, one: Loaded, before: DeploymentResponse | None) -> bool:
-    """Whether Prefect had to be told."""
-    fields, declared = _fields(one), one.declared
-    if before is None:
-        schedules = [_new_schedule(schedule) for schedule in declared.schedules]
-        client.create_deployment(
-            flow_id, declared.name, **fields, schedules=schedules, concurrency_limit=declared.concurrency_limit
-        )
-        return True
-    update = DeploymentUpdate(**fields)
-    told = update.model_dump(mode="json", exclude_unset=True)
-    differs = before.model_dump(mode="json", include=set(told)) != told
-    if declared.concurrency_limit != (
-        before.global_concurrency_limit.limit if before.global_concurrency_limit else None
-    ):
-        update.concurrency_limit, differs = declared.concurrency_limit, True
-    if differs:
-        client.update_deployment(before.id, update)
-    # each by itself: with the deployment, Prefect would take those away that were made in the UI
-    for schedule in declared.schedules:
-        differs |= _apply_schedule(client, schedule, before)
-    return differs
-
-
-def _apply_schedule(client: SyncPrefectClient, declared: DeclaredSchedule, deployment: DeploymentResponse) -> bool:
-    """Whether Prefect had to be told. What an operator set in the form of the schedule stays, and so does a pause."""
-    had = next((one for one in deployment.schedules if one.slug == declared.slug), None)
-    if had is None:
-        client.create_deployment_schedules(deployment.id, [_new_schedule(declared)])
-        return True
-    differs = not _is_as_declared(declared, had)
-    if differs:
-        client.update_deployment_schedule(
-            deployment.id,
-            had.id,
-            active=had.active if declared.active is None else declared.active,
-            schedule=declared.schedule,
-            parameters=had.parameters if declared.parameters is None else declared.parameters,
-        )
-    return differs
-
-
-def _new_schedule(declared: DeclaredSchedule) -> DeploymentScheduleCreate:
-    active = True if declared.active is None else declared.active
-    return DeploymentScheduleCreate(
-        slug=declared.slug, schedule=declared.schedule, active=active, parameters=declared.parameters or {}
-    )
-
-
-def _is_as_declared(declared: DeclaredSchedule, had: DeploymentSchedule) -> bool:
-    return (
-        _moments(declared.schedule, of=declared.schedule) == _moments(had.schedule, of=declared.schedule)
-        and declared.active in (None, had.active)
-        and declared.parameters in (None, had.parameters)
-    )
-
-
-def _moments(schedule: SCHEDULE_TYPES, *, of: SCHEDULE_TYPES) -> dict[str, Any]:
-    """What says when, without what Prefect adds where `of` says nothing: the day on which it heard of it."""
-    found = schedule.model_dump(mode="json")
-    if "anchor_date" not in of.model_fields_set:
-        found.pop("anchor_date", None)
-    if isinstance(of, RRuleSchedule) and not of.rrule.startswith("DTSTART"):
-        found["rrule"] = str(found.get("rrule")).rpartition("\n")[2]
-    return found | {"timezone": found.get("timezone") or "UTC"}

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from opsdb import room_locks, tables  # noqa: F401 - the metadata holds what was imported
+from opsdb import deployed, room_locks, tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.database import connect, driver_url
 from opsdb.migrate import alembic_config, head, upgrade

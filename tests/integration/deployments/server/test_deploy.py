@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,11 +20,12 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 
+from deployments.server.apply import apply_deployments
+from deployments.server.client import pages
 from deployments.server.declared import load_deployments
-from deployments.server.deploy import apply_deployments, deploy_everything
-from opsdb.errors import OpsError
+from deployments.server.deploy import deploy_everything
+from opsdb.errors import OpsError, UsageError
 from opsdb.settings import Settings
-from tests.support.waiting import wait_for
 
 KIND = "flows.stored_command.stored_command"
 
@@ -34,6 +36,10 @@ class File:
     def __init__(self, path: Path, client: SyncPrefectClient) -> None:
         self.path = path
         self._client = client
+        self.last: dict[str, dict[str, Any]] = {}
+        """What was applied last; empty as in a room that does not know."""
+        self.kept: list[str] = []
+        """What the last deploy left as somebody set it."""
         self.entry: dict[str, Any] = {
             "name": f"test-{uuid4()}",
             "entrypoint": KIND,
@@ -42,13 +48,24 @@ class File:
             "schedules": [{"slug": "yearly", "cron": "0 2 1 1 *", "timezone": "UTC"}],
         }
 
-    def apply(self, **fields: Any) -> bool:
+    @property
+    def name(self) -> str:
+        return f"stored_command/{self.entry['name']}"
+
+    def apply(self, *, reset: bool = False, **fields: Any) -> bool:
         """Whether anything was written."""
         self.entry |= fields
         self.path.write_text(yaml.safe_dump({"deployments": [self.entry]}))
-        written = apply_deployments(self._client, load_deployments(self.path, []))
-        assert written in ([], [f"stored_command/{self.entry['name']}"])
-        return bool(written)
+        outcome = apply_deployments(
+            self._client,
+            load_deployments(self.path, []),
+            last=self.last,
+            applied=self.last.__setitem__,
+            reset=[self.name] * reset,
+        )
+        assert outcome.written in ([], [self.name])
+        self.kept = [f"{kept.setting}: {kept.found}" for kept in outcome.kept]
+        return bool(outcome.written)
 
     def without(self, field: str) -> bool:
         """Apply it without a field."""
@@ -56,12 +73,13 @@ class File:
         return self.apply()
 
     def read(self) -> DeploymentResponse:
-        return self._client.read_deployment_by_name(f"stored_command/{self.entry['name']}")
+        return self._client.read_deployment_by_name(self.name)
 
-    def planned(self) -> set[UUID]:
-        """The runs that Prefect has planned."""
+    def planned(self) -> dict[UUID, datetime]:
+        """The runs that Prefect has planned, with the times at which they are due."""
         own = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[self.read().id]))
-        return {run.id for run in self._client.read_flow_runs(flow_run_filter=own)}
+        runs = pages(self._client.read_flow_runs, flow_run_filter=own)
+        return {run.id: run.expected_start_time for run in runs if run.expected_start_time}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,9 +96,29 @@ def file(tmp_path: Path, client: SyncPrefectClient) -> File:
 
 def test_planned_runs_outlive_a_deploy_that_changes_nothing(file: File) -> None:
     assert file.apply()
-    planned = wait_for(file.planned, seconds=90, what="Prefect plans runs")
+    planned = file.planned()
+    assert planned
     assert not file.apply()
     assert file.planned() == planned
+
+
+@pytest.mark.parametrize("write", ["the deployment", "a schedule", "another schedule away"])
+def test_each_due_time_is_planned_once_over_deploys_that_write(file: File, write: str) -> None:
+    every_4_s = {"slug": "often", "interval": 4, "anchor_date": "2026-01-01T00:00:00Z"}
+    yearly = {"slug": "yearly", "cron": "0 2 1 1 *"}
+    file.apply(schedules=[every_4_s, yearly])
+    begun_at = min(file.planned().values())
+    for number in range(15):
+        file.apply(schedules=[every_4_s, yearly])
+        if write == "the deployment":
+            assert file.apply(description=f"Number {number}.")
+        elif write == "a schedule":
+            assert file.apply(schedules=[every_4_s, {"slug": "yearly", "cron": f"0 3 1 {number % 9 + 1} *"}])
+        else:
+            assert file.apply(schedules=[every_4_s])
+    due = sorted(at for at in file.planned().values() if at < datetime.now(UTC) + timedelta(seconds=20))
+    assert due == [begun_at + timedelta(seconds=4 * n) for n in range(len(due))]
+    assert len(due) > 4
 
 
 @pytest.mark.parametrize(
@@ -136,12 +174,145 @@ def test_deployment_that_lost_its_tag_gets_it_back_and_keeps_its_pause(file: Fil
     assert not file.read().schedules[0].active
 
 
-def test_what_was_changed_in_the_ui_is_as_the_file_says_again(file: File, client: SyncPrefectClient) -> None:
+def test_what_is_the_rooms_alone_is_as_the_file_says_again(file: File, client: SyncPrefectClient) -> None:
     file.apply()
     client.update_deployment(file.read().id, DeploymentUpdate(description="by hand", entrypoint="x.y"))
     assert file.apply()
     assert file.read().entrypoint == KIND
     assert not file.apply()
+
+
+YEARLY = {"slug": "yearly", "cron": "0 2 1 1 *", "timezone": "UTC", "active": True, "parameters": {"command": "x"}}
+BY_HAND: dict[str, tuple[str, Callable[[SyncPrefectClient, DeploymentResponse], object]]] = {
+    "time": (
+        "time of schedule yearly",
+        lambda client, had: client.update_deployment_schedule(
+            had.id,
+            had.schedules[0].id,
+            schedule=CronSchedule(cron="30 3 1 1 *", timezone="Asia/Manila"),
+            active=True,
+            parameters={"command": "x"},
+        ),
+    ),
+    "pause": (
+        "activity of schedule yearly",
+        lambda client, had: client.update_deployment_schedule(
+            had.id, had.schedules[0].id, active=False, parameters={"command": "x"}
+        ),
+    ),
+    "parameters of a schedule": (
+        "parameters of schedule yearly",
+        lambda client, had: client.update_deployment_schedule(had.id, had.schedules[0].id, parameters={"command": "y"}),
+    ),
+    "deleted schedule": (
+        "schedule yearly",
+        lambda client, had: client.delete_deployment_schedule(had.id, had.schedules[0].id),
+    ),
+    "parameters": (
+        "parameters",
+        lambda client, had: client.update_deployment(
+            had.id, DeploymentUpdate(parameters={"command": "z"}, work_pool_name="lane-a", tags=had.tags)
+        ),
+    ),
+    "limit": (
+        "concurrency limit",
+        lambda client, had: client.update_deployment(had.id, DeploymentUpdate(concurrency_limit=5, tags=had.tags)),
+    ),
+    "queue": (
+        "work queue",
+        lambda client, had: client.update_deployment(
+            had.id, DeploymentUpdate(work_pool_name="lane-a", work_queue_name="urgent", tags=had.tags)
+        ),
+    ),
+}
+
+
+def _state(file: File) -> dict[str, Any]:
+    """All of a deployment but its times."""
+    found = file.read()
+    limit, fields = found.global_concurrency_limit, {"slug", "schedule", "active", "parameters"}
+    plain = found.model_dump(mode="json", exclude={"updated", "schedules", "status", "global_concurrency_limit"})
+    schedules = [one.model_dump(mode="json", include=fields) for one in found.schedules]
+    return plain | {"limit": limit and limit.limit, "schedules": schedules}
+
+
+@pytest.mark.parametrize("setting", BY_HAND)
+@pytest.mark.parametrize("known", [True, False], ids=["", "in a room that does not know what it applied"])
+def test_what_somebody_set_in_prefect_stays_and_is_named_until_a_reset(
+    file: File, client: SyncPrefectClient, setting: str, known: bool
+) -> None:
+    named, change = BY_HAND[setting]
+    file.apply(schedules=[YEARLY], parameters={"command": "x"})
+    as_declared = _state(file)
+    change(client, file.read())
+    by_hand = _state(file)
+    assert by_hand != as_declared
+    if not known:
+        file.last.clear()
+        if setting == "deleted schedule":
+            assert file.apply()  # what may never have been there is made
+            return
+    for _again in range(2):
+        assert not file.apply()
+        assert _state(file) == by_hand
+        assert [line.partition(":")[0] for line in file.kept] == [named]
+    assert file.apply(reset=True)
+    assert _state(file) == as_declared
+    assert not file.apply()
+    assert file.kept == []
+
+
+def test_what_somebody_set_stays_when_the_file_changes_later_and_the_rest_follows(
+    file: File, client: SyncPrefectClient
+) -> None:
+    file.apply(schedules=[YEARLY])
+    BY_HAND["parameters of a schedule"][1](client, file.read())
+    changed = YEARLY | {"cron": "5 2 1 1 *", "parameters": {"command": "from the file"}}
+    assert file.apply(schedules=[changed], parameters={"command": "w"})
+    (yearly,) = file.read().schedules
+    assert yearly.parameters == {"command": "y"}
+    assert yearly.schedule.model_dump()["cron"] == "5 2 1 1 *"
+    assert file.read().parameters == {"command": "w"}
+
+
+def test_schedule_that_the_file_no_longer_names_goes_unless_somebody_changed_it(
+    file: File, client: SyncPrefectClient
+) -> None:
+    other = {"slug": "other", "cron": "0 4 1 1 *"}
+    file.apply(schedules=[YEARLY, other])
+    assert file.apply(schedules=[YEARLY])
+    assert [one.slug for one in file.read().schedules] == ["yearly"]
+    BY_HAND["time"][1](client, file.read())
+    assert not file.apply(schedules=[])
+    assert [one.slug for one in file.read().schedules] == ["yearly"]
+    assert len(file.kept) == 1
+
+
+def test_tags_that_somebody_added_stay_and_those_that_the_file_no_longer_names_go(
+    file: File, client: SyncPrefectClient
+) -> None:
+    file.apply(tags=["runbook", "nightly"])
+    client.update_deployment(file.read().id, DeploymentUpdate(tags=["mine", "nightly"]))
+    assert file.apply(tags=["runbook", "weekly"])
+    assert sorted(file.read().tags) == ["mine", "runbook", "weekly"]
+    assert not file.apply()
+
+
+def test_deployment_whose_queue_or_pool_was_deleted_is_whole_again(file: File, client: SyncPrefectClient) -> None:
+    file.apply(work_pool={"name": "lane-a", "work_queue_name": "low"})
+    client.delete_work_pool("lane-a")
+    client.create_work_pool(WorkPoolCreate(name="lane-a", type="process"))
+    assert file.apply()
+    after = file.read()
+    assert (after.work_pool_name, after.work_queue_name) == ("lane-a", "low")
+    assert not file.apply()
+
+
+def test_unknown_name_to_reset_is_refused_with_the_nearest(file: File, prefect_room: Settings) -> None:
+    file.path.write_text(yaml.safe_dump({"deployments": [file.entry | {"name": "nightly"}]}))
+    settings = prefect_room.model_copy(update={"prefect_yaml": file.path})
+    with pytest.raises(UsageError, match=r"stored_command/nihgtly.*Did you mean stored_command/nightly"):
+        deploy_everything(settings, templates=[], all_read=True, say=print, reset=["stored_command/nihgtly"])
 
 
 def test_pause_and_parameters_of_a_schedule_stay_whatever_is_written(file: File, client: SyncPrefectClient) -> None:

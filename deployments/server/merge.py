@@ -1,0 +1,69 @@
+"""Which value a setting of a deployment gets: its file's, or the one that somebody set in Prefect since.
+
+Three values decide: what the file says, what it said when it was applied last, and what Prefect has. Only what Prefect
+still has as it was applied follows the file. What differs from that a person set, and it stays until a reset.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opsdb.shown import shown
+
+SHOWN = 120
+MISSING = None
+"""The value of what is not there: a schedule that somebody deleted, or one that the file no longer names."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A setting that stays as somebody set it."""
+
+    deployment: str
+    setting: str
+    found: Any
+    declared: Any
+
+    def __str__(self) -> str:
+        """A line for an operator."""
+        return (
+            f"{self.deployment}: {self.setting} is {_words(self.found)}, the file says {_words(self.declared)}: "
+            f"somebody set that in Prefect, it stays. `ops deploy --reset {self.deployment}` takes what the file says"
+        )
+
+
+@dataclass
+class Merge:
+    """The settings of one deployment. `declared` and `last` have them by their names, as JSON."""
+
+    deployment: str
+    declared: Mapping[str, Any]
+    last: Mapping[str, Any]
+    """What the file said when it was applied last; empty when that is not known."""
+    reset: bool = False
+    """Whether all is to be as the file says."""
+    kept: list[Kept] = field(default_factory=list)
+
+    def follows(self, setting: str, *, found: Any, same: Callable[[Any, Any], bool] = operator.eq) -> bool:
+        """Whether a setting is to be written as the file says; it is not when it is so, or when it stays as it is.
+
+        `same` compares what was found with what a file says.
+        """
+        if same(found, self.declared[setting]):
+            return False
+        if self.reset or (setting in self.last and same(found, self.last[setting])):
+            return True
+        self.kept.append(Kept(self.deployment, setting, found, self.declared[setting]))
+        return False
+
+
+def _words(value: Any) -> str:
+    if value is MISSING:
+        return "none"
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name} {one}" for name, one in value.items())
+    words = shown(str(value)) or "empty"
+    return words if len(words) <= SHOWN else f"{words[:SHOWN]}..."
