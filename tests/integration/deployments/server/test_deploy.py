@@ -102,6 +102,7 @@ def test_planned_runs_outlive_a_deploy_that_changes_nothing(file: File) -> None:
     assert file.planned() == planned
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("write", ["the deployment", "a schedule", "another schedule away"])
 def test_each_due_time_is_planned_once_over_deploys_that_write(file: File, write: str) -> None:
     every_4_s = {"slug": "often", "interval": 4, "anchor_date": "2026-01-01T00:00:00Z"}
