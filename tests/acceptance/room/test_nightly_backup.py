@@ -137,6 +137,7 @@ def test_database_that_is_not_there_keeps_no_other_back_and_is_backed_up_when_it
     assert after["succeeded"] == 3
 
 
+@pytest.mark.soak  # its time is a minute at least
 def test_database_that_never_is_there_fails_the_night_with_its_name_when_its_time_is_over(
     desk: Desk, databases: list[str]
 ) -> None:

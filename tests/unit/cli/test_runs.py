@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli import runs
+from cli.run import deaths as run_deaths
 from cli.run import wait as run_wait
 from deployments.server import runs as prefect_server
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
@@ -31,6 +33,8 @@ def room_without_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OPS_DATABASE_URL", f"postgresql://postgres@/ops?host={tmp_path}")
     monkeypatch.setattr(run_wait, "POLL_SECONDS", 0)
     monkeypatch.setattr(run_wait, "RECORD_SECONDS", 0)
+    monkeypatch.setattr(run_deaths, "DECISION_SECONDS", 0)
+    monkeypatch.setattr(run_deaths, "TRIED_AGAIN_WITHIN", timedelta(0))
 
 
 @pytest.fixture

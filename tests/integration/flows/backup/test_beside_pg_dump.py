@@ -150,7 +150,7 @@ def test_database_in_any_encoding(encoding: str, postgres: str) -> None:
     backup(database)
 
 
-@gate
+@pytest.mark.soak
 def test_many_tables_and_indexes_take_no_more_locks_than_pg_dump_while_others_need_some(
     short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
