@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from opsdb.errors import UsageError
+from opsdb.open_files import allow_open_files
 from opsdb.settings import load_settings
 from opsdb.tables import Lane
 
@@ -45,6 +46,7 @@ def worker(
         chosen = [Lane(name.strip().upper()) for name in lanes.split(",")]
     except ValueError:
         raise UsageError(f"--lanes {lanes}: want one or more of A, B, C, D, as in `--lanes A,B`") from None
+    allow_open_files()
     access.use(settings)
     os.environ.update(WORKER_ENV)
     from deployments.worker.serve import serve
