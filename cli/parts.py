@@ -15,6 +15,7 @@ import typer
 from opsdb.errors import UsageError
 from opsdb.open_files import allow_open_files
 from opsdb.settings import load_settings
+from opsdb.start_signal import await_start
 from opsdb.tables import Lane
 
 WORKER_ENV = {
@@ -51,6 +52,7 @@ def worker(
     os.environ.update(WORKER_ENV)
     from deployments.worker.serve import serve
 
+    await_start()
     _run_until_told(serve(settings, chosen))
 
 
@@ -62,6 +64,7 @@ def sync() -> None:
     access.use(settings)
     from deployments.sync.sync import sync as follow
 
+    await_start()
     _run_until_told(follow(settings))
 
 

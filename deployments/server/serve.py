@@ -18,6 +18,7 @@ from deployments.server.guard import guarded
 from deployments.server.protocol import TimelyProtocol
 from opsdb.settings import load_settings
 from opsdb.standard_streams import make_unfailing
+from opsdb.start_signal import await_start
 
 
 def application() -> Any:
@@ -50,6 +51,7 @@ def main() -> None:
     sockets = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
     for one in sockets:
         one.set_inheritable(False)
+    await_start()
     print(f"Prefect's server begins on {', '.join(str(one.getsockname()[:2]) for one in sockets)}", flush=True)
     serve(sockets)
 
