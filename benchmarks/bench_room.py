@@ -25,7 +25,7 @@ from deployments.room import child
 from deployments.room.parts import parts
 from deployments.room.ports import prefect_sockets
 from deployments.room.readiness import PrefectApi
-from deployments.room.supervisor import Part
+from deployments.room.runner import Part
 from deployments.server import access
 from opsdb.database import driver_url
 from opsdb.settings import Settings, load_settings
@@ -188,7 +188,7 @@ def _part(part: Part, log: Path) -> Iterator[int]:
             if process.wait(120):
                 raise RuntimeError(f"{part.name} failed: {_tail(log)}")
         else:
-            _wait(process, lambda: ready(started), part.ready_seconds, log)
+            _wait(process, lambda: ready(started), 300, log)
         yield process.pid
     finally:
         stop_tree(process, number=part.stop_signal, grace_seconds=part.grace_seconds)

@@ -10,6 +10,7 @@ import typer
 from cli.text import errors, say
 from opsdb.errors import UsageError
 from opsdb.settings import load_settings
+from opsdb.start_signal import await_start
 
 if TYPE_CHECKING:
     from deployments.server.declared import TemplateDeployment
@@ -46,6 +47,7 @@ def deploy(
     from flows.template.catalogue import catalogue
     from flows.template.missing_variables import missing_variables
 
+    await_start()
     found = catalogue(settings)
     for line in [line for one in found if one.read for line in missing_variables(one.read)]:
         say(line, style="yellow", to=errors)

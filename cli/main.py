@@ -12,6 +12,10 @@ from cli.doctor import doctor
 from cli.text import errors, safe_line, say
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.settings import Settings
+from opsdb.standard_streams import lost_output, make_unfailing
+
+OUTPUT_LOST = 4
+"""The exit code of a command that did its work, while what it said could not be written."""
 
 
 def _settings_list() -> str:
@@ -28,7 +32,8 @@ app = typer.Typer(
     name="ops",
     help="The Ops Control Room: runbooks in four lanes, with a record that does not lie.\n\n"
     "Start with [bold]ops up --demo[/], then [bold]ops runs[/].\n\n"
-    "Exit codes: 0 done, 1 the run failed or was cancelled, 2 wrong usage, 3 the room is not reachable.",
+    "Exit codes: 0 done, 1 the run failed or was cancelled, 2 wrong usage, 3 the room is not reachable, "
+    "4 done, but the output could not be written.",
     epilog=_settings_list(),
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -41,19 +46,31 @@ for part in (room, doctor, runbooks, runs, session, template, backups, alerts, p
 
 def main() -> None:
     """Run the command line. Errors are one line on stderr and an exit code, never a traceback."""
+    make_unfailing()
+    code = _run()
+    if why := lost_output():
+        _refuse(f"the output could not be written ({why}); the command itself did what it says")
+        code = code or OUTPUT_LOST
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command. Returns its exit code."""
     try:
-        sys.exit(app(prog_name="ops", standalone_mode=False))
+        return int(app(prog_name="ops", standalone_mode=False) or 0)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except OpsError as error:
         _refuse(str(error))
-        sys.exit(3 if isinstance(error, RoomUnreachableError) else 2)
+        return 3 if isinstance(error, RoomUnreachableError) else 2
     except typer.TyperException as error:  # wrong usage, as the parser sees it
         context: Any = getattr(error, "ctx", None)
         if message := safe_line(error.format_message(), width=500):  # none: it printed the help instead
             stop = "" if message.endswith((".", "?")) else "."
             _refuse(f"{message}{stop} See `{context.command_path if context else 'ops'} --help`")
-        sys.exit(2)
+        return 2
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        return 130
 
 
 def _refuse(message: str) -> None:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from opsdb.errors import UsageError
+from opsdb.open_files import allow_open_files
 from opsdb.settings import load_settings
+from opsdb.start_signal import await_start
 from opsdb.tables import Lane
 
 WORKER_ENV = {
@@ -45,10 +47,12 @@ def worker(
         chosen = [Lane(name.strip().upper()) for name in lanes.split(",")]
     except ValueError:
         raise UsageError(f"--lanes {lanes}: want one or more of A, B, C, D, as in `--lanes A,B`") from None
+    allow_open_files()
     access.use(settings)
     os.environ.update(WORKER_ENV)
     from deployments.worker.serve import serve
 
+    await_start()
     _run_until_told(serve(settings, chosen))
 
 
@@ -60,6 +64,7 @@ def sync() -> None:
     access.use(settings)
     from deployments.sync.sync import sync as follow
 
+    await_start()
     _run_until_told(follow(settings))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -60,8 +60,7 @@ def up(
     foreground = _Foreground(settings, demo_run=demo_)
     with closing(foreground):
         room.run(settings, on_turn=foreground.turn)
-    with suppress(OSError):  # stopped because the terminal was closed
-        console.print("The room is stopped: nothing it started still runs.", style="green")
+    console.print("The room is stopped: nothing it started still runs.", style="green")
 
 
 def down() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cli.text import console, lines, own_name
+from cli.text import console, lines, own_name, safe_line
 from deployments.room.report import PartReport, RoomReport
 
 STYLE = {
@@ -24,12 +25,16 @@ STYLE = {
 }
 
 
+SAY_SECONDS = 15
+"""Between two lines about a part that still starts, where there is no terminal to redraw."""
+
+
 class Progress:
     """Draws the parts as they get ready, then says each change in a line."""
 
     def __init__(self) -> None:
         self._live: Live | None = None
-        self._said: dict[str, tuple[str, int]] = {}
+        self._said: dict[str, tuple[str, int, int]] = {}
         self._ready = False
 
     def show(self, report: RoomReport) -> None:
@@ -43,7 +48,7 @@ class Progress:
         elif self._live is not None:
             self._live.update(_starting(report), refresh=True)
             self.close()
-            self._said = {part.name: (part.state, part.restarts) for part in report.parts}
+            self._said = {part.name: _news(part) for part in report.parts}
         else:
             self._say(report)
         self._ready = self._ready or report.state != "starting"
@@ -56,8 +61,8 @@ class Progress:
 
     def _say(self, report: RoomReport) -> None:
         for part in report.parts:
-            now = (part.state, part.restarts)
-            if self._said.get(part.name, ("waiting", 0)) != now:
+            now = _news(part)
+            if self._said.get(part.name, ("waiting", 0, 0)) != now:
                 self._said[part.name] = now
                 console.print(_line(part), style=STYLE.get(part.state, "dim"), markup=False, highlight=False)
 
@@ -117,10 +122,27 @@ def _clock(at: str | None) -> str:
 def _starting(report: RoomReport) -> RenderableType:
     table = Table(box=None, show_header=False, pad_edge=False)
     for part in report.parts:
-        seconds = "" if part.ready_seconds is None else f"{part.ready_seconds:.1f} s"
         again = f"start {part.restarts + 1}" if part.restarts else ""
-        table.add_row(part.name, f"[{STYLE.get(part.state, 'dim')}]{part.state}[/]", seconds, again)
+        table.add_row(
+            part.name, f"[{STYLE.get(part.state, 'dim')}]{part.state}[/]", _seconds(part), again, _doing(part)
+        )
     return table
+
+
+def _news(part: PartReport) -> tuple[str, int, int]:
+    """What is worth a line when it changes."""
+    return part.state, part.restarts, part.starting_seconds // SAY_SECONDS if part.state == "starting" else 0
+
+
+def _seconds(part: PartReport) -> str:
+    if part.ready_seconds is not None:
+        return f"{part.ready_seconds:.1f} s"
+    return f"{part.starting_seconds} s" if part.state == "starting" and part.starting_seconds else ""
+
+
+def _doing(part: PartReport) -> str:
+    """What a part that starts, or failed to, says of itself, on one line and without markup."""
+    return escape(safe_line(part.doing if part.state == "starting" else part.note, width=80))
 
 
 def _line(part: PartReport) -> str:
@@ -128,5 +150,9 @@ def _line(part: PartReport) -> str:
         return f"{part.name}: {part.state} after {part.ready_seconds:.1f} s"
     if part.state == "restarting":
         note = f"; {part.note}" if part.note else ""
-        return f"{part.name}: ended with exit code {part.last_exit}, starts again (restart {part.restarts}){note}"
+        ended = "ended" if part.last_exit is None else f"ended with exit code {part.last_exit}"
+        return f"{part.name}: {ended}, starts again (restart {part.restarts}){note}"
+    if part.state == "starting" and part.starting_seconds:
+        doing = f": {safe_line(part.doing, width=200)}" if part.doing else ""
+        return f"{part.name}: starting, {part.starting_seconds} s{doing}"
     return f"{part.name}: {part.state}"

@@ -13,14 +13,18 @@ from collections.abc import Callable
 
 from opsdb.errors import OpsError
 from opsdb.settings import Settings, load_settings
+from opsdb.standard_streams import make_unfailing
+from opsdb.start_signal import await_start
 
 Work = Callable[[Settings, threading.Event], None]
 
 
 def work_until_signal(work: Work) -> None:
     """Call `work` with an event that SIGTERM, SIGINT and SIGHUP set. Errors are one line and an exit code."""
+    make_unfailing()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
+    await_start()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: stop.set())

@@ -18,6 +18,7 @@ from cli.text import console, errors, print_json, safe_line, safe_output, say
 from opsdb.errors import UsageError
 from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, run_digits, short_id
 from opsdb.settings import Settings
+from opsdb.standard_streams import reader_left
 from opsdb.tables import RunStep, StepStatus
 
 POLL_SECONDS = 0.5
@@ -141,7 +142,7 @@ def _follow(
     deaths = Deaths(settings=settings, run_id=run_id)
     if not details.steps:
         errors.print(f"run {short_id(run_id)} is {details.view.run.status}: waiting for its first step", markup=False)
-    while True:
+    while not reader_left():  # `ops logs RUN --follow | grep -m1 word`
         run = details.view.run
         logs = step_logs(settings, details, attempt=current)
         spared = attempt is None and any(deaths.spare(state) for state in details.states if state.id == run.state_id)

@@ -115,6 +115,7 @@ def stop(process: subprocess.Popen[bytes], *, number: int, grace_seconds: float)
     """Signal a child, give it time, kill its process group. Returns its exit code."""
     if reap(process) is None:
         process.send_signal(number)
+        process.send_signal(signal.SIGCONT)  # one that somebody stopped hears nothing else
         deadline = time.monotonic() + grace_seconds
         while reap(process) is None:
             if time.monotonic() >= deadline:

@@ -15,6 +15,7 @@ from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.migrate import create_database, upgrade
 from opsdb.public_access import close_to_public, maintaining, names_made_here
 from opsdb.settings import Settings, load_settings
+from opsdb.standard_streams import make_unfailing
 
 
 def prepare_databases(settings: Settings) -> str:
@@ -59,6 +60,7 @@ def upgrade_databases(settings: Settings) -> str:
 
 def main() -> None:
     """Prepare the databases; errors are one line and an exit code."""
+    make_unfailing()
     try:
         revision = prepare_databases(load_settings())
     except OpsError as error:

@@ -12,6 +12,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import make_url
+
+from deployments.room.database_work import DatabaseWork, database_work
 from deployments.room.postgres import EmbeddedPostgres
 from deployments.room.pulse import Pulse
 from deployments.room.readiness import (
@@ -21,7 +24,7 @@ from deployments.room.readiness import (
     postgres_answers,
     sync_is_current,
 )
-from deployments.room.supervisor import Part
+from deployments.room.runner import Part
 from deployments.server import access
 from opsdb.settings import Settings
 
@@ -45,15 +48,22 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
     )
     here = Path.cwd()
 
-    def ops(
+    def elsewhere() -> DatabaseWork:
+        return database_work(database, [make_url(database).database or "", settings.prefect_database])
+
+    def python(
         name: str,
+        module: str,
         ready: Callable[[datetime], bool] | None,
+        *,
         after: str,
-        *options: str,
+        awaited: str,
         env: Mapping[str, str] = ours,
         **more: Any,
     ) -> Part:
-        return Part(name, [sys.executable, "-m", "cli", name, *options], env, here, ready, after=(after,), **more)
+        command = [sys.executable, "-m", *module.split()]
+        given: dict[str, Any] = {"after": (after,), "early": True, "awaited": awaited, "elsewhere": elsewhere}
+        return Part(name, command, env, here, ready, **given | more)
 
     found: list[Part] = []
     if settings.embedded:
@@ -71,6 +81,7 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
                 stop_signal=signal.SIGINT,  # a fast shutdown: sessions are ended, not waited for
                 orphan_signal=signal.SIGINT,
                 grace_seconds=20,
+                awaited="it takes connections",
                 address=str(settings.socket_dir),
             )
         )
@@ -82,6 +93,8 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
             here,
             None,
             after=("postgres",) if settings.embedded else (),
+            silent_seconds=90,  # longer than it waits for locks, after which it says more itself
+            elsewhere=elsewhere,
         )
     )
     found.append(
@@ -93,38 +106,56 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
             # its port takes connections at any time: whoever asks it must not wait before it answers
             lambda started: pulse.prompt(started) and api.answers(),
             after=("databases",),
+            early=True,
+            awaited=f"its API answers at {access.ui_url(settings)}",
+            elsewhere=elsewhere,
             prepare=lambda: shutil.rmtree(access.ui_folder(settings), ignore_errors=True),  # copied again
             # after TERM it waits for open connections without end; its state is in PostgreSQL
             orphan_signal=signal.SIGKILL,
             grace_seconds=5,
-            ready_seconds=180,  # its first start runs all its migrations
             address=access.ui_url(settings),
             fault=pulse.fault,
             pass_fds=tuple(prefect_sockets),
         )
     )
     # a template that someone is editing is no reason to be without a room
-    # a few hundred requests: 18 s, and minutes where the machine is busy
-    found.append(ops("deploy", None, "prefect", "--skip-broken", ready_seconds=300))
-    drain = settings.timings.drain + 20
-    found.append(ops("worker", lambda started: api.workers_online(since=started), "deploy", grace_seconds=drain))
-    found.append(ops("sync", lambda _started: sync_is_current(database), "prefect"))
+    found.append(
+        python("deploy", "cli deploy --skip-broken", None, after="prefect", awaited="the runbooks are deployed")
+    )
+    found.append(
+        python(
+            "worker",
+            "cli worker",
+            lambda started: api.workers_online(since=started),
+            after="deploy",
+            awaited="a worker of each lane is online in Prefect",
+            grace_seconds=settings.timings.drain + 20,
+        )
+    )
+    recorded = "it has left its marks in the ops database"
+    found.append(
+        python("sync", "cli sync", lambda _started: sync_is_current(database), after="prefect", awaited=recorded)
+    )
     metrics = exporter_url(settings)
     found.append(
-        ops(
+        python(
             "exporter",
+            "exporter.metrics",
             lambda _started: exporter_is_ready(metrics),
-            "databases",
+            after="databases",
+            awaited=f"{metrics}/-/ready says that the metrics are complete",
             env=without_prefect,
             address=f"{metrics}/metrics",
             fault=Pulse(exporter_host(settings), "/-/healthy", seconds=patience).fault,
         )
     )
     found.append(
-        ops(
+        python(
             "alerter",
+            "exporter.alerting",
             lambda started: alerter_works(database, since=started),
-            "databases",
+            after="databases",
+            awaited="it has looked at the rules",
             env=without_prefect,
             grace_seconds=25,  # a delivery that is under way ends, or its message would be sent again
         )

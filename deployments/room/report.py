@@ -24,7 +24,10 @@ SILENT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class PartReport:
-    """One part of the room. `since` is ISO 8601, `ready_seconds` the time from its start until it was ready."""
+    """One part of the room. `since` is ISO 8601, `ready_seconds` the time from its start until it was ready.
+
+    While it starts, `starting_seconds` says for how long, and `doing` what its log says last.
+    """
 
     name: str
     state: PartState = "waiting"
@@ -37,6 +40,8 @@ class PartReport:
     address: str = ""
     note: str = ""
     stop_signal: int = 15
+    starting_seconds: int = 0
+    doing: str = ""
 
     @property
     def identity(self) -> Identity | None:
@@ -80,11 +85,15 @@ def room_path(home: Path) -> Path:
 
 
 def write_report(home: Path, report: RoomReport) -> None:
-    """Replace the report in one piece."""
+    """Replace the report in one piece. Raises OSError, and leaves the old one, when the disk does not take it."""
     path = room_path(home)
     temporary = path.with_name(f".room.json.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_report(home: Path) -> RoomReport | None:

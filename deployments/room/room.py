@@ -18,8 +18,10 @@ from deployments.room.report import RoomReport, current_report, only_supervisor,
 from deployments.room.supervisor import Supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.open_files import allow_open_files
 from opsdb.processes.identity import boot_id
 from opsdb.settings import Settings, load_settings
+from opsdb.standard_streams import make_unfailing
 
 OnTurn = Callable[[RoomReport], None]
 
@@ -27,8 +29,10 @@ OnTurn = Callable[[RoomReport], None]
 def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
     """Be the room until a signal ends it. All that was started is stopped on the way out.
 
-    Raises UsageError when another one runs or a port is taken, RoomUnreachableError when a part does not start.
+    Raises UsageError when another one runs, a port is taken or too few files may be open, and RoomUnreachableError when
+    a part does not start.
     """
+    allow_open_files()
     before = os.umask(0o077)
     try:
         with only_supervisor(settings.home):
@@ -137,6 +141,7 @@ def stop_room(settings: Settings) -> Stopped:
 
 def main() -> None:
     """Run the room without a terminal. Errors are one line and an exit code."""
+    make_unfailing()
     try:
         run(load_settings())
     except OpsError as error:

@@ -17,6 +17,8 @@ from prefect.settings import get_current_settings
 from deployments.server.guard import guarded
 from deployments.server.protocol import TimelyProtocol
 from opsdb.settings import load_settings
+from opsdb.standard_streams import make_unfailing
+from opsdb.start_signal import await_start
 
 
 def application() -> Any:
@@ -45,9 +47,11 @@ def serve(sockets: list[socket.socket]) -> None:
 
 def main() -> None:
     """Take over the sockets whose descriptors the command line names. What this process starts gets none of them."""
+    make_unfailing()
     sockets = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
     for one in sockets:
         one.set_inheritable(False)
+    await_start()
     print(f"Prefect's server begins on {', '.join(str(one.getsockname()[:2]) for one in sockets)}", flush=True)
     serve(sockets)
 

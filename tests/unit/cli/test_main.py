@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -51,3 +52,18 @@ def test_help_names_every_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert ops(monkeypatch, "--help") == 0
     text = capsys.readouterr().out
     assert [name for name in Settings.model_fields if f"OPS_{name.upper()} " not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code"),
+    [("> >(exec true)", 0), (">/dev/full", main.OUTPUT_LOST), (">&-", 0), ("<&- >&- 2>&-", 0)],
+)
+def test_command_whose_output_goes_nowhere_says_so_without_a_traceback(redirected: str, code: int) -> None:
+    command = ["/bin/bash", "-c", f'"$@" {redirected}', "bash", sys.executable, "-m", "cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done
+    assert done.stderr == (
+        "ops: the output could not be written (No space left on device); the command itself did what it says\n"
+        if code
+        else ""
+    )

@@ -15,7 +15,7 @@ import pytest
 
 from deployments.room.pulse import Pulse
 from deployments.room.report import RoomReport
-from deployments.room.supervisor import Part
+from deployments.room.runner import Part
 from tests.support.waiting import wait_for
 from tests.unit.deployments.room.test_supervisor import supervise
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.room import child
+from deployments.room import child, supervisor
 from deployments.room.report import (
     RoomReport,
     current_report,
@@ -23,7 +23,8 @@ from deployments.room.report import (
     read_report,
     room_path,
 )
-from deployments.room.supervisor import Part, Supervisor, restart_delay
+from deployments.room.runner import Part
+from deployments.room.supervisor import Supervisor
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.processes.identity import Identity, identify
 from tests.support.waiting import wait_for
@@ -57,23 +58,6 @@ def supervise(home: Path, parts: list[Part], until: Callable[[RoomReport], bool]
 
 def by_name(report: RoomReport) -> dict[str, str]:
     return {each.name: each.state for each in report.parts}
-
-
-@pytest.mark.parametrize(
-    ("previous", "healthy", "expected"),
-    [
-        (None, None, 0.5),
-        (0.5, None, 1.0),
-        (1.0, 3.0, 2.0),
-        (16.0, 59.9, 30.0),
-        (30.0, None, 30.0),
-        (30.0, 60.0, 0.5),
-    ],
-)
-def test_restart_delay_doubles_up_to_a_limit_and_starts_over_after_health(
-    previous: float | None, healthy: float | None, expected: float
-) -> None:
-    assert restart_delay(previous=previous, healthy_seconds=healthy) == expected
 
 
 def test_parts_start_after_those_they_need_and_stop_in_reverse(tmp_path: Path) -> None:
@@ -123,7 +107,7 @@ def test_warnings_of_a_part_that_runs_once_are_its_note(tmp_path: Path) -> None:
 def test_part_that_never_gets_ready_ends_the_start_with_its_last_words(tmp_path: Path) -> None:
     parts = [part("fine", "exec sleep 60"), part("broken", "echo no such thing; exit 7", once=True, after=("fine",))]
     pids: set[int] = set()
-    with pytest.raises(RoomUnreachableError, match=r"broken ended 3 times with exit code 7.*no such thing"):
+    with pytest.raises(RoomUnreachableError, match=r"broken ended with exit code 7 \(3 times\).*no such thing"):
         supervise(tmp_path, parts, lambda report: pids.update(p.pid for p in report.parts if p.pid) or False)  # type: ignore[func-returns-value]
     assert pids
     assert not any(identify(pid) for pid in pids)
@@ -133,10 +117,27 @@ def test_part_that_never_gets_ready_ends_the_start_with_its_last_words(tmp_path:
     assert "broken ended" in (report.error or "")
 
 
-def test_part_that_hangs_at_its_first_start_is_given_up(tmp_path: Path) -> None:
-    hangs = part("slow", "exec sleep 60", ready=lambda _started: False, ready_seconds=0.3)
-    with pytest.raises(RoomUnreachableError, match="slow was not ready"):
-        supervise(tmp_path, [hangs], lambda _report: False)
+def test_room_goes_on_when_its_report_or_a_log_cannot_be_written(tmp_path: Path) -> None:
+    """As on a disk that filled up: neither a new file nor a longer one."""
+    blocked = tmp_path / f".room.json.{os.getpid()}"
+    killed: list[int | None] = []
+
+    def until(report: RoomReport) -> bool:
+        one = report.parts[0]
+        if report.state == "ready" and not killed:
+            blocked.mkdir()  # root heeds no rights, but cannot write to a folder
+            (tmp_path / "log" / "one.log").rename(tmp_path / "log" / "kept")
+            (tmp_path / "log" / "one.log").mkdir()
+            killed.append(one.pid)
+            os.kill(one.pid or 0, signal.SIGKILL)
+        if one.restarts == 2 and blocked.exists():
+            assert "cannot be started: " in one.note
+            (tmp_path / "log" / "one.log").rmdir()
+            blocked.rmdir()
+        return one.restarts >= 2 and one.state == "ready"
+
+    report = supervise(tmp_path, [part("one", "exec sleep 60")], until)
+    assert report.parts[0].pid not in (None, *killed)
 
 
 def test_part_that_ignores_its_stop_signal_is_killed_with_its_group(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_second_supervisor_is_refused(tmp_path: Path) -> None:
 PARENT = """
 import os, signal, sys, time
 from pathlib import Path
-from deployments.room import child
+from deployments.room import child, supervisor
 process = child.spawn(sys.argv[2:], env=os.environ, cwd=Path("/"), log=Path(sys.argv[1]), orphan_signal=signal.SIGTERM)
 print(process.pid, flush=True)
 time.sleep(60)
@@ -261,3 +262,24 @@ def test_open_socket_reaches_the_part_that_is_given_it_and_no_other(tmp_path: Pa
     logs = {name: (tmp_path / "log" / f"{name}.log").read_text() for name in ("given", "other")}
     assert f"{number} -> socket:[{inode}]" in logs["given"]
     assert "socket:" not in logs["other"]
+
+
+def test_no_more_parts_load_at_once_than_there_are_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STARTS_AT_ONCE", 2)
+    started: list[tuple[str, ...]] = []
+
+    def until(report: RoomReport) -> bool:
+        started.append(tuple(each.name for each in report.parts if each.pid))
+        return report.state == "ready"
+
+    opens = tmp_path / "gate"
+    slow = [
+        part(
+            name,
+            "exec sleep 60",
+            ready=lambda _started: opens.exists() or started.count(("a", "b")) > 3 and opens.touch() is None,
+        )
+        for name in "abc"
+    ]
+    supervise(tmp_path, slow, until)
+    assert [one for one in dict.fromkeys(started) if one] == [("a", "b"), ("a", "b", "c")]
