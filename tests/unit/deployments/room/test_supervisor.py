@@ -277,7 +277,7 @@ def test_no_more_parts_load_at_once_than_there_are_cpus(tmp_path: Path, monkeypa
         part(
             name,
             "exec sleep 60",
-            ready=lambda _started: opens.exists() or started.count(("a", "b")) > 3 and opens.touch() is None,
+            ready=lambda _started: opens.exists() or (started.count(("a", "b")) > 3 and opens.touch() is None),
         )
         for name in "abc"
     ]
