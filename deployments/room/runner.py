@@ -80,8 +80,8 @@ class Runner:
         self.report = PartReport(part.name, address=part.address, stop_signal=part.stop_signal)
         self.process: subprocess.Popen[bytes] | None = None
         self.was_ready = False
-        self._line: socket.socket | None = None  # to a program that was started early
-        self._loaded = False
+        self._line: socket.socket | None = None  # to a program that was started early, for its whole life
+        self._loaded = self._begun = False
         self._effort: Effort | None = None
         self._started = self._check_at = self._start_at = 0.0
         self._started_at = datetime.now(UTC)
@@ -97,7 +97,7 @@ class Runner:
     @property
     def starting(self) -> bool:
         """Whether it needs a CPU to get ready: it loads, or its first start is under way."""
-        return self.process is not None and not self.was_ready and not (self._line is not None and self._loaded)
+        return self.process is not None and not self.was_ready and (self._begun or not self._loaded)
 
     def turn(self, now: float, *, may_begin: bool) -> None:
         """Take the next step: start it, notice its end, look whether it is ready.
@@ -109,7 +109,7 @@ class Runner:
                 self._start(now, may_begin=may_begin)
         elif (code := child.reap(self.process)) is not None:
             self._ended(f"ended with exit code {code}", now, code=code)
-        elif self._line is not None:
+        elif self._line is not None and not self._begun:
             self._loaded = self._loaded or bool(select.select([self._line], [], [], 0)[0])
             if may_begin:
                 self._begin(now)
@@ -163,7 +163,7 @@ class Runner:
         if not may_begin:
             self._line, theirs = socket.socketpair()
             env, pass_fds = {**env, START_FD: str(theirs.fileno())}, (*pass_fds, theirs.fileno())
-        self._loaded = False
+        self._loaded = self._begun = False
         try:
             if part.prepare is not None and not self.was_ready and not self.report.restarts:
                 self._change(note=part.prepare() or "")
@@ -192,12 +192,12 @@ class Runner:
         """It may do its work: from now on it starts, and answers for it."""
         self._started, self._check_at, self._started_at = now, now, datetime.now(UTC)
         self._ready_since = None
+        self._begun = True
         if self.process is not None:
             self._effort = Effort(self.process.pid, now=now, silent_seconds=self.part.silent_seconds)
         if self._line is not None:
             with suppress(OSError):  # it ended, which the next turn notices
                 self._line.sendall(BEGIN)
-            self._hang_up()
         self._change(state="starting")
 
     def _hang_up(self) -> None:
