@@ -1,6 +1,7 @@
-"""Prefect learns what the sweeper decided: a verdict is pushed until Prefect's own state follows it.
+"""Prefect learns what the record knows better: a verdict of the sweeper's, another try, what somebody set by hand.
 
-Pushing is repeated after every outage of either side; it does nothing where Prefect has moved on meanwhile.
+Pushing is repeated after every outage of either side until Prefect's own state follows; it does nothing where Prefect
+has moved on meanwhile.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Scheduled
+from prefect.states import Running, Scheduled
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from opsdb.runs.retries import read_retries
-from opsdb.states import DIED
+from opsdb.runs.runs import recorded_states
+from opsdb.states import DIED, RunStatus, fold
 from opsdb.tables import Run, RunState
 
 log = logging.getLogger(__name__)
@@ -39,22 +41,27 @@ class Push:
 
 
 def read_unpushed(db: Connection) -> list[Push]:
-    """What Prefect does not know yet: how the sweeper ended a run, and that one that died may be tried again."""
-    return [*_verdicts(db), *_retries(db)]
+    """What Prefect does not know yet: how the sweeper ended a run, that one that died may be tried again, and that one
+    runs, or is over, of which somebody said something else."""
+    return [*_verdicts(db), *_retries(db), *_corrections(db)]
 
 
-async def push_state(client: PrefectClient, push: Push) -> None:
-    """Set the state in Prefect. Only one process may do that at a time: Prefect does not compare and set."""
+async def push_state(client: PrefectClient, push: Push) -> bool:
+    """Set the state in Prefect; False when Prefect does not have the run any more.
+
+    Only one process may do that at a time: Prefect does not compare and set.
+    """
     try:
         flow_run = await client.read_flow_run(push.run_id)
     except ObjectNotFound:
-        return
+        return False
     if flow_run.state_id != push.follows:
-        return  # it moved on: its own process, another sync or an operator was first
+        return True  # it moved on: its own process, another sync or an operator was first
     # not repeated by the client when only the answer was lost: the run may have begun again by then. We look again
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         await client.set_flow_run_state(push.run_id, push.state, force=True)
     log.warning("run %s set to %s in Prefect: %s", push.run_id, push.state.name, push.state.message)
+    return True
 
 
 def _verdicts(db: Connection) -> list[Push]:
@@ -72,13 +79,41 @@ def _verdicts(db: Connection) -> list[Push]:
         .join(RunState, col(Run.state_id) == col(RunState.id))
         .where(
             col(RunState.source) == "room",
-            col(RunState.name) != "Deleted",
+            col(Run.deleted_at).is_(None),
             col(Run.updated_at) > func.clock_timestamp() - PUSH_WITHIN,
         )
     )
     return [
         Push(row.id, row.follows, State(type=StateType(row.type), name=row.name, message=row.message)) for row in rows
     ]
+
+
+def _corrections(db: Connection) -> list[Push]:
+    """Runs whose latest state was set by hand and is not what they are: they run, or are over.
+
+    One that runs and is paused may be: that is how somebody asks that it be resumed. Else a worker would be offered a
+    Scheduled one as often as it polls, and what is over would stand in Prefect as going on.
+    """
+    put_back = (col(Run.status) == RunStatus.RUNNING) & col(RunState.type).in_(("SCHEDULED", "PENDING"))
+    over = col(Run.finished_at).is_not(None) & col(RunState.type).in_(("PENDING", "RUNNING", "PAUSED", "CANCELLING"))
+    rows = db.execute(
+        select(col(Run.id), col(Run.state_id), col(Run.finished_at), col(RunState.name))
+        .join(RunState, col(Run.state_id) == col(RunState.id))
+        .where(
+            put_back | over,
+            col(Run.deleted_at).is_(None),
+            col(Run.updated_at) > func.clock_timestamp() - PUSH_WITHIN,
+        )
+    )
+    found = []
+    for row in rows.all():
+        end = fold(recorded_states(db, run_id=row.id)).end
+        if end is not None:
+            state: State[Any] = State(type=StateType(end.type), name=end.name, message=end.message)
+        else:
+            state = Running(message=f"its process goes on, though {row.name} was set by hand")
+        found.append(Push(row.id, row.state_id, state))
+    return found
 
 
 def _retries(db: Connection) -> list[Push]:
