@@ -61,6 +61,9 @@ The name stays Prefect's own, so that Prefect marks it as late when nobody takes
 _POSTPONED_UNTIL = re.compile(rf"{POSTPONED}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d) UTC: ")
 DIED = "died; its processes are gone"
 """How the message of a Scheduled state ends with which the room itself has a run executed again."""
+PUT_BACK = "put back into its queue: "
+"""How the message of a Scheduled state begins with which the room has a run wait again of which nothing ran, though
+somebody had set Running."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 
@@ -108,6 +111,11 @@ class State:
             return datetime.fromisoformat(f"{found[1]}+00:00") if found else None
         except ValueError:
             return None
+
+    @property
+    def puts_back(self) -> bool:
+        """Whether the room said with this state that nothing ran since the run was to start."""
+        return self.type == "SCHEDULED" and (self.message or "").startswith(PUT_BACK)
 
     @property
     def approving(self) -> str:
@@ -196,6 +204,8 @@ def fold(states: Iterable[State]) -> Life:
             continue
         if end is not None and state.type == end.type and disregarded and disregarded[-1].state is before:
             continue  # Prefect hears again how the run had ended
+        if state.puts_back:
+            started_at, begun_at = None, None
         status = _status(state, nothing_ran=started_at is None and before is not None)
         if status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or end is not None):
             crashed = end is not None and end.type == "CRASHED"
@@ -239,7 +249,8 @@ def _counts(state: State, status: RunStatus, *, working: bool) -> bool:
     if status.terminal:  # only what waits for a start begins again
         return state.status.terminal or state.type == "SCHEDULED"
     if working:  # its process decides when it waits, and for what
-        return state.status.terminal or state.waits_for_approval or state.postponed_until is not None
+        waits = state.waits_for_approval or state.postponed_until is not None or state.puts_back
+        return state.status.terminal or waits
     return not (state.type == "SCHEDULED" and state.name == RESUMING and status is RunStatus.CLAIMED)
 
 

@@ -39,7 +39,7 @@ from deployments.sync.marks import (
 )
 from deployments.sync.pages import PAGE, in_future, pages
 from deployments.sync.queues import restore_queues, without_queue
-from deployments.sync.verdicts import push_state, read_unpushed
+from deployments.sync.verdicts import Pushed, push_state, read_unpushed
 from opsdb.database import GONE, connect, first_line
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
@@ -143,9 +143,15 @@ class Follower:
                 return
             for push in await asyncio.to_thread(read_unpushed, db):
                 try:
-                    if not await push_state(self._client, push):
+                    pushed = await push_state(self._client, push)
+                    if pushed is Pushed.DELETED:
                         await self._in_database(note_deleted, push.run_id)
-                except httpx.HTTPStatusError as error:  # one run that Prefect refuses must not keep back the others
+                    elif pushed is Pushed.MISSED:
+                        await self._apply_history(await self._client.read_flow_run(push.run_id), is_known=True)
+                except (
+                    httpx.HTTPStatusError,
+                    ObjectNotFound,
+                ) as error:  # one run that Prefect refuses must not keep back the others
                     log.error("run %s: Prefect refused its state: %s", push.run_id, first_line(error))  # noqa: TRY400
         finally:
             await asyncio.to_thread(db.close)  # and with it the lock

@@ -22,18 +22,22 @@ NOTHING_RAN = "{name} was set in Prefect before it started: nothing of it ran"
 def note_states(db: Connection, *, run_id: UUID, life: Life, known: Sequence[State], added: Collection[UUID]) -> None:
     """Record what the `added` ones of all `known` states, oldest first, say to people."""
     for before, after in rewrites(known):
-        if after.source == "prefect" and (after.id in added or before.id in added):
+        ours = after.source == "room" or after.message == NOTHING_RAN.format(name=before.name)
+        if not ours and (after.id in added or before.id in added):
             message = f"Prefect rewrote {before.name} to {after.name}"
             data = {"before": before.name, "after": after.name, "message": after.message}
             note(db, run_id=run_id, state=after, message=message, level="warning", data=data)
     for before, after in approvals(known):
         if after.name == RESUMING and (after.id in added or before.id in added):
             note(db, run_id=run_id, state=after, message=after.approving)
+    for state in known:
+        if state.puts_back and state.id in added:
+            note(db, run_id=run_id, state=state, message=state.message or "", level="warning")
     for one in life.disregarded:
         if one.state.id in added:
             message = _disregarded(db, run_id, one, attempt=life.attempt)
             note(db, run_id=run_id, state=one.state, message=message, level="warning", data=_said(one.state))
-    if (end := life.end) is not None and end.id in added and _ended_unclaimed(life, end):
+    if (end := life.end) is not None and end.id in added and ended_unclaimed(life, end):
         message = NOTHING_RAN.format(name=end.name)
         note(db, run_id=run_id, state=end, message=message, level="warning", data=_said(end))
 
@@ -58,6 +62,12 @@ def note(
     db.execute(insert(RunEvent).values(values).on_conflict_do_nothing())
 
 
+def ended_unclaimed(life: Life, end: State) -> bool:
+    """Whether somebody set the end of a run that no worker had. That it was cancelled needs no explanation."""
+    by_hand = end.source == "prefect" and not NEVER_RESUMED.fullmatch(end.message or "")
+    return by_hand and end.type != "CANCELLED" and life.claimed_at is None and life.started_at is None
+
+
 def latest_step(db: Connection, run_id: UUID, *, attempt: int) -> str:
     """The step that an attempt came to, as the end of a sentence: ` in step 3 (load)`; empty before the first."""
     step = db.execute(
@@ -75,12 +85,6 @@ def _disregarded(db: Connection, run_id: UUID, one: Disregarded, *, attempt: int
         return f"{name} was set in Prefect after its end: it stays {one.status}. `ops retry {run}` runs it again"
     where = latest_step(db, run_id, attempt=attempt)
     return f"{name} was set in Prefect while it ran{where}: its process goes on. `ops cancel {run}` ends it"
-
-
-def _ended_unclaimed(life: Life, end: State) -> bool:
-    """Whether somebody set the end of a run that no worker had. That it was cancelled needs no explanation."""
-    by_hand = end.source == "prefect" and not NEVER_RESUMED.fullmatch(end.message or "")
-    return by_hand and end.type != "CANCELLED" and life.claimed_at is None and life.started_at is None
 
 
 def _said(state: State) -> dict[str, Any]:
