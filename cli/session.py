@@ -17,6 +17,7 @@ from cli.options import JsonOption, not_blank, storable
 from cli.text import console, errors, lines, moment, print_json, safe_line, say
 from opsdb.database import writing
 from opsdb.errors import UsageError
+from opsdb.runs.deleted import cancel_deleted, unfinished_deleted
 from opsdb.runs.lookup import list_runs, reading, short_id
 from opsdb.runs.sessions import (
     SessionProgress,
@@ -156,6 +157,10 @@ def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
                 with suppress(UsageError):  # it ended meanwhile
                     server.cancel(run_id, message=f"its session was cancelled by {user()}")
                     cancelled.append(run_id)
+    with writing(settings, application="cli") as db:
+        for run_id in unfinished_deleted(db, session_id):
+            if cancel_deleted(db, run_id=run_id, by=f"its session was cancelled by {user()}"):
+                cancelled.append(run_id)
     return cancelled
 
 

@@ -61,6 +61,9 @@ The name stays Prefect's own, so that Prefect marks it as late when nobody takes
 _POSTPONED_UNTIL = re.compile(rf"{POSTPONED}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d) UTC: ")
 DIED = "died; its processes are gone"
 """How the message of a Scheduled state ends with which the room itself has a run executed again."""
+PUT_BACK = "put back into its queue: "
+"""How the message of a Scheduled state begins with which the room has a run wait again of which nothing ran, though
+somebody had set Running."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 
@@ -96,6 +99,11 @@ class State:
         return self.type == "PAUSED" and (self.message or "").startswith(APPROVAL)
 
     @property
+    def held(self) -> bool:
+        """Whether somebody paused or suspended the run from outside. One that has started goes on all the same."""
+        return self.type == "PAUSED" and not self.waits_for_approval
+
+    @property
     def postponed_until(self) -> datetime | None:
         """When a run starts again that ended its process until then; None for every other state."""
         found = _POSTPONED_UNTIL.match(self.message or "") if self.type == "SCHEDULED" else None
@@ -103,6 +111,11 @@ class State:
             return datetime.fromisoformat(f"{found[1]}+00:00") if found else None
         except ValueError:
             return None
+
+    @property
+    def puts_back(self) -> bool:
+        """Whether the room said with this state that nothing ran since the run was to start."""
+        return self.type == "SCHEDULED" and (self.message or "").startswith(PUT_BACK)
 
     @property
     def approving(self) -> str:
@@ -115,6 +128,15 @@ class State:
         if self.status is not RunStatus.CLAIMED or not (self.message or "").startswith(CLAIMED_BY):
             return None
         return (self.message or "").removeprefix(CLAIMED_BY) or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disregarded:
+    """A state that changes nothing, since it contradicts what the run did: it works, or is over."""
+
+    state: State
+    status: RunStatus
+    """What the run was, and remained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +161,10 @@ class Life:
     """How many attempts ended by the death of their process or their worker."""
     approval: State | None
     """With which state somebody approved of going on in this attempt."""
+    end: State | None
+    """With which state the attempt ended; None while it has not."""
+    disregarded: tuple[Disregarded, ...]
+    """What somebody set by hand in Prefect and what changes nothing, oldest first."""
 
 
 def postponed_message(until_at: datetime, reason: str) -> str:
@@ -155,52 +181,93 @@ def fold(states: Iterable[State]) -> Life:
     """Tell the life of a run from all that was reported of it.
 
     A new attempt begins with the first state that waits for a start after an attempt that had started or ended. The
-    times are those of the latest attempt. A wish to go on that finds an attempt claimed or running changes nothing. An
-    approval goes over to the next attempt only when nothing but a death came between it and the start. Raises
-    ValueError without states.
+    times are those of the latest attempt. An approval goes over to the next attempt only when nothing but a death came
+    between it and the start. Raises ValueError without states.
+
+    What somebody sets by hand changes what can be changed so (decision 31): an attempt that has started is ended, or
+    goes on; one that is over begins again with a Scheduled state, or stays over; and nothing succeeds that never
+    started.
     """
     ordered = in_order({state.id: state for state in states}.values())
     if not ordered:
         raise ValueError("a run without states has no life")
-    attempt, base, crashes, status = 1, 1, 0, ordered[0].status
-    claimed_by, claimed_at, started_at, ended = None, None, None, ""
+    attempt, base, crashes, status = 1, 1, 0, RunStatus.QUEUED
+    claimed_by, claimed_at, started_at, end = None, None, None, None
     continues, approval, begun_at = False, None, None
+    disregarded: list[Disregarded] = []
     for before, state in zip([None, *ordered], ordered, strict=False):
         resumes = state.type == "SCHEDULED" and state.name == RESUMING
-        if resumes and status in (RunStatus.CLAIMED, RunStatus.RUNNING):
+        working = started_at is not None and end is None
+        if not _counts(state, status, working=working):
+            if _contradicts(state, status):
+                disregarded.append(Disregarded(state=state, status=status))
             continue
-        status = state.status
-        if status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or ended):
-            if started_at is not None or ended != "CRASHED":
+        if end is not None and state.type == end.type and disregarded and disregarded[-1].state is before:
+            continue  # Prefect hears again how the run had ended
+        if state.puts_back:
+            started_at, begun_at = None, None
+        status = _status(state, nothing_ran=started_at is None and before is not None)
+        if status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or end is not None):
+            crashed = end is not None and end.type == "CRASHED"
+            if started_at is not None or not crashed:
                 approval = None
-            attempt, crashes = attempt + 1, crashes + (ended == "CRASHED")
-            begun_at = None if ended and not (state.message or "").endswith(DIED) else begun_at
-            claimed_by, claimed_at, started_at, ended, continues = None, None, None, "", False
+            attempt, crashes = attempt + 1, crashes + crashed
+            begun_at = None if end is not None and not (state.message or "").endswith(DIED) else begun_at
+            claimed_by, claimed_at, started_at, end, continues = None, None, None, None, False
         if resumes:
             continues = True
             approval = state if before is not None and before.waits_for_approval else approval
-        ended = state.type if status.terminal else ended
+        end = state if status.terminal else end
         claimed_by = state.claimed_by or claimed_by
         if status is RunStatus.CLAIMED and claimed_at is None:
             claimed_at = state.at
         elif state.type == "RUNNING" and started_at is None:
             started_at, base = state.at, base if continues else attempt
             begun_at = begun_at or state.at
-    latest = ordered[-1]
     return Life(
-        latest=latest,
+        latest=ordered[-1],
         status=status,
         attempt=attempt,
         claimed_by=claimed_by,
         claimed_at=claimed_at,
         started_at=started_at,
-        finished_at=latest.at if status.terminal else None,
+        finished_at=end.at if end else None,
         continues=continues,
         begun_at=begun_at,
         base=base,
-        crashes=crashes + (ended == "CRASHED"),
+        crashes=crashes + (end is not None and end.type == "CRASHED"),
         approval=approval if continues else None,
+        end=end,
+        disregarded=tuple(disregarded),
     )
+
+
+def _counts(state: State, status: RunStatus, *, working: bool) -> bool:
+    """Whether a state changes what the run is. That it is to be cancelled does not, until it is."""
+    if state.type == "CANCELLING":
+        return False
+    if status.terminal:  # only what waits for a start begins again
+        return state.status.terminal or state.type == "SCHEDULED"
+    if working:  # its process decides when it waits, and for what
+        waits = state.waits_for_approval or state.postponed_until is not None or state.puts_back
+        return state.status.terminal or waits
+    return not (state.type == "SCHEDULED" and state.name == RESUMING and status is RunStatus.CLAIMED)
+
+
+def _contradicts(state: State, status: RunStatus) -> bool:
+    """Whether a state that changes nothing says something else than the run does."""
+    if status.terminal:
+        return True
+    return state.type not in ("CANCELLING", "RUNNING") and state.name != RESUMING
+
+
+def _status(state: State, *, nothing_ran: bool) -> RunStatus:
+    """What a state makes of the run, of whose attempt `nothing_ran`, as far as is known."""
+    if state.held:
+        return RunStatus.QUEUED
+    if state.type == "COMPLETED" and nothing_ran:
+        return RunStatus.CANCELLED
+    return state.status
 
 
 def rewrites(states: Iterable[State]) -> list[tuple[State, State]]:

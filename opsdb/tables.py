@@ -100,6 +100,7 @@ class Run(Table, table=True):
             postgresql_where=text("kind = 'odoo_db_backup' AND status = 'succeeded'"),
         ),
         Index("ix_runs_backups", "created_at", postgresql_where=text("kind = 'odoo_db_backup'")),
+        Index("ix_runs_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
@@ -140,6 +141,10 @@ class Run(Table, table=True):
     waits_for_resource: str | None = Field(default=None, sa_column=Column(Text))
     state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
     state_at: datetime = Field(sa_column=time_column(null=False))
+    # for which schedule and due time it was planned, in Prefect's words; None when somebody asked for it
+    tick: str | None = Field(default=None, sa_column=Column(Text))
+    # since when Prefect is known not to have it any more, while this record was not at its end
+    deleted_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class RunState(Table, table=True):

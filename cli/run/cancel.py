@@ -12,9 +12,12 @@ import typer
 from cli.run.wait import follow, view_for
 from cli.text import console, errors, print_json, say
 from deployments.server import runs as prefect_server
-from deployments.server.runs import PrefectServer
+from deployments.server.runs import Cancelled, PrefectServer, UnknownRunError
+from opsdb.database import writing
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.runs.deleted import cancel_deleted
 from opsdb.runs.lookup import find_run, full_id, reading, short_id
+from opsdb.runs.runs import recorded_states
 from opsdb.runs.sessions import is_cancelled
 from opsdb.settings import Settings
 
@@ -26,7 +29,7 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
     run_id = _resolve(settings, run)
     name = short_id(run_id)
     with prefect_server.connect(settings) as server:
-        answer = server.cancel(run_id, message=f"cancelled by {user()} with `ops cancel`")
+        answer = _cancel(settings, server, run_id, message=f"cancelled by {user()} with `ops cancel`")
         state = answer.state
         if not as_json:
             if state.status.terminal:
@@ -63,6 +66,23 @@ def _resolve(settings: Settings, text: str) -> UUID:
         if spelled is None:
             raise
         return spelled
+
+
+def _cancel(settings: Settings, server: PrefectServer, run_id: UUID, *, message: str) -> Cancelled:
+    """Ask for the end of a run, where its state is: in the ops database when it was deleted in Prefect."""
+    try:
+        return server.cancel(run_id, message=message)
+    except UnknownRunError:
+        with writing(settings, application="cli") as db:
+            asked = cancel_deleted(db, run_id=run_id, by=message)
+            states = recorded_states(db, run_id=run_id)
+        if not states:
+            raise
+        if not asked:
+            raise UsageError(
+                f"run {short_id(run_id)} was deleted in Prefect and is over: there is nothing to cancel"
+            ) from None
+        return Cancelled(state=states[-1], asked=True)
 
 
 def cancel_if_session_cancelled(settings: Settings, server: PrefectServer, *, run_id: UUID, session_id: UUID) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from opsdb.errors import RoomUnreachableError
-from opsdb.runs.lookup import reading
+from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.retries import TRIED_AGAIN_WITHIN, read_retries
 from opsdb.runs.runs import recorded_states
 from opsdb.settings import Settings
+from opsdb.states import State, fold
 
 DECISION_SECONDS = 3.0
 """How long after a death may still be recorded how often the run may be tried."""
@@ -61,3 +62,15 @@ class Deaths:
                 return not known or bool(read_retries(db, run_id=self.run_id))
         except RoomUnreachableError:
             return True
+
+
+def recorded_state(settings: Settings, run_id: UUID) -> State:
+    """The state of a run that was deleted in Prefect: its end, or the latest that is recorded.
+
+    Raises UsageError when nothing is, and RoomUnreachableError.
+    """
+    with reading(settings) as db:
+        states = recorded_states(db, run_id=run_id)
+    if not states:
+        raise UsageError(f"run {short_id(run_id)} was deleted in Prefect before anything was recorded of it")
+    return fold(states).end or states[-1]

@@ -15,10 +15,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.run.deaths import Deaths
+from cli.run.deaths import Deaths, recorded_state
 from cli.run.progress import ProgressLine, progress_lines
 from cli.run.view import live_steps_table, status_text, step_seconds
 from cli.text import safe_line, safe_output, say
+from deployments.server.runs import UnknownRunError
 from opsdb.amounts import seconds
 from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import RunDetails, read_run, reading, short_id
@@ -112,6 +113,8 @@ def follow(
         try:
             state = server.state(run_id)
             answered = clock()
+        except UnknownRunError:
+            state = recorded_state(settings, run_id)
         except RoomUnreachableError:
             if clock() - answered > PATIENCE_SECONDS:
                 raise

@@ -51,6 +51,10 @@ class Paused:
     queue: str | None
 
 
+class UnknownRunError(UsageError):
+    """Prefect has no such run: nobody started it, or somebody deleted it there."""
+
+
 class PrefectServer:
     """The room's Prefect server. Every method raises RoomUnreachableError when it does not answer."""
 
@@ -100,7 +104,7 @@ class PrefectServer:
         return Started(id=run.id, name=run.name, new=earlier is None, state=state_of(run.state))
 
     def state(self, run_id: UUID) -> State:
-        """The state of a run now. Raises UsageError when Prefect knows no such run."""
+        """The state of a run now. Raises UnknownRunError when Prefect has no such run."""
         from opsdb.runs.prefect_runs import state_of
 
         state = self._flow_run(run_id).state
@@ -228,7 +232,7 @@ class PrefectServer:
             try:
                 return self._client.read_flow_run(run_id)
             except ObjectNotFound:
-                raise UsageError(f"Prefect knows no run {run_id}: it may have been deleted there") from None
+                raise UnknownRunError(f"Prefect knows no run {run_id}: it may have been deleted there") from None
 
     def _set_once(self, run_id: UUID, state: PrefectState[None], *, force: bool = False) -> OrchestrationResult[None]:
         """Ask for a state, and not again by itself: when only its answer was lost, that may be over by then."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from opsdb.runs.runs import apply_states, facts_of_row
-from opsdb.states import State
+from opsdb.runs.runs import RunFacts, facts_of_row, recorded_states
+from opsdb.states import State, fold
 from opsdb.tables import Run, SyncMark
 from opsdb.watch import Mark, keep_watch
 
@@ -41,23 +41,23 @@ def known_states(db: Connection, run_ids: Sequence[UUID]) -> dict[UUID, UUID]:
     return {row.id: row.state_id for row in rows}
 
 
+def known_facts(db: Connection, run_id: UUID) -> RunFacts | None:
+    """What is recorded of a run that Prefect shows in no lane any more: its pool, or its tag, was taken from it."""
+    run = db.execute(select(Run).where(col(Run.id) == run_id)).one_or_none()
+    return facts_of_row(run) if run is not None else None
+
+
+def is_surprising(db: Connection, run_id: UUID, state: State) -> bool:
+    """Whether a state does not follow from what is recorded: another one between them was missed, or somebody set it
+    by hand. The whole history tells which."""
+    known = recorded_states(db, run_id=run_id)
+    if not known:
+        return False
+    life = fold([*known, state])
+    unborn = state.status.terminal and life.started_at is None
+    return unborn or any(one.state.id == state.id for one in life.disregarded)
+
+
 def unfinished_runs(db: Connection) -> list[UUID]:
     """The runs that are not over."""
     return list(db.scalars(select(col(Run.id)).where(col(Run.finished_at).is_(None))))
-
-
-def mark_deleted(db: Connection, run_id: UUID) -> None:
-    """Fail a run whose flow run was deleted in Prefect: nobody else will ever finish it."""
-    run = db.execute(select(Run).where(col(Run.id) == run_id, col(Run.finished_at).is_(None))).one_or_none()
-    if run is None:
-        return
-    now: datetime = db.execute(select(func.greatest(func.clock_timestamp(), run.state_at))).scalar_one()
-    deleted = State(
-        id=uuid5(run_id, "deleted"),
-        at=now,
-        type="CRASHED",
-        name="Deleted",
-        source="room",
-        message="the flow run was deleted in Prefect before it ended",
-    )
-    apply_states(db, facts=facts_of_row(run), states=[deleted])

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -18,14 +18,8 @@ from uuid import UUID
 import httpx
 from cachetools import LRUCache
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterEndTime,
-    FlowRunFilterId,
-    FlowRunFilterTags,
-)
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events import Event
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
@@ -35,25 +29,33 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from deployments.sync.events import is_runbook_state, state_of_event
-from deployments.sync.marks import known_states, mark_deleted, read_watermark, unfinished_runs, write_watermark
-from deployments.sync.verdicts import push_state, read_unpushed
+from deployments.sync.marks import (
+    is_surprising,
+    known_facts,
+    known_states,
+    read_watermark,
+    unfinished_runs,
+    write_watermark,
+)
+from deployments.sync.pages import PAGE, in_future, pages
+from deployments.sync.queues import restore_queues, without_queue
+from deployments.sync.verdicts import Pushed, push_state, read_unpushed
 from opsdb.database import GONE, connect, first_line
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
 from opsdb.room_locks import Lock, try_lock
-from opsdb.runs.prefect_runs import RUNBOOK_TAG, facts_of, state_of
+from opsdb.runs.deleted import forget_twins, note_deleted
+from opsdb.runs.prefect_runs import facts_of, state_of
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sessions import settle_sessions
 from opsdb.runs.sweeper import sweep
 from opsdb.runs.totals import BATCH, FOLD_SECONDS, fold_deltas
 from opsdb.settings import Settings
 from opsdb.states import State
-from opsdb.timings import Timings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-PAGE = 200
 OVERLAP = timedelta(seconds=10)
 """How late a state may be committed in Prefect's database after the time it carries."""
 DEEP_OVERLAP = timedelta(minutes=15)
@@ -75,14 +77,14 @@ async def sync(settings: Settings) -> None:
 async def _follow(settings: Settings, engine: Engine) -> None:
     async with get_client() as client, asyncio.TaskGroup() as tasks:
         timings = settings.timings
-        follower = Follower(client, engine, timings)
+        follower = Follower(client, engine, settings)
 
         def forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
             tasks.create_task(_forever(name, work, longest_pause=timings.backoff))
 
         forever("events", follower.follow_events)
         forever("poll", follower.keep_polling)
-        forever("sweep", lambda: follower.keep_sweeping(settings))
+        forever("sweep", follower.keep_sweeping)
         forever("push", follower.keep_pushing)
         forever("totals", lambda: _fold_totals(engine))
         forever("journals", lambda: _deliver_journals(settings, engine))
@@ -91,10 +93,11 @@ async def _follow(settings: Settings, engine: Engine) -> None:
 class Follower:
     """Brings what Prefect says of runs into the database."""
 
-    def __init__(self, client: PrefectClient, engine: Engine, timings: Timings) -> None:
+    def __init__(self, client: PrefectClient, engine: Engine, settings: Settings) -> None:
         self._client = client
         self._engine = engine
-        self._timings = timings
+        self._settings = settings
+        self._timings = settings.timings
         self._facts: LRUCache[UUID, RunFacts] = LRUCache(2000)
         self._kinds: LRUCache[UUID, str] = LRUCache(500)
 
@@ -114,14 +117,13 @@ class Follower:
             deep = loop.time() >= deep_at
             await self.poll(overlap=DEEP_OVERLAP if deep else OVERLAP)
             if deep:
-                await self._find_deleted()
                 deep_at = loop.time() + DEEP_EVERY_SECONDS
             await asyncio.sleep(self._timings.poll)
 
-    async def keep_sweeping(self, settings: Settings) -> None:
+    async def keep_sweeping(self) -> None:
         """End what nobody else will end. Waits for the database alone: Prefect may be away."""
         while True:
-            for fence in await self._in_database(sweep, settings):
+            for fence in await self._in_database(sweep, self._settings):
                 log.warning("run %s fenced: %s", fence.run_id, fence.reason)
             await self._in_database(settle_sessions)
             await asyncio.sleep(self._timings.sweep)
@@ -141,8 +143,15 @@ class Follower:
                 return
             for push in await asyncio.to_thread(read_unpushed, db):
                 try:
-                    await push_state(self._client, push)
-                except httpx.HTTPStatusError as error:  # one run that Prefect refuses must not keep back the others
+                    pushed = await push_state(self._client, push)
+                    if pushed is Pushed.DELETED:
+                        await self._in_database(note_deleted, push.run_id)
+                    elif pushed is Pushed.MISSED:
+                        await self._apply_history(await self._client.read_flow_run(push.run_id), is_known=True)
+                except (
+                    httpx.HTTPStatusError,
+                    ObjectNotFound,
+                ) as error:  # one run that Prefect refuses must not keep back the others
                     log.error("run %s: Prefect refused its state: %s", push.run_id, first_line(error))  # noqa: TRY400
         finally:
             await asyncio.to_thread(db.close)  # and with it the lock
@@ -150,53 +159,33 @@ class Follower:
     async def poll(self, *, overlap: timedelta) -> None:
         """Apply what Prefect has and `ops` has not: of unfinished runs, and of those that ended since the watermark."""
         ended_until = watermark = await self._in_database(read_watermark)
-        async for page in self._pages(ended_after=watermark - overlap):
+        unseen = set(await self._in_database(unfinished_runs))
+        async for page in pages(self._client, ended_after=watermark - overlap):
             ended_until = max([ended_until, *(run.end_time for run in page if run.end_time)])
             await self._apply_differing(page)
-        async for page in self._pages(ended_after=None):
-            await self._apply_differing([run for run in page if not _in_future(run)])
+        async for page in pages(self._client, ended_after=None):
+            if lost := [run for run in page if without_queue(run)]:
+                await restore_queues(self._client, self._engine, self._settings, lost)
+            await self._apply_differing([run for run in page if not in_future(run)])
+            unseen -= {run.id for run in page}
+        await self._look_for(sorted(unseen))
+        await self._in_database(forget_twins)
         await self._in_database(partial(write_watermark, at=ended_until, outage_seconds=self._timings.prefect_outage))
-
-    async def _pages(self, *, ended_after: datetime | None) -> AsyncIterator[list[FlowRun]]:
-        """Pages of runbook runs: those that ended since, newest first, or those that have not ended."""
-        before: datetime | None = None
-        offset = 0
-        while True:
-            end_time = (
-                FlowRunFilterEndTime(after_=ended_after, before_=before)
-                if ended_after
-                else FlowRunFilterEndTime(is_null_=True)
-            )
-            page = await self._client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[RUNBOOK_TAG]), end_time=end_time),
-                sort=FlowRunSort.END_TIME_DESC if ended_after else FlowRunSort.ID_DESC,
-                limit=PAGE,
-                offset=offset,
-            )
-            if page:
-                yield page
-            if len(page) < PAGE:
-                return
-            if ended_after and page[-1].end_time != before:
-                before, offset = page[-1].end_time, 0  # by key: runs that end meanwhile do not shift the pages
-            else:
-                offset += PAGE
 
     async def _apply_differing(self, flow_runs: list[FlowRun]) -> None:
         known = await self._in_database(known_states, [run.id for run in flow_runs])
         for flow_run in flow_runs:
             if flow_run.state_id is not None and known.get(flow_run.id) != flow_run.state_id:
-                await self._apply_history(flow_run)
+                await self._apply_history(flow_run, is_known=flow_run.id in known)
 
-    async def _apply_history(self, flow_run: FlowRun) -> None:
-        facts = facts_of(flow_run, kind=await self._kind(flow_run))
+    async def _apply_history(self, flow_run: FlowRun, *, is_known: bool) -> None:
+        facts = await self._facts_of(flow_run, is_known=is_known)
         if facts is not None:
             states = await self._client.read_flow_run_states(flow_run.id)
             await self._apply(facts, [state_of(state) for state in states])
 
-    async def _find_deleted(self) -> None:
-        """A run that is unfinished here and gone in Prefect was deleted: nobody will ever finish it."""
-        ids = await self._in_database(unfinished_runs)
+    async def _look_for(self, ids: Sequence[UUID]) -> None:
+        """Runs that are unfinished here and not among Prefect's: they just ended, lost their tag, or were deleted."""
         for start in range(0, len(ids), PAGE):
             asked = ids[start : start + PAGE]
             found = await self._client.read_flow_runs(
@@ -204,21 +193,30 @@ class Follower:
             )
             await self._apply_differing(found)
             for run_id in set(asked) - {run.id for run in found}:
-                await self._in_database(mark_deleted, run_id)
+                await self._in_database(note_deleted, run_id)
 
     async def _apply_event(self, event: Event) -> None:
-        run_id = UUID(event.resource.id.removeprefix("prefect.flow-run."))
+        run_id, state = UUID(event.resource.id.removeprefix("prefect.flow-run.")), state_of_event(event)
         facts = self._facts.get(run_id)
-        if facts is None:
+        surprising = await self._in_database(is_surprising, run_id, state)
+        if facts is None or surprising:
             try:
                 flow_run = await self._client.read_flow_run(run_id)
             except ObjectNotFound:
                 return  # deleted meanwhile
-            facts = facts_of(flow_run, kind=await self._kind(flow_run))
-            if facts is None or _in_future(flow_run):
+            if surprising:
+                await self._apply_history(flow_run, is_known=True)
+                return
+            facts = await self._facts_of(flow_run, is_known=False)
+            if facts is None or in_future(flow_run):
                 return
             self._facts[run_id] = facts
-        await self._apply(facts, [state_of_event(event)])
+        await self._apply(facts, [state])
+
+    async def _facts_of(self, flow_run: FlowRun, *, is_known: bool) -> RunFacts | None:
+        """What does not change of a run; None for one of no lane. What is recorded stays, whatever its tags are now."""
+        facts = facts_of(flow_run, kind=await self._kind(flow_run))
+        return facts or (await self._in_database(known_facts, flow_run.id) if is_known else None)
 
     async def _kind(self, flow_run: FlowRun) -> str:
         if flow_run.flow_id not in self._kinds:
@@ -272,15 +270,3 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]], *, longest_pa
             wait = shortest if loop.time() - began > 60 else min(longest_pause, wait * 2)
             log.warning("sync %s: %s: %s; again in %.1f s", name, type(error).__name__, first_line(error), wait)
         await asyncio.sleep(wait)
-
-
-def _in_future(flow_run: FlowRun) -> bool:
-    """A run that a schedule has planned and that is not due: Prefect plans up to a hundred ahead of time."""
-    due = flow_run.expected_start_time
-    return bool(
-        flow_run.auto_scheduled
-        and flow_run.state
-        and flow_run.state.is_scheduled()
-        and due
-        and due > datetime.now(UTC) + timedelta(seconds=5)
-    )

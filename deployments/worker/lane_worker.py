@@ -27,7 +27,7 @@ from deployments.worker.run_process import Forks, RunProcessHandle, RunTask
 from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.processes import exit_codes
 from opsdb.processes.running import entry_of
-from opsdb.runs.prefect_runs import state_of
+from opsdb.runs.prefect_runs import RUNBOOK_TAG, state_of
 from opsdb.settings import load_settings
 from opsdb.states import CLAIMED_BY, RunStatus, fold
 
@@ -160,6 +160,9 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         Its history tells which attempt this is, and whether it still waits: Prefect lets a completed run be claimed.
         """
         history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
+        if not history:
+            self._logger.info("run %s not claimed: it was deleted in Prefect", flow_run.id)
+            return None
         if fold(history).status is not RunStatus.QUEUED:
             self._logger.info("run %s not claimed: another worker was first", flow_run.id)
             return None
@@ -168,13 +171,14 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             state = await propose_state(
                 self.client, Pending(message=f"{CLAIMED_BY}{worker_name()}"), flow_run_id=flow_run.id
             )
-        except Abort as abort:
-            self._logger.info("run %s not claimed: %s", flow_run.id, abort)
+        except (Abort, ObjectNotFound) as answer:
+            self._logger.info("run %s not claimed: %s", flow_run.id, answer)
             return None
         if not state.is_pending():
             return None
         flow_run.state = state
         flow_run.work_pool_name = self._work_pool_name  # not said in the answer to a poll
+        flow_run.tags = sorted({*flow_run.tags, RUNBOOK_TAG})  # what a lane executes is one, whoever edited its tags
         self._reports.record_claim(flow_run, kind=kind, history=history)
         return fold([*history, state_of(state)]).attempt
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,12 +22,15 @@ from prefect._internal import control_listener
 from prefect.client.schemas.objects import FlowRun
 from prefect.engine import handle_engine_signals
 from prefect.events import related
+from prefect.exceptions import ObjectNotFound
 from prefect.flow_engine import run_flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import get_current_settings
 from prefect.states import Failed
 from prefect.types._datetime import now
+
+from opsdb.processes import exit_codes
 
 WORKER_METHODS = (
     "_submit_run",
@@ -58,9 +64,11 @@ def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related], *
     """Load the flow and run it in this process, as `python -m prefect.engine` would. Ends the process on signals.
 
     A runbook that can't be loaded fails its run. What is `known` of the run is not asked of the server again. `begins`
-    is called when the run is Running, before the runbook's first line.
+    is called when the run is Running, before the runbook's first line. A run that was deleted in Prefect is not begun;
+    one that has begun goes on. Either way the exit code says so.
     """
     _spare_questions(known)
+    deleted = _outlive_deletion()
     # the room's own heartbeat takes its place; Prefect's costs up to 1 s at the end of every run
     get_current_settings().flows.heartbeat_frequency = None
     with handle_engine_signals(flow_run.id):
@@ -75,6 +83,26 @@ def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related], *
             return
         _call_first(flow, begins)
         run_flow(flow, flow_run=flow_run, return_type="state", error_logger=cast(logging.Logger, logger))
+    if deleted.is_set():
+        sys.exit(exit_codes.DELETED)
+
+
+def _outlive_deletion() -> threading.Event:
+    """Let the engine take the states of a deleted run for set, once it runs. The event says that this was needed."""
+    deleted, engine = threading.Event(), cast(Any, flow_engine)
+    propose = engine.propose_state_sync
+
+    def propose_state(client: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return propose(client, state, *args, **kwargs)
+        except ObjectNotFound:
+            if state.is_running() and not deleted.is_set():
+                os._exit(exit_codes.DELETED)  # nothing was begun, and there is nobody to tell that
+            deleted.set()
+            return state
+
+    engine.propose_state_sync = propose_state
+    return deleted
 
 
 def _call_first(flow: Flow[..., Any], begins: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from opsdb.processes.identity import identify
 from opsdb.processes.kill import KillReport, kill_processes
 from opsdb.processes.running import RunProcess, entered
 from opsdb.record.entries import Event, apply_line
-from opsdb.runs.sweeper import doomed, fence_run, note_reaped, unconfirmed
+from opsdb.runs.sweeper import doomed, fence_run, judge_forced_end, note_reaped, unconfirmed
 from opsdb.settings import Settings
 from opsdb.states import FenceReason
 
@@ -49,6 +49,8 @@ def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[
             if fence_run(db, run_id=run_id, attempt=process.attempt, reason=FenceReason.HEARTBEAT_TIMEOUT):
                 open_fenced(db, [run_id])
             note_reaped(db, run_id=run_id, attempt=process.attempt)
+            if process.alive:  # no worker heard from it why it did not come to its end
+                judge_forced_end(db, run_id=run_id, attempt=process.attempt)
         path.unlink(missing_ok=True)
         log.warning("run %s: its processes are gone (%d killed)", run_id, report.found)
         cleaned += 1

@@ -22,8 +22,10 @@ from opsdb.database import connect, first_line
 from opsdb.processes import exit_codes
 from opsdb.record.journal import journal_dir, last_words
 from opsdb.runs.attempts import Ending, read_ending
+from opsdb.runs.deleted import end_deleted
 from opsdb.runs.prefect_runs import facts_of, state_of
 from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.sweeper import judge_forced_end
 from opsdb.settings import Settings
 from opsdb.states import State, fold
 
@@ -52,6 +54,7 @@ class Reports:
     async def report_end(self, flow_run: FlowRun, attempt: int, exit_code: int) -> bool:
         """Tell Prefect how a run ended whose process did not. False when others must say it."""
         if exit_code == exit_codes.FENCED:
+            await asyncio.to_thread(self._judge_forced_end, flow_run.id, attempt=attempt)
             return False
         ending = None
         if exit_code != exit_codes.CUT_OFF:  # else the database would not tell us either
@@ -68,13 +71,16 @@ class Reports:
     async def set_state(self, flow_run: FlowRun, attempt: int, state: PrefectState[Any]) -> bool:
         """Set a state in Prefect, unless the attempt is over there. False when Prefect does not answer for long.
 
-        An attempt that was suspended is over, too: what follows is not its to say.
+        An attempt that was suspended is over, too: what follows is not its to say. The end of a run that was deleted
+        in Prefect is recorded here only: False when the ops database does not take it.
         """
         timings = self._settings.timings
         give_up_at = asyncio.get_running_loop().time() + timings.report
         while True:
             try:
                 history = await self._client.read_flow_run_states(flow_run.id)
+                if not history:
+                    return await asyncio.to_thread(self._end_deleted, flow_run.id, attempt=attempt, state=state)
                 life = fold(state_of(known) for known in history)
                 if life.latest.type == "CANCELLING" and state.is_scheduled():
                     state = Cancelled(message="cancelled before it started")
@@ -85,7 +91,7 @@ class Reports:
                     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
                         await self._client.set_flow_run_state(flow_run.id, state, force=True)
             except ObjectNotFound:
-                return True
+                continue  # it was deleted this moment
             except httpx.HTTPError as error:
                 warn_of_outage(error)
                 if asyncio.get_running_loop().time() > give_up_at:
@@ -108,6 +114,28 @@ class Reports:
         except DBAPIError as error:
             log.warning("run %s: the ops database was asked how it ended: %s", run_id, first_line(error))
             return None
+
+    def _judge_forced_end(self, run_id: UUID, *, attempt: int) -> None:
+        """Say why a process ended itself that had not come to its end, if somebody had set that in Prefect."""
+        try:
+            with self._engine.begin() as db:
+                judge_forced_end(db, run_id=run_id, attempt=attempt)
+        except DBAPIError as error:
+            log.warning("run %s: the ops database was not told who ended it: %s", run_id, first_line(error))
+
+    def _end_deleted(self, run_id: UUID, *, attempt: int, state: PrefectState[Any]) -> bool:
+        """Record the end of a run that Prefect does not have any more. False when the database does not answer."""
+        log.warning("run %s was deleted in Prefect: its end is recorded in ops only", run_id)
+        name = state.name or state.type.value.title()
+        try:
+            with self._engine.begin() as db:
+                end_deleted(
+                    db, run_id=run_id, attempt=attempt, type_=state.type.value, name=name, message=state.message
+                )
+        except DBAPIError as error:
+            log.warning("run %s: the ops database did not take its end: %s", run_id, first_line(error))
+            return False
+        return True
 
     def _write_claim(self, facts: RunFacts, states: Sequence[State]) -> None:
         try:

@@ -217,7 +217,10 @@ def _states(flow_run: FlowRun) -> list[State]:
     if os.environ.get("OPS_ATTEMPT") == "1" and flow_run.state is not None:
         return [state_of(flow_run.state)]
     with get_client(sync_client=True) as client:
-        return [state_of(state) for state in client.read_flow_run_states(flow_run.id)]
+        states = [state_of(state) for state in client.read_flow_run_states(flow_run.id)]
+    if not states:
+        raise PreflightError("the run was deleted in Prefect before its first step. Nothing was done")
+    return states
 
 
 def _kill_leftovers(run: ActiveRun) -> None:

@@ -87,7 +87,7 @@ def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
     ours, latest = _read_states(client, asked)
     if ours:
         return ours  # taken up before, and the answer was lost
-    if latest.type == "PAUSED":  # somebody suspended it from outside, which lets a run go on
+    if latest.type not in ("RUNNING", "CANCELLING"):  # somebody set it by hand, which lets a run go on
         client.set_flow_run_state(asked.run_id, Running(), force=True)
     try:
         propose_state_sync(client, asked.waits.model_copy(), flow_run_id=asked.run_id)
@@ -102,6 +102,10 @@ def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
 def _read_states(client: SyncPrefectClient, asked: Suspension) -> tuple[State | None, State]:
     """The state in which the run waits for us, if it was taken up, and its latest one. Raises TakenError."""
     history = [state_of(state) for state in client.read_flow_run_states(asked.run_id)]
+    if not history:
+        raise StepError(
+            f"the run was deleted in Prefect, and cannot wait there ({asked.waits.message}): start a new one"
+        )
     ours, life = _taken_up(history, asked), fold(history)
     if ours is None and (life.attempt != asked.attempt or life.status.terminal):
         raise TakenError(f"the run is {life.latest.name} in Prefect, attempt {life.attempt}: this one has no say")

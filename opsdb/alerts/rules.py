@@ -78,6 +78,7 @@ QUERIES = {
         FROM ops.runs r
              JOIN ops.sessions s ON s.id = r.session_id
              JOIN ops.run_states st ON st.id = r.state_id AND st.type = 'PAUSED'
+                                       AND st.message LIKE 'waits for approval%'
         WHERE r.status = 'queued' AND r.finished_at IS NULL
               AND extract(epoch FROM clock_timestamp() - st.recorded_at) > :seconds""",
     Rule.BACKUP: """

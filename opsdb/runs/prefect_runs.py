@@ -34,6 +34,15 @@ def tags_of(*, priority: int, session_id: UUID | None) -> list[str]:
     return [f"{PRIORITY_TAG}{priority}"] + ([tag_of(session_id)] if session_id else [])
 
 
+def priority_of(flow_run: FlowRun) -> int:
+    """The priority that its tags name, or that of its queue."""
+    for tag in flow_run.tags:
+        number = tag.removeprefix(PRIORITY_TAG)
+        if number != tag and number.lstrip("-").isdecimal():
+            return max(-1000, min(1000, int(number)))
+    return PRIORITY_OF_QUEUE.get(flow_run.work_queue_name or "", 0)
+
+
 def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
     """What does not change in the life of the run, or None when it is no runbook in a lane."""
     lane = LANE_OF_POOL.get(flow_run.work_pool_name or "")
@@ -43,10 +52,11 @@ def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
         id=flow_run.id,
         kind=kind,
         lane=lane,
-        priority=_priority(flow_run),
+        priority=priority_of(flow_run),
         session_id=session_of_tags(flow_run.tags),
         params=flow_run.parameters,
         created_at=_created_at(flow_run),
+        tick=flow_run.idempotency_key if flow_run.auto_scheduled else None,
     )
 
 
@@ -59,11 +69,3 @@ def _created_at(flow_run: FlowRun) -> datetime:
     """When it was asked for. What a schedule planned days ahead is asked for when it is due."""
     due = flow_run.expected_start_time if flow_run.auto_scheduled else None
     return due or flow_run.created or datetime.now(UTC)
-
-
-def _priority(flow_run: FlowRun) -> int:
-    for tag in flow_run.tags:
-        number = tag.removeprefix(PRIORITY_TAG)
-        if number != tag and number.lstrip("-").isdecimal():
-            return max(-1000, min(1000, int(number)))
-    return PRIORITY_OF_QUEUE.get(flow_run.work_queue_name or "", 0)

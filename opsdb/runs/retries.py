@@ -15,7 +15,7 @@ from opsdb.tables import Run, RunState, Session
 
 TRIED_AGAIN_WITHIN = timedelta(minutes=1)
 """How long after a death the next attempt may take to be asked for. After that something is wrong with the room."""
-FINAL_REASONS = (FenceReason.DEADLINE_EXCEEDED, "Deleted", "Refused")
+FINAL_REASONS = (FenceReason.DEADLINE_EXCEEDED, "Refused")
 """Ends after which another attempt would end the same way."""
 ATTEMPTS_TO_START = 3
 REQUEUE_WITHIN = timedelta(hours=1)
@@ -58,6 +58,7 @@ def read_retries(db: Connection, *, run_id: UUID | None = None) -> list[Retry]:
         .where(
             col(Session.status) != "cancelled",
             col(Run.status) == RunStatus.FAILED,
+            col(Run.deleted_at).is_(None),  # Prefect has nothing to begin again
             (col(Run.max_attempts) > 1) | unborn,
             col(Run.updated_at) > func.clock_timestamp() - REQUEUE_WITHIN,
             col(RunState.type) == "CRASHED",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -13,10 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from opsdb.alerts.episodes import open_crashed
+from opsdb.runs.notes import NOTHING_RAN, ended_unclaimed, note_states
 from opsdb.runs.sessions import ensure_session
-from opsdb.states import NEVER_RESUMED, RESUMING, Life, RunStatus, State, approvals, fold, rewrites
+from opsdb.states import NEVER_RESUMED, Life, RunStatus, State, fold
 from opsdb.storable import storable
-from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepResult, StepStatus
+from opsdb.tables import Lane, Run, RunState, RunStep, StepResult, StepStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class RunFacts:
     session_id: UUID | None
     params: dict[str, Any]
     created_at: datetime
+    tick: str | None = None
+    """For which schedule and due time it was planned, in Prefect's words; None when somebody asked for it."""
 
 
 def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) -> RunStatus | None:
@@ -62,12 +65,7 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
     _write(db, run_id=facts.id, life=life, row=row, newest_is_news=life.latest.id in added, asked=asked)
     if life.latest.type == "CRASHED" and life.latest.id in added:
         open_crashed(db, facts.id)
-    for before, after in rewrites(known):
-        if after.id in added or before.id in added:
-            _note_rewrite(db, run_id=facts.id, before=before, after=after)
-    for before, after in approvals(known):
-        if after.name == RESUMING and (after.id in added or before.id in added):
-            _note(db, run_id=facts.id, state=after, message=after.approving)
+    note_states(db, run_id=facts.id, life=life, known=known, added=set(added))
     return life.status
 
 
@@ -99,8 +97,7 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
     if newest_is_news and life.status in (RunStatus.CLAIMED, RunStatus.RUNNING):
         values["heartbeat_at"] = func.clock_timestamp()  # else its age would be NULL, and the run never lost
     db.execute(update(Run).where(col(Run.id) == run_id).values(**values))
-    if life.status.terminal:
-        _interrupt_steps(db, run_id=run_id)
+    _interrupt_steps(db, run_id=run_id, attempts=life.attempt + 1 if life.status.terminal else life.attempt)
     if life.status is RunStatus.SUCCEEDED:
         db.execute(delete(StepResult).where(col(StepResult.run_id) == run_id))  # nothing goes on from here
 
@@ -111,11 +108,14 @@ def _columns(life: Life) -> dict[str, Any]:
     return {name: getattr(life, name) for name in names} | {"state_id": life.latest.id, "state_at": life.latest.at}
 
 
-def _interrupt_steps(db: Connection, *, run_id: UUID) -> None:
-    """A run that is over has no running step. What the step itself has to say may still come, and then stands."""
+def _interrupt_steps(db: Connection, *, run_id: UUID, attempts: int) -> None:
+    """An attempt that is over, as are those before `attempts`, has no running step.
+
+    What the step itself has to say may still come, and then stands.
+    """
     db.execute(
         update(RunStep)
-        .where(col(RunStep.run_id) == run_id, col(RunStep.finished_at).is_(None))
+        .where(col(RunStep.run_id) == run_id, col(RunStep.finished_at).is_(None), col(RunStep.attempt) < attempts)
         .values(
             status=StepStatus.INTERRUPTED,
             finished_at=func.clock_timestamp(),
@@ -134,35 +134,11 @@ def _error(life: Life, recorded: dict[str, Any] | None, *, asked: str | None) ->
         return None
     if recorded is not None and recorded.get("context", {}).get("attempt") == life.attempt:
         return recorded
-    if not life.status.terminal:
+    if life.end is None:
         return None
-    message = life.latest.message or ""
+    message = life.end.message or ""
     if asked and life.status is RunStatus.FAILED and NEVER_RESUMED.fullmatch(message):
         message = f"nobody approved in time: it {asked}"
-    return {"type": life.latest.name, "message": message, "stack": None, "context": {}}
-
-
-def _note_rewrite(db: Connection, *, run_id: UUID, before: State, after: State) -> None:
-    message = f"Prefect rewrote {before.name} to {after.name}"
-    data = {"before": before.name, "after": after.name, "message": after.message}
-    _note(db, run_id=run_id, state=after, message=message, level="warning", data=data)
-
-
-def _note(
-    db: Connection,
-    *,
-    run_id: UUID,
-    state: State,
-    message: str,
-    level: str = "info",
-    data: Mapping[str, Any] | None = None,
-) -> None:
-    """Record what a state means for people: one event for it, however often it is reported."""
-    values = {
-        "id": state.id,
-        "run_id": run_id,
-        "level": level,
-        "message": storable(message),
-        "data": storable(data or {}),
-    }
-    db.execute(insert(RunEvent).values(values).on_conflict_do_nothing())
+    if ended_unclaimed(life, life.end):
+        message = message or NOTHING_RAN.format(name=life.end.name)
+    return {"type": life.end.name, "message": message, "stack": None, "context": {}}

@@ -19,9 +19,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from opsdb.alerts.episodes import open_fenced
-from opsdb.runs.runs import apply_states, facts_of_row
+from opsdb.runs import deleted
+from opsdb.runs.lookup import short_id
+from opsdb.runs.notes import latest_step, note
+from opsdb.runs.runs import apply_states, facts_of_row, recorded_states
 from opsdb.settings import Settings
-from opsdb.states import FenceReason, State
+from opsdb.states import FenceReason, State, fold
 from opsdb.tables import Run, RunEvent, RunState
 from opsdb.timings import Timings
 from opsdb.watch import Mark, keep_watch
@@ -41,7 +44,8 @@ SELECT r.id,
 FROM ops.runs r JOIN ops.run_states s ON s.id = r.state_id
      LEFT JOIN ops.sync_marks prefect ON prefect.name = :prefect,
      CAST(:now AS timestamptz) AS now
-WHERE r.finished_at IS NULL AND r.fenced_at IS NULL AND r.outcome IS NULL AND r.status IN ('claimed', 'running')
+WHERE r.finished_at IS NULL AND r.fenced_at IS NULL AND r.outcome IS NULL
+      AND (r.status IN ('claimed', 'running') OR s.type = 'CANCELLING')
 """)
 
 MESSAGES = {
@@ -114,6 +118,36 @@ def doomed(db: Connection, attempts: Mapping[UUID, int], *, exit_seconds: float)
     }
 
 
+def judge_forced_end(db: Connection, *, run_id: UUID, attempt: int) -> None:
+    """Say of a run whose process still worked when somebody set its end in Prefect what had not run.
+
+    To be called when that process is gone. Only its own process makes a run succeed: one that was set to Completed is
+    cancelled, and Prefect hears of that.
+    """
+    run = db.execute(select(Run).where(col(Run.id) == run_id).with_for_update()).one_or_none()
+    if run is None or run.finished_at is None or run.attempt != attempt or run.fenced_at or run.outcome:
+        return
+    end = fold(recorded_states(db, run_id=run_id)).end
+    if end is None or end.source != "prefect":
+        return
+    where = latest_step(db, run_id, attempt=attempt)
+    message = (
+        f"{end.name} was set in Prefect while it ran{where}, by somebody and not by its process, which was ended: "
+        f"what was to come did not run. `ops retry {short_id(run_id)}` runs it again"
+    )
+    note(db, run_id=run_id, state=end, message=message, level="warning", data={"state": end.name})
+    if end.type == "COMPLETED":
+        verdict = State(
+            id=uuid5(end.id, "by hand"),
+            at=run.state_at + timedelta(microseconds=1),
+            type="CANCELLED",
+            name="Cancelled",
+            message=f"it was set to {end.name} by hand{where}, and had not succeeded",
+            source="room",
+        )
+        apply_states(db, facts=facts_of_row(run), states=[verdict])
+
+
 def unconfirmed(db: Connection, *, host: str) -> list[Row[tuple[UUID, int, str]]]:
     """Fenced runs that were claimed on this host and whose processes nobody has looked for: `(id, attempt, worker)`."""
     return list(
@@ -160,11 +194,17 @@ def _conclude(db: Connection, run: Row[tuple[Run]], *, message: str) -> None:
         type_, name, message = "COMPLETED", "Completed", "its process recorded that it succeeded"
     elif run.outcome == "failed":
         type_, name, message = "FAILED", "Failed", str((run.error or {}).get("message") or "")
+    elif run.deleted_at is not None and run.started_at is None:
+        type_, name, message = "CANCELLED", deleted.NAME, deleted.NEVER_BEGAN
     else:
         type_, name = "CANCELLED" if run.fence_reason == FenceReason.CANCELLED else "CRASHED", run.fence_reason
+        if run.fence_reason == FenceReason.CANCELLED and run.deleted_at is not None:
+            message = "cancelled; Prefect does not have it any more"
+    # in Prefect's time, as long as it has any: what Prefect says next is newer
+    at = run.state_at + timedelta(microseconds=1) if run.deleted_at is None else deleted.ended_at(db, run)
     verdict = State(
         id=uuid5(run.state_id, name),
-        at=run.state_at + timedelta(microseconds=1),  # in Prefect's time: what Prefect says next is newer
+        at=at,
         type=type_,
         name=name,
         message=message,

@@ -108,10 +108,11 @@ def test_fold_tells_who_claimed_the_latest_attempt() -> None:
 
 
 def named(*words: str) -> list[State]:
-    """A life in which `asks` is the wait for an approval, and `resumes` Prefect's Resuming."""
+    """A life in which a run `asks` for an approval, `resumes` as Prefect calls it, or `postpones` itself."""
     special: dict[str, dict[str, Any]] = {
         "asks": {"type": "PAUSED", "name": "Suspended", "message": f"{APPROVAL} until noon: deploy?"},
         "resumes": {"type": "SCHEDULED", "name": RESUMING, "message": "approved by me"},
+        "postpones": {"type": "SCHEDULED", "name": "Scheduled", "message": postponed_message(START, "one failed")},
     }
     return [replace(make_state(number, word), **special.get(word, {})) for number, word in enumerate(words)]
 
@@ -192,12 +193,12 @@ def test_postponed_state_says_until_when() -> None:
 
 
 def test_fold_of_a_run_that_was_postponed_begins_anew_without_having_failed() -> None:
-    life = fold(life_of("SCHEDULED", "PENDING", "RUNNING", "SCHEDULED"))
+    life = fold(named("SCHEDULED", "PENDING", "RUNNING", "postpones"))
     assert (life.status, life.attempt, life.started_at, life.finished_at) == (RunStatus.QUEUED, 2, None, None)
-    again = fold(life_of("RUNNING", "SCHEDULED", "SCHEDULED", "PENDING", "RUNNING", "SCHEDULED", "RUNNING"))
+    again = fold(named("RUNNING", "postpones", "SCHEDULED", "PENDING", "RUNNING", "postpones", "RUNNING"))
     assert (again.attempt, again.base, again.crashes, again.continues) == (3, 3, 0, False)
-    assert fold(life_of("RUNNING", "SCHEDULED", "RUNNING", "CRASHED", "SCHEDULED", "RUNNING")).crashes == 1
-    assert fold(life_of("RUNNING", "SCHEDULED", "CANCELLED")).status is RunStatus.CANCELLED
+    assert fold(named("RUNNING", "postpones", "RUNNING", "CRASHED", "SCHEDULED", "RUNNING")).crashes == 1
+    assert fold(named("RUNNING", "postpones", "CANCELLED")).status is RunStatus.CANCELLED
 
 
 def test_fold_knows_when_the_run_began_since_somebody_asked_for_it() -> None:
@@ -209,5 +210,72 @@ def test_fold_knows_when_the_run_began_since_somebody_asked_for_it() -> None:
     for end in ("FAILED", "CANCELLED", "CRASHED"):
         assert fold(life_of("RUNNING", end)).begun_at == START
         assert fold(life_of("RUNNING", end, "SCHEDULED")).begun_at is None
-        later = fold(life_of("RUNNING", end, "SCHEDULED", "RUNNING", "SCHEDULED", "RUNNING"))
+        later = fold(named("RUNNING", end, "SCHEDULED", "RUNNING", "postpones", "RUNNING"))
         assert later.begun_at == START + timedelta(seconds=3)
+
+
+NOW: dict[str, tuple[str, ...]] = {
+    "waiting": ("SCHEDULED",),
+    "claimed": ("SCHEDULED", "PENDING"),
+    "running": ("SCHEDULED", "PENDING", "RUNNING"),
+    "asking": ("SCHEDULED", "PENDING", "RUNNING", "asks"),
+    "postponed": ("SCHEDULED", "PENDING", "RUNNING", "postpones"),
+    "succeeded": ("SCHEDULED", "PENDING", "RUNNING", "COMPLETED"),
+    "failed": ("SCHEDULED", "PENDING", "RUNNING", "FAILED"),
+    "cancelled": ("SCHEDULED", "CANCELLED"),
+}
+"""What a run may be when somebody sets a state by hand."""
+ENDS = {"COMPLETED": "succeeded", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
+BEGINS = {"SCHEDULED": "queued", "PENDING": "claimed", "RUNNING": "running"}
+HELD = {"PAUSED": "queued", "CANCELLING": "queued"}
+NOTHING_RAN = {"COMPLETED": "cancelled"}
+"""What never started has not succeeded, whoever says so."""
+BY_HAND: dict[str, dict[str, str]] = {
+    "waiting": {**BEGINS, **HELD, **ENDS, **NOTHING_RAN},
+    "claimed": {**BEGINS, "PAUSED": "queued", "CANCELLING": "claimed", **ENDS, **NOTHING_RAN},
+    "running": {**dict.fromkeys(("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"), "running"), **ENDS},
+    "asking": {**BEGINS, **HELD, **ENDS, **NOTHING_RAN},
+    "postponed": {**BEGINS, **HELD, **ENDS, **NOTHING_RAN},
+    **{
+        over: {**dict.fromkeys(("PENDING", "RUNNING", "PAUSED", "CANCELLING"), over), "SCHEDULED": "queued", **ENDS}
+        for over in ("succeeded", "failed", "cancelled")
+    },
+}
+BY_HAND["cancelled"] |= NOTHING_RAN
+
+
+@pytest.mark.parametrize("now", sorted(NOW))
+@pytest.mark.parametrize("by_hand", sorted(STATUS_OF_PREFECT))
+def test_fold_of_a_state_that_somebody_sets_by_hand(now: str, by_hand: str) -> None:
+    before, after = fold(named(*NOW[now])), fold(named(*NOW[now], by_hand))
+    assert after.status == BY_HAND[now][by_hand]
+    over = now in ("succeeded", "failed", "cancelled")
+    assert after.attempt == before.attempt + (over and by_hand == "SCHEDULED")
+    assert (after.finished_at is not None) == after.status.terminal
+    if over and by_hand in ("PENDING", "RUNNING", "PAUSED", "CANCELLING"):
+        assert after.finished_at == before.finished_at
+    contradicts = (over and by_hand in ("PENDING", "RUNNING", "PAUSED", "CANCELLING")) or (
+        now == "running" and by_hand in ("SCHEDULED", "PENDING", "PAUSED")
+    )
+    assert [one.state.type for one in after.disregarded] == [by_hand] * contradicts
+
+
+@pytest.mark.parametrize("by_hand", ["PENDING", "RUNNING", "PAUSED", "CANCELLING"])
+def test_fold_of_a_run_whose_end_prefect_hears_again_ended_when_it_did(by_hand: str) -> None:
+    life = fold(named("RUNNING", "COMPLETED", by_hand, by_hand, "COMPLETED"))
+    assert (life.status, life.finished_at) == (RunStatus.SUCCEEDED, START + timedelta(seconds=1))
+    assert fold(named("RUNNING", "COMPLETED", by_hand, "COMPLETED", "CRASHED")).status is RunStatus.FAILED
+
+
+@pytest.mark.parametrize("by_hand", ["SCHEDULED", "PENDING", "PAUSED"])
+def test_fold_of_a_running_run_that_somebody_put_back_ends_as_its_process_says(by_hand: str) -> None:
+    life = fold(named("PENDING", "RUNNING", by_hand, "RUNNING", "COMPLETED"))
+    assert (life.status, life.attempt, life.started_at) == (RunStatus.SUCCEEDED, 1, START + timedelta(seconds=1))
+    suspended = fold(named("PENDING", "RUNNING", by_hand, "asks"))
+    assert (suspended.status, suspended.attempt) == (RunStatus.QUEUED, 2)
+
+
+def test_fold_of_a_run_that_is_held_while_it_waits_begins_when_it_is_resumed() -> None:
+    for resumed in ("resumes", "SCHEDULED"):
+        life = fold(named("SCHEDULED", "PAUSED", resumed, "PENDING", "RUNNING"))
+        assert (life.status, life.attempt) == (RunStatus.RUNNING, 1)

@@ -82,6 +82,12 @@ def statuses(engine: Engine, kind: str) -> dict[UUID, str]:
         return {row.id: row.status for row in rows}
 
 
+def events(engine: Engine, run_id: UUID) -> list[str]:
+    with engine.connect() as db:
+        query = text("SELECT message FROM ops.run_events WHERE run_id = :id ORDER BY created_at")
+        return list(db.scalars(query, {"id": run_id}))
+
+
 def eventually(question: Callable[[], object], expected: object, seconds: float = 15) -> None:
     deadline = time.monotonic() + seconds
     while (answer := question()) != expected:
@@ -157,7 +163,7 @@ def test_sync_leaves_flows_alone_that_are_no_runbooks(
         assert statuses(engine, kind) == {ours.id: "queued"}
 
 
-def test_sync_fails_an_unfinished_run_that_was_deleted_in_prefect(
+def test_sync_cancels_a_waiting_run_that_was_deleted_in_prefect(
     client: SyncPrefectClient,
     kind: str,
     deployment_id: UUID,
@@ -169,9 +175,10 @@ def test_sync_fails_an_unfinished_run_that_was_deleted_in_prefect(
         eventually(lambda: statuses(engine, kind), {run.id: "queued"}, 30)
     client.delete_flow_run(run.id)
     with syncing():
-        eventually(lambda: statuses(engine, kind), {run.id: "failed"}, 30)
+        eventually(lambda: statuses(engine, kind), {run.id: "cancelled"}, 30)
     with engine.connect() as db:
         assert db.scalar(text("SELECT error->>'type' FROM ops.runs WHERE kind = :k"), {"k": kind}) == "Deleted"
+    assert events(engine, run.id) == ["deleted in Prefect while it waited"]
 
 
 @pytest.mark.gate

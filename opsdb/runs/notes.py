@@ -1,0 +1,91 @@
+"""What the states of a run mean for people, as events of the run: approvals, rewritten ends, states set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col
+
+from opsdb.runs.lookup import short_id
+from opsdb.states import NEVER_RESUMED, RESUMING, Disregarded, Life, State, approvals, rewrites
+from opsdb.storable import storable
+from opsdb.tables import RunEvent, RunStep
+
+NOTHING_RAN = "{name} was set in Prefect before it started: nothing of it ran"
+"""What becomes of a run that somebody marks as ended while it waits."""
+
+
+def note_states(db: Connection, *, run_id: UUID, life: Life, known: Sequence[State], added: Collection[UUID]) -> None:
+    """Record what the `added` ones of all `known` states, oldest first, say to people."""
+    for before, after in rewrites(known):
+        ours = after.source == "room" or after.message == NOTHING_RAN.format(name=before.name)
+        if not ours and (after.id in added or before.id in added):
+            message = f"Prefect rewrote {before.name} to {after.name}"
+            data = {"before": before.name, "after": after.name, "message": after.message}
+            note(db, run_id=run_id, state=after, message=message, level="warning", data=data)
+    for before, after in approvals(known):
+        if after.name == RESUMING and (after.id in added or before.id in added):
+            note(db, run_id=run_id, state=after, message=after.approving)
+    for state in known:
+        if state.puts_back and state.id in added:
+            note(db, run_id=run_id, state=state, message=state.message or "", level="warning")
+    for one in life.disregarded:
+        if one.state.id in added:
+            message = _disregarded(db, run_id, one, attempt=life.attempt)
+            note(db, run_id=run_id, state=one.state, message=message, level="warning", data=_said(one.state))
+    if (end := life.end) is not None and end.id in added and ended_unclaimed(life, end):
+        message = NOTHING_RAN.format(name=end.name)
+        note(db, run_id=run_id, state=end, message=message, level="warning", data=_said(end))
+
+
+def note(
+    db: Connection,
+    *,
+    run_id: UUID,
+    state: State,
+    message: str,
+    level: str = "info",
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Record what a state means for people: one event for it, however often it is reported."""
+    values = {
+        "id": state.id,
+        "run_id": run_id,
+        "level": level,
+        "message": storable(message),
+        "data": storable(data or {}),
+    }
+    db.execute(insert(RunEvent).values(values).on_conflict_do_nothing())
+
+
+def ended_unclaimed(life: Life, end: State) -> bool:
+    """Whether somebody set the end of a run that no worker had. That it was cancelled needs no explanation."""
+    by_hand = end.source == "prefect" and not NEVER_RESUMED.fullmatch(end.message or "")
+    return by_hand and end.type != "CANCELLED" and life.claimed_at is None and life.started_at is None
+
+
+def latest_step(db: Connection, run_id: UUID, *, attempt: int) -> str:
+    """The step that an attempt came to, as the end of a sentence: ` in step 3 (load)`; empty before the first."""
+    step = db.execute(
+        select(col(RunStep.index), col(RunStep.name))
+        .where(col(RunStep.run_id) == run_id, col(RunStep.attempt) == attempt)
+        .order_by(col(RunStep.index).desc())
+        .limit(1)
+    ).one_or_none()
+    return f" in step {step.index} ({step.name})" if step else ""
+
+
+def _disregarded(db: Connection, run_id: UUID, one: Disregarded, *, attempt: int) -> str:
+    name, run = one.state.name, short_id(run_id)
+    if one.status.terminal:
+        return f"{name} was set in Prefect after its end: it stays {one.status}. `ops retry {run}` runs it again"
+    where = latest_step(db, run_id, attempt=attempt)
+    return f"{name} was set in Prefect while it ran{where}: its process goes on. `ops cancel {run}` ends it"
+
+
+def _said(state: State) -> dict[str, Any]:
+    return {"state": state.name, "message": state.message}
