@@ -61,6 +61,8 @@ The name stays Prefect's own, so that Prefect marks it as late when nobody takes
 _POSTPONED_UNTIL = re.compile(rf"{POSTPONED}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d) UTC: ")
 DIED = "died; its processes are gone"
 """How the message of a Scheduled state ends with which the room itself has a run executed again."""
+AWAITS_SLOT = "AwaitingConcurrencySlot"
+"""Prefect's name of the Scheduled state of a run whose deployment executes all that it may. It is tried again soon."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 
@@ -84,6 +86,8 @@ class State:
     name: str
     message: str | None = None
     source: str = "prefect"
+    due_at: datetime | None = None
+    """Before when nobody starts it; None for a state that waits for no start, or where that is not known."""
 
     @property
     def status(self) -> RunStatus:

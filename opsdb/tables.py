@@ -140,6 +140,8 @@ class Run(Table, table=True):
     waits_for_resource: str | None = Field(default=None, sa_column=Column(Text))
     state_id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), nullable=False))
     state_at: datetime = Field(sa_column=time_column(null=False))
+    # before when nobody starts it, of one that is queued: it may be planned for next week
+    due_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class RunState(Table, table=True):
@@ -160,6 +162,7 @@ class RunState(Table, table=True):
     message: str | None = Field(default=None, sa_column=Column(Text))
     source: str = Field(default="prefect", sa_column=Column(Text, nullable=False, server_default="prefect"))
     recorded_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
+    due_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class RunStep(Table, table=True):
@@ -264,6 +267,35 @@ class SyncMark(Table, table=True):
 
     name: str = Field(sa_column=Column(Text, primary_key=True))
     at: datetime = Field(sa_column=time_column(null=False))
+    updated_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
+
+
+class LaneLimit(Table, table=True):
+    """What Prefect lets a lane execute at once, as the room last read it there."""
+
+    __tablename__ = "lane_limits"
+
+    lane: str = Field(sa_column=Column(Text, primary_key=True))
+    slots: int | None = Field(default=None, sa_column=Column(Integer))  # 0 while it is paused; without one, any number
+    updated_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
+
+
+class SchedulePlan(Table, table=True):
+    """A schedule of a deployment, as the room last read it in Prefect. It goes when it is deleted there."""
+
+    __tablename__ = "schedule_plans"
+
+    id: UUID = Field(sa_column=Column(PgUUID(as_uuid=True), primary_key=True))
+    deployment: str = Field(sa_column=Column(Text, nullable=False))  # as Prefect names it: kind/name
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    expression: str = Field(sa_column=Column(Text, nullable=False))
+    active: bool = Field(sa_column=Column(Boolean, nullable=False))
+    # of the first run that Prefect planned of it
+    planned_at: datetime | None = Field(default=None, sa_column=time_column())
+    # why it does not fire; it stays while the schedule is as it was then
+    fault: str | None = Field(default=None, sa_column=Column(Text))
+    # since when it should have a planned run and has none
+    unplanned_since: datetime | None = Field(default=None, sa_column=time_column())
     updated_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
 
 

@@ -59,7 +59,7 @@ def start_run(
         if not as_json:
             _announce(document, new=started.new)
         if wait:
-            wait_for(settings, server, document, lane=startable.lane, as_json=as_json)
+            wait_for(settings, server, document, as_json=as_json)
         elif as_json:
             print_json(document)
         else:

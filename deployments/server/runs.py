@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from deployments.server.client import REQUEST_SECONDS, answering, pages, prefect_client
+from deployments.server.obstacles import Hold, read_hold
 from deployments.server.startable import Startable, all_startable, find_startable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import short_id
@@ -41,14 +42,6 @@ class Cancelled:
 
     state: State
     asked: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paused:
-    """What starts nothing until somebody resumes it: a work pool, or one queue of it."""
-
-    pool: str
-    queue: str | None
 
 
 class PrefectServer:
@@ -108,18 +101,10 @@ class PrefectServer:
             raise RoomUnreachableError(f"Prefect gives no state for run {run_id}: look at it in the Prefect UI")
         return state_of(state)
 
-    def paused(self, run_id: UUID) -> Paused | None:
-        """What is paused of the lane that a run waits in; None when nothing is. UsageError as of `state`."""
-        run = self._flow_run(run_id)
-        pool, queue = run.work_pool_name, run.work_queue_name
-        if pool is None:
-            return None
+    def hold(self, run_id: UUID, *, lane: Lane, slots: int, now: datetime) -> Hold:
+        """What Prefect holds up a queued run of a lane with; `slots` as in `read_hold`. UsageError as of `state`."""
         with answering(self._client):
-            if self._client.read_work_pool(pool).is_paused:
-                return Paused(pool=pool, queue=None)
-            if queue and self._client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused:
-                return Paused(pool=pool, queue=queue)
-        return None
+            return read_hold(self._client, run_id, lane=lane, slots=slots, now=now)
 
     def cancel(self, run_id: UUID, *, message: str) -> Cancelled:
         """Ask for the end of a run: at once when nothing of it runs, else its worker kills it and then says so.

@@ -208,8 +208,8 @@ class Follower:
 
     async def _apply_event(self, event: Event) -> None:
         run_id = UUID(event.resource.id.removeprefix("prefect.flow-run."))
-        facts = self._facts.get(run_id)
-        if facts is None:
+        facts, state = self._facts.get(run_id), state_of_event(event)
+        if facts is None or state.type == "SCHEDULED":  # the event does not say for when
             try:
                 flow_run = await self._client.read_flow_run(run_id)
             except ObjectNotFound:
@@ -218,7 +218,9 @@ class Follower:
             if facts is None or _in_future(flow_run):
                 return
             self._facts[run_id] = facts
-        await self._apply(facts, [state_of_event(event)])
+            if flow_run.state is not None and flow_run.state.id == state.id:
+                state = state_of(flow_run.state)
+        await self._apply(facts, [state])
 
     async def _kind(self, flow_run: FlowRun) -> str:
         if flow_run.flow_id not in self._kinds:

@@ -51,14 +51,21 @@ def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
 
 
 def state_of(state: PrefectState) -> State:
-    """A state as Prefect's server gave it: with its id and its time."""
-    return State(id=state.id, at=state.timestamp, type=state.type.value, name=state.name or "", message=state.message)
+    """A state as Prefect's server gave it: with its id and its times."""
+    return State(
+        id=state.id,
+        at=state.timestamp,
+        type=state.type.value,
+        name=state.name or "",
+        message=state.message,
+        due_at=state.state_details.scheduled_time if state.is_scheduled() else None,
+    )
 
 
 def _created_at(flow_run: FlowRun) -> datetime:
-    """When it was asked for. What a schedule planned days ahead is asked for when it is due."""
-    due = flow_run.expected_start_time if flow_run.auto_scheduled else None
-    return due or flow_run.created or datetime.now(UTC)
+    """When it was asked for. What a schedule or a person planned ahead is asked for when it is due."""
+    made = flow_run.created or datetime.now(UTC)
+    return max(made, flow_run.expected_start_time or made)
 
 
 def _priority(flow_run: FlowRun) -> int:
