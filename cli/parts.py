@@ -58,9 +58,11 @@ def sync() -> None:
 
     settings = load_settings()
     access.use(settings)
+    from deployments.server.plan_watch import PlanWatch
     from deployments.sync.sync import sync as follow
 
-    _run_until_told(follow(settings))
+    watch = {"plans": lambda client, engine: PlanWatch(client, engine).keep_watching()}
+    _run_until_told(follow(settings, beside=watch))
 
 
 def exporter(

@@ -87,7 +87,7 @@ class State:
     message: str | None = None
     source: str = "prefect"
     due_at: datetime | None = None
-    """Before when nobody starts it; None for a state that waits for no start, or where that is not known."""
+    """Before when nobody is to start it; None where that is not known, or where it is due already."""
 
     @property
     def status(self) -> RunStatus:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -61,18 +61,22 @@ DEEP_OVERLAP = timedelta(minutes=15)
 DEEP_EVERY_SECONDS = 60.0
 
 
-async def sync(settings: Settings) -> None:
-    """Follow Prefect until cancelled. Outages of Prefect or of the database are waited out."""
+Beside = Callable[[PrefectClient, Engine], Awaitable[None]]
+"""Other work that goes on for as long as the sync, over its connections."""
+
+
+async def sync(settings: Settings, *, beside: Mapping[str, Beside] | None = None) -> None:
+    """Follow Prefect until cancelled, with what goes on `beside`. Outages of Prefect or the database are waited out."""
     engine = connect(settings, application="sync")
     try:
         # what the sync asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
-            await _follow(settings, engine)
+            await _follow(settings, engine, beside or {})
     finally:
         engine.dispose()
 
 
-async def _follow(settings: Settings, engine: Engine) -> None:
+async def _follow(settings: Settings, engine: Engine, beside: Mapping[str, Beside]) -> None:
     async with get_client() as client, asyncio.TaskGroup() as tasks:
         timings = settings.timings
         follower = Follower(client, engine, timings)
@@ -86,6 +90,8 @@ async def _follow(settings: Settings, engine: Engine) -> None:
         forever("push", follower.keep_pushing)
         forever("totals", lambda: _fold_totals(engine))
         forever("journals", lambda: _deliver_journals(settings, engine))
+        for name, work in beside.items():
+            forever(name, partial(work, client, engine))
 
 
 class Follower:

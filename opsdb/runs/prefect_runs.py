@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State as PrefectState
 
 from opsdb.runs.runs import RunFacts
 from opsdb.runs.sessions import session_of_tags, tag_of
-from opsdb.states import State
+from opsdb.states import AWAITS_SLOT, State
 from opsdb.tables import Lane
 
 RUNBOOK_TAG = "runbook"
@@ -58,7 +58,7 @@ def state_of(state: PrefectState) -> State:
         type=state.type.value,
         name=state.name or "",
         message=state.message,
-        due_at=state.state_details.scheduled_time if state.is_scheduled() else None,
+        due_at=state.state_details.scheduled_time if state.is_scheduled() and state.name != AWAITS_SLOT else None,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, case, exists, func, literal, select, text, tuple_
+from sqlalchemy import Connection, case, exists, func, literal, or_, select, text, tuple_
 from sqlmodel import col
 
 from opsdb.runs.locks import holder_of
@@ -63,11 +63,11 @@ def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Wait
     due_at = run.due_at or run.created_at
     state = State(id=run.state_id, at=run.state_at, type=latest.type, name=latest.name, message=latest.message)
     return Waiting(
-        due_at=due_at if due_at > view.now and latest.name != AWAITS_SLOT else None,
+        due_at=due_at if due_at > view.now else None,
         worker_online=bool(online),
         holders=holders,
         ahead=_ahead(db, view),
-        overtaken_by=_overtaken_by(db, run, slot_retried=latest.name == AWAITS_SLOT),
+        overtaken_by=_overtaken_by(db, run),
         approval=state.message if state.waits_for_approval else None,
         postponed=state.message if state.postponed_until and state.postponed_until > view.now else None,
     )
@@ -79,6 +79,7 @@ def _ahead(db: Connection, view: RunView) -> dict[str, int]:
     queue = case((col(Run.priority) > 10, 0), (col(Run.priority) > 0, 1), (col(Run.priority) == 0, 2), else_=3)
     own = select(queue).where(col(Run.id) == run.id).scalar_subquery()
     due_at = func.coalesce(col(Run.due_at), col(Run.created_at))
+    waits_for_another = or_(col(RunState.type) == "PAUSED", col(RunState.name) == AWAITS_SLOT)
     counts = db.execute(
         select(queue, func.count())
         .where(
@@ -86,7 +87,7 @@ def _ahead(db: Connection, view: RunView) -> dict[str, int]:
             col(Run.status) == RunStatus.QUEUED,
             col(Run.finished_at).is_(None),
             due_at <= view.now,
-            ~exists().where(col(RunState.id) == col(Run.state_id), col(RunState.type) == "PAUSED"),
+            ~exists().where(col(RunState.id) == col(Run.state_id), waits_for_another),
             tuple_(queue, due_at, col(Run.id)) < tuple_(own, literal(run.due_at or run.created_at), literal(run.id)),
         )
         .group_by(queue)
@@ -94,8 +95,7 @@ def _ahead(db: Connection, view: RunView) -> dict[str, int]:
     return {_QUEUES[number]: count for number, count in counts}
 
 
-def _overtaken_by(db: Connection, run: Run, *, slot_retried: bool) -> int:
-    """A state that waits for a slot of the deployment is due again and again: then it counts from when it was asked."""
-    since = run.created_at if slot_retried else run.due_at or run.state_at
+def _overtaken_by(db: Connection, run: Run) -> int:
+    since = run.due_at or (run.created_at if run.attempt == 1 else run.state_at)
     later = (col(Run.lane) == run.lane, col(Run.created_at) > since, col(Run.claimed_at) > since)
     return db.scalar(select(func.count()).where(*later)) or 0

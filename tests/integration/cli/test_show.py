@@ -18,7 +18,8 @@ from prefect.client.schemas.actions import (
     WorkPoolCreate,
     WorkPoolUpdate,
 )
-from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.client.schemas.objects import ConcurrencyOptions, State
+from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
@@ -159,7 +160,7 @@ def test_run_that_is_to_start_later_says_when_and_who_said_so(
     assert f"`ops cancel {waits.name}` ends it" in line
     client.set_flow_run_state(waits.run_id, Scheduled(), force=True)  # as the UI's button does
     assert waits.say() == [NOTHING]
-    later = Scheduled(scheduled_time=datetime(2036, 1, 2, 3, 4, tzinfo=UTC))
+    later: State[None] = Scheduled(scheduled_time=datetime(2036, 1, 2, 3, 4, tzinfo=UTC))
     planned = client.create_flow_run_from_deployment(waits.deployment_id, work_queue_name="high", state=later).id
     recorded(lab, planned)
     assert "it was planned for 2036-01-02 03:04:00 UTC, when it was made" in show(planned)
@@ -170,9 +171,8 @@ def test_limit_of_its_deployment_is_said_with_who_takes_it(waits: Waits, client:
     assert waits.say() == [NOTHING]
     first = client.create_flow_run_from_deployment(waits.deployment_id, work_queue_name="high").id
     client.set_flow_run_state(first, Pending())
-    answer = client.set_flow_run_state(waits.run_id, Pending())
-    assert answer.state is not None
-    assert answer.state.name == "AwaitingConcurrencySlot"
+    client.set_flow_run_state(waits.run_id, Pending())
+    assert client.read_flow_run(waits.run_id).state_name == "AwaitingConcurrencySlot"
     [line] = waits.say()
     assert line.startswith(f"its deployment lane-d executes 1 at once, by its own limit: {short_id(first)}: wait until")
     client.update_deployment(
@@ -222,8 +222,8 @@ def test_run_whose_deployment_was_deleted_says_so(waits: Waits, client: SyncPref
     client.set_flow_run_state(waits.run_id, Scheduled(), force=True)
     [line] = waits.say()
     assert line.startswith("its deployment was deleted in Prefect: no worker can claim it")
-    refused = client.set_flow_run_state(waits.run_id, Pending())
-    assert (refused.status.value, refused.details.reason) == ("ABORT", "Deployment not found.")
+    refused: OrchestrationResult[None] = client.set_flow_run_state(waits.run_id, Pending())
+    assert refused.status is SetStateStatus.ABORT
 
 
 def test_without_prefect_nothing_is_claimed(lab: Lab, show: Show) -> None:

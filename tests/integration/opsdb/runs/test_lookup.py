@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -206,10 +205,17 @@ def test_run_set_to_start_later_goes_before_nobody_until_then(settings: Settings
         apply_states(db, facts=facts_of_row(db.execute(select(Run).where(col(Run.id) == later)).one()), states=[forced])
     assert why(waiting).ahead == {}
     assert why(later).due_at == due_at
-    slot = replace(forced, id=uuid4(), at=datetime.now(UTC), name=AWAITS_SLOT)
+
+
+def test_run_that_waits_for_a_slot_of_its_deployment_goes_before_nobody(settings: Settings, engine: Engine) -> None:
+    first, waiting = made(engine, minute=1), made(engine, minute=2)
+    slot = State(id=uuid4(), at=datetime.now(UTC), type="SCHEDULED", name=AWAITS_SLOT)
     with engine.begin() as db:
-        apply_states(db, facts=facts_of_row(db.execute(select(Run).where(col(Run.id) == later)).one()), states=[slot])
-    assert why(later).due_at is None  # it is due, and tried again and again
+        apply_states(db, facts=facts_of_row(db.execute(select(Run).where(col(Run.id) == first)).one()), states=[slot])
+    with reading(settings) as db:
+        details = read_run(db, waiting)
+        assert details is not None
+        assert why_waiting(db, details.view, online_seconds=30).ahead == {}
 
 
 def test_run_says_how_many_went_ahead_of_it_that_were_asked_for_later(settings: Settings, engine: Engine) -> None:

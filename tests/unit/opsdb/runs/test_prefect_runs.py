@@ -37,5 +37,6 @@ def test_what_was_planned_ahead_is_asked_for_when_it_is_due(
 
 def test_state_says_before_when_nobody_starts_it() -> None:
     assert state_of(Scheduled(scheduled_time=DUE)).due_at == DUE
+    assert state_of(Scheduled(name="AwaitingConcurrencySlot", scheduled_time=DUE)).due_at is None  # tried again soon
     assert state_of(Running()).due_at is None
     assert state_of(Paused(pause_expiration_time=DUE)).due_at is None
