@@ -43,7 +43,7 @@ def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
         id=flow_run.id,
         kind=kind,
         lane=lane,
-        priority=_priority(flow_run),
+        priority=priority_of(flow_run),
         session_id=session_of_tags(flow_run.tags),
         params=flow_run.parameters,
         created_at=_created_at(flow_run),
@@ -68,7 +68,8 @@ def _created_at(flow_run: FlowRun) -> datetime:
     return max(made, flow_run.expected_start_time or made)
 
 
-def _priority(flow_run: FlowRun) -> int:
+def priority_of(flow_run: FlowRun) -> int:
+    """The priority that its tag names, else that of its queue."""
     for tag in flow_run.tags:
         number = tag.removeprefix(PRIORITY_TAG)
         if number != tag and number.lstrip("-").isdecimal():
