@@ -62,10 +62,12 @@ def sync() -> None:
 
     settings = load_settings()
     access.use(settings)
+    from deployments.server.plan_watch import PlanWatch
     from deployments.sync.sync import sync as follow
 
+    watch = {"plans": lambda client, engine: PlanWatch(client, engine).keep_watching()}
     await_start()
-    _run_until_told(follow(settings))
+    _run_until_told(follow(settings, beside=watch))
 
 
 def exporter(

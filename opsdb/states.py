@@ -64,6 +64,8 @@ DIED = "died; its processes are gone"
 PUT_BACK = "put back into its queue: "
 """How the message of a Scheduled state begins with which the room has a run wait again of which nothing ran, though
 somebody had set Running."""
+AWAITS_SLOT = "AwaitingConcurrencySlot"
+"""Prefect's name of the Scheduled state of a run whose deployment executes all that it may. It is tried again soon."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 
@@ -87,6 +89,8 @@ class State:
     name: str
     message: str | None = None
     source: str = "prefect"
+    due_at: datetime | None = None
+    """Before when nobody is to start it; None where that is not known, or where it is due already."""
 
     @property
     def status(self) -> RunStatus:

@@ -16,14 +16,13 @@ from sqlalchemy import (
     Index,
     Integer,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUUID
 from sqlmodel import Field
 
-from opsdb.schema import SCHEMA, Table, json_column, number_column, one_of, run_id_column, time_column
+from opsdb.schema import SCHEMA, Table, json_column, one_of, run_id_column, time_column
 from opsdb.states import RunStatus
 
 
@@ -145,6 +144,8 @@ class Run(Table, table=True):
     tick: str | None = Field(default=None, sa_column=Column(Text))
     # since when Prefect is known not to have it any more, while this record was not at its end
     deleted_at: datetime | None = Field(default=None, sa_column=time_column())
+    # before when nobody starts it, of one that is queued: it may be planned for next week
+    due_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class RunState(Table, table=True):
@@ -165,6 +166,7 @@ class RunState(Table, table=True):
     message: str | None = Field(default=None, sa_column=Column(Text))
     source: str = Field(default="prefect", sa_column=Column(Text, nullable=False, server_default="prefect"))
     recorded_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
+    due_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class RunStep(Table, table=True):
@@ -282,24 +284,3 @@ class Worker(Table, table=True):
     host: str = Field(sa_column=Column(Text, nullable=False))
     started_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
     heartbeat_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
-
-
-class RunTemplate(Table, table=True):
-    """A version of a template that ran. The database lets nobody change or delete one."""
-
-    __tablename__ = "run_templates"
-    __table_args__ = (
-        UniqueConstraint("kind", "version"),
-        UniqueConstraint("kind", "definition"),
-    )
-
-    id: int | None = Field(default=None, sa_column=number_column())
-    name: str = Field(sa_column=Column(Text, nullable=False))  # of the file then, without its ending
-    version: int = Field(sa_column=Column(Integer, nullable=False))
-    kind: str = Field(sa_column=Column(Text, nullable=False))
-    steps: list[dict[str, Any]] = Field(sa_column=json_column(null=False))
-    timeout_seconds: float | None = Field(default=None, sa_column=Column(Double))
-    retry_policy: dict[str, Any] = Field(default_factory=dict, sa_column=json_column(null=False))
-    definition: str = Field(sa_column=Column(Text, nullable=False))
-    document: dict[str, Any] = Field(sa_column=json_column(null=False))
-    created_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from cli.run.reasons import queue_hint
 from cli.run.view import details_document, error_lines
 from cli.run.wait import Moment, follow, view_for
 from cli.text import console, errors, lines, print_json, result_rows, say
@@ -14,7 +15,6 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
-from opsdb.tables import Lane
 
 
 def wait_for(
@@ -22,7 +22,6 @@ def wait_for(
     server: PrefectServer,
     document: dict[str, Any],
     *,
-    lane: Lane,
     as_json: bool,
     since_attempt: int = 1,
 ) -> None:
@@ -30,7 +29,14 @@ def wait_for(
     run = document["short_id"]
     try:
         with view_for(console, quiet=as_json) as view:
-            end = follow(settings, server, run_id=document["id"], lane=lane, view=view, since_attempt=since_attempt)
+            end = follow(
+                settings,
+                server,
+                run_id=document["id"],
+                view=view,
+                why_queued=lambda: queue_hint(settings, server, document["id"]),
+                since_attempt=since_attempt,
+            )
     except KeyboardInterrupt:
         errors.print(f"No longer waiting; run {run} goes on. `ops cancel {run}` ends it.", markup=False)
         raise typer.Exit(130) from None

@@ -70,7 +70,7 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
             if as_json:
                 print_json({**document, "attempt": attempt, "status": RunStatus.QUEUED})
             return
-        wait_for(settings, server, document, lane=view.run.lane, as_json=as_json, since_attempt=attempt)
+        wait_for(settings, server, document, as_json=as_json, since_attempt=attempt)
 
 
 def _kept_steps(settings: Settings, run: Run) -> list[KeptStep]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID, uuid4
 
 from cli.options import storable
 from cli.run.cancel import cancel_if_session_cancelled
@@ -13,8 +14,8 @@ from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
 from deployments.server.startable import Startable
 from opsdb.database import writing
-from opsdb.runs.lookup import short_id
-from opsdb.runs.sessions import join_session
+from opsdb.runs.lookup import reading, short_id
+from opsdb.runs.sessions import join_session, newest_session, spelled_id
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -49,7 +50,8 @@ def start_run(
             return
         session_id = None
         if session is not None:
-            session_id = _join_session(settings, session)
+            known = idempotency_key is not None and server.knows_key(startable, idempotency_key)
+            session_id = _known_session(settings, session) if known else _join_session(settings, session)
         started = server.start(
             startable, params=params, priority=priority, session_id=session_id, idempotency_key=idempotency_key
         )
@@ -59,7 +61,7 @@ def start_run(
         if not as_json:
             _announce(document, new=started.new)
         if wait:
-            wait_for(settings, server, document, lane=startable.lane, as_json=as_json)
+            wait_for(settings, server, document, as_json=as_json)
         elif as_json:
             print_json(document)
         else:
@@ -67,9 +69,15 @@ def start_run(
             say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
 
 
-def _join_session(settings: Settings, text: str) -> Any:
+def _join_session(settings: Settings, text: str) -> UUID:
     with writing(settings, application="cli") as db:
         return join_session(db, text)
+
+
+def _known_session(settings: Settings, text: str) -> UUID:
+    """The session of a run that a key started before: a new one, made for a request that is refused, would stay."""
+    with reading(settings) as db:
+        return spelled_id(text) or newest_session(db, text) or uuid4()
 
 
 def _document(

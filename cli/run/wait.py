@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cli.run.deaths import Deaths, recorded_state
 from cli.run.progress import ProgressLine, progress_lines
+from cli.run.reasons import QueueHint
 from cli.run.view import live_steps_table, status_text, step_seconds
 from cli.text import safe_line, safe_output, say
 from deployments.server.runs import UnknownRunError
@@ -24,12 +25,11 @@ from opsdb.amounts import seconds
 from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import RunDetails, read_run, reading, short_id
 from opsdb.settings import Settings
-from opsdb.states import RunStatus, State
-from opsdb.tables import Lane, RunStep, StepStatus
+from opsdb.states import State
+from opsdb.tables import RunStep, StepStatus
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
-QUEUE_HINT_SECONDS = 15.0
 RECORD_SECONDS = 3.0
 
 
@@ -92,8 +92,8 @@ def follow(
     server: States,
     *,
     run_id: UUID,
-    lane: Lane | None = None,
     view: View,
+    why_queued: Callable[[], str] = lambda: "",
     limit_seconds: float | None = None,
     since_attempt: int = 1,
     pause: Callable[[float], None] = time.sleep,
@@ -103,10 +103,12 @@ def follow(
 
     A run whose process died is over only when the room does not try it again.
 
+    `why_queued` is asked now and then for the reasons of a run that stays queued.
     Steps of attempts before `since_attempt` are not shown. An outage is waited out for a minute, then
     RoomUnreachableError is raised. The database may be away all the time.
     """
     started = answered = clock()
+    hint = QueueHint(run_id, why_queued)
     deaths = Deaths(settings=settings, run_id=run_id, clock=clock)
     details: RunDetails | None = None
     while True:
@@ -133,7 +135,7 @@ def follow(
             details=details,
             waited_seconds=waited,
             last_line=_last_line(settings, details),
-            note=_note(run_id, state, lane, waited, spared=spared) or trouble,
+            note=_note(run_id, state, spared=spared) or hint.text(state, waited) or trouble,
             since_attempt=since_attempt,
             spared=spared,
             overdue=deaths.overdue,
@@ -264,17 +266,13 @@ def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> 
         return known, safe_line(f"the steps can not be followed: {error}", width=300)
 
 
-def _note(run_id: UUID, state: State, lane: Lane | None, waited: float, *, spared: bool) -> str:
+def _note(run_id: UUID, state: State, *, spared: bool) -> str:
     if spared:
         return safe_line(f"the room may try it again: {state.message or state.name}", width=500)
     if state.waits_for_approval:
         return f"{safe_line(state.message or '', width=500)} (ops approve {short_id(run_id)})"
     if state.postponed_until:
         return safe_line(state.message or "", width=500)
-    if state.status is RunStatus.QUEUED and waited > QUEUE_HINT_SECONDS:
-        return (
-            f"still queued: its lane{f' {lane}' if lane else ''} is full, or no worker serves it (`ops status` tells)"
-        )
     return ""
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from deployments.server.planning import ImpossibleScheduleError, next_fire
 from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
 from opsdb.kinds.template_files import PACKAGE
@@ -86,9 +88,12 @@ class DeclaredSchedule(_Part):
     @model_validator(mode="after")
     def _is_right(self) -> Self:
         try:
-            _ = self.schedule
+            next_fire(self.schedule, after=datetime.now(UTC))
         except ValidationError as error:
             raise ValueError(_first(error)) from error
+        except ImpossibleScheduleError as error:
+            if not error.over:  # what was right and has ended must not keep the room from starting
+                raise ValueError(f"{self.slug}: {error}") from error
         return self
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from deployments.server.client import REQUEST_SECONDS, answering, pages, prefect_client
+from deployments.server.keys import check_same_request, run_of_key
+from deployments.server.obstacles import Hold, read_hold
 from deployments.server.startable import Startable, all_startable, find_startable
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import short_id
@@ -41,14 +43,6 @@ class Cancelled:
 
     state: State
     asked: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paused:
-    """What starts nothing until somebody resumes it: a work pool, or one queue of it."""
-
-    pool: str
-    queue: str | None
 
 
 class UnknownRunError(UsageError):
@@ -83,25 +77,28 @@ class PrefectServer:
         """Create a run. A key that was used before gives the run of then; UsageError if that was another request."""
         from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
 
+        # the client repeats a request that got no answer: without a key that could start two runs
+        key, request = idempotency_key or str(uuid4()), {"request": str(uuid4())}
         with answering(self._client):
-            earlier = self._run_of_key(startable, idempotency_key) if idempotency_key else None
             run = self._client.create_flow_run_from_deployment(
                 startable.id,
                 parameters=dict(params),
                 tags=tags_of(priority=priority, session_id=session_id),
                 work_queue_name=queue_of(priority),
-                # the client repeats a request that got no answer: without a key that could start two runs
-                idempotency_key=idempotency_key or str(uuid4()),
+                idempotency_key=key,
+                context=request,
             )
-        same = run.deployment_id == startable.id and run.parameters == {**startable.defaults, **params}
-        if earlier and not same:
-            raise UsageError(
-                f"--idempotency-key {idempotency_key!r} started run {run.id} before, in another lane or "
-                "with other parameters: use a new key for a new run"
-            )
+        new = run.context == request
+        if not new:
+            check_same_request(run, startable, key=key, params=params, priority=priority, session_id=session_id)
         if run.state is None:
             raise RoomUnreachableError(f"Prefect made run {run.id} without a state: look at it in the Prefect UI")
-        return Started(id=run.id, name=run.name, new=earlier is None, state=state_of(run.state))
+        return Started(id=run.id, name=run.name, new=new, state=state_of(run.state))
+
+    def knows_key(self, startable: Startable, key: str) -> bool:
+        """Whether a run of that kind was started with an idempotency key."""
+        with answering(self._client):
+            return run_of_key(self._client, startable, key) is not None
 
     def state(self, run_id: UUID) -> State:
         """The state of a run now. Raises UnknownRunError when Prefect has no such run."""
@@ -112,18 +109,10 @@ class PrefectServer:
             raise RoomUnreachableError(f"Prefect gives no state for run {run_id}: look at it in the Prefect UI")
         return state_of(state)
 
-    def paused(self, run_id: UUID) -> Paused | None:
-        """What is paused of the lane that a run waits in; None when nothing is. UsageError as of `state`."""
-        run = self._flow_run(run_id)
-        pool, queue = run.work_pool_name, run.work_queue_name
-        if pool is None:
-            return None
+    def hold(self, run_id: UUID, *, lane: Lane, slots: int, now: datetime) -> Hold:
+        """What Prefect holds up a queued run of a lane with; `slots` as in `read_hold`. UsageError as of `state`."""
         with answering(self._client):
-            if self._client.read_work_pool(pool).is_paused:
-                return Paused(pool=pool, queue=None)
-            if queue and self._client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused:
-                return Paused(pool=pool, queue=queue)
-        return None
+            return read_hold(self._client, run_id, lane=lane, slots=slots, now=now)
 
     def cancel(self, run_id: UUID, *, message: str) -> Cancelled:
         """Ask for the end of a run: at once when nothing of it runs, else its worker kills it and then says so.
@@ -248,21 +237,6 @@ class PrefectServer:
         with answering(self._client):
             approval = fold(state_of(state) for state in self._client.read_flow_run_states(run_id)).approval
         return f", {approval.approving}" if approval else ""
-
-    def _run_of_key(self, startable: Startable, key: str) -> object | None:
-        from prefect.client.schemas.filters import (
-            FlowFilter,
-            FlowFilterId,
-            FlowRunFilter,
-            FlowRunFilterIdempotencyKey,
-        )
-
-        found = self._client.read_flow_runs(
-            flow_filter=FlowFilter(id=FlowFilterId(any_=[startable.flow_id])),
-            flow_run_filter=FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key])),
-            limit=1,
-        )
-        return found[0] if found else None
 
 
 @contextmanager

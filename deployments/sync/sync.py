@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -63,18 +63,22 @@ DEEP_OVERLAP = timedelta(minutes=15)
 DEEP_EVERY_SECONDS = 60.0
 
 
-async def sync(settings: Settings) -> None:
-    """Follow Prefect until cancelled. Outages of Prefect or of the database are waited out."""
+Beside = Callable[[PrefectClient, Engine], Awaitable[None]]
+"""Other work that goes on for as long as the sync, over its connections."""
+
+
+async def sync(settings: Settings, *, beside: Mapping[str, Beside] | None = None) -> None:
+    """Follow Prefect until cancelled, with what goes on `beside`. Outages of Prefect or the database are waited out."""
     engine = connect(settings, application="sync")
     try:
         # what the sync asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
-            await _follow(settings, engine)
+            await _follow(settings, engine, beside or {})
     finally:
         engine.dispose()
 
 
-async def _follow(settings: Settings, engine: Engine) -> None:
+async def _follow(settings: Settings, engine: Engine, beside: Mapping[str, Beside]) -> None:
     async with get_client() as client, asyncio.TaskGroup() as tasks:
         timings = settings.timings
         follower = Follower(client, engine, settings)
@@ -88,6 +92,8 @@ async def _follow(settings: Settings, engine: Engine) -> None:
         forever("push", follower.keep_pushing)
         forever("totals", lambda: _fold_totals(engine))
         forever("journals", lambda: _deliver_journals(settings, engine))
+        for name, work in beside.items():
+            forever(name, partial(work, client, engine))
 
 
 class Follower:
@@ -199,7 +205,7 @@ class Follower:
         run_id, state = UUID(event.resource.id.removeprefix("prefect.flow-run.")), state_of_event(event)
         facts = self._facts.get(run_id)
         surprising = await self._in_database(is_surprising, run_id, state)
-        if facts is None or surprising:
+        if facts is None or surprising or state.type == "SCHEDULED":  # the event does not say for when
             try:
                 flow_run = await self._client.read_flow_run(run_id)
             except ObjectNotFound:
@@ -211,6 +217,8 @@ class Follower:
             if facts is None or in_future(flow_run):
                 return
             self._facts[run_id] = facts
+            if flow_run.state is not None and flow_run.state.id == state.id:
+                state = state_of(flow_run.state)
         await self._apply(facts, [state])
 
     async def _facts_of(self, flow_run: FlowRun, *, is_known: bool) -> RunFacts | None:

@@ -13,6 +13,7 @@ from opsdb.alerts.episodes import ROOM, Rule
 from opsdb.alerts.incidents import Report, Subject
 
 LONGEST = 100
+LONGEST_ERROR = 200
 SHORT = 60
 """Characters of a value in a line of a list."""
 KINDS = 5
@@ -49,8 +50,8 @@ WORDINGS = {
     Rule.QUEUED: Wording(
         "Run Queued Too Long",
         "runs",
-        "See with `ops runs --status running` what holds the lane, and with `ops status` that a worker serves it. "
-        "`ops cancel` frees a slot; OPS_LANE_LIMIT makes more.",
+        "`ops show {run}` says what it waits for: a slot, a worker, or something that is paused or limited in Prefect, "
+        "with the command that takes it away.",
     ),
     Rule.FAILED: Wording(
         "Run Failed",
@@ -88,6 +89,13 @@ WORDINGS = {
         "parts",
         "What runs do is not recorded meanwhile, and none is ended; running ones go on. `ops status` tells what is "
         "down, its log in OPS_HOME/log says why. Alerts about single runs wait until it is back.",
+    ),
+    Rule.SCHEDULE: Wording(
+        "Schedule Without Runs",
+        "schedules",
+        "Nothing starts by this schedule. One that never fires also keeps Prefect from planning those beside it: the "
+        "room has paused it, correct or delete it in the Prefect UI, Deployments. Otherwise `ops doctor` says what to "
+        "do, and the end of prefect.log in OPS_HOME/log what became of schedule_deployments.",
     ),
 }
 
@@ -160,7 +168,10 @@ def _special(facts: Mapping[str, Any]) -> dict[str, str]:
         "Deadline": _moment(facts.get("deadline_at")),
         "Due since": _moment(facts.get("waiting_since")),
         "Answer wanted until": quoted(facts["until"]) if facts.get("until") else "",
-        "Error": quoted(facts["error"]) if facts.get("error") else "",
+        "Deployment": quoted(facts["deployment"]) if facts.get("deployment") else "",
+        "Schedule": quoted(facts["schedule"]) if facts.get("schedule") else "",
+        "When": quoted(facts["expression"]) if facts.get("expression") else "",
+        "Error": quoted(facts["error"], longest=LONGEST_ERROR) if facts.get("error") else "",
         "Processes": quoted(", ".join(map(str, pids))) if isinstance(pids, list) else "",
         "Database": quoted(facts["database"]) if "database" in facts else "",
         "Last verified": (_moment(facts["verified_at"]) or "never") if "verified_at" in facts else "",

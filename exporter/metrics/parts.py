@@ -1,5 +1,5 @@
-"""The room's own parts: which workers serve the lanes, how far the sync is, who holds the room's locks, and what the
-alerter has done and has to do."""
+"""The room's own parts: which workers serve the lanes, what those may execute, how far the sync is, which schedules
+have runs, who holds the room's locks, and what the alerter has done and has to do."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ WHERE heartbeat_at > statement_timestamp() - make_interval(secs => %(lost_second
 UNION ALL
 SELECT 'mark', name, '', extract(epoch FROM updated_at)::double precision FROM ops.sync_marks
 WHERE name IN ('sync', 'totals')
+UNION ALL
+SELECT 'slots', lane, '', coalesce(slots, 'Infinity'::double precision) FROM ops.lane_limits
+UNION ALL
+SELECT 'planned', deployment, name, (fault IS NULL AND unplanned_since IS NULL)::int
+FROM ops.schedule_plans WHERE active OR fault IS NOT NULL
 UNION ALL
 SELECT 'lock', l.name, coalesce(holder.usename::text, ''), (holder.pid IS NOT NULL)::int
 FROM ops.room_locks l LEFT JOIN LATERAL (
@@ -50,6 +55,23 @@ def _workers_and_sync(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
     yield from (workers, synced, folded, held)
 
 
+def _lanes_and_schedules(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
+    """What Prefect lets the lanes execute, and the runs that it planned."""
+    limits = {name: value for what, name, _, value in rows if what == "slots"}
+    slots = GaugeMetricFamily("ops_lane_slots", "Runs that the lane executes at once; 0: paused.", labels=["lane"])
+    for lane in room.lanes:
+        slots.add_metric([lane], limits.get(lane, room.lane_limit))
+    planned = GaugeMetricFamily(
+        "ops_schedule_planned",
+        "0 when an active schedule has no planned run, or never fires.",
+        labels=["deployment", "schedule"],
+    )
+    for what, deployment, schedule, value in rows:
+        if what == "planned":
+            planned.add_metric([deployment, schedule], value)
+    yield from (slots, planned)
+
+
 def _alerts(rows: Sequence[Row], _room: Room) -> Iterator[Metric]:
     """The figures of all rules and destinations together."""
     lasting, pending, dead, totals, last_cycle_at = rows[0]
@@ -71,5 +93,10 @@ def _alerts(rows: Sequence[Row], _room: Room) -> Iterator[Metric]:
     yield cycle
 
 
-PARTS = Collector("parts", SQL, _workers_and_sync)
+def _parts(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
+    yield from _workers_and_sync(rows, room)
+    yield from _lanes_and_schedules(rows, room)
+
+
+PARTS = Collector("parts", SQL, _parts)
 ALERTS = Collector("alerts", FIGURES, _alerts)

@@ -10,20 +10,21 @@ from exporter.metrics.collector import Collector, Room, Row
 from opsdb.states import POSTPONED
 
 UNFINISHED = ("queued", "suspended", "postponed", "claimed", "running")
-"""Suspended: queued, for an approval and not for a slot. Postponed: queued, for a time of its own choice, or for its
-turn after that: by then it has begun already, and those that have not show what holds up its lane."""
+"""Suspended: queued, for an approval and not for a slot. Postponed: queued, for a time that has not come, or for its
+turn after a time of its own choice: it has begun already, and those that have not show what holds up its lane."""
 IN_A_SLOT = ("claimed", "running")
 
 # through the partial index of unfinished runs: the history is never looked at
 SQL = f"""
-SELECT kind, lane::text, CASE WHEN waits.id IS NULL THEN status
+SELECT kind, lane::text, CASE WHEN status = 'queued' AND runs.due_at > statement_timestamp() THEN 'postponed'
+                              WHEN waits.id IS NULL THEN status
                               WHEN waits.type = 'PAUSED' THEN 'suspended' ELSE 'postponed' END, count(*),
        count(*) FILTER (WHERE status <> 'queued'
                         AND heartbeat_at < statement_timestamp() - make_interval(secs => %(lost_seconds)s)),
        extract(epoch FROM min(heartbeat_at) FILTER (WHERE status <> 'queued'))::double precision,
        extract(epoch FROM min(CASE WHEN status = 'running' THEN started_at
                                    WHEN status = 'claimed' THEN claimed_at
-                                   WHEN attempt = 1 THEN created_at
+                                   WHEN attempt = 1 THEN greatest(created_at, runs.due_at)
                                    ELSE state_at END))::double precision
 FROM ops.runs
      -- to wait for an approval, or for a time of its own choice, begins another attempt
@@ -67,12 +68,10 @@ def families(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
         if beats := [row[5] for row in held if row[5] is not None]:
             heartbeat.add_metric([kind, lane], min(beats))
 
-    slots = GaugeMetricFamily("ops_lane_slots", "Runs that the lane executes at once.", labels=["lane"])
     used = GaugeMetricFamily("ops_lane_slots_used", "Runs that are claimed or running in the lane.", labels=["lane"])
     for lane in room.lanes:
-        slots.add_metric([lane], room.lane_limit)
         used.add_metric([lane], sum(row[3] for row in rows if row[1] == lane and row[2] in IN_A_SLOT))
-    yield from (count, stuck, heartbeat, started, slots, used)
+    yield from (count, stuck, heartbeat, started, used)
 
 
 RUNS = Collector("runs", SQL, families)

@@ -33,6 +33,7 @@ class Rule(StrEnum):
     LEFTOVERS = "leftovers"
     WORKER_LOST = "worker_lost"
     SYNC_BEHIND = "sync_behind"
+    SCHEDULE = "schedule"
 
     @property
     def severity(self) -> Severity:

@@ -27,16 +27,20 @@ QUERIES = {
     Rule.QUEUED: """
         SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
                jsonb_build_object('attempt', r.attempt, 'session', s.name, 'priority', r.priority,
-                                  'waiting_since', st.recorded_at) AS facts,
-               extract(epoch FROM clock_timestamp() - greatest(st.recorded_at, p.at)) > t.seconds AS ripe
+                                  'waiting_since', since.at) AS facts,
+               extract(epoch FROM clock_timestamp() - greatest(since.at, p.at)) > t.seconds AS ripe
         FROM ops.runs r
              JOIN ops.sessions s ON s.id = r.session_id
              -- Scheduled may be planned for next week; the others are due
-             JOIN ops.run_states st ON st.id = r.state_id AND st.name IN ('Late', 'AwaitingRetry', 'Resuming')
+             JOIN ops.run_states st ON st.id = r.state_id
+                  AND st.name IN ('Late', 'AwaitingRetry', 'Resuming', 'AwaitingConcurrencySlot')
              JOIN ops.sync_marks p ON p.name = 'prefect',
-             LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t
+             LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t,
+             -- while its deployment has no slot Prefect gives it a new state twice a minute
+             LATERAL (SELECT CASE WHEN st.name = 'AwaitingConcurrencySlot' AND r.attempt = 1 THEN r.created_at
+                                  ELSE greatest(st.recorded_at, r.due_at) END AS at) since
         WHERE r.status = 'queued' AND r.finished_at IS NULL
-              AND extract(epoch FROM clock_timestamp() - st.recorded_at) > t.seconds
+              AND extract(epoch FROM clock_timestamp() - since.at) > t.seconds
               -- one that was postponed has had its turn: while its lane works, it only has to wait for another one
               AND NOT (st.name = 'Late' AND r.attempt > 1 AND EXISTS (
                 SELECT FROM ops.runs o WHERE o.lane = r.lane AND o.finished_at IS NULL
@@ -139,9 +143,21 @@ QUERIES = {
                  > :seconds AS ripe
         FROM ops.sync_marks sync LEFT JOIN ops.sync_marks sweep ON sweep.name = 'sweep'
         WHERE sync.name = 'sync' AND extract(epoch FROM clock_timestamp() - sync.updated_at) > :seconds""",
+    Rule.SCHEDULE: """
+        SELECT DISTINCT ON (subject) p.deployment || ' ' || p.name AS subject, 'room' AS lane,
+               split_part(p.deployment, '/', 1) AS kind, NULL::uuid AS run_id,
+               jsonb_build_object('deployment', p.deployment, 'schedule', p.name, 'expression', p.expression,
+                                  'error', coalesce(p.fault, 'Prefect planned no run of it')) AS facts,
+               p.fault IS NOT NULL
+                 OR extract(epoch FROM clock_timestamp() - greatest(p.unplanned_since, CAST(:since AS timestamptz)))
+                    > :seconds AS ripe
+        FROM ops.schedule_plans p
+        WHERE p.fault IS NOT NULL
+              OR (p.active AND extract(epoch FROM clock_timestamp() - p.unplanned_since) > :seconds)
+        ORDER BY subject, p.fault NULLS LAST""",
 }
 
-NEEDS_SYNC = (Rule.QUEUED, Rule.FAILED, Rule.APPROVAL)
+NEEDS_SYNC = (Rule.QUEUED, Rule.FAILED, Rule.APPROVAL, Rule.SCHEDULE)
 """Rules about what Prefect says: while nobody hears it, the outage is reported, not each run."""
 
 KNOWN = text("""

@@ -18,6 +18,7 @@ DEFAULTS = {
     Rule.LEFTOVERS: 30.0,
     Rule.WORKER_LOST: 30.0,
     Rule.SYNC_BEHIND: 60.0,
+    Rule.SCHEDULE: 180.0,
 }
 """The rules whose threshold is set here, in seconds. The others' are the sweeper's own settings."""
 BY_KIND = (Rule.QUEUED, Rule.FAILED)

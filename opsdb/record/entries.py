@@ -66,6 +66,8 @@ class Entry(ABC):
 _KINDS: dict[str, type[Entry]] = {}
 _UNSAID: dict[type, str] = {State: "source", RunFacts: "id"}
 """What a line leaves out: it has a state from Prefect, and the id of its run."""
+_UNSAID_WHEN_NONE = ("due_at",)
+"""What lines of earlier versions do not say."""
 
 
 def apply_line(db: Connection, line: Line) -> None:
@@ -272,6 +274,7 @@ def _plain(value: Any) -> Any:
     """The value of a field as its line has it."""
     if is_dataclass(value):
         said = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        said = {name: one for name, one in said.items() if one is not None or name not in _UNSAID_WHEN_NONE}
         return _without(said, _UNSAID.get(type(value), ""))
     if isinstance(value, list):
         return [_plain(item) for item in value]

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State as PrefectState
 
 from opsdb.runs.runs import RunFacts
 from opsdb.runs.sessions import session_of_tags, tag_of
-from opsdb.states import State
+from opsdb.states import AWAITS_SLOT, State
 from opsdb.tables import Lane
 
 RUNBOOK_TAG = "runbook"
@@ -61,11 +61,19 @@ def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
 
 
 def state_of(state: PrefectState) -> State:
-    """A state as Prefect's server gave it: with its id and its time."""
-    return State(id=state.id, at=state.timestamp, type=state.type.value, name=state.name or "", message=state.message)
+    """A state as Prefect's server gave it: with its id and its times."""
+    return State(
+        id=state.id,
+        at=state.timestamp,
+        type=state.type.value,
+        name=state.name or "",
+        message=state.message,
+        due_at=state.state_details.scheduled_time if state.is_scheduled() and state.name != AWAITS_SLOT else None,
+    )
 
 
 def _created_at(flow_run: FlowRun) -> datetime:
-    """When it was asked for. What a schedule planned days ahead is asked for when it is due."""
-    due = flow_run.expected_start_time if flow_run.auto_scheduled else None
-    return due or flow_run.created or datetime.now(UTC)
+    """When it was asked for. What a schedule or a person planned ahead is asked for when it is due."""
+    made = flow_run.created or datetime.now(UTC)
+    due = flow_run.expected_start_time or made
+    return due if flow_run.auto_scheduled else max(made, due)

@@ -52,7 +52,7 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
     row = db.execute(select(col(Run.attempt), col(Run.error)).where(col(Run.id) == facts.id).with_for_update()).one()
     rows = [
         {"id": s.id, "run_id": facts.id, "at": s.at, "type": s.type, "name": s.name, "source": s.source}
-        | {"message": storable(s.message)}
+        | {"message": storable(s.message), "due_at": s.due_at}
         for s in states
     ]
     added = db.scalars(insert(RunState).values(rows).on_conflict_do_nothing().returning(col(RunState.id))).all()
@@ -77,7 +77,10 @@ def facts_of_row(run: Row[Any]) -> RunFacts:
 def recorded_states(db: Connection, *, run_id: UUID) -> list[State]:
     """All states that were recorded of a run, oldest first."""
     rows = db.execute(select(RunState).where(col(RunState.run_id) == run_id).order_by(col(RunState.at)))
-    return [State(id=r.id, at=r.at, type=r.type, name=r.name, message=r.message, source=r.source) for r in rows]
+    return [
+        State(id=r.id, at=r.at, type=r.type, name=r.name, message=r.message, source=r.source, due_at=r.due_at)
+        for r in rows
+    ]
 
 
 def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is_news: bool, asked: str | None) -> None:
@@ -105,7 +108,8 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
 def _columns(life: Life) -> dict[str, Any]:
     """What a life says of its row."""
     names = ("status", "attempt", "claimed_at", "started_at", "finished_at")
-    return {name: getattr(life, name) for name in names} | {"state_id": life.latest.id, "state_at": life.latest.at}
+    latest = {"state_id": life.latest.id, "state_at": life.latest.at, "due_at": life.latest.due_at}
+    return {name: getattr(life, name) for name in names} | latest
 
 
 def _interrupt_steps(db: Connection, *, run_id: UUID, attempts: int) -> None:

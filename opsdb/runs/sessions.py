@@ -79,19 +79,23 @@ def join_session(db: Connection, text: str) -> UUID:
     """
     session_id = spelled_id(text)
     if session_id is None:
-        found = db.scalar(
-            select(col(Session.id))
-            .where(col(Session.name) == text, col(Session.status) != "cancelled")
-            .order_by(col(Session.created_at).desc())
-            .limit(1)
-        )
-        return found or make_session(db, name=text)
+        return newest_session(db, text) or make_session(db, name=text)
     status = db.scalar(select(col(Session.status)).where(col(Session.id) == session_id))
     if status is None:
         raise UsageError(f"--session: there is no session {session_id}; `ops session list` shows them")
     if status == "cancelled":
         raise UsageError(f"--session: {session_id} was cancelled, no run can join it")
     return session_id
+
+
+def newest_session(db: Connection, name: str) -> UUID | None:
+    """The newest session of that name that is not cancelled, or None."""
+    return db.scalar(
+        select(col(Session.id))
+        .where(col(Session.name) == name, col(Session.status) != "cancelled")
+        .order_by(col(Session.created_at).desc())
+        .limit(1)
+    )
 
 
 def cancel_session(db: Connection, session_id: UUID) -> None:

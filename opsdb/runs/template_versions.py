@@ -6,11 +6,33 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, Connection, Double, Integer, Text, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col
+from sqlmodel import Field, col
 
-from opsdb.tables import Run, RunTemplate
+from opsdb.schema import Table, json_column, number_column, time_column
+from opsdb.tables import Run
+
+
+class RunTemplate(Table, table=True):
+    """A version of a template that ran. The database lets nobody change or delete one."""
+
+    __tablename__ = "run_templates"
+    __table_args__ = (
+        UniqueConstraint("kind", "version"),
+        UniqueConstraint("kind", "definition"),
+    )
+
+    id: int | None = Field(default=None, sa_column=number_column())
+    name: str = Field(sa_column=Column(Text, nullable=False))  # of the file then, without its ending
+    version: int = Field(sa_column=Column(Integer, nullable=False))
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    steps: list[dict[str, Any]] = Field(sa_column=json_column(null=False))
+    timeout_seconds: float | None = Field(default=None, sa_column=Column(Double))
+    retry_policy: dict[str, Any] = Field(default_factory=dict, sa_column=json_column(null=False))
+    definition: str = Field(sa_column=Column(Text, nullable=False))
+    document: dict[str, Any] = Field(sa_column=json_column(null=False))
+    created_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
 
 
 class TemplateRecord(NamedTuple):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -10,14 +11,15 @@ from sqlalchemy import Connection, case, exists, func, literal, or_, select, tex
 from sqlmodel import col
 
 from opsdb.runs.locks import holder_of
-from opsdb.runs.lookup import RunView, is_postponed, list_runs
-from opsdb.states import RunStatus, State
+from opsdb.runs.lookup import RunView, list_runs
+from opsdb.states import AWAITS_SLOT, RunStatus, State
 from opsdb.tables import Run, RunState
 
 WORKER_ONLINE = text(
     "SELECT EXISTS (SELECT FROM ops.workers WHERE lane = :lane"
     " AND heartbeat_at > clock_timestamp() - make_interval(secs => :seconds))"
 )
+_QUEUES = ("urgent", "high", "default", "low")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +27,15 @@ class Waiting:
     """What stands between a queued run and its start."""
 
     due_at: datetime | None
-    """When its schedule wants it, while that is ahead."""
+    """Before when nobody starts it, while that is ahead."""
     worker_online: bool
     """Whether a worker serves its lane."""
     holders: list[RunView]
     """The runs that its lane executes, the newest first."""
-    before: int
-    """How many runs wait in its lane and go first: those of a more urgent queue, then older ones."""
+    ahead: Mapping[str, int] = field(default_factory=dict)
+    """How many runs wait in its lane and go first, by queue: those of a more urgent one, then what was due earlier."""
+    overtaken_by: int = 0
+    """How many runs of its lane were asked for after it was due, and went ahead of it."""
     approval: str | None = None
     """What it asks a person, and until when; None when it waits for none."""
     postponed: str | None = None
@@ -56,23 +60,42 @@ def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Wait
         for status in (RunStatus.CLAIMED, RunStatus.RUNNING)
         for holder in list_runs(db, lane=run.lane, status=status, limit=100)
     ]
-    # the queues of a lane, see `queue_of`; in one queue the older run goes first
-    queue = case((col(Run.priority) > 10, 0), (col(Run.priority) > 0, 1), (col(Run.priority) == 0, 2), else_=3)
-    own = select(queue).where(col(Run.id) == run.id).scalar_subquery()
-    before = select(func.count()).where(
-        col(Run.lane) == run.lane,
-        col(Run.status) == RunStatus.QUEUED,
-        col(Run.finished_at).is_(None),
-        col(Run.created_at) <= view.now,
-        ~exists().where(col(RunState.id) == col(Run.state_id), or_(col(RunState.type) == "PAUSED", is_postponed())),
-        tuple_(queue, col(Run.created_at), col(Run.id)) < tuple_(own, literal(run.created_at), literal(run.id)),
-    )
+    due_at = run.due_at or run.created_at
     state = State(id=run.state_id, at=run.state_at, type=latest.type, name=latest.name, message=latest.message)
     return Waiting(
-        due_at=run.created_at if run.created_at > view.now else None,
+        due_at=due_at if due_at > view.now else None,
         worker_online=bool(online),
         holders=holders,
-        before=db.scalar(before) or 0,
+        ahead=_ahead(db, view),
+        overtaken_by=_overtaken_by(db, run),
         approval=state.message if state.waits_for_approval else None,
         postponed=state.message if state.postponed_until and state.postponed_until > view.now else None,
     )
+
+
+def _ahead(db: Connection, view: RunView) -> dict[str, int]:
+    run = view.run
+    # the queues of a lane, see `queue_of`; in one queue goes first what was due first
+    queue = case((col(Run.priority) > 10, 0), (col(Run.priority) > 0, 1), (col(Run.priority) == 0, 2), else_=3)
+    own = select(queue).where(col(Run.id) == run.id).scalar_subquery()
+    due_at = func.coalesce(col(Run.due_at), col(Run.created_at))
+    waits_for_another = or_(col(RunState.type) == "PAUSED", col(RunState.name) == AWAITS_SLOT)
+    counts = db.execute(
+        select(queue, func.count())
+        .where(
+            col(Run.lane) == run.lane,
+            col(Run.status) == RunStatus.QUEUED,
+            col(Run.finished_at).is_(None),
+            due_at <= view.now,
+            ~exists().where(col(RunState.id) == col(Run.state_id), waits_for_another),
+            tuple_(queue, due_at, col(Run.id)) < tuple_(own, literal(run.due_at or run.created_at), literal(run.id)),
+        )
+        .group_by(queue)
+    )
+    return {_QUEUES[number]: count for number, count in counts}
+
+
+def _overtaken_by(db: Connection, run: Run) -> int:
+    since = run.due_at or (run.created_at if run.attempt == 1 else run.state_at)
+    later = (col(Run.lane) == run.lane, col(Run.created_at) > since, col(Run.claimed_at) > since)
+    return db.scalar(select(func.count()).where(*later)) or 0

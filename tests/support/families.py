@@ -32,6 +32,7 @@ FAMILIES = (
     Family("ops_lane_slots", "gauge", ("lane",)),
     Family("ops_lane_slots_used", "gauge", ("lane",)),
     Family("ops_workers", "gauge", ("lane",)),
+    Family("ops_schedule_planned", "gauge", ("deployment", "schedule")),
     Family("ops_runs_created_total", "counter", ("kind", "lane")),
     Family("ops_runs_finished_total", "counter", ("kind", "lane", "outcome")),
     Family("ops_run_last_success_timestamp_seconds", "gauge", ("kind", "lane")),

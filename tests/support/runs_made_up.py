@@ -111,6 +111,9 @@ class FakePrefect:
         self.started.append({"params": dict(params), "lane": startable.lane, **how})
         return Started(id=self.run_id, name="brave-fox", new=True, state=self.states[0])
 
+    def knows_key(self, startable: Startable, key: str) -> bool:
+        return False
+
     def state(self, run_id: UUID) -> State:
         if self.outages:
             self.outages -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import time
@@ -56,6 +57,14 @@ def busy(insert: Insert, db: psycopg.Connection[Any]) -> None:
         "VALUES ('sync', '2020-01-01', now()), ('totals', '2020-01-01', now())"
     )
     db.execute("INSERT INTO ops.workers (name, lane, host) VALUES ('a-1', 'A', 'a'), ('b-2', 'A', 'b')")
+    db.execute("INSERT INTO ops.lane_limits (lane, slots) VALUES ('A', 0), ('C', NULL), ('D', 2)")
+    db.execute(
+        "INSERT INTO ops.schedule_plans (id, deployment, name, expression, active, planned_at, fault, unplanned_since) "
+        "VALUES (gen_random_uuid(), 'n/n', 'good', 'x', true, '2030-01-01 00:00Z', NULL, NULL), "
+        "(gen_random_uuid(), 'n/n', 'leap', 'x', false, NULL, 'never fires', NULL), "
+        "(gen_random_uuid(), 'n/n', 'lost', 'x', true, NULL, NULL, now()), "
+        "(gen_random_uuid(), 'n/n', 'paused', 'x', false, NULL, NULL, NULL)"
+    )
     db.execute(
         "INSERT INTO ops.workers (name, lane, host, heartbeat_at) VALUES ('c-1', 'A', 'c', now() - interval '1 minute')"
     )
@@ -81,7 +90,10 @@ def test_values_are_those_of_the_room(served: Served) -> None:
     assert [said("ops_runs", **deploy, status=status) for status in statuses] == [2, 1, 2, 1, 5]
     assert said("ops_runs", kind="deploy", lane="A", status="running") == 0
     assert said("ops_runs_stuck", **deploy) == 1
-    assert said("ops_lane_slots", lane="B") == 3
+    assert said("ops_lane_slots", lane="B") == 3  # as the room's settings say, where nobody has asked Prefect
+    assert [said("ops_lane_slots", lane=lane) for lane in "ACD"] == [0, math.inf, 2]
+    named = {"deployment": "n/n"}
+    assert [said("ops_schedule_planned", **named, schedule=name) for name in ("good", "leap", "lost")] == [1, 0, 0]
     assert said("ops_lane_slots_used", lane="B") == 6
     assert said("ops_workers", lane="A") == 2
     assert said("ops_workers", lane="B") == 0
@@ -224,3 +236,17 @@ def test_a_worker_that_serves_shows_in_its_lanes(settings: Settings, served: Ser
     engine.dispose()
     said = served.scrape()
     assert (said("ops_workers", lane="C"), said("ops_workers", lane="D")) == (1, 0)
+
+
+@pytest.mark.usefixtures("busy")
+def test_run_that_is_to_start_later_does_not_wait_yet(served: Served, db: psycopg.Connection[Any]) -> None:
+    def counts() -> list[float]:
+        said = served.scrape()
+        return [said("ops_runs", kind="deploy", lane="B", status=one) or 0 for one in ("queued", "postponed")]
+
+    queued, postponed = counts()
+    db.execute(
+        "UPDATE ops.runs SET due_at = now() + interval '1 day' WHERE id = "
+        "(SELECT id FROM ops.runs WHERE kind = 'deploy' AND status = 'queued' AND attempt = 1 LIMIT 1)"
+    )
+    assert counts() == [queued - 1, postponed + 1]

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from opsdb import deployed, room_locks, tables  # noqa: F401 - the metadata holds what was imported
+from opsdb import deployed, plan_tables, room_locks, tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.database import connect, driver_url
 from opsdb.migrate import alembic_config, head, upgrade
-from opsdb.runs import totals  # noqa: F401 - the metadata holds what was imported
+from opsdb.runs import template_versions, totals  # noqa: F401 - the metadata holds what was imported
 from opsdb.schema import SCHEMA, Table
 from opsdb.settings import Settings
 

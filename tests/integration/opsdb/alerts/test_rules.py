@@ -65,6 +65,48 @@ def test_queued_does_not_hold_of_what_is_planned(lab: Lab) -> None:
     assert holds(lab, "queued") == []
 
 
+def test_queued_holds_of_what_waits_for_a_slot_of_its_deployment_since_it_was_asked_for(lab: Lab) -> None:
+    run = late(lab, 910, state_name="AwaitingConcurrencySlot")
+    lab.sql("UPDATE ops.run_states SET recorded_at = now() WHERE run_id = :run", run=run)  # it was just tried again
+    assert holds(lab, "queued") == [f"{run}/1"]
+
+
+def test_queued_counts_from_when_a_run_is_due(lab: Lab) -> None:
+    run = late(lab, 910, state_name="AwaitingRetry")
+    lab.sql("UPDATE ops.runs SET due_at = '2036-01-01' WHERE id = :run", run=run)
+    assert holds(lab, "queued") == []
+
+
+def plan(lab: Lab, **columns: Any) -> None:
+    values = {"deployment": "nightly/nightly", "name": "leap", "expression": "cron '0 0 30 2 *'", "active": True}
+    values |= {"fault": None, "unplanned": None} | columns
+    lab.sql(
+        "INSERT INTO ops.schedule_plans (id, deployment, name, expression, active, fault, unplanned_since) VALUES "
+        "(gen_random_uuid(), :deployment, :name, :expression, :active, :fault, "
+        "clock_timestamp() - make_interval(secs => :unplanned))",
+        **values,
+    )
+
+
+def test_schedule_holds_of_what_never_fires_even_when_the_room_paused_it(lab: Lab) -> None:
+    plan(lab, active=False, fault="cron '0 0 30 2 *' never fires")
+    plan(lab, name="good")
+    plan(lab, name="paused", active=False, unplanned=1000)
+    assert holds(lab, "schedule") == ["nightly/nightly leap"]
+    [row] = lab.sql("SELECT facts, kind FROM ops.alert_episodes WHERE rule = 'schedule'")
+    assert (row.facts["expression"], row.kind) == ("cron '0 0 30 2 *'", "nightly")
+    assert row.facts["error"] == "cron '0 0 30 2 *' never fires"
+    lab.sql("DELETE FROM ops.schedule_plans WHERE name = 'leap'")
+    assert holds(lab, "schedule") == []
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(170, 0), (190, 1)])
+def test_schedule_holds_of_one_that_prefect_plans_no_run_of(lab: Lab, seconds: float, count: int) -> None:
+    plan(lab, unplanned=seconds)
+    lab.sql("UPDATE ops.sync_marks SET at = at - interval '1 day'")
+    assert len(holds(lab, "schedule")) == count
+
+
 def test_queued_holds_of_one_that_was_postponed_only_when_its_lane_executes_nothing(lab: Lab) -> None:
     again = late(lab, 910, attempt=3)
     waiting = late(lab, 910)

@@ -5,8 +5,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlmodel import col
 
 from opsdb.database import connect
 from opsdb.errors import RoomUnreachableError, UsageError
@@ -17,8 +18,8 @@ from opsdb.runs.sessions import join_session
 from opsdb.runs.waiting import Waiting, why_waiting
 from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
-from opsdb.states import RunStatus, State, postponed_message
-from opsdb.tables import Lane, StepStatus
+from opsdb.states import AWAITS_SLOT, RunStatus, State, postponed_message
+from opsdb.tables import Lane, Run, StepStatus
 
 MADE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -176,8 +177,9 @@ def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Setti
 
     found = why(waiting)
     assert {holder.run.id for holder in found.holders} == holders
-    assert (found.before, found.due_at, found.worker_online) == (2, None, False)
-    assert [why(run_id).before for run_id in (urgent, older, younger)] == [0, 1, 3]
+    assert (found.ahead, found.due_at, found.worker_online) == ({"urgent": 1, "default": 1}, None, False)
+    ahead = [why(run_id).ahead for run_id in (urgent, older, younger)]
+    assert ahead == [{}, {"urgent": 1}, {"urgent": 1, "default": 2}]
     with engine.begin() as db:
         write_worker_heartbeat(db, name="w-1", host="w", lanes=["A"])
     assert why(waiting).worker_online
@@ -187,12 +189,59 @@ def test_queued_run_tells_what_holds_its_lane_and_who_goes_first(settings: Setti
     assert why(planned).due_at is not None
 
 
+def test_run_set_to_start_later_goes_before_nobody_until_then(settings: Settings, engine: Engine) -> None:
+    later, waiting = made(engine, minute=1), made(engine, minute=2)
+
+    def why(run_id: UUID) -> Waiting:
+        with reading(settings) as db:
+            details = read_run(db, run_id)
+            assert details is not None
+            return why_waiting(db, details.view, online_seconds=30)
+
+    assert why(waiting).ahead == {"default": 1}
+    due_at = datetime(2036, 1, 1, tzinfo=UTC)
+    forced = State(id=uuid4(), at=datetime.now(UTC), type="SCHEDULED", name="Scheduled", due_at=due_at)
+    with engine.begin() as db:
+        apply_states(db, facts=facts_of_row(db.execute(select(Run).where(col(Run.id) == later)).one()), states=[forced])
+    assert why(waiting).ahead == {}
+    assert why(later).due_at == due_at
+
+
+def test_run_that_waits_for_a_slot_of_its_deployment_goes_before_nobody(settings: Settings, engine: Engine) -> None:
+    first, waiting = made(engine, minute=1), made(engine, minute=2)
+    slot = State(id=uuid4(), at=datetime.now(UTC), type="SCHEDULED", name=AWAITS_SLOT)
+    with engine.begin() as db:
+        apply_states(db, facts=facts_of_row(db.execute(select(Run).where(col(Run.id) == first)).one()), states=[slot])
+    with reading(settings) as db:
+        details = read_run(db, waiting)
+        assert details is not None
+        assert why_waiting(db, details.view, online_seconds=30).ahead == {}
+
+
+def test_run_says_how_many_went_ahead_of_it_that_were_asked_for_later(settings: Settings, engine: Engine) -> None:
+    waiting = made(engine, minute=1)
+    made(engine, "SCHEDULED", "PENDING", "RUNNING", minute=0)
+    made(engine, "SCHEDULED", "PENDING", "RUNNING", minute=2, lane=Lane.B)
+    for minute in (2, 3):
+        made(engine, "SCHEDULED", "PENDING", "RUNNING", "COMPLETED", minute=minute)
+    made(engine, minute=4)
+    with reading(settings) as db:
+        details = read_run(db, waiting)
+        assert details is not None
+        assert why_waiting(db, details.view, online_seconds=30).overtaken_by == 2
+
+
 def test_postponed_run_waits_for_its_time_and_goes_before_nobody(settings: Settings, engine: Engine) -> None:
     postponed, waiting = made(engine, "RUNNING", minute=1), made(engine, minute=2)
 
     def postpone(until_at: datetime) -> Waiting:
         waits = State(
-            id=uuid4(), at=datetime.now(UTC), type="SCHEDULED", name="S", message=postponed_message(until_at, "x")
+            id=uuid4(),
+            at=datetime.now(UTC),
+            type="SCHEDULED",
+            name="S",
+            message=postponed_message(until_at, "x"),
+            due_at=until_at,
         )
         with reading(settings) as db:
             details = read_run(db, postponed)
@@ -205,7 +254,7 @@ def test_postponed_run_waits_for_its_time_and_goes_before_nobody(settings: Setti
             assert other is not None
             assert details.view.postponed
             assert [view.postponed for view in list_runs(db)] == [False, True]
-            assert why_waiting(db, other.view, online_seconds=30).before == 0
+            assert why_waiting(db, other.view, online_seconds=30).ahead == {}
             return why_waiting(db, details.view, online_seconds=30)
 
     later = datetime.now(UTC) + timedelta(minutes=15)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,6 @@ from cli.run.wait import Lines, LiveTable, Moment, Silent, follow
 from opsdb.errors import RoomUnreachableError
 from opsdb.settings import Settings
 from opsdb.states import APPROVAL, RunStatus, postponed_message
-from opsdb.tables import Lane
 from tests.support.runs_made_up import HOSTILE, FakePrefect, at, details, state
 
 
@@ -78,18 +78,20 @@ def test_wait_ends_at_its_limit_and_says_why_a_run_is_queued(tmp_path: Path) -> 
     clock = Clock()
     server = FakePrefect(states=[state("SCHEDULED")])
     view, said = lines()
+    asked = itertools.count(1)
     end = follow(
         Settings(home=tmp_path),
         server,
         run_id=server.run_id,
-        lane=Lane.C,
         view=view,
-        limit_seconds=30,
+        why_queued=lambda: f"lane C is full (3 of 3), asked {next(asked)}",
+        limit_seconds=40,
         pause=clock.pause,
         clock=clock,
     )
     assert not end.state.status.terminal
-    assert said().count("lane C is full, or no worker serves it") == 1
+    hints = [line for line in said().splitlines() if line.startswith("still queued: ")]
+    assert hints == [f"still queued: lane C is full (3 of 3), asked {number}" for number in (1, 2)]
 
 
 @pytest.mark.usefixtures("database_away")
@@ -164,7 +166,7 @@ def test_interrupted_wait_says_that_the_run_goes_on(
     document = {"id": UUID(int=1), "short_id": "00000001"}
     server: Any = None
     with pytest.raises(typer.Exit) as end:
-        run_end.wait_for(Settings(home=tmp_path), server, document, lane=Lane.A, as_json=False, since_attempt=2)
+        run_end.wait_for(Settings(home=tmp_path), server, document, as_json=False, since_attempt=2)
     assert end.value.exit_code == 130
     assert "run 00000001 goes on" in capsys.readouterr().err
 

@@ -1,0 +1,130 @@
+"""When a schedule fires next, as Prefect's scheduler will find it, and why one never does.
+
+One schedule that its scheduler cannot evaluate ends the planning of all schedules of its deployment, and only the
+server's log says so: such a schedule is refused wherever the room takes one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dateutil.rrule import HOURLY, MINUTELY, SECONDLY, rrule, rruleset
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
+
+from opsdb.errors import UsageError
+
+HORIZON = timedelta(days=50 * 366)
+"""How far ahead a date is looked for: as far as Prefect looks for one of a cron."""
+PLANNED_AHEAD = timedelta(days=100)
+"""How far ahead Prefect plans runs: what fires later has none yet."""
+LONGEST_WALK = 100_000
+"""Dates that Prefect's server may walk through before it finds the next one: it does so each minute, and serves nobody
+meanwhile."""
+_PERIODS = {HOURLY: timedelta(hours=1), MINUTELY: timedelta(minutes=1), SECONDLY: timedelta(seconds=1)}
+
+
+class ImpossibleScheduleError(UsageError):
+    """A schedule never fires. The text names it, says why, and what would be right."""
+
+    def __init__(self, schedule: SCHEDULE_TYPES, found: str, *, hint: str, over: bool = False) -> None:
+        super().__init__(f"{expression(schedule)} {found}. Hint: {hint}")
+        self.found = found
+        self.hint = hint
+        self.over = over
+        """Whether it has fired and is over. That harms no other schedule; every other one stops those beside it."""
+
+
+def next_fire(schedule: SCHEDULE_TYPES, *, after: datetime) -> datetime:
+    """When a schedule first fires at or after a time, in UTC, by the code with which Prefect's scheduler plans.
+
+    A rule that fits no date takes up to 20 s. Raises ImpossibleScheduleError when it does not fire within 50 years.
+    """
+    try:
+        found = _next_of_rule(schedule, after) if isinstance(schedule, RRuleSchedule) else _next(schedule, after)
+    except ImpossibleScheduleError:
+        raise
+    except Exception as error:  # what it raises there ends the planning of the whole deployment, whatever it is
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImpossibleScheduleError(schedule, f"never fires: {reason}", hint=_hint(schedule)) from error
+    if found is None or found - after > HORIZON:
+        raise ImpossibleScheduleError(schedule, "does not fire within 50 years", hint=_hint(schedule))
+    return datetime.fromtimestamp(found.timestamp(), UTC)
+
+
+def expression(schedule: SCHEDULE_TYPES) -> str:
+    """A schedule as people write it: `cron '0 2 * * *'`."""
+    if isinstance(schedule, CronSchedule):
+        return f"cron {schedule.cron!r}"
+    if isinstance(schedule, IntervalSchedule):
+        return f"interval {schedule.interval.total_seconds():g} s"
+    if isinstance(schedule, RRuleSchedule):
+        return f"rrule {' '.join(schedule.rrule.split())!r}"
+    return "no schedule"
+
+
+def _next(schedule: SCHEDULE_TYPES, after: datetime) -> datetime | None:
+    return next(iter(_as_of_server(schedule)._get_dates_generator(n=1, start=after)), None)
+
+
+def _next_of_rule(schedule: RRuleSchedule, after: datetime) -> datetime | None:
+    """As Prefect does it, but refused before a walk that would not end."""
+    rule = _as_of_server(schedule).to_rrule()
+    for part in [rule] if isinstance(rule, rrule) else [*rule._rrule, *rule._exrule]:
+        _check_walk(schedule, part, after)
+    bounded = _bounded(rule, after + HORIZON)
+    first: datetime | None = next(iter(bounded), None)
+    if first is None:
+        return None
+    found: datetime | None = next(iter(bounded.xafter(after, count=None, inc=True)), None)
+    if found is None and first < after:
+        hint = "delete it in the Prefect UI, or give a later UNTIL or a larger COUNT"
+        raise ImpossibleScheduleError(schedule, "is over: it does not fire again", hint=hint, over=True)
+    return found
+
+
+def _check_walk(schedule: RRuleSchedule, rule: rrule, after: datetime) -> None:
+    period = _PERIODS.get(rule._freq)
+    if period is None:
+        return
+    start = f"{after.astimezone(UTC):%Y%m%d}T000000"
+    hint = f"use an interval or a cron, or begin the rule with DTSTART:{start} and a line break"
+    if (after - rule._dtstart) / (period * rule._interval) > LONGEST_WALK or rule._bysetpos:
+        found = f"makes Prefect's server stand still while it counts its dates from {rule._dtstart:%Y-%m-%d}"
+        raise ImpossibleScheduleError(schedule, found, hint=hint)
+
+
+def _bounded(rule: rrule | rruleset, until: datetime) -> rrule | rruleset:
+    """The same without what comes later: exceptions may leave nothing of a rule that has no end."""
+    if isinstance(rule, rrule):
+        ends = rule._count is not None or (rule._until is not None and rule._until < until)
+        return rule if ends else rule.replace(until=until)
+    bounded = rruleset()
+    for part in rule._rrule:
+        bounded.rrule(_bounded(part, until))
+    for part in rule._exrule:
+        bounded.exrule(_bounded(part, until))
+    for date in rule._rdate:
+        bounded.rdate(date)
+    for date in rule._exdate:
+        bounded.exdate(date)
+    return bounded
+
+
+def _as_of_server(schedule: SCHEDULE_TYPES) -> Any:
+    from prefect.server.schemas import schedules as server
+
+    kinds: dict[type, type[Any]] = {
+        CronSchedule: server.CronSchedule,
+        IntervalSchedule: server.IntervalSchedule,
+        RRuleSchedule: server.RRuleSchedule,
+    }
+    return kinds[type(schedule)].model_validate(schedule.model_dump())
+
+
+def _hint(schedule: SCHEDULE_TYPES) -> str:
+    if isinstance(schedule, CronSchedule):
+        return "give a day that its month has: 5 fields, minute hour day month weekday, as in '0 2 * * *'"
+    if isinstance(schedule, IntervalSchedule):
+        return "give the interval in seconds, as in 86400 for a day, and an anchor date near today"
+    return "give a rule that has dates, as in 'FREQ=DAILY;BYHOUR=2'; an UNTIL has no Z at its end"
