@@ -24,9 +24,9 @@ from cli.parts import WORKER_ENV
 from deployments.room import child
 from deployments.room.parts import parts
 from deployments.room.ports import prefect_sockets
-from deployments.room.readiness import PrefectApi
 from deployments.room.runner import Part
 from deployments.server import access
+from deployments.server.api import PrefectApi
 from opsdb.database import driver_url
 from opsdb.settings import Settings, load_settings
 from tests.support.children import free_port

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.text import errors, say
 from opsdb.errors import UsageError
-from opsdb.settings import load_settings
+from opsdb.settings import Settings, load_settings
 from opsdb.start_signal import await_start
 
 if TYPE_CHECKING:
+    from deployments.server.api import PrefectApi
     from deployments.server.declared import TemplateDeployment
+    from deployments.server.unchanged import Deployed
     from flows.template.catalogue import CataloguedTemplate
 
 
@@ -38,33 +41,71 @@ def deploy(
 
     Example: ops deploy --reset nightly_backup/nightly-backup
     """
-    from deployments.server import access
+    from deployments.server import access, unchanged
+    from deployments.server.api import PrefectApi
 
     settings = load_settings()
+    await_start()
+    api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string, seconds=10)
+    before = _look(settings, api)
+    last = None if reset else unchanged.last_deployed(settings)
+    if before is not None and last is not None and last == replace(before, said=last.said):
+        for line in (*last.said, "all of it as at the last deploy"):
+            say(line)
+        return
+    said: list[str] = []
+
+    def say_and_keep(line: str) -> None:
+        said.append(line)
+        say(line)
+
+    clean = _deploy(settings, skip_broken=skip_broken, reset=reset, tell=say_and_keep)
+    # what wrote nothing may be left out next time, and said again; what warned is looked at again
+    if clean and before is not None and _look(settings, api) == before:
+        unchanged.note(settings, replace(before, said=tuple(said)))
+
+
+def _look(settings: Settings, api: PrefectApi) -> Deployed | None:
+    """What there is, in short; None when it cannot be said, also where nothing answers: to say so is Prefect's part."""
+    import httpx
+
+    from deployments.server import unchanged
+
+    try:
+        return unchanged.look(settings, api)
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _deploy(settings: Settings, *, skip_broken: bool, reset: Collection[str], tell: Callable[[str], None]) -> bool:
+    """Compare everything, and write what differs. Returns whether nothing was to be warned of."""
+    from deployments.server import access
+
     access.use(settings)
     from deployments.server.check import check_parameters
     from deployments.server.deploy import deploy_everything
     from flows.template.catalogue import catalogue
     from flows.template.missing_variables import missing_variables
 
-    await_start()
     found = catalogue(settings)
-    for line in [line for one in found if one.read for line in missing_variables(one.read)]:
+    warned = [line for one in found if one.read for line in missing_variables(one.read)]
+    for line in warned:
         say(line, style="yellow", to=errors)
     broken = [template.error for template in found if template.error]
     deploy_everything(
         settings,
         templates=template_deployments(found),
         all_read=not broken,
-        say=say,
+        say=tell,
         reset=reset,
     )
-    for check in check_parameters(settings):
+    for check in (checks := check_parameters(settings)):
         say(f"warning: {check.subject}: {check.found} {check.advice}", style="yellow", to=errors)
     if broken and not skip_broken:
         raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
     for error in broken:
         say(f"warning: template left out: {error}", to=errors)
+    return not (warned or checks or broken)
 
 
 def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:

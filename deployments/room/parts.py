@@ -18,7 +18,6 @@ from deployments.room.database_work import DatabaseWork, database_work
 from deployments.room.postgres import EmbeddedPostgres
 from deployments.room.pulse import Pulse
 from deployments.room.readiness import (
-    PrefectApi,
     alerter_works,
     exporter_is_ready,
     postgres_answers,
@@ -26,6 +25,7 @@ from deployments.room.readiness import (
 )
 from deployments.room.runner import Part
 from deployments.server import access
+from deployments.server.api import PrefectApi
 from opsdb.settings import Settings
 
 

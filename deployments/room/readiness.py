@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,12 +11,11 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect
-from opsdb.listener import UntrustedListenerError, check_listener, guard
+from opsdb.listener import UntrustedListenerError, check_listener
 from opsdb.room_locks import read_hindrances
 from opsdb.settings import Settings
 from opsdb.watch import Mark, seconds_since
 
-LANE_POOLS = ("lane-a", "lane-b", "lane-c", "lane-d")
 SYNC_SECONDS = 10.0
 ALERTER_SECONDS = 60.0
 """Within which an alerter looks at the rules a dozen times; the same as in exporter/rules/alerting.yml."""
@@ -119,52 +117,3 @@ def exporter_is_ready(url: str) -> bool:
             return http.get(f"{url}/-/ready").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
-
-
-class PrefectApi:
-    """The little of Prefect's REST API that the supervisor asks. It does without Prefect's client (1.5 s to import)."""
-
-    def __init__(self, url: str, auth_string: str) -> None:
-        user, _, password = auth_string.partition(":")
-        guard(httpx.URL(url).port or 80)
-        self._client = str(uuid.uuid4())
-        # no proxy from the environment: the auth string stays on loopback
-        self._http = httpx.Client(
-            base_url=f"{url}/api", auth=(user, password), timeout=httpx.Timeout(1.5), trust_env=False
-        )
-        self._token: str | None = None
-
-    def answers(self) -> bool:
-        """Whether the server is up and lets us in with our auth string."""
-        try:
-            return (
-                self._http.get("/health").status_code == httpx.codes.OK
-                and self._http.get("/admin/version").status_code == httpx.codes.OK
-            )
-        except httpx.HTTPError:
-            return False
-
-    def workers_online(self, pools: Sequence[str] = LANE_POOLS, *, since: datetime) -> bool:
-        """Whether every pool has an online worker that was heard of after `since`."""
-        try:
-            return all(self._has_worker(pool, since) for pool in pools)
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return False
-
-    def _has_worker(self, pool: str, since: datetime) -> bool:
-        path = f"/work_pools/{pool}/workers/filter"
-        answer = self._post(path)
-        if answer.status_code == httpx.codes.FORBIDDEN:  # the token expired, after an hour by default
-            self._token = None
-            answer = self._post(path)
-        return answer.status_code == httpx.codes.OK and any(
-            worker["status"] == "ONLINE" and datetime.fromisoformat(worker["last_heartbeat_time"]) >= since
-            for worker in answer.json()
-        )
-
-    def _post(self, path: str) -> httpx.Response:
-        if self._token is None:
-            answer = self._http.get("/csrf-token", params={"client": self._client})
-            self._token = str(answer.raise_for_status().json()["token"])
-        headers = {"Prefect-Csrf-Token": self._token, "Prefect-Csrf-Client": self._client}
-        return self._http.post(path, json={}, headers=headers)

@@ -115,9 +115,17 @@ def _serve(line: socket.socket) -> None:
     """Fork for each request until the line is closed."""
     import importlib
 
+    from cli.main import FILES
     from opsdb.kinds.kinds import registered_entrypoints
 
-    for module in ("cli.main", "prefect", "prefect.client.orchestration", "prefect.deployments", "prefect_shell"):
+    for module in (
+        "cli.main",
+        *FILES,
+        "prefect",
+        "prefect.client.orchestration",
+        "prefect.deployments",
+        "prefect_shell",
+    ):
         importlib.import_module(module)
     for module in (
         "deployments.server.deploy",

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from cli.main import app
+from cli.main import make_app
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def inline_codes(text: str) -> list[str]:
 
 def check_ops(arguments: list[str], *, complete: bool) -> None:
     """Let the command line's own parser read the arguments; nothing is executed."""
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(make_app())
     context: Any = None
     words, name = arguments, "ops"
     while True:

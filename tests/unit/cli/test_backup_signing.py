@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from cli import backup_keys, backup_signing
-from cli.main import app
+from cli.main import make_app
 from flows.backup.folder import Folder
 from flows.backup.keyring import Key, Keyring
 from opsdb.errors import PreflightError, UsageError
@@ -172,14 +172,14 @@ def test_what_is_no_key_is_not_imported(home: Path, monkeypatch: pytest.MonkeyPa
 def test_list_is_the_default(home: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     unsigned(home, 1)
     arguments = ["backups", *(word.format(home / "backups") for word in words)]
-    app(arguments, prog_name="ops", standalone_mode=False)
+    make_app()(arguments, prog_name="ops", standalone_mode=False)
     assert [one["signature"] for one in json.loads(capsys.readouterr().out)] == ["unsigned"]
 
 
 def test_list_marks_what_is_unsigned(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unsigned(home, 2)
     make_backup(home / "backups", "odoo", NOW - timedelta(days=1))
-    app(["backups"], prog_name="ops", standalone_mode=False)
+    make_app()(["backups"], prog_name="ops", standalone_mode=False)
     newest, oldest = capsys.readouterr().out.splitlines()[-2:]
     assert "signed with an unknown key" in newest
     assert "; unsigned" in oldest

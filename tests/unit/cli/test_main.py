@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer
 
 from cli import main
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
@@ -43,7 +45,7 @@ def test_error_becomes_its_exit_code(
     def fail(**_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(main, "app", fail)
+    monkeypatch.setattr(main, "make_app", lambda _word: fail)
     assert ops(monkeypatch) == code
     assert capsys.readouterr() == ("", "ops: so\n")
 
@@ -52,6 +54,21 @@ def test_help_names_every_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert ops(monkeypatch, "--help") == 0
     text = capsys.readouterr().out
     assert [name for name in Settings.model_fields if f"OPS_{name.upper()} " not in text] == []
+
+
+def test_each_word_of_the_command_line_stands_beside_the_file_that_has_it() -> None:
+    for file, words in main.FILES.items():
+        command: Any = typer.main.get_command(main.make_app(words[0]))
+        assert tuple(command.commands) == words, file
+
+
+def test_word_alone_imports_no_other_file() -> None:
+    """What is imported for nothing delays the start of each part of the room."""
+    code = "import sys; from cli.main import make_app; make_app('deploy'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"cli.deploy"} == loaded & {*main.FILES}
+    assert not loaded & {"prefect", "sqlmodel", "psycopg", "jsonschema", "flows.backup"}
 
 
 @pytest.mark.parametrize(

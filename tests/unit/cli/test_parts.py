@@ -9,7 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
+from cli.main import make_app
 from exporter.metrics.credentials import Credentials
 
 
@@ -25,11 +25,11 @@ def test_exporter_and_alerter_run_without_the_weight_of_the_command_line(
 ) -> None:
     became: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda _path, argv: became.append(argv))
-    CliRunner().invoke(app, [command])
+    CliRunner().invoke(make_app(), [command])
     assert became == [[sys.executable, "-m", module]]
 
 
 def test_hash_password_prints_what_the_setting_takes() -> None:
-    result = CliRunner().invoke(app, ["exporter", "--hash-password", "prom"], input="geheim\n")
+    result = CliRunner().invoke(make_app(), ["exporter", "--hash-password", "prom"], input="geheim\n")
     assert result.exit_code == 0
     assert Credentials(result.output.strip()).check("Basic cHJvbTpnZWhlaW0=", client="192.0.2.1").right

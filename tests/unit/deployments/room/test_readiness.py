@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.room.readiness import PrefectApi, exporter_is_ready
+from deployments.room.readiness import exporter_is_ready
+from deployments.server.api import PrefectApi
 from tests.support.children import free_port
 from tests.support.foreign_listener import foreign_listener
 from tests.support.programs import needs_root

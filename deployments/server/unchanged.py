@@ -1,0 +1,119 @@
+"""Whether a deploy would change nothing: it would read what the last one read, and find in Prefect what that left.
+
+To compare each deployment, Prefect and all runbooks have to be imported, which takes most of a deploy's time. Two
+digests say as much. They stand in `OPS_HOME/deployed.json`, which nobody else can write; without it, or when anything
+differs, everything is compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import site
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deployments.server.api import PrefectApi
+from opsdb.errors import OpsError
+from opsdb.kinds.template_files import template_folders
+from opsdb.places import FOLDER_PARAMETERS
+from opsdb.private_files import read_private, replace_private
+from opsdb.settings import Settings
+
+READ = ("work_pools", "work_queues", "flows", "deployments", "block_types", "block_schemas")
+PASSING = ("updated", "status", "last_polled", "active_slots")
+"""What changes by itself: whether a worker was heard of."""
+CODE = Path(__file__).parents[2]
+PACKAGES = ("blocks", "cli", "deployments", "flows", "opsdb")
+MOST_FILES = 5000
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deploy read, and what it left in Prefect, as digests, and what it said. Holds no secret."""
+
+    read: str
+    left: str
+    said: tuple[str, ...] = ()
+
+
+def look(settings: Settings, api: PrefectApi) -> Deployed | None:
+    """What there is now; None when it cannot be said in short: then everything has to be compared.
+
+    Raises httpx.HTTPError.
+    """
+    read = _digest_of_what_is_read(settings)
+    found = {name: [_lasting(one) for one in api.read_all(name)] for name in READ}
+    if read is None or any(_names_a_folder(one) for one in found["deployments"]):
+        return None
+    for listed in found.values():
+        listed.sort(key=lambda one: str(one.get("id")))
+    return Deployed(read, _digest(found))
+
+
+def last_deployed(settings: Settings) -> Deployed | None:
+    """What the last deploy noted; None when it noted nothing, or nothing that can be trusted."""
+    try:
+        value = json.loads(read_private(_path(settings)))
+        return Deployed(str(value["read"]), str(value["left"]), tuple(map(str, value["said"])))
+    except (OSError, OpsError, ValueError, TypeError, KeyError):
+        return None
+
+
+def note(settings: Settings, deployed: Deployed) -> None:
+    """Note it for the next deploy."""
+    replace_private(_path(settings), json.dumps(asdict(deployed)) + "\n")
+
+
+def _path(settings: Settings) -> Path:
+    return settings.home / "deployed.json"
+
+
+def _digest_of_what_is_read(settings: Settings) -> str | None:
+    """Of code, packages, prefect.yaml, templates and settings; None when there are too many files to look at."""
+    secrets = {name for name, field in type(settings).model_fields.items() if "Secret" in str(field.annotation)}
+    folders = {path.resolve() for path in (*(CODE / name for name in PACKAGES), *template_folders(settings))}
+    folders.add(settings.prefect_yaml.resolve().parent)  # runbooks may lie beside the file
+    files: dict[str, tuple[int, int, int]] = {}
+    for folder in sorted(folders):
+        for path, found in _files(folder):
+            files[path] = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if len(files) > MOST_FILES:
+                return None
+    try:
+        yaml = settings.prefect_yaml.read_text()
+    except (OSError, ValueError):
+        return None
+    packages = sorted(name for folder in site.getsitepackages() for name in os.listdir(folder))  # noqa: PTH208
+    return _digest([sys.version, settings.model_dump(mode="json", exclude=secrets), yaml, packages, files])
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Python files, and whatever may be a template; a link for what it leads to."""
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        for name in names:
+            if name.endswith((".py", ".json", ".yaml", ".yml")):
+                path = os.path.join(where, name)  # noqa: PTH118  # hundreds of them
+                try:
+                    yield path, os.stat(path)  # noqa: PTH116
+                except OSError:
+                    continue
+
+
+def _lasting(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in value.items() if name not in PASSING}
+
+
+def _names_a_folder(deployment: dict[str, Any]) -> bool:
+    """Whether runs are given a folder: whether it is one that they accept can change without any change here."""
+    given = [deployment.get("parameters"), *(one.get("parameters") for one in deployment.get("schedules") or [])]
+    return any(name in (parameters or {}) for parameters in given for name in FOLDER_PARAMETERS)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
