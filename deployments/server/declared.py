@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import to_jsonable_python
@@ -19,25 +19,38 @@ from pydantic_core import to_jsonable_python
 from opsdb.errors import OpsError
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
+from opsdb.schedules.blackouts import read_blackout
+from opsdb.schedules.catch_up import read_catch_up
+from opsdb.schedules.store import Said
+from opsdb.schedules.times import Schedule, check_is_due
 from opsdb.tables import Lane
 
 TEMPLATE_TAG = "template"
 QUEUES = ("urgent", "high", "default", "low")
 """In order of priority: Prefect serves a queue with a lower number first, from 1."""
-_SCHEDULES: dict[str, type[CronSchedule | IntervalSchedule | RRuleSchedule]] = {
+_SCHEDULES: dict[str, type[Schedule]] = {
     "cron": CronSchedule,
     "interval": IntervalSchedule,
     "rrule": RRuleSchedule,
 }
 
 
+TEMPLATE_SCHEDULE = "template"
+"""The slug of the schedule that a template asks for: it goes when the template no longer does."""
+
+
 @dataclass(frozen=True, slots=True)
 class TemplateDeployment:
-    """A template as Prefect shows it: its kind in one lane, or in all of them."""
+    """A template as Prefect shows it: its kind in one lane, or in all of them.
+
+    `schedule` is an entry of `schedules`, and `rules` one of `schedule_rules`, as in prefect.yaml, without the slug.
+    """
 
     kind: str
     lane: Lane | None
     version: str
+    schedule: Mapping[str, Any] | None = None
+    rules: Mapping[str, Any] | None = None
 
 
 class _Part(BaseModel):
@@ -78,7 +91,7 @@ class DeclaredSchedule(_Part):
     parameters: dict[str, JsonValue] | None = None
 
     @property
-    def schedule(self) -> SCHEDULE_TYPES:
+    def schedule(self) -> Schedule:
         """As Prefect has it."""
         given = self.model_extra or {}
         kinds = [kind for name, kind in _SCHEDULES.items() if name in given]
@@ -89,9 +102,29 @@ class DeclaredSchedule(_Part):
     @model_validator(mode="after")
     def _is_right(self) -> Self:
         try:
-            _ = self.schedule
+            schedule = self.schedule
         except ValidationError as error:
             raise ValueError(_first(error)) from error
+        check_is_due(schedule)
+        return self
+
+
+class DeclaredRules(_Part):
+    """What the room adds to a schedule, by its slug: Prefect's own entries admit no other fields."""
+
+    model_config = ConfigDict(extra="forbid")
+    catch_up: str | None = None
+    blackouts: list[str] | None = None
+
+    @property
+    def said(self) -> Said:
+        """What it says, understood."""
+        blackouts = None if self.blackouts is None else tuple(map(read_blackout, self.blackouts))
+        return Said(catch_up=read_catch_up(self.catch_up) if self.catch_up else None, blackouts=blackouts)
+
+    @model_validator(mode="after")
+    def _is_right(self) -> Self:
+        _ = self.said
         return self
 
 
@@ -109,6 +142,7 @@ class DeclaredDeployment(_Part):
     enforce_parameter_schema: bool = True
     concurrency_limit: int | None = Field(None, ge=1)
     schedules: list[DeclaredSchedule] = []
+    schedule_rules: dict[str, DeclaredRules] = {}
 
     @field_validator("tags")
     @classmethod
@@ -123,6 +157,14 @@ class DeclaredDeployment(_Part):
         if twice := _twice(schedule.slug for schedule in schedules):
             raise ValueError(f"the slug {twice} stands there twice")
         return schedules
+
+    @model_validator(mode="after")
+    def _have_schedules(self) -> Self:
+        slugs = [schedule.slug for schedule in self.schedules]
+        if unknown := sorted(set(self.schedule_rules) - set(slugs)):
+            there = ", ".join(slugs) or "there are no schedules"
+            raise ValueError(f"schedule_rules: {unknown[0]} is the slug of no schedule here: {there}")
+        return self
 
     @property
     def full_name(self) -> str:
@@ -140,6 +182,14 @@ class Loaded:
 
 def load_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[Loaded]:
     """What prefect.yaml and the templates ask for. Raises OpsError, which names the entry and its field."""
+    declared = declared_deployments(file, templates)
+    with _importable(file.parent):
+        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in declared})}
+    return [Loaded(one, flows[one.entrypoint]) for one in declared]
+
+
+def declared_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[DeclaredDeployment]:
+    """The same, without the runbooks themselves."""
     try:
         content = yaml.safe_load(file.read_text())
         entries = list(content["deployments"])
@@ -152,9 +202,7 @@ def load_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> lis
         declared += [_entry(entry, f"template {template.kind}") for entry in deployments_of(template)]
     if twice := _twice(one.full_name for one in declared):
         raise OpsError(f"{file} could not be applied: {twice} stands there twice")
-    with _importable(file.parent):
-        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in declared})}
-    return [Loaded(one, flows[one.entrypoint]) for one in declared]
+    return declared
 
 
 def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
@@ -167,6 +215,8 @@ def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
             "enforce_parameter_schema": True,
             "work_pool": {"name": lane.pool, "work_queue_name": "default"},
             "entrypoint": f"{PACKAGE}.{template.kind}",
+            "schedules": [{"slug": TEMPLATE_SCHEDULE, **template.schedule}] if template.schedule else [],
+            "schedule_rules": {TEMPLATE_SCHEDULE: template.rules} if template.schedule and template.rules else {},
         }
 
 

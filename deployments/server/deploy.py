@@ -7,6 +7,7 @@ ones. `prefect deploy --all` writes the same deployments, with the commit as ver
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from deployments.server.declared import (
     deployments_of,
     load_deployments,
 )
+from deployments.server.schedules import apply_declared_rules, remove_schedules_of_templates
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.kinds.template_files import PACKAGE
@@ -59,6 +61,10 @@ def deploy_everything(
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
+            declared = [one.declared for one in loaded]
+            for name in remove_schedules_of_templates(client, declared, now=datetime.now(UTC)):
+                say(f"schedule {name} removed: its template asks for none")
+            apply_declared_rules(client, settings, declared)
         slugs = register_block_types()
     except httpx.HTTPStatusError as error:
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error

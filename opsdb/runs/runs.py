@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from opsdb.alerts.episodes import open_crashed
 from opsdb.runs.sessions import ensure_session
+from opsdb.schedules.rules import TickEnd
 from opsdb.states import NEVER_RESUMED, RESUMING, Life, RunStatus, State, approvals, fold, rewrites
 from opsdb.storable import storable
 from opsdb.tables import Lane, Run, RunEvent, RunState, RunStep, StepResult, StepStatus
@@ -65,6 +66,10 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
     for before, after in rewrites(known):
         if after.id in added or before.id in added:
             _note_rewrite(db, run_id=facts.id, before=before, after=after)
+    for state in known:
+        if state.id in added and state.status.terminal and state.name in list(TickEnd):
+            level = "warning" if TickEnd(state.name).is_failure else "info"
+            _note(db, run_id=facts.id, state=state, message=state.message or state.name, level=level)
     for before, after in approvals(known):
         if after.name == RESUMING and (after.id in added or before.id in added):
             _note(db, run_id=facts.id, state=after, message=after.approving)
