@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cli import alerts, backups, db, deploy, parts, room, runbooks, runs, session, template
+from cli import alerts, backups, db, deploy, parts, room, runbooks, runs, schedule, session, template
 from cli.doctor import doctor
 from cli.text import errors, safe_line, say
 from opsdb.errors import OpsError, RoomUnreachableError
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for part in (room, doctor, runbooks, runs, session, template, backups, alerts, parts, deploy, db):
+for part in (room, doctor, runbooks, runs, schedule, session, template, backups, alerts, parts, deploy, db):
     part.register(app)
 
 
