@@ -15,8 +15,10 @@ from cli.text import console, moment, safe_line, say, value_text
 from deployments.server.schedules import RunbookSchedule, declared_of, differences
 from opsdb.runs.lookup import short_id
 from opsdb.schedules.forecast import DueTime, Forecast, forecast
-from opsdb.schedules.times import NeverDueError, when, zone_of
+from opsdb.schedules.times import NeverDueError, due_times, when, zone_of
 
+LOOKED_AT = 100
+"""How many due times are looked at for the next one that no blackout holds."""
 MANY = 4
 """From how many due times a day on they are counted, not listed."""
 
@@ -26,10 +28,12 @@ def document(one: RunbookSchedule, schedules: Schedules, *, days: int) -> dict[s
     known, zone, now = schedules.rules_of(one), zone_of(one.schedule), schedules.now
     rules = known.effective
     problem = None
-    ahead = Forecast(due=(), more=False)
+    ahead, following = Forecast(due=(), more=False), None
     if one.runs:
         try:
             ahead = forecast(one.schedule, rules, start=now, days=days)
+            coming = due_times(one.schedule, start=now, count=LOOKED_AT)
+            following = next((at for at in coming if rules.keeps_back(at, zone) is None), None)
         except NeverDueError as error:
             problem = str(error)
     declared, _ = declared_of(one, schedules.declared)
@@ -45,6 +49,7 @@ def document(one: RunbookSchedule, schedules: Schedules, *, days: int) -> dict[s
         "timezone": zone.key,
         "state": one.state,
         "problem": problem,
+        "next": following,
         "parameters": one.entry.parameters,
         "last": None
         if last is None
@@ -81,7 +86,7 @@ def print_schedules(documents: Sequence[dict[str, Any]], *, days: int, now: date
         return
     table = Table(box=None, pad_edge=False)
     for name in ("schedule", "when", "next", "last run", "state"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("next", "last run"))
+        table.add_column(name, no_wrap=name not in ("when", "state"))
     for one in documents:
         table.add_row(
             Text(safe_line(one["name"])),
@@ -115,10 +120,10 @@ def due_line(due: dict[str, Any]) -> str:
 
 
 def _next(one: dict[str, Any]) -> str:
-    due = next((each for each in one["forecast"] if not each["blackout"]), None)
-    if due is None:
-        return "never" if one["problem"] else "none" if one["state"] == "active" else ""
-    at, in_utc = due["at"], due["at_utc"]
+    at: datetime | None = one["next"]
+    if at is None:
+        return "none" if one["state"] == "active" else ""
+    in_utc = at.astimezone(UTC)
     if at.utcoffset() == in_utc.utcoffset():
         return f"{at:%a %m-%d %H:%M} UTC"
     return f"{at:%a %m-%d %H:%M}\n{in_utc:%a %m-%d %H:%M} UTC"

@@ -66,7 +66,7 @@ def when(schedule: Schedule) -> str:
     if isinstance(schedule, CronSchedule):
         return words_of(schedule.cron) or f"cron {schedule.cron}"
     if isinstance(schedule, IntervalSchedule):
-        return f"every {seconds(schedule.interval.total_seconds())}"
+        return f"every {seconds(schedule.interval.total_seconds()).removesuffix(' 00 s').removesuffix(' 00 min')}"
     return f"rrule {schedule.rrule.replace(chr(10), ' ')}"
 
 
