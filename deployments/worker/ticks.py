@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -47,6 +47,7 @@ def due_at_of(flow_run: FlowRun) -> datetime | None:
     state, due_at = flow_run.state, flow_run.expected_start_time
     if not flow_run.auto_scheduled or due_at is None or state is None or flow_run.run_count:
         return None
+    due_at = _plain(due_at)
     if state.name == _WAITS_FOR_SLOT:
         return due_at
     wanted_at = state.state_details.scheduled_time
@@ -91,7 +92,7 @@ class Ticks:
             limit=PAGE,
         )
         return [
-            run.expected_start_time
+            _plain(run.expected_start_time)
             for run in runs
             if run.auto_scheduled
             and schedule_of(run) == schedule_id
@@ -99,6 +100,11 @@ class Ticks:
             and run.expected_start_time > after
             and not (run.state is not None and run.state.is_cancelled())
         ]
+
+
+def _plain(at: datetime) -> datetime:
+    """A moment without what Prefect's own type adds to it, and warns of."""
+    return datetime.fromtimestamp(at.timestamp(), UTC)
 
 
 def schedule_of(flow_run: FlowRun) -> UUID | None:

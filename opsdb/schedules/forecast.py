@@ -32,7 +32,7 @@ class Forecast:
 
 def forecast(schedule: Schedule, rules: ScheduleRules, *, start: datetime, days: float) -> Forecast:
     """The due times of the next days, as Prefect will plan them. Raises NeverDueError."""
-    end = start + timedelta(days=days)
+    end = start.astimezone(UTC) + timedelta(days=days)  # days of 24 hours, also where clocks change
     zone = zone_of(schedule)
     found = due_times(schedule, start=start, end=end)
     notes = _notes_on_clocks(schedule, found, zone) if found else {}
