@@ -113,7 +113,12 @@ def template_deployments(found: Collection[CataloguedTemplate]) -> list[Template
     from deployments.server.declared import TemplateDeployment
 
     return [
-        TemplateDeployment(one.template.kind, one.template.lane, one.template.definition[:12])
-        for one in (template.read for template in found)
-        if one is not None
+        TemplateDeployment(
+            one.kind,
+            one.lane,
+            one.definition[:12],
+            schedule=one.schedule.entry if one.schedule else None,
+            rules=one.schedule.rules if one.schedule else None,
+        )
+        for one in (template.read.template for template in found if template.read is not None)
     ]

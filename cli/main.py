@@ -18,6 +18,7 @@ FILES = {
     "cli.doctor.doctor": ("doctor",),
     "cli.runbooks": ("runbooks",),
     "cli.runs": ("run", "runs", "show", "logs", "cancel", "retry", "approve"),
+    "cli.schedule": ("schedule",),
     "cli.session": ("session",),
     "cli.template": ("template",),
     "cli.backups": ("backups",),

@@ -36,7 +36,7 @@ from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.offsite.target import find_target
 from opsdb.database import first_line
-from opsdb.errors import MissedError, PreflightError, RoomUnreachableError, StepFailedError
+from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError
 from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
 from opsdb.runs.sessions import is_cancelled, make_session, tag_of
@@ -74,7 +74,7 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
         databases: Databases to back up, each once.
         retention_days: Days after which earlier backups are deleted; the three newest good ones of a database stay.
         backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
-        lateness_minutes: Minutes after its time, or after its start by hand, in which it starts backups.
+        lateness_minutes: Minutes in which backups that failed are tried again: after its time, or after a later start.
         restore_drill: Whether each backup is restored into a scratch database and compared before old ones go.
         target: Name of a Backup Target block, to which each backup is copied. Left empty: they stay in their folder.
     """
@@ -95,7 +95,7 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
         raise
     unreachable = None
     if not tries:
-        unreachable = _check_begin(databases, night, now)
+        unreachable = _check_begin(databases, night)
         folder = backup_folder(backup_dir)
         if target:
             find_target(target, folder)
@@ -119,31 +119,15 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
     return {"session": str(night.session_id), "backups": {each.database: each.outcome for each in found}}
 
 
-def _check_begin(databases: list[str], night: Night, now: datetime) -> str | None:
-    """Look whether the first backup may be started; in a dry run, say which databases cannot be reached.
+def _check_begin(databases: list[str], night: Night) -> str | None:
+    """In a dry run, say which databases cannot be reached.
 
     A run learns that from the backups themselves, which do not wait for each other.
     """
-    due_at = night.window.due_at
-    if due_at is not None:
-        about = f"compare {night.tick} with the clock"
-        action("in time", lambda: _check_lateness(due_at, now, night, databases), about=about, preflight=True)
     if current_run().plan is None:
         return None
     about = f"connect to {', '.join(databases)}"
     return action("preflight", lambda: _unreachable(databases, night.window), about=about, preflight=True)
-
-
-def _check_lateness(due_at: datetime, now: datetime, night: Night, databases: list[str]) -> None:
-    late, allowed = now - due_at, night.window.allowed
-    if late <= allowed:
-        return
-    message = (
-        f"missed: due at {due_at:%Y-%m-%d %H:%M} UTC, and it is {int(late.total_seconds() // 60)} minutes later, "
-        f"where {int(allowed.total_seconds() // 60)} are allowed. To back up the same now: {night.by_hand(databases)}"
-    )
-    current_run().event(message, level="warning", due_at=due_at.isoformat())
-    raise MissedError(message)
 
 
 def _unreachable(databases: list[str], window: Window) -> str | None:

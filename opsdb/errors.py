@@ -45,7 +45,3 @@ class StepTimeoutError(StepError):
 
 class PreflightError(StepError):
     """Something that the runbook needs is not there. Nothing was started."""
-
-
-class MissedError(StepError):
-    """The run came too long after the time that its schedule set. Nothing was started."""

@@ -24,6 +24,8 @@ class Mark(StrEnum):
     ALERTER = "alerts"
     TOTALS = "totals"
     """Whoever adds up what was counted."""
+    PLANNED = "planned"
+    """A worker: up to `at`, what was due while the room was down has been planned."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from prefect.client.schemas.schedules import SCHEDULE_TYPES
 from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import to_jsonable_python
@@ -22,6 +21,10 @@ from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
+from opsdb.schedules.blackouts import read_blackout
+from opsdb.schedules.catch_up import read_catch_up
+from opsdb.schedules.store import Said
+from opsdb.schedules.times import Schedule
 from opsdb.tables import Lane
 
 TEMPLATE_TAG = "template"
@@ -29,13 +32,22 @@ QUEUES = ("urgent", "high", "default", "low")
 """In order of priority: Prefect serves a queue with a lower number first, from 1."""
 
 
+TEMPLATE_SCHEDULE = "template"
+"""The slug of the schedule that a template asks for: it goes when the template no longer does."""
+
+
 @dataclass(frozen=True, slots=True)
 class TemplateDeployment:
-    """A template as Prefect shows it: its kind in one lane, or in all of them."""
+    """A template as Prefect shows it: its kind in one lane, or in all of them.
+
+    `schedule` is an entry of `schedules`, and `rules` one of `schedule_rules`, as in prefect.yaml, without the slug.
+    """
 
     kind: str
     lane: Lane | None
     version: str
+    schedule: Mapping[str, Any] | None = None
+    rules: Mapping[str, Any] | None = None
 
 
 class _Part(BaseModel):
@@ -81,7 +93,7 @@ class DeclaredSchedule(_Part):
         return dict(self.model_extra or {})
 
     @property
-    def schedule(self) -> SCHEDULE_TYPES:
+    def schedule(self) -> Schedule:
         """As Prefect has it."""
         return schedule_of(self.when)
 
@@ -94,6 +106,25 @@ class DeclaredSchedule(_Part):
         except ImpossibleScheduleError as error:
             if not error.over:  # what was right and has ended must not keep the room from starting
                 raise ValueError(f"{self.slug}: {error}") from error
+        return self
+
+
+class DeclaredRules(_Part):
+    """What the room adds to a schedule, by its slug: Prefect's own entries admit no other fields."""
+
+    model_config = ConfigDict(extra="forbid")
+    catch_up: str | None = None
+    blackouts: list[str] | None = None
+
+    @property
+    def said(self) -> Said:
+        """What it says, understood."""
+        blackouts = None if self.blackouts is None else tuple(map(read_blackout, self.blackouts))
+        return Said(catch_up=read_catch_up(self.catch_up) if self.catch_up else None, blackouts=blackouts)
+
+    @model_validator(mode="after")
+    def _is_right(self) -> Self:
+        _ = self.said
         return self
 
 
@@ -111,6 +142,7 @@ class DeclaredDeployment(_Part):
     enforce_parameter_schema: bool = True
     concurrency_limit: int | None = Field(None, ge=1)
     schedules: list[DeclaredSchedule] = []
+    schedule_rules: dict[str, DeclaredRules] = {}
 
     @field_validator("tags")
     @classmethod
@@ -125,6 +157,14 @@ class DeclaredDeployment(_Part):
         if twice := _twice(schedule.slug for schedule in schedules):
             raise ValueError(f"the slug {twice} stands there twice")
         return schedules
+
+    @model_validator(mode="after")
+    def _have_schedules(self) -> Self:
+        slugs = [schedule.slug for schedule in self.schedules]
+        if unknown := sorted(set(self.schedule_rules) - set(slugs)):
+            there = ", ".join(slugs) or "there are no schedules"
+            raise ValueError(f"schedule_rules: {unknown[0]} is the slug of no schedule here: {there}")
+        return self
 
     @property
     def full_name(self) -> str:
@@ -142,6 +182,14 @@ class Loaded:
 
 def load_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[Loaded]:
     """What prefect.yaml and the templates ask for. Raises OpsError, which names the entry and its field."""
+    declared = declared_deployments(file, templates)
+    with _importable(file.parent):
+        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in declared})}
+    return [Loaded(one, flows[one.entrypoint]) for one in declared]
+
+
+def declared_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[DeclaredDeployment]:
+    """The same, without the runbooks themselves."""
     try:
         content = yaml.safe_load(file.read_text())
         entries = list(content["deployments"])
@@ -154,9 +202,7 @@ def load_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> lis
         declared += [_entry(entry, f"template {template.kind}") for entry in deployments_of(template)]
     if twice := _twice(one.full_name for one in declared):
         raise OpsError(f"{file} could not be applied: {twice} stands there twice")
-    with _importable(file.parent):
-        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in declared})}
-    return [Loaded(one, flows[one.entrypoint]) for one in declared]
+    return declared
 
 
 def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
@@ -169,6 +215,8 @@ def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
             "enforce_parameter_schema": True,
             "work_pool": {"name": lane.pool, "work_queue_name": "default"},
             "entrypoint": f"{PACKAGE}.{template.kind}",
+            "schedules": [{"slug": TEMPLATE_SCHEDULE, **template.schedule}] if template.schedule else [],
+            "schedule_rules": {TEMPLATE_SCHEDULE: template.rules} if template.schedule and template.rules else {},
         }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -26,6 +27,7 @@ from deployments.server.declared import (
     deployments_of,
     load_deployments,
 )
+from deployments.server.schedules import apply_declared_rules, remove_schedules_of_templates
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.database import connect, reachable
 from opsdb.deployed import read_deployed, write_deployed
@@ -63,6 +65,10 @@ def deploy_everything(
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
+            declared = [one.declared for one in loaded]
+            for name in remove_schedules_of_templates(client, declared, now=datetime.now(UTC)):
+                say(f"schedule {name} removed: its template asks for none")
+            apply_declared_rules(client, settings, declared)
         slugs = register_block_types()
     except httpx.HTTPStatusError as error:
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error

@@ -7,14 +7,16 @@ from typing import Any
 
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 
-_SCHEDULES: dict[str, type[CronSchedule | IntervalSchedule | RRuleSchedule]] = {
+from opsdb.schedules.times import Schedule
+
+_SCHEDULES: dict[str, type[Schedule]] = {
     "cron": CronSchedule,
     "interval": IntervalSchedule,
     "rrule": RRuleSchedule,
 }
 
 
-def schedule_of(when: Mapping[str, Any]) -> SCHEDULE_TYPES:
+def schedule_of(when: Mapping[str, Any]) -> Schedule:
     """As Prefect has it. Raises ValueError."""
     kinds = [kind for name, kind in _SCHEDULES.items() if name in when]
     if len(kinds) != 1:

@@ -12,7 +12,7 @@ from uuid import UUID
 import anyio
 import httpx
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
 from prefect.exceptions import Abort, ObjectNotFound
 from prefect.states import Cancelled, Failed, Pending, Scheduled
 from prefect.utilities.engine import propose_state
@@ -24,10 +24,12 @@ from deployments.worker.prefect_inner import Related
 from deployments.worker.reaper import end_processes
 from deployments.worker.reports import Reports, warn_of_outage
 from deployments.worker.run_process import Forks, RunProcessHandle, RunTask
+from deployments.worker.ticks import RulesCache, Ticks, due_at_of
 from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.processes import exit_codes
 from opsdb.processes.running import entry_of
 from opsdb.runs.prefect_runs import RUNBOOK_TAG, state_of
+from opsdb.schedules.rules import Verdict
 from opsdb.settings import load_settings
 from opsdb.states import CLAIMED_BY, RunStatus, fold
 
@@ -48,6 +50,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     _display_name = "Lane"
     _description = "Runs registered runbooks in forked processes. Takes no job variables."
     _forks: Forks | None = None
+    _rules: RulesCache | None = None
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
     _due = DueRuns()
@@ -74,6 +77,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         await super().setup()
         self._deployments = Deployments(self.client)
         self._reports = Reports(self.client, self._settings)
+        LaneWorker._rules = LaneWorker._rules or RulesCache(self._settings)
+        self._ticks = Ticks(self.client, LaneWorker._rules)
 
     @property
     def in_hand(self) -> set[UUID]:
@@ -186,12 +191,14 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         """Claim a run and start its process. Returns it with the attempt's number, or None when there is none."""
         if self.draining or self.cut_off:
             return None  # it waits for another worker
+        due_at = due_at_of(flow_run)
         attempt = await self._claim(flow_run)
         if attempt is None:
             return None
         try:
             deployment = await self._deployments.deployment(flow_run)
             known = await self._deployments.related(flow_run, deployment, pool=self._work_pool)
+            verdict = await self._judge(flow_run, due_at, deployment)
         except httpx.HTTPError:
             await self._hand_back(flow_run, attempt, "its worker could not read its deployment")
             return None
@@ -203,9 +210,23 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             await self._reports.set_state(flow_run, attempt, Cancelled(message="cancelled before it started"))
         elif self.draining:
             await self._hand_back(flow_run, attempt, "its worker is about to end")
+        elif verdict.end is not None:
+            ended = Failed if verdict.end.is_failure else Cancelled
+            await self._reports.set_state(flow_run, attempt, ended(name=verdict.end.value, message=verdict.message))
         elif deployment is not None:  # else it was refused
+            if verdict.message:
+                self._reports.record_event(flow_run, verdict.message)
             return await self._start(flow_run, attempt, entrypoint=deployment.entrypoint or "", known=known), attempt
         return None
+
+    async def _judge(
+        self, flow_run: FlowRun, due_at: datetime | None, deployment: DeploymentResponse | None
+    ) -> Verdict:
+        """What becomes of a run that a schedule wanted at `due_at`; it is started when none did."""
+        if due_at is None or deployment is None:
+            return Verdict(None)
+        kind = await self._deployments.kind(flow_run)
+        return await self._ticks.judge(flow_run, due_at, deployment, kind=kind, now=self._now())
 
     async def _hand_back(self, flow_run: FlowRun, attempt: int, why: str) -> None:
         """Let another worker claim a run that was not started."""

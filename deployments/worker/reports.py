@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State as PrefectState
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect, first_line
@@ -28,6 +29,8 @@ from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import judge_forced_end
 from opsdb.settings import Settings
 from opsdb.states import State, fold
+from opsdb.storable import storable
+from opsdb.tables import RunEvent
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,10 @@ class Reports:
         if facts is None or flow_run.state is None:
             return
         self._writer.submit(self._write_claim, facts, [*history, state_of(flow_run.state)])
+
+    def record_event(self, flow_run: FlowRun, message: str) -> None:
+        """Record something of a run whose claim was recorded. It is lost when the database is away."""
+        self._writer.submit(self._write_event, flow_run.id, message)
 
     async def report_end(self, flow_run: FlowRun, attempt: int, exit_code: int) -> bool:
         """Tell Prefect how a run ended whose process did not. False when others must say it."""
@@ -143,6 +150,13 @@ class Reports:
                 apply_states(db, facts=facts, states=states)
         except DBAPIError as error:
             log.warning("run %s: the ops database did not take the claim: %s", facts.id, first_line(error))
+
+    def _write_event(self, run_id: UUID, message: str) -> None:
+        try:
+            with self._engine.begin() as db:
+                db.execute(insert(RunEvent).values(run_id=run_id, message=storable(message)))
+        except DBAPIError as error:
+            log.warning("run %s: the ops database did not take an event: %s", run_id, first_line(error))
 
 
 def warn_of_outage(error: Exception) -> None:

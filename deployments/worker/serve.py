@@ -12,13 +12,16 @@ from functools import partial
 from socket import gethostname
 from uuid import UUID
 
+import httpx
 import psutil
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from deployments.worker.health import HealthServer
 from deployments.worker.lane_worker import LaneWorker, worker_name
+from deployments.worker.missed_ticks import EVERY_SECONDS, plan_missed
 from deployments.worker.reaper import reap
 from opsdb.database import clock_ahead, connect, first_line, server_is_down
 from opsdb.errors import UsageError
@@ -30,6 +33,9 @@ from opsdb.tables import Lane
 from opsdb.timings import Timings
 
 log = logging.getLogger(__name__)
+
+PLAN_SECONDS = 20.0
+"""How long it may take to plan what was due while the room was down; the lanes wait for it when a worker starts."""
 
 
 async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
@@ -62,8 +68,10 @@ async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engi
     # tasks of asyncio, cancelled once: a task group of anyio cancels again and again until its tasks have ended,
     # and never ended some of Prefect's (anyio 4.16 spins in a cycle of exception contexts)
     timings = settings.timings
+    await _plan_missed(engine)  # before a lane judges an older tick by those that it knows
     tasks = [asyncio.ensure_future(worker.start()) for worker in workers]
     tasks.append(asyncio.ensure_future(_keep_reaping(settings, workers, engine)))
+    tasks.append(asyncio.ensure_future(_keep_planning(engine)))
     tasks.append(asyncio.ensure_future(_keep_beating(engine, lanes, timings.beat)))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -96,6 +104,21 @@ async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engin
         for worker in workers:
             worker.cut_off = cut_off
         await asyncio.sleep(settings.timings.look)
+
+
+async def _keep_planning(engine: Engine) -> None:
+    while True:
+        await asyncio.sleep(EVERY_SECONDS)
+        await _plan_missed(engine)
+
+
+async def _plan_missed(engine: Engine) -> None:
+    """Plan what was due while the room was down. What does not answer now is asked again later."""
+    try:
+        async with asyncio.timeout(PLAN_SECONDS), get_client() as client:
+            await plan_missed(client, engine)
+    except (httpx.HTTPError, DBAPIError, TimeoutError, RuntimeError) as error:  # Prefect's client raises the last
+        log.warning("missed due times are planned later: %s", first_line(error))
 
 
 async def _keep_beating(engine: Engine, lanes: Sequence[Lane], seconds: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import runbook_of
+from flows.template.schedule import TemplateSchedule
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.kinds.template_files import TemplateError, TemplateFile, template_files
 from opsdb.settings import Settings
@@ -51,6 +52,8 @@ def read_whole(path: Path) -> ReadTemplate:
     try:
         read = read_template(path)
         runbook_of(read)
+        if read.template.schedule is not None:
+            _check_is_due(read.template.schedule, path)
     except TemplateError:
         raise
     except Exception as error:
@@ -66,6 +69,13 @@ def check_kind(kind: str, path: Path, files: Collection[TemplateFile], *, taken:
     others = [file.path for file in files if file.kind == kind and file.path != path]
     if others:
         raise TemplateError(f"{path}: kind: {kind} is the kind of {others[0]} too: one of them needs another name")
+
+
+def _check_is_due(schedule: TemplateSchedule, path: Path) -> None:
+    try:
+        schedule.check_is_due()
+    except ValueError as error:
+        raise TemplateError(f"{path}: schedule: cron: {error}") from None
 
 
 def _catalogued(file: TemplateFile, files: list[TemplateFile], *, taken: Collection[str]) -> CataloguedTemplate:

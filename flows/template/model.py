@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from flows.shell.environment import check_text
+from flows.template.schedule import TemplateSchedule
 from flows.template.words import check_parameter_name, check_variable_name
 from opsdb.errors import UsageError
 from opsdb.kinds.template_files import KIND
@@ -164,6 +165,9 @@ class Template(_Part):
     preflight: list[Program] | None = Field(
         None, max_length=100, description="Programs that must be there. Default: those that the commands call."
     )
+    schedule: TemplateSchedule | None = Field(
+        None, description="When the room runs it by itself; it wants `lane`. Default: when somebody starts it."
+    )
     steps: list[Step] = Field(min_length=1, max_length=200, description="Run one after another.")
     on_failure: list[PlainStep] = Field(
         default_factory=list, max_length=50, description="Run when a step has failed for good, before the run fails."
@@ -177,8 +181,8 @@ class Template(_Part):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The template without what is left to defaults, as JSON."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        """What it does, without what is left to defaults, as JSON. When it does that is no part of it."""
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"schedule"})
 
     @property
     def all_steps(self) -> list[tuple[str, PlainStep]]:

@@ -21,6 +21,8 @@ from flows.template.command import (
 )
 from flows.template.model import Approval, Parameter, PlainStep, RetryPolicy, SecretSource, Step, Template
 from flows.template.parameters import FormParameter, Place, form_parameter
+from flows.template.schedule import TemplateSchedule
+from flows.template.scheduled_parameters import schedule_mistakes
 from flows.template.shell_text import document_marks
 from flows.template.unsafe_places import UnsafePlaces, secrets_shown
 from flows.template.words import PREFIX, REFERENCE, check_parameter_name, obeyed
@@ -68,6 +70,8 @@ def read_template(path: Path) -> ReadTemplate:
     carriers = frozenset([*carrying, *marks, *(variable for one in variables.values() for variable in one)])
     parameters, wrong = _parameters(template, [name for name in wanted if name not in secrets], carriers)
     problems += wrong
+    if not unclear:
+        problems += schedule_mistakes(template, parameters, secrets=secrets)
     missing = template.exclusive in secrets or (template.exclusive not in wanted and not unclear)
     if template.exclusive is not None and missing:
         known = ", ".join(one.name for one in parameters) or "there are none"
@@ -240,6 +244,7 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
                 "secret": SecretSource,
                 "retry_policy": RetryPolicy,
                 "approval": Approval,
+                "schedule": TemplateSchedule,
             }
             fields = _fields(parts[part]) if part in parts else fields
     message = str(item["msg"]).removeprefix("Value error, ")

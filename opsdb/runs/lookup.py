@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -228,3 +228,9 @@ def kinds_used(db: Connection, *, days: int) -> set[str]:
     since = func.clock_timestamp() - func.make_interval(0, 0, 0, days)
     elsewhere = col(Run.params)["odoo_host"].astext.is_not(None)
     return set(db.scalars(select(col(Run.kind)).where(col(Run.created_at) > since, ~elsewhere).distinct()))
+
+
+def read_statuses(db: Connection, run_ids: Collection[UUID]) -> dict[UUID, RunStatus]:
+    """The status of each of the runs that are recorded."""
+    rows = db.execute(select(col(Run.id), col(Run.status)).where(col(Run.id).in_(run_ids)))
+    return {row.id: RunStatus(row.status) for row in rows}

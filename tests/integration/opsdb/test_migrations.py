@@ -17,6 +17,7 @@ from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata ho
 from opsdb.database import connect, driver_url
 from opsdb.migrate import alembic_config, head, upgrade
 from opsdb.runs import template_versions, totals  # noqa: F401 - the metadata holds what was imported
+from opsdb.schedules import tables as schedules_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.schema import SCHEMA, Table
 from opsdb.settings import Settings
 
