@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -138,21 +137,3 @@ def test_deployment_that_gives_its_runs_a_folder_is_always_compared(
     )
     auth = access.read_secrets(settings).prefect_auth_string
     assert unchanged.look(settings, PrefectApi(access.ui_url(settings), auth, seconds=30)) is None
-
-
-def test_note_that_others_could_have_written_counts_for_nothing(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
-    deployed = unchanged.Deployed("a", "b", ("said",))
-    assert unchanged.last_deployed(settings) is None
-    unchanged.note(settings, deployed)
-    assert unchanged.last_deployed(settings) == deployed
-    path = tmp_path / "deployed.json"
-    path.chmod(0o644)
-    assert unchanged.last_deployed(settings) is None
-    path.chmod(0o600)
-    if os.geteuid() == 0:
-        os.chown(path, 1, 1)
-        assert unchanged.last_deployed(settings) is None
-        os.chown(path, 0, 0)
-    path.write_text("{")
-    assert unchanged.last_deployed(settings) is None
