@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.text import errors, say
 from opsdb.errors import UsageError
+from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.settings import Settings, load_settings
 from opsdb.start_signal import await_start
 
@@ -45,10 +48,12 @@ def deploy(
     from deployments.server.api import PrefectApi
 
     settings = load_settings()
+    last = None if reset else unchanged.last_deployed(settings)
+    if last is None or last.read != unchanged.digest_of_what_is_read(settings):
+        _load(settings)
     await_start()
     api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string, seconds=10)
     before = _look(settings, api)
-    last = None if reset else unchanged.last_deployed(settings)
     if before is not None and last is not None and last == replace(before, said=last.said):
         for line in (*last.said, "all of it as at the last deploy"):
             say(line)
@@ -63,6 +68,17 @@ def deploy(
     # what wrote nothing may be left out next time, and said again; what warned is looked at again
     if clean and before is not None and _look(settings, api) == before:
         unchanged.note(settings, replace(before, said=tuple(said)))
+
+
+def _load(settings: Settings) -> None:
+    """Import what comparing everything takes, so that the room's start need not wait for it."""
+    from deployments.server import access
+
+    access.use(settings)
+    names = ["deployments.server.check", "deployments.server.deploy", "flows.template.catalogue"]
+    with suppress(Exception, SystemExit):  # what cannot be imported is named with its reason when it is needed
+        for name in [*names, *(one.rpartition(".")[0] for one in registered_entrypoints(settings.prefect_yaml))]:
+            import_module(name)
 
 
 def _look(settings: Settings, api: PrefectApi) -> Deployed | None:

@@ -13,6 +13,7 @@ import typer
 from cli.room_view import Progress, addresses, parts_table, welcome
 from cli.text import console, own_name, print_json, safe_line, say
 from deployments.room import demo, room
+from deployments.room.disk import describe_full
 from deployments.room.readiness import explain_silence
 from deployments.room.report import GOOD, PartReport, RoomReport, current_report, only_supervisor
 from deployments.server import access
@@ -113,6 +114,8 @@ def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON docum
     else:
         console.print(parts_table(report))
         console.print(addresses(report), soft_wrap=True)
+        if full := describe_full(settings.home):
+            say(full, style="bold red")
     raise typer.Exit(0 if report.all_ready else 1)
 
 
@@ -206,5 +209,6 @@ def _as_json(report: RoomReport, settings: Settings) -> dict[str, object]:
         "started_at": report.started_at,
         "ui": report.ui,
         "home": settings.home,
+        "disk": describe_full(settings.home),
         "parts": [{key: value for key, value in asdict(part).items() if key not in hidden} for part in report.parts],
     }

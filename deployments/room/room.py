@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.room import child
+from deployments.room.disk import check_disk
 from deployments.room.parts import parts
 from deployments.room.ports import check_ports, prefect_sockets
 from deployments.room.report import RoomReport, current_report, only_supervisor, read_report
@@ -29,10 +30,11 @@ OnTurn = Callable[[RoomReport], None]
 def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
     """Be the room until a signal ends it. All that was started is stopped on the way out.
 
-    Raises UsageError when another one runs, a port is taken or too few files may be open, and RoomUnreachableError when
-    a part does not start.
+    Raises UsageError when another one runs, a port is taken, the disk is full or too few files may be open, and
+    RoomUnreachableError when a part does not start.
     """
     allow_open_files()
+    check_disk(settings)
     before = os.umask(0o077)
     try:
         with only_supervisor(settings.home):
@@ -74,6 +76,7 @@ def start_detached(settings: Settings, *, on_turn: OnTurn) -> RoomReport:
         raise UsageError(
             f"the room runs already (pid {current.pid}, UI {current.ui}): `ops status` shows it, `ops down` stops it"
         )
+    check_disk(settings)
     log = settings.home / "log" / "room.log"
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with child.open_log(log) as output:

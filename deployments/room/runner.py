@@ -55,7 +55,7 @@ class Part:
     grace_seconds: float = 10.0
     silent_seconds: float = 60.0
     cpu_seconds: float = 600.0
-    awaited: str = "its end"
+    awaited: str = "it ends"
     """What shows that it is ready, for the operator."""
     elsewhere: Callable[[], DatabaseWork] = DatabaseWork
     """What the database does for it, asked when it seems to do nothing."""
@@ -242,8 +242,8 @@ class Runner:
         if effort is None or not effort.look(now):
             return
         seconds = int(now - self._started)
-        doing = self._last_line(begin=self._log_begins)
         part = self.part
+        doing = self._last_line(begin=self._log_begins) or f"until {part.awaited}"
         if effort.idle:
             elsewhere = part.elsewhere()
             if elsewhere.executing is None or elsewhere.held is not None:
@@ -253,7 +253,7 @@ class Runner:
         if effort.cpu_seconds > part.cpu_seconds:
             raise RoomUnreachableError(
                 f"{part.name} is not ready after {seconds} s, though it used {effort.cpu_seconds:.0f} s of CPU "
-                f"(missing: {part.awaited}); {self.last_words()}"
+                f"(ready means: {part.awaited}); {self.last_words()}"
             )
         self.report = replace(self.report, doing=doing, starting_seconds=seconds)
 
@@ -264,7 +264,7 @@ class Runner:
             why = f"; somebody stopped its process (`kill -CONT {self.report.pid}` lets it go on)"
         return (
             f"{part.name} was not ready after {seconds} s and did nothing for {part.silent_seconds:.0f} s{why}. "
-            f"Missing: {part.awaited}. {self.last_words()}. Hint: read that log, then `ops up` again"
+            f"Ready means: {part.awaited}. {self.last_words()}. Hint: read that log, then `ops up` again"
         )
 
     def _change(self, **values: Any) -> None:

@@ -13,6 +13,7 @@ import os
 import site
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def look(settings: Settings, api: PrefectApi) -> Deployed | None:
 
     Raises httpx.HTTPError.
     """
-    read = _digest_of_what_is_read(settings)
+    read = digest_of_what_is_read(settings)
     found = {name: [_lasting(one) for one in api.read_all(name)] for name in READ}
     if read is None or any(_names_a_folder(one) for one in found["deployments"]):
         return None
@@ -65,15 +66,16 @@ def last_deployed(settings: Settings) -> Deployed | None:
 
 
 def note(settings: Settings, deployed: Deployed) -> None:
-    """Note it for the next deploy."""
-    replace_private(_path(settings), json.dumps(asdict(deployed)) + "\n")
+    """Note it for the next deploy, if the disk takes it."""
+    with suppress(OSError):
+        replace_private(_path(settings), json.dumps(asdict(deployed)) + "\n")
 
 
 def _path(settings: Settings) -> Path:
     return settings.home / "deployed.json"
 
 
-def _digest_of_what_is_read(settings: Settings) -> str | None:
+def digest_of_what_is_read(settings: Settings) -> str | None:
     """Of code, packages, prefect.yaml, templates and settings; None when there are too many files to look at."""
     secrets = {name for name, field in type(settings).model_fields.items() if "Secret" in str(field.annotation)}
     folders = {path.resolve() for path in (*(CODE / name for name in PACKAGES), *template_folders(settings))}

@@ -29,7 +29,7 @@ SPINS = "echo half done; while :; do :; done"
 
 def fails(tmp_path: Path, script: str, turn: Callable[[RoomReport], None] = lambda _report: None, **more: Any) -> str:
     """What ends the start of a room whose one part never gets ready."""
-    one = part("slow", script, ready=lambda _started: False, awaited="an answer", **more)
+    one = part("slow", script, ready=lambda _started: False, awaited="it answers", **more)
     limit = time.monotonic() + LIMIT_SECONDS
 
     def look(report: RoomReport) -> None:
@@ -44,7 +44,7 @@ def fails(tmp_path: Path, script: str, turn: Callable[[RoomReport], None] = lamb
 
 def test_part_that_does_nothing_at_its_first_start_ends_it_with_what_is_missing(tmp_path: Path) -> None:
     said = fails(tmp_path, HANGS, silent_seconds=0.5)
-    assert re.search(r"slow was not ready after \d+ s and did nothing for 0 s\. Missing: an answer\. ", said)
+    assert re.search(r"slow was not ready after \d+ s and did nothing for 0 s\. Ready means: it answers\. ", said)
     assert "ends with: half done. Hint: read that log" in said
 
 
@@ -69,7 +69,7 @@ def test_part_that_waits_for_a_lock_names_who_holds_it(tmp_path: Path) -> None:
 
 def test_part_that_uses_cpu_for_ever_ends_the_start(tmp_path: Path) -> None:
     said = fails(tmp_path, SPINS, silent_seconds=60, cpu_seconds=0.2)
-    assert re.search(r"slow is not ready after \d+ s, though it used \d+ s of CPU \(missing: an answer\)", said)
+    assert re.search(r"slow is not ready after \d+ s, though it used \d+ s of CPU \(ready means: it answers\)", said)
 
 
 @pytest.mark.parametrize("by", ["itself", "its child", "the database"])

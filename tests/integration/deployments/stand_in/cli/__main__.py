@@ -6,10 +6,11 @@ import sys
 import time
 import uuid
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import psycopg
+
+from opsdb.start_signal import await_start
 
 POOLS = ("lane-a", "lane-b", "lane-c", "lane-d")
 
@@ -52,17 +53,7 @@ def mark(*names: str) -> None:
             time.sleep(1)
 
 
-class Ready(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-
-def exporter() -> None:
-    HTTPServer(("127.0.0.1", int(os.environ["OPS_EXPORTER_PORT"])), Ready).serve_forever()
-
-
 if __name__ == "__main__":
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    marks = {"sync": partial(mark, "sync", "sweep", "totals"), "alerter": partial(mark, "alerts")}
-    ({"deploy": deploy, "worker": worker, "exporter": exporter} | marks)[sys.argv[1]]()
+    await_start()
+    ({"deploy": deploy, "worker": worker, "sync": partial(mark, "sync", "sweep", "totals")})[sys.argv[1]]()
