@@ -32,7 +32,7 @@ def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
         raise UsageError(f"run {run!r} was just deleted from the ops database")
     waits_for = [kept_waiting_line(details.view, holder)] if holder else []
     if waiting is not None:
-        paused = [] if waiting.approval or waiting.postponed else _paused_lines(settings, details.view)
+        paused = [] if waiting.approval or waiting.postponed or waiting.held else _paused_lines(settings, details.view)
         waits_for = waiting_lines(details.view, waiting, paused=paused)
     if as_json:
         print_json(details_document(details) | {"waits_for": waits_for})
@@ -51,6 +51,12 @@ def waiting_lines(view: RunView, waiting: Waiting, *, paused: Sequence[str]) -> 
         ]
     if waiting.postponed is not None:
         return [f"it {safe_line(waiting.postponed, width=500)}"]
+    if waiting.held is not None:
+        name = short_id(view.run.id)
+        return [
+            f"it was set to {safe_line(waiting.held)} in Prefect, and starts when somebody resumes it there: "
+            f"Resume on its page, or ops cancel {name} ends it"
+        ]
     found = [safe_line(line, width=500) for line in paused]
     if waiting.due_at is not None:
         found.append(f"its schedule wants it at {clock(waiting.due_at)}")
