@@ -26,7 +26,7 @@ NOTHING = "nothing holds it up: a worker takes it within seconds"
 
 def reasons(settings: Settings, view: RunView, waiting: Waiting) -> list[str]:
     """Why a queued run has not started, a sentence each. It takes seconds when Prefect hangs."""
-    if waiting.approval is not None or waiting.postponed is not None:
+    if waiting.approval or waiting.postponed or waiting.held:
         return waiting_lines(view, waiting, hold=None, slots=settings.lane_limit)
     try:
         with connect(settings, request_seconds=REQUEST_SECONDS) as server:
@@ -84,6 +84,9 @@ def waiting_lines(
         return [asks, f"ops approve {name} lets it go on, ops cancel {name} ends it"]
     if waiting.postponed is not None:
         return [f"it {safe_line(waiting.postponed, width=500)}"]
+    if waiting.held is not None:
+        held = f"it was set to {safe_line(waiting.held)} in Prefect, and starts when somebody resumes it there"
+        return [f"{held}: Resume on its page, or ops cancel {name} ends it"]
     found = [f"what holds it up in Prefect is not known: {unknown}"] if unknown else []
     found += [str(obstacle) for obstacle in hold.obstacles] if hold else []
     if hold and hold.due:

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect import Flow, flow_engine, get_client, results
 from prefect._internal import control_listener
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.engine import handle_engine_signals
 from prefect.events import related
@@ -88,20 +90,32 @@ def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related], *
 
 
 def _outlive_deletion() -> threading.Event:
-    """Let the engine take the states of a deleted run for set, once it runs. The event says that this was needed."""
+    """Let the engine take the states of a deleted run for set, once it runs. The event says that this was needed.
+
+    A run that is deleted before that ends here: nothing was begun, and there is nobody to tell.
+    """
     deleted, engine = threading.Event(), cast(Any, flow_engine)
-    propose = engine.propose_state_sync
+    propose, update = engine.propose_state_sync, SyncPrefectClient.update_flow_run
 
     def propose_state(client: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return propose(client, state, *args, **kwargs)
         except ObjectNotFound:
-            if state.is_running() and not deleted.is_set():
-                os._exit(exit_codes.DELETED)  # nothing was begun, and there is nobody to tell that
+            if state.is_running():
+                os._exit(exit_codes.DELETED)
             deleted.set()
             return state
 
+    def update_flow_run(client: SyncPrefectClient, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return update(client, *args, **kwargs)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                os._exit(exit_codes.DELETED)
+            raise
+
     engine.propose_state_sync = propose_state
+    cast(Any, SyncPrefectClient).update_flow_run = update_flow_run
     return deleted
 
 

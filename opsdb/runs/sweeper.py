@@ -125,7 +125,9 @@ def judge_forced_end(db: Connection, *, run_id: UUID, attempt: int) -> None:
     cancelled, and Prefect hears of that.
     """
     run = db.execute(select(Run).where(col(Run.id) == run_id).with_for_update()).one_or_none()
-    if run is None or run.finished_at is None or run.attempt != attempt or run.fenced_at or run.outcome:
+    if run is None or run.attempt != attempt or run.fenced_at or run.outcome:
+        return
+    if run.finished_at is None or run.started_at is None:
         return
     end = fold(recorded_states(db, run_id=run_id)).end
     if end is None or end.source != "prefect":

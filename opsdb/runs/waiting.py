@@ -40,6 +40,8 @@ class Waiting:
     """What it asks a person, and until when; None when it waits for none."""
     postponed: str | None = None
     """Until when it waits by its own choice, and why; None when that time has come."""
+    held: str | None = None
+    """What somebody set in Prefect that holds it, `Suspended` for instance; None when nobody did."""
 
 
 def kept_waiting_by(db: Connection, run: Run) -> UUID | None:
@@ -69,6 +71,7 @@ def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Wait
         ahead=_ahead(db, view),
         overtaken_by=_overtaken_by(db, run),
         approval=state.message if state.waits_for_approval else None,
+        held=state.name if state.held else None,
         postponed=state.message if state.postponed_until and state.postponed_until > view.now else None,
     )
 

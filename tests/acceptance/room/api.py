@@ -35,6 +35,10 @@ class Api:
         """What the server answers."""
         return self._http.post(path, json=body).raise_for_status().json()
 
+    def delete(self, path: str) -> None:
+        """Take away what stands there."""
+        self._http.delete(path).raise_for_status()
+
     def patch(self, path: str, **body: Any) -> None:
         """Change what stands there."""
         self._http.patch(path, json=body).raise_for_status()

@@ -6,99 +6,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
-from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
-from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from deployments.server import access
-from opsdb.database import connect
 from opsdb.settings import Settings
-from tests.support.children import child
+from tests.integration.deployments.sync.following import Syncing, eventually, statuses, wait_until_alive, walk
 from tests.support.tiers import in_soak
-
-Syncing = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
-
-
-@pytest.fixture
-def room(settings: Settings, prefect_room: Settings) -> Settings:
-    """The running Prefect server with an ops database of this test alone."""
-    return prefect_room.model_copy(update={"database_url": SecretStr(settings.ops_url)})
-
-
-@pytest.fixture
-def kind() -> str:
-    """The name of a flow of this test alone: the server is shared. It is never executed, its states are set."""
-    return f"kind-{uuid4()}"
-
-
-@pytest.fixture
-def deployment_id(client: SyncPrefectClient, kind: str) -> UUID:
-    """A runbook in lane A."""
-    with suppress(ObjectAlreadyExists):
-        client.create_work_pool(WorkPoolCreate(name="lane-a", type="process"))
-    flow_id = client.create_flow_from_name(kind)
-    return client.create_deployment(flow_id, "lane-a", work_pool_name="lane-a", entrypoint="x.y", tags=["runbook"])
-
-
-@pytest.fixture
-def engine(room: Settings) -> Iterator[Engine]:
-    engine = connect(room, application="test")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def syncing(room: Settings, tmp_path: Path) -> Syncing:
-    """Start `ops sync` as the room does; settings are keywords."""
-    env = access.inherited(os.environ) | {
-        "OPS_HOME": str(room.home),
-        "OPS_DATABASE_URL": room.ops_url,
-        "OPS_PREFECT_PORT": str(room.prefect_port),
-    }
-    argv = [sys.executable, "-m", "cli", "sync"]
-    return lambda **settings: child(argv, env | settings, tmp_path / "sync.log")
-
-
-def walk(client: SyncPrefectClient, run_id: UUID, *states: State[Any]) -> None:
-    for state in states:
-        client.set_flow_run_state(run_id, state, force=True)
-
-
-def statuses(engine: Engine, kind: str) -> dict[UUID, str]:
-    with engine.connect() as db:
-        rows = db.execute(text("SELECT id, status FROM ops.runs WHERE kind = :kind"), {"kind": kind})
-        return {row.id: row.status for row in rows}
-
-
-def events(engine: Engine, run_id: UUID) -> list[str]:
-    with engine.connect() as db:
-        query = text("SELECT message FROM ops.run_events WHERE run_id = :id ORDER BY created_at")
-        return list(db.scalars(query, {"id": run_id}))
-
-
-def eventually(question: Callable[[], object], expected: object, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while (answer := question()) != expected:
-        assert time.monotonic() < deadline, f"got {str(answer)[:300]}, want {str(expected)[:300]}"
-        time.sleep(0.05)
-
-
-def wait_until_alive(engine: Engine) -> None:
-    query = text("SELECT EXISTS (SELECT FROM ops.sync_marks WHERE updated_at > clock_timestamp() - interval '2 s')")
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        eventually(lambda: db.scalar(query), True, 60)
 
 
 def wait_until_heard(client: SyncPrefectClient, engine: Engine, kind: str, deployment_id: UUID) -> None:
@@ -161,24 +79,6 @@ def test_sync_leaves_flows_alone_that_are_no_runbooks(
         eventually(lambda: statuses(engine, kind), {ours.id: "queued"})
         time.sleep(2)  # more than one poll
         assert statuses(engine, kind) == {ours.id: "queued"}
-
-
-def test_sync_cancels_a_waiting_run_that_was_deleted_in_prefect(
-    client: SyncPrefectClient,
-    kind: str,
-    deployment_id: UUID,
-    engine: Engine,
-    syncing: Syncing,
-) -> None:
-    run = client.create_flow_run_from_deployment(deployment_id)
-    with syncing():
-        eventually(lambda: statuses(engine, kind), {run.id: "queued"}, 30)
-    client.delete_flow_run(run.id)
-    with syncing():
-        eventually(lambda: statuses(engine, kind), {run.id: "cancelled"}, 30)
-    with engine.connect() as db:
-        assert db.scalar(text("SELECT error->>'type' FROM ops.runs WHERE kind = :k"), {"k": kind}) == "Deleted"
-    assert events(engine, run.id) == ["deleted in Prefect while it waited"]
 
 
 @pytest.mark.gate

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
 
-from deployments.sync.verdicts import read_unpushed
+from deployments.sync.verdicts import Pushed, push_state, read_unpushed
+from opsdb.runs.deleted import note_deleted
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sessions import cancel_session, make_session
 from opsdb.runs.sweeper import fence_run
 from opsdb.states import APPROVAL, RESUMING, State
 from opsdb.tables import Lane
 from tests.integration.sweeper_case import PREFECT_NOW, Case
+from tests.unit.deployments.worker.test_lane_worker import states
 
 
 @pytest.mark.parametrize(
@@ -182,3 +189,90 @@ def test_approvals_do_not_use_up_the_attempts_after_a_death(case: Case) -> None:
     assert case.unpushed() == ["AwaitingRetry"]
     applied(case, later(6, "SCHEDULED", "AwaitingRetry"), later(7, "RUNNING"), later(8, "CRASHED"))
     assert case.unpushed() == []
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        (("PENDING", "RUNNING", "SCHEDULED"), ["Running"]),
+        (("PENDING", "RUNNING", "PENDING"), ["Running"]),
+        (("PENDING", "RUNNING", "PAUSED"), []),  # so it can be resumed
+        (("PENDING", "RUNNING", "RUNNING"), []),
+        (("PENDING", "RUNNING", "CANCELLING"), []),
+        (("SCHEDULED", "RUNNING"), ["Scheduled"]),
+        (("SCHEDULED", "PENDING", "RUNNING"), []),
+        (("SCHEDULED", "COMPLETED"), ["Cancelled"]),
+        (("SCHEDULED", "FAILED"), []),
+        (("SCHEDULED", "PAUSED"), []),
+        *((("PENDING", "RUNNING", "COMPLETED", late), ["Completed"]) for late in ("RUNNING", "PENDING", "PAUSED")),
+        (("PENDING", "RUNNING", "FAILED", "CANCELLING"), ["Failed"]),
+        (("PENDING", "RUNNING", "COMPLETED", "RUNNING", "COMPLETED"), []),
+    ],
+)
+def test_prefect_is_told_what_a_run_is_when_somebody_set_something_else(
+    case: Case, states: tuple[str, ...], told: list[str]
+) -> None:
+    case.states(*states)
+    assert case.unpushed() == told
+
+
+def test_run_that_was_put_back_waits_in_its_first_attempt(case: Case) -> None:
+    applied(case, later(1, "SCHEDULED"), later(2, "RUNNING"))
+    with case.engine.connect() as db:
+        [push] = [push for push in read_unpushed(db) if push.run_id == case.id]
+    waits = replace(later(3, "SCHEDULED"), message=push.state.message)
+    applied(case, waits)
+    row = case.row()
+    assert (row.status, row.attempt, row.started_at) == ("queued", 1, None)
+    assert [message for _, message in case.events()] == [push.state.message]
+    applied(case, later(4, "PENDING"), later(5, "RUNNING"), later(6, "COMPLETED"))
+    assert (case.row().status, case.row().attempt) == ("succeeded", 1)
+
+
+def test_prefect_hears_nothing_of_a_run_that_was_deleted_there(case: Case) -> None:
+    case.states("PENDING", "RUNNING")
+    case.age(31)
+    case.sweep()
+    case.reaped()
+    case.sweep()
+    assert case.unpushed() == ["HeartbeatTimeout"]
+    with case.engine.begin() as db:
+        note_deleted(db, case.id)
+    assert case.unpushed() == []
+
+
+async def pushed(case: Case, *history: StateType) -> tuple[Pushed, AsyncMock]:
+    """What becomes of a push when Prefect has this history."""
+    with case.engine.connect() as db:
+        [push] = [push for push in read_unpushed(db) if push.run_id == case.id]
+    client = AsyncMock()
+    client.read_flow_run.return_value.state_id = push.follows
+    client.read_flow_run_states.return_value = states(*history)
+    return await push_state(client, push), client
+
+
+def test_state_is_not_taken_for_set_by_hand_when_one_before_it_was_missed(case: Case) -> None:
+    case.states("PENDING", "RUNNING", "SCHEDULED")
+    missed = (StateType.PENDING, StateType.RUNNING, StateType.CRASHED, StateType.SCHEDULED)
+    answer, client = asyncio.run(pushed(case, *missed))
+    assert answer is Pushed.MISSED
+    client.set_flow_run_state.assert_not_called()
+    answer, client = asyncio.run(pushed(case, StateType.PENDING, StateType.RUNNING, StateType.SCHEDULED))
+    assert answer is Pushed.DONE
+    client.set_flow_run_state.assert_awaited_once()
+
+
+def test_run_that_a_worker_claimed_meanwhile_is_not_put_back(case: Case) -> None:
+    case.states("SCHEDULED", "RUNNING")
+    answer, client = asyncio.run(pushed(case, StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING))
+    assert answer is Pushed.MISSED
+    client.set_flow_run_state.assert_not_called()
+
+
+def test_push_says_that_prefect_does_not_have_the_run(case: Case) -> None:
+    case.states("SCHEDULED", "RUNNING")
+    with case.engine.connect() as db:
+        [push] = [push for push in read_unpushed(db) if push.run_id == case.id]
+    client = AsyncMock()
+    client.read_flow_run.side_effect = ObjectNotFound(Exception())
+    assert asyncio.run(push_state(client, push)) is Pushed.DELETED

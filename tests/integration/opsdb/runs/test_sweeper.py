@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from deployments.sync.marks import write_watermark
-from opsdb.record.entries import RunClosed, RunOpened, apply_line
+from opsdb.record.entries import RunClosed, RunOpened, StepStarted, apply_line
 from opsdb.runs.attempts import AttemptStatus
 from opsdb.runs.runs import RunFacts
-from opsdb.runs.sweeper import doomed, fence_run, sweep
+from opsdb.runs.sweeper import doomed, fence_run, judge_forced_end, sweep
 from opsdb.settings import Settings
 from opsdb.states import State
 from opsdb.tables import Lane
@@ -230,3 +230,64 @@ def test_late_record_of_an_earlier_attempt_leaves_the_later_one_alone(case: Case
     row = case.row()
     assert (row.claimed_by, row.deadline_at, row.result, row.outcome) == ("second", None, None, None)
     assert row.max_attempts == 2
+
+
+def in_step(case: Case) -> None:
+    """The run comes to its second step."""
+    case.states("SCHEDULED", "PENDING", "RUNNING")
+    for index, name in enumerate(("preflight", "load"), start=1):
+        step = StepStarted(case.id, attempt=1, index=index, name=name, command="true", timeout_seconds=1)
+        with case.engine.begin() as db:
+            apply_line(db, step.line())
+
+
+def judge(case: Case) -> None:
+    with case.engine.begin() as db:
+        judge_forced_end(db, run_id=case.id, attempt=1)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "status"),
+    [("COMPLETED", "cancelled"), ("FAILED", "failed"), ("CRASHED", "failed"), ("CANCELLED", "cancelled")],
+)
+def test_end_that_somebody_set_while_a_step_ran_says_so_and_is_no_success(
+    case: Case, by_hand: str, status: str
+) -> None:
+    in_step(case)
+    case.states(by_hand)
+    judge(case)
+    judge(case)
+    assert case.row().status == status
+    [(level, message)] = case.events()
+    assert level == "warning"
+    assert f"{by_hand.title()} was set in Prefect while it ran in step 2 (load)" in message
+    assert case.unpushed() == (["Cancelled"] if by_hand == "COMPLETED" else [])
+    with case.engine.connect() as db:
+        steps = db.scalars(text("SELECT DISTINCT status FROM ops.run_steps WHERE run_id = :id"), {"id": case.id})
+        assert list(steps) == ["interrupted"]
+
+
+def test_end_that_the_run_itself_or_the_room_came_to_was_not_set_by_hand(case: Case) -> None:
+    in_step(case)
+    judge(case)  # it runs
+    case.close(result=1)
+    case.states("COMPLETED")
+    judge(case)
+    assert (case.row().status, case.events()) == ("succeeded", [])
+
+
+def test_run_that_is_to_be_cancelled_while_it_waits_is_cancelled(case: Case) -> None:
+    case.states("SCHEDULED", "CANCELLING")
+    assert case.row().status == "queued"
+    case.set("recorded_at = recorded_at - interval '6 s'", table="run_states")
+    assert case.sweep() == ["Cancelled"]
+    case.set("fenced_at = fenced_at - interval '3 s'")
+    case.sweep()
+    assert case.row().status == "cancelled"
+
+
+def test_run_that_is_held_while_it_waits_is_not_lost(case: Case) -> None:
+    case.states("SCHEDULED", "PAUSED")
+    case.age(86_400)
+    assert case.sweep() == []
+    assert case.row().status == "queued"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, MagicMock
 from uuid import uuid4
 
 import pytest
@@ -14,6 +14,7 @@ from prefect.settings import get_current_settings
 from deployments.worker.due_runs import POLL_SECONDS, DueRuns
 from deployments.worker.lane_worker import LaneWorker
 from deployments.worker.reports import Reports
+from opsdb.runs.prefect_runs import facts_of
 from opsdb.settings import Settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -73,6 +74,29 @@ def test_run_that_another_worker_took_since_the_poll_is_left_alone(then: StateTy
     run = FlowRun(id=uuid4(), flow_id=uuid4())
     assert asyncio.run(worker._claim(run)) is None
     client.set_flow_run_state.assert_not_called()
+
+
+def test_run_that_was_deleted_since_the_poll_is_left_alone() -> None:
+    worker, client = LaneWorker("lane-a"), AsyncMock()
+    worker._client = client
+    client.read_flow_run_states.return_value = []
+    assert asyncio.run(worker._claim(FlowRun(id=uuid4(), flow_id=uuid4()))) is None
+    client.set_flow_run_state.assert_not_called()
+
+
+def test_run_is_recorded_as_a_runbook_though_somebody_took_its_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, client = LaneWorker("lane-a"), AsyncMock()
+    worker._client, worker._deployments, worker._reports = client, AsyncMock(), MagicMock()
+    client.read_flow_run_states.return_value = states(StateType.SCHEDULED)
+
+    async def claimed(*_: object, **__: object) -> State[None]:
+        return states(StateType.PENDING)[0]
+
+    monkeypatch.setattr("deployments.worker.lane_worker.propose_state", claimed)
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), tags=["priority:3"])
+    assert asyncio.run(worker._claim(run)) == 1
+    recorded = worker._reports.record_claim.call_args.args[0]
+    assert facts_of(recorded, kind="k") is not None
 
 
 @pytest.mark.parametrize(
