@@ -186,7 +186,7 @@ def test_limit_of_its_deployment_is_said_with_who_takes_it(waits: Waits, client:
     assert line.startswith("it waited for its deployment lane-d, which executes 1 at once: it is tried again at ")
     client.update_global_concurrency_limit(limit, GlobalConcurrencyLimitUpdate(active_slots=1))
     [line] = waits.say()
-    assert "a slot that was never given back" in line
+    assert "counts 1 of 1 though none runs: a slot was never given back" in line
     assert f"`prefect gcl update {limit} --active-slots 0`" in line
 
 
@@ -198,7 +198,7 @@ def test_deployment_that_starts_nothing_is_said_with_the_command(waits: Waits, c
     assert f"`prefect gcl update {limit} --enable`" in line
     client.update_global_concurrency_limit(limit, GlobalConcurrencyLimitUpdate(active=True, limit=0))
     [line] = waits.say()
-    assert line.startswith("its deployment lane-d starts nothing: the concurrency limit of it is 0")
+    assert line.startswith("its deployment lane-d starts nothing: its own concurrency limit in Prefect is 0")
     client.update_global_concurrency_limit(limit, GlobalConcurrencyLimitUpdate(limit=1))
     client.pause_deployment(waits.deployment_id)
     assert waits.say() == [NOTHING]  # its schedules are paused, not its runs
