@@ -49,6 +49,8 @@ class Hold:
     obstacles: list[Obstacle]
     due: Obstacle | None = None
     """That it is not to start yet."""
+    lane_open: bool = True
+    """Whether its lane starts anything at all."""
     closed_queues: frozenset[str] = frozenset()
     """The queues of its lane that start nothing: what waits there goes before nobody."""
     slots: int | None = None
@@ -81,6 +83,7 @@ def read_hold(client: SyncPrefectClient, run_id: UUID, *, lane: Lane, slots: int
     return Hold(
         obstacles=list(_obstacles(client, run, lane=lane, pool=pool, queues=queues, slots=slots)),
         due=not_due(run, now),
+        lane_open=closed_lane(lane, pool, slots=slots) is None,
         closed_queues=frozenset(queue.name for queue in queues if closed_queue(lane, queue)),
         slots=pool.concurrency_limit if pool else 0,
         taken=_taken(client, counted) if pool and pool.concurrency_limit and counted else 0,
