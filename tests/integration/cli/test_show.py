@@ -234,3 +234,24 @@ def test_without_prefect_nothing_is_claimed(lab: Lab, show: Show) -> None:
     said = show(run_id, port=free_port())
     assert f"{unknown}the room is not running: nobody listens on " in said
     assert NOTHING not in said
+
+
+def test_run_that_is_not_recorded_says_where_prefect_has_it(
+    prefect_room: Settings, settings: Settings, client: SyncPrefectClient, lane_d: None
+) -> None:
+    client.create_work_pool(WorkPoolCreate(name="somebodys", type="process"))
+    flow = client.create_flow_from_name(f"kind-{uuid4()}")
+    ours = {"OPS_HOME": str(prefect_room.home), "OPS_DATABASE_URL": settings.ops_url}
+    env = access.inherited(os.environ) | ours | {"OPS_PREFECT_PORT": str(prefect_room.prefect_port)}
+
+    def said(pool: str, *tags: str) -> str:
+        made = client.create_deployment(flow, pool, work_pool_name=pool, entrypoint="x.y", tags=list(tags))
+        run = client.create_flow_run_from_deployment(made)
+        return run_ops("show", str(run.id), env=env, cwd=REPOSITORY).refused(2)
+
+    try:
+        assert "Prefect has it in the work pool somebodys, which is not a lane" in said("somebodys", "runbook")
+        assert "Prefect has it as Scheduled: it appears in seconds" in said("lane-d", "runbook")
+        assert "it is not a run of a runbook" in said("lane-d")
+    finally:
+        client.delete_work_pool("somebodys")
