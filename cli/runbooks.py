@@ -57,6 +57,7 @@ def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
     return {
         "kind": first.kind,
         "lanes": sorted(lanes),
+        "paused": sorted(lane for lane, one in lanes.items() if one.paused),
         "description": first.description,
         "params": described(first.schema, defaults=first.defaults),
     }
@@ -70,7 +71,7 @@ def _table(documents: list[dict[str, Any]]) -> Table:
         required = [param["name"] for param in one["params"] if param["required"]]
         table.add_row(
             Text(safe_line(one["kind"])),
-            " ".join(one["lanes"]),
+            " ".join(one["lanes"]) + (f" (paused: {' '.join(one['paused'])})" if one["paused"] else ""),
             Text(safe_line(" ".join(does.split()))),
             Text(safe_line(", ".join(required))),
         )
@@ -80,6 +81,9 @@ def _table(documents: list[dict[str, Any]]) -> Table:
 def _print_runbook(one: dict[str, Any]) -> None:
     lanes = ", ".join(one["lanes"])
     say(f"{safe_line(one['kind'])}, in lane{'s' if len(one['lanes']) > 1 else ''} {lanes}")
+    if one["paused"]:
+        paused = ", ".join(one["paused"])
+        say(f"Paused in Prefect in {paused}: no schedule starts it there, `ops run` does. The Prefect UI resumes it.")
     say(f"\n{one['description'].partition('Args:')[0].strip()}\n")
     table = Table("parameter", "type", "default", "meaning", box=None, pad_edge=False)
     for column in table.columns[:3]:

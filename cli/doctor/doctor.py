@@ -99,6 +99,7 @@ def all_areas(settings: Settings) -> list[Area]:
         Area("ops database", lambda: database.check_locks(settings)),
         Area("prefect", lambda: room.check_prefect(settings)),
         Area("workers", lambda: room.check_workers(settings)),
+        Area("runs", lambda: room.check_waiting(settings)),
         Area("sync", lambda: room.check_sync(settings)),
         Area("metrics", lambda: room.check_exporter(settings)),
         Area("alerts", lambda: room.check_alerts(settings)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from blocks.check import Check
 from blocks.database_check import check_database
 from cli.deploy import template_deployments
+from cli.text import clock
 from deployments.room.parts import exporter_host, exporter_url
 from deployments.room.readiness import (
     ALERTER_SECONDS,
@@ -23,7 +24,8 @@ from exporter.alerting.destinations import read_destinations
 from opsdb.alerts.read import read_undelivered
 from opsdb.errors import OpsError
 from opsdb.listener import check_listener
-from opsdb.runs.lookup import kinds_used, reading
+from opsdb.runs.lookup import kinds_used, reading, short_id
+from opsdb.runs.waiting import read_set_later
 from opsdb.runs.workers import count_workers
 from opsdb.settings import Settings
 from opsdb.tables import Lane
@@ -77,6 +79,17 @@ def check_workers(settings: Settings) -> Iterator[Check]:
         else:
             found = f"no worker was heard of for {settings.timings.lost:g} s"
             yield Check(f"lane {lane}", found, f"start one: `ops up`, or `ops worker --lanes {lane}`")
+
+
+def check_waiting(settings: Settings) -> Iterator[Check]:
+    """Look for runs that were due and that somebody set to start later."""
+    with reading(settings) as db:
+        later = read_set_later(db)
+    for run in later:
+        name = short_id(run.id)
+        found = f"was due at {clock(run.created_at)} and set to start at {clock(run.due_at)}"
+        advice = f"setting it to Scheduled in the Prefect UI starts it at once, `ops cancel {name}` ends it"
+        yield Check(f"run {name}", found, advice)
 
 
 def check_sync(settings: Settings) -> Iterator[Check]:

@@ -106,8 +106,7 @@ def _of_lane(view: RunView, waiting: Waiting, hold: Hold | None, *, slots: int, 
         less = f", OPS_LANE_LIMIT here says {slots}: `ops deploy` sets it" if limit < slots else ""
         named = ", ".join(_holder(holder, durations=durations) for holder in waiting.holders)
         found.append(f"lane {lane} is full ({taken} of {limit}{less}): {named or '`ops runs` lists them'}")
-    closed = hold.closed_queues if hold else frozenset()
-    if before := sum(count for queue, count in waiting.ahead.items() if queue not in closed):
+    if before := _first(waiting, hold):
         runs = "1 run waits" if before == 1 else f"{before} runs wait"
         found.append(f"{runs} in lane {lane} and {'goes' if before == 1 else 'go'} first")
     if found and waiting.overtaken_by:
@@ -117,6 +116,13 @@ def _of_lane(view: RunView, waiting: Waiting, hold: Hold | None, *, slots: int, 
             f"`ops cancel {short_id(view.run.id)}` and start it with a higher --priority, or in another lane"
         )
     return found
+
+
+def _first(waiting: Waiting, hold: Hold | None) -> int:
+    """How many runs go first: none where nothing goes."""
+    if hold is None:
+        return sum(waiting.ahead.values())
+    return sum(n for queue, n in waiting.ahead.items() if hold.lane_open and queue not in hold.closed_queues)
 
 
 def _hold(settings: Settings, server: PrefectServer, view: RunView) -> Hold:

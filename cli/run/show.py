@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from cli.run.reasons import reasons
+from cli.run.reasons import REQUEST_SECONDS, reasons
 from cli.run.view import details_document, run_page
 from cli.text import console, print_json, safe_line
-from opsdb.errors import UsageError
-from opsdb.runs.lookup import RunView, find_run, read_run, reading, run_digits, short_id
+from deployments.server.runs import connect
+from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.runs.lookup import RunView, find_run, full_id, read_run, reading, run_digits, short_id
 from opsdb.runs.waiting import kept_waiting_by, why_waiting
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
@@ -19,7 +20,11 @@ def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
     run_digits(run)
     waiting = holder = None
     with reading(settings) as db:
-        details = read_run(db, find_run(db, run))
+        try:
+            found = find_run(db, run)
+        except UsageError as error:
+            raise UsageError(f"{error}{_unrecorded(settings, run)}") from None
+        details = read_run(db, found)
         if details is not None and details.view.run.status is RunStatus.QUEUED:
             waiting = why_waiting(db, details.view, online_seconds=settings.timings.online)
         elif details is not None:
@@ -33,6 +38,18 @@ def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
         print_json(details_document(details) | {"waits_for": waits_for})
     else:
         console.print(run_page(details, waits_for=waits_for), crop=False)
+
+
+def _unrecorded(settings: Settings, run: str) -> str:
+    """What Prefect says of a run that is not recorded, as the end of a message; nothing for a part of an id."""
+    run_id = full_id(run)
+    if run_id is None:
+        return ""
+    try:
+        with connect(settings, request_seconds=REQUEST_SECONDS) as server:
+            return f". {server.why_unrecorded(run_id)}"
+    except (RoomUnreachableError, UsageError) as error:
+        return f". {error}"
 
 
 def kept_waiting_line(view: RunView, holder: UUID) -> str:

@@ -60,6 +60,8 @@ def start_run(
         document = _document(server, startable, started, params=params, priority=priority, session=session)
         if not as_json:
             _announce(document, new=started.new)
+            if startable.paused:
+                say("Its deployment is paused in Prefect: no schedule starts it, but this run is started.")
         if wait:
             wait_for(settings, server, document, as_json=as_json)
         elif as_json:

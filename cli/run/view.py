@@ -14,6 +14,7 @@ from cli.run.progress import progress_document, progress_lines
 from cli.text import STATUS_STYLE, clock, lines, moment, result_rows, safe_line, value_text
 from opsdb.amounts import seconds, size
 from opsdb.runs.lookup import RunDetails, RunView, short_id
+from opsdb.states import RunStatus
 from opsdb.tables import Artifact, RunEvent, RunStep
 
 EVENTS_SHOWN = 50
@@ -65,7 +66,11 @@ def runs_table(views: Sequence[RunView], *, width: int) -> Table:
 def _status(view: RunView) -> Text:
     if view.waits_for_approval:
         return Text("asks", style="yellow")
-    return Text("waits", style="dim") if view.postponed else status_text(view.run.status)
+    if view.postponed:
+        return Text("waits", style="dim")
+    due_at = view.run.due_at
+    later = view.run.status is RunStatus.QUEUED and due_at is not None and due_at > view.now
+    return Text("planned", style="dim") if later else status_text(view.run.status)
 
 
 def run_page(details: RunDetails, *, waits_for: Sequence[str] = ()) -> Group:

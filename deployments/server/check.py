@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import requires, version
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
     FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
+    FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import StateType, WorkPool, WorkQueue
+from prefect.client.schemas.objects import FlowRun, StateType, WorkPool, WorkQueue
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import FlowRunSort
 
 from blocks.check import Check
-from deployments.server.client import answering, prefect_client, runbook_deployments
+from deployments.server.client import answering, pages, prefect_client, runbook_deployments
 from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
+from deployments.server.obstacles import clear_queue, closed_lane, closed_queue
+from deployments.server.schedule_check import check_schedules
 from opsdb.kinds.kinds import Deployed, named, registered_deployments
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.places import FOLDER_PARAMETERS
+from opsdb.runs.lookup import short_id
+from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
 REQUEST_SECONDS = 3.0
-PLANNING = timedelta(minutes=3)
-"""In which Prefect plans the runs of what was deployed: it looks every minute."""
+MOST_WAITING = 1000
+"""Waiting runs that are looked at."""
 DEPLOY = "run `ops deploy`"
 
 
@@ -52,10 +55,9 @@ def check_prefect(settings: Settings, *, templates: Collection[TemplateDeploymen
         yield judge_deployments(wanted, {name: _as_deployed(one) for name, one in found.items()}, all_read=all_read)
         for name, one in found.items():
             yield from judge_folders(name, one, settings)
-            if any(schedule.active for schedule in one.schedules) and not one.paused:
-                yield judge_schedule(
-                    name, _next_run(client, one), age=datetime.now(UTC) - (one.updated or datetime.now(UTC))
-                )
+            yield from check_schedules(client, name, one)
+            yield from filter(None, [judge_pool(name, one)])
+        yield from filter(None, [judge_waiting(list(itertools.islice(_waiting(client), MOST_WAITING)))])
 
 
 def pinned_version() -> str:
@@ -78,18 +80,21 @@ def judge_version(server: str, installed: str, pinned: str) -> Check:
 def judge_lane(lane: Lane, pool: WorkPool | None, queues: list[WorkQueue], *, limit: int) -> Check:
     """Whether a lane is there, with its queues in order, and takes runs."""
     subject = f"lane {lane}"
-    if pool is None:
-        return Check(subject, "is not there", DEPLOY)
-    if pool.is_paused:
-        return Check(subject, "is paused: it starts nothing", f"resume the work pool {lane.pool} in the Prefect UI")
+    if closed := closed_lane(lane, pool, slots=limit):
+        return Check(subject, closed.found.removeprefix(f"{subject} "), closed.advice)
+    assert pool is not None  # noqa: S101  # such a lane is closed
     priorities = {queue.name: queue.priority for queue in queues}
     if [priorities.get(name) for name in QUEUES] != list(range(1, len(QUEUES) + 1)):
         return Check(subject, "its queues are not those of a lane, or not in order", DEPLOY)
-    if paused := [queue.name for queue in queues if queue.is_paused]:
-        return Check(subject, f"paused queues: {', '.join(paused)}", "resume them in the Prefect UI, Work Pools")
+    if shut := list(filter(None, (closed_queue(lane, queue) for queue in queues))):
+        return Check(subject, "; ".join(one.found for one in shut), "; ".join(one.advice for one in shut))
+    if limited := [queue for queue in queues if queue.concurrency_limit is not None]:
+        found = ", ".join(f"queue {one.name} executes {one.concurrency_limit} at once" for one in limited)
+        return Check(subject, f"limited in Prefect: {found}", "; ".join(clear_queue(lane, one.name) for one in limited))
     if pool.concurrency_limit != limit:
         found = f"executes {pool.concurrency_limit or 'any number of'} runs at once, OPS_LANE_LIMIT here says {limit}"
-        return Check(subject, found, f"{DEPLOY} with the OPS_LANE_LIMIT that is right")
+        command = f"prefect work-pool set-concurrency-limit {pool.name} {limit}"
+        return Check(subject, found, f"{DEPLOY} with the OPS_LANE_LIMIT that is right, or `{command}`")
     return Check(subject, f"{limit} runs at once, queues in order")
 
 
@@ -108,14 +113,22 @@ def judge_deployments(wanted: Mapping[str, Deployed], found: Mapping[str, Deploy
     return Check("deployments", f"{len(wanted)}, as in prefect.yaml and the templates")
 
 
-def judge_schedule(name: str, planned_at: datetime | None, *, age: timedelta) -> Check:
-    """Whether Prefect has planned the next run of a schedule that is not paused. `age`: since it was deployed."""
-    if planned_at is not None:
-        return Check(name, f"next scheduled for {planned_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-    if age < PLANNING:
-        return Check(name, "was deployed just now: Prefect plans its runs within a minute or two")
-    advice = "pause it if it is over; else log/prefect.log in OPS_HOME tells what became of schedule_deployments"
-    return Check(name, "has a schedule, but Prefect planned no run of it: it will not start", advice)
+def judge_pool(name: str, deployment: DeploymentResponse) -> Check | None:
+    """That the runs of a deployment go where no worker of the room asks."""
+    if deployment.work_pool_name in [lane.pool for lane in Lane]:
+        return None
+    where = f"the work pool {deployment.work_pool_name}" if deployment.work_pool_name else "no work pool"
+    return Check(name, f"its runs go to {where}, which is not a lane: no worker of the room takes them", DEPLOY)
+
+
+def judge_waiting(runs: Collection[FlowRun]) -> Check | None:
+    """Which of the runs that are due no worker will ever see."""
+    lost = [run for run in runs if run.work_queue_id is None]
+    if not lost:
+        return None
+    names = _some([f"{short_id(run.id)} in {run.work_queue_name or 'no queue'}" for run in lost])
+    are = "1 run waits in a queue that was" if len(lost) == 1 else f"{len(lost)} runs wait in queues that were"
+    return Check("waiting runs", f"{are} deleted in Prefect: {names}", f"{DEPLOY}, which puts them there again")
 
 
 def check_parameters(settings: Settings) -> list[Check]:
@@ -144,15 +157,11 @@ def _as_deployed(one: DeploymentResponse) -> Deployed:
     return Deployed(one.entrypoint or "", one.work_pool_name or "", one.work_queue_name or "")
 
 
-def _next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
-    """When the first run is due that Prefect planned for the deployment's schedules."""
-    planned = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-            expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC)),
-        ),
-        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=50,
+def _waiting(client: SyncPrefectClient) -> Iterator[FlowRun]:
+    """The runs of runbooks that are due and not taken."""
+    due = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[RUNBOOK_TAG]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC)),
     )
-    return next((run.expected_start_time for run in planned if run.auto_scheduled), None)
+    return pages(client.read_flow_runs, flow_run_filter=due)

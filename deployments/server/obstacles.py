@@ -49,6 +49,8 @@ class Hold:
     obstacles: list[Obstacle]
     due: Obstacle | None = None
     """That it is not to start yet."""
+    lane_open: bool = True
+    """Whether its lane starts anything at all."""
     closed_queues: frozenset[str] = frozenset()
     """The queues of its lane that start nothing: what waits there goes before nobody."""
     slots: int | None = None
@@ -81,6 +83,7 @@ def read_hold(client: SyncPrefectClient, run_id: UUID, *, lane: Lane, slots: int
     return Hold(
         obstacles=list(_obstacles(client, run, lane=lane, pool=pool, queues=queues, slots=slots)),
         due=not_due(run, now),
+        lane_open=closed_lane(lane, pool, slots=slots) is None,
         closed_queues=frozenset(queue.name for queue in queues if closed_queue(lane, queue)),
         slots=pool.concurrency_limit if pool else 0,
         taken=_taken(client, counted) if pool and pool.concurrency_limit and counted else 0,
@@ -197,45 +200,51 @@ def _of_deployment(client: SyncPrefectClient, run: FlowRun) -> Iterator[Obstacle
         found = "its deployment was deleted in Prefect: no worker can claim it"
         yield Obstacle(found=found, advice=f"{cancel}; `ops deploy` makes the deployment again, for other runs")
         return
-    limit = deployment.global_concurrency_limit
+    limit, state, due_at = deployment.global_concurrency_limit, run.state, run.next_scheduled_start_time
     if limit is None:
         return
-    if limit.limit == 0 or not limit.active:
-        yield blocked_deployment(deployment)
+    if obstacle := limit_obstacle(client, deployment):
+        yield obstacle
     elif limit.active_slots >= limit.limit:
-        yield _full_deployment(client, deployment, cancel=cancel)
-    elif run.state is not None and run.state.name == AWAITS_SLOT and run.next_scheduled_start_time is not None:
+        yield _full_deployment(client, deployment, limit=limit.limit, cancel=cancel)
+    elif state is not None and state.name == AWAITS_SLOT and due_at is not None:
         found = f"it waited for its deployment {deployment.name}, which executes {limit.limit} at once"
-        yield Obstacle(found=found, advice=f"it is tried again at {_moment(run.next_scheduled_start_time)}")
+        yield Obstacle(found=found, advice=f"it is tried again at {_moment(due_at)}")
 
 
-def blocked_deployment(deployment: DeploymentResponse) -> Obstacle:
-    """That the limit of a deployment lets nothing start."""
+def limit_obstacle(client: SyncPrefectClient, deployment: DeploymentResponse) -> Obstacle | None:
+    """Why the concurrency limit of a deployment lets nothing start, ever."""
     limit = deployment.global_concurrency_limit
-    why = "is 0" if limit is None or limit.limit == 0 else "is switched off, and so gives no slot"
-    switch = "--limit 1" if why == "is 0" else "--enable"
-    return Obstacle(
-        found=f"its deployment {deployment.name} starts nothing: the concurrency limit of it {why}",
-        advice=f"`prefect gcl update deployment:{deployment.id} {switch}`",
-    )
+    update = f"prefect gcl update deployment:{deployment.id}"
+    nothing = f"its deployment {deployment.name} starts nothing: its own concurrency limit in Prefect"
+    if limit is None:
+        return None
+    if not limit.active:
+        return Obstacle(found=f"{nothing} is switched off, and so gives no slot", advice=f"`{update} --enable`")
+    if limit.limit == 0:
+        return Obstacle(found=f"{nothing} is 0", advice=f"`{update} --limit 1`")
+    if limit.active_slots < limit.limit or _holders(client, deployment):
+        return None
+    found = f"{nothing} counts {limit.active_slots} of {limit.limit} though none runs: a slot was never given back"
+    return Obstacle(found=found, advice=f"`{update} --active-slots 0`")
 
 
-def _full_deployment(client: SyncPrefectClient, deployment: DeploymentResponse, *, cancel: str) -> Obstacle:
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+def _full_deployment(client: SyncPrefectClient, deployment: DeploymentResponse, *, limit: int, cancel: str) -> Obstacle:
     from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 
-    limit, options = deployment.global_concurrency_limit, deployment.concurrency_options
-    assert limit is not None  # noqa: S101  # who asks has looked
-    of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
-    holders = client.read_flow_runs(deployment_filter=of_it, flow_run_filter=_in_a_slot(), limit=NAMED)
-    at_once = f"its deployment {deployment.name} executes {limit.limit} at once"
-    if not holders:
-        found = f"{at_once}, and Prefect counts {limit.active_slots} though none runs: a slot that was never given back"
-        return Obstacle(found=found, advice=f"`prefect gcl update deployment:{deployment.id} --active-slots 0`")
-    found = f"{at_once}, by its own limit: {', '.join(short_id(one.id) for one in holders)}"
+    named = ", ".join(short_id(one.id) for one in _holders(client, deployment))
+    found = f"its deployment {deployment.name} executes {limit} at once, by its own limit: {named}"
+    options = deployment.concurrency_options
     if options is not None and options.collision_strategy is ConcurrencyLimitStrategy.CANCEL_NEW:
         return Obstacle(found=found, advice=f"Prefect cancels what comes meanwhile, and so this run; {cancel} at once")
     return Obstacle(found=found, advice="wait until one of them is over; every half a minute it is tried again")
+
+
+def _holders(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+    return client.read_flow_runs(deployment_filter=of_it, flow_run_filter=_in_a_slot(), limit=NAMED)
 
 
 def _taken(client: SyncPrefectClient, queues: Collection[UUID]) -> int:

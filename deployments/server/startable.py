@@ -26,6 +26,8 @@ class Startable:
     description: str
     schema: dict[str, Any]
     defaults: dict[str, Any]
+    paused: bool = False
+    """Whether it is paused in Prefect: its schedules start nothing, and what is started by hand runs."""
 
 
 def find_startable(client: SyncPrefectClient, *, kind: str, lane: Lane) -> Startable:
@@ -61,6 +63,7 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
                 description=deployment.description or "",
                 schema=dict(deployment.parameter_openapi_schema or {}),
                 defaults=dict(deployment.parameters or {}),
+                paused=deployment.paused,
             )
     return found
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, case, exists, func, literal, or_, select, tex
 from sqlmodel import col
 
 from opsdb.runs.locks import holder_of
-from opsdb.runs.lookup import RunView, list_runs
+from opsdb.runs.lookup import RunView, is_postponed, list_runs
 from opsdb.states import AWAITS_SLOT, RunStatus, State
 from opsdb.tables import Run, RunState
 
@@ -102,3 +102,20 @@ def _overtaken_by(db: Connection, run: Run) -> int:
     since = run.due_at or (run.created_at if run.attempt == 1 else run.state_at)
     later = (col(Run.lane) == run.lane, col(Run.created_at) > since, col(Run.claimed_at) > since)
     return db.scalar(select(func.count()).where(*later)) or 0
+
+
+def read_set_later(db: Connection) -> list[Run]:
+    """The queued runs that were due, and that somebody has set to start later; not those that postponed themselves."""
+    rows = db.execute(
+        select(Run)
+        .join(RunState, col(RunState.id) == col(Run.state_id))
+        .where(
+            col(Run.finished_at).is_(None),
+            col(Run.status) == RunStatus.QUEUED,
+            col(Run.due_at) > func.greatest(col(Run.created_at), func.clock_timestamp()),
+            ~func.coalesce(is_postponed(), False),
+        )
+        .order_by(col(Run.due_at))
+        .limit(20)
+    )
+    return [Run(**row) for row in rows.mappings()]

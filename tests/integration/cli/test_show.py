@@ -186,7 +186,7 @@ def test_limit_of_its_deployment_is_said_with_who_takes_it(waits: Waits, client:
     assert line.startswith("it waited for its deployment lane-d, which executes 1 at once: it is tried again at ")
     client.update_global_concurrency_limit(limit, GlobalConcurrencyLimitUpdate(active_slots=1))
     [line] = waits.say()
-    assert "a slot that was never given back" in line
+    assert "counts 1 of 1 though none runs: a slot was never given back" in line
     assert f"`prefect gcl update {limit} --active-slots 0`" in line
 
 
@@ -198,7 +198,7 @@ def test_deployment_that_starts_nothing_is_said_with_the_command(waits: Waits, c
     assert f"`prefect gcl update {limit} --enable`" in line
     client.update_global_concurrency_limit(limit, GlobalConcurrencyLimitUpdate(active=True, limit=0))
     [line] = waits.say()
-    assert line.startswith("its deployment lane-d starts nothing: the concurrency limit of it is 0")
+    assert line.startswith("its deployment lane-d starts nothing: its own concurrency limit in Prefect is 0")
     client.update_global_concurrency_limit(limit, GlobalConcurrencyLimitUpdate(limit=1))
     client.pause_deployment(waits.deployment_id)
     assert waits.say() == [NOTHING]  # its schedules are paused, not its runs
@@ -234,3 +234,24 @@ def test_without_prefect_nothing_is_claimed(lab: Lab, show: Show) -> None:
     said = show(run_id, port=free_port())
     assert f"{unknown}the room is not running: nobody listens on " in said
     assert NOTHING not in said
+
+
+def test_run_that_is_not_recorded_says_where_prefect_has_it(
+    prefect_room: Settings, settings: Settings, client: SyncPrefectClient, lane_d: None
+) -> None:
+    client.create_work_pool(WorkPoolCreate(name="somebodys", type="process"))
+    flow = client.create_flow_from_name(f"kind-{uuid4()}")
+    ours = {"OPS_HOME": str(prefect_room.home), "OPS_DATABASE_URL": settings.ops_url}
+    env = access.inherited(os.environ) | ours | {"OPS_PREFECT_PORT": str(prefect_room.prefect_port)}
+
+    def said(pool: str, *tags: str) -> str:
+        made = client.create_deployment(flow, pool, work_pool_name=pool, entrypoint="x.y", tags=list(tags))
+        run = client.create_flow_run_from_deployment(made)
+        return run_ops("show", str(run.id), env=env, cwd=REPOSITORY).refused(2)
+
+    try:
+        assert "Prefect has it in the work pool somebodys, which is not a lane" in said("somebodys", "runbook")
+        assert "Prefect has it as Scheduled: it appears in seconds" in said("lane-d", "runbook")
+        assert "it is not a run of a runbook" in said("lane-d")
+    finally:
+        client.delete_work_pool("somebodys")

@@ -15,7 +15,7 @@ from opsdb.record.entries import ArtifactMade, Event, StepFinished, StepStarted,
 from opsdb.runs.lookup import find_run, kinds_used, list_runs, read_run, reading, short_id
 from opsdb.runs.runs import RunFacts, apply_states, facts_of_row
 from opsdb.runs.sessions import join_session
-from opsdb.runs.waiting import Waiting, why_waiting
+from opsdb.runs.waiting import Waiting, read_set_later, why_waiting
 from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.states import AWAITS_SLOT, RunStatus, State, postponed_message
@@ -205,6 +205,11 @@ def test_run_set_to_start_later_goes_before_nobody_until_then(settings: Settings
         apply_states(db, facts=facts_of_row(db.execute(select(Run).where(col(Run.id) == later)).one()), states=[forced])
     assert why(waiting).ahead == {}
     assert why(later).due_at == due_at
+    planned = made(engine, minute=3)
+    with engine.begin() as db:
+        at = {"id": planned, "at": due_at}
+        db.execute(text("UPDATE ops.runs SET created_at = :at, due_at = :at WHERE id = :id"), at)
+        assert [run.id for run in read_set_later(db)] == [later]  # the other one was planned for then when it was made
 
 
 def test_run_that_waits_for_a_slot_of_its_deployment_goes_before_nobody(settings: Settings, engine: Engine) -> None:

@@ -46,6 +46,11 @@ def test_nothing_holds_up_a_run_of_a_lane_with_a_free_slot_and_a_worker() -> Non
             replace(FREE, closed_queues=frozenset({"urgent"})),
             ["1 run waits in lane B and goes first"],
         ),
+        (
+            replace(READY, ahead={"urgent": 2}),
+            Hold(obstacles=[PAUSED], lane_open=False),
+            ["lane B is paused: resume it"],
+        ),
         (replace(READY, due_at=VIEW.now), None, ["it is not to start before 2026-"]),
         (
             replace(READY, worker_online=False, ahead={"urgent": 2}),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from prefect.client.schemas.objects import DeploymentSchedule, WorkPool, WorkQueue
+from prefect.client.schemas.objects import DeploymentSchedule, FlowRun, WorkPool, WorkQueue
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import IntervalSchedule
 
@@ -18,12 +18,14 @@ from deployments.server.check import (
     judge_deployments,
     judge_folders,
     judge_lane,
-    judge_schedule,
+    judge_pool,
     judge_version,
+    judge_waiting,
     pinned_version,
 )
 from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
 from opsdb.kinds.kinds import Deployed, named
+from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -51,12 +53,17 @@ def lane() -> tuple[dict[str, Any], list[WorkQueue]]:
 
 
 BREAKS: dict[str, Callable[[dict[str, Any], list[WorkQueue]], object]] = {
-    "paused: it starts nothing": lambda pool, _: pool.update(is_paused=True),
+    "is paused in Prefect and starts nothing": lambda pool, _: pool.update(is_paused=True),
+    "executes nothing: the concurrency limit of its work pool in Prefect is 0": lambda pool, _: pool.update(
+        concurrency_limit=0
+    ),
+    "queue high of lane A executes nothing": lambda _, queues: setattr(queues[1], "concurrency_limit", 0),
+    "queue high executes 2 at once": lambda _, queues: setattr(queues[1], "concurrency_limit", 2),
     "any number of runs": lambda pool, _: pool.update(concurrency_limit=None),
     "OPS_LANE_LIMIT here says 3": lambda pool, _: pool.update(concurrency_limit=4),
     "not those of a lane": lambda _, queues: queues.pop(),
     "or not in order": lambda _, queues: setattr(queues[0], "priority", 9),
-    "paused queues: urgent": lambda _, queues: setattr(queues[0], "is_paused", True),
+    "queue urgent of lane A is paused": lambda _, queues: setattr(queues[0], "is_paused", True),
 }
 
 
@@ -76,7 +83,24 @@ def test_lane_that_is_not_says_why(words: str) -> None:
 
 
 def test_lane_that_is_missing_is_told() -> None:
-    assert judge_lane(Lane.A, None, [], limit=3).found == "is not there"
+    assert judge_lane(Lane.A, None, [], limit=3).found == "was deleted in Prefect"
+
+
+def test_deployment_whose_runs_no_worker_takes_is_told() -> None:
+    elsewhere = DeploymentResponse(name="x", flow_id=uuid4(), labels={}, work_pool_name="somebodys")
+    found = judge_pool("kind/x", elsewhere)
+    assert found is not None
+    assert "its runs go to the work pool somebodys, which is not a lane" in found.found
+    assert judge_pool("kind/x", elsewhere.model_copy(update={"work_pool_name": "lane-b"})) is None
+
+
+def test_runs_whose_queue_was_deleted_are_told() -> None:
+    run = FlowRun(flow_id=uuid4(), work_queue_name="high")
+    found = judge_waiting([run, run.model_copy(update={"work_queue_id": uuid4()})])
+    assert found is not None
+    assert found.found == f"1 run waits in a queue that was deleted in Prefect: {short_id(run.id)} in high"
+    assert "`ops deploy`" in found.advice
+    assert judge_waiting([]) is None
 
 
 @pytest.mark.parametrize(
@@ -118,26 +142,6 @@ def test_deployments_of_templates_are_wanted_in_all_their_lanes() -> None:
     assert "missing: disk_space/lane-a" in judged([OWN], {}).found
     assert "gone/lane-a" in judged([OWN], found | LEFT).found
     assert judged([OWN], found | LEFT, all_read=False).ok  # its file is there, and not right
-
-
-@pytest.mark.parametrize(
-    ("planned_at", "minutes", "ok", "words"),
-    [
-        (
-            datetime(2026, 1, 2, 4, tzinfo=timezone(timedelta(hours=2))),
-            60,
-            True,
-            "next scheduled for 2026-01-02 02:00 UTC",
-        ),
-        (None, 1, True, "was deployed just now"),
-        (None, 60, False, "it will not start"),
-    ],
-)
-def test_schedule_is_one_whose_runs_are_planned(
-    planned_at: datetime | None, minutes: int, ok: bool, words: str
-) -> None:
-    check = judge_schedule("nightly_backup/nightly-backup", planned_at, age=timedelta(minutes=minutes))
-    assert (check.ok, words in check.found) == (ok, True)
 
 
 def test_folders_that_runs_would_refuse_are_named(tmp_path: Path) -> None:
