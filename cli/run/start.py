@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cli.options import storable
 from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
 from cli.run.params import parameters, split_assignments
-from cli.text import print_json, safe_line, say
+from cli.text import errors, print_json, safe_line, say
 from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
 from deployments.server.startable import Startable
-from opsdb.database import writing
-from opsdb.runs.lookup import short_id
+from opsdb.database import clock_ahead, writing
+from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.sessions import join_session
+from opsdb.schedules.store import read_rules
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -58,6 +61,8 @@ def start_run(
         document = _document(server, startable, started, params=params, priority=priority, session=session)
         if not as_json:
             _announce(document, new=started.new)
+            for line in _blackouts_now(settings, startable):
+                say(line, style="yellow", to=errors)
         if wait:
             wait_for(settings, server, document, lane=startable.lane, as_json=as_json)
         elif as_json:
@@ -65,6 +70,23 @@ def start_run(
         else:
             run = short_id(started.id)
             say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
+
+
+def _blackouts_now(settings: Settings, startable: Startable) -> list[str]:
+    """That a schedule of the kind is in a blackout: it keeps back no run that somebody starts, but is worth knowing."""
+    if not startable.zones:
+        return []
+    with reading(settings) as db:
+        rules, now = read_rules(db), datetime.now(UTC) + clock_ahead(db)
+    found = [
+        rules[schedule].effective.blackout_at(now, ZoneInfo(zone))
+        for schedule, zone in startable.zones.items()
+        if schedule in rules
+    ]
+    return [
+        f"note: schedules of {startable.kind} are in a blackout now ({window}); a run by hand starts all the same"
+        for window in dict.fromkeys(str(window) for window in found if window)
+    ]
 
 
 def _join_session(settings: Settings, text: str) -> Any:
