@@ -68,7 +68,9 @@ async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engi
     # tasks of asyncio, cancelled once: a task group of anyio cancels again and again until its tasks have ended,
     # and never ended some of Prefect's (anyio 4.16 spins in a cycle of exception contexts)
     timings = settings.timings
-    await _plan_missed(engine)  # before a lane judges an older tick by those that it knows
+    # before a lane judges what is due, by the clock and by the ticks that it knows
+    await _set_clocks(engine, workers)
+    await _plan_missed(engine)
     tasks = [asyncio.ensure_future(worker.start()) for worker in workers]
     tasks.append(asyncio.ensure_future(_keep_reaping(settings, workers, engine)))
     tasks.append(asyncio.ensure_future(_keep_planning(engine)))
@@ -104,6 +106,13 @@ async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engin
         for worker in workers:
             worker.cut_off = cut_off
         await asyncio.sleep(settings.timings.look)
+
+
+async def _set_clocks(engine: Engine, workers: Sequence[LaneWorker]) -> None:
+    with suppress(DBAPIError):  # the reaper says it aloud, and looks again
+        ahead = await asyncio.to_thread(_clock_ahead, engine)
+        for worker in workers:
+            worker.clock_ahead = ahead
 
 
 async def _keep_planning(engine: Engine) -> None:
