@@ -14,7 +14,6 @@ from uuid import UUID
 
 import httpx
 import psutil
-from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -34,7 +33,7 @@ from opsdb.timings import Timings
 
 log = logging.getLogger(__name__)
 
-PLAN_SECONDS = 20.0
+PLAN_SECONDS = 10.0
 """How long it may take to plan what was due while the room was down; the lanes wait for it when a worker starts."""
 
 
@@ -124,8 +123,8 @@ async def _keep_planning(engine: Engine) -> None:
 async def _plan_missed(engine: Engine) -> None:
     """Plan what was due while the room was down. What does not answer now is asked again later."""
     try:
-        async with asyncio.timeout(PLAN_SECONDS), get_client() as client:
-            await plan_missed(client, engine)
+        async with asyncio.timeout(PLAN_SECONDS):
+            await plan_missed(engine)
     except (httpx.HTTPError, DBAPIError, TimeoutError, RuntimeError) as error:  # Prefect's client raises the last
         log.warning("missed due times are planned later: %s", first_line(error))
 

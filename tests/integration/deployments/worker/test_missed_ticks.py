@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import CronSchedule
@@ -67,11 +67,7 @@ def was_away(engine: Engine, since: timedelta) -> None:
 
 
 def plan(engine: Engine) -> int:
-    async def once() -> int:
-        async with get_client() as client:
-            return await plan_missed(client, engine)
-
-    return asyncio.run(once())
+    return asyncio.run(plan_missed(engine))
 
 
 def due_before_now(client: SyncPrefectClient, deployment_id: UUID, slug: str) -> list[datetime]:
