@@ -121,10 +121,10 @@ def test_newest_missed_due_time_is_executed_and_the_others_are_cancelled_without
 
 def test_each_missed_due_time_is_executed_where_all_are_wanted(desk: Desk, api: Api, hourly: Path) -> None:
     desk.ops("schedule", "set", DEPLOYMENT, "--catch-up", "all").fine()
-    runs = backlog(desk, api, hourly, hours=3)
-    assert [run["status"] for run in runs] == ["succeeded"] * 3
+    runs = backlog(desk, api, hourly, hours=6)
+    assert [run["status"] for run in runs] == ["succeeded"] * 6
     started = [run["started_at"] for run in runs]
-    assert started == sorted(started)
+    assert max(started[:3]) <= min(started[3:])  # the lane executes three at once, the oldest first
     assert any(event["message"].startswith("caught up: due at ") for event in runs[0]["events"])
 
 
