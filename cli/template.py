@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.options import JsonOption
-from cli.text import console, errors, moment, print_json, safe_line, safe_text, say
+from cli.text import console, errors, moment, print_json, safe_line, safe_text, say, value_text
 from opsdb.errors import OpsError
 from opsdb.settings import Settings, load_settings
 
@@ -149,6 +149,7 @@ def document(read: Any) -> dict[str, Any]:
         "timeout_seconds": template.steps_seconds,
         "requeue": template.requeue,
         "exclusive": template.exclusive,
+        "schedule": template.schedule.model_dump(mode="json", exclude_none=True) if template.schedule else None,
         "preflight": list(read.programs),
         "params": [
             {
@@ -215,6 +216,8 @@ def _print(found: dict[str, Any]) -> None:
     tries = f", started up to {found['requeue']} times" if found["requeue"] > 1 else ""
     alone = f", alone for its {found['exclusive']}" if found["exclusive"] else ""
     say(f"{found['kind']}: {lane}, at most {found['timeout_seconds']:g} s{tries}{alone}")
+    if found["schedule"]:
+        say(f"schedule: {', '.join(f'{name} {value_text(value)}' for name, value in found['schedule'].items())}")
     say(f"programs: {', '.join(found['preflight']) or 'none'}")
     parameters = Table("Parameter", "Type", "Default", "Meaning")
     parameters.add_column("Rule", overflow="fold")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 from cli.options import storable
 from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
 from cli.run.params import parameters, split_assignments
-from cli.text import print_json, safe_line, say
+from cli.text import errors, print_json, safe_line, say
 from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
 from deployments.server.startable import Startable
-from opsdb.database import writing
+from opsdb.database import clock_ahead, writing
 from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.sessions import join_session, newest_session, spelled_id
+from opsdb.schedules.store import read_rules
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -62,6 +65,8 @@ def start_run(
             _announce(document, new=started.new)
             if startable.paused:
                 say("Its deployment is paused in Prefect: no schedule starts it, but this run is started.")
+            for line in _blackouts_now(settings, startable):
+                say(line, style="yellow", to=errors)
         if wait:
             wait_for(settings, server, document, as_json=as_json)
         elif as_json:
@@ -69,6 +74,23 @@ def start_run(
         else:
             run = short_id(started.id)
             say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
+
+
+def _blackouts_now(settings: Settings, startable: Startable) -> list[str]:
+    """That a schedule of the kind is in a blackout: it keeps back no run that somebody starts, but is worth knowing."""
+    if not startable.zones:
+        return []
+    with reading(settings) as db:
+        rules, now = read_rules(db), datetime.now(UTC) + clock_ahead(db)
+    found = [
+        rules[schedule].effective.blackout_at(now, ZoneInfo(zone))
+        for schedule, zone in startable.zones.items()
+        if schedule in rules
+    ]
+    return [
+        f"note: schedules of {startable.kind} are in a blackout now ({window}); a run by hand starts all the same"
+        for window in dict.fromkeys(str(window) for window in found if window)
+    ]
 
 
 def _join_session(settings: Settings, text: str) -> UUID:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -28,6 +28,8 @@ class Startable:
     defaults: dict[str, Any]
     paused: bool = False
     """Whether it is paused in Prefect: its schedules start nothing, and what is started by hand runs."""
+    zones: dict[UUID, str] = field(default_factory=dict)
+    """Whose clocks each schedule of the kind follows, by its id."""
 
 
 def find_startable(client: SyncPrefectClient, *, kind: str, lane: Lane) -> Startable:
@@ -49,11 +51,15 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
     from opsdb.runs.prefect_runs import LANE_OF_POOL
 
     found: dict[str, dict[Lane, Startable]] = {}
+    zones: dict[str, dict[UUID, str]] = {}
     for kind, deployment in runbook_deployments(client):
         lane = LANE_OF_POOL.get(deployment.work_pool_name or "")
         if lane is None:
             continue
         lanes = found.setdefault(kind, {})
+        zones.setdefault(kind, {}).update(
+            {one.id: getattr(one.schedule, "timezone", None) or "UTC" for one in deployment.schedules}
+        )
         if deployment.name == lane.pool or lane not in lanes:
             lanes[lane] = Startable(
                 id=deployment.id,
@@ -64,6 +70,7 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
                 schema=dict(deployment.parameter_openapi_schema or {}),
                 defaults=dict(deployment.parameters or {}),
                 paused=deployment.paused,
+                zones=zones[kind],
             )
     return found
 

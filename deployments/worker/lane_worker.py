@@ -54,6 +54,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
     _due = DueRuns()
+    clock_ahead = timedelta(0)
+    """How far the database's clock is ahead of ours."""
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
@@ -64,7 +66,6 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         """Prepare to serve: load what runs need."""
         self.draining = False
         self.cut_off = False
-        self.clock_ahead = timedelta(0)
         self.processes: dict[UUID, RunProcessHandle] = {}
         self._begun: set[UUID] = set()
         self._cancelled: set[UUID] = set()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
@@ -36,28 +36,21 @@ MOST = 100
 PAGE = 200
 
 
-async def plan_missed(client: PrefectClient, engine: Engine) -> int:
-    """Plan what was due while the room was down, and note up to when that is done. Returns how many windows it planned.
+async def plan_missed(engine: Engine) -> int:
+    """Plan what was due while the room was down, and note up to when that is done. Returns for how many deployments.
 
-    Raises httpx.HTTPError and DBAPIError; what was planned then is not planned twice the next time.
+    Prefect is asked only after an absence. Raises httpx.HTTPError, RuntimeError when Prefect's client cannot connect,
+    and DBAPIError; what was planned then is not planned twice the next time.
     """
     since, now, rules = await asyncio.to_thread(_read, engine)
     planned = 0
     if since is not None and now - since > GRACE:
-        async for deployment in _deployments(client):
-            for begin in _begins(deployment, rules, since=since, now=now):
-                await client.request(
-                    "POST",
-                    "/deployments/{id}/schedule",
-                    path_params={"id": deployment.id},
-                    json={
-                        "start_time": begin.isoformat(),
-                        "end_time": now.isoformat(),
-                        "min_time": (now - begin).total_seconds() + 1,
-                        "max_runs": MOST,
-                    },
-                )
-                planned += 1
+        async with get_client() as client:
+            async for deployment in _deployments(client):
+                begin = _begin_of(deployment, rules, since=since, now=now)
+                if begin is not None:
+                    await _plan(client, deployment.id, begin, now)
+                    planned += 1
     await asyncio.to_thread(_note, engine, now)
     return planned
 
@@ -67,30 +60,41 @@ def first_wanted(
 ) -> tuple[datetime | None, bool]:
     """From which due time on a schedule has to be planned after an absence, None for none, and whether that is all.
 
-    Of `once` the newest is enough, of `all` the newest `MOST`.
+    Of `once` the newest is enough, also one that is too old to be executed: its failure is what somebody hears of. Of
+    `all` it is the newest `MOST`.
     """
     rule = rules.catch_up
     if rule.mode is Mode.SKIP:
         return None, True
     if rule.mode is Mode.ONCE:
-        found = latest_due_times(schedule, start=max(since, now - rule.within), end=now, count=1)
+        found = latest_due_times(schedule, start=since, end=now, count=1)
         return (found[0] if found else None), True
     found = latest_due_times(schedule, start=since, end=now, count=MOST + 1)
     return (found[-MOST:][0] if found else None), len(found) <= MOST
 
 
-def _begins(
+async def _plan(client: PrefectClient, deployment_id: UUID, begin: datetime, now: datetime) -> None:
+    json = {
+        "start_time": begin.isoformat(),
+        "end_time": now.isoformat(),
+        "min_time": (now - begin).total_seconds() + 1,
+        "max_runs": MOST,
+    }
+    await client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment_id}, json=json)
+
+
+def _begin_of(
     deployment: DeploymentResponse, rules: Mapping[UUID, ScheduleRules], *, since: datetime, now: datetime
-) -> list[datetime]:
-    """The moments from which on a deployment has to be planned: one for all of its schedules, none for a paused one."""
+) -> datetime | None:
+    """From when on a deployment has to be planned, for all of its schedules; None where there is no need."""
     if deployment.paused:
-        return []
+        return None
     found = []
     for one in deployment.schedules:
         if one.active and isinstance(one.schedule, Schedule):
             begin = _begin(deployment, one, rules.get(one.id, ScheduleRules()), since=since, now=now)
             found += [begin] if begin else []
-    return [min(found)] if found else []
+    return min(found) if found else None
 
 
 def _begin(

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import PrefectClient
@@ -154,7 +154,7 @@ class Reports:
     def _write_event(self, run_id: UUID, message: str) -> None:
         try:
             with self._engine.begin() as db:
-                db.execute(insert(RunEvent).values(run_id=run_id, message=storable(message)))
+                db.execute(insert(RunEvent).values(id=uuid4(), run_id=run_id, message=storable(message)))
         except DBAPIError as error:
             log.warning("run %s: the ops database did not take an event: %s", run_id, first_line(error))
 

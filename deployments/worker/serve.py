@@ -14,7 +14,6 @@ from uuid import UUID
 
 import httpx
 import psutil
-from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -34,7 +33,7 @@ from opsdb.timings import Timings
 
 log = logging.getLogger(__name__)
 
-PLAN_SECONDS = 20.0
+PLAN_SECONDS = 10.0
 """How long it may take to plan what was due while the room was down; the lanes wait for it when a worker starts."""
 
 
@@ -68,7 +67,9 @@ async def _serve(settings: Settings, workers: Sequence[LaneWorker], engine: Engi
     # tasks of asyncio, cancelled once: a task group of anyio cancels again and again until its tasks have ended,
     # and never ended some of Prefect's (anyio 4.16 spins in a cycle of exception contexts)
     timings = settings.timings
-    await _plan_missed(engine)  # before a lane judges an older tick by those that it knows
+    # before a lane judges what is due, by the clock and by the ticks that it knows
+    await _set_clocks(engine, workers)
+    await _plan_missed(engine)
     tasks = [asyncio.ensure_future(worker.start()) for worker in workers]
     tasks.append(asyncio.ensure_future(_keep_reaping(settings, workers, engine)))
     tasks.append(asyncio.ensure_future(_keep_planning(engine)))
@@ -106,6 +107,13 @@ async def _keep_reaping(settings: Settings, workers: Sequence[LaneWorker], engin
         await asyncio.sleep(settings.timings.look)
 
 
+async def _set_clocks(engine: Engine, workers: Sequence[LaneWorker]) -> None:
+    with suppress(DBAPIError):  # the reaper says it aloud, and looks again
+        ahead = await asyncio.to_thread(_clock_ahead, engine)
+        for worker in workers:
+            worker.clock_ahead = ahead
+
+
 async def _keep_planning(engine: Engine) -> None:
     while True:
         await asyncio.sleep(EVERY_SECONDS)
@@ -115,8 +123,8 @@ async def _keep_planning(engine: Engine) -> None:
 async def _plan_missed(engine: Engine) -> None:
     """Plan what was due while the room was down. What does not answer now is asked again later."""
     try:
-        async with asyncio.timeout(PLAN_SECONDS), get_client() as client:
-            await plan_missed(client, engine)
+        async with asyncio.timeout(PLAN_SECONDS):
+            await plan_missed(engine)
     except (httpx.HTTPError, DBAPIError, TimeoutError, RuntimeError) as error:  # Prefect's client raises the last
         log.warning("missed due times are planned later: %s", first_line(error))
 

@@ -44,10 +44,10 @@ def due_at_of(flow_run: FlowRun) -> datetime | None:
 
     A run that has begun before goes on, however late that is: it is retried, approved, or has postponed itself.
     """
-    state, due_at = flow_run.state, flow_run.expected_start_time
-    if not flow_run.auto_scheduled or due_at is None or state is None or flow_run.run_count:
+    state = flow_run.state
+    if not flow_run.auto_scheduled or flow_run.expected_start_time is None or state is None or flow_run.run_count:
         return None
-    due_at = _plain(due_at)
+    due_at = _plain(flow_run.expected_start_time)
     if state.name == _WAITS_FOR_SLOT:
         return due_at
     wanted_at = state.state_details.scheduled_time

@@ -42,7 +42,8 @@ def due_times(schedule: Schedule, *, start: datetime, end: datetime | None = Non
         dates = _finish(_as_planned(schedule).get_dates(min(count, MOST), start, end))  # type: ignore[arg-type]  # None is meant
     except CroniterBadDateError:
         raise NeverDueError(f"{when(schedule)} is never due: there is no such day") from None
-    return [datetime.fromtimestamp(one.timestamp(), zone) for one in dates]
+    # not by what clocks show, as datetimes of one zone compare
+    return [datetime.fromtimestamp(moment, zone) for moment in sorted(one.timestamp() for one in dates)]
 
 
 def latest_due_times(schedule: Schedule, *, start: datetime, end: datetime, count: int) -> list[datetime]:
@@ -85,7 +86,8 @@ def clocks_change(zone: ZoneInfo, start: datetime, end: datetime) -> bool:
 
 
 def _as_planned(schedule: Schedule) -> planned.SCHEDULE_TYPES:
-    return _PLANNED.validate_python(schedule.model_dump())
+    # by way of JSON, as it comes to Prefect's server: in nights that clocks change, the type of an anchor matters
+    return _PLANNED.validate_json(schedule.model_dump_json())
 
 
 def _finish(work: Coroutine[Any, Any, T]) -> T:

@@ -36,6 +36,11 @@ def scheduled(desk: Desk, api: Api, *, due_at: datetime, databases: list[str]) -
         db.execute(
             "UPDATE flow_run SET auto_scheduled = true, expected_start_time = %s WHERE id = %s", [due_at, run_id]
         )
+        db.execute(
+            "UPDATE flow_run_state SET state_details = state_details || jsonb_build_object('scheduled_time', %s::text) "
+            "WHERE flow_run_id = %s",
+            [due_at.isoformat(), run_id],
+        )
     return run_id
 
 
@@ -90,8 +95,9 @@ def test_tick_that_comes_too_late_is_missed_and_starts_nothing(desk: Desk, api: 
     shown = desk.json("show", run)
     assert shown["error"]["type"] == "Missed"
     assert "180 minutes later" in shown["error"]["message"]
-    assert f"ops run nightly_backup -p databases={','.join(databases)} " in shown["error"]["message"]
+    assert shown["error"]["message"].endswith(f"ops run nightly_backup -p databases={','.join(databases)}")
     assert [each["level"] for each in shown["events"] if each["message"].startswith("missed")] == ["warning"]
+    assert shown["steps"] == []
     assert sessions_named_daily_backup(desk) == before
 
 

@@ -35,6 +35,7 @@ def nightly(**own: Any) -> RunbookSchedule:
         id=uuid4(),
         name="nightly-backup",
         flow_id=uuid4(),
+        labels={},
         parameter_openapi_schema=parameter_schema(nightly_backup.fn).model_dump_for_openapi(),
     )
     entry = DeploymentSchedule(id=uuid4(), schedule=DAILY, parameters=own)

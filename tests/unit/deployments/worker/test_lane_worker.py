@@ -114,3 +114,22 @@ def test_run_is_handed_back_only_while_it_is_ours(since: list[StateType], handed
     claimed = FlowRun(id=uuid4(), flow_id=uuid4(), state=known[1])
     asyncio.run(worker._hand_back(claimed, 1, "its worker is about to end"))
     assert client.set_flow_run_state.called == handed_back
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_tick_is_judged_by_the_clock_of_the_database(hours: int) -> None:
+    worker, ticks = LaneWorker("lane-a"), AsyncMock()
+    worker._ticks, worker._deployments = ticks, AsyncMock()
+    worker.clock_ahead = timedelta(hours=hours)
+    due_at = datetime.now(UTC)
+    run, deployment = FlowRun(id=uuid4(), flow_id=uuid4()), MagicMock()
+    asyncio.run(worker._judge(run, due_at, deployment))
+    now = ticks.judge.await_args.kwargs["now"]
+    assert abs(now - due_at - timedelta(hours=hours)) < timedelta(minutes=1)
+
+
+def test_what_no_schedule_wanted_is_not_judged() -> None:
+    worker = LaneWorker("lane-a")
+    worker._ticks = AsyncMock()
+    assert asyncio.run(worker._judge(FlowRun(flow_id=uuid4()), None, MagicMock())).end is None
+    worker._ticks.judge.assert_not_called()

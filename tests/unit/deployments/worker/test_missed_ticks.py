@@ -40,3 +40,9 @@ def test_of_more_than_can_be_made_up_for_the_newest_are_planned() -> None:
     assert not whole
     assert begin is not None
     assert begin == NOW.replace(minute=0) - timedelta(hours=MOST - 1)
+
+
+def test_newest_is_planned_though_it_is_too_old_so_that_somebody_hears_of_it() -> None:
+    nightly = CronSchedule(cron="0 2 * * *", timezone="UTC")
+    begin, whole = first_wanted(nightly, ScheduleRules(), since=NOW - timedelta(days=5), now=NOW)
+    assert (begin, whole) == (NOW.replace(hour=2, minute=0), True)

@@ -9,9 +9,10 @@ from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.schemas.objects import CreatedBy, DeploymentSchedule, FlowRun
+from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.server.schemas.core import CreatedBy
 from prefect.states import AwaitingConcurrencySlot, AwaitingRetry, Cancelled, Completed, Late, Scheduled
 from sqlalchemy.exc import OperationalError
 
@@ -74,7 +75,7 @@ def verdict(rules: ScheduleRules, *, late: float, runs: list[FlowRun] | None = N
     cache.of.return_value = rules
     schedule = DeploymentSchedule(id=SCHEDULE, schedule=CronSchedule(cron="0 2 * * *", timezone=zone))
     deployment = DeploymentResponse(
-        id=uuid4(), name="nightly", flow_id=uuid4(), work_pool_name="lane-b", schedules=[schedule]
+        id=uuid4(), name="nightly", flow_id=uuid4(), work_pool_name="lane-b", schedules=[schedule], labels={}
     )
     run = made(parameters={"databases": ["a", "b"]})
     now = DUE + timedelta(minutes=late)
