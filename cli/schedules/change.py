@@ -16,9 +16,9 @@ from deployments.server.schedules import (
     RunbookSchedule,
     change_schedule,
     declared_of,
-    same_times,
     when_and_where,
 )
+from deployments.server.when import is_when, when_of
 from opsdb.database import writing
 from opsdb.errors import UsageError
 from opsdb.schedules.blackouts import Blackout
@@ -110,7 +110,7 @@ def make_override(
 
 def _changes(one: RunbookSchedule, wanted: Schedule, given: dict[str, Any], active: bool) -> list[Change]:
     found = []
-    if not same_times(one.schedule, wanted):
+    if not is_when(one.schedule, when_of(wanted)):
         found.append(("when", when_and_where(one.schedule), when_and_where(wanted)))
     for name in sorted({*one.entry.parameters, *given}):
         had, wants = (_value(one, name, each) for each in (one.entry.parameters, given))
@@ -152,7 +152,7 @@ def _write(
         schedules.client,
         one,
         now=schedules.now,
-        schedule=None if same_times(one.schedule, wanted) else wanted,
+        schedule=None if is_when(one.schedule, when_of(wanted)) else wanted,
         parameters=None if given == one.entry.parameters else given,
         active=None if active == one.entry.active else active,
     )

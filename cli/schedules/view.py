@@ -15,7 +15,8 @@ from cli.text import console, moment, safe_line, say, value_text
 from deployments.server.schedules import RunbookSchedule, declared_of, differences
 from opsdb.runs.lookup import short_id
 from opsdb.schedules.forecast import DueTime, Forecast, forecast
-from opsdb.schedules.times import NeverDueError, due_times, when, zone_of
+from opsdb.schedules.impossible import ImpossibleScheduleError
+from opsdb.schedules.times import due_times, when, zone_of
 
 LOOKED_AT = 100
 """How many due times are looked at for the next one that no blackout holds."""
@@ -34,7 +35,7 @@ def document(one: RunbookSchedule, schedules: Schedules, *, days: int) -> dict[s
             ahead = forecast(one.schedule, rules, start=now, days=days)
             coming = due_times(one.schedule, start=now, count=LOOKED_AT)
             following = next((at for at in coming if rules.keeps_back(at, zone) is None), None)
-        except NeverDueError as error:
+        except ImpossibleScheduleError as error:
             problem = str(error)
     declared, _ = declared_of(one, schedules.declared)
     last = schedules.last_of(one)

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from prefect.client.schemas.schedules import CronSchedule
@@ -21,7 +21,9 @@ from opsdb.kinds.kinds import entrypoint_of
 from opsdb.schedules.blackouts import Blackout, read_blackout
 from opsdb.schedules.catch_up import CatchUp, read_catch_up
 from opsdb.schedules.cron_words import cron_of, days_field, minute_and_hour
-from opsdb.schedules.times import NeverDueError, Schedule, check_is_due, zone_of
+from opsdb.schedules.fires import next_fire
+from opsdb.schedules.impossible import ImpossibleScheduleError
+from opsdb.schedules.times import Schedule, zone_of
 from opsdb.schedules.zones import read_zone
 from opsdb.settings import Settings
 
@@ -59,8 +61,9 @@ def wanted_schedule(current: Schedule, wish: Wish) -> Schedule:
         else:
             day_or = current.day_or if isinstance(current, CronSchedule) else True
             wanted = CronSchedule(cron=cron, timezone=zone, day_or=day_or)
-        check_is_due(wanted)
-    except NeverDueError as error:
+        if wanted != current:  # what never fires can be paused
+            next_fire(wanted, after=datetime.now(UTC))
+    except ImpossibleScheduleError as error:
         raise UsageError(f"--cron: {error}") from None
     except ValidationError:
         right = "expected five fields: minute, hour, day, month, day of the week, as in '30 3 * * 1-5'"

@@ -16,13 +16,14 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
-from deployments.server.planning import ImpossibleScheduleError, next_fire
 from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.schedules.blackouts import read_blackout
 from opsdb.schedules.catch_up import read_catch_up
+from opsdb.schedules.fires import next_fire
+from opsdb.schedules.impossible import ImpossibleScheduleError
 from opsdb.schedules.store import Said
 from opsdb.schedules.times import Schedule
 from opsdb.tables import Lane

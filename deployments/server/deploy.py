@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -27,7 +26,7 @@ from deployments.server.declared import (
     deployments_of,
     load_deployments,
 )
-from deployments.server.schedules import apply_declared_rules, remove_schedules_of_templates
+from deployments.server.schedules import apply_declared_rules
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.database import connect, reachable
 from opsdb.deployed import read_deployed, write_deployed
@@ -65,10 +64,7 @@ def deploy_everything(
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
-            declared = [one.declared for one in loaded]
-            for name in remove_schedules_of_templates(client, declared, now=datetime.now(UTC)):
-                say(f"schedule {name} removed: its template asks for none")
-            apply_declared_rules(client, settings, declared)
+            apply_declared_rules(client, settings, [one.declared for one in loaded])
         slugs = register_block_types()
     except httpx.HTTPStatusError as error:
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error

@@ -30,9 +30,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from sqlalchemy import Engine
 
-from deployments.server.planning import PLANNED_AHEAD, ImpossibleScheduleError, expression, next_fire
 from opsdb.plans import SchedulePlan, keep_limits, keep_plans
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
+from opsdb.schedules.fires import PLANNED_AHEAD, next_fire
+from opsdb.schedules.impossible import ImpossibleScheduleError, expression
 from opsdb.tables import Lane
 
 log = logging.getLogger(__name__)

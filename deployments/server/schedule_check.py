@@ -22,7 +22,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from blocks.check import Check
 from deployments.server.client import pages
 from deployments.server.obstacles import limit_obstacle
-from deployments.server.planning import PLANNED_AHEAD, ImpossibleScheduleError, expression, next_fire
+from opsdb.schedules.fires import PLANNED_AHEAD, next_fire
+from opsdb.schedules.impossible import ImpossibleScheduleError, expression
 
 PLANNING = timedelta(minutes=3)
 """In which Prefect plans the runs of what was deployed: it looks every minute."""

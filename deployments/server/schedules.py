@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from deployments.server.client import PAGE, runbook_deployments
-from deployments.server.declared import TEMPLATE_SCHEDULE, TEMPLATE_TAG, DeclaredDeployment, DeclaredSchedule
+from deployments.server.declared import DeclaredDeployment, DeclaredSchedule
+from deployments.server.planned import plan_from
+from deployments.server.when import is_when
 from opsdb.database import writing
 from opsdb.errors import UsageError
 from opsdb.runs.prefect_runs import LANE_OF_POOL
@@ -133,25 +135,13 @@ def change_schedule(
     client.update_deployment_schedule(
         one.deployment.id,
         one.id,
-        active=active,
-        schedule=schedule,
-        parameters=None if parameters is None else dict(parameters),
+        # all of it: the client takes what is left out for empty
+        active=one.entry.active if active is None else active,
+        schedule=schedule or one.schedule,
+        parameters=dict(one.entry.parameters if parameters is None else parameters),
     )
     if not one.deployment.paused:
-        replan(client, one.deployment.id, since=now)
-
-
-def replan(client: SyncPrefectClient, deployment_id: UUID, *, since: datetime) -> None:
-    """Have Prefect plan a deployment from a moment on: each change of a schedule takes away what was planned.
-
-    What is planned already is not planned twice.
-    """
-    client.request(
-        "POST",
-        "/deployments/{id}/schedule",
-        path_params={"id": deployment_id},
-        json={"start_time": since.isoformat()},
-    )
+        plan_from(client, one.deployment.id, now)
 
 
 def last_ticks(
@@ -188,15 +178,15 @@ def declared_of(one: RunbookSchedule, declared: Iterable[DeclaredDeployment]) ->
 def differences(one: RunbookSchedule, declared: DeclaredSchedule, known: KnownRules) -> list[str]:
     """What a person set otherwise than it is declared, in words."""
     found = []
-    if not same_times(one.schedule, declared.schedule):
+    if not is_when(one.schedule, declared.when):
         found.append(f"declared {when_and_where(declared.schedule)}")
-    if one.entry.active != (declared.active is not False):
-        found.append("declared paused" if declared.active is False else "declared active")
-    if one.entry.parameters != (declared.parameters or {}):
+    if one.entry.active != declared.active:
+        found.append("declared active" if declared.active else "declared paused")
+    if one.entry.parameters != declared.parameters:
         names = sorted(
             name
-            for name in {*one.entry.parameters, *(declared.parameters or {})}
-            if one.entry.parameters.get(name) != (declared.parameters or {}).get(name)
+            for name in {*one.entry.parameters, *declared.parameters}
+            if one.entry.parameters.get(name) != declared.parameters.get(name)
         )
         found.append(f"other parameters declared: {', '.join(names)}")
     rules = KnownRules(declared=known.declared).effective
@@ -212,11 +202,6 @@ def when_and_where(schedule: Schedule) -> str:
     return f"{when(schedule)} {zone_of(schedule).key}"
 
 
-def same_times(one: Schedule, other: Schedule) -> bool:
-    """Whether two schedules mean the same, apart from what Prefect adds where nothing was said."""
-    return type(one) is type(other) and _meaning(one, of=other) == _meaning(other, of=other)
-
-
 def apply_declared_rules(client: SyncPrefectClient, settings: Settings, declared: Sequence[DeclaredDeployment]) -> None:
     """Note the rules that are declared of schedules, and forget those of schedules that are gone.
 
@@ -230,28 +215,5 @@ def apply_declared_rules(client: SyncPrefectClient, settings: Settings, declared
         )
 
 
-def remove_schedules_of_templates(
-    client: SyncPrefectClient, declared: Sequence[DeclaredDeployment], *, now: datetime
-) -> Iterator[str]:
-    """Remove the schedules that templates no longer ask for, none that a person made. Yields their names."""
-    for one in read_schedules(client):
-        made_by_template = TEMPLATE_TAG in one.deployment.tags and one.entry.slug == TEMPLATE_SCHEDULE
-        known = any(deployment.full_name == one.full_name for deployment in declared)
-        if made_by_template and known and declared_of(one, declared)[0] is None:
-            client.delete_deployment_schedule(one.deployment.id, one.id)
-            if not one.deployment.paused:
-                replan(client, one.deployment.id, since=now)  # with it Prefect took away what others had planned
-            yield one.name
-
-
 def _entries(deployment: DeploymentResponse) -> list[DeploymentSchedule]:
     return [entry for entry in deployment.schedules if isinstance(entry.schedule, Schedule)]
-
-
-def _meaning(schedule: Schedule, *, of: Schedule) -> dict[str, Any]:
-    found = schedule.model_dump(mode="json")
-    if "anchor_date" not in of.model_fields_set:
-        found.pop("anchor_date", None)
-    if not str(found.get("rrule", "")).startswith("DTSTART") or not str(getattr(of, "rrule", "")).startswith("DTSTART"):
-        found = found | ({"rrule": str(found["rrule"]).rpartition("\n")[2]} if "rrule" in found else {})
-    return found | {"timezone": found.get("timezone") or "UTC"}

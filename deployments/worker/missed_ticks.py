@@ -22,9 +22,10 @@ from sqlmodel import col
 
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.schedules.catch_up import GRACE, Mode
+from opsdb.schedules.impossible import ImpossibleScheduleError
 from opsdb.schedules.rules import ScheduleRules
 from opsdb.schedules.store import read_rules
-from opsdb.schedules.times import NeverDueError, Schedule, latest_due_times
+from opsdb.schedules.times import Schedule, latest_due_times
 from opsdb.tables import SyncMark
 from opsdb.watch import Mark
 
@@ -103,7 +104,7 @@ def _begin(
     changed_at = one.updated or one.created or now  # what it says now is nothing that it wanted before
     try:
         begin, whole = first_wanted(one.schedule, rules, since=max(since, changed_at), now=now)  # type: ignore[arg-type]  # looked at
-    except NeverDueError:
+    except ImpossibleScheduleError:
         return None
     if not whole:
         log.warning(

@@ -11,6 +11,7 @@ from flows.template.run import runbook_of
 from flows.template.schedule import TemplateSchedule
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.kinds.template_files import TemplateError, TemplateFile, template_files
+from opsdb.schedules.impossible import ImpossibleScheduleError
 from opsdb.settings import Settings
 
 
@@ -53,7 +54,7 @@ def read_whole(path: Path) -> ReadTemplate:
         read = read_template(path)
         runbook_of(read)
         if read.template.schedule is not None:
-            _check_is_due(read.template.schedule, path)
+            _check_that_it_fires(read.template.schedule, path)
     except TemplateError:
         raise
     except Exception as error:
@@ -71,10 +72,10 @@ def check_kind(kind: str, path: Path, files: Collection[TemplateFile], *, taken:
         raise TemplateError(f"{path}: kind: {kind} is the kind of {others[0]} too: one of them needs another name")
 
 
-def _check_is_due(schedule: TemplateSchedule, path: Path) -> None:
+def _check_that_it_fires(schedule: TemplateSchedule, path: Path) -> None:
     try:
-        schedule.check_is_due()
-    except ValueError as error:
+        schedule.check_that_it_fires()
+    except ImpossibleScheduleError as error:
         raise TemplateError(f"{path}: schedule: cron: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from prefect.client.schemas.schedules import CronSchedule
@@ -98,8 +99,8 @@ class TemplateSchedule(BaseModel):
         """As an entry of `schedule_rules` in prefect.yaml."""
         return {"catch_up": self.catch_up, "blackouts": self.blackouts}
 
-    def check_is_due(self) -> None:
-        """Raises ValueError for a cron that names days that do not exist."""
-        from opsdb.schedules import times  # Prefect's server, which no run needs
+    def check_that_it_fires(self) -> None:
+        """Raises ImpossibleScheduleError for a cron that names days that do not exist."""
+        from opsdb.schedules.fires import next_fire  # Prefect's server, which no run needs
 
-        times.check_is_due(CronSchedule(cron=self.entry["cron"], timezone=self.timezone))
+        next_fire(CronSchedule(cron=self.entry["cron"], timezone=self.timezone), after=datetime.now(UTC))

@@ -34,7 +34,9 @@ WHERE r.deleted_at > clock_timestamp() - interval '1 day' AND r.tick IS NOT NULL
       AND EXISTS (
         SELECT FROM ops.runs twin
         WHERE twin.created_at = r.created_at AND twin.id <> r.id AND twin.tick IS NOT NULL
-              AND twin.kind = r.kind AND twin.lane = r.lane AND twin.params = r.params
+              AND (twin.tick = r.tick
+                   -- the schedule itself may have been made again
+                   OR (twin.kind = r.kind AND twin.lane = r.lane AND twin.params = r.params))
               AND (twin.deleted_at IS NULL OR twin.started_at IS NOT NULL))
 """)
 

@@ -8,12 +8,13 @@ from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from prefect._vendor.croniter.croniter import CroniterBadDateError
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.server.schemas import schedules as planned
 from pydantic import TypeAdapter
 
 from opsdb.amounts import seconds
 from opsdb.schedules.cron_words import words_of
+from opsdb.schedules.impossible import ImpossibleScheduleError, hint_for
 
 T = TypeVar("T")
 Schedule: TypeAlias = CronSchedule | IntervalSchedule | RRuleSchedule
@@ -21,10 +22,6 @@ Schedule: TypeAlias = CronSchedule | IntervalSchedule | RRuleSchedule
 MOST = 1000
 """How many due times Prefect's classes look at."""
 _PLANNED: TypeAdapter[planned.SCHEDULE_TYPES] = TypeAdapter(planned.SCHEDULE_TYPES)
-
-
-class NeverDueError(ValueError):
-    """The schedule is never due. Prefect plans no run of its deployment then, nor of its other schedules."""
 
 
 def zone_of(schedule: Schedule) -> ZoneInfo:
@@ -35,19 +32,19 @@ def zone_of(schedule: Schedule) -> ZoneInfo:
 def due_times(schedule: Schedule, *, start: datetime, end: datetime | None = None, count: int = MOST) -> list[datetime]:
     """The times from `start` to `end`, both included, in the schedule's zone; the first `count`, at most `MOST`.
 
-    Raises NeverDueError when there is none at all, ever.
+    Raises ImpossibleScheduleError when there is none at all, ever.
     """
     zone = zone_of(schedule)
     try:
-        dates = _finish(_as_planned(schedule).get_dates(min(count, MOST), start, end))  # type: ignore[arg-type]  # None is meant
+        dates = _finish(as_planned(schedule).get_dates(min(count, MOST), start, end))  # type: ignore[arg-type]  # None is meant
     except CroniterBadDateError:
-        raise NeverDueError(f"{when(schedule)} is never due: there is no such day") from None
+        raise ImpossibleScheduleError(schedule, "never fires: there is no such day", hint=hint_for(schedule)) from None
     # not by what clocks show, as datetimes of one zone compare
     return [datetime.fromtimestamp(moment, zone) for moment in sorted(one.timestamp() for one in dates)]
 
 
 def latest_due_times(schedule: Schedule, *, start: datetime, end: datetime, count: int) -> list[datetime]:
-    """The last `count` times from `start` to `end`. Raises NeverDueError."""
+    """The last `count` times from `start` to `end`. Raises ImpossibleScheduleError."""
     length = timedelta(minutes=10)
     while True:  # one every few seconds has far more than can be looked at
         begin = max(start, end - length)
@@ -55,11 +52,6 @@ def latest_due_times(schedule: Schedule, *, start: datetime, end: datetime, coun
         if begin == start or len(found) >= count:
             return found[-count:]
         length *= 3
-
-
-def check_is_due(schedule: Schedule) -> None:
-    """Raises NeverDueError for a cron that names days that do not exist. One that has ended is no mistake."""
-    due_times(schedule, start=datetime.now(UTC), count=1)
 
 
 def when(schedule: Schedule) -> str:
@@ -85,7 +77,7 @@ def clocks_change(zone: ZoneInfo, start: datetime, end: datetime) -> bool:
     return len({(start.astimezone(UTC) + timedelta(days=day)).astimezone(zone).utcoffset() for day in days}) > 1
 
 
-def _as_planned(schedule: Schedule) -> planned.SCHEDULE_TYPES:
+def as_planned(schedule: SCHEDULE_TYPES) -> planned.SCHEDULE_TYPES:
     # by way of JSON, as it comes to Prefect's server: in nights that clocks change, the type of an anchor matters
     return _PLANNED.validate_json(schedule.model_dump_json())
 

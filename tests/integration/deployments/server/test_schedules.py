@@ -18,14 +18,12 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from prefect.exceptions import ObjectAlreadyExists
 
 from deployments.server.client import pages
-from deployments.server.declared import TEMPLATE_SCHEDULE, TEMPLATE_TAG, DeclaredDeployment
 from deployments.server.schedules import (
     RunbookSchedule,
     change_schedule,
     find_schedule,
     last_ticks,
     read_schedules,
-    remove_schedules_of_templates,
 )
 from opsdb.errors import UsageError
 from opsdb.schedules.forecast import forecast
@@ -169,27 +167,3 @@ def test_newest_tick_of_each_schedule_is_found(client: SyncPrefectClient, make: 
     last = last_ticks(client, [one], before=now)
     assert last.keys() == {one.id}
     assert last[one.id].expected_start_time == now.replace(minute=0, second=0, microsecond=0)
-
-
-def test_schedule_of_a_template_goes_when_it_asks_for_none_and_no_other(client: SyncPrefectClient, make: Make) -> None:
-    hourly = CronSchedule(cron="0 * * * *", timezone="UTC")
-    one = make({TEMPLATE_SCHEDULE: hourly, "own": hourly}, name="lane-a", tags=[TEMPLATE_TAG])
-    entry: dict[str, Any] = {
-        "name": "lane-a",
-        "entrypoint": f"flows.templates.{one.kind}",
-        "tags": ["runbook", "template"],
-        "work_pool": {"name": "lane-a", "work_queue_name": "default"},
-    }
-    asks = [{"slug": TEMPLATE_SCHEDULE, "cron": "0 * * * *"}]
-    now = datetime.now(UTC)
-
-    def remove(*entries: dict[str, Any]) -> list[str]:
-        declared = [DeclaredDeployment.model_validate(each) for each in entries]
-        return list(remove_schedules_of_templates(client, declared, now=now))
-
-    assert remove({**entry, "schedules": asks}) == []
-    assert remove() == []  # a file that cannot be read says nothing of its schedule
-    assert remove(entry) == [one.name]
-    left = [each for each in read_schedules(client) if each.deployment.id == one.deployment.id]
-    assert [each.entry.slug for each in left] == ["own"]
-    assert runs_of(client, one.deployment.id)  # those of the other one are planned again

@@ -16,8 +16,8 @@ from prefect.flows import load_flow_from_entrypoint
 from blocks.backup_target import BackupTarget
 from deployments.server import access, unchanged
 from deployments.server.api import PrefectApi
+from deployments.server.apply import apply_deployments
 from deployments.server.declared import load_deployments
-from deployments.server.deploy import apply_deployments
 from opsdb.settings import Settings
 
 KIND = "flows.stored_command.stored_command"
@@ -41,7 +41,7 @@ def room(prefect_room: Settings, client: SyncPrefectClient, tmp_path: Path) -> I
     file.write_text(yaml.safe_dump({"deployments": [entry]}))
     if "lane-a" not in [one.name for one in client.read_work_pools()]:
         client.create_work_pool(WorkPoolCreate(name="lane-a", type="process"))
-    apply_deployments(client, load_deployments(file, []))
+    apply_deployments(client, load_deployments(file, []), last={}, applied=lambda _name, _settings: None)
     settings = prefect_room.model_copy(update={"prefect_yaml": file, "templates": tmp_path / "templates"})
     (tmp_path / "templates").mkdir()
     yield settings, f"stored_command/{entry['name']}", pool

@@ -18,7 +18,6 @@ from prefect.states import Scheduled
 from sqlalchemy import Engine, text
 
 from deployments.sync.sync import Follower
-from opsdb.timings import Timings
 
 LATER = datetime(2036, 1, 1, tzinfo=UTC)
 Work = Callable[[Follower], Awaitable[None]]
@@ -35,10 +34,10 @@ def planned(client: SyncPrefectClient) -> FlowRun:
 
 
 @pytest.fixture
-def follow(client: SyncPrefectClient, engine: Engine) -> Callable[[Work], None]:
+def follow(client: SyncPrefectClient, engine: Engine, settings: Settings) -> Callable[[Work], None]:
     async def followed(work: Work) -> None:
         async with get_client() as asynchronous:
-            await work(Follower(asynchronous, engine, Timings()))
+            await work(Follower(asynchronous, engine, settings))
 
     return lambda work: asyncio.run(followed(work))
 

@@ -10,8 +10,9 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 
 from opsdb.schedules.blackouts import read_blackout
 from opsdb.schedules.forecast import forecast
+from opsdb.schedules.impossible import ImpossibleScheduleError
 from opsdb.schedules.rules import Override, ScheduleRules
-from opsdb.schedules.times import MOST, NeverDueError, Schedule, check_is_due, due_times, latest_due_times, when
+from opsdb.schedules.times import MOST, Schedule, due_times, latest_due_times, when
 
 SKIPPED = "02:30 does not exist that day, the clocks skip it: due at {} instead"
 FIRST_OF_TWO = "the clocks show {} twice that day: due the first time only"
@@ -155,14 +156,9 @@ def test_more_than_can_be_listed_is_said() -> None:
 
 
 @pytest.mark.parametrize("text", ["0 0 30 2 *", "0 0 31 4,6,9,11 *"])
-def test_cron_of_days_that_do_not_exist_is_never_due(text: str) -> None:
-    with pytest.raises(NeverDueError, match="is never due: there is no such day"):
-        check_is_due(cron(text, "UTC"))
-
-
-def test_leap_day_and_rule_that_has_ended_are_no_mistakes() -> None:
-    check_is_due(cron("0 0 29 2 *", "UTC"))
-    check_is_due(RRuleSchedule(rrule="FREQ=DAILY;UNTIL=20200101T000000", timezone="UTC"))
+def test_cron_of_days_that_do_not_exist_has_no_forecast(text: str) -> None:
+    with pytest.raises(ImpossibleScheduleError, match="never fires: there is no such day"):
+        forecast(cron(text, "UTC"), ScheduleRules(), start=datetime(2026, 12, 1, tzinfo=UTC), days=14)
 
 
 def test_latest_due_times_are_found_among_any_number() -> None:

@@ -8,7 +8,8 @@ import pytest
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
 
 from deployments.server.declared import DeclaredSchedule
-from deployments.server.planning import ImpossibleScheduleError, expression, next_fire
+from opsdb.schedules.fires import next_fire
+from opsdb.schedules.impossible import ImpossibleScheduleError, expression
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
 """The day before Berlin's clocks go forward."""

@@ -7,12 +7,12 @@ server's log says so: such a schedule is refused wherever the room takes one.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from dateutil.rrule import HOURLY, MINUTELY, SECONDLY, rrule, rruleset
-from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, RRuleSchedule
 
-from opsdb.errors import UsageError
+from opsdb.schedules.impossible import ImpossibleScheduleError, hint_for
+from opsdb.schedules.times import as_planned
 
 HORIZON = timedelta(days=50 * 366)
 """How far ahead a date is looked for: as far as Prefect looks for one of a cron."""
@@ -22,17 +22,6 @@ LONGEST_WALK = 100_000
 """Dates that Prefect's server may walk through before it finds the next one: it does so each minute, and serves nobody
 meanwhile."""
 _PERIODS = {HOURLY: timedelta(hours=1), MINUTELY: timedelta(minutes=1), SECONDLY: timedelta(seconds=1)}
-
-
-class ImpossibleScheduleError(UsageError):
-    """A schedule never fires. The text names it, says why, and what would be right."""
-
-    def __init__(self, schedule: SCHEDULE_TYPES, found: str, *, hint: str, over: bool = False) -> None:
-        super().__init__(f"{expression(schedule)} {found}. Hint: {hint}")
-        self.found = found
-        self.hint = hint
-        self.over = over
-        """Whether it has fired and is over. That harms no other schedule; every other one stops those beside it."""
 
 
 def next_fire(schedule: SCHEDULE_TYPES, *, after: datetime) -> datetime:
@@ -46,30 +35,19 @@ def next_fire(schedule: SCHEDULE_TYPES, *, after: datetime) -> datetime:
         raise
     except Exception as error:  # what it raises there ends the planning of the whole deployment, whatever it is
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImpossibleScheduleError(schedule, f"never fires: {reason}", hint=_hint(schedule)) from error
+        raise ImpossibleScheduleError(schedule, f"never fires: {reason}", hint=hint_for(schedule)) from error
     if found is None or found - after > HORIZON:
-        raise ImpossibleScheduleError(schedule, "does not fire within 50 years", hint=_hint(schedule))
+        raise ImpossibleScheduleError(schedule, "does not fire within 50 years", hint=hint_for(schedule))
     return datetime.fromtimestamp(found.timestamp(), UTC)
 
 
-def expression(schedule: SCHEDULE_TYPES) -> str:
-    """A schedule as people write it: `cron '0 2 * * *'`."""
-    if isinstance(schedule, CronSchedule):
-        return f"cron {schedule.cron!r}"
-    if isinstance(schedule, IntervalSchedule):
-        return f"interval {schedule.interval.total_seconds():g} s"
-    if isinstance(schedule, RRuleSchedule):
-        return f"rrule {' '.join(schedule.rrule.split())!r}"
-    return "no schedule"
-
-
 def _next(schedule: SCHEDULE_TYPES, after: datetime) -> datetime | None:
-    return next(iter(_as_of_server(schedule)._get_dates_generator(n=1, start=after)), None)
+    return next(iter(as_planned(schedule)._get_dates_generator(n=1, start=after)), None)
 
 
 def _next_of_rule(schedule: RRuleSchedule, after: datetime) -> datetime | None:
     """As Prefect does it, but refused before a walk that would not end."""
-    rule = _as_of_server(schedule).to_rrule()
+    rule = as_planned(schedule).to_rrule()  # type: ignore[union-attr]  # it is of the same kind
     for part in [rule] if isinstance(rule, rrule) else [*rule._rrule, *rule._exrule]:
         _check_walk(schedule, part, after)
     bounded = _bounded(rule, after + HORIZON)
@@ -109,22 +87,3 @@ def _bounded(rule: rrule | rruleset, until: datetime) -> rrule | rruleset:
     for date in rule._exdate:
         bounded.exdate(date)
     return bounded
-
-
-def _as_of_server(schedule: SCHEDULE_TYPES) -> Any:
-    from prefect.server.schemas import schedules as server
-
-    kinds: dict[type, type[Any]] = {
-        CronSchedule: server.CronSchedule,
-        IntervalSchedule: server.IntervalSchedule,
-        RRuleSchedule: server.RRuleSchedule,
-    }
-    return kinds[type(schedule)].model_validate(schedule.model_dump())
-
-
-def _hint(schedule: SCHEDULE_TYPES) -> str:
-    if isinstance(schedule, CronSchedule):
-        return "give a day that its month has: 5 fields, minute hour day month weekday, as in '0 2 * * *'"
-    if isinstance(schedule, IntervalSchedule):
-        return "give the interval in seconds, as in 86400 for a day, and an anchor date near today"
-    return "give a rule that has dates, as in 'FREQ=DAILY;BYHOUR=2'; an UNTIL has no Z at its end"
