@@ -56,6 +56,12 @@ def test_fold_is_the_same_in_any_order_and_with_repeats(states: list[State], ran
     assert fold(shuffled) == fold(states)
 
 
+@given(histories)
+def test_fold_tells_an_end_of_what_is_over_and_of_nothing_else(states: list[State]) -> None:
+    life = fold(states)
+    assert (life.finished_at is not None) == life.status.terminal == (life.end is not None)
+
+
 def test_fold_tells_the_times_of_a_plain_run() -> None:
     life = fold(life_of("SCHEDULED", "PENDING", "RUNNING", "COMPLETED"))
     assert (life.status, life.attempt) == (RunStatus.SUCCEEDED, 1)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect import flow, tags
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Completed, Pending, Running, Scheduled
 from sqlalchemy import Engine, text
 
+from opsdb.runs.sessions import make_session
 from tests.integration.deployments.sync.following import Syncing, events, eventually, statuses, walk
 
 
@@ -129,3 +133,30 @@ def test_state_that_was_set_by_hand_is_told_by_an_event_and_set_right_in_prefect
     assert "Scheduled was set in Prefect while it ran" in events(engine, put_back)[0]
     assert "Running was set in Prefect after its end: it stays succeeded" in events(engine, over)[0]
     assert "put back into its queue" in events(engine, started)[-1]
+
+
+def test_run_that_a_script_or_another_flow_starts_is_recorded_and_that_flow_is_not(
+    client: SyncPrefectClient, kind: str, deployment_id: UUID, engine: Engine, syncing: Syncing
+) -> None:
+    with engine.begin() as db:
+        session = make_session(db, name="scripted")
+    started: list[UUID] = []
+
+    def start() -> None:
+        wanted = [f"session:{session}", "priority:7"]
+        run: Any = run_deployment(f"{kind}/lane-a", tags=wanted, timeout=0)
+        started.append(run.id)
+
+    @flow(name=f"foreign-{kind}")
+    def foreign() -> None:
+        start()
+
+    start()
+    with tags("runbook"):
+        foreign()
+    assert client.read_flow_run(started[1]).parent_task_run_id is not None
+    with syncing():
+        eventually(lambda: statuses(engine, kind), dict.fromkeys(started, "queued"), 30)
+        with engine.connect() as db:
+            query = text("SELECT DISTINCT kind, lane::text, priority, session_id FROM ops.runs")
+            assert [tuple(row) for row in db.execute(query)] == [(kind, "A", 7, session)]

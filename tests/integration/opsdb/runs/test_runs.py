@@ -33,7 +33,7 @@ def row_of(engine: Engine, run_id: UUID) -> dict[str, Any]:
 @given(
     types=st.lists(
         st.sampled_from(
-            ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+            ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
         ),
         min_size=1,
         max_size=7,
