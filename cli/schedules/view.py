@@ -139,7 +139,7 @@ def _remarks(one: dict[str, Any]) -> list[tuple[str, str | None]]:
     default = " (the default)" if one["catch_up_default"] else ""
     found: list[tuple[str, str | None]] = []
     if one["problem"]:
-        found.append((f"{one['problem']}: correct it with `ops schedule set {one['name']} --at 02:00`", "bold red"))
+        found.append((f"{one['problem']}. Correct it with `ops schedule set {one['name']} --at 02:00`", "bold red"))
     found.append((f"catch-up {one['catch_up']}{default}", None))
     if one["blackouts"]:
         found.append((f"blackouts: {'; '.join(one['blackouts'])}", None))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from dateutil.rrule import HOURLY, MINUTELY, SECONDLY, rrule, rruleset
+from prefect._vendor.croniter.croniter import CroniterBadDateError
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, RRuleSchedule
 
 from opsdb.schedules.impossible import ImpossibleScheduleError, hint_for
@@ -33,6 +34,8 @@ def next_fire(schedule: SCHEDULE_TYPES, *, after: datetime) -> datetime:
         found = _next_of_rule(schedule, after) if isinstance(schedule, RRuleSchedule) else _next(schedule, after)
     except ImpossibleScheduleError:
         raise
+    except CroniterBadDateError as error:
+        raise ImpossibleScheduleError(schedule, "never fires: there is no such day", hint=hint_for(schedule)) from error
     except Exception as error:  # what it raises there ends the planning of the whole deployment, whatever it is
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImpossibleScheduleError(schedule, f"never fires: {reason}", hint=hint_for(schedule)) from error

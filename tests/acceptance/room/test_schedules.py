@@ -83,7 +83,7 @@ def test_schedule_is_changed_shown_and_set_back(desk: Desk) -> None:
     [
         (("set", "nightli", "--at", "3:00"), "no schedule 'nightli'. Did you mean nightly-backup?"),
         (("set", "nightly-backup", "--tz", "Manila"), "Did you mean Asia/Manila?"),
-        (("set", "nightly-backup", "--cron", "0 0 30 2 *"), "is never due"),
+        (("set", "nightly-backup", "--cron", "0 0 30 2 *"), "never fires"),
         (("set", "nightly-backup", "--add-db", "postgres"), "holds no Odoo data"),
         (("set", "nightly-backup"), "say what to change"),
         (("override", "nightly-backup", "--at", "2030-12-25T02:00", "--reason", " "), "--reason: must not be empty"),

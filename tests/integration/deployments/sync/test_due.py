@@ -18,6 +18,7 @@ from prefect.states import Scheduled
 from sqlalchemy import Engine, text
 
 from deployments.sync.sync import Follower
+from opsdb.settings import Settings
 
 LATER = datetime(2036, 1, 1, tzinfo=UTC)
 Work = Callable[[Follower], Awaitable[None]]

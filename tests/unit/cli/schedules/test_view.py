@@ -101,7 +101,8 @@ def test_paused_schedule_has_no_days_to_come(
 
 def test_schedule_that_is_never_due_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "\n".join(shown(schedules(made("night", "0 0 30 2 *")), monkeypatch))
-    assert "night: cron 0 0 30 2 * is never due: there is no such day: correct it with `ops schedule set night" in text
+    assert "night: cron '0 0 30 2 *' never fires: there is no such day. Hint: " in text
+    assert "Correct it with `ops schedule set night" in text
 
 
 def test_what_differs_from_the_file_is_said_with_the_command_that_restores_it(monkeypatch: pytest.MonkeyPatch) -> None:

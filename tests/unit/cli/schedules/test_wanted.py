@@ -67,7 +67,7 @@ def test_what_is_not_named_stays(current: Schedule, wish: Wish, after: str) -> N
         (DAILY, Wish(at="25:00"), "--at: '25:00' is not a time of the day"),
         (DAILY, Wish(on="moonday"), "--on: 'moonday' names no days"),
         (DAILY, Wish(tz="Manila"), "--tz: 'Manila' is not a time zone. Did you mean Asia/Manila?"),
-        (DAILY, Wish(cron="0 0 30 2 *"), "--cron: cron 0 0 30 2 * is never due"),
+        (DAILY, Wish(cron="0 0 30 2 *"), "--cron: cron '0 0 30 2 *' never fires: there is no such day"),
         (DAILY, Wish(cron="nonsense"), "--cron 'nonsense': is not a cron: expected five fields"),
         (DAILY, Wish(cron="0 2 * * *", at="03:30"), "--cron: names time and days itself"),
         (HOURS, Wish(on="sun"), "--on: the schedule has no time of the day: give it with --at"),

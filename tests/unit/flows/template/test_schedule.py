@@ -61,9 +61,9 @@ def test_schedule_becomes_one_of_its_deployment(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_schedule_leaves_out_is_left_to_people(tmp_path: Path) -> None:
+def test_what_a_schedule_leaves_out_is_the_default(tmp_path: Path) -> None:
     one = declared(tmp_path, write(tmp_path, GOOD))
-    assert one.schedules[0].active is None
+    assert one.schedules[0].active  # a pause that somebody sets stays all the same: `ops deploy` knows what it applied
     assert one.schedules[0].schedule.timezone == "UTC"
     assert one.schedule_rules[TEMPLATE_SCHEDULE].said.catch_up is None
 
@@ -89,7 +89,10 @@ def test_another_schedule_makes_no_other_version(tmp_path: Path) -> None:
         (GOOD | {"at": "25:30"}, "schedule: at: '25:30' is not a time of the day"),
         (GOOD | {"days": "moonday"}, "schedule: days: 'moonday' names no days"),
         ({"cron": "0 2 * *", "parameters": {"folder": "x"}}, "schedule: cron: '0 2 * *' is not a cron"),
-        ({"cron": "0 0 30 2 *", "parameters": {"folder": "x"}}, "schedule: cron: cron 0 0 30 2 * is never due"),
+        (
+            {"cron": "0 0 30 2 *", "parameters": {"folder": "x"}},
+            "schedule: cron: cron '0 0 30 2 *' never fires: there is no such day",
+        ),
         (
             {"cron": "0 2 * * *", "days": "sun", "parameters": {"folder": "x"}},
             "schedule: `days` belongs to `at`",

@@ -12,12 +12,19 @@ from prefect.states import Paused, Running, Scheduled
 from opsdb.runs.prefect_runs import facts_of, state_of
 
 PLANNED = datetime(2026, 1, 1, tzinfo=UTC)
-DUE = PLANNED + timedelta(days=3)
+DUE, MISSED = PLANNED + timedelta(days=3), PLANNED - timedelta(days=1)
 
 
-@pytest.mark.parametrize("scheduled", [True, False])
 @pytest.mark.parametrize(
-    ("due_at", "created_at"), [(DUE, DUE), (PLANNED - timedelta(days=1), PLANNED), (None, PLANNED)]
+    ("scheduled", "due_at", "created_at"),
+    [
+        (True, DUE, DUE),
+        (True, MISSED, MISSED),  # planned after an absence
+        (True, None, PLANNED),
+        (False, DUE, DUE),
+        (False, MISSED, PLANNED),
+        (False, None, PLANNED),
+    ],
 )
 def test_what_was_planned_ahead_is_asked_for_when_it_is_due(
     scheduled: bool, due_at: datetime | None, created_at: datetime
