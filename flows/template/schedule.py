@@ -77,7 +77,7 @@ class TemplateSchedule(BaseModel):
         "`Fri 18:00 to Mon 06:00`, `daily 08:00 to 18:00`.",
     )
     active: StrictBool | None = Field(
-        None, description="False deploys it paused, true resumes it. Left out, it is as a person set it."
+        None, description="False deploys it paused. A pause that somebody sets stays, whatever the file says."
     )
 
     @model_validator(mode="after")
