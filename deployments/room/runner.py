@@ -108,7 +108,7 @@ class Runner:
             if self.report.state != "done" and now >= self._start_at and (may_begin or self.part.early):
                 self._start(now, may_begin=may_begin)
         elif (code := child.reap(self.process)) is not None:
-            self._ended(f"ended with exit code {code}", now, code=code)
+            self._ended(now, code=code)
         elif self._line is not None and not self._begun:
             self._loaded = self._loaded or bool(select.select([self._line], [], [], 0)[0])
             if may_begin:
@@ -178,7 +178,7 @@ class Runner:
                 pass_fds=pass_fds,
             )
         except OSError as error:  # a full disk, no process any more: what runs already goes on
-            self._ended(f"cannot be started: {error}", now, code=None)
+            self._ended(now, code=None, how=f"cannot be started: {error}")
             return
         finally:
             if theirs is not None:
@@ -205,7 +205,7 @@ class Runner:
             self._line.close()
             self._line = None
 
-    def _ended(self, how: str, now: float, *, code: int | None) -> None:
+    def _ended(self, now: float, *, code: int | None, how: str = "") -> None:
         self.process = None
         self._hang_up()
         gone: dict[str, Any] = {"pid": None, "start_ticks": None, "last_exit": code, "doing": ""}
@@ -217,10 +217,11 @@ class Runner:
         healthy = None if self._ready_since is None else now - self._ready_since
         self._delay = restart_delay(previous=self._delay, healthy_seconds=healthy)
         self._start_at = now + self._delay
-        note = how if code is None else self.report.note
+        note = how or self.report.note
         self._change(state="restarting", restarts=self.report.restarts + 1, note=note, **gone)
         if not self.was_ready and self.report.restarts >= FIRST_STARTS:
-            raise RoomUnreachableError(f"{self.part.name} {how} ({self.report.restarts} times); {self.last_words()}")
+            times = how or f"ended {self.report.restarts} times with exit code {code}"
+            raise RoomUnreachableError(f"{self.part.name} {times}; {self.last_words()}")
 
     def _check(self, ready: Callable[[datetime], bool], now: float) -> None:
         good = ready(self._started_at)
