@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from cli.run.show import waiting_lines
 from cli.run.view import run_page
+from opsdb.runs.lookup import short_id
 from opsdb.runs.waiting import Waiting
 from opsdb.states import APPROVAL, RunStatus, postponed_message
 from tests.support.runs_made_up import HOSTILE, details, drawn
@@ -41,3 +42,11 @@ def test_run_that_waits_by_its_own_choice_says_until_when_and_why_and_nothing_of
     [line] = waiting_lines(view, waits, paused=[])
     assert line.startswith("it waits until 2026-11-23 12:01:20 UTC: the backup of ")
     assert not set("\x1b\x07\x00\u202e") & set(line)
+
+
+def test_waiting_run_that_somebody_holds_says_how_it_goes_on() -> None:
+    view = details(status=RunStatus.QUEUED).view
+    held = Waiting(due_at=None, worker_online=True, holders=[], before=3, held="Suspended")
+    [line] = waiting_lines(view, held, paused=[])
+    assert line.startswith("it was set to Suspended in Prefect, and starts when somebody resumes it there")
+    assert f"ops cancel {short_id(view.run.id)}" in line
