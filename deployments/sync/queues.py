@@ -19,9 +19,10 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 from sqlalchemy import Engine, select, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
-from opsdb.database import connect
+from opsdb.database import GONE, connect, first_line
 from opsdb.runs.prefect_runs import priority_of, queue_of
 from opsdb.settings import Settings
 from opsdb.tables import Lane, Run
@@ -68,7 +69,12 @@ async def restore_queues(
             wanted = [run.work_queue_name, queue_of(priority_of(run))]
             places.append(Place(run.id, pool, [name for name in wanted if name]))
     if places:
-        await asyncio.to_thread(_put_back, settings, places)
+        try:
+            await asyncio.to_thread(_put_back, settings, places)
+        except GONE:
+            raise
+        except DBAPIError as error:  # no reason to follow no run at all
+            log.error("runs without a queue stay so: Prefect's database refuses: %s", first_line(error))  # noqa: TRY400
 
 
 async def _pool_of(client: PrefectClient, deployment_id: UUID | None, *, known: dict[UUID, str | None]) -> str | None:

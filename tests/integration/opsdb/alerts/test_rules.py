@@ -54,6 +54,11 @@ def test_approval_holds_while_a_run_waits_for_one(lab: Lab) -> None:
     assert holds(lab, "approval") == []
 
 
+def test_run_that_somebody_holds_in_prefect_waits_for_no_approval(lab: Lab) -> None:
+    lab.run(status="queued", state="PAUSED", state_name="Suspended", age=1)
+    assert holds(lab, "approval") == []
+
+
 @pytest.mark.parametrize("name", ["AwaitingRetry", "Resuming"])
 def test_queued_holds_of_another_attempt_that_nobody_takes(lab: Lab, name: str) -> None:
     late(lab, 910, state_name=name, attempt=2)

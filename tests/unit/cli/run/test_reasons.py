@@ -102,3 +102,11 @@ def test_run_that_waits_by_its_own_choice_says_until_when_and_why_and_nothing_of
 
 def test_queues_are_those_of_a_lane() -> None:
     assert opsdb_waiting._QUEUES == QUEUES
+
+
+def test_waiting_run_that_somebody_holds_says_how_it_goes_on() -> None:
+    view = details(status=RunStatus.QUEUED).view
+    held = Waiting(due_at=None, worker_online=True, holders=[], held="Suspended")
+    [line] = waiting_lines(view, held, hold=None, slots=3)
+    assert line.startswith("it was set to Suspended in Prefect, and starts when somebody resumes it there")
+    assert f"ops cancel {short_id(view.run.id)}" in line
