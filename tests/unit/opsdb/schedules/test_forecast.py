@@ -190,3 +190,12 @@ def test_due_times_are_in_the_zone_of_the_schedule_and_hold_both_ends() -> None:
     start = datetime(2026, 12, 1, 18, tzinfo=UTC)
     found = due_times(cron("0 2 * * *", "Asia/Manila"), start=start, end=start + timedelta(days=1))
     assert [at.isoformat() for at in found] == ["2026-12-02T02:00:00+08:00", "2026-12-03T02:00:00+08:00"]
+
+
+def test_due_times_are_in_the_order_of_their_moments_not_of_what_clocks_show() -> None:
+    anchor = datetime(2026, 9, 1, 2, 30, tzinfo=ZoneInfo("America/New_York"))
+    every = IntervalSchedule(interval=timedelta(minutes=50), anchor_date=anchor, timezone="America/New_York")
+    start = datetime(2027, 11, 7, tzinfo=UTC)
+    moments = [at.timestamp() for at in due_times(every, start=start, end=start + timedelta(days=1))]
+    assert len(moments) > 20
+    assert moments == sorted(moments)
