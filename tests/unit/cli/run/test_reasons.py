@@ -10,6 +10,7 @@ from cli.run.view import run_page
 from deployments.server.declared import QUEUES
 from deployments.server.obstacles import Hold, Obstacle
 from opsdb.runs import waiting as opsdb_waiting
+from opsdb.runs.lookup import short_id
 from opsdb.runs.waiting import Waiting
 from opsdb.states import APPROVAL, RunStatus, postponed_message
 from tests.support.runs_made_up import HOSTILE, details, drawn
