@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from functools import partial
 
 import httpx
@@ -56,4 +57,6 @@ def mark(*names: str) -> None:
 if __name__ == "__main__":
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     await_start()
-    ({"deploy": deploy, "worker": worker, "sync": partial(mark, "sync", "sweep", "totals")})[sys.argv[1]]()
+    sync = partial(mark, "sync", "sweep", "totals")
+    parts: dict[str, Callable[[], None]] = {"deploy": deploy, "worker": worker, "sync": sync}
+    parts[sys.argv[1]]()
