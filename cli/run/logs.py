@@ -135,9 +135,8 @@ def _follow(
 ) -> None:
     """Print what the steps write until the run, or the chosen attempt, is over."""
     run_id = details.view.run.id
-    current = attempt or details.view.run.attempt
+    current, shown = attempt or details.view.run.attempt, (0, -1)
     tails: dict[tuple[int, int], _Tail] = {}
-    shown: tuple[int, int] | None = None
     progress, at_line_start = ProgressLine(errors), True
     deaths = Deaths(settings=settings, run_id=run_id)
     if not details.steps:

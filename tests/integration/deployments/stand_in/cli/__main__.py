@@ -57,5 +57,6 @@ def mark(*names: str) -> None:
 if __name__ == "__main__":
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     await_start()
-    parts: dict[str, Callable[[], None]] = {"deploy": deploy, "worker": worker}
-    parts.get(sys.argv[1], partial(mark, "sync", "sweep", "totals"))()
+    sync = partial(mark, "sync", "sweep", "totals")
+    parts: dict[str, Callable[[], None]] = {"deploy": deploy, "worker": worker, "sync": sync}
+    parts[sys.argv[1]]()
