@@ -12,7 +12,6 @@ import pytest
 from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.server.schemas.core import CreatedBy
 from prefect.states import AwaitingConcurrencySlot, AwaitingRetry, Cancelled, Completed, Late, Scheduled
 from sqlalchemy.exc import OperationalError
 
@@ -28,7 +27,7 @@ SCHEDULE = uuid4()
 
 def made(**columns: Any) -> FlowRun:
     """A run as Prefect's scheduler makes it."""
-    by = CreatedBy(id=SCHEDULE, type="SCHEDULE", display_value="nightly")
+    by = {"id": SCHEDULE, "type": "SCHEDULE", "display_value": "nightly"}
     given: dict[str, Any] = {
         "id": uuid4(),
         "flow_id": uuid4(),
@@ -98,7 +97,7 @@ def test_missed_tick_names_the_command_with_the_parameters_of_the_run() -> None:
 
 def test_newer_tick_counts_unless_somebody_cancelled_it_or_it_is_of_another_schedule() -> None:
     later = DUE + timedelta(minutes=20)
-    other = CreatedBy(id=uuid4(), type="SCHEDULE", display_value="other")
+    other = {"id": uuid4(), "type": "SCHEDULE", "display_value": "other"}
 
     def end(**columns: Any) -> TickEnd | None:
         found: TickEnd | None = verdict(ScheduleRules(), late=30, runs=[made(expected_start_time=later, **columns)]).end
