@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import select
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,14 @@ def make_unfailing() -> None:
         if before is not getattr(sys, f"__{name}__") or name in _streams:
             continue
         raw = _streams[name] = _Unfailing(descriptor, "w", closefd=False)
-        terminal = raw.isatty()
+        # a pipe alone is worth whole blocks; a file is a log that somebody may be reading
+        as_before = before is not None and (before.line_buffering or before.write_through)
+        at_once = as_before or name == "stderr" or not stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         text = io.TextIOWrapper(
             io.BufferedWriter(raw),
             encoding=before.encoding if before else "utf-8",
             errors=before.errors if before else "backslashreplace",
-            line_buffering=terminal or name == "stderr",
+            line_buffering=at_once,
         )
         setattr(sys, name, text)
         setattr(sys, f"__{name}__", text)

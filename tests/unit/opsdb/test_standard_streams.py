@@ -72,3 +72,18 @@ def test_disk_that_has_room_again_gets_what_is_written_then(tmp_path: Path) -> N
     then = f"os.dup2(os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT), 1); print('later', flush=True)"
     assert speak(tmp_path, ">/dev/full", then=then).startswith("No space left")
     assert log.read_text() == "later\n"
+
+
+@pytest.mark.parametrize(("how", "env"), [("file", {}), ("pipe", {"PYTHONUNBUFFERED": "1"})])
+def test_line_is_there_at_once_in_a_log_and_where_the_environment_asks_for_it(
+    tmp_path: Path, how: str, env: dict[str, str]
+) -> None:
+    program = [sys.executable, "-c", BEGIN + "print('started!'); os._exit(0)"]
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | env
+    log = tmp_path / "log"
+    if how == "file":
+        with log.open("wb") as out:
+            subprocess.run(program, check=True, stdout=out, env=plain, timeout=60)
+    else:
+        log.write_bytes(subprocess.run(program, check=True, capture_output=True, env=plain, timeout=60).stdout)
+    assert log.read_text() == "started!\n"
