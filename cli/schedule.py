@@ -126,7 +126,7 @@ def set_(
 
 
 def reset(name: NameArgument) -> None:
-    """Set a schedule to what prefect.yaml, or its template, says: its times, parameters, pause and rules.
+    """Set a schedule to what prefect.yaml, or its template, says: times, parameters, pause, rules. Overrides go.
 
     Example: ops schedule reset nightly-backup
     """

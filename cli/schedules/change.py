@@ -76,7 +76,10 @@ def reset_schedule(settings: Settings, schedules: Schedules, one: RunbookSchedul
         forget_person(db, one.id)
         if changes:
             _write(schedules, one, declared.schedule, given, active)
-    return [*changes, *rules]
+    over = [
+        (f"override for {each.starts_at:%Y-%m-%d %H:%M %Z}", each.reason, "none") for each in known.effective.overrides
+    ]
+    return [*changes, *rules, *over]
 
 
 def make_override(
@@ -99,7 +102,7 @@ def make_override(
         soon = due_times(one.schedule, start=max(schedules.now, starts_at - timedelta(days=1)), count=3)
         named = ", ".join(f"{each:%Y-%m-%d %H:%M}" for each in soon) or "there are none"
         raise UsageError(f"--at {at!r}: {one.name} is not due then ({zone.key}); near it: {named}")
-    freed = [each for each in due if rules.keeps_back(each, zone) is not None]
+    freed = [each for each in due if rules.blackout_at(each, zone) is not None]  # that one is overridden does no harm
     if not freed:
         windows = "; ".join(map(str, rules.blackouts)) or "it has none"
         raise UsageError(f"--at {at!r}: no blackout of {one.name} holds {due[0]:%Y-%m-%d %H:%M} ({windows})")

@@ -14,9 +14,10 @@ from cli.schedules.room import Schedules
 from cli.text import console, moment, safe_line, say, value_text
 from deployments.server.schedules import RunbookSchedule, declared_of, differences
 from opsdb.runs.lookup import short_id
+from opsdb.schedules.fires import next_fire
 from opsdb.schedules.forecast import DueTime, Forecast, forecast
 from opsdb.schedules.impossible import ImpossibleScheduleError
-from opsdb.schedules.times import due_times, when, zone_of
+from opsdb.schedules.times import Schedule, due_times, when, zone_of
 
 LOOKED_AT = 100
 """How many due times are looked at for the next one that no blackout holds."""
@@ -37,6 +38,8 @@ def document(one: RunbookSchedule, schedules: Schedules, *, days: int) -> dict[s
             following = next((at for at in coming if rules.keeps_back(at, zone) is None), None)
         except ImpossibleScheduleError as error:
             problem = str(error)
+    else:
+        problem = _never_fires(one.schedule, now)
     declared, _ = declared_of(one, schedules.declared)
     last = schedules.last_of(one)
     wall = now.astimezone(zone).replace(tzinfo=None)
@@ -74,6 +77,15 @@ def document(one: RunbookSchedule, schedules: Schedules, *, days: int) -> dict[s
         "forecast": [_due_document(due) for due in ahead.due],
         "forecast_is_cut": ahead.more,
     }
+
+
+def _never_fires(schedule: Schedule, now: datetime) -> str | None:
+    """Why a schedule that is paused would not fire either: the room pauses such a one itself."""
+    try:
+        next_fire(schedule, after=now)
+    except ImpossibleScheduleError as error:
+        return str(error)
+    return None
 
 
 def _due_document(due: DueTime) -> dict[str, Any]:
@@ -132,7 +144,9 @@ def _next(one: dict[str, Any]) -> str:
 
 def _last(one: dict[str, Any], now: datetime) -> str:
     last = one["last"]
-    return f"{last['status']} {short_id(last['run'])}\n{moment(last['due_at'].astimezone(UTC), now)}" if last else ""
+    return (
+        f"{last['status']} {short_id(last['run'])}\n{moment(last['due_at'].astimezone(UTC), now)}" if last else "never"
+    )
 
 
 def _remarks(one: dict[str, Any]) -> list[tuple[str, str | None]]:
@@ -162,11 +176,12 @@ def _remarks(one: dict[str, Any]) -> list[tuple[str, str | None]]:
 def _days(documents: Sequence[dict[str, Any]], *, days: int) -> Table:
     """A row for each day, by the clocks of each schedule's own zone."""
     of_day: dict[date, list[tuple[datetime, str]]] = defaultdict(list)
+    one_zone = {one["timezone"] for one in documents} == {"UTC"}
     for one in documents:
         own: dict[date, list[dict[str, Any]]] = defaultdict(list)
         for due in one["forecast"]:
             own[due["at"].date()].append(due)
-        zone = "" if one["timezone"] == "UTC" else f" {one['timezone']}"
+        zone = "" if one_zone else f" {one['timezone']}"
         for day, found in own.items():
             plain = [due for due in found if not _words(due)]
             many = len(plain) >= MANY
@@ -176,7 +191,7 @@ def _days(documents: Sequence[dict[str, Any]], *, days: int) -> Table:
             for due in [due for due in found if _words(due)] if many else found:
                 words = "".join(f"; {word}" for word in _words(due))
                 of_day[day].append((due["at_utc"], f"{due['at']:%H:%M}{zone} {one['name']}{words}"))
-    table = Table(f"next {days} days", "due", box=None, pad_edge=False)
+    table = Table("next day" if days == 1 else f"next {days} days", "due", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for day in sorted(of_day):
         text = Text()
@@ -184,6 +199,8 @@ def _days(documents: Sequence[dict[str, Any]], *, days: int) -> Table:
             held = "; blackout" in line and "overridden" not in line
             text.append(("\n" if number else "") + safe_line(line, width=300), style="yellow" if held else "")
         table.add_row(f"{day:%a %Y-%m-%d}", text)
+    if not of_day:
+        table.add_row("", "nothing is due")
     return table
 
 

@@ -138,7 +138,7 @@ def not_due(run: FlowRun, now: datetime) -> Obstacle | None:
         return Obstacle(found=f"its schedule wants it at {_moment(due_at)}", advice=end)
     by = f" by {run.created_by.display_value}" if run.created_by and run.created_by.display_value else ""
     if due_at == run.expected_start_time:
-        return Obstacle(found=f"it was planned for {_moment(due_at)}{by}, when it was made", advice=end)
+        return Obstacle(found=f"it is planned for {_moment(due_at)}, as was said{by} when it was made", advice=end)
     said = f" ({state.message})" if state.message else ""
     found = f"it was set to {state.name} for {_moment(due_at)}{said}, at {_moment(state.timestamp)}"
     if not state.message:

@@ -39,7 +39,10 @@ def find_startable(client: SyncPrefectClient, *, kind: str, lane: Lane) -> Start
         raise unknown_kind(kind, list(found))
     if lane not in found[kind]:
         there = ", ".join(sorted(found[kind]))
-        raise UsageError(f"{kind} is not deployed to lane {lane}, but to {there}: give it as --lane")
+        raise UsageError(
+            f"{kind} is not deployed to lane {lane}, but to {there}: give it as --lane. Where somebody deleted the "
+            f"work pool {lane.pool} or the deployment in Prefect, `ops deploy` makes it again"
+        )
     return found[kind][lane]
 
 

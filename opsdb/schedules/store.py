@@ -98,10 +98,11 @@ def write_person(
 
 
 def forget_person(db: Connection, schedule_id: UUID) -> None:
-    """What is declared of a schedule holds again, or the default."""
+    """What is declared of a schedule holds again, or the default. Overrides were a person's as well."""
     db.execute(
         delete(ScheduleRule).where(col(ScheduleRule.schedule_id) == schedule_id, col(ScheduleRule.source) == "person")
     )
+    db.execute(delete(ScheduleOverride).where(col(ScheduleOverride.schedule_id) == schedule_id))
 
 
 def add_override(

@@ -201,7 +201,7 @@ def test_wrong_lists_of_databases_are_refused(desk: Desk, wrong: str) -> None:
     assert "databases" in answer.err + answer.out
 
 
-def test_schedule_that_is_deployed_again_keeps_its_pause_and_parameters_but_not_its_time(desk: Desk, api: Api) -> None:
+def test_what_somebody_set_of_a_schedule_stays_and_is_named_until_it_is_reset(desk: Desk, api: Api) -> None:
     deployment = api.deployment(DEPLOYMENT)
     (schedule,) = deployment["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
@@ -210,12 +210,16 @@ def test_schedule_that_is_deployed_again_keeps_its_pause_and_parameters_but_not_
     at_three = {"cron": "0 3 * * *", "timezone": "UTC"}
     api.patch(path, active=False, parameters={"retention_days": 14}, schedule=at_three)
     try:
-        desk.ops("deploy", timeout=100).fine()
+        said = " ".join(desk.ops("deploy", timeout=100).fine().split())
         (after,) = api.deployment(DEPLOYMENT)["schedules"]
         assert (after["active"], after["parameters"]) == (False, {"retention_days": 14})
-        assert after["schedule"]["cron"] == "0 2 * * *"
+        assert after["schedule"]["cron"] == "0 3 * * *"
+        assert "time of schedule nightly is cron 0 3 * * *, timezone UTC, the file says cron 0 2 * * *" in said
+        desk.ops("deploy", "--reset", DEPLOYMENT, timeout=100).fine()
+        (after,) = api.deployment(DEPLOYMENT)["schedules"]
+        assert (after["active"], after["parameters"], after["schedule"]["cron"]) == (True, {}, "0 2 * * *")
     finally:
-        api.patch(path, parameters={}, schedule=schedule["schedule"])
+        api.patch(path, active=False, parameters={}, schedule=schedule["schedule"])
 
 
 def test_prefect_plans_the_night_itself(desk: Desk, api: Api) -> None:

@@ -163,7 +163,7 @@ def test_run_that_is_to_start_later_says_when_and_who_said_so(
     later: State[None] = Scheduled(scheduled_time=datetime(2036, 1, 2, 3, 4, tzinfo=UTC))
     planned = client.create_flow_run_from_deployment(waits.deployment_id, work_queue_name="high", state=later).id
     recorded(lab, planned)
-    assert "it was planned for 2036-01-02 03:04:00 UTC, when it was made" in show(planned)
+    assert "it is planned for 2036-01-02 03:04:00 UTC, as was said when it was made" in show(planned)
 
 
 def test_limit_of_its_deployment_is_said_with_who_takes_it(waits: Waits, client: SyncPrefectClient) -> None:
