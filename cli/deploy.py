@@ -84,12 +84,13 @@ def _load(settings: Settings) -> None:
 def _look(settings: Settings, api: PrefectApi) -> Deployed | None:
     """What there is, in short; None when it cannot be said, also where nothing answers: to say so is Prefect's part."""
     import httpx
+    import psycopg
 
     from deployments.server import unchanged
 
     try:
         return unchanged.look(settings, api)
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+    except (httpx.HTTPError, psycopg.Error, ValueError, KeyError, TypeError):
         return None
 
 

@@ -208,8 +208,9 @@ def fold(states: Iterable[State]) -> Life:
             continue
         if end is not None and state.type == end.type and disregarded and disregarded[-1].state is before:
             continue  # Prefect hears again how the run had ended
-        if state.puts_back:
-            started_at, begun_at = None, None
+        if state.puts_back:  # what began before the start that was none stands
+            begun_at = None if begun_at == started_at else begun_at
+            started_at, claimed_by, claimed_at = None, None, None
         status = _status(state, nothing_ran=started_at is None and before is not None)
         if status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or end is not None):
             crashed = end is not None and end.type == "CRASHED"

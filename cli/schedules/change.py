@@ -21,7 +21,7 @@ from deployments.server.schedules import (
 from deployments.server.when import is_when, when_of
 from opsdb.database import writing
 from opsdb.errors import UsageError
-from opsdb.schedules.blackouts import Blackout
+from opsdb.schedules.blackouts import YEARS, Blackout
 from opsdb.schedules.catch_up import CatchUp
 from opsdb.schedules.store import add_override, forget_person, write_person
 from opsdb.schedules.times import Schedule, due_times, zone_of
@@ -164,7 +164,7 @@ def _write(
 def _moment(text: str, zone: ZoneInfo) -> datetime:
     found = _MOMENT.fullmatch(text.strip())
     try:
-        if found:
+        if found and int(found[1][:4]) in YEARS:
             return datetime.fromisoformat(f"{found[1]} {found[2]:0>5}").replace(tzinfo=zone)
     except ValueError:
         pass

@@ -20,7 +20,7 @@ from opsdb.errors import UsageError
 from opsdb.kinds.kinds import entrypoint_of
 from opsdb.schedules.blackouts import Blackout, read_blackout
 from opsdb.schedules.catch_up import CatchUp, read_catch_up
-from opsdb.schedules.cron_words import cron_of, days_field, minute_and_hour
+from opsdb.schedules.cron_words import FIVE_FIELDS, check_cron, cron_of, days_field, minute_and_hour
 from opsdb.schedules.fires import next_fire
 from opsdb.schedules.impossible import ImpossibleScheduleError
 from opsdb.schedules.times import Schedule, zone_of
@@ -66,14 +66,14 @@ def wanted_schedule(current: Schedule, wish: Wish) -> Schedule:
     except ImpossibleScheduleError as error:
         raise UsageError(f"--cron: {error}") from None
     except ValidationError:
-        right = "expected five fields: minute, hour, day, month, day of the week, as in '30 3 * * 1-5'"
-        raise UsageError(f"--cron {cron!r}: is not a cron: {right}") from None
+        raise UsageError(f"--cron: {cron!r} is not a cron: {FIVE_FIELDS}") from None
     return wanted
 
 
 def _wanted_cron(current: Schedule, wish: Wish) -> str | None:
     """The cron that was asked for; None where times stay as they are."""
     if wish.cron is not None:
+        _option("--cron", wish.cron, check_cron)
         return wish.cron
     time = None if wish.at is None else _option("--at", wish.at, minute_and_hour)
     days = None if wish.on is None else _option("--on", wish.on, days_field)

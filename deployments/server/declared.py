@@ -22,6 +22,7 @@ from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.schedules.blackouts import read_blackout
 from opsdb.schedules.catch_up import read_catch_up
+from opsdb.schedules.cron_words import check_cron
 from opsdb.schedules.fires import next_fire
 from opsdb.schedules.impossible import ImpossibleScheduleError
 from opsdb.schedules.store import Said
@@ -100,6 +101,8 @@ class DeclaredSchedule(_Part):
 
     @model_validator(mode="after")
     def _is_right(self) -> Self:
+        if isinstance(cron := self.when.get("cron"), str):
+            check_cron(cron)
         try:
             next_fire(self.schedule, after=datetime.now(UTC))
         except ValidationError as error:

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from deployments.server.api import PrefectApi
 from opsdb.errors import OpsError
 from opsdb.kinds.template_files import template_folders
@@ -31,6 +33,12 @@ PASSING = ("updated", "status", "last_polled", "active_slots")
 CODE = Path(__file__).parents[2]
 PACKAGES = ("blocks", "cli", "deployments", "flows", "opsdb")
 MOST_FILES = 5000
+NOTED = """
+SELECT name, settings::text FROM ops.deployed
+UNION ALL
+SELECT schedule_id::text, row(catch_up, blackouts)::text FROM ops.schedule_rules WHERE source = 'declared' ORDER BY 1, 2
+"""
+"""What a deploy leaves in the ops database."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Deployed:
 def look(settings: Settings, api: PrefectApi) -> Deployed | None:
     """What there is now; None when it cannot be said in short: then everything has to be compared.
 
-    Raises httpx.HTTPError.
+    Raises httpx.HTTPError and psycopg.Error.
     """
     read = digest_of_what_is_read(settings)
     found = {name: [_lasting(one) for one in api.read_all(name)] for name in READ}
@@ -53,7 +61,9 @@ def look(settings: Settings, api: PrefectApi) -> Deployed | None:
         return None
     for listed in found.values():
         listed.sort(key=lambda one: str(one.get("id")))
-    return Deployed(read, _digest(found))
+    with psycopg.connect(settings.ops_url, connect_timeout=3, options="-c statement_timeout=3000") as db:
+        noted = db.execute(NOTED).fetchall()
+    return Deployed(read, _digest([found, noted]))
 
 
 def last_deployed(settings: Settings) -> Deployed | None:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from opsdb.runs.notes import NOTHING_RAN
+from opsdb.runs.notes import ended_while_it_waited
 from opsdb.runs.prefect_runs import state_of
 from opsdb.runs.retries import read_retries
 from opsdb.runs.runs import recorded_states
@@ -122,11 +122,13 @@ def _corrections(db: Connection) -> list[Push]:
         & col(Run.claimed_by).is_(None)
         & col(Run.deadline_at).is_(None)
     )
+    # whoever claims says so in the state's message
+    nobodys_claim = (col(Run.status) == RunStatus.CLAIMED) & (latest == "PENDING") & col(Run.claimed_by).is_(None)
     rows = db.execute(
         select(col(Run.id), col(Run.state_id))
         .join(RunState, col(Run.state_id) == col(RunState.id))
         .where(
-            put_back | over | never_ran | unclaimed,
+            put_back | over | never_ran | unclaimed | nobodys_claim,
             col(Run.deleted_at).is_(None),
             col(Run.updated_at) > func.clock_timestamp() - PUSH_WITHIN,
         )
@@ -143,17 +145,23 @@ def _correct(run_id: UUID, life: Life, history: Sequence[OpsState], *, now: date
     """What Prefect should say of a run with this history; nothing where nobody can tell."""
     latest, before = history[-1], history[-2] if len(history) > 1 else None
     if (end := life.end) is not None and life.status is RunStatus.CANCELLED and end.type == "COMPLETED":
-        return [Push(run_id, latest.id, Cancelled(message=NOTHING_RAN.format(name=end.name)))]
+        return [Push(run_id, latest.id, Cancelled(message=ended_while_it_waited(end.name, attempt=life.attempt)))]
     if end is not None:
         return [Push(run_id, latest.id, State(type=StateType(end.type), name=end.name, message=end.message))]
-    if latest.type != "RUNNING":
+    if latest.type != "RUNNING" and life.status is RunStatus.RUNNING:
         goes_on: State[Any] = Running(message=f"its process goes on, though {latest.name} was set by hand")
         return [Push(run_id, latest.id, goes_on, by_hand=lambda known: known.status is RunStatus.RUNNING)]
     if before is None or before.waits_for_approval:
         return []  # its approval would be lost: it fails, and can be retried from where it was
     reason = f"{latest.name} was set while no worker had claimed it, and nothing of it ran"
-    waits: State[Any] = Scheduled(scheduled_time=now, message=f"{PUT_BACK}{reason}")
-    return [Push(run_id, latest.id, waits, by_hand=lambda known: known.claimed_at is None)]
+    due = [state.due_at for state in history if state.type == "SCHEDULED" and state.due_at]
+    waits: State[Any] = Scheduled(scheduled_time=max([now, *due[-1:]]), message=f"{PUT_BACK}{reason}")
+    nobodys: Callable[[Life], bool] = (
+        (lambda known: known.claimed_by is None)
+        if latest.type == "PENDING"
+        else (lambda known: known.claimed_at is None)
+    )
+    return [Push(run_id, latest.id, waits, by_hand=nobodys)]
 
 
 def _retries(db: Connection) -> list[Push]:

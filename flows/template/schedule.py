@@ -23,7 +23,7 @@ from pydantic import (
 from flows.template.words import check_parameter_name
 from opsdb.schedules.blackouts import read_blackout
 from opsdb.schedules.catch_up import read_catch_up
-from opsdb.schedules.cron_words import cron_of, days_field, minute_and_hour
+from opsdb.schedules.cron_words import FIVE_FIELDS, check_cron, cron_of, days_field, minute_and_hour
 from opsdb.schedules.zones import read_zone
 
 
@@ -38,10 +38,11 @@ def _as_written(read: Callable[[str], object]) -> AfterValidator:
 
 
 def _read_cron(text: str) -> CronSchedule:
+    check_cron(text)
     try:
         return CronSchedule(cron=text)
     except ValidationError:
-        raise ValueError(f"{text[:60]!r} is not a cron: expected five fields, as in `30 3 * * 1-5`") from None
+        raise ValueError(f"{text[:60]!r} is not a cron: {FIVE_FIELDS}") from None
 
 
 class TemplateSchedule(BaseModel):

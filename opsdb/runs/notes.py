@@ -16,14 +16,21 @@ from opsdb.states import NEVER_RESUMED, RESUMING, Disregarded, Life, State, appr
 from opsdb.storable import storable
 from opsdb.tables import RunEvent, RunStep
 
-NOTHING_RAN = "{name} was set in Prefect before it started: nothing of it ran"
-"""What becomes of a run that somebody marks as ended while it waits."""
+
+def ended_while_it_waited(name: str, *, attempt: int) -> str:
+    """What becomes of a run that somebody marks as ended while it waits, in a state of that name."""
+    if attempt == 1:
+        return f"{name}{_BY_HAND}before it started: nothing of it ran"
+    return f"{name}{_BY_HAND}while it waited: what it did before that stands, and nothing ran since"
+
+
+_BY_HAND = " was set in Prefect "
 
 
 def note_states(db: Connection, *, run_id: UUID, life: Life, known: Sequence[State], added: Collection[UUID]) -> None:
     """Record what the `added` ones of all `known` states, oldest first, say to people."""
     for before, after in rewrites(known):
-        ours = after.source == "room" or after.message == NOTHING_RAN.format(name=before.name)
+        ours = after.source == "room" or (after.message or "").startswith(before.name + _BY_HAND)
         if not ours and (after.id in added or before.id in added):
             message = f"Prefect rewrote {before.name} to {after.name}"
             data = {"before": before.name, "after": after.name, "message": after.message}
@@ -42,7 +49,7 @@ def note_states(db: Connection, *, run_id: UUID, life: Life, known: Sequence[Sta
             message = _disregarded(db, run_id, one, attempt=life.attempt)
             note(db, run_id=run_id, state=one.state, message=message, level="warning", data=_said(one.state))
     if (end := life.end) is not None and end.id in added and ended_unclaimed(life, end):
-        message = NOTHING_RAN.format(name=end.name)
+        message = ended_while_it_waited(end.name, attempt=life.attempt)
         note(db, run_id=run_id, state=end, message=message, level="warning", data=_said(end))
 
 

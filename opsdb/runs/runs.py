@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from opsdb.alerts.episodes import open_crashed
-from opsdb.runs.notes import NOTHING_RAN, ended_unclaimed, note_states
+from opsdb.runs.notes import ended_unclaimed, ended_while_it_waited, note_states
 from opsdb.runs.sessions import ensure_session
 from opsdb.states import NEVER_RESUMED, Life, RunStatus, State, fold
 from opsdb.storable import storable
@@ -144,5 +144,5 @@ def _error(life: Life, recorded: dict[str, Any] | None, *, asked: str | None) ->
     if asked and life.status is RunStatus.FAILED and NEVER_RESUMED.fullmatch(message):
         message = f"nobody approved in time: it {asked}"
     if ended_unclaimed(life, life.end):
-        message = message or NOTHING_RAN.format(name=life.end.name)
+        message = message or ended_while_it_waited(life.end.name, attempt=life.attempt)
     return {"type": life.end.name, "message": message, "stack": None, "context": {}}

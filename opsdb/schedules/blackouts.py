@@ -19,6 +19,8 @@ _DAILY = re.compile(r"daily (\d{1,2}:\d\d) to (\d{1,2}:\d\d)")
 _RIGHT = "expected `2026-12-24 18:00 to 2026-12-27 06:00`, `Fri 18:00 to Mon 06:00` or `daily 08:00 to 18:00`"
 _FULL_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DAY_MINUTES = 24 * 60
+YEARS = range(2000, 3000)
+"""Those that a date may name: what lies far outside is a slip."""
 _WEEK_MINUTES = 7 * _DAY_MINUTES
 
 
@@ -105,8 +107,13 @@ def weekday(word: str) -> int:
 
 
 def _dates(first: str, first_time: str | None, last: str, last_time: str | None) -> Dates:
-    starts = datetime.combine(date.fromisoformat(first), time()) + timedelta(minutes=_minute(first_time or "0:00"))
-    ends = datetime.combine(date.fromisoformat(last), time()) + timedelta(minutes=_minute(last_time or "24:00"))
+    begin, end = date.fromisoformat(first), date.fromisoformat(last)
+    if begin.year not in YEARS or end.year not in YEARS:
+        raise ValueError(
+            f"its years are not all {YEARS[0]} to {YEARS[-1]}. To start nothing for good, pause the schedule"
+        )
+    starts = datetime.combine(begin, time()) + timedelta(minutes=_minute(first_time or "0:00"))
+    ends = datetime.combine(end, time()) + timedelta(minutes=_minute(last_time or "24:00"))
     if ends <= starts:
         raise ValueError("it ends before it begins")
     return Dates(starts, ends)

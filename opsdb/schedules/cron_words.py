@@ -13,6 +13,15 @@ _LONG = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays",
 _NUMBER = re.compile(r"\d{1,2}")
 
 
+FIVE_FIELDS = "expected five fields: minute, hour, day, month, day of the week, as in '30 3 * * 1-5'"
+
+
+def check_cron(text: str) -> None:
+    """Raises ValueError for what is not a cron of five fields. Prefect takes a sixth one: that is seconds."""
+    if len(text.split()) != 5:
+        raise ValueError(f"{text!r} is not a cron: {FIVE_FIELDS}")
+
+
 def cron_of(at: str, on: str = "daily") -> str:
     """The cron for a time of the day, as in 03:30, on these days. Raises ValueError."""
     return f"{minute_and_hour(at)} * * {days_field(on)}"

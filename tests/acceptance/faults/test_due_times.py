@@ -89,13 +89,19 @@ def test_each_due_time_is_one_run_over_deploys_at_random_moments(lab: Lab, ticki
             yearly = {"slug": "yearly", "cron": f"0 2 {number % 28 + 1} 1 *"}
             assert ticking.deploy(schedules=[schedule, yearly][: 1 + number % 2], **changes[number % 3])
         end = lab.rows("SELECT clock_timestamp() AS now")[0]["now"]
-    recorded = "SELECT created_at, status FROM ops.runs WHERE params ->> 'ledger' = %s AND created_at <= %s ORDER BY 1"
+    recorded = "SELECT * FROM ops.runs WHERE params ->> 'ledger' = %s AND created_at <= %s ORDER BY created_at"
+
+    seen: list[dict[str, Any]] = []
 
     def all_over() -> list[datetime]:
         rows = lab.rows(recorded, ticking.ledger, end)
+        seen[:] = rows
         return [row["created_at"] for row in rows] if {row["status"] for row in rows} == {"succeeded"} else []
 
-    times = wait_for(all_over, seconds=120, what="all ran, and nothing else is recorded")
+    try:
+        times = wait_for(all_over, seconds=180, what="all ran, and nothing else is recorded")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; there are {seen}") from None
     assert times == [times[0] + EVERY * number for number in range(len(times))]
     assert times[-1] > end - EVERY
     assert len(times) > deploys / 10

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from opsdb.states import (
     APPROVAL,
     DIED,
+    PUT_BACK,
     RESUMING,
     STATUS_OF_PREFECT,
     RunStatus,
@@ -34,6 +35,16 @@ def make_state(number: int, type_: str, *, seconds: float | None = None) -> Stat
 
 def life_of(*types: str) -> list[State]:
     return [make_state(number, type_) for number, type_ in enumerate(types)]
+
+
+def test_run_that_is_put_back_while_it_has_postponed_itself_keeps_when_it_began() -> None:
+    waits = replace(make_state(2, "SCHEDULED"), message=postponed_message(START, "why"))
+    put_back = replace(make_state(4, "SCHEDULED"), message=f"{PUT_BACK}nobody had claimed it")
+    states = [make_state(0, "PENDING"), make_state(1, "RUNNING"), waits, make_state(3, "RUNNING"), put_back]
+    life = fold([*states, make_state(5, "PENDING"), make_state(6, "RUNNING")])
+    assert life.begun_at == START + timedelta(seconds=1)
+    assert life.claimed_at == START + timedelta(seconds=5)
+    assert life.started_at == START + timedelta(seconds=6)
 
 
 histories = st.lists(

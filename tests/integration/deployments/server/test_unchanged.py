@@ -12,19 +12,24 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
+from sqlalchemy import text
 
 from blocks.backup_target import BackupTarget
 from deployments.server import access, unchanged
 from deployments.server.api import PrefectApi
 from deployments.server.apply import apply_deployments
 from deployments.server.declared import load_deployments
+from opsdb.database import writing
+from opsdb.deployed import write_deployed
 from opsdb.settings import Settings
 
 KIND = "flows.stored_command.stored_command"
 
 
 @pytest.fixture
-def room(prefect_room: Settings, client: SyncPrefectClient, tmp_path: Path) -> Iterator[tuple[Settings, str, str]]:
+def room(
+    prefect_room: Settings, settings: Settings, client: SyncPrefectClient, tmp_path: Path
+) -> Iterator[tuple[Settings, str, str]]:
     """Settings with a prefect.yaml of one deployment, which is deployed, and its name and that of its lane."""
     load_flow_from_entrypoint(KIND)
     pool, file = f"pool-{uuid4()}", tmp_path / "prefect.yaml"
@@ -42,7 +47,8 @@ def room(prefect_room: Settings, client: SyncPrefectClient, tmp_path: Path) -> I
     if "lane-a" not in [one.name for one in client.read_work_pools()]:
         client.create_work_pool(WorkPoolCreate(name="lane-a", type="process"))
     apply_deployments(client, load_deployments(file, []), last={}, applied=lambda _name, _settings: None)
-    settings = prefect_room.model_copy(update={"prefect_yaml": file, "templates": tmp_path / "templates"})
+    given = {"prefect_yaml": file, "templates": tmp_path / "templates", "database_url": settings.database_url}
+    settings = prefect_room.model_copy(update=given)
     (tmp_path / "templates").mkdir()
     yield settings, f"stored_command/{entry['name']}", pool
     client.delete_deployment(client.read_deployment_by_name(f"stored_command/{entry['name']}").id)
@@ -98,6 +104,16 @@ def test_change_in_prefect_is_seen(
     change(client, name, pool)
     assert seen(settings).left != before.left
     assert seen(settings).read == before.read
+
+
+def test_what_the_ops_database_lost_of_the_last_deploy_is_seen(room: tuple[Settings, str, str]) -> None:
+    settings = room[0]
+    with writing(settings, application="test") as db:
+        write_deployed(db, "kind/lane-a", {"parameters": {}})
+    before = seen(settings)
+    with writing(settings, application="test") as db:
+        db.execute(text("DELETE FROM ops.deployed WHERE name = 'kind/lane-a'"))
+    assert seen(settings).left != before.left
 
 
 def test_sign_of_life_of_a_worker_is_no_change(room: tuple[Settings, str, str], client: SyncPrefectClient) -> None:

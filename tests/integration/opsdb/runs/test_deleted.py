@@ -203,14 +203,19 @@ def test_session_knows_its_runs_that_go_on_without_prefect(room: Room) -> None:
 
 
 TICK = {"tick": "scheduled deployment schedule 2026-01-01", "created_at": START}
+OTHER = {"tick": "scheduled by another"}
 
 
+# a deploy may have changed its parameters meanwhile, or somebody may have made the schedule again
+@pytest.mark.parametrize("other", [{}, {"params": {"odoo_db": "another"}}, {"tick": "scheduled by another"}])
 @pytest.mark.parametrize("order", ["deleted first", "twin first"])
-def test_deleted_run_of_a_due_time_that_was_planned_again_is_nothing_at_all(room: Room, order: str) -> None:
+def test_deleted_run_of_a_due_time_that_was_planned_again_is_nothing_at_all(
+    room: Room, order: str, other: dict[str, Any]
+) -> None:
     deleted = room.run("SCHEDULED", **TICK)
     if order == "deleted first":
         room.delete(deleted)
-    twin = room.run("SCHEDULED", **TICK)
+    twin = room.run("SCHEDULED", **TICK | other)
     room.delete(deleted)
     with room.engine.begin() as db:
         forget_twins(db)
@@ -223,8 +228,8 @@ def test_deleted_run_of_a_due_time_that_was_planned_again_is_nothing_at_all(room
     [
         {"tick": None, "created_at": START},  # somebody started it by hand
         {**TICK, "created_at": START + timedelta(seconds=4)},
-        {**TICK, "params": {"odoo_db": "another"}},
-        {**TICK, "kind": "another"},
+        {**TICK, **OTHER, "params": {"odoo_db": "another"}},
+        {**TICK, **OTHER, "kind": "another"},
     ],
 )
 def test_deleted_run_without_a_twin_stays_in_the_record(room: Room, other: dict[str, Any]) -> None:
@@ -240,7 +245,7 @@ def test_run_that_began_stays_in_the_record_whatever_was_planned_again(room: Roo
     began = room.run(*RUNNING, **TICK)
     room.run("SCHEDULED", **TICK)
     room.delete(began)
-    both = [room.run("SCHEDULED", **TICK | {"params": {"odoo_db": "both"}}) for _ in range(2)]
+    both = [room.run("SCHEDULED", **TICK | OTHER | {"params": {"odoo_db": "both"}}) for _ in range(2)]
     room.delete(*both)
     with room.engine.begin() as db:
         forget_twins(db)

@@ -88,6 +88,8 @@ def test_another_schedule_makes_no_other_version(tmp_path: Path) -> None:
         (GOOD | {"cron": "0 2 * * *"}, "schedule: want either `at` or `cron`"),
         (GOOD | {"at": "25:30"}, "schedule: at: '25:30' is not a time of the day"),
         (GOOD | {"days": "moonday"}, "schedule: days: 'moonday' names no days"),
+        ({"cron": "* * * * * *", "parameters": {"folder": "x"}}, "schedule: cron: '* * * * * *' is not a cron"),
+        (GOOD | {"blackouts": ["2026-12-24 to 9999-12-31"]}, "schedule: blackouts: 0: '2026-12-24 to 9999"),
         ({"cron": "0 2 * *", "parameters": {"folder": "x"}}, "schedule: cron: '0 2 * *' is not a cron"),
         (
             {"cron": "0 0 30 2 *", "parameters": {"folder": "x"}},
