@@ -211,7 +211,7 @@ def fold(states: Iterable[State]) -> Life:
         if state.puts_back:  # what began before the start that was none stands
             begun_at = None if begun_at == started_at else begun_at
             started_at, claimed_by, claimed_at = None, None, None
-        status = _status(state, nothing_ran=started_at is None and before is not None)
+        status = _status(state, nothing_ran=started_at is None and claimed_by is None and before is not None)
         if status in (RunStatus.QUEUED, RunStatus.CLAIMED) and (started_at is not None or end is not None):
             crashed = end is not None and end.type == "CRASHED"
             if started_at is not None or not crashed:

@@ -190,7 +190,7 @@ def _apply_schedule(
         client.create_deployment_schedules(deployment_id, [_new_schedule(declared)])
         return True
     changes: dict[str, Any] = {}
-    if merge.follows(time, found=had.schedule, same=is_when):
+    if merge.follows(time, found=had.schedule, same=is_when, words=when_of):
         changes["schedule"] = declared.schedule
     if merge.follows(active, found=had.active):
         changes["active"] = declared.active

@@ -47,16 +47,23 @@ class Merge:
     """Whether all is to be as the file says."""
     kept: list[Kept] = field(default_factory=list)
 
-    def follows(self, setting: str, *, found: Any, same: Callable[[Any, Any], bool] = operator.eq) -> bool:
+    def follows(
+        self,
+        setting: str,
+        *,
+        found: Any,
+        same: Callable[[Any, Any], bool] = operator.eq,
+        words: Callable[[Any], Any] = lambda found: found,
+    ) -> bool:
         """Whether a setting is to be written as the file says; it is not when it is so, or when it stays as it is.
 
-        `same` compares what was found with what a file says.
+        `same` compares what was found with what a file says; `words` gives it as a file would say it.
         """
         if same(found, self.declared[setting]):
             return False
         if self.reset or (setting in self.last and same(found, self.last[setting])):
             return True
-        self.kept.append(Kept(self.deployment, setting, found, self.declared[setting]))
+        self.kept.append(Kept(self.deployment, setting, words(found), self.declared[setting]))
         return False
 
 

@@ -145,7 +145,8 @@ def _correct(run_id: UUID, life: Life, history: Sequence[OpsState], *, now: date
     """What Prefect should say of a run with this history; nothing where nobody can tell."""
     latest, before = history[-1], history[-2] if len(history) > 1 else None
     if (end := life.end) is not None and life.status is RunStatus.CANCELLED and end.type == "COMPLETED":
-        return [Push(run_id, latest.id, Cancelled(message=ended_while_it_waited(end.name, attempt=life.attempt)))]
+        cancelled: State[Any] = Cancelled(message=ended_while_it_waited(end.name, attempt=life.attempt))
+        return [Push(run_id, latest.id, cancelled, by_hand=lambda known: known.status is RunStatus.CANCELLED)]
     if end is not None:
         return [Push(run_id, latest.id, State(type=StateType(end.type), name=end.name, message=end.message))]
     if latest.type != "RUNNING" and life.status is RunStatus.RUNNING:

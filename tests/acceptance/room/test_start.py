@@ -66,9 +66,12 @@ def test_room_starts_without_a_reader_and_outlives_a_full_disk(cramped: Desk) ->
         assert "Traceback" not in started.err
         started = cramped.ops("run", "disk_space", "--json")
     run_id = json.loads(started.fine())["id"]
-    wait_for(
-        lambda: cramped.json("show", run_id)["status"] == "succeeded", seconds=180, what="the run succeeds after all"
-    )
+
+    def succeeded() -> bool:
+        shown = cramped.ops("show", run_id, "--json")  # it may not be recorded yet
+        return shown.code == 0 and json.loads(shown.out)["status"] == "succeeded"
+
+    wait_for(succeeded, seconds=180, what="the run succeeds after all")
     wait_for(
         lambda: json.loads(cramped.ops("status", "--json").out)["ready"], seconds=120, what="all parts are ready again"
     )

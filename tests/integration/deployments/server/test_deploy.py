@@ -257,6 +257,7 @@ def test_what_somebody_set_in_prefect_stays_and_is_named_until_a_reset(
         assert not file.apply()
         assert _state(file) == by_hand
         assert [line.partition(":")[0] for line in file.kept] == [named]
+        assert setting != "time" or file.kept == [f"{named}: {{'cron': '30 3 1 1 *', 'timezone': 'Asia/Manila'}}"]
     assert file.apply(reset=True)
     assert _state(file) == as_declared
     assert not file.apply()

@@ -13,7 +13,7 @@ import pytest
 from prefect import State as PrefectState
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import Pause
-from prefect.states import Cancelling, Pending, Running, Scheduled
+from prefect.states import Cancelling, Crashed, Pending, Running, Scheduled
 
 from flows.engine.active_run import ActiveRun, activated
 from flows.engine.postponement import postpone
@@ -92,6 +92,7 @@ def test_next_attempt_may_ask_for_the_very_same(client: SyncPrefectClient, setti
 def test_attempt_that_was_taken_from_its_process_is_not_postponed(
     client: SyncPrefectClient, settings: Settings, run: UUID
 ) -> None:
+    client.set_flow_run_state(run, Crashed(), force=True)
     client.set_flow_run_state(run, Scheduled(), force=True)
     started(client, run)
     with own_signals(), pytest.raises(TakenError, match="attempt 2"):
