@@ -66,10 +66,9 @@ def test_worker_stopped_while_a_run_is_pending(
         os.kill(worker, signal.SIGCONT)  # only now: it would kill one that did not say yet that it began, and try again
         wait_for(lambda: not entry.exists(), seconds=30, what="its worker knows that it ended")
         lab.wait_for_verdicts()
-        wait_for(lambda: lab.run_row(run)["status"] == "failed", seconds=20, what="it stays failed")
-        state = StateType.CRASHED
-        wait_for(lambda: client.read_flow_run(run).state_type is state, seconds=20, what="so it does in Prefect")
-    assert {e.attempt for e in lab.effects(run)} == ({2} if killed else set())
+        # nothing of it ran: that its process said Running after the verdict changes nothing
+        assert lab.wait_status(run, "succeeded", seconds=40)["attempt"] == 2
+    assert {e.attempt for e in lab.effects(run)} == {2}
 
 
 @pytest.mark.own_worker
