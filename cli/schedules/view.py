@@ -1,4 +1,4 @@
-"""How schedules are shown: a table, what else there is to say of each, and the days to come."""
+"""How schedules are shown: a table, remarks on each, and the days to come."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whether a program that starts still works at it: a slow start goes on, and one that hangs is ended.
 
 Work is CPU time of the program and of all that it started, and what it spends waiting for a CPU or a disk. A busy
-machine so ends no start, while a program waits in vain for a lock, or was stopped, does nothing of that.
+machine therefore ends no start. A program that waits for a lock that nobody gives back, or was stopped, does none.
 """
 
 from __future__ import annotations

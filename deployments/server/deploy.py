@@ -79,7 +79,7 @@ def deploy_everything(
 
 
 def _check_names(names: Collection[str], known: list[str]) -> None:
-    """Raises UsageError for a name that is none of a deployment."""
+    """Raises UsageError for a name that no deployment has."""
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)

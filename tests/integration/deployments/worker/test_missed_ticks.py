@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -19,19 +18,11 @@ from sqlalchemy import Engine, text
 
 from deployments.worker.missed_ticks import plan_missed
 from deployments.worker.ticks import schedule_of
-from opsdb.database import connect
 from opsdb.schedules.catch_up import read_catch_up
 from opsdb.schedules.store import write_person
 from opsdb.settings import Settings
 
 AWAY = timedelta(hours=6)
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = connect(settings, application="test")
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

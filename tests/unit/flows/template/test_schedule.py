@@ -74,7 +74,7 @@ def test_template_without_a_schedule_asks_for_none(tmp_path: Path) -> None:
 
 
 def test_another_schedule_makes_no_other_version(tmp_path: Path) -> None:
-    # approvals and steps that succeeded stand, and what ran is told by what it does
+    # approvals and steps that succeeded stand: a version is what a template does
     versions = {
         read_template(write(tmp_path, each)).template.definition for each in (None, GOOD, GOOD | {"at": "4:00"})
     }
