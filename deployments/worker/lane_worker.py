@@ -24,7 +24,7 @@ from deployments.worker.prefect_inner import Related
 from deployments.worker.reaper import end_processes
 from deployments.worker.reports import Reports, warn_of_outage
 from deployments.worker.run_process import Forks, RunProcessHandle, RunTask
-from deployments.worker.ticks import RulesCache, Ticks, due_at_of
+from deployments.worker.ticks import LastKnownRules, Ticks, due_at_of
 from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.processes import exit_codes
 from opsdb.processes.running import entry_of
@@ -50,7 +50,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     _display_name = "Lane"
     _description = "Runs registered runbooks in forked processes. Takes no job variables."
     _forks: Forks | None = None
-    _rules: RulesCache | None = None
+    _rules: LastKnownRules | None = None
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
     _due = DueRuns()
@@ -78,7 +78,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         await super().setup()
         self._deployments = Deployments(self.client)
         self._reports = Reports(self.client, self._settings)
-        LaneWorker._rules = LaneWorker._rules or RulesCache(self._settings)
+        LaneWorker._rules = LaneWorker._rules or LastKnownRules(self._settings)
         self._ticks = Ticks(self.client, LaneWorker._rules)
 
     @property

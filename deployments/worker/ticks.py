@@ -30,8 +30,6 @@ from opsdb.tables import Lane
 
 log = logging.getLogger(__name__)
 
-RULES_SECONDS = 5.0
-"""For how long rules that were read are taken as they stood."""
 AGAIN_SECONDS = 30.0
 """When a database that did not answer is asked again: no run waits for it meanwhile."""
 _NATURAL = ("Scheduled", "Late")
@@ -58,7 +56,7 @@ def due_at_of(flow_run: FlowRun) -> datetime | None:
 class Ticks:
     """Judges the due times of one lane."""
 
-    def __init__(self, client: PrefectClient, rules: RulesCache) -> None:
+    def __init__(self, client: PrefectClient, rules: LastKnownRules) -> None:
         self._client = client
         self._rules = rules
 
@@ -113,8 +111,8 @@ def schedule_of(flow_run: FlowRun) -> UUID | None:
     return made_by.id if made_by is not None and made_by.type == "SCHEDULE" else None
 
 
-class RulesCache:
-    """The rules of all schedules, for all lanes of a process, read again every few seconds.
+class LastKnownRules:
+    """The rules of all schedules, for all lanes of a process, read for each run: a rule holds as soon as it is set.
 
     While the database is away, those known last hold.
     """
@@ -131,7 +129,6 @@ class RulesCache:
             if time.monotonic() >= self._read_again_at:
                 try:
                     self._known = await asyncio.to_thread(self._read)
-                    self._read_again_at = time.monotonic() + RULES_SECONDS
                 except DBAPIError as error:
                     # a backup too many is better than a night without
                     log.warning("the rules of schedules are those known last: %s", first_line(error))

@@ -31,8 +31,8 @@ class RequestProxy(TcpProxy):
         super().__exit__()
 
     def _passing(self, data: bytes, client: socket.socket, *, from_client: bool) -> bytes:
-        if from_client and self._marked is None and self.mark in data:
-            self._marked = client
+        if from_client and not self.reached.is_set() and self.mark in data:
+            self._marked = client  # a request is sent again on another connection if the server had closed the idle one
             if self.fate == "request held":
                 self._hold()
         elif not from_client and client is self._marked and not self.reached.is_set():

@@ -15,7 +15,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.states import AwaitingConcurrencySlot, AwaitingRetry, Cancelled, Completed, Late, Scheduled
 from sqlalchemy.exc import OperationalError
 
-from deployments.worker.ticks import RulesCache, Ticks, due_at_of
+from deployments.worker.ticks import LastKnownRules, Ticks, due_at_of
 from opsdb.schedules.blackouts import read_blackout
 from opsdb.schedules.catch_up import read_catch_up
 from opsdb.schedules.rules import ScheduleRules, TickEnd
@@ -69,7 +69,7 @@ def test_run_that_somebody_asked_for_or_that_goes_on_is_not_judged(columns: dict
 
 
 def verdict(rules: ScheduleRules, *, late: float, runs: list[FlowRun] | None = None, zone: str = "UTC") -> Any:
-    client, cache = AsyncMock(), AsyncMock(spec=RulesCache)
+    client, cache = AsyncMock(), AsyncMock(spec=LastKnownRules)
     client.read_flow_runs.return_value = runs or []
     cache.of.return_value = rules
     schedule = DeploymentSchedule(id=SCHEDULE, schedule=CronSchedule(cron="0 2 * * *", timezone=zone))
@@ -110,7 +110,7 @@ def test_newer_tick_counts_unless_somebody_cancelled_it_or_it_is_of_another_sche
     assert end(auto_scheduled=False) is None
 
 
-class FlakyRules(RulesCache):
+class FlakyRules(LastKnownRules):
     """Rules of which a database is asked that may be away."""
 
     def __init__(self) -> None:
@@ -140,12 +140,14 @@ def test_rules_that_were_known_last_hold_while_the_database_is_away() -> None:
     assert cache.answers == []
 
 
-def test_rules_are_read_once_for_many_runs() -> None:
+def test_rule_holds_for_the_next_run_and_a_database_that_is_away_is_not_asked_for_each() -> None:
+    away = OperationalError("select", {}, Exception("connection refused"))
+    every = ScheduleRules(catch_up=read_catch_up("all"))
     cache = FlakyRules()
-    cache.answers = [{}]
+    cache.answers = [{}, {SCHEDULE: every}, away]
 
-    async def ask() -> None:
-        await asyncio.gather(*(cache.of(uuid4()) for _ in range(20)))
+    async def ask() -> list[ScheduleRules]:
+        return [await cache.of(SCHEDULE) for _ in range(5)]
 
-    asyncio.run(ask())
+    assert asyncio.run(ask()) == [ScheduleRules(), every, every, every, every]
     assert cache.answers == []
