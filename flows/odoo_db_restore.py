@@ -15,7 +15,7 @@ from flows.backup.folder import Folder, backup_folder
 from flows.backup.keyring import Signature
 from flows.backup.manifest import File, Manifest
 from flows.backup.names import parse_name
-from flows.backup.parameters import BackupFile, BackupFolder, OdooDatabase, RolesInstead
+from flows.backup.parameters import BackupFolder, BackupOrDatabase, OdooDatabase, RolesInstead
 from flows.backup.postgres import Connection, connect
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
@@ -35,7 +35,7 @@ from opsdb.errors import PreflightError, StepFailedError
 @runbook(deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
 def odoo_db_restore(
     odoo_db: OdooDatabase,
-    backup: BackupFile,
+    backup: BackupOrDatabase,
     backup_dir: BackupFolder | None = None,
     filestore_dir: BackupFolder | None = None,
     target: BlockName | None = None,
@@ -53,7 +53,7 @@ def odoo_db_restore(
 
     Args:
         odoo_db: Name of the new database. There must be none of that name.
-        backup: File name of the backup, as `ops backups` shows it.
+        backup: File name of the backup, as `ops backups` shows it, or a database, whose newest good backup is restored.
         backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
         filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked, and the
             result says so.
@@ -175,7 +175,7 @@ def _of_nobody(server: Connection, ready: Ready, instead: Mapping[str, str], own
 
 def _look_up(
     folder: Folder,
-    file: str,
+    backup: str,
     database: str,
     attachments: Path | None,
     *,
@@ -186,10 +186,13 @@ def _look_up(
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
-    name = parse_name(file)
-    if name is None:
-        raise PreflightError(f"{file} is no name of a backup: `ops backups` lists them")
-    ready = look_up(folder, name.database, file, target, drill=False, template=template)
+    if (name := parse_name(backup)) is not None:
+        ready = look_up(folder, name.database, backup, target, drill=False, template=template)
+    elif backup.endswith(".dump"):
+        raise PreflightError(f"{backup} is not the name of a backup. Hint: `ops backups` lists them")
+    else:  # a database
+        ready = look_up(folder, backup, None, target, drill=False, template=template)
+        current_run().event(f"restores {ready.backup.name.dump}, the newest good backup of {backup}")
     if not unsigned and (refusal := _refusal(ready.backup) or ready.weakness):
         raise PreflightError(refusal)
     if attachments is not None:

@@ -47,6 +47,9 @@ OdooDatabases = Annotated[
 ]
 RetentionDays = Annotated[int, Field(ge=1, le=3650)]
 BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]
+"""A backup by its file's own name."""
+BackupOrDatabase = Annotated[str, Field(pattern=rf"{_FILE_PATTERN}|{DATABASE_PATTERN}", max_length=100)]
+"""A backup by its file's own name, which ends in `.dump`; or a database, whose newest good backup is meant."""
 BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024), AfterValidator(_not_fetched)]
 RoleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
 RolesInstead = Annotated[dict[RoleName, RoleName], Field(max_length=1000)]

@@ -276,6 +276,18 @@ def test_backup_that_is_deleted_before_it_is_opened_is_named(
     assert databases(postgres) == before
 
 
+def test_database_instead_of_a_file_means_its_newest_good_backup(database: str, folder: Path) -> None:
+    newest = Path(odoo_db_backup(database)["file"])
+    make_backup(folder, database, datetime(2026, 3, 1, tzinfo=UTC))  # an older one
+    make_backup(folder, f"{database}_other", datetime(2099, 3, 1, tzinfo=UTC))  # the newest of another database
+    result = odoo_db_restore(f"{database}_copy", database)
+    assert (result["backup"], result["database"]) == (newest.name, f"{database}_copy")
+    with pytest.raises(PreflightError, match="holds no backup of odoo_unknown that can be restored"):
+        odoo_db_restore(f"{database}_next", "odoo_unknown")
+    with pytest.raises(PreflightError, match=r"odoo_prod.dump is not the name of a backup. Hint: `ops backups`"):
+        odoo_db_restore(f"{database}_next", "odoo_prod.dump")
+
+
 def test_globals_hold_the_roles(postgres: str, database: str, folder: Path) -> None:
     role = f"clerk_of_{database}"
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:

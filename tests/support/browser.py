@@ -1,0 +1,28 @@
+"""A real Chromium without a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import BrowserContext, sync_playwright
+
+from tests.support.programs import program
+
+PAGE_SECONDS = 60.0  # on a machine with other work to do
+
+
+@contextmanager
+def browser_context() -> Iterator[BrowserContext]:
+    """A person's browser, with nothing in it: no login, no history. A test without Chromium is skipped, but not in CI."""
+    chromium = program("chromium", package="chromium")
+    with sync_playwright() as playwright:
+        # the sandbox needs rights that root in a container lacks; only the room's own pages are opened
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 1400, "height": 1000}, timezone_id="UTC", locale="en-GB")
+        context.set_default_timeout(PAGE_SECONDS * 1000)
+        try:
+            yield context
+        finally:
+            context.close()
+            browser.close()
