@@ -14,7 +14,7 @@ PAGE_SECONDS = 60.0  # on a machine with other work to do
 
 @contextmanager
 def browser_context() -> Iterator[BrowserContext]:
-    """A person's browser, with nothing in it: no login, no history. A test without Chromium is skipped, but not in CI."""
+    """A person's browser, where nobody is logged in yet. A test without Chromium is skipped, but not in CI."""
     chromium = program("chromium", package="chromium")
     with sync_playwright() as playwright:
         # the sandbox needs rights that root in a container lacks; only the room's own pages are opened
