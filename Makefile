@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: up install test gate check static types unit format docs clean soak faults dashboards
+.PHONY: up install test gate check static types unit format docs clean soak faults dashboards pictures
 .DEFAULT_GOAL := help
 
 help:            ## what there is
@@ -57,6 +57,9 @@ format: install  ## format the code and repair what can be repaired
 
 dashboards: install  ## write exporter/dashboards/*.json anew
 	@$(BIN)/python -m exporter.dashboards
+
+pictures: install  ## make the pictures of the Prefect UI in docs/ again
+	@OPS_TEST_PICTURES=docs $(BIN)/pytest tests/acceptance/room/test_pages.py
 
 docs: install    ## write docs/settings.md anew from the settings
 	@$(BIN)/python -m tests.unit.test_docs

@@ -14,14 +14,14 @@ from tests.support.browser import browser_context
 
 
 class Pages:
-    """One tab. `refused` are requests that the page's own rules (CSP) did not let through, and errors of its code."""
+    """One tab. `errors` are those of its code."""
 
     def __init__(self, page: Page, desk: Desk, api: Api) -> None:
         self.page = page
         self._desk = desk
         self._api = api
-        self.refused: list[str] = []
-        page.on("pageerror", lambda error: self.refused.append(str(error)))
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def open(self, path: str) -> None:
         """Go to a path of the UI, or to a whole address."""

@@ -1,0 +1,97 @@
+"""The operator's day in a real browser: the pages of the Prefect UI, as somebody who is not logged in finds them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.room.api import Api
+from tests.acceptance.room.desk import Desk
+from tests.acceptance.room.pages import Pages, pages_of
+from tests.support.waiting import wait_for
+
+PICTURES = os.environ.get("OPS_TEST_PICTURES")
+"""Folder for the pictures of the documentation, which `make pictures` names."""
+
+
+@pytest.fixture(scope="module")
+def pages(desk: Desk, api: Api) -> Iterator[Pages]:
+    """A tab in which somebody is logged in."""
+    with pages_of(desk, api) as pages:
+        pages.open("/v2/runs")
+        pages.log_in()
+        yield pages
+
+
+@pytest.fixture
+def production(desk: Desk) -> Iterator[str]:
+    """A database whose backup takes seconds: its texts are random, so pg_dump has to work to compress them."""
+    with desk.database("postgres") as db:
+        db.execute("CREATE DATABASE odoo_prod TEMPLATE template0")
+        with desk.database("odoo_prod") as inside:
+            texts = "string_agg(md5(random()::text), '')"
+            inside.execute(f"CREATE TABLE ir_attachment AS SELECT n AS id, (SELECT {texts} FROM generate_series(1, 250)"
+                           " m WHERE n > 0) AS db_datas FROM generate_series(1, 12000) n".encode())
+        yield "odoo_prod"
+        db.execute("DROP DATABASE odoo_prod WITH (FORCE)")
+
+
+def picture(pages: Pages, name: str) -> None:
+    """Keep what is seen for the documentation, when that is wanted."""
+    if PICTURES:
+        pages.page.screenshot(path=Path(PICTURES) / name)
+
+
+def test_link_of_a_run_leads_to_it_through_the_login(desk: Desk, api: Api, database: str) -> None:
+    run = desk.run("odoo_db_backup", "--lane", "A", "-p", f"odoo_db={database}")
+    [link] = set(re.findall(r"http\S+flow-run/\S+", desk.ops("show", run["id"]).fine()))
+    with pages_of(desk, api) as anybody:
+        anybody.open(link)
+        anybody.log_in()
+        anybody.page.wait_for_url(f"**/v2/runs/flow-run/{run['id']}*")
+        expect(anybody.page.get_by_text(f"{database} · backup").first).to_be_visible()
+        assert anybody.errors == []
+
+
+def test_page_of_a_backup_shows_its_steps_its_result_and_how_to_restore_it(
+    desk: Desk, pages: Pages, database: str
+) -> None:
+    run = desk.run("odoo_db_backup", "--lane", "A", "-p", f"odoo_db={database}")
+    pages.open_run(run["id"])
+    for said in ("step 4 pg_dump", "step 7 verify", "succeeded"):
+        expect(pages.page.get_by_text(said).first).to_be_visible()
+    picture(pages, "finished-run.png")
+    pages.open_run(run["id"], tab="Artifacts")
+    key = f"backup-{database.replace('_', '-')}"
+    pages.page.get_by_text(key).first.click()
+    expect(pages.page.get_by_text(f"ops run odoo_db_restore -p backup={run['result']['file'].rpartition('/')[2]}")).to_be_visible()
+    picture(pages, "artifact.png")
+
+
+def test_page_of_a_running_backup_shows_how_far_it_is(desk: Desk, pages: Pages, production: str) -> None:
+    started = desk.json("run", "odoo_db_backup", "--lane", "A", "-p", f"odoo_db={production}")
+    pages.open_run(started["id"])
+    expect(pages.page.get_by_text("pg_dump").first).to_be_visible()
+    expect(pages.page.get_by_text("Running").first).to_be_visible()
+    picture(pages, "running-run.png")
+    pages.open_run(started["id"], tab="Artifacts")
+    expect(pages.page.get_by_text("MB").first).to_be_visible()
+    assert desk.ops("cancel", started["id"], "--wait").code == 0
+
+
+def test_page_of_a_failed_run_says_why_without_our_code(
+    desk: Desk, api: Api, pages: Pages, store: Callable[..., str]
+) -> None:
+    block = store("breaks", "echo all fine so far", "echo the disk is on fire >&2; exit 7")
+    run = api.wait_terminal(api.start("stored_command-lane-b", block=block))
+    pages.open_run(run["id"])
+    for said in ("all fine so far", "the disk is on fire", "exit code 7"):
+        expect(pages.page.get_by_text(said).first).to_be_visible()
+    text = pages.text()
+    assert "Traceback" not in text
+    assert ".py" not in text
