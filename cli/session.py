@@ -10,11 +10,13 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
+from cli.account import account
+from cli.columns import Columns
 from cli.options import JsonOption, not_blank, storable
 from cli.text import console, errors, lines, moment, print_json, safe_line, say
+from cli.text import show as show_table
 from opsdb.database import writing
 from opsdb.errors import UsageError
 from opsdb.runs.deleted import cancel_deleted, unfinished_deleted
@@ -83,7 +85,7 @@ def list_(
     if as_json:
         print_json([asdict(each) for each in found])
     elif found:
-        console.print(_table(found, now))
+        show_table(_table(found, now))
     else:
         errors.print("No sessions yet. Make one: ops session create NAME", markup=False)
 
@@ -114,7 +116,7 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
     console.print(lines([(name, text) for name, text in rows.items() if text], indent="  "), soft_wrap=True)
     if runs:
         console.print()
-        console.print(runs_table(runs, width=console.width))
+        show_table(runs_table(runs))
 
 
 def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
@@ -145,7 +147,6 @@ def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
 
 def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
     """Ask for the end of every run of the session, those included that Prefect has and `ops` has not seen yet."""
-    from cli.run.cancel import user
     from deployments.server import runs as prefect_server
 
     seen: set[UUID] = set()
@@ -155,23 +156,21 @@ def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
             for run_id in left:
                 seen.add(run_id)
                 with suppress(UsageError):  # it ended meanwhile
-                    server.cancel(run_id, message=f"its session was cancelled by {user()}")
+                    server.cancel(run_id, message=f"its session was cancelled by {account()}")
                     cancelled.append(run_id)
     with writing(settings, application="cli") as db:
         for run_id in unfinished_deleted(db, session_id):
-            if cancel_deleted(db, run_id=run_id, by=f"its session was cancelled by {user()}"):
+            if cancel_deleted(db, run_id=run_id, by=f"its session was cancelled by {account()}"):
                 cancelled.append(run_id)
     return cancelled
 
 
-def _table(sessions: Iterable[SessionProgress], now: datetime) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("session", "name", "by", "made", "status", "runs"):
-        table.add_column(name, no_wrap=name not in ("name", "runs"))
+def _table(sessions: Iterable[SessionProgress], now: datetime) -> Columns:
+    table = Columns.of("session", "name", "by", "made", "status", "runs")
     for each in sessions:
-        table.add_row(
+        table.add(
             short_id(each.id),
-            Text(safe_line(each.name, width=60)),
+            safe_line(each.name, width=60),
             each.triggered_by,
             moment(each.created_at, now),
             Text(each.status, style=STATUS_STYLE[each.status]),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from rich.text import Text
 from cli.run.deaths import Deaths, recorded_state
 from cli.run.progress import ProgressLine, progress_lines
 from cli.run.reasons import QueueHint
+from cli.run.step_logs import log_path
 from cli.run.view import live_steps_table, status_text, step_seconds
 from cli.text import safe_line, safe_output, say
 from deployments.server.runs import UnknownRunError
@@ -250,11 +250,6 @@ class LiveTable:
         if now.note:
             parts.append(Text(now.note, style="yellow"))
         self._live.update(Group(*parts), refresh=True)  # type: ignore[arg-type]  # Text and Table are both renderable
-
-
-def log_path(settings: Settings, run_id: UUID, *, attempt: int, index: int, name: str) -> Path:
-    """Where the run process on this host writes the output of a step."""
-    return settings.logs / str(run_id) / f"attempt-{attempt}" / f"{index:02d}-{name}.log"
 
 
 def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> tuple[RunDetails | None, str]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cli.run.cancel import user
+from cli.account import account
 from cli.schedules.room import Schedules
 from cli.schedules.wanted import Wish, wanted_blackouts, wanted_catch_up, wanted_parameters, wanted_schedule
 from cli.text import value_text
@@ -52,7 +52,7 @@ def apply_wish(settings: Settings, schedules: Schedules, one: RunbookSchedule, w
                 one.id,
                 catch_up=catch_up if wish.catch_up is not None else known.person.catch_up,
                 blackouts=blackouts if wish.add_blackouts or wish.remove_blackouts else known.person.blackouts,
-                by=user(),
+                by=account(),
             )
         if changes:  # before the commit: neither is written without the other, unless a connection breaks in between
             _write(schedules, one, wanted, given, None if wish.pause is None else not wish.pause)
@@ -107,7 +107,9 @@ def make_override(
         windows = "; ".join(map(str, rules.blackouts)) or "it has none"
         raise UsageError(f"--at {at!r}: no blackout of {one.name} holds {due[0]:%Y-%m-%d %H:%M} ({windows})")
     with writing(settings, application="cli") as db:
-        add_override(db, one.id, starts_at=starts_at, ends_at=max(ends_at, due[-1]), reason=reason.strip(), by=user())
+        add_override(
+            db, one.id, starts_at=starts_at, ends_at=max(ends_at, due[-1]), reason=reason.strip(), by=account()
+        )
     return freed
 
 
