@@ -143,7 +143,7 @@ def _incidents(incidents: list[dict[str, Any]]) -> Table:
     for name in ("alert", "rule", "lane", "since", "state", "subjects"):
         table.add_column(name, no_wrap=name != "subjects")
     for row in incidents:
-        named = ", ".join(row["subjects"])
+        named = ", ".join(map(alert_subject, row["subjects"]))
         more = row["episodes"] - len(row["subjects"])
         state = _state(row)
         table.add_row(

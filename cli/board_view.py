@@ -12,7 +12,7 @@ from rich.text import Text
 from cli.columns import Columns
 from cli.run.reasons import waiting_lines
 from cli.run.view import status_text
-from cli.text import clock, moment, safe_line
+from cli.text import alert_subject, clock, moment, safe_line
 from opsdb.amounts import seconds, size
 from opsdb.runs.board import Board, Executing, LaneBoard, Queued
 from opsdb.runs.lookup import RunView, short_id
@@ -205,7 +205,7 @@ def _proofs(board: Board) -> Columns:
 def _alerts(board: Board) -> Columns:
     table = Columns.of("rule", "lane", "since", "subjects", header=False)
     for one in board.alerts:
-        named = ", ".join(one["subjects"] or ())
+        named = ", ".join(map(alert_subject, one["subjects"] or ()))
         silenced = " (silenced)" if one["silenced_until"] else ""
         table.add(
             f"{one['rule']}{silenced}",

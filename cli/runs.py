@@ -23,7 +23,7 @@ from cli.options import (
 )
 from cli.since import HELP as SINCE_HELP
 from cli.since import read_since
-from cli.text import errors, print_json
+from cli.text import errors, print_json, say
 from cli.text import show as show_table
 from opsdb.errors import UsageError
 from opsdb.states import RunStatus
@@ -156,11 +156,11 @@ def runs(
     elif found:
         show_table(runs_table(found, why=why))
         if len(found) == limit:
-            errors.print(f"The newest {limit}; more with --limit.", style="dim")
+            say(f"The newest {limit}; more with --limit.", style="dim", to=errors)
     elif any(value is not None for value in filters.values()):
-        errors.print("No runs match these filters. Try fewer: ops runs")
+        say("No runs match these filters. Try fewer: ops runs", to=errors)
     else:
-        errors.print("No runs yet. Start one: ops run KIND -p key=value --wait", markup=False)
+        say("No runs yet. Start one: ops run KIND -p key=value --wait", to=errors)
 
 
 def show(run: RunArgument, as_json: JsonOption = False) -> None:

@@ -62,11 +62,8 @@ def stats(
     if as_json:
         print_json({"since": since, "stats": [_document(one) for one in found], "failures": _failures(failures)})
     elif not found:
-        errors.print(
-            f"No run{f' of {safe_line(kind)}' if kind else ''} ended since then ({safe_line(since)}): "
-            "`ops stats --since 365d`, `ops runs`, `ops runbooks`",
-            markup=False,
-        )
+        of = f" of {safe_line(kind)}" if kind else ""
+        say(f"No run{of} ended since then ({safe_line(since)}): try --since 365d, or `ops runs`", to=errors)
     elif kind is None:
         show(_table([one for one in found if one.in_all], first="kind"))
         say("More of one: ops stats KIND")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from flows.shell.escapes import ANSI
 from opsdb.amounts import seconds, size
 from opsdb.shown import shown
 
+_RUN_SUBJECT = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{4}([0-9a-f]{8})(?:/\d+)?")
 UNBROKEN = 10_000
 """The width of what is no terminal: a line in a file or a pipe is as long as it is."""
 
@@ -101,6 +103,12 @@ def safe_line(text: str, *, width: int = 200) -> str:
 def safe_output(text: str) -> str:
     """A program's output: without its colours and cursor movements, a bare carriage return as a new line."""
     return safe_text(ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def alert_subject(text: str) -> str:
+    """What an alert is about, on one line: a run, which alerts name by its full id and attempt, by its short id."""
+    found = _RUN_SUBJECT.fullmatch(text)
+    return f"run {found[1]}" if found else safe_line(text)
 
 
 def moment(at: datetime | None, now: datetime) -> str:

@@ -52,12 +52,16 @@ def origin(*, message: str | None, known: bool, tick: str | None, schedule: str 
 
 def origin_columns() -> list[Any]:
     """What `origin` needs to know of a row of `ops.runs`, as columns of a query over that table."""
-    first = select(RunState).where(col(RunState.run_id) == col(Run.id)).order_by(col(RunState.at)).limit(1).subquery()
+
+    def first(column: Any) -> Any:
+        states = select(column).where(col(RunState.run_id) == col(Run.id)).order_by(col(RunState.at)).limit(1)
+        return states.correlate(Run).scalar_subquery()
+
     schedule = select(col(SchedulePlan.name)).where(
         cast(col(SchedulePlan.id), Text) == func.split_part(col(Run.tick), " ", 3)
     )
     return [
-        select(first.c.message).scalar_subquery().label("first_message"),
-        select(first.c.id).scalar_subquery().label("first_state"),
-        schedule.scalar_subquery().label("schedule"),
+        first(col(RunState.message)).label("first_message"),
+        first(col(RunState.id)).label("first_state"),
+        schedule.limit(1).correlate(Run).scalar_subquery().label("schedule"),
     ]
