@@ -11,6 +11,7 @@ from uuid import UUID
 
 import typer
 from rich.text import Text
+from sqlalchemy import Connection
 
 from cli.account import account
 from cli.columns import Columns
@@ -20,7 +21,8 @@ from cli.text import show as show_table
 from opsdb.database import writing
 from opsdb.errors import UsageError
 from opsdb.runs.deleted import cancel_deleted, unfinished_deleted
-from opsdb.runs.lookup import list_runs, reading, short_id
+from opsdb.runs.lookup import RunView, list_runs, reading, short_id
+from opsdb.runs.origins import starter_of
 from opsdb.runs.sessions import (
     SessionProgress,
     cancel_session,
@@ -95,15 +97,17 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
 
     Example: ops session show "Daily Backup"
     """
-    from cli.run.view import run_document, runs_table
+    from cli.run.view import run_document, run_reason, runs_table
 
     storable(session, what="SESSION")
     with reading(load_settings()) as db:
         progress = read_session(db, find_session(db, session))
         runs = list_runs(db, session=str(progress.id), limit=10_000)
+        starters = _unfinished_starters(db, runs)
         now = _now(db)
     if as_json:
-        print_json({**asdict(progress), "of": [run_document(view) for view in runs]})
+        documents = {"goes_on": starters, "of": runs}
+        print_json(asdict(progress) | {name: [run_document(view) for view in of] for name, of in documents.items()})
         return
     say(f"Session {progress.id}")
     rows = {
@@ -113,7 +117,11 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
         "made": f"{moment(progress.created_at, now)} by {progress.triggered_by}",
         "runs": _counts(progress),
     }
-    console.print(lines([(name, text) for name, text in rows.items() if text], indent="  "), soft_wrap=True)
+    shown = [(name, text) for name, text in rows.items() if text]
+    for view in starters:
+        starter = f"run {short_id(view.run.id)} of {safe_line(view.run.kind)}, which starts its runs"
+        shown.append(("goes on", f"{starter}: {run_reason(view) or view.run.status}"))
+    show_table(lines(shown, indent="  "))
     if runs:
         console.print()
         show_table(runs_table(runs))
@@ -177,6 +185,14 @@ def _table(sessions: Iterable[SessionProgress], now: datetime) -> Columns:
             _counts(each),
         )
     return table
+
+
+def _unfinished_starters(db: Connection, runs: Iterable[RunView]) -> list[RunView]:
+    """The runs that started these and are not over: a night that waits to try again, though its backups are over."""
+    names = {name for view in runs if (name := starter_of(view.origin))}
+    if not names:
+        return []
+    return [view for view in list_runs(db, unfinished=True, limit=1000) if short_id(view.run.id) in names]
 
 
 def _counts(progress: SessionProgress) -> str:

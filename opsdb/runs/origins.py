@@ -17,6 +17,7 @@ from opsdb.tables import Run, RunState
 
 _STARTED = re.compile(r"started by (?P<who>.+?) with `ops [a-z ]+`(?P<more>.*)")
 _BY_RUN = "started by run "
+_RUN = re.compile(r"run ([0-9a-f]{8}) of ")
 _UI = ("Run from the Prefect UI", "Created from the Prefect UI")
 
 
@@ -28,6 +29,12 @@ def started_message(who: str, command: str, *, more: str = "") -> str:
 def started_by_run(name: str, kind: str) -> str:
     """The message of the first state of a run that another run started."""
     return f"{_BY_RUN}{name} of {kind}"
+
+
+def starter_of(origin: str) -> str | None:
+    """The short id of the run that started a run, by what `origin` says of it; None when no run did."""
+    found = _RUN.match(origin)
+    return found[1] if found else None
 
 
 def origin(*, message: str | None, known: bool, tick: str | None, schedule: str | None) -> str:

@@ -89,7 +89,7 @@ def test_run_starts_with_converted_parameters(prefect: FakePrefect) -> None:
         (["run", "odoo_db_backup", "-p", "database=SHOP"], "does not match"),
         (["runs", "--status", "done"], "choose from queued, claimed"),
         (["show", "xyz"], "is not a run id"),
-        (["show", "abc"], "at least 4"),
+        (["show", "abc"], "4 or more characters"),
         (["cancel", "zzzz"], "is not a run id"),
     ],
 )
