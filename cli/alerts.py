@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from cli.columns import Columns
 from cli.options import JsonOption, storable
-from cli.text import console, moment, print_json, safe_line
+from cli.text import alert_subject, console, moment, print_json, safe_line, say
+from cli.text import show as show_columns
 from opsdb.alerts.episodes import Rule
 from opsdb.alerts.incidents import silence
 from opsdb.alerts.read import Figures, read_figures, read_incidents, read_undelivered
@@ -56,17 +56,17 @@ def show(
         print_json({"alerts": incidents, "undelivered": undelivered, **asdict(figures)})
         return
     if incidents:
-        console.print(_incidents(incidents))
+        show_columns(_incidents(incidents))
     else:
-        console.print("No alert lasts, and none ended within a day.")
+        say("No active alerts; none resolved in the last 24 h")
     for row in undelivered:
         end = "given up" if row["dead_at"] else "waits"
         status = f", HTTP {row['http_status']}" if row["http_status"] else ""
         reason = (row["reason"] or "not tried yet").replace("_", " ")
         line = f"alert {row['incident_id']}: {row['event']} message to {row['destination']} {end}: {reason}{status}"
-        console.print(line, markup=False, style="bold red" if row["dead_at"] else "yellow")
+        say(line, style="bold red" if row["dead_at"] else "yellow")
     for line in _remarks(settings, figures):
-        console.print(line, markup=False, style="yellow")
+        say(line, style="yellow")
 
 
 def test() -> None:
@@ -138,21 +138,18 @@ def read_length(words: str) -> timedelta:
     return length
 
 
-def _incidents(incidents: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("alert", "rule", "lane", "since", "state", "subjects"):
-        table.add_column(name, no_wrap=name != "subjects")
+def _incidents(incidents: list[dict[str, Any]]) -> Columns:
+    table = Columns.of("alert", "rule", "lane", "since", "state", "subjects")
     for row in incidents:
-        named = ", ".join(row["subjects"])
+        named = ", ".join(map(alert_subject, row["subjects"]))
         more = row["episodes"] - len(row["subjects"])
-        state = _state(row)
-        table.add_row(
+        table.add(
             str(row["id"]),
             row["rule"],
             row["lane"],
             moment(row["opened_at"], row["now"]),
-            state,
-            Text(safe_line(named + (f" +{more}" if more else ""), width=500)),
+            _state(row),
+            safe_line(named + (f" +{more}" if more else ""), width=500),
             style="dim" if row["resolved_at"] else "bold red",
         )
     return table

@@ -13,8 +13,9 @@ from typer.core import TyperGroup
 
 from cli import backup_keys
 from cli.backup_signing import sign
+from cli.columns import Columns
 from cli.options import DatabaseArgument, FolderOption, JsonOption, folder_of_backups
-from cli.text import console, errors, print_json, safe_line, say
+from cli.text import errors, print_json, safe_line, say, show
 from flows.backup.folder import Folder
 from flows.backup.keyring import Signature, room_keyring
 from flows.backup.repository import Backup, Repository
@@ -100,7 +101,7 @@ def list_(
         print_json(documents)
     elif documents:
         say(safe_line(where, width=1000))
-        console.print(_lines(documents, recorded=record is not None), soft_wrap=True)
+        show(_table(documents, recorded=record is not None))
     else:
         to = f" -p target={target}" if target else ""
         of = f" of {database}" if database else ""
@@ -166,21 +167,15 @@ def _recorded(settings: Settings) -> Record | None:
         return None
 
 
-def _lines(documents: list[dict[str, Any]], *, recorded: bool) -> Text:
-    """A line for each backup, which runs on: in a narrow terminal or a file, a table would leave out what matters."""
-    rows = [("file", "age", "size", Text("what speaks for it"))]
+def _table(documents: list[dict[str, Any]], *, recorded: bool) -> Columns:
+    """A line for each backup."""
+    table = Columns.of("file", ">age", ">size", "verification")
     copies = any(one["copies"] for one in documents)
     for one in documents:
         copied = _copied(one["copies"]) if copies else []
         told = [_verdict(one), _restored(one, recorded=recorded), *copied]
-        rows.append((one["file"], _age(one["age_seconds"]), size(one["size_bytes"]), Text("; ").join(told)))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    found = [
-        Text("  ".join([file.ljust(widths[0]), age.rjust(widths[1]), large.rjust(widths[2]), ""])).append_text(told)
-        for file, age, large, told in rows
-    ]
-    found[0].stylize("bold")
-    return Text("\n").join(found)
+        table.add(one["file"], _age(one["age_seconds"]), size(one["size_bytes"]), Text("; ").join(told))
+    return table
 
 
 def _restored(one: dict[str, Any], *, recorded: bool) -> Text:

@@ -6,12 +6,12 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from cli.columns import Columns
+from cli.completion import complete_kinds
 from cli.options import JsonOption, storable
 from cli.run.params import described
-from cli.text import console, errors, print_json, safe_line, say
+from cli.text import errors, print_json, safe_line, say, show
 from opsdb.settings import load_settings
 
 
@@ -22,7 +22,13 @@ def register(app: typer.Typer) -> None:
 
 def runbooks(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="Tell all of this one.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[KIND]",
+            help="Show details of this runbook.",
+            show_default=False,
+            autocompletion=complete_kinds,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +51,7 @@ def runbooks(
     elif not documents:
         errors.print("No runbooks are deployed: `ops deploy` deploys them.", markup=False)
     elif kind is None:
-        console.print(_table(documents))
+        show(_table(documents))
         say("More of one: ops runbooks KIND")
     else:
         _print_runbook(documents[0])
@@ -63,17 +69,16 @@ def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _table(documents: list[dict[str, Any]]) -> Table:
-    table = Table("runbook", "lanes", "what it does", "must be given", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
+def _table(documents: list[dict[str, Any]]) -> Columns:
+    table = Columns.of("runbook", "lanes", "must be given", "what it does")
     for one in documents:
         does = one["description"].strip().partition("\n\n")[0]
         required = [param["name"] for param in one["params"] if param["required"]]
-        table.add_row(
-            Text(safe_line(one["kind"])),
+        table.add(
+            safe_line(one["kind"]),
             " ".join(one["lanes"]) + (f" (paused: {' '.join(one['paused'])})" if one["paused"] else ""),
-            Text(safe_line(" ".join(does.split()))),
-            Text(safe_line(", ".join(required))),
+            safe_line(", ".join(required)),
+            safe_line(" ".join(does.split())),
         )
     return table
 
@@ -85,13 +90,11 @@ def _print_runbook(one: dict[str, Any]) -> None:
         paused = ", ".join(one["paused"])
         say(f"Paused in Prefect in {paused}: no schedule starts it there, `ops run` does. The Prefect UI resumes it.")
     say(f"\n{one['description'].partition('Args:')[0].strip()}\n")
-    table = Table("parameter", "type", "default", "meaning", box=None, pad_edge=False)
-    for column in table.columns[:3]:
-        column.overflow = "fold"
+    table = Columns.of("parameter", "type", "default", "meaning")
     for param in one["params"]:
         default = "required" if param["required"] else json.dumps(param["default"], ensure_ascii=False)
         cells = (param["name"], param["type"].replace("|", " or "), default, param["description"])
-        table.add_row(*(Text(safe_line(cell)) for cell in cells))
-    console.print(table)
+        table.add(*(safe_line(cell, width=500) for cell in cells))
+    show(table)
     given = "".join(f" -p {param['name']}=..." for param in one["params"] if param["required"])
     say(f"\nStart it: ops run {safe_line(one['kind'] + given)} --wait")

@@ -1,44 +1,49 @@
-"""The commands about runs: run, runs, show, logs, cancel, retry, approve."""
+"""The commands that start runs and read of them: run, runs, show, logs."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from cli.options import JsonOption, not_blank, storable
-from cli.text import console, errors, print_json
+from cli.completion import complete_kinds, complete_lanes, complete_sessions, complete_statuses
+from cli.options import (
+    LANES,
+    STATUSES,
+    AboutOption,
+    JsonOption,
+    KindOption,
+    LaneOption,
+    OneRunArgument,
+    RunArgument,
+    lane_of,
+    not_blank,
+    one_of,
+    storable,
+)
+from cli.since import HELP as SINCE_HELP
+from cli.since import read_since
+from cli.text import errors, print_json, say
+from cli.text import show as show_table
 from opsdb.errors import UsageError
-from opsdb.runs.lookup import list_runs, reading
-from opsdb.settings import load_settings
 from opsdb.states import RunStatus
-from opsdb.tables import Lane
-
-E = TypeVar("E", bound=StrEnum)
-
-LANES = "|".join(Lane)
-STATUSES = "|".join(RunStatus)
-
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="The run's id, or at least 4 characters of its end or start that fit no other.",
-        show_default=False,
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands about runs."""
-    for command in (run, runs, show, logs, cancel, retry, approve):
+    for command in (run, runs, show, logs):
         app.command(rich_help_panel="Runs")(command)
 
 
 def run(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="The runbook: `ops runbooks` lists them.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="The runbook: `ops runbooks` lists them.",
+            show_default=False,
+            autocompletion=complete_kinds,
+        ),
     ],
     *,
     params: Annotated[
@@ -83,12 +88,13 @@ def run(
     Example: ops run odoo_db_backup -p odoo_db=odoo_prod --dry-run
     """
     from cli.run.start import start_run
+    from opsdb.settings import load_settings
 
     start_run(
         load_settings(),
         kind=kind,
         assignments=params or [],
-        lane=_lane(lane),
+        lane=lane_of(lane),
         priority=priority,
         session=not_blank(session, what="--session"),
         idempotency_key=not_blank(idempotency_key, what="--idempotency-key"),
@@ -100,37 +106,61 @@ def run(
 
 def runs(
     *,
-    lane: Annotated[str | None, typer.Option(metavar=LANES, help="Only this lane.")] = None,
-    status: Annotated[str | None, typer.Option(metavar=STATUSES, help="Only this status.")] = None,
-    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only this runbook.")] = None,
-    session: Annotated[str | None, typer.Option(metavar="NAME", help="Only this session, by name or id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    lane: LaneOption = None,
+    status: Annotated[
+        str | None, typer.Option(metavar=STATUSES, help="Only this status.", autocompletion=complete_statuses)
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed: `--status failed`.")] = False,
+    kind: KindOption = None,
+    about: AboutOption = None,
+    session: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only this session, by name or id.", autocompletion=complete_sessions),
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=SINCE_HELP)] = None,
+    why: Annotated[bool, typer.Option("--why", help="Say why each failed, was cancelled, or waits.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number to show.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, the newest first.
 
-    Example: ops runs --status failed --limit 5
+    Example: ops runs --kind odoo_db_backup --failed --since 7d --why
+
+    Example: ops runs --for odoo_prod --limit 5
 
     Example: ops runs --lane B --json
     """
     from cli.run.view import run_document, runs_table
+    from opsdb.runs.lookup import list_runs, reading
+    from opsdb.settings import load_settings
 
-    for text, what in ((kind, "--kind"), (session, "--session")):
+    for text, what in ((kind, "--kind"), (session, "--session"), (about, "--for")):
         storable(text or "", what=what)
-    wanted_lane = _lane(lane) if lane else None
-    wanted_status = _one_of(RunStatus, status, "--status") if status else None
+    wanted_status = one_of(RunStatus, status, "--status") if status else None
+    if failed:
+        if wanted_status not in (None, RunStatus.FAILED):
+            raise UsageError(f"--failed and --status {status} exclude each other")
+        wanted_status = RunStatus.FAILED
+    filters: dict[str, Any] = {
+        "lane": lane_of(lane) if lane else None,
+        "status": wanted_status,
+        "kind": kind,
+        "about": not_blank(about, what="--for"),
+        "session": session,
+        "since": read_since(since) if since is not None else None,
+    }
     with reading(load_settings()) as db:
-        found = list_runs(db, lane=wanted_lane, status=wanted_status, kind=kind, session=session, limit=limit)
+        found = list_runs(db, **filters, limit=limit)
     if as_json:
         print_json([run_document(view) for view in found])
     elif found:
-        console.print(runs_table(found, width=console.width))
+        show_table(runs_table(found, why=why))
         if len(found) == limit:
-            errors.print(f"The newest {limit}; more with --limit.", style="dim")
-    elif lane or status or kind or session:
-        errors.print("No run fits. Try fewer filters: ops runs")
+            say(f"The newest {limit}; more with --limit.", style="dim", to=errors)
+    elif any(value is not None for value in filters.values()):
+        say("No runs match these filters. Try fewer: ops runs", to=errors)
     else:
-        errors.print("No runs yet. Start one: ops run KIND -p key=value --wait", markup=False)
+        say("No runs yet. Start one: ops run KIND -p key=value --wait", to=errors)
 
 
 def show(run: RunArgument, as_json: JsonOption = False) -> None:
@@ -139,91 +169,57 @@ def show(run: RunArgument, as_json: JsonOption = False) -> None:
     Example: ops show 1f3a9c0b
     """
     from cli.run.show import show_run
+    from opsdb.settings import load_settings
 
     show_run(load_settings(), run=run, as_json=as_json)
 
 
 def logs(
-    run: RunArgument,
+    run: OneRunArgument = None,
+    *,
+    lane: Annotated[
+        str | None,
+        typer.Option(
+            metavar=LANES, help="All runs of this lane instead, each line by run.", autocompletion=complete_lanes
+        ),
+    ] = None,
     step: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this step, by name or number, and nothing but its output.")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the run is over, and show how far a step is.")
+        bool,
+        typer.Option(
+            "--follow",
+            "-f",
+            help="Go on until the run is over, and show how far a step is; of a lane, until Ctrl-C, with new runs.",
+        ),
     ] = False,
     attempt: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="This attempt.", show_default="the latest")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what the steps of a run wrote.
+    """Print what the steps of a run wrote, or what the runs of a lane write.
 
     The files are on the host of the worker that ran it.
 
     Example: ops logs 1f3a9c0b --follow
 
+    Example: ops logs --lane B --follow
+
     Example: ops logs 1f3a9c0b --step pg_dump > pg_dump.log
     """
+    from opsdb.settings import load_settings
+
+    if lane is not None:
+        from cli.run.lane_logs import follow_lane
+
+        if run is not None or step is not None or attempt is not None or as_json:
+            raise UsageError("--lane: leave out RUN, --step, --attempt and --json")
+        follow_lane(load_settings(), lane_of(lane), follow=follow)
+        return
     from cli.run.logs import show_logs
 
+    if run is None:
+        raise UsageError("give a RUN, or --lane for all runs of a lane")
     show_logs(load_settings(), run=run, step=step, attempt=attempt, follow=follow, as_json=as_json)
-
-
-def cancel(
-    run: RunArgument,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over, at most 30 s.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Cancel a run: what waits never starts, what runs is killed with all its processes.
-
-    Example: ops cancel 1f3a9c0b --wait
-    """
-    from cli.run.cancel import cancel_run
-
-    cancel_run(load_settings(), run=run, wait=wait, as_json=as_json)
-
-
-def retry(
-    run: RunArgument,
-    from_failed: Annotated[
-        bool,
-        typer.Option("--from-failed", help="Go on with the step that did not succeed; those before it stand."),
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Show the steps as they go; exit with 1 if the run fails.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Start another attempt of a run that failed or was cancelled: all of its steps, with the same parameters.
-
-    With --from-failed it is refused where the runbook has changed since, where a step before must run again, and where
-    another run did the same to the same thing meanwhile.
-
-    Example: ops retry 1f3a9c0b --wait
-
-    Example: ops retry 1f3a9c0b --from-failed
-    """
-    from cli.run.resume import retry_run
-
-    retry_run(load_settings(), run=run, from_failed=from_failed, wait=wait, as_json=as_json)
-
-
-def approve(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Let a run go on that waits for an approval. `ops show` tells what it asks, `ops cancel` ends it.
-
-    Example: ops approve 1f3a9c0b
-    """
-    from cli.run.resume import approve_run
-
-    approve_run(load_settings(), run=run, as_json=as_json)
-
-
-def _lane(text: str) -> Lane:
-    return _one_of(Lane, text.upper().removeprefix("LANE-"), "--lane")
-
-
-def _one_of(choices: type[E], text: str, option: str) -> E:
-    try:
-        return choices(text)
-    except ValueError:
-        raise UsageError(f"{option}: {text!r} is none of {', '.join(choices)}") from None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completion import complete_schedules
 from cli.options import JsonOption, storable
 from cli.text import print_json, say
 from opsdb.errors import UsageError
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 MOST_DAYS = 366
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="As `ops schedule list` shows it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="As `ops schedule list` shows it.",
+        show_default=False,
+        autocompletion=complete_schedules,
+    ),
 ]
 
 
@@ -179,6 +186,7 @@ def _settings() -> Settings:
 def _say_changes(settings: Settings, one: RunbookSchedule, changes: list[Change]) -> None:
     from cli.schedules.room import open_schedules
     from cli.schedules.view import document, due_line, print_changes
+    from deployments.server.planned import count_due
     from deployments.server.schedules import find_schedule
 
     if not changes:
@@ -188,7 +196,14 @@ def _say_changes(settings: Settings, one: RunbookSchedule, changes: list[Change]
     print_changes(changes)
     with open_schedules(settings) as schedules:
         after = document(find_schedule(schedules.all, one.name), schedules, days=MOST_DAYS)
+        due = count_due(schedules.client, one.deployment.id, one.id, now=schedules.now)
     if after["state"] != "active":
         say(f"It starts nothing: {after['state']}.")
-    for due in after["forecast"][:3]:
-        say(f"  next: {due_line(due)}")
+    for time in after["forecast"][:3]:
+        say(f"  next: {due_line(time)}")
+    if due:
+        say(
+            f"{'1 run' if due == 1 else f'{due} runs'} of the times before {'is' if due == 1 else 'are'} due and "
+            f"{'waits' if due == 1 else 'wait'} to start all the same: `ops runs --kind {one.kind} --status queued` "
+            "lists what waits, `ops cancel RUN` ends one"
+        )

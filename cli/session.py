@@ -10,15 +10,19 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.table import Table
 from rich.text import Text
+from sqlalchemy import Connection
 
+from cli.account import account
+from cli.columns import Columns
 from cli.options import JsonOption, not_blank, storable
 from cli.text import console, errors, lines, moment, print_json, safe_line, say
+from cli.text import show as show_table
 from opsdb.database import writing
 from opsdb.errors import UsageError
 from opsdb.runs.deleted import cancel_deleted, unfinished_deleted
-from opsdb.runs.lookup import list_runs, reading, short_id
+from opsdb.runs.lookup import RunView, list_runs, reading, short_id
+from opsdb.runs.origins import starter_of
 from opsdb.runs.sessions import (
     SessionProgress,
     cancel_session,
@@ -83,7 +87,7 @@ def list_(
     if as_json:
         print_json([asdict(each) for each in found])
     elif found:
-        console.print(_table(found, now))
+        show_table(_table(found, now))
     else:
         errors.print("No sessions yet. Make one: ops session create NAME", markup=False)
 
@@ -93,15 +97,17 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
 
     Example: ops session show "Daily Backup"
     """
-    from cli.run.view import run_document, runs_table
+    from cli.run.view import run_document, run_reason, runs_table
 
     storable(session, what="SESSION")
     with reading(load_settings()) as db:
         progress = read_session(db, find_session(db, session))
         runs = list_runs(db, session=str(progress.id), limit=10_000)
+        starters = _unfinished_starters(db, runs)
         now = _now(db)
     if as_json:
-        print_json({**asdict(progress), "of": [run_document(view) for view in runs]})
+        documents = {"goes_on": starters, "of": runs}
+        print_json(asdict(progress) | {name: [run_document(view) for view in of] for name, of in documents.items()})
         return
     say(f"Session {progress.id}")
     rows = {
@@ -111,10 +117,14 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
         "made": f"{moment(progress.created_at, now)} by {progress.triggered_by}",
         "runs": _counts(progress),
     }
-    console.print(lines([(name, text) for name, text in rows.items() if text], indent="  "), soft_wrap=True)
+    shown = [(name, text) for name, text in rows.items() if text]
+    for view in starters:
+        starter = f"run {short_id(view.run.id)} of {safe_line(view.run.kind)}, which starts its runs"
+        shown.append(("goes on", f"{starter}: {run_reason(view) or view.run.status}"))
+    show_table(lines(shown, indent="  "))
     if runs:
         console.print()
-        console.print(runs_table(runs, width=console.width))
+        show_table(runs_table(runs))
 
 
 def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
@@ -145,7 +155,6 @@ def cancel(session: SessionArgument, as_json: JsonOption = False) -> None:
 
 def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
     """Ask for the end of every run of the session, those included that Prefect has and `ops` has not seen yet."""
-    from cli.run.cancel import user
     from deployments.server import runs as prefect_server
 
     seen: set[UUID] = set()
@@ -155,29 +164,35 @@ def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
             for run_id in left:
                 seen.add(run_id)
                 with suppress(UsageError):  # it ended meanwhile
-                    server.cancel(run_id, message=f"its session was cancelled by {user()}")
+                    server.cancel(run_id, message=f"its session was cancelled by {account()}")
                     cancelled.append(run_id)
     with writing(settings, application="cli") as db:
         for run_id in unfinished_deleted(db, session_id):
-            if cancel_deleted(db, run_id=run_id, by=f"its session was cancelled by {user()}"):
+            if cancel_deleted(db, run_id=run_id, by=f"its session was cancelled by {account()}"):
                 cancelled.append(run_id)
     return cancelled
 
 
-def _table(sessions: Iterable[SessionProgress], now: datetime) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("session", "name", "by", "made", "status", "runs"):
-        table.add_column(name, no_wrap=name not in ("name", "runs"))
+def _table(sessions: Iterable[SessionProgress], now: datetime) -> Columns:
+    table = Columns.of("session", "name", "by", "made", "status", "runs")
     for each in sessions:
-        table.add_row(
+        table.add(
             short_id(each.id),
-            Text(safe_line(each.name, width=60)),
+            safe_line(each.name, width=60),
             each.triggered_by,
             moment(each.created_at, now),
             Text(each.status, style=STATUS_STYLE[each.status]),
             _counts(each),
         )
     return table
+
+
+def _unfinished_starters(db: Connection, runs: Iterable[RunView]) -> list[RunView]:
+    """The runs that started these and are not over: a night that waits to try again, though its backups are over."""
+    names = {name for view in runs if (name := starter_of(view.origin))}
+    if not names:
+        return []
+    return [view for view in list_runs(db, unfinished=True, limit=1000) if short_id(view.run.id) in names]
 
 
 def _counts(progress: SessionProgress) -> str:

@@ -11,8 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cli.columns import Columns
 from cli.options import JsonOption
 from cli.text import console, errors, moment, print_json, safe_line, safe_text, say, value_text
+from cli.text import show as show_columns
 from opsdb.errors import OpsError
 from opsdb.settings import Settings, load_settings
 
@@ -104,7 +106,7 @@ def list_(*, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(documents)
     elif documents:
-        console.print(_table(documents))
+        show_columns(_table(documents))
         for one in found:
             if one.error:
                 say(one.error, to=errors)
@@ -193,20 +195,18 @@ def _records(settings: Settings, kinds: list[str | None]) -> list[Any]:
         return [None] * len(kinds)
 
 
-def _table(documents: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("kind", "lane", "valid", "versions", "last run", "file"):
-        table.add_column(name, overflow="fold")
+def _table(documents: list[dict[str, Any]]) -> Columns:
+    table = Columns.of("kind", "lane", "valid", ">versions", "last run", "file")
     for one in documents:
         now = datetime.now(UTC)
         last = f"{one['last_status']}, {moment(one['last_run_at'], now)}" if one["last_run_at"] else ""
-        table.add_row(
-            Text(safe_line(one["kind"] or "?")),
+        table.add(
+            safe_line(one["kind"] or "?"),
             one["lane"] or "all",
             Text("yes", style="green") if one["valid"] else Text("no", style="bold red"),
             "" if one["versions"] is None else str(one["versions"]),
             last,
-            Text(safe_line(one["file"])),
+            safe_line(one["file"], width=500),
         )
     return table
 

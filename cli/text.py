@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,15 +12,31 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.text import Text
 
 from flows.shell.escapes import ANSI
 from opsdb.amounts import seconds, size
 from opsdb.shown import shown
 
-console = Console()
-errors = Console(stderr=True)
+_RUN_SUBJECT = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{4}([0-9a-f]{8})(?:/\d+)?")
+UNBROKEN = 10_000
+"""The width of what is no terminal: a line in a file or a pipe is as long as it is."""
+
+
+class Output(Console):
+    """Where commands speak to: as wide as the terminal or COLUMNS, and of any width in a file or a pipe."""
+
+    @property  # type: ignore[misc]  # rich's can be set, which nobody does here
+    def size(self) -> ConsoleDimensions:
+        """Its columns and lines."""
+        found = super().size
+        wide = not self.is_terminal and not os.environ.get("COLUMNS", "").isdigit()
+        return ConsoleDimensions(UNBROKEN, found.height) if wide else found
+
+
+console = Output()
+errors = Output(stderr=True)
 
 STATUS_STYLE = {
     "queued": "dim",
@@ -45,6 +62,11 @@ _SHOWN |= dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 def say(line: str, *, style: str | None = None, to: Console = console) -> None:
     """Print a line for people, safe to show: its brackets are no markup, and no width breaks it."""
     to.print(safe_text(line), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(renderable: RenderableType, *, to: Console = console) -> None:
+    """Print columns, rows or text that keep their own width: what is longer than the terminal is not cut."""
+    to.print(renderable, crop=False)
 
 
 def print_json(value: Any) -> None:
@@ -81,6 +103,12 @@ def safe_line(text: str, *, width: int = 200) -> str:
 def safe_output(text: str) -> str:
     """A program's output: without its colours and cursor movements, a bare carriage return as a new line."""
     return safe_text(ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def alert_subject(text: str) -> str:
+    """What an alert is about, on one line: a run, which alerts name by its full id and attempt, by its short id."""
+    found = _RUN_SUBJECT.fullmatch(text)
+    return f"run {found[1]}" if found else safe_line(text)
 
 
 def moment(at: datetime | None, now: datetime) -> str:

@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Scheduled
 from pydantic import Field
 
 from blocks.fields import BlockName
@@ -38,6 +38,7 @@ from flows.offsite.target import find_target
 from opsdb.database import first_line
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError
 from opsdb.runs.lookup import reading, short_id
+from opsdb.runs.origins import started_by_run
 from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
 from opsdb.runs.sessions import is_cancelled, make_session, tag_of
 from opsdb.tables import Lane
@@ -234,6 +235,7 @@ class Night:
                     tags=tags_of(priority=PRIORITY, session_id=self.session_id),
                     work_queue_name=queue_of(PRIORITY),
                     idempotency_key=f"{self._key(database)}{number}",
+                    state=Scheduled(message=started_by_run(short_id(current_run().id), "nightly_backup")),
                 )
             except ObjectNotFound:
                 raise NotStartedError(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from blocks.check import Check
+from cli.columns import Columns
 from cli.doctor.checks import Area, Finding, presentable, run_checks
 from cli.options import JsonOption
-from cli.text import console, print_json
+from cli.text import print_json, show
 from opsdb.errors import OpsError, UsageError
 from opsdb.settings import Settings, load_settings
 
@@ -33,11 +35,14 @@ def doctor(
     block: Annotated[
         str | None, typer.Option("--block", metavar="TYPE/NAME", help="Test this block alone, as in odoo-host/prod.")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List the checks that passed, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look at everything that the room stands on, and say what to do about what is wrong. Nothing is changed.
 
-    Exit code 0: all is well, 1: something needs doing, also when no room runs.
+    Problems come first, each with what to do. Checks that passed are counted at the end, and listed with --all.
+
+    Exit code 0: no problem, 1: something needs doing, also when no room runs.
 
     Example: ops doctor --block odoo-host/prod
     """
@@ -46,8 +51,10 @@ def doctor(
         lines = [{"area": one.area, **asdict(one.check), "ok": one.check.ok} for one in findings]
         print_json({"ok": all(one.check.ok for one in findings), "checks": lines})
     else:
-        console.print(findings_table(findings))
-        console.print(summary(findings), highlight=False)
+        show(problems(findings))
+        if every:
+            show(passed(findings))
+        show(summary(findings, listed=every))
     raise typer.Exit(0 if all(one.check.ok for one in findings) else 1)
 
 
@@ -107,25 +114,36 @@ def all_areas(settings: Settings) -> list[Area]:
     ]
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """A line for each check; what is well is dimmed."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("area", no_wrap=True)
-    table.add_column("what", overflow="fold")
-    table.add_column("found", overflow="fold", ratio=3)
-    table.add_column("what to do", overflow="fold", ratio=3)
+def problems(findings: Sequence[Finding]) -> Group:
+    """What is wrong, each with what to do below it; commands are on one line."""
+    lines: list[RenderableType] = []
     for one in findings:
-        cells = (one.area, one.check.subject, one.check.found, one.check.advice)
-        table.add_row(*(Text(cell) for cell in cells), style="dim" if one.check.ok else "bold red")
+        if not one.check.ok:
+            lines.append(Text(f"{one.area}, {one.check.subject}: {one.check.found}", style="bold red"))
+            lines.append(Text("  do: ").append(one.check.advice))
+    for line in lines:
+        if isinstance(line, Text):
+            line.no_wrap, line.overflow = True, "ignore"
+    return Group(*lines)
+
+
+def passed(findings: Sequence[Finding]) -> Columns:
+    """A line for each check that passed."""
+    table = Columns.of("area", "what", "found")
+    for one in findings:
+        if one.check.ok:
+            table.add(one.area, one.check.subject, one.check.found, style="dim")
     return table
 
 
-def summary(findings: Sequence[Finding]) -> Text:
-    """How much there is to do, on one line."""
+def summary(findings: Sequence[Finding], *, listed: bool) -> Text:
+    """How much there is to do and how many checks passed of each area, on two lines at most."""
     wrong = sum(not one.check.ok for one in findings)
-    well = len(findings) - wrong
-    checks = "1 check" if well == 1 else f"{well} checks"
-    if not wrong:
-        return Text(f"All is well, by {checks}.", style="green")
-    needs = "1 thing needs" if wrong == 1 else f"{wrong} things need"
-    return Text(f"{needs} doing, {checks} {'is' if well == 1 else 'are'} well.", style="bold red")
+    counts = Counter(one.area for one in findings if one.check.ok)
+    well = counts.total()
+    said = f"{wrong} problem{'' if wrong == 1 else 's'}, {well} check{'' if well == 1 else 's'} passed"
+    style = "bold red" if wrong else "green"
+    if listed or not well:
+        return Text(said, style=style)
+    areas = ", ".join(f"{area} {count}" for area, count in counts.items())
+    return Text(f"{said}: ", style=style).append(areas, style="dim").append("; --all lists them", style="dim")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from contextlib import suppress
 from uuid import UUID
 
 import typer
 
+from cli.account import account
 from cli.run.wait import follow, view_for
 from cli.text import console, errors, print_json, say
 from deployments.server import runs as prefect_server
@@ -29,7 +28,7 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
     run_id = _resolve(settings, run)
     name = short_id(run_id)
     with prefect_server.connect(settings) as server:
-        answer = _cancel(settings, server, run_id, message=f"cancelled by {user()} with `ops cancel`")
+        answer = ask_to_cancel(settings, server, run_id, message=f"cancelled by {account()} with `ops cancel`")
         state = answer.state
         if not as_json:
             if state.status.terminal:
@@ -68,7 +67,7 @@ def _resolve(settings: Settings, text: str) -> UUID:
         return spelled
 
 
-def _cancel(settings: Settings, server: PrefectServer, run_id: UUID, *, message: str) -> Cancelled:
+def ask_to_cancel(settings: Settings, server: PrefectServer, run_id: UUID, *, message: str) -> Cancelled:
     """Ask for the end of a run, where its state is: in the ops database when it was deleted in Prefect."""
     try:
         return server.cancel(run_id, message=message)
@@ -102,11 +101,3 @@ def cancel_if_session_cancelled(settings: Settings, server: PrefectServer, *, ru
             f"session {session_id} was cancelled meanwhile: run {short_id(run_id)}, which had just been started, was "
             f"cancelled as well"
         )
-
-
-def user() -> str:
-    """Who types this, for the message of a state."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"

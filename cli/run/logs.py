@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import codecs
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from cli.run.deaths import Deaths
 from cli.run.progress import ProgressLine, progress_lines
-from cli.run.wait import log_path
-from cli.text import console, errors, print_json, safe_line, safe_output, say
+from cli.run.safe_writer import writer
+from cli.run.step_logs import StepLog, Tail, chunks, open_log, step_logs
+from cli.text import console, errors, print_json, safe_line, say
 from opsdb.errors import UsageError
-from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, run_digits, short_id
+from opsdb.runs.lookup import RunDetails, find_run, full_id, read_run, reading, short_id
 from opsdb.settings import Settings
 from opsdb.standard_streams import reader_left
-from opsdb.tables import RunStep, StepStatus
+from opsdb.tables import RunStep
 
 POLL_SECONDS = 0.5
 RECORD_SECONDS = 10.0
-CHUNK_BYTES = 64 * 1024
 JSON_TEXT_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepLog:
-    """One step, and where its output is. `path` is None for a step that runs no shell command."""
-
-    step: RunStep
-    path: Path | None
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the output can not be read, or None."""
-        if self.path is None:
-            return "no output: this step runs no shell command"
-        if not self.path.exists():
-            if self.step.status == StepStatus.SKIPPED:
-                return "not done again: `--attempt` with an earlier number shows what it wrote"
-            if self.step.finished_at is None:
-                return "no output yet on this host"
-            return f"the file is not on this host, or was removed: {self.path}"
-        return None
 
 
 def show_logs(
@@ -59,7 +34,7 @@ def show_logs(
     if attempt is not None and attempt > details.view.run.attempt and not follow:
         made = details.view.run.attempt
         raise UsageError(f"--attempt: run {short_id(run_id)} has no attempt {attempt}, its latest is {made}")
-    write = _writer(raw=step is not None)
+    write = writer(raw=step is not None)
     if follow:
         _follow(settings, details, step=step, attempt=attempt, write=write)
         return
@@ -76,15 +51,15 @@ def show_logs(
         if log.trouble is not None:
             _trouble(log, raw=step is not None)
             continue
-        with _open(log) as file:
-            for chunk in _chunks(file):
+        with open_log(log) as file:
+            for chunk in chunks(file):
                 write(chunk)
         write(b"")
 
 
 def _find(settings: Settings, run: str, *, patience_seconds: float) -> RunDetails:
     """The run, as soon as it is recorded: one that was just started is not yet."""
-    run_digits(run)
+    full_id(run)  # what can be no id needs no database to be refused
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -95,26 +70,6 @@ def _find(settings: Settings, run: str, *, patience_seconds: float) -> RunDetail
             if time.monotonic() >= deadline:
                 raise
             time.sleep(POLL_SECONDS)
-
-
-def step_logs(settings: Settings, details: RunDetails, *, attempt: int) -> list[StepLog]:
-    """The steps of one attempt with their files: those registered as artifacts, else where this host writes them."""
-    found = []
-    for step in details.steps_of(attempt):
-        here = log_path(settings, details.view.run.id, attempt=attempt, index=step.index, name=step.name)
-        registered = [
-            Path(artifact.storage_path)
-            for artifact in details.artifacts
-            if artifact.kind == "file"
-            and artifact.storage_path
-            and Path(artifact.storage_path).parts[-2:] == (here.parent.name, here.name)
-        ]
-        path = registered[-1] if registered else here
-        # a shell that succeeded has an exit code; an approval has a timeout, and none
-        no_shell = step.status in (StepStatus.SUCCEEDED, StepStatus.SUSPENDED) and step.exit_code is None
-        no_command = (step.timeout_seconds == 0 or no_shell) and not path.exists()
-        found.append(StepLog(step=step, path=None if no_command else path))
-    return found
 
 
 def choose(logs: list[StepLog], wanted: str) -> StepLog:
@@ -136,7 +91,7 @@ def _follow(
     """Print what the steps write until the run, or the chosen attempt, is over."""
     run_id = details.view.run.id
     current, shown = attempt or details.view.run.attempt, (0, -1)
-    tails: dict[tuple[int, int], _Tail] = {}
+    tails: dict[tuple[int, int], Tail] = {}
     progress, at_line_start = ProgressLine(errors), True
     deaths = Deaths(settings=settings, run_id=run_id)
     if not details.steps:
@@ -152,7 +107,7 @@ def _follow(
             if step is not None and not _is(log, step):
                 continue
             key = (current, log.step.index)
-            tail = tails.setdefault(key, _Tail(log))
+            tail = tails.setdefault(key, Tail(log))
             for chunk in tail.new():
                 progress.clear()
                 if step is None and shown != key:
@@ -183,72 +138,6 @@ def _follow(
     if step is not None:
         choose(step_logs(settings, details, attempt=current), step)
     errors.print(f"run {short_id(run_id)} is {details.view.run.status}", markup=False)
-
-
-class _Tail:
-    """What was already printed of one file."""
-
-    def __init__(self, log: StepLog) -> None:
-        self._path = log.path
-        self._offset = 0
-        self.told = False
-
-    def new(self) -> Iterator[bytes]:
-        """What was written since the last call."""
-        if self._path is None:
-            return
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                for chunk in _chunks(file):
-                    self._offset += len(chunk)
-                    yield chunk
-        except OSError:
-            return
-
-
-def _writer(*, raw: bool) -> Callable[[bytes], None]:
-    """How output reaches stdout: bytes as they are into a pipe, made safe on a terminal. b"" ends a file."""
-    if raw and not sys.stdout.isatty():
-
-        def write_raw(chunk: bytes) -> None:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-
-        return write_raw
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    held = ""
-    at_line_start = True
-
-    def write_safely(chunk: bytes) -> None:
-        nonlocal held, at_line_start
-        text = held + decoder.decode(chunk, final=not chunk)
-        held = ""
-        if chunk:  # a line feed may follow a carriage return, and an escape sequence may go on, in the next chunk
-            cut = max(text.rfind("\n"), text.rfind(" ")) + 1
-            if len(text) - cut < 200:
-                text, held = text[:cut], text[cut:]
-        elif not at_line_start and not text.endswith("\n"):
-            text += "\n"
-        if text:
-            sys.stdout.write(safe_output(text))
-            at_line_start = text.endswith("\n")
-        sys.stdout.flush()
-
-    return write_safely
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK_BYTES):
-        yield chunk
-
-
-def _open(log: StepLog) -> BinaryIO:
-    try:
-        return (log.path or Path()).open("rb")
-    except OSError as error:
-        raise UsageError(f"{log.path} can not be read: {error.strerror}") from error
 
 
 def _header(log: StepLog) -> None:
@@ -292,7 +181,7 @@ def _document(log: StepLog) -> dict[str, Any]:
     document: dict[str, Any] = log.step.model_dump(include={"attempt", "index", "name", "status", "exit_code"})
     document |= {"path": str(log.path) if log.path else None, "trouble": log.trouble, "size_bytes": None, "text": None}
     if log.path is not None and log.trouble is None:
-        with _open(log) as file:
+        with open_log(log) as file:
             document["size_bytes"] = log.path.stat().st_size
             file.seek(max(0, document["size_bytes"] - JSON_TEXT_BYTES))  # the end of a long one
             document["text"] = file.read(JSON_TEXT_BYTES).decode(errors="replace")

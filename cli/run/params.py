@@ -52,17 +52,19 @@ def split_assignments(assignments: Iterable[str]) -> dict[str, str]:
 def parameters(given: Mapping[str, str], *, schema: Schema, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a run, by the types in `schema` (Prefect's `parameter_openapi_schema`).
 
-    `defaults` are those that the deployment sets: they need not be given. Raises UsageError that names the first
-    parameter that is unknown, missing or wrong, and what would be right.
+    `defaults` are those that the deployment sets: they need not be given. Raises UsageError as `check_values`.
     """
     known: Mapping[str, Schema] = schema.get("properties") or {}
-    for name in given:
-        if name not in known:
-            raise UsageError(f"parameter {name!r} is unknown. {_known(schema, defaults)}")
-    for name in schema.get("required") or ():
-        if name not in given and name not in defaults:
-            raise UsageError(f"parameter {name} is missing: give it as -p {name}=... {_known(schema, defaults)}")
+    _check_names(given, schema=schema, defaults=defaults)
     values = {name: _value(name, text, known[name], schema) for name, text in given.items()}
+    check_values(values, schema=schema, defaults=defaults)
+    return values
+
+
+def check_values(values: Mapping[str, Any], *, schema: Schema, defaults: Mapping[str, Any]) -> None:
+    """Raise UsageError that names the first parameter that is unknown, missing or wrong, and what would be right."""
+    known: Mapping[str, Schema] = schema.get("properties") or {}
+    _check_names(values, schema=schema, defaults=defaults)
     for name, value in values.items():
         _check_plain_words(name, value, known[name])
     checker = Draft202012Validator(dict(schema), format_checker=FormatChecker())
@@ -73,7 +75,16 @@ def parameters(given: Mapping[str, str], *, schema: Schema, defaults: Mapping[st
         raise UsageError(f"parameter {name}{where}: {_short(wrong.message)}{_meaning(known.get(str(name)), schema)}")
     if _holds_key(values, "__prefect_kind"):
         raise UsageError("the key '__prefect_kind' has a meaning of its own to Prefect: rename it")
-    return values
+
+
+def _check_names(given: Mapping[str, Any], *, schema: Schema, defaults: Mapping[str, Any]) -> None:
+    known = schema.get("properties") or {}
+    for name in given:
+        if name not in known:
+            raise UsageError(f"parameter {name!r} is unknown. {_known(schema, defaults)}")
+    for name in schema.get("required") or ():
+        if name not in given and name not in defaults:
+            raise UsageError(f"parameter {name} is missing: give it as -p {name}=... {_known(schema, defaults)}")
 
 
 def _check_plain_words(name: str, value: Any, schema: Schema) -> None:

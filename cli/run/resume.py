@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from cli.run.cancel import cancel_if_session_cancelled, user
+from cli.account import account
+from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
 from cli.text import print_json, safe_line, say
 from deployments.server import runs as prefect_server
@@ -35,7 +36,7 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
             except UsageError as error:
                 raise UsageError(f"not approved. {error}. It still waits: `ops cancel {name}` ends it") from None
         # by the database's clock: Prefect compares it with its own, which ours may not be
-        state = server.approve(view.run.id, at=view.now, message=f"approved by {user()} with `ops approve`")
+        state = server.approve(view.run.id, at=view.now, message=f"approved by {account()} with `ops approve`")
     if as_json:
         print_json({"id": view.run.id, "short_id": name, "status": state.status, "state": state.name})
     else:
@@ -57,7 +58,7 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
         kept = _kept_steps(settings, view.run) if from_failed else []
         # by the database's clock: Prefect compares it with its own, which ours may not be
         how = "from its failed step " if from_failed else ""
-        message = f"retried {how}by {user()} with `ops retry`"
+        message = f"retried {how}by {account()} with `ops retry`"
         server.retry(view.run.id, at=view.now, message=message, keep_steps=from_failed)
         cancel_if_session_cancelled(settings, server, run_id=view.run.id, session_id=view.run.session_id)
         document = {"id": view.run.id, "short_id": name, "kind": view.run.kind, "lane": view.run.lane}

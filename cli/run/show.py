@@ -6,10 +6,10 @@ from uuid import UUID
 
 from cli.run.reasons import REQUEST_SECONDS, reasons
 from cli.run.view import details_document, run_page
-from cli.text import console, print_json, safe_line
+from cli.text import print_json, safe_line, show
 from deployments.server.runs import connect
 from opsdb.errors import RoomUnreachableError, UsageError
-from opsdb.runs.lookup import RunView, find_run, full_id, read_run, reading, run_digits, short_id
+from opsdb.runs.lookup import RunView, find_run, full_id, read_run, reading, short_id
 from opsdb.runs.waiting import kept_waiting_by, why_waiting
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
@@ -17,7 +17,7 @@ from opsdb.states import RunStatus
 
 def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
     """Print a run as `ops show` does. Raises UsageError when none is recorded under that id."""
-    run_digits(run)
+    full_id(run)  # what can be no id needs no database to be refused
     waiting = holder = None
     with reading(settings) as db:
         try:
@@ -37,7 +37,7 @@ def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
     if as_json:
         print_json(details_document(details) | {"waits_for": waits_for})
     else:
-        console.print(run_page(details, waits_for=waits_for), crop=False)
+        show(run_page(details, waits_for=waits_for))
 
 
 def _unrecorded(settings: Settings, run: str) -> str:

@@ -1,4 +1,4 @@
-"""`ops run`: check, start, and with --wait follow to the end."""
+"""`ops run` and `ops rerun`: check, start, and with --wait follow to the end."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
+from cli.account import account
 from cli.options import storable
 from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
-from cli.run.params import parameters, split_assignments
-from cli.text import errors, print_json, safe_line, say
+from cli.run.params import check_values, parameters, split_assignments
+from cli.text import errors, print_json, safe_line, say, value_text
 from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
 from deployments.server.startable import Startable
 from opsdb.database import clock_ahead, writing
-from opsdb.runs.lookup import reading, short_id
-from opsdb.runs.sessions import join_session, newest_session, spelled_id
+from opsdb.errors import UsageError
+from opsdb.runs.lookup import find_run, read_run, reading, short_id
+from opsdb.runs.origins import started_message
+from opsdb.runs.sessions import is_ad_hoc, is_cancelled, join_session, newest_session, spelled_id
 from opsdb.schedules.store import read_rules
 from opsdb.settings import Settings
 from opsdb.tables import Lane
@@ -56,24 +59,84 @@ def start_run(
             known = idempotency_key is not None and server.knows_key(startable, idempotency_key)
             session_id = _known_session(settings, session) if known else _join_session(settings, session)
         started = server.start(
-            startable, params=params, priority=priority, session_id=session_id, idempotency_key=idempotency_key
+            startable,
+            params=params,
+            priority=priority,
+            session_id=session_id,
+            idempotency_key=idempotency_key,
+            message=started_message(account(), "ops run"),
         )
         if session_id is not None:
             cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
         document = _document(server, startable, started, params=params, priority=priority, session=session)
+        _report(settings, server, startable, document, wait=wait, as_json=as_json)
+
+
+def rerun_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> None:
+    """Start a run as another one was: its kind, parameters, lane, priority and session.
+
+    One of a cancelled session is started outside of it, and one that was started without a session joins that of today.
+    No idempotency key is taken over: asking twice starts two. Raises UsageError where the kind, its lane or a parameter
+    is not what it was, and otherwise as `start_run`.
+    """
+    with reading(settings) as db:
+        details = read_run(db, find_run(db, run))
+        if details is None:
+            raise UsageError(f"run {run!r} was just deleted from the ops database")
+        was, session = details.view.run, details.view.session
+        left = is_ad_hoc(was.session_id, session) or is_cancelled(db, was.session_id)
+    session_id, name = None if left else was.session_id, short_id(was.id)
+    with prefect_server.connect(settings) as server:
+        startable = server.startable(kind=was.kind, lane=was.lane)
+        try:
+            check_values(was.params, schema=startable.schema, defaults=startable.defaults)
+        except UsageError as error:
+            raise UsageError(
+                f"run {name} cannot be started again: {was.kind} has changed since: {error}. Start one with `ops run`"
+            ) from None
+        started = server.start(
+            startable,
+            params=was.params,
+            priority=was.priority,
+            session_id=session_id,
+            idempotency_key=None,
+            message=started_message(account(), "ops rerun", more=f", as run {name}"),
+        )
+        if session_id is not None:
+            cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
+        document = _document(
+            server, startable, started, params=was.params, priority=was.priority, session=None if left else session
+        )
         if not as_json:
-            _announce(document, new=started.new)
-            if startable.paused:
-                say("Its deployment is paused in Prefect: no schedule starts it, but this run is started.")
-            for line in _blackouts_now(settings, startable):
-                say(line, style="yellow", to=errors)
-        if wait:
-            wait_for(settings, server, document, as_json=as_json)
-        elif as_json:
-            print_json(document)
-        else:
-            run = short_id(started.id)
-            say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
+            say(f"As run {name}: {', '.join(f'{key}={value_text(value)}' for key, value in was.params.items())}")
+            if left and not is_ad_hoc(was.session_id, session):
+                say(f"Its session {safe_line(session)} was cancelled: the new run is outside of it.")
+        _report(settings, server, startable, {**document, "rerun_of": was.id}, wait=wait, as_json=as_json)
+
+
+def _report(
+    settings: Settings,
+    server: PrefectServer,
+    startable: Startable,
+    document: dict[str, Any],
+    *,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Say what was started, and with `wait` how it ended. Raises typer.Exit as `wait_for`."""
+    if not as_json:
+        _announce(document, new=document["new"])
+        if startable.paused:
+            say("Its deployment is paused in Prefect: no schedule starts it, but this run is started.")
+        for line in _blackouts_now(settings, startable):
+            say(line, style="yellow", to=errors)
+    if wait:
+        wait_for(settings, server, document, as_json=as_json)
+    elif as_json:
+        print_json(document)
+    else:
+        run = document["short_id"]
+        say(f"Next: ops show {run}  |  ops logs {run} --follow  |  ops cancel {run}")
 
 
 def _blackouts_now(settings: Settings, startable: Startable) -> list[str]:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from cli.columns import Columns
 from cli.run.progress import progress_document, progress_lines
 from cli.text import STATUS_STYLE, clock, lines, moment, result_rows, safe_line, value_text
 from opsdb.amounts import seconds, size
@@ -18,8 +18,6 @@ from opsdb.states import RunStatus
 from opsdb.tables import Artifact, RunEvent, RunStep
 
 EVENTS_SHOWN = 50
-WRAPPED = ("name", "error", "event", "data", "message")
-WIDE = 100  # columns from which a list of runs names the workers
 
 
 def status_text(status: str) -> Text:
@@ -36,31 +34,42 @@ def error_lines(error: dict[str, Any] | None) -> list[str]:
     return [safe_line(line, width=300) for line in [head, *lines[1:2]]]
 
 
-def runs_table(views: Sequence[RunView], *, width: int) -> Table:
-    """One line per run, for a terminal of so many columns. Times are UTC. One that waits for an approval asks, one
-    that waits for a time of its own choice waits.
+def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
+    """One line per run. Times are UTC. One that waits for an approval asks, one that waits for a time of its own choice
+    waits. With `why`, each says why it failed, was cancelled, or waits.
 
-    Columns that say nothing are left out: priorities when all are 0, attempts when all are the first.
+    Columns that say nothing are left out: priorities when all are 0, attempts when all are the first. Where there is no
+    room, so are the workers, and from where the runs were started.
     """
     priorities = any(view.run.priority for view in views)
     attempts = any(view.run.attempt > 1 for view in views)
-    workers = width >= WIDE
-    columns = ["run", "kind", "lane", "prio" * priorities, "status", "try" * attempts, "started", "duration"]
-    table = _table(*filter(None, [*columns, "worker" * workers]))
+    table = Columns.of(
+        "run", "kind", "lane", ">prio", "status", ">try", "started", ">duration", "started from?", "worker?", "why"
+    )
     for view in views:
         run = view.run
-        table.add_row(
+        table.add(
             short_id(run.id),
-            Text(safe_line(run.kind, width=40)),
+            safe_line(run.kind, width=40),
             run.lane.value,
-            *([str(run.priority)] if priorities else []),
+            str(run.priority) if priorities else "",
             _status(view),
-            *([str(run.attempt)] if attempts else []),
+            str(run.attempt) if attempts else "",
             moment(run.started_at, view.now),
             seconds(view.duration_seconds),
-            *([Text(safe_line(run.claimed_by or ""))] if workers else []),
+            safe_line(view.origin, width=40),
+            safe_line(run.claimed_by or ""),
+            run_reason(view) if why else "",
         )
     return table
+
+
+def run_reason(view: RunView) -> str:
+    """Why a run failed, was cancelled or waits, on one line; empty where nothing is to be explained."""
+    if view.run.status is RunStatus.FAILED:
+        return next(iter(error_lines(view.run.error)), "")
+    waits = view.waits_for_approval or view.postponed
+    return safe_line(view.message, width=300) if waits or view.run.status is RunStatus.CANCELLED else ""
 
 
 def _status(view: RunView) -> Text:
@@ -89,40 +98,37 @@ def run_page(details: RunDetails, *, waits_for: Sequence[str] = ()) -> Group:
         parts += _section(title, _events(shown, details.view.now))
     if details.artifacts:
         parts += _section("Artifacts", _artifacts(details.artifacts))
-    states = _table("at", "state", "message")
+    states = Columns.of("at", "state", "message")
     for state in details.states:
-        message = safe_line(state.message or "")
-        states.add_row(moment(state.at, details.view.now), Text(safe_line(state.name)), Text(message))
+        states.add(moment(state.at, details.view.now), safe_line(state.name), safe_line(state.message or ""))
     return Group(*parts, *_section("States", states))
 
 
-def steps_table(steps: Sequence[RunStep], now: datetime) -> Table:
+def steps_table(steps: Sequence[RunStep], now: datetime) -> Columns:
     """One line per step. Times are UTC."""
     attempts = any(step.attempt > 1 for step in steps)
-    wrong = any(step.error for step in steps)
-    columns = ["try" * attempts, "step", "name", "status", "started", "duration", "exit", "error" * wrong]
-    table = _table(*filter(None, columns))
+    table = Columns.of(">try", ">step", "name", "status", "started", ">duration", ">exit", "error")
     for step in steps:
-        table.add_row(
-            *([str(step.attempt)] if attempts else []),
+        table.add(
+            str(step.attempt) if attempts else "",
             str(step.index),
-            Text(safe_line(step.name)),
+            safe_line(step.name),
             status_text(step.status),
             moment(step.started_at, now),
             seconds(step_seconds(step, now)),
             "" if step.exit_code is None else str(step.exit_code),
-            *([Text(safe_line(step.error or ""))] if wrong else []),
+            safe_line(step.error or ""),
         )
     return table
 
 
-def live_steps_table(steps: Iterable[RunStep], now: datetime) -> Table:
-    """One short line per step, for a table that is drawn anew each second."""
-    table = _table("step", "name", "status", "duration", "exit")
+def live_steps_table(steps: Iterable[RunStep], now: datetime) -> Columns:
+    """One short line per step, for a table that is drawn again each second."""
+    table = Columns.of(">step", "name", "status", ">duration", ">exit")
     for step in steps:
-        table.add_row(
+        table.add(
             str(step.index),
-            Text(safe_line(step.name, width=40)),
+            safe_line(step.name, width=40),
             status_text(step.status),
             seconds(step_seconds(step, now)),
             "" if step.exit_code is None else str(step.exit_code),
@@ -145,6 +151,8 @@ def run_document(view: RunView) -> dict[str, Any]:
         "session": view.session,
         "waits_for_approval": view.waits_for_approval,
         "postponed": view.postponed,
+        "started_from": view.origin,
+        "why": run_reason(view),
         "queue_seconds": view.queue_seconds,
         "duration_seconds": view.duration_seconds,
     }
@@ -171,8 +179,10 @@ def _facts(details: RunDetails) -> Text:
     rows = [("run", str(run.id)), ("kind", safe_line(run.kind)), ("status", run.status.value)]
     rows += [("", line) for line in error_lines(run.error)]
     rows += [
-        ("lane, priority", f"{run.lane.value}, {run.priority}"),
+        ("lane", run.lane.value),
+        ("priority", str(run.priority)),
         ("session", safe_line(view.session)),
+        ("started from", safe_line(view.origin)),
         ("attempt", str(run.attempt)),
         ("worker", safe_line(run.claimed_by or "")),
         ("created", clock(run.created_at)),
@@ -193,15 +203,15 @@ def _facts(details: RunDetails) -> Text:
     return facts
 
 
-def _events(events: Iterable[RunEvent], now: datetime) -> Table:
+def _events(events: Iterable[RunEvent], now: datetime) -> Columns:
     styles = {"warning": "yellow", "error": "red"}
-    table = _table("at", "level", "event", "data")
+    table = Columns.of("at", "level", "event", "data")
     for event in events:
-        table.add_row(
+        table.add(
             moment(event.created_at, now),
             Text(event.level, style=styles.get(event.level, "")),
-            Text(safe_line(event.message, width=500)),
-            Text(safe_line(value_text(event.data)) if event.data else ""),
+            safe_line(event.message, width=500),
+            safe_line(value_text(event.data)) if event.data else "",
         )
     return table
 
@@ -220,11 +230,3 @@ def _artifacts(artifacts: Iterable[Artifact]) -> Text:
 
 def _section(title: str, table: RenderableType) -> list[RenderableType]:
     return [Text(f"\n{title}", style="bold"), table]
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        right = column in ("prio", "try", "step", "duration", "exit", "size")
-        table.add_column(column, justify="right" if right else "left", no_wrap=column not in WRAPPED, overflow="fold")
-    return table

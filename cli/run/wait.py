@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
@@ -18,10 +18,11 @@ from rich.text import Text
 from cli.run.deaths import Deaths, recorded_state
 from cli.run.progress import ProgressLine, progress_lines
 from cli.run.reasons import QueueHint
+from cli.run.step_logs import log_path
 from cli.run.view import live_steps_table, status_text, step_seconds
 from cli.text import safe_line, safe_output, say
 from deployments.server.runs import UnknownRunError
-from opsdb.amounts import seconds
+from opsdb.amounts import seconds, size
 from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import RunDetails, read_run, reading, short_id
 from opsdb.settings import Settings
@@ -31,6 +32,7 @@ from opsdb.tables import RunStep, StepStatus
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
 RECORD_SECONDS = 3.0
+_BYTES = re.compile(r"bytes: ([0-9]{1,18})")
 
 
 class States(Protocol):
@@ -252,11 +254,6 @@ class LiveTable:
         self._live.update(Group(*parts), refresh=True)  # type: ignore[arg-type]  # Text and Table are both renderable
 
 
-def log_path(settings: Settings, run_id: UUID, *, attempt: int, index: int, name: str) -> Path:
-    """Where the run process on this host writes the output of a step."""
-    return settings.logs / str(run_id) / f"attempt-{attempt}" / f"{index:02d}-{name}.log"
-
-
 def _recorded(settings: Settings, run_id: UUID, *, known: RunDetails | None) -> tuple[RunDetails | None, str]:
     """What is recorded now, or what was known before and why there is nothing newer."""
     try:
@@ -288,4 +285,10 @@ def _last_line(settings: Settings, details: RunDetails | None) -> str:
             lines = safe_output(file.read().decode(errors="replace")).split("\n")
     except OSError:
         return ""
-    return next((safe_line(line) for line in reversed(lines) if line.strip()), "")
+    return next((_readable(safe_line(line)) for line in reversed(lines) if line.strip()), "")
+
+
+def _readable(line: str) -> str:
+    """The size that a step printed for its runbook, as people read it; any other line as it is."""
+    found = _BYTES.fullmatch(line)
+    return f"{size(int(found[1]))} written" if found else line

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cli.run.cancel import user
+from cli.account import account
 from cli.schedules.room import Schedules
 from cli.schedules.wanted import Wish, wanted_blackouts, wanted_catch_up, wanted_parameters, wanted_schedule
 from cli.text import value_text
@@ -19,8 +19,9 @@ from deployments.server.schedules import (
     when_and_where,
 )
 from deployments.server.when import is_when, when_of
+from flows.backup.database import Database
 from opsdb.database import writing
-from opsdb.errors import UsageError
+from opsdb.errors import PreflightError, UsageError
 from opsdb.schedules.blackouts import YEARS, Blackout
 from opsdb.schedules.catch_up import CatchUp
 from opsdb.schedules.store import add_override, forget_person, write_person
@@ -38,6 +39,8 @@ def apply_wish(settings: Settings, schedules: Schedules, one: RunbookSchedule, w
     known = schedules.rules_of(one)
     wanted = wanted_schedule(one.schedule, wish)
     given = wanted_parameters(settings, one, wish)
+    for name in wish.add_db:
+        _check_there(settings, name)
     catch_up = wanted_catch_up(known.effective.catch_up, wish)
     now = schedules.now.astimezone(zone_of(wanted)).replace(tzinfo=None)
     blackouts = wanted_blackouts(known.effective.blackouts, wish, now)
@@ -52,11 +55,20 @@ def apply_wish(settings: Settings, schedules: Schedules, one: RunbookSchedule, w
                 one.id,
                 catch_up=catch_up if wish.catch_up is not None else known.person.catch_up,
                 blackouts=blackouts if wish.add_blackouts or wish.remove_blackouts else known.person.blackouts,
-                by=user(),
+                by=account(),
             )
         if changes:  # before the commit: neither is written without the other, unless a connection breaks in between
             _write(schedules, one, wanted, given, None if wish.pause is None else not wish.pause)
     return [*changes, *rules]
+
+
+def _check_there(settings: Settings, database: str) -> None:
+    """Raises UsageError, which names the nearest ones, for a database that cannot be backed up: there is none."""
+    try:
+        with Database(database, settings.odoo_url).connect():
+            pass
+    except PreflightError as error:
+        raise UsageError(f"--add-db: {error}") from None
 
 
 def reset_schedule(settings: Settings, schedules: Schedules, one: RunbookSchedule) -> list[Change]:
@@ -107,7 +119,9 @@ def make_override(
         windows = "; ".join(map(str, rules.blackouts)) or "it has none"
         raise UsageError(f"--at {at!r}: no blackout of {one.name} holds {due[0]:%Y-%m-%d %H:%M} ({windows})")
     with writing(settings, application="cli") as db:
-        add_override(db, one.id, starts_at=starts_at, ends_at=max(ends_at, due[-1]), reason=reason.strip(), by=user())
+        add_override(
+            db, one.id, starts_at=starts_at, ends_at=max(ends_at, due[-1]), reason=reason.strip(), by=account()
+        )
     return freed
 
 

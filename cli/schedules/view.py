@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
+from cli.columns import Columns
 from cli.schedules.room import Schedules
-from cli.text import console, moment, safe_line, say, value_text
+from cli.text import moment, safe_line, say, show, value_text
 from deployments.server.schedules import RunbookSchedule, declared_of, differences
 from opsdb.runs.lookup import short_id
 from opsdb.schedules.fires import next_fire
@@ -97,23 +97,21 @@ def print_schedules(documents: Sequence[dict[str, Any]], *, days: int, now: date
     if not documents:
         say("No runbook has a schedule. `ops deploy` deploys those of prefect.yaml and of templates.")
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("schedule", "when", "next", "last run", "state"):
-        table.add_column(name, no_wrap=name not in ("when", "state"))
+    table = Columns.of("schedule", "when", "next", "(UTC)", "last run", "state")
     for one in documents:
-        table.add_row(
-            Text(safe_line(one["name"])),
-            Text(safe_line(f"{one['when']} {one['timezone']}", width=300)),
-            Text(_next(one)),
-            Text(_last(one, now)),
+        table.add(
+            safe_line(one["name"]),
+            safe_line(f"{one['when']} {one['timezone']}", width=300),
+            *_next(one),
+            _last(one, now),
             Text(one["state"], style="green" if one["state"] == "active" else "yellow"),
         )
-    console.print(table)
+    show(table)
     for one in documents:
         for line, style in _remarks(one):
             say(f"{one['name']}: {safe_line(line, width=500)}", style=style)
-    console.print()
-    console.print(_days(documents, days=days))
+    say("")
+    show(_days(documents, days=days))
     for one in documents:
         if one["forecast_is_cut"]:
             say(f"{one['name']} has more than {len(one['forecast'])} due times in {days} days: not all are shown")
@@ -132,21 +130,22 @@ def due_line(due: dict[str, Any]) -> str:
     return "; ".join([f"{at:%a %Y-%m-%d %H:%M} {at.tzinfo}{utc}", *_words(due)])
 
 
-def _next(one: dict[str, Any]) -> str:
+def _next(one: dict[str, Any]) -> tuple[str, str]:
+    """When it starts its next run, by its own clocks, and in UTC where that is another time."""
     at: datetime | None = one["next"]
     if at is None:
-        return "none" if one["state"] == "active" else ""
+        return "none" if one["state"] == "active" else "", ""
     in_utc = at.astimezone(UTC)
     if at.utcoffset() == in_utc.utcoffset():
-        return f"{at:%a %m-%d %H:%M} UTC"
-    return f"{at:%a %m-%d %H:%M}\n{in_utc:%a %m-%d %H:%M} UTC"
+        return f"{at:%a %m-%d %H:%M} UTC", ""
+    return f"{at:%a %m-%d %H:%M}", f"{in_utc:%a %m-%d %H:%M}"
 
 
 def _last(one: dict[str, Any], now: datetime) -> str:
     last = one["last"]
-    return (
-        f"{last['status']} {short_id(last['run'])}\n{moment(last['due_at'].astimezone(UTC), now)}" if last else "never"
-    )
+    if not last:
+        return "never"
+    return f"{last['status']} {short_id(last['run'])}, {moment(last['due_at'].astimezone(UTC), now)}"
 
 
 def _remarks(one: dict[str, Any]) -> list[tuple[str, str | None]]:
@@ -168,12 +167,12 @@ def _remarks(one: dict[str, Any]) -> list[tuple[str, str | None]]:
     if not one["declared"]:
         found.append(("made in the Prefect UI or by command: nothing is declared of it", None))
     if one["differs"]:
-        reset = f"`ops schedule reset {one['name']}` restores it"
-        found.append((f"differs from prefect.yaml or its template: {'; '.join(one['differs'])}. {reset}", "yellow"))
+        found += [(f"differs: {each}", "yellow") for each in one["differs"]]
+        found.append((f"`ops schedule reset {one['name']}` restores what is declared", "yellow"))
     return found
 
 
-def _days(documents: Sequence[dict[str, Any]], *, days: int) -> Table:
+def _days(documents: Sequence[dict[str, Any]], *, days: int) -> Columns:
     """A row for each day, by the clocks of each schedule's own zone."""
     of_day: dict[date, list[tuple[datetime, str]]] = defaultdict(list)
     one_zone = {one["timezone"] for one in documents} == {"UTC"}
@@ -191,16 +190,14 @@ def _days(documents: Sequence[dict[str, Any]], *, days: int) -> Table:
             for due in [due for due in found if _words(due)] if many else found:
                 words = "".join(f"; {word}" for word in _words(due))
                 of_day[day].append((due["at_utc"], f"{due['at']:%H:%M}{zone} {one['name']}{words}"))
-    table = Table("next day" if days == 1 else f"next {days} days", "due", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
+    table = Columns.of("next day" if days == 1 else f"next {days} days", "due")
     for day in sorted(of_day):
-        text = Text()
         for number, (_, line) in enumerate(sorted(of_day[day])):
             held = "; blackout" in line and "overridden" not in line
-            text.append(("\n" if number else "") + safe_line(line, width=300), style="yellow" if held else "")
-        table.add_row(f"{day:%a %Y-%m-%d}", text)
+            text = Text(safe_line(line, width=300), style="yellow" if held else "")
+            table.add(f"{day:%a %Y-%m-%d}" if number == 0 else "", text)
     if not of_day:
-        table.add_row("", "nothing is due")
+        table.add("", "nothing is due")
     return table
 
 

@@ -73,8 +73,14 @@ class PrefectServer:
         priority: int,
         session_id: UUID | None,
         idempotency_key: str | None,
+        message: str,
     ) -> Started:
-        """Create a run. A key that was used before gives the run of then; UsageError if that was another request."""
+        """Create a run; `message` is that of its first state, as in `opsdb/runs/origins.py`.
+
+        A key that was used before gives the run of then; UsageError if that was another request.
+        """
+        from prefect.states import Scheduled
+
         from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
 
         # the client repeats a request that got no answer: without a key that could start two runs
@@ -87,6 +93,7 @@ class PrefectServer:
                 work_queue_name=queue_of(priority),
                 idempotency_key=key,
                 context=request,
+                state=Scheduled(message=message),
             )
         new = run.context == request
         if not new:

@@ -35,6 +35,40 @@ _SUMS = """
 SELECT name, artifacts.sha256 FROM ops.artifacts JOIN ops.runs ON runs.id = artifacts.run_id
 WHERE runs.kind = 'odoo_db_backup' AND artifacts.kind = 'file' AND artifacts.sha256 IS NOT NULL
 """
+# one look into the index for each database, however many backups it has: its own order is asked for, to the letter
+_PROOFS = """
+WITH RECURSIVE known(name) AS (
+    SELECT (SELECT params ->> 'odoo_db' FROM ops.runs
+            WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' > ''
+            ORDER BY params ->> 'odoo_db' LIMIT 1)
+    UNION ALL
+    SELECT (SELECT params ->> 'odoo_db' FROM ops.runs
+            WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' > known.name
+            ORDER BY params ->> 'odoo_db' LIMIT 1)
+    FROM known WHERE known.name IS NOT NULL
+), drills AS (
+    SELECT regexp_replace(backup, '_[0-9]{8}T[0-9]{6}Z[.]dump$', '') AS name, max(finished_at) AS at
+    FROM (DRILLS) restored GROUP BY 1
+)
+SELECT known.name AS database, last.finished_at AS backup_at, last.result ->> 'size_bytes' AS size_bytes,
+       drills.at AS drill_at
+FROM known CROSS JOIN LATERAL (
+    SELECT finished_at, result FROM ops.runs
+    WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' = known.name
+    ORDER BY params ->> 'odoo_db', finished_at DESC LIMIT 1
+) last LEFT JOIN drills ON drills.name = known.name
+ORDER BY last.finished_at LIMIT 500
+""".replace("DRILLS", _DRILLS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastProof:
+    """What the record proves of a database: its last verified backup, and the last one that was restored."""
+
+    database: str
+    backup_at: datetime
+    size_bytes: int | None
+    drill_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +105,18 @@ def last_drills(db: Connection) -> dict[str, Drill]:
         backup: Drill(run_id=run_id, at=at, seconds=float(seconds) if isinstance(seconds, int | float) else None)
         for backup, run_id, at, seconds in db.execute(text(_DRILLS))
     }
+
+
+def last_proofs(db: Connection) -> list[LastProof]:
+    """Of each database that was ever backed up, the one with the oldest backup first."""
+    return [
+        LastProof(database=name, backup_at=at, size_bytes=_number(size), drill_at=drill)
+        for name, at, size, drill in db.exec_driver_sql(_PROOFS)
+    ]
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def recorded_sums(db: Connection) -> dict[str, set[str]]:

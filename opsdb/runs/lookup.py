@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from sqlmodel import col
 
 from opsdb.database import connect, first_line, reachable
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.runs.newest import is_last, newest_run
+from opsdb.runs.origins import origin, origin_columns
+from opsdb.runs.selection import concerns, created_since
 from opsdb.schema import Table
 from opsdb.settings import Settings
 from opsdb.states import APPROVAL, POSTPONED, RunStatus
@@ -41,6 +44,10 @@ class RunView:
     waits_for_approval: bool
     postponed: bool = False
     """Whether it ended its process until a time of its own choice, which has not come or was not noticed."""
+    message: str = ""
+    """That of its latest state."""
+    origin: str = ""
+    """From where it was started; empty where that is not known."""
 
     @property
     def queue_seconds(self) -> float | None:
@@ -106,9 +113,15 @@ def list_runs(
     status: RunStatus | None = None,
     kind: str | None = None,
     session: str | None = None,
+    since: timedelta | datetime | None = None,
+    about: str | None = None,
+    unfinished: bool = False,
     limit: int = 20,
 ) -> list[RunView]:
-    """The newest runs that fit all filters. `session` is the name or the id of one."""
+    """The newest runs that fit all filters.
+
+    `session` is the name or the id of one; `about` names a database, a host or whatever else their parameters name.
+    """
     wanted = _views().order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(limit)
     if lane is not None:
         wanted = wanted.where(col(Run.lane) == lane)
@@ -118,11 +131,22 @@ def list_runs(
         wanted = wanted.where(col(Run.kind) == kind)
     if session is not None:
         wanted = wanted.where(or_(col(Session.name) == session, cast(col(Session.id), Text) == session.lower()))
+    if since is not None:
+        wanted = wanted.where(created_since(since))
+    if about is not None:
+        wanted = wanted.where(concerns(about))
+    if unfinished:
+        wanted = wanted.where(col(Run.finished_at).is_(None))
     return [_view(row) for row in db.execute(wanted).mappings()]
 
 
 def find_run(db: Connection, text: str) -> UUID:
-    """The one run whose id is, starts with, or ends with `text`. Raises UsageError that lists the candidates."""
+    """The one run whose id is, starts with, or ends with `text`, or the one that `last` means.
+
+    Raises UsageError that lists the candidates.
+    """
+    if is_last(text):
+        return newest_run(db, text)
     digits = run_digits(text)
     fits = col(Run.id) == UUID(digits) if len(digits) == 32 else id_fits(col(Run.id), digits)
     found = db.execute(
@@ -153,12 +177,16 @@ def run_digits(text: str) -> str:
     """The hex digits of an id or of a part of one. Raises UsageError when it can be neither."""
     digits = text.replace("-", "").lower()
     if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
-        raise UsageError(f"RUN: {text!r} is no run id: want at least 4 of its first or last characters (0-9, a-f)")
+        raise UsageError(
+            f"RUN: {text!r} is not a run id: give 4 or more characters of its start or end (0-9, a-f), or `last`"
+        )
     return digits
 
 
 def full_id(text: str) -> UUID | None:
-    """The run id that `text` spells in full, or None when it is a part of one."""
+    """The run id that `text` spells in full, or None when it is a part of one, or means the last."""
+    if is_last(text):
+        return None
     digits = run_digits(text)
     return UUID(digits) if len(digits) == 32 else None
 
@@ -196,6 +224,8 @@ def _views() -> Any:
             func.clock_timestamp().label("now"),
             func.coalesce(asks, False).label("waits_for_approval"),
             func.coalesce(is_postponed(), False).label("postponed"),
+            func.coalesce(col(RunState.message), "").label("message"),
+            *origin_columns(),
         )
         .join(Session, col(Session.id) == col(Run.session_id))
         .outerjoin(RunState, col(RunState.id) == col(Run.state_id))
@@ -204,8 +234,11 @@ def _views() -> Any:
 
 def _view(row: RowMapping) -> RunView:
     columns = dict(row)
-    beside = {name: columns.pop(name) for name in ("session", "now", "waits_for_approval", "postponed")}
-    return RunView(run=_record(Run, columns), **beside)
+    beside = {name: columns.pop(name) for name in ("session", "now", "waits_for_approval", "postponed", "message")}
+    first, message, schedule = (columns.pop(name) for name in ("first_state", "first_message", "schedule"))
+    run = _record(Run, columns)
+    started_from = origin(message=message, known=first is not None, tick=run.tick, schedule=schedule)
+    return RunView(run=run, origin=started_from, **beside)
 
 
 def _all(db: Connection, table: type[T], run_id: UUID, *order: Any) -> list[T]:

@@ -12,7 +12,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
 
-from cli.run.cancel import user
+from cli.account import account
 from opsdb.runs.lookup import short_id
 from tests.acceptance.faults.conftest import Start
 from tests.acceptance.faults.lab import Lab
@@ -123,7 +123,9 @@ def test_approval_frees_the_slot_and_what_was_held_and_who_gave_it_is_told(lab: 
         2: {**kept, **dict.fromkeys(("check", "ask", "deploy", "tell"), "succeeded")},
     }
     assert not lab.rows("SELECT 1 AS ok FROM ops.step_results WHERE run_id = %s", run)  # nobody needs them any more
-    assert [event for event in events(lab, run) if "approved" in event] == [f"approved by {user()} with `ops approve`"]
+    assert [event for event in events(lab, run) if "approved" in event] == [
+        f"approved by {account()} with `ops approve`"
+    ]
     assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
 
 

@@ -46,20 +46,20 @@ def backlog(desk: Desk, api: Api, folder: Path, *, hours: int) -> list[dict[str,
     return [desk.json("show", run["id"]) for run in sorted(runs, key=lambda run: str(run["created_at"]))]
 
 
-def test_schedule_is_changed_shown_and_set_back(desk: Desk) -> None:
+def test_schedule_is_changed_shown_and_set_back(desk: Desk, database: str) -> None:
     before = listed(desk, "nightly-backup")
     assert (before["when"], before["timezone"], before["differs"]) == ("daily 02:00", "UTC", ["declared active"])
     said = desk.ops(
-        *("schedule", "set", "nightly-backup", "--at", "03:30", "--tz", "Asia/Manila", "--add-db", "odoo_test"),
+        *("schedule", "set", "nightly-backup", "--at", "03:30", "--tz", "Asia/Manila", "--add-db", database),
         *("--resume", "--blackout", "Fri 18:00 to Mon 06:00", "--catch-up", "once within 4h"),
     ).fine()
     assert "when: daily 02:00 UTC -> daily 03:30 Asia/Manila" in said
-    assert "odoo_prod, odoo_staging (the default) -> odoo_prod, odoo_staging, odoo_test" in said
+    assert f"odoo_prod, odoo_staging (the default) -> odoo_prod, odoo_staging, {database}" in said
     assert said.count("  next: ") == 3
     try:
         desk.ops("deploy", timeout=300).fine()
         after = listed(desk, "nightly-backup")
-        assert after["parameters"] == {"databases": ["odoo_prod", "odoo_staging", "odoo_test"]}
+        assert after["parameters"] == {"databases": ["odoo_prod", "odoo_staging", database]}
         assert (after["catch_up"], after["blackouts"]) == ("once within 4h", ["Fri 18:00 to Mon 06:00"])
         assert after["differs"]
         assert len(after["forecast"]) == 14
@@ -85,6 +85,10 @@ def test_schedule_is_changed_shown_and_set_back(desk: Desk) -> None:
         (("set", "nightly-backup", "--tz", "Manila"), "Did you mean Asia/Manila?"),
         (("set", "nightly-backup", "--cron", "0 0 30 2 *"), "never fires"),
         (("set", "nightly-backup", "--add-db", "postgres"), "holds no Odoo data"),
+        (
+            ("set", "nightly-backup", "--add-db", "pre_fect"),
+            "--add-db: there is no database 'pre_fect'; there are: prefect",
+        ),
         (("set", "nightly-backup"), "say what to change"),
         (("override", "nightly-backup", "--at", "2030-12-25T02:00", "--reason", " "), "--reason: must not be empty"),
         (("override", "nightly-backup", "--at", "2030-12-25T02:00", "--reason", "x"), "no blackout of nightly-backup"),

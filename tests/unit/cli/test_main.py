@@ -25,7 +25,7 @@ def ops(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     [
         (["run"], "ops: Missing argument 'KIND'. See `ops run --help`"),
         (["rum"], "ops: No such command 'rum'. Did you mean 'run'? See `ops --help`"),
-        (["runs", "--nope"], "ops: No such option: --nope (Possible options: --lane). See `ops runs --help`"),
+        (["runs", "--nope"], "ops: No such option: --nope (Possible options: --lane, --since). See `ops runs --help`"),
         (["db", "x"], "ops: No such command 'x'. See `ops db --help`"),
     ],
 )

@@ -13,7 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli import runs
+from cli import run_control, runs
+from cli.account import account
 from cli.run import deaths as run_deaths
 from cli.run import wait as run_wait
 from deployments.server import runs as prefect_server
@@ -24,6 +25,7 @@ from tests.support.runs_made_up import FakePrefect, details, state
 
 app = typer.Typer()
 runs.register(app)
+run_control.register(app)
 BACKUP = ["run", "odoo_db_backup", "-p", "database=shop"]
 
 
@@ -67,6 +69,7 @@ def test_run_starts_with_converted_parameters(prefect: FakePrefect) -> None:
             "priority": -5,
             "session_id": None,
             "idempotency_key": "k",
+            "message": f"started by {account()} with `ops run`",
         }
     ]
     assert f"http://room/runs/flow-run/{prefect.run_id}" in out
@@ -81,13 +84,13 @@ def test_run_starts_with_converted_parameters(prefect: FakePrefect) -> None:
         (["run", "odoo_db_backup"], "database is missing"),
         ([*BACKUP, "-p", "databse=x"], "'databse' is unknown"),
         ([*BACKUP, "-p", "keep_days=x"], "'x' is not an integer"),
-        ([*BACKUP, "--lane", "E"], "--lane: 'E' is none of A, B, C, D"),
+        ([*BACKUP, "--lane", "E"], "--lane: invalid value 'E' .choose from A, B, C, D."),
         ([*BACKUP, "--session", " "], "--session: must not be empty"),
         (["run", "odoo_db_backup", "-p", "database=SHOP"], "does not match"),
-        (["runs", "--status", "done"], "is none of queued, claimed"),
-        (["show", "xyz"], "no run id"),
-        (["show", "abc"], "at least 4"),
-        (["cancel", "zzzz"], "no run id"),
+        (["runs", "--status", "done"], "choose from queued, claimed"),
+        (["show", "xyz"], "is not a run id"),
+        (["show", "abc"], "4 or more characters"),
+        (["cancel", "zzzz"], "is not a run id"),
     ],
 )
 def test_wrong_usage_starts_nothing(prefect: FakePrefect, arguments: list[str], message: str) -> None:
@@ -175,7 +178,10 @@ def test_help_has_an_example(command: str) -> None:
 
 
 def test_reading_commands_do_not_import_prefect() -> None:
-    modules = "cli.runs, cli.run.view, cli.run.params, cli.run.logs, cli.run.start, cli.run.cancel"
+    modules = (
+        "cli.runs, cli.run.view, cli.run.params, cli.run.logs, cli.run.start, cli.run.cancel, cli.run_control, "
+        "cli.stats, cli.board, cli.board_view, cli.run.lane_logs, cli.run.cancel_all"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, {modules}; print('prefect' in sys.modules)"],
         capture_output=True,

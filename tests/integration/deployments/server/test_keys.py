@@ -47,7 +47,13 @@ def start(client: SyncPrefectClient, lanes: dict[Lane, Startable]) -> Start:
     session = uuid4()
 
     def started(*, lane: Lane = Lane.A, **changes: Any) -> Started:
-        request = {"params": {"odoo_db": "shop"}, "priority": 5, "session_id": session, "idempotency_key": "k"}
+        request = {
+            "params": {"odoo_db": "shop"},
+            "priority": 5,
+            "session_id": session,
+            "idempotency_key": "k",
+            "message": "",
+        }
         return PrefectServer(client).start(lanes[lane], **{**request, **changes})
 
     return started
@@ -90,7 +96,7 @@ def test_of_two_at_once_one_is_new(client: SyncPrefectClient, lanes: dict[Lane, 
         with get_client(sync_client=True) as own:
             try:
                 return PrefectServer(own).start(
-                    lanes[Lane.A], params={}, priority=priority, session_id=None, idempotency_key="race"
+                    lanes[Lane.A], params={}, priority=priority, session_id=None, idempotency_key="race", message=""
                 )
             except UsageError as error:
                 return error

@@ -223,15 +223,17 @@ def test_code_of_the_room_where_others_write_is_named(tmp_path: Path, monkeypatc
     assert "whoever does runs commands as this user" in check.found
 
 
-def test_table_dims_what_is_well_and_sums_up() -> None:
-    findings = [Finding("a", Check("s", "[bold]fine[/]")), Finding("b", Check("s", "bad", "do this"))]
-    table = doctor.findings_table(findings)
-    assert [row.style for row in table.rows] == ["dim", "bold red"]
-    console = Console(width=100, record=True, file=sys.stderr)
-    console.print(table)
-    assert "[bold]fine[/]" in console.export_text()
-    assert str(doctor.summary(findings)) == "1 thing needs doing, 1 check is well."
-    assert str(doctor.summary(findings[:1])) == "All is well, by 1 check."
+def test_problems_stand_with_what_to_do_and_what_passed_is_counted() -> None:
+    fine, bad = Finding("a", Check("s", "[bold]fine[/]")), Finding("b", Check("s", "bad " * 20, "do this"))
+    console = Console(width=40, record=True, file=sys.stderr)
+    console.print(doctor.problems([fine, bad]), crop=False)
+    assert console.export_text().split("\n") == [f"b, s: {'bad ' * 20}", "  do: do this", ""]
+    console.print(doctor.passed([fine, bad]))
+    text = console.export_text()
+    assert "[bold]fine[/]" in text
+    assert "bad" not in text
+    assert str(doctor.summary([fine, bad], listed=True)) == "1 problem, 1 check passed"
+    assert str(doctor.summary([fine], listed=False)) == "0 problems, 1 check passed: a 1; --all lists them"
 
 
 @pytest.mark.parametrize(("advice", "code"), [("", 0), ("do this", 1)])

@@ -7,8 +7,8 @@ import pytest
 
 from cli.run import deaths as run_deaths
 from cli.run import logs as run_logs
-from cli.run.logs import choose, show_logs, step_logs
-from cli.run.wait import log_path
+from cli.run.logs import choose, show_logs
+from cli.run.step_logs import log_path, step_logs
 from opsdb.errors import UsageError
 from opsdb.runs.lookup import RunDetails
 from opsdb.settings import Settings

@@ -11,8 +11,9 @@ from rich.console import Console
 from cli.run import logs as run_logs
 from cli.run.logs import show_logs
 from cli.run.progress import ProgressLine, progress_lines
+from cli.run.step_logs import log_path
 from cli.run.view import details_document, run_page
-from cli.run.wait import Lines, LiveTable, Moment, log_path
+from cli.run.wait import Lines, LiveTable, Moment
 from opsdb.progress import Progress
 from opsdb.runs.lookup import RunDetails
 from opsdb.settings import Settings

@@ -57,7 +57,7 @@ def schedules(*all_: RunbookSchedule, rules: KnownRules | None = None) -> Schedu
 
 def shown(found: Schedules, monkeypatch: pytest.MonkeyPatch, *, days: int = 3, width: int = 80) -> list[str]:
     console = Console(width=width, record=True, force_terminal=False)
-    monkeypatch.setattr(view, "console", console)
+    monkeypatch.setattr(view, "show", lambda one: console.print(one, crop=False))
     monkeypatch.setattr(view, "say", lambda line, **_: console.print(line, markup=False, soft_wrap=True))
     view.print_schedules([view.document(one, found, days=days) for one in found.all], days=days, now=NOW)
     return [line.rstrip() for line in console.export_text().splitlines()]
@@ -75,8 +75,9 @@ def test_days_to_come_show_each_time_and_count_what_comes_often(monkeypatch: pyt
 
 def test_time_is_that_of_the_schedules_zone_and_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(schedules(made("night", "30 3 * * *", "Asia/Manila")), monkeypatch)
-    assert lines[1].split() == ["night", "daily", "03:30", "Asia/Manila", "Sat", "12-05", "03:30", "never", "active"]
-    assert lines[2].strip() == "Fri 12-04 19:30 UTC"
+    assert lines[0].split() == ["schedule", "when", "next", "(UTC)", "last", "run"]
+    assert " ".join(lines[1].split()) == "night daily 03:30 Asia/Manila Sat 12-05 03:30 Fri 12-04 19:30 never"
+    assert lines[2] == "  state active"
     assert "Sat 2026-12-05  03:30 Asia/Manila night" in lines
 
 
@@ -107,11 +108,12 @@ def test_schedule_that_is_never_due_is_said_with_what_to_do(monkeypatch: pytest.
 
 def test_what_differs_from_the_file_is_said_with_the_command_that_restores_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = schedules(made("night", "0 3 * * *", active=False))
-    [line] = [line for line in shown(found, monkeypatch) if "differs" in line]
-    assert line == (
-        "night: differs from prefect.yaml or its template: declared daily 02:00 UTC; declared active. "
-        "`ops schedule reset night` restores it"
-    )
+    lines = [line for line in shown(found, monkeypatch) if "declared" in line]
+    assert lines == [
+        "night: differs: declared daily 02:00 UTC",
+        "night: differs: declared active",
+        "night: `ops schedule reset night` restores what is declared",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -18,6 +18,17 @@ def test_nearest_zone_is_named_for_another_word(name: str, near: str) -> None:
         read_zone(name)
 
 
+@pytest.mark.parametrize("name", ["Mars/Phobos", "Vulcan", "Lnd"])
+def test_far_zone_is_not_offered(name: str) -> None:
+    with pytest.raises(ValueError, match="Expected a name as in Europe/Rome"):
+        read_zone(name)
+
+
+def test_zone_of_whatever_host_is_refused() -> None:
+    with pytest.raises(ValueError, match="'localtime' is what each host is set to"):
+        read_zone("localtime")
+
+
 @pytest.mark.parametrize("name", ["", "../etc/passwd", "+02:00", "qqqqqqqq"])
 def test_what_is_no_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a time zone"):

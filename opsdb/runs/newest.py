@@ -1,0 +1,33 @@
+"""`last` where a run's id is taken: the run that was asked for last, by whomever."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import Connection, or_, select
+from sqlmodel import col
+
+from opsdb.errors import UsageError
+from opsdb.runs.selection import concerns
+from opsdb.tables import Run
+
+LAST = "last"
+
+
+def is_last(text: str) -> bool:
+    """Whether a run is named as the newest one: `last`, or `last:NAME`."""
+    return text == LAST or text.startswith(f"{LAST}:")
+
+
+def newest_run(db: Connection, text: str) -> UUID:
+    """The run that was asked for last; with `last:NAME` that of a kind, or about a database or host of that name.
+
+    Raises UsageError where there is none.
+    """
+    name = text.removeprefix(LAST).removeprefix(":")
+    newest = select(col(Run.id)).order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(1)
+    run_id: UUID | None = db.scalar(newest.where(or_(col(Run.kind) == name, concerns(name))) if name else newest)
+    if run_id is None:
+        about = f" of the kind {name!r}, or about a database or host of that name" if name else ""
+        raise UsageError(f"RUN: no run{about} is recorded: `ops runs` lists them")
+    return run_id
