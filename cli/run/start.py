@@ -13,7 +13,7 @@ from cli.run.end import wait_for
 from cli.run.params import parameters, split_assignments
 from cli.text import errors, print_json, safe_line, say
 from deployments.server import runs as prefect_server
-from deployments.server.runs import PrefectServer, Started
+from deployments.server.runs import Started
 from deployments.server.startable import Startable
 from opsdb.database import clock_ahead, writing
 from opsdb.runs.lookup import reading, short_id
@@ -21,6 +21,7 @@ from opsdb.runs.sessions import join_session, newest_session, spelled_id
 from opsdb.schedules.store import read_rules
 from opsdb.settings import Settings
 from opsdb.tables import Lane
+from opsdb.web.addresses import run_address
 
 
 def start_run(
@@ -60,7 +61,7 @@ def start_run(
         )
         if session_id is not None:
             cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
-        document = _document(server, startable, started, params=params, priority=priority, session=session)
+        document = _document(settings, startable, started, params=params, priority=priority, session=session)
         if not as_json:
             _announce(document, new=started.new)
             if startable.paused:
@@ -105,7 +106,7 @@ def _known_session(settings: Settings, text: str) -> UUID:
 
 
 def _document(
-    server: PrefectServer,
+    settings: Settings,
     startable: Startable,
     started: Started,
     *,
@@ -124,7 +125,7 @@ def _document(
         "session": session,
         "status": started.state.status,
         "new": started.new,
-        "address": server.address(started.id),
+        "address": run_address(settings.server_address, started.id),
     }
 
 
