@@ -16,6 +16,7 @@ from opsdb.standard_streams import lost_output, make_unfailing
 FILES = {
     "cli.room": ("up", "down", "status", "password"),
     "cli.doctor.doctor": ("doctor",),
+    "cli.settings": ("settings",),
     "cli.runbooks": ("runbooks",),
     "cli.runs": ("run", "runs", "show", "logs"),
     "cli.run_control": ("cancel", "retry", "rerun", "approve"),

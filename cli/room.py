@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -19,6 +20,7 @@ from deployments.room.report import GOOD, PartReport, RoomReport, current_report
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.runs.lookup import list_runs, reading, short_id
+from opsdb.setting_sources import as_environment
 from opsdb.settings import Settings, load_settings
 from opsdb.states import RunStatus
 
@@ -180,7 +182,7 @@ def _start_demo(settings: Settings) -> subprocess.Popen[bytes]:
     made = demo.make_databases(settings)
     console.print(f"demo databases made: {', '.join(made)}" if made else "demo databases: there already")
     console.print(f"$ ops {' '.join(DEMO_RUN)}", style="bold", highlight=False)
-    return subprocess.Popen([sys.executable, "-m", "cli", *DEMO_RUN])
+    return subprocess.Popen([sys.executable, "-m", "cli", *DEMO_RUN], env=os.environ | as_environment(settings))
 
 
 def _report_demo(code: int, report: RoomReport, *, detached: bool) -> int:

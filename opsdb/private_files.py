@@ -48,9 +48,11 @@ def make_private(path: Path, text: str) -> None:
     _sync_folder(path.parent)
 
 
-def replace_private(path: Path, text: str) -> None:
+def replace_private(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Write a file in the place of one that may be there, down to the disk. Raises OSError."""
-    _write_beside(path, text).replace(path)
+    temporary = _write_beside(path, text)
+    temporary.chmod(mode)
+    temporary.replace(path)
     _sync_folder(path.parent)
 
 

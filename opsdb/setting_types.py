@@ -6,11 +6,15 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from opsdb.web.hosts import bare_host_name
+from opsdb.web.hosts import bare_host_name, host_name
+
+WORDS = "words between blanks"
+"""Marks a text that is a list: in a settings file it may be one."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -48,7 +52,7 @@ def _repositories(value: str) -> str:
     return " ".join(value.split())
 
 
-Repositories = Annotated[str, AfterValidator(_repositories)]
+Repositories = Annotated[str, AfterValidator(_repositories), WORDS]
 
 
 def _host_names(value: str) -> str:
@@ -58,5 +62,22 @@ def _host_names(value: str) -> str:
     return value
 
 
-HostNames = Annotated[str, AfterValidator(_host_names)]
+HostNames = Annotated[str, AfterValidator(_host_names), WORDS]
+Thresholds = Annotated[str, WORDS]
+
+
+def _server_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        valid = _SERVER.fullmatch(value) and host_name(parts.netloc) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is none
+        valid = False
+    if not valid or ".." in parts.path.split("/"):
+        raise ValueError("expected http://host or https://host, with a port or a path if it has one")
+    return value.rstrip("/")
+
+
+_SERVER = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,190}(?:/[A-Za-z0-9._~-]{1,64}){0,8}/?")
+ServerAddress = Annotated[str, AfterValidator(_server_address)]
+"""Where operators reach the room, without a slash at the end."""
 SecretWebAddress = Annotated[SecretStr, AfterValidator(_web_address)]

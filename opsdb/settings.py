@@ -1,27 +1,33 @@
-"""What an operator can set, as `OPS_*` environment variables. Built once at each entry point and passed on."""
+"""What an operator can set: in the environment, or in a settings file. Built once at each entry point and passed on."""
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from opsdb.errors import UsageError
-from opsdb.setting_types import AbsolutePath, AbsolutePaths, HostNames, IpAddress, Port, Repositories, SecretWebAddress
+from opsdb.setting_checks import check_home, check_postgresql_url
+from opsdb.setting_sources import Loaded, load, variable
+from opsdb.setting_types import (
+    AbsolutePath,
+    AbsolutePaths,
+    HostNames,
+    IpAddress,
+    Port,
+    Repositories,
+    SecretWebAddress,
+    ServerAddress,
+    Thresholds,
+)
+from opsdb.shown import shown
 from opsdb.timings import Timings
-from opsdb.trust import who_else_may_write
 from opsdb.web.hosts import LOOPBACK, bare_host_name, host_name
 
-# Stricter than libpq, which takes the rest of a password that holds a bare @, / or # for a host or a port, and then
-# quotes it in its error.
-POSTGRESQL_URL = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#]*/[^@/?#]*(?:\?[^#]*)?")
+RENAMED = {"prefect_ui_url": "server_url"}
+"""Settings by the name that they had before, which is still taken."""
 
 
 class Settings(BaseSettings):
@@ -147,7 +153,7 @@ class Settings(BaseSettings):
         description="Where alerts go: Apprise addresses between blanks. `critical=`, `warning=` or names of runbooks, "
         "with commas between, before an address limit it to those.",
     )
-    alert_thresholds: str = Field(
+    alert_thresholds: Thresholds = Field(
         "",
         description="Seconds that something lasts before it is alerted of, between blanks: `queued=900 "
         "queued:odoo_db_backup=7200 failed:odoo_module_upgrade=0 leftovers=off`.",
@@ -157,23 +163,22 @@ class Settings(BaseSettings):
         description="Address that the alerter asks for once a minute while alerts work, for a service that warns when "
         "that stops.",
     )
-    prefect_ui_url: str | None = Field(
+    server_url: ServerAddress | None = Field(
         None,
-        pattern=r"^https?://[A-Za-z0-9._:\[\]/~-]{1,190}$",
-        description="Where operators reach the Prefect UI: for links in alerts, and its host is one that the room's "
-        "ports answer to. Default: its loopback address.",
+        description="Where operators reach the room, with a path if it has one, as in `https://ops.example.org/room`. "
+        "Links begin with it, and its host is one that the room's ports answer to. Default: the loopback address.",
     )
 
     allowed_hosts: HostNames = Field(
         "",
         description="Further host names by which clients reach the room's ports, between blanks. Those of loopback and "
-        "of OPS_PREFECT_UI_URL are known anyway; a request to any other is refused.",
+        "of OPS_SERVER_URL are known anyway; a request to any other is refused.",
     )
 
     @property
     def known_hosts(self) -> frozenset[str]:
         """The host names to which the room's ports answer, in the spelling of `host_name`."""
-        names = {host_name(urlsplit(self.ui_address).netloc), *map(bare_host_name, self.allowed_hosts.split())}
+        names = {host_name(urlsplit(self.server_address).netloc), *map(bare_host_name, self.allowed_hosts.split())}
         return LOOPBACK | {name for name in names if name is not None}
 
     @property
@@ -189,9 +194,9 @@ class Settings(BaseSettings):
         ).scaled(self.time_scale)
 
     @property
-    def ui_address(self) -> str:
+    def server_address(self) -> str:
         """Where operators reach the Prefect UI, without a slash at the end."""
-        return (self.prefect_ui_url or f"http://127.0.0.1:{self.prefect_port}").rstrip("/")
+        return self.server_url or f"http://127.0.0.1:{self.prefect_port}"
 
     @property
     def backups(self) -> Path:
@@ -242,47 +247,23 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment and the settings files.
 
-    Raises UsageError that names each variable that is wrong, without its value where it may be a secret, and for an
-    OPS_HOME that another user could change.
+    Raises UsageError that names each one that is wrong, without its value where it may be a secret, and for an OPS_HOME
+    that another user could change. What is spelled in an old way is said on stderr.
     """
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        wrong = "; ".join(f"OPS_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
-        raise UsageError(f"settings: {wrong}") from None
-    _check_home(settings.home)
+    loaded = load_with_sources()
+    for line in loaded.warnings():
+        print(f"ops: warning: {shown(line)}", file=sys.stderr)
+    return loaded.settings
+
+
+def load_with_sources() -> Loaded[Settings]:
+    """The settings, with where each comes from. Raises as `load_settings`."""
+    loaded = load(Settings, renamed=RENAMED)
+    check_home(loaded.settings.home)
     for name in ("database_url", "odoo_database_url"):
-        secret = getattr(settings, name)
+        secret = getattr(loaded.settings, name)
         if secret is not None:
-            _check_postgresql_url(f"OPS_{name.upper()}", secret.get_secret_value())
-    return settings
-
-
-def _check_home(home: Path) -> None:
-    """What stands in it is believed and executed: processes to stop, addresses, the pages of the UI."""
-    try:
-        for path in itertools.chain([home], _inside(home), _inside(home / "prefect")):
-            if found := who_else_may_write(path):
-                raise UsageError(
-                    f"OPS_HOME={home} is not this user's alone: {found}. Hint: start the room as the user whose folder "
-                    "it is, or choose an OPS_HOME where only this user and root may write, such as /opt/ops/.ops"
-                )
-    except OSError as error:
-        raise UsageError(f"OPS_HOME={home} cannot be looked at: {error.strerror}: {error.filename}") from error
-
-
-def _inside(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from folder.iterdir()
-
-
-def _check_postgresql_url(variable: str, url: str) -> None:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        parsed = None
-    whole = POSTGRESQL_URL.fullmatch(url)
-    if whole is None or parsed is None or parsed.drivername not in ("postgresql", "postgres") or not parsed.database:
-        raise UsageError(f"{variable}: want postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #")
+            check_postgresql_url(variable(name), secret.get_secret_value())
+    return loaded

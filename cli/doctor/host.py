@@ -25,11 +25,12 @@ from flows.restore.sandbox import server_programs
 from flows.restore.walls import find_walls
 from opsdb.errors import OpsError, PreflightError
 from opsdb.kinds.kinds import registered_kinds
-from opsdb.settings import Settings
+from opsdb.setting_sources import SETTLED
+from opsdb.settings import RENAMED, Settings
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 # set by the room itself, for its worker and for the processes of a run
-SET_BY_US = {"OPS_RUN_ID", "OPS_STEP", "OPS_WORKER", "OPS_ATTEMPT"}
+SET_BY_US = {"OPS_RUN_ID", "OPS_STEP", "OPS_WORKER", "OPS_ATTEMPT", SETTLED}
 PLACEHOLDER = re.compile(r"\bTOKEN\b|\bPASSWORD\b|\bexample\.(org|com)\b|(?i:change[_-]?me)|<[a-z ]+>|\.\.\.")
 PACKAGES = ("blocks", "cli", "deployments", "exporter", "flows", "opsdb")
 EXECUTED = ("OPS_TEMPLATES", "OPS_PREFECT_YAML", "OPS_PG_BIN")
@@ -40,7 +41,7 @@ FREE_SHARE = 0.05
 
 def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Check]:
     """Look for names that are no setting, and for values that were copied from a document."""
-    known = {f"OPS_{name.upper()}" for name in Settings.model_fields}
+    known = {f"OPS_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)}
     given = {name for name, value in environment.items() if name.startswith("OPS_") and value}
     wrong = False
     for name in sorted(given - known - SET_BY_US):

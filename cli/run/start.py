@@ -24,6 +24,7 @@ from opsdb.runs.sessions import is_ad_hoc, is_cancelled, join_session, newest_se
 from opsdb.schedules.store import read_rules
 from opsdb.settings import Settings
 from opsdb.tables import Lane
+from opsdb.web.addresses import run_address
 
 
 def start_run(
@@ -68,7 +69,7 @@ def start_run(
         )
         if session_id is not None:
             cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
-        document = _document(server, startable, started, params=params, priority=priority, session=session)
+        document = _document(settings, startable, started, params=params, priority=priority, session=session)
         _report(settings, server, startable, document, wait=wait, as_json=as_json)
 
 
@@ -105,7 +106,7 @@ def rerun_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> Non
         if session_id is not None:
             cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
         document = _document(
-            server, startable, started, params=was.params, priority=was.priority, session=None if left else session
+            settings, startable, started, params=was.params, priority=was.priority, session=None if left else session
         )
         if not as_json:
             say(f"As run {name}: {', '.join(f'{key}={value_text(value)}' for key, value in was.params.items())}")
@@ -168,7 +169,7 @@ def _known_session(settings: Settings, text: str) -> UUID:
 
 
 def _document(
-    server: PrefectServer,
+    settings: Settings,
     startable: Startable,
     started: Started,
     *,
@@ -187,7 +188,7 @@ def _document(
         "session": session,
         "status": started.state.status,
         "new": started.new,
-        "address": server.address(started.id),
+        "address": run_address(settings.server_address, started.id),
     }
 
 

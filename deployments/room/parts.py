@@ -26,6 +26,7 @@ from deployments.room.readiness import (
 from deployments.room.runner import Part
 from deployments.server import access
 from deployments.server.api import PrefectApi
+from opsdb.setting_sources import as_environment
 from opsdb.settings import Settings
 
 
@@ -34,7 +35,8 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
 
     `prefect_sockets` are the descriptors on which Prefect's server is to answer.
     """
-    common = access.inherited(os.environ)
+    # what is written to a settings file from now on counts for the next start of the room, not for one part of it
+    common = access.inherited(os.environ) | as_environment(settings)
     ours = common | access.client_env(settings)
     without_prefect = common | {"OPS_HOME": str(settings.home)}  # what reports outages must work in one
     api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string)

@@ -21,7 +21,9 @@ from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.open_files import allow_open_files
 from opsdb.processes.identity import boot_id
+from opsdb.setting_sources import as_environment
 from opsdb.settings import Settings, load_settings
+from opsdb.settings_file import NAME, write_own
 from opsdb.standard_streams import make_unfailing
 
 OnTurn = Callable[[RoomReport], None]
@@ -43,10 +45,24 @@ def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
             with prefect_sockets(settings) as sockets:
                 access.make_secrets(settings)
                 access.write_profile(settings)
+                _note_where_it_is(settings)
                 wanted = parts(settings, prefect_sockets=[one.fileno() for one in sockets])
-                Supervisor(wanted, home=settings.home, ui=access.ui_url(settings)).run(on_turn)
+                Supervisor(wanted, home=settings.home, ui=settings.server_address).run(on_turn)
     finally:
         os.umask(before)
+
+
+def _note_where_it_is(settings: Settings) -> None:
+    """Let commands in other terminals find the room. That they cannot is no reason to be without it."""
+    ports = {name: getattr(settings, name) for name in ("prefect_port", "health_port", "exporter_port")}
+    try:
+        write_own(settings.home, ports)
+    except (OSError, UsageError) as error:
+        print(
+            f"ops: warning: the room could not note where it is in {settings.home / NAME}: {error}. Hint: other "
+            f"terminals reach it with {' '.join(f'OPS_{name.upper()}={port}' for name, port in ports.items())}",
+            file=sys.stderr,
+        )
 
 
 def stop_leftovers(home: Path) -> list[str]:
@@ -83,7 +99,7 @@ def start_detached(settings: Settings, *, on_turn: OnTurn) -> RoomReport:
         begin = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "deployments.room.room"],
-            env=os.environ | {"OPS_HOME": str(settings.home)},
+            env=os.environ | as_environment(settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

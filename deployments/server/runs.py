@@ -213,10 +213,6 @@ class PrefectServer:
         # forced: Prefect's rules lead out of a terminal state only for a flow with retries of its own
         self._set_once(run_id, wanted, force=True)
 
-    def address(self, run_id: UUID) -> str:
-        """Where the run stands in the Prefect UI."""
-        return f"{str(self._client.api_url).rstrip('/').removesuffix('/api')}/runs/flow-run/{run_id}"
-
     def unfinished_of_session(self, session_id: UUID) -> list[UUID]:
         """The runs of a session that are not over, as Prefect knows them."""
         from prefect.client.schemas.filters import (

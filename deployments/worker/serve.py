@@ -27,6 +27,7 @@ from opsdb.errors import UsageError
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
 from opsdb.runs.workers import remove_worker, write_worker_heartbeat
+from opsdb.setting_sources import as_environment
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 from opsdb.timings import Timings
@@ -43,7 +44,7 @@ async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
     The first cancellation takes no new runs and gives running ones `OPS_DRAIN_SECONDS` to end; a second one ends
     them at once. Either way no process is left.
     """
-    os.environ["OPS_HOME"] = str(settings.home)
+    os.environ.update(as_environment(settings))  # for the processes of runs
     workers = [
         LaneWorker(lane.pool, name=f"{worker_name()}-{lane.lower()}", create_pool_if_not_found=False) for lane in lanes
     ]

@@ -119,7 +119,7 @@ class Alerter:
     def _write_message(self, report: Report) -> Draft:
         severity = report.incident.rule.severity
         wanting = [one.name for one in self._destinations if one.wants(severity, report.kinds)]
-        return Draft(body=render(report, ui_url=self._settings.ui_address), destinations=wanting)
+        return Draft(body=render(report, ui_url=self._settings.server_address), destinations=wanting)
 
     def _send_signs_of_life(self, stop: threading.Event) -> None:
         """Ask for OPS_DEADMAN_URL while alerts work and messages arrive: its service warns when that ends."""

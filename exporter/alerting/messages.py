@@ -11,6 +11,7 @@ from typing import Any
 
 from opsdb.alerts.episodes import ROOM, Rule
 from opsdb.alerts.incidents import Report, Subject
+from opsdb.web.addresses import run_address, runs_address
 
 LONGEST = 100
 LONGEST_ERROR = 200
@@ -128,7 +129,7 @@ def _rest(report: Report, wording: Wording, ui_url: str) -> list[str]:
     lines += ["", f"**{report.count:,} {wording.noun}{where}**" + (f": {kinds}{more}" if kinds else "")]
     lines += [_line(subject, ui_url) for subject in others]
     if hidden := report.count - len(report.subjects):
-        lines.append(f"- +{hidden:,} more: [all runs]({ui_url}/runs), or `ops alerts`")
+        lines.append(f"- +{hidden:,} more: [all runs]({runs_address(ui_url)}), or `ops alerts`")
     return lines
 
 
@@ -197,7 +198,7 @@ def _line(subject: Subject, ui_url: str) -> str:
 
 
 def _link(ui_url: str, subject: Subject) -> str:
-    return f"{ui_url}/runs/flow-run/{subject.run_id}"
+    return run_address(ui_url, subject.run_id) if subject.run_id else runs_address(ui_url)
 
 
 def _moment(value: object) -> str:

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from flows.backup.programs import Programs, find_programs
 from opsdb.errors import PreflightError
-from opsdb.settings import POSTGRESQL_URL
+from opsdb.setting_checks import POSTGRESQL_URL
 from opsdb.shown import shown
 
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -126,9 +126,6 @@ class FakePrefect:
             raise UsageError(f"run {run_id} is {now.status} already: there is nothing to cancel")
         return Cancelled(state=state("CANCELLED", message=message), asked=True)
 
-    def address(self, run_id: UUID) -> str:
-        return f"http://room/runs/flow-run/{run_id}"
-
 
 def drawn(renderable: RenderableType) -> str:
     """What stands on a wide page."""

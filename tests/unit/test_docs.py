@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
-from opsdb.settings import Settings
+from opsdb.settings import RENAMED, Settings
 from tests.support.documents import FENCE, ROOT, check_ops, inline_codes
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -21,7 +21,7 @@ SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 REPOSITORY_PATH = re.compile(r"(?:\.ci|blocks|cli|deployments|docs|exporter|flows|opsdb|tests)/[\w./-]*")
-NOT_SETTINGS = {"OPS_RUN_ID", "OPS_STEP"}  # the room sets them itself, for the processes of a run
+NOT_SETTINGS = {"OPS_RUN_ID", "OPS_STEP", "OPS_SETTLED"}  # the room sets them itself, for its processes
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -36,9 +36,9 @@ def settings_page() -> str:
         [
             "# Settings",
             "",
-            "Environment variables. Durations are in seconds, sizes in bytes. Every command of a room wants the same "
-            "values: what `ops up` was started with, `ops run` needs too. An empty value counts as none; a wrong one "
-            "is refused by name.",
+            "Environment variables, and in small letters without `OPS_` the keys of "
+            "[the settings file](settings-file.md). Durations are in seconds, sizes in bytes. An empty value counts as "
+            "none; a wrong one is refused by name. `ops settings` shows what is set here, and where that comes from.",
             "",
             "Written from `opsdb/settings.py` by `make docs`.",
             "",
@@ -134,7 +134,7 @@ def test_addresses_are_those_of_the_room(page: Path) -> None:
 
 @every_page
 def test_settings_that_are_named_exist(page: Path) -> None:
-    known = {f"OPS_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    known = {f"OPS_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)} | NOT_SETTINGS
     assert set(re.findall(r"\bOPS_[A-Z_]+\b", page.read_text())) <= known
 
 

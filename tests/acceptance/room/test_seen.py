@@ -58,7 +58,7 @@ def test_run_that_dies_is_told_in_time_and_once(
     worker = desk.json("show", run_id)["claimed_by"]
     lines = text.splitlines()[1:4]
     assert lines == [f"- Run ID: `{run_id}`", "- Kind: `stored_command`", f"- Worker: `{worker}`"]
-    assert f"http://127.0.0.1:{desk.ports[0]}/runs/flow-run/{run_id}" in text
+    assert f"http://127.0.0.1:{desk.ports[0]}/v2/runs/flow-run/{run_id}" in text
     assert desk.json("show", run_id)["status"] == "failed"
 
 

@@ -15,7 +15,7 @@ from blocks.block_types import BLOCK_TYPES
 from blocks.odoo_host import OdooHost
 from blocks.ops_database import OpsDatabase
 from opsdb.database import driver_url
-from opsdb.settings import POSTGRESQL_URL
+from opsdb.setting_checks import POSTGRESQL_URL
 from tests.support.hostile import HARMLESS, HOSTILE
 
 OWN = [one for one in BLOCK_TYPES if not one.__module__.startswith("prefect")]

@@ -72,7 +72,7 @@ def test_run_starts_with_converted_parameters(prefect: FakePrefect) -> None:
             "message": f"started by {account()} with `ops run`",
         }
     ]
-    assert f"http://room/runs/flow-run/{prefect.run_id}" in out
+    assert f"http://127.0.0.1:4200/v2/runs/flow-run/{prefect.run_id}" in out
     assert f"ops logs {prefect.run_id.hex[-8:]} --follow" in out
 
 

@@ -224,7 +224,7 @@ def test_every_address_of_ours_is_literal(room: Settings) -> None:
     for env in (access.client_env(room), access.server_env(room), profile):
         addresses = {name: value for name, value in env.items() if name.endswith("_URL") and "http" in value}
         assert set(addresses.values()) <= {"http://127.0.0.1:4200/api"}
-    assert room.ui_address == access.ui_url(room) == "http://127.0.0.1:4200"
+    assert room.server_address == access.ui_url(room) == "http://127.0.0.1:4200"
 
 
 def test_two_first_starts_agree_on_one_set_of_secrets(room: Settings) -> None:

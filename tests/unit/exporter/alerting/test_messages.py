@@ -62,7 +62,7 @@ def test_stuck_alert_begins_as_the_seed_says() -> None:
         "- Lane: `B`",
         "- Session: `Release 18.2`",
         "- Seconds since the last heartbeat: 30",
-        f"- [Open the run]({UI}/runs/flow-run/{RUN})",
+        f"- [Open the run]({UI}/v2/runs/flow-run/{RUN})",
     ]
 
 
@@ -79,7 +79,7 @@ def test_many_are_counted_by_kind_and_ten_are_shown() -> None:
     text = render(report(count=10_000, kinds={"a": 9_000, "b": 1_000}), ui_url=UI)
     assert text.startswith(f"🚨 **Stuck Run Detected**\n- Run ID: `{RUN}`\n- Kind: ")
     assert "**10,000 runs in lane B**: 9000 `a`, 1000 `b`" in text
-    assert "- +9,990 more: [all runs](http://127.0.0.1:4200/runs)" in text
+    assert "- +9,990 more: [all runs](http://127.0.0.1:4200/v2/runs)" in text
     assert len(text) < 16_383
 
 

@@ -105,8 +105,8 @@ def test_missing_host_is_refused() -> None:
 
 def test_known_are_loopback_the_address_of_the_ui_and_what_is_set() -> None:
     assert Settings().known_hosts == LOOPBACK
-    assert Settings(prefect_ui_url="https://Ops.example.org:8443/x").known_hosts == LOOPBACK | {"ops.example.org"}
-    assert Settings(prefect_ui_url="https://[2001:DB8::1]:8443").known_hosts == LOOPBACK | {"2001:db8::1"}
+    assert Settings(server_url="https://Ops.example.org:8443/x").known_hosts == LOOPBACK | {"ops.example.org"}
+    assert Settings(server_url="https://[2001:DB8::1]:8443").known_hosts == LOOPBACK | {"2001:db8::1"}
     named = Settings(allowed_hosts="ops.example.net.  10.0.0.5 OPS")
     assert named.known_hosts == LOOPBACK | {"ops.example.net", "10.0.0.5", "ops"}
 
