@@ -21,7 +21,8 @@ from opsdb.tables import Lane
 WORKER_ENV = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",  # a run starts within a second or so; stock: 10
     "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-    "PREFECT_LOGGING_LEVEL": "WARNING",  # Prefect's; the room's own loggers and the runs' stay at INFO
+    "PREFECT_LOGGING_LEVEL": "WARNING",  # Prefect's own; flows/engine/run_logger.py says what runs log
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",  # flows/engine/page.py sends what a run shows
 }
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from flows.engine.page import Page
 from flows.engine.progress import Meter
+from flows.engine.story import Story
 from opsdb.errors import PreflightError, StepError, UsageError
 from opsdb.record.entries import ArtifactMade, Entry, Event, StepSkipped
 from opsdb.runs.kept_steps import KeptStep
@@ -73,6 +75,10 @@ class ActiveRun:
     """That of the runbook."""
     meter: Meter = field(default_factory=Meter)
     """How far the running step is."""
+    page: Page = field(default_factory=Page)
+    """What is shown of the run in Prefect's UI."""
+    story: Story = field(default_factory=lambda: Story(Page(), run_id=UUID(int=0), kind="run"))
+    """Writes that page."""
     wait_until_recorded: Callable[[], None] = lambda: None
     """Returns when all that was recorded is in the database."""
     clock: Callable[[], datetime] | None = None
@@ -123,6 +129,7 @@ class ActiveRun:
         kept = self.next_kept(name, command)
         if kept is not None:
             self.record(StepSkipped(self.id, attempt=self.attempt, step=replace(kept, index=index)))
+            self.story.step_kept(index, name, command)
         return kept
 
 

@@ -25,5 +25,7 @@ def postpone(until_at: datetime, reason: str) -> None:
     if run.clock is None:
         raise UsageError(f"a run in no lane cannot be postponed: it would wait, since {reason}")
     until_at += timedelta(seconds=1) - timedelta(microseconds=until_at.microsecond or 1_000_000)  # its message says it
-    waits = Scheduled(scheduled_time=until_at, message=postponed_message(until_at, reason))  # type: ignore[var-annotated]
+    message = postponed_message(until_at, reason)
+    run.story.waits(message)
+    waits = Scheduled(scheduled_time=until_at, message=message)  # type: ignore[var-annotated]
     raise Suspension(run_id=run.id, attempt=run.attempt, waits=waits)

@@ -21,8 +21,10 @@ from sqlalchemy import Connection
 
 from flows.engine.active_run import ActiveRun, activated
 from flows.engine.exclusion import WAIT_SECONDS, exclude_others
+from flows.engine.facts import Explain, result_facts
 from flows.engine.lane_orders import LaneOrders
 from flows.engine.ops_database import in_ops
+from flows.engine.run_page import Told, page_of
 from flows.engine.suspension import Suspension, TakenError, suspend
 from opsdb.database import connect
 from opsdb.errors import OpsError, PreflightError, UsageError
@@ -43,7 +45,12 @@ log = logging.getLogger(__name__)
 
 
 def runbook(
-    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, version: str = "1"
+    *,
+    deadline_seconds: float,
+    max_attempts: int = 1,
+    exclusive: str | None = None,
+    version: str = "1",
+    explain: Explain = result_facts,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
 
@@ -55,6 +62,7 @@ def runbook(
     another one has not begun: its deadline counts from when it has all.
     `version` changes when steps that succeeded with the code before must not stand, though their names and commands are
     the same: CONTRIBUTING.md says when that is.
+    `explain` says on the run's page what came of it.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
 
@@ -66,8 +74,10 @@ def runbook(
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             resource = f"{exclusive}:{given.arguments[exclusive]}" if exclusive else None
-            with _open_run(deadline_seconds, max_attempts, resource, version) as run:
+            told = Told(given.arguments, exclusive, explain)
+            with _open_run(deadline_seconds, max_attempts, resource, version, told) as run:
                 try:
+                    run.story.begins()
                     result = _executed(run, lambda: function(*args, **kwargs), resource)
                 except Pause:
                     raise  # another attempt tells how it ended
@@ -76,8 +86,10 @@ def runbook(
                     interrupted = not isinstance(error, Exception)
                     described = _describe(error)
                     run.record(RunClosed.of(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
+                    run.story.failed(described, interrupted=interrupted)
                     raise
                 _kill_leftovers(run)
+                run.story.succeeded(result)
                 run.record(RunClosed.of(run.id, attempt=run.attempt, result=result))
                 return result
 
@@ -102,6 +114,7 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
     except Suspension as asked:
         _kill_leftovers(run)
         run.wait_until_recorded()  # who goes on elsewhere must find all that was done
+        run.page.settle()
         try:
             pause = suspend(
                 asked,
@@ -155,7 +168,9 @@ def _acquire(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
 
 
 @contextmanager
-def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, version: str) -> Iterator[ActiveRun]:
+def _open_run(
+    deadline_seconds: float, max_attempts: int, resource: str | None, version: str, told: Told
+) -> Iterator[ActiveRun]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise UsageError("a runbook runs as a Prefect flow")
@@ -174,7 +189,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
     )
     if facts is None:
         log.info("run %s is in no lane: it is not recorded", flow_run.id)
-        with activated(run):
+        with page_of(run, context, told), activated(run):
             yield run
         return
     states = _states(flow_run)
@@ -208,7 +223,7 @@ def _open_run(deadline_seconds: float, max_attempts: int, resource: str | None, 
     )
     with recorder:
         run.record, run.make_sure, run.wait_until_recorded = recorder.record, recorder.make_sure, recorder.settle
-        with activated(run):
+        with page_of(run, context, told), activated(run):
             yield run
 
 

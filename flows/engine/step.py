@@ -16,11 +16,12 @@ from flows.engine.active_run import ActiveRun, PlannedStep, current_run
 from flows.engine.preflight import as_preflight_errors
 from flows.engine.progress import Measure
 from flows.shell.environment import step_environment
-from flows.shell.masking import MASK
+from flows.shell.masking import MASK, SecretPatterns
 from flows.shell.output import OutputLimits
 from flows.shell.run import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
 from opsdb.errors import StepError, StepFailedError
 from opsdb.record.entries import StepFinished, StepStarted
+from opsdb.runs.lookup import short_id
 from opsdb.shown import shown_lines
 from opsdb.tables import StepStatus
 
@@ -99,6 +100,7 @@ def step(
                 on_line=get_run_logger().info,
                 grace_seconds=run.settings.timings.grace,
                 limits=OutputLimits(log_bytes=run.settings.log_max_bytes),
+                rest=f"`ops logs {short_id(run.id)} --step {index}` has all of it",
             )
         except (ShellFailedError, ShellTimeoutError) as error:
             _note_result(run, name=name, result=error.result)
@@ -111,6 +113,7 @@ def step(
         index=index,
         name=name,
         command=command,
+        shown=SecretPatterns(secrets).mask(command) if secrets else command,
         timeout=timeout,
         work=execute,
         given=lambda result: {"stdout": result.stdout},
@@ -183,6 +186,7 @@ def action(
         index=index,
         name=name,
         command=about,
+        shown=about,
         timeout=0,
         work=look_again if kept and kept.result else work,
         given=_value,
@@ -212,6 +216,7 @@ def _recorded(
     index: int,
     name: str,
     command: str,
+    shown: str,
     timeout: float,
     work: Callable[[], T],
     given: Callable[[T], dict[str, Any] | None],
@@ -223,6 +228,7 @@ def _recorded(
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
     about: dict[str, Any] = {"name": name, "command": command, "definition": run.version}
     run.record(StepStarted(run.id, **key, **about, timeout_seconds=timeout))
+    run.story.step_begins(index, name, shown)
     try:
         with run.meter.measuring(index, progress):
             result = _step_task.with_options(name=name, task_run_name=name)(work)
@@ -231,6 +237,7 @@ def _recorded(
         exit_code = error.exit_code if isinstance(error, StepError) else None
         message = shown_lines(str(error)) or type(error).__name__
         run.record(StepFinished(run.id, **key, status=status, exit_code=exit_code, error=message))
+        run.story.step_ended(index, status, exit_code=exit_code, error=message)
         raise
     exit_code = result.exit_code if isinstance(result, ShellResult) else None
     kept = given(result)
@@ -240,4 +247,5 @@ def _recorded(
     run.record(
         StepFinished(run.id, **key, status=StepStatus.SUCCEEDED, exit_code=exit_code, result=kept, must_run_again=again)
     )
+    run.story.step_ended(index, StepStatus.SUCCEEDED, exit_code=exit_code)
     return result

@@ -164,7 +164,7 @@ class _Lines:
             self._unseen += data.count(b"\n", at)
         self._passed += len(data)
 
-    def close(self, tail: Tail, log_path: Path) -> None:
+    def close(self, tail: Tail, rest: str) -> None:
         """Deliver a last line without newline and, where lines were cut, the last ones that `tail` still holds."""
         if self._unseen is None and self._passed > self._begin:
             self._finish_line()
@@ -175,7 +175,7 @@ class _Lines:
         unseen = self._unseen + (not kept.endswith(b"\n"))
         lines = lines[-min(self._limits.last_lines, unseen) :]
         if unseen > len(lines):
-            self._deliver(f"[{unseen - len(lines):,} lines cut here; see {log_path}]")
+            self._deliver(f"[{unseen - len(lines):,} lines cut here; {rest}]")
         for line in lines:
             self._deliver(printable(line, line_bytes=self._limits.line_bytes))
 
@@ -206,8 +206,15 @@ class StepStreams:
     """Both streams of a step: masked, then into one log file, a tail each, and the lines passed on."""
 
     def __init__(
-        self, *, secrets: SecretPatterns, log_path: Path, on_line: Callable[[str], None], limits: OutputLimits
+        self,
+        *,
+        secrets: SecretPatterns,
+        log_path: Path,
+        on_line: Callable[[str], None],
+        limits: OutputLimits,
+        rest: str = "",
     ) -> None:
+        self._rest = rest or f"see {log_path}"
         self.log = LogFile(log_path, head_bytes=limits.log_bytes, tail_bytes=limits.log_tail_bytes)
         self._on_line = on_line
         self._line_bytes = limits.line_bytes
@@ -229,7 +236,7 @@ class StepStreams:
             for stream in STREAMS:
                 self._pass_on(stream, self._maskers[stream].close())
             for stream in STREAMS:
-                self._lines[stream].close(self._tails[stream], self.log.path)
+                self._lines[stream].close(self._tails[stream], self._rest)
         finally:
             self.log.close()
 

@@ -75,12 +75,14 @@ def run_shell(
     on_line: Callable[[str], None],
     grace_seconds: float,
     limits: OutputLimits = OutputLimits(),  # noqa: B008 - frozen
+    rest: str = "",
 ) -> ShellResult:
     """Run a command in bash, from any thread, and return when it and all that it started are gone.
 
     `env` and `secrets` reach it as environment variables, beside a short list of the parent's. `on_line` gets its
     masked, printable lines while it runs, `log_path` (replaced) the masked bytes. `step` is its number, by which its
-    processes are found, and `name` what errors call it.
+    processes are found, and `name` what errors call it. `rest` says where all lines are when some are cut: by default
+    the log file.
 
     Raises UsageError before anything starts, ShellFailedError and ShellTimeoutError with the `result`, and
     StepFailedError when the shell could not be started or watched. Whatever else is raised in this thread meanwhile,
@@ -95,7 +97,7 @@ def run_shell(
         raise UsageError(f"the working directory {working_dir} is not there")
     started = time.monotonic()
     ladder = KillLadder(run_id=run_id, step=step, grace_seconds=grace_seconds, kill_seconds=_KILL_SECONDS)
-    output = StepStreams(secrets=patterns, log_path=log_path, on_line=on_line, limits=limits)
+    output = StepStreams(secrets=patterns, log_path=log_path, on_line=on_line, limits=limits, rest=rest)
     try:
         with direct_child(lambda: _start(command, environment, working_dir)) as shell:
             timed_out, exit_code = _supervise(shell, output, ladder, deadline=started + timeout_seconds)
