@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,10 +17,12 @@ from opsdb.settings import Settings, load_settings
 from opsdb.start_signal import await_start
 
 if TYPE_CHECKING:
+    from blocks.form_words import Offer
     from deployments.server.api import PrefectApi
     from deployments.server.declared import TemplateDeployment
     from deployments.server.unchanged import Deployed
     from flows.template.catalogue import CataloguedTemplate
+    from flows.template.reading import ReadTemplate
 
 
 def register(app: typer.Typer) -> None:
@@ -53,8 +55,9 @@ def deploy(
         _load(settings)
     await_start()
     api = PrefectApi(access.ui_url(settings), access.read_secrets(settings).prefect_auth_string, seconds=10)
-    before = _look(settings, api)
-    if before is not None and last is not None and last == replace(before, said=last.said):
+    offers = _offers(settings)
+    before = _look(settings, api, offers)
+    if before is not None and last is not None and unchanged.same(last, before):
         for line in (*last.said, "all of it as at the last deploy"):
             say(line)
         return
@@ -64,9 +67,9 @@ def deploy(
         said.append(line)
         say(line)
 
-    clean = _deploy(settings, skip_broken=skip_broken, reset=reset, tell=say_and_keep)
+    clean = _deploy(settings, skip_broken=skip_broken, reset=reset, offers=offers, tell=say_and_keep)
     # what wrote nothing may be left out next time, and said again; what warned is looked at again
-    if clean and before is not None and _look(settings, api) == before:
+    if clean and before is not None and _look(settings, api, offers) == before:
         unchanged.note(settings, replace(before, said=tuple(said)))
 
 
@@ -81,7 +84,17 @@ def _load(settings: Settings) -> None:
             import_module(name)
 
 
-def _look(settings: Settings, api: PrefectApi) -> Deployed | None:
+def _offers(settings: Settings) -> dict[Offer, list[str]]:
+    """What the forms name. A server of databases that does not answer is no reason not to deploy."""
+    from blocks.form_words import Offer
+    from flows.odoo.databases import find_odoo_databases
+
+    databases = find_odoo_databases(settings.odoo_url)
+    found = {Offer.BACKUP_FOLDER: [str(settings.backups)]}
+    return found if databases is None else found | {Offer.DATABASES: databases}
+
+
+def _look(settings: Settings, api: PrefectApi, offers: Mapping[Offer, list[str]]) -> Deployed | None:
     """What there is, in short; None when it cannot be said, also where nothing answers: to say so is Prefect's part."""
     import httpx
     import psycopg
@@ -89,12 +102,19 @@ def _look(settings: Settings, api: PrefectApi) -> Deployed | None:
     from deployments.server import unchanged
 
     try:
-        return unchanged.look(settings, api)
+        return unchanged.look(settings, api, offers)
     except (httpx.HTTPError, psycopg.Error, ValueError, KeyError, TypeError):
         return None
 
 
-def _deploy(settings: Settings, *, skip_broken: bool, reset: Collection[str], tell: Callable[[str], None]) -> bool:
+def _deploy(
+    settings: Settings,
+    *,
+    skip_broken: bool,
+    reset: Collection[str],
+    offers: Mapping[Offer, list[str]],
+    tell: Callable[[str], None],
+) -> bool:
     """Compare everything, and write what differs. Returns whether nothing was to be warned of."""
     from deployments.server import access
 
@@ -114,6 +134,7 @@ def _deploy(settings: Settings, *, skip_broken: bool, reset: Collection[str], te
         templates=template_deployments(found),
         all_read=not broken,
         say=tell,
+        offers=offers,
         reset=reset,
     )
     for check in (checks := check_parameters(settings)):
@@ -134,8 +155,16 @@ def template_deployments(found: Collection[CataloguedTemplate]) -> list[Template
             one.kind,
             one.lane,
             one.definition[:12],
-            schedule=one.schedule.entry if one.schedule else None,
+            schedule=_schedule_entry(read) if one.schedule else None,
             rules=one.schedule.rules if one.schedule else None,
         )
-        for one in (template.read.template for template in found if template.read is not None)
+        for read, one in ((template.read, template.read.template) for template in found if template.read is not None)
     ]
+
+
+def _schedule_entry(read: ReadTemplate) -> dict[str, Any]:
+    """With all parameters: the form of a schedule shows what the schedule itself sets, and no defaults."""
+    assert read.template.schedule is not None  # noqa: S101
+    entry = read.template.schedule.entry
+    defaults = {one.name: one.default for one in read.parameters if one.has_default and one.default != ""}
+    return {**entry, "parameters": {**defaults, **entry["parameters"]}}

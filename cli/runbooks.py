@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import re
 from typing import Annotated, Any
 
 import typer
+from rich.markdown import Markdown
 
 from cli.columns import Columns
 from cli.completion import complete_kinds
 from cli.options import JsonOption, storable
-from cli.run.params import described
-from cli.text import errors, print_json, safe_line, say, show
+from cli.run.params import default_text, described
+from cli.text import console, errors, print_json, safe_line, safe_text, say, show
 from opsdb.settings import load_settings
 
 
@@ -89,12 +90,26 @@ def _print_runbook(one: dict[str, Any]) -> None:
     if one["paused"]:
         paused = ", ".join(one["paused"])
         say(f"Paused in Prefect in {paused}: no schedule starts it there, `ops run` does. The Prefect UI resumes it.")
-    say(f"\n{one['description'].partition('Args:')[0].strip()}\n")
+    _print_description(one["description"])
     table = Columns.of("parameter", "type", "default", "meaning")
     for param in one["params"]:
-        default = "required" if param["required"] else json.dumps(param["default"], ensure_ascii=False)
+        default = "required" if param["required"] else default_text(param)
         cells = (param["name"], param["type"].replace("|", " or "), default, param["description"])
         table.add(*(safe_line(cell, width=500) for cell in cells))
     show(table)
     given = "".join(f" -p {param['name']}=..." for param in one["params"] if param["required"])
     say(f"\nStart it: ops run {safe_line(one['kind'] + given)} --wait")
+
+
+def _print_description(text: str) -> None:
+    """Show Markdown: its prose as wide as the terminal, its commands as they are typed, whole lines to be copied."""
+    for number, part in enumerate(re.split(r"^```.*$", safe_text(text), flags=re.MULTILINE)):
+        if not part.strip():
+            continue
+        say("")
+        if number % 2:
+            for line in part.strip("\n").splitlines():
+                say(f"    {line}")
+        else:
+            console.print(Markdown(part, hyperlinks=False))
+    say("")

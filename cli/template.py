@@ -127,7 +127,8 @@ def schema() -> None:
 
 def document(read: Any) -> dict[str, Any]:
     """What was understood of a template (a ReadTemplate), for programs."""
-    from flows.template.parameters import REQUIRED, schema_of
+    from flows.template.known_parameters import REQUIRED
+    from flows.template.parameters import schema_of
 
     template = read.template
     forms = schema_of(read.parameters)

@@ -24,11 +24,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Scheduled
 from pydantic import Field
 
-from blocks.fields import BlockName
 from flows.backup.database import Database
 from flows.backup.folder import backup_folder
 from flows.backup.night import Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
-from flows.backup.parameters import BackupFolder, OdooDatabases, RetentionDays
+from flows.backup.parameters import BackupFolder, OdooDatabases, OptionalTarget, RetentionDays
 from flows.engine.active_run import current_run
 from flows.engine.ops_database import in_ops
 from flows.engine.postponement import postpone
@@ -59,25 +58,33 @@ class NotStartedError(StepFailedError):
 def nightly_backup(  # noqa: PLR0917 - they are passed by name
     databases: OdooDatabases = DATABASES,
     retention_days: RetentionDays = 30,
-    backup_dir: BackupFolder | None = None,
+    backup_dir: BackupFolder = "",
     lateness_minutes: LatenessMinutes = 120,
     restore_drill: bool = False,
-    target: BlockName | None = None,
+    target: OptionalTarget = "",
 ) -> dict[str, Any]:
-    """Back up each Odoo database by a run of its own in lane A, all in one session `Daily Backup`.
+    """Back up each Odoo database by a run of its own in lane A, all in one session, Daily Backup.
 
-    It succeeds when all are backed up. A backup that fails keeps no other one back. It is tried again, after 5 minutes
-    and then less often, within `lateness_minutes`; after that this run fails and names what is not backed up. While it
-    waits it takes no slot in the lane. However often it is repeated for one tick of its schedule, there is one session,
-    and one run for each try of a database.
+    **When to use it:** its schedule starts it each night. To back up one more database, add it to the schedule.
+
+    **What it changes:** what odoo_db_backup does, for each database. One that fails does not stop the others: it is
+    tried again, after 5 minutes and then less often. This run succeeds when all are backed up; else it fails when its
+    time is over, and names what is missing. While it waits it takes no slot in the lane.
+
+    **What it needs:** what odoo_db_backup needs.
+
+    ```
+    ops schedule set nightly-backup --add-db odoo_new
+    ops run nightly_backup -p databases=odoo_prod,odoo_staging --wait
+    ```
 
     Args:
         databases: Databases to back up, each once.
-        retention_days: Days after which earlier backups are deleted; the three newest good ones of a database stay.
-        backup_dir: Absolute path of the folder for the dumps, without `..`. Left empty: the room's own.
-        lateness_minutes: Minutes in which backups that failed are tried again: after its time, or after a later start.
-        restore_drill: Whether each backup is restored into a scratch database and compared before old ones go.
-        target: Name of a Backup Target block, to which each backup is copied. Left empty: they stay in their folder.
+        retention_days: Days after which earlier backups are deleted. The three newest good ones of a database stay.
+        backup_dir: Absolute path of the folder for the backups. Empty for the room's own.
+        lateness_minutes: Minutes in which failed backups are tried again, from the scheduled time or a later start.
+        restore_drill: Restore each backup into a scratch database and compare it, before old backups are deleted.
+        target: Backup Target block to which each backup is copied. Empty for no copies.
     """
     run = current_run()
     now = run.clock() if run.clock else datetime.now(UTC)

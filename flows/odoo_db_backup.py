@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from blocks.fields import BlockName
 from blocks.target_store import TargetError
 from flows.backup.database import Database, Source, check_source
 from flows.backup.draft import Draft, clear_leftovers, leftover_bytes
@@ -14,7 +13,7 @@ from flows.backup.dump import DEADLINE_SECONDS, write_backup
 from flows.backup.folder import Folder, backup_folder, check_space
 from flows.backup.keyring import Keyring, room_keyring
 from flows.backup.manifest import Manifest
-from flows.backup.parameters import BackupFolder, OdooDatabase, RetentionDays
+from flows.backup.parameters import BackupFolder, ExistingDatabase, OptionalTarget, RetentionDays
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.preflight import PROGRAMS, missing_programs
@@ -45,24 +44,33 @@ LONGEST_SECONDS = (
     exclusive="odoo_db",
 )
 def odoo_db_backup(
-    odoo_db: OdooDatabase,
+    odoo_db: ExistingDatabase,
     retention_days: RetentionDays = 30,
-    backup_dir: BackupFolder | None = None,
+    backup_dir: BackupFolder = "",
     restore_drill: bool = False,
-    target: BlockName | None = None,
+    target: OptionalTarget = "",
 ) -> dict[str, Any]:
-    """Dump one Odoo database, verify the dump, and delete the backups of that database that are too old.
+    """Back up one Odoo database, verify the backup, and delete backups of that database that are too old.
 
-    The dump is in pg_dump's custom format, which is compressed; restore it with `pg_restore`. Beside it lie the
-    server's roles, Odoo's filestore where OPS_FILESTORE_DIR is set, and a manifest with the row count and a hash of
-    each table, taken in the dump's own snapshot: by them a restore is compared.
+    **When to use it:** before an upgrade or any other change by hand. The schedule of nightly_backup does the rest.
+
+    **What it changes:** nothing in the database, which people go on using. It writes the dump, the server's roles, a
+    manifest of rows and sums and, where OPS_FILESTORE_DIR is set, Odoo's filestore. A backup counts only when it was
+    read back.
+
+    **What it needs:** PostgreSQL's programs, a role that may read all rows, and room on the disk. All that is checked
+    before anything is written.
+
+    ```
+    ops run odoo_db_backup -p odoo_db=odoo_prod --wait
+    ```
 
     Args:
-        odoo_db: Database to dump: letters, digits, `_`, `-` and `.`, at most 63. Not postgres, not a template.
-        retention_days: Days after which earlier backups of this database are deleted; the three newest good ones stay.
-        backup_dir: Absolute path of the folder for the dump, without `..`. Left empty: the room's own.
-        restore_drill: Whether to restore the backup into a scratch database and compare it before old ones go.
-        target: Name of a Backup Target block, to which the backup is copied. Left empty: it stays in its folder.
+        odoo_db: Database to back up.
+        retention_days: Days after which earlier backups of this database are deleted. The three newest good ones stay.
+        backup_dir: Absolute path of the folder for the backup. Empty for the room's own.
+        restore_drill: Restore the backup into a scratch database and compare it, before old backups are deleted.
+        target: Backup Target block to which the backup is copied. Empty for no copy.
     """
     started = time.monotonic()
     run = current_run()

@@ -8,14 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from blocks.fields import BlockName
 from flows.backup.attachments import differing_attachments, stored
 from flows.backup.contents import summary
 from flows.backup.folder import Folder, backup_folder
 from flows.backup.keyring import Signature
 from flows.backup.manifest import File, Manifest
 from flows.backup.names import parse_name
-from flows.backup.parameters import BackupFolder, BackupOrDatabase, OdooDatabase, RolesInstead
+from flows.backup.parameters import (
+    NO_ROLES,
+    BackupFolder,
+    BackupOrDatabase,
+    OdooDatabase,
+    OptionalFolder,
+    OptionalTarget,
+    RolesInstead,
+    TemplateDatabase,
+)
 from flows.backup.postgres import Connection, connect
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
@@ -36,34 +44,44 @@ from opsdb.errors import PreflightError, StepFailedError
 def odoo_db_restore(
     odoo_db: OdooDatabase,
     backup: BackupOrDatabase,
-    backup_dir: BackupFolder | None = None,
-    filestore_dir: BackupFolder | None = None,
-    target: BlockName | None = None,
+    backup_dir: BackupFolder = "",
+    filestore_dir: OptionalFolder = "",
+    target: OptionalTarget = "",
     *,
-    template: OdooDatabase | None = None,
+    template: TemplateDatabase = "",
     unsigned: bool = False,
-    roles: RolesInstead | None = None,
+    roles: RolesInstead = NO_ROLES,
     missing_roles: Literal["refuse", "leave"] = "refuse",
 ) -> dict[str, Any]:
     """Restore a backup into a new database, compare it with what was dumped, and only then give it its name.
 
-    A database that is there already is never touched. The new one gets the owner, privileges, settings, comment,
-    connection limit and tablespace of then, as far as the room's role may give them: what it may not is named before
-    the restore begins, and in the result.
+    **When to use it:** to bring back what was lost, or for a copy to test with. Never over a database that exists:
+    restore to a new name, look at it, and switch over yourself.
+
+    **What it changes:** it makes one new database, with the owner, privileges and settings of then as far as the room's
+    role may give them. What it cannot give is named before the restore begins, and in the result.
+
+    **What it needs:** a backup that is signed by this room, PostgreSQL's programs, and room on the disk.
+
+    ```
+    ops backups odoo_prod
+    ops run odoo_db_restore -p odoo_db=odoo_test -p backup=odoo_prod_20261125T231116Z.dump --wait
+    ```
 
     Args:
-        odoo_db: Name of the new database. There must be none of that name.
-        backup: File name of the backup, as `ops backups` shows it, or a database, whose newest good backup is restored.
-        backup_dir: Absolute path of the folder with the backups, without `..`. Left empty: the room's own.
-        filestore_dir: Absolute path of a new folder for the backup's filestore. Left empty: it is not unpacked, and the
-            result says so.
-        target: Name of a Backup Target block, where a backup is looked for that the folder has not got.
-        template: Database to begin with, which a superuser has prepared: with extensions, and nothing else.
-        unsigned: Whether to restore a backup that this room did not sign, nor a room whose key was imported. Whoever
-            made it can run commands in the restored database, which belongs to a new role, NAME_owner.
-        roles: Other roles for those of the backup, as `{"odoo": "odoo_test"}`. Left empty: those of the same names.
-        missing_roles: What is done where the server lacks a role of the backup: `refuse` the restore, or `leave` what
-            that role owned to the room's role, and what it might do away.
+        odoo_db: Name of the new database, which must not exist yet.
+        backup: File name of the backup, as the command ops backups lists it, or a database, whose newest good backup is
+            restored.
+        backup_dir: Absolute path of the folder with the backups. Empty for the room's own.
+        filestore_dir: Absolute path of a new folder for the backup's filestore. Empty to leave the filestore packed.
+        target: Backup Target block to fetch the backup from when the folder does not have it. Empty for none.
+        template: Database to begin with, which a superuser has prepared with extensions and nothing else. Empty for
+            PostgreSQL's own.
+        unsigned: Restore a backup that neither this room signed nor one whose key was imported. Whoever made it can run
+            commands in the restored database, which will belong to a new role, NAME_owner.
+        roles: Other roles for those of the backup, such as {"odoo": "odoo_test"}. Empty for roles of the same names.
+        missing_roles: What to do when the server lacks a role of the backup: refuse the restore, or leave what that
+            role owned to the room's role and drop its privileges.
     """
     started = time.monotonic()
     folder = backup_folder(backup_dir)
@@ -72,8 +90,16 @@ def odoo_db_restore(
         "preflight",
         lambda: _warned(
             _with_roles(
-                _look_up(folder, backup, odoo_db, attachments, target=target, unsigned=unsigned, template=template),
-                roles or {},
+                _look_up(
+                    folder,
+                    backup,
+                    odoo_db,
+                    attachments,
+                    target=target or None,
+                    unsigned=unsigned,
+                    template=template or None,
+                ),
+                roles,
                 leave_missing=missing_roles == "leave",
                 owner=f"{odoo_db}_owner",
             ),

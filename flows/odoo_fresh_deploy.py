@@ -6,7 +6,6 @@ import os
 import time
 from typing import Any
 
-from blocks.fields import CheckoutFolder, ComposeFile
 from blocks.ssh import agent_env
 from flows.backup.parameters import OdooDatabase
 from flows.engine.active_run import current_run
@@ -15,7 +14,10 @@ from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
 from flows.odoo.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
 from flows.odoo.parameters import (
+    APPROVAL_MINUTES,
     ApprovalMinutes,
+    CheckoutFolder,
+    ComposeFile,
     Domain,
     DropletName,
     Email,
@@ -25,7 +27,7 @@ from flows.odoo.parameters import (
     Slug,
     SshKeys,
 )
-from flows.odoo.repositories import APPROVAL_MINUTES, approve_deploy, check_allowed
+from flows.odoo.repositories import approve_deploy, check_allowed
 from flows.odoo.site import CHECK_OUT, wait_healthy
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings
@@ -134,28 +136,37 @@ def odoo_fresh_deploy(
     image: Slug = "ubuntu-22-04-x64",
     approval_minutes: ApprovalMinutes = APPROVAL_MINUTES,
 ) -> dict[str, Any]:
-    """Make a droplet at DigitalOcean, and on it Odoo, by the scripts of its repository, with a certificate.
+    r"""Make a droplet at DigitalOcean, and on it Odoo, by the scripts of its repository, with a certificate.
 
-    Before anything of the repository reaches the droplet it waits for an approval, where OPS_DEPLOY_APPROVAL is on or
-    OPS_ALLOWED_REPOSITORIES is empty; a repository that this leaves out is refused.
-    A droplet of that name is used when there is one, so another attempt makes no second one. It is never repeated by
-    itself.
+    **When to use it:** for a new host, or to repeat a deployment that failed: a droplet of that name is used when there
+    is one. It is not repeated by itself.
+
+    **What it changes:** it makes the droplet, which costs money from then on, and sets up firewall, PostgreSQL, Odoo,
+    nginx and a certificate there, with the scripts of the repository.
+
+    **What it needs:** doctl with a token, an SSH key that DigitalOcean knows, and a DNS record that leads to the
+    droplet. A repository that OPS_ALLOWED_REPOSITORIES leaves out is refused. With OPS_DEPLOY_APPROVAL, or while no
+    repository is listed, it asks before code of the repository reaches the droplet.
+
+    ```
+    ops run odoo_fresh_deploy -p droplet_name=odoo-1 -p domain=erp.example.com -p email=ops@example.com \
+      -p odoo_db=odoo_prod -p ssh_keys=12345678 --wait
+    ```
 
     Args:
         droplet_name: Name of the droplet.
         domain: Host name under which Odoo is reached. Its A record must lead to the droplet.
-        email: Whom the certificate authority writes to.
+        email: Address to which the certificate authority writes.
         odoo_db: Odoo's database on the droplet.
         ssh_keys: Ids or fingerprints of keys at DigitalOcean, the worker's own among them.
         git_ref: Branch, tag or commit to deploy.
-        repo_url: Public repository with the code, the compose file and the scripts: one that OPS_ALLOWED_REPOSITORIES
-            allows.
+        repo_url: Public repository with the code, the compose file and the scripts.
         repo_dir: Absolute path of the checkout on the droplet.
         compose_file: The compose file, relative to the checkout.
         region: Region of the droplet.
         size: Size of a new droplet.
         image: Image of a new droplet.
-        approval_minutes: Minutes that it waits for `ops approve`, where it asks. 0: 60.
+        approval_minutes: Minutes to wait for an approval, where it asks.
     """
     started = time.monotonic()
     settings = current_run().settings

@@ -5,17 +5,25 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from blocks.fields import BlockName, CheckoutFolder, ComposeFile, ComposeService, HealthUrl
 from blocks.odoo_host import OdooHost
-from flows.backup.parameters import OdooDatabase
+from flows.backup.parameters import ExistingDatabase
 from flows.engine.active_run import current_run
 from flows.engine.approval import approval
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
 from flows.odoo.modules import check_same, check_upgradable, check_upgraded, read_modules, read_uuid
-from flows.odoo.parameters import ApprovalMinutes, GitRef, OdooModules
-from flows.odoo.repositories import approval_seconds
+from flows.odoo.parameters import (
+    APPROVAL_MINUTES,
+    ApprovalMinutes,
+    GitRef,
+    OdooModules,
+    OptionalCheckout,
+    OptionalComposeFile,
+    OptionalHealthUrl,
+    OptionalHost,
+    OptionalService,
+)
 from flows.odoo.site import (
     CHECK_OUT,
     check_checkout,
@@ -117,38 +125,49 @@ WAIT = wait_healthy("$HEALTH_URL")
 )
 def odoo_module_upgrade(
     *,
-    odoo_db: OdooDatabase,
+    odoo_db: ExistingDatabase,
     modules: OdooModules,
     git_ref: GitRef = "main",
-    odoo_host: BlockName | None = None,
-    repo_dir: CheckoutFolder | None = None,
-    compose_file: ComposeFile | None = None,
-    odoo_service: ComposeService | None = None,
-    health_url: HealthUrl | None = None,
-    approval_minutes: ApprovalMinutes | None = None,
+    odoo_host: OptionalHost = "",
+    repo_dir: OptionalCheckout = "",
+    compose_file: OptionalComposeFile = "",
+    odoo_service: OptionalService = "",
+    health_url: OptionalHealthUrl = "",
+    approval_minutes: ApprovalMinutes = APPROVAL_MINUTES,
 ) -> dict[str, Any]:
-    """Check out the wanted code, upgrade modules of one Odoo database in its container, restart Odoo, await its health.
+    """Check out code, upgrade modules of one Odoo database in its container, restart Odoo, wait for its health.
 
-    Before anything changes it makes sure that the checkout is clean and that every module is installed; after the
-    upgrade, that each still is. It is never repeated by itself.
+    **When to use it:** to bring a new version of modules to a database. Back it up first.
+
+    **What it changes:** the checkout, the modules in the database, its assets, and Odoo restarts: its users are cut off
+    for a moment. It is not repeated by itself.
+
+    **What it needs:** a clean checkout, modules that are installed, and docker, git and curl where Odoo runs. All that
+    is checked before anything changes. With OPS_UPGRADE_APPROVAL it asks before the upgrade.
+
+    ```
+    ops run odoo_db_backup -p odoo_db=odoo_staging --wait
+    ops run odoo_module_upgrade -p odoo_db=odoo_staging -p modules=sale,stock --wait
+    ```
 
     Args:
         odoo_db: Database whose modules are upgraded.
         modules: Names of installed modules, each once.
         git_ref: Branch of origin, tag or commit to check out.
-        odoo_host: Name of an Odoo Host block: says where Odoo runs, and all that is not given below.
-        repo_dir: Absolute path of the checkout with the code and the compose file; /opt/odoo if nobody says.
-        compose_file: The compose file, relative to the checkout or absolute; deploy/docker-compose.prod.yml if nobody
-            says.
-        odoo_service: Odoo's service in the compose file; odoo if nobody says.
-        health_url: Address that answers with success when Odoo is up; http://localhost:8069/web/health if nobody says.
-        approval_minutes: Minutes that it waits for `ops approve`, once the code is there, where OPS_UPGRADE_APPROVAL is
-            on. Left empty or 0: 60.
+        odoo_host: Odoo Host block that says where Odoo runs, and all that is empty below. Empty for this host.
+        repo_dir: Absolute path of the checkout with the code and the compose file. Empty for what the block says, or
+            /opt/odoo.
+        compose_file: The compose file, relative to the checkout or absolute. Empty for what the block says, or
+            deploy/docker-compose.prod.yml.
+        odoo_service: Odoo's service in the compose file. Empty for what the block says, or odoo.
+        health_url: Address that answers with success when Odoo is up. Empty for what the block says, or
+            http://localhost:8069/web/health.
+        approval_minutes: Minutes to wait for an approval, once the code is there, where OPS_UPGRADE_APPROVAL is on.
     """
     started = time.monotonic()
     asked = {"repo_dir": repo_dir, "compose_file": compose_file, "service": odoo_service, "health_url": health_url}
     told = f"the block odoo-host/{odoo_host}" if odoo_host else "the checkout"
-    host = find_host(odoo_host, **asked)
+    host = find_host(odoo_host or None, **asked)
     current_run().acquire(host_resource(host))  # another upgrade there moves the checkout, and restarts this one's Odoo
     found = action(
         "preflight",
@@ -178,8 +197,8 @@ def odoo_module_upgrade(
     values["COMMIT"] = pulled.word("after")
     if current_run().settings.upgrade_approval:
         question = f"upgrade {', '.join(modules)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
-        approval("approve_upgrade", question, timeout=approval_seconds(approval_minutes))
-    elif approval_minutes:
+        approval("approve_upgrade", question, timeout=60 * approval_minutes)
+    elif approval_minutes != APPROVAL_MINUTES:
         current_run().event("nobody is asked to approve: OPS_UPGRADE_APPROVAL is off", level="warning")
     run_on_host("upgrade_modules", UPGRADE, UPGRADE_SECONDS)
     after = action(

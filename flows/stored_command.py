@@ -9,6 +9,7 @@ from prefect_shell import ShellOperation  # type: ignore[import-untyped]  # ship
 from pydantic import Field
 
 from blocks.fields import BlockName
+from blocks.form_words import InWords
 from flows.engine.active_run import current_run
 from flows.engine.runbook import runbook
 from flows.engine.step import action, step
@@ -17,15 +18,30 @@ from opsdb.errors import PreflightError
 LONGEST_SECONDS = 3600
 MARGIN_SECONDS = 60
 
+StoredCommand = Annotated[
+    BlockName, InWords("the name of a Shell Operation block: small letters, digits and dashes between them")
+]
 TimeoutSeconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS)]
 
 
 @runbook(deadline_seconds=LONGEST_SECONDS + MARGIN_SECONDS)
-def stored_command(block: BlockName, timeout_seconds: TimeoutSeconds = 600) -> dict[str, Any]:
+def stored_command(block: StoredCommand, timeout_seconds: TimeoutSeconds = 600) -> dict[str, Any]:
     """Run the commands of a Shell Operation block as one step, under the rules of a step and not of prefect-shell.
 
+    **When to use it:** for commands that have no runbook of their own yet. A template is the better home for what is
+    done again and again.
+
+    **What it changes:** what its commands change, as the room's user on the worker's host.
+
+    **What it needs:** a Shell Operation block, made in the Prefect UI under Blocks, and OPS_STORED_COMMANDS switched
+    on.
+
+    ```
+    ops run stored_command -p block=rotate-logs --wait
+    ```
+
     Args:
-        block: Name of a Shell Operation block: lower-case letters, digits and dashes.
+        block: Shell Operation block with the commands.
         timeout_seconds: Seconds after which the commands are stopped.
     """
     operation = action(

@@ -11,6 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import best_match
 
+from blocks.form_check import in_words
 from cli.options import storable
 from opsdb.errors import UsageError
 
@@ -67,7 +68,7 @@ def check_values(values: Mapping[str, Any], *, schema: Schema, defaults: Mapping
     _check_names(values, schema=schema, defaults=defaults)
     for name, value in values.items():
         _check_plain_words(name, value, known[name])
-    checker = Draft202012Validator(dict(schema), format_checker=FormatChecker())
+    checker = in_words(Draft202012Validator)(dict(schema), format_checker=FormatChecker())
     wrong = best_match(checker.iter_errors({**defaults, **values}))
     if wrong is not None:
         name, *inside = wrong.absolute_path or ["(all)"]
@@ -220,10 +221,15 @@ def described(schema: Schema, *, defaults: Mapping[str, Any]) -> list[dict[str, 
     ]
 
 
+def default_text(param: Mapping[str, Any]) -> str:
+    """The default of a described parameter that need not be given; a text that may be empty has none."""
+    return "empty" if param["default"] is None else json.dumps(param["default"], ensure_ascii=False, default=str)
+
+
 def _known(schema: Schema, defaults: Mapping[str, Any]) -> str:
     listed = []
     for one in described(schema, defaults=defaults):
-        default = "required" if one["required"] else f"default {json.dumps(one['default'], default=str)}"
+        default = "required" if one["required"] else f"default {default_text(one)}"
         listed.append(f"{one['name']} ({one['type']}, {default})")
     return f"Known: {', '.join(listed)}" if listed else "This runbook takes no parameters"
 

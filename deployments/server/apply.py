@@ -23,6 +23,7 @@ from prefect.utilities.callables import parameter_schema
 
 from deployments.server.client import pages
 from deployments.server.declared import QUEUES, DeclaredDeployment, DeclaredSchedule, Loaded
+from deployments.server.form import NOTHING_KNOWN, Offers, form_of
 from deployments.server.merge import MISSING, Kept, Merge
 from deployments.server.planned import first_due, plan_from
 from deployments.server.when import is_when, when_of
@@ -48,12 +49,14 @@ def apply_deployments(
     *,
     last: Mapping[str, Mapping[str, Any]],
     applied: Applied,
+    offers: Offers = NOTHING_KNOWN,
     reset: Collection[str] = (),
 ) -> Outcome:
     """Write what differs from the file, but what a person set in Prefect since `last`: that stays, unless it is reset.
 
     `last` has the settings that were applied last, by the name of their deployment; `applied` is called for each that
-    has others now. Raises OpsError, with the name of the deployment that Prefect refuses, and httpx.TransportError.
+    has others now; `offers` is what the forms name. Raises OpsError, with the name of the deployment that Prefect
+    refuses, and httpx.TransportError.
     """
     flows = {flow.name: flow.id for flow in pages(client.read_flows)}
     found = {(one.flow_id, one.name): one for one in pages(client.read_deployments)}
@@ -63,12 +66,13 @@ def apply_deployments(
         declared, name = one.declared, one.declared.full_name
         before = found.get((flows[one.flow.name], declared.name)) if one.flow.name in flows else None
         merge = Merge(name, settings_of(declared), last.get(name, {}), reset=name in reset)
+        form = form_of(schema(one.flow), offers, before.parameter_openapi_schema if before else None)
         try:
             if one.flow.name not in flows:
                 flows[one.flow.name] = client.create_flow_from_name(one.flow.name)
             if before is None:
-                _create(client, flows[one.flow.name], declared, _own_fields(one, schema(one.flow)))
-            if before is None or _update(client, declared, _own_fields(one, schema(one.flow)), before, merge):
+                _create(client, flows[one.flow.name], declared, _own_fields(one, form))
+            if before is None or _update(client, declared, _own_fields(one, form), before, merge):
                 outcome.written.append(name)
         except (PrefectException, httpx.HTTPStatusError, ValueError) as error:
             raise OpsError(f"Prefect refuses the deployment {name}: {str(error)[:1000]}") from error
@@ -96,13 +100,13 @@ def _setting_names(slug: str) -> tuple[str, str, str]:
     return f"time of schedule {slug}", f"activity of schedule {slug}", f"parameters of schedule {slug}"
 
 
-def _own_fields(one: Loaded, schema: dict[str, Any]) -> dict[str, Any]:
+def _own_fields(one: Loaded, form: dict[str, Any]) -> dict[str, Any]:
     """What of a deployment is the room's alone."""
     declared = one.declared
     fields: dict[str, Any] = {
         "entrypoint": declared.entrypoint,
         "description": declared.description or one.flow.description,
-        "parameter_openapi_schema": schema,
+        "parameter_openapi_schema": form,
         "enforce_parameter_schema": declared.enforce_parameter_schema,
         "work_pool_name": declared.work_pool.name,
         "pull_steps": [],
@@ -162,8 +166,8 @@ def _settled_fields(declared: DeclaredDeployment, before: DeploymentResponse, me
     added = [tag for tag in before.tags if tag not in declared.tags and tag not in former and not merge.reset]
     if set(before.tags) != {*declared.tags, *added}:
         fields["tags"] = [*declared.tags, *added]
-    if merge.follows("parameters", found=before.parameters):
-        fields["parameters"] = declared.parameters
+    if (settled := merge.settled_parameters("parameters", found=before.parameters)) != before.parameters:
+        fields["parameters"] = settled
     limit = before.global_concurrency_limit
     if merge.follows("concurrency limit", found=limit.limit if limit else None):
         fields["concurrency_limit"] = declared.concurrency_limit
@@ -194,8 +198,8 @@ def _apply_schedule(
         changes["schedule"] = declared.schedule
     if merge.follows(active, found=had.active):
         changes["active"] = declared.active
-    if merge.follows(parameters, found=had.parameters):
-        changes["parameters"] = declared.parameters
+    if (settled := merge.settled_parameters(parameters, found=had.parameters)) != had.parameters:
+        changes["parameters"] = settled
     if changes:
         now = {"active": had.active, "schedule": had.schedule, "parameters": had.parameters}
         client.update_deployment_schedule(deployment_id, had.id, **(now | changes))

@@ -143,7 +143,7 @@ def judge_folders(name: str, deployment: DeploymentResponse, settings: Settings)
     for values in (deployment.parameters, *(schedule.parameters for schedule in deployment.schedules)):
         for parameter, refuse in FOLDER_PARAMETERS.items():
             folder = values.get(parameter)
-            if isinstance(folder, str) and (refusal := refuse(Path(folder), settings)):
+            if isinstance(folder, str) and folder and (refusal := refuse(Path(folder), settings)):
                 found, _, advice = refusal.partition(" Hint: ")
                 yield Check(name, f"its runs will be refused for their {parameter}: {found}", advice)
 

@@ -26,6 +26,7 @@ from deployments.server.declared import (
     deployments_of,
     load_deployments,
 )
+from deployments.server.form import NOTHING_KNOWN, Offers
 from deployments.server.schedules import apply_declared_rules
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.database import connect, reachable
@@ -43,12 +44,14 @@ def deploy_everything(
     templates: Collection[TemplateDeployment],
     all_read: bool,
     say: Callable[[str], None],
+    offers: Offers = NOTHING_KNOWN,
     reset: Collection[str] = (),
 ) -> None:
     """Make or update the lanes, the deployments and the types of blocks. Repeating it changes nothing.
 
     Deployments of templates that are gone are removed, if `all_read`: else a file could not be read, and what it was
-    is not known. What somebody set in Prefect stays and is named, but for the deployments in `reset`.
+    is not known. `offers` is what the forms name. What somebody set in Prefect stays and is named, but for the
+    deployments in `reset`.
 
     Raises RoomUnreachableError when Prefect's API or the ops database does not answer, and OpsError: before anything
     is written when it is prefect.yaml that is wrong, a runbook, or a name in `reset`.
@@ -60,7 +63,7 @@ def deploy_everything(
             for lane in Lane:
                 _apply_lane(client, lane, limit=settings.lane_limit)
                 say(f"lane {lane}: {settings.lane_limit} runs at once")
-            outcome = _apply_and_note(client, loaded, settings, reset=reset)
+            outcome = _apply_and_note(client, loaded, settings, offers=offers, reset=reset)
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
@@ -88,7 +91,12 @@ def _check_names(names: Collection[str], known: list[str]) -> None:
 
 
 def _apply_and_note(
-    client: SyncPrefectClient, loaded: Collection[Loaded], settings: Settings, *, reset: Collection[str]
+    client: SyncPrefectClient,
+    loaded: Collection[Loaded],
+    settings: Settings,
+    *,
+    offers: Offers,
+    reset: Collection[str],
 ) -> Outcome:
     """Apply the deployments, and note of each what was applied as soon as it is."""
     engine = connect(settings, application="deploy")
@@ -101,7 +109,7 @@ def _apply_and_note(
 
             last = read_deployed(db)
             db.commit()
-            return apply_deployments(client, loaded, last=last, applied=note, reset=reset)
+            return apply_deployments(client, loaded, last=last, applied=note, offers=offers, reset=reset)
     finally:
         engine.dispose()
 

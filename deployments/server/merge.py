@@ -66,6 +66,26 @@ class Merge:
         self.kept.append(Kept(self.deployment, setting, words(found), self.declared[setting]))
         return False
 
+    def settled_parameters(self, setting: str, *, found: Mapping[str, Any]) -> dict[str, Any]:
+        """What parameters are to be: each follows or stays by itself, so who sets one does not hold back the others.
+
+        A null counts as not given.
+        """
+        declared, last = self.declared[setting], self.last.get(setting, {})
+        if self.reset:
+            return dict(declared)
+        settled = {name: value for name, value in found.items() if value is not None}
+        for name in dict.fromkeys((*declared, *last, *settled)):
+            wanted, had = declared.get(name), settled.get(name)
+            if had == wanted:
+                continue
+            if setting in self.last and had == last.get(name):
+                settled[name] = wanted
+            else:
+                words = setting.replace("parameters", f"parameter {name}", 1)
+                self.kept.append(Kept(self.deployment, words, had, wanted))
+        return {name: value for name, value in settled.items() if value is not None}
+
 
 def _words(value: Any) -> str:
     if value is MISSING:

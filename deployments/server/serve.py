@@ -16,6 +16,7 @@ from prefect.settings import get_current_settings
 
 from deployments.server.guard import guarded
 from deployments.server.protocol import TimelyProtocol
+from deployments.server.validation import speak_in_words
 from opsdb.settings import load_settings
 from opsdb.standard_streams import make_unfailing
 from opsdb.start_signal import await_start
@@ -23,6 +24,7 @@ from opsdb.start_signal import await_start
 
 def application() -> Any:
     """The ASGI app that is served: Prefect's own, API and UI, behind the guard."""
+    speak_in_words()
     return guarded(create_app(final=True), load_settings())
 
 

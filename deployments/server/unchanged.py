@@ -14,13 +14,15 @@ import site
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from blocks.form_words import Offer
 from deployments.server.api import PrefectApi
+from deployments.server.form import Offers
 from opsdb.errors import OpsError
 from opsdb.kinds.template_files import template_folders
 from opsdb.places import FOLDER_PARAMETERS
@@ -48,9 +50,17 @@ class Deployed:
     read: str
     left: str
     said: tuple[str, ...] = ()
+    databases: tuple[str, ...] | None = None
+    """Those that the forms name; None when their server did not answer."""
 
 
-def look(settings: Settings, api: PrefectApi) -> Deployed | None:
+def same(last: Deployed, now: Deployed) -> bool:
+    """Whether a deploy would write nothing. Forms go on naming the databases of then while their server is away."""
+    databases = last.databases if now.databases is None else now.databases
+    return replace(last, said=()) == replace(now, said=(), databases=databases)
+
+
+def look(settings: Settings, api: PrefectApi, offers: Offers) -> Deployed | None:
     """What there is now; None when it cannot be said in short: then everything has to be compared.
 
     Raises httpx.HTTPError and psycopg.Error.
@@ -63,14 +73,17 @@ def look(settings: Settings, api: PrefectApi) -> Deployed | None:
         listed.sort(key=lambda one: str(one.get("id")))
     with psycopg.connect(settings.ops_url, connect_timeout=3, options="-c statement_timeout=3000") as db:
         noted = db.execute(NOTED).fetchall()
-    return Deployed(read, _digest([found, noted]))
+    databases = tuple(offers[Offer.DATABASES]) if Offer.DATABASES in offers else None
+    return Deployed(read, _digest([found, noted]), databases=databases)
 
 
 def last_deployed(settings: Settings) -> Deployed | None:
     """What the last deploy noted; None when it noted nothing, or nothing that can be trusted."""
     try:
         value = json.loads(read_private(_path(settings)))
-        return Deployed(str(value["read"]), str(value["left"]), tuple(map(str, value["said"])))
+        names = value["databases"]
+        databases = None if names is None else tuple(map(str, names))
+        return Deployed(str(value["read"]), str(value["left"]), tuple(map(str, value["said"])), databases)
     except (OSError, OpsError, ValueError, TypeError, KeyError):
         return None
 
@@ -124,7 +137,7 @@ def _lasting(value: dict[str, Any]) -> dict[str, Any]:
 def _names_a_folder(deployment: dict[str, Any]) -> bool:
     """Whether runs are given a folder: whether it is one that they accept can change without any change here."""
     given = [deployment.get("parameters"), *(one.get("parameters") for one in deployment.get("schedules") or [])]
-    return any(name in (parameters or {}) for parameters in given for name in FOLDER_PARAMETERS)
+    return any((parameters or {}).get(name) for parameters in given for name in FOLDER_PARAMETERS)
 
 
 def _digest(value: Any) -> str:

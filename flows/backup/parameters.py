@@ -1,11 +1,16 @@
-"""The parameters that runbooks about backups share. Their descriptions stand in the docstrings of the flows."""
+"""The parameters that runbooks about backups share. What each is for stands in the docstrings of the flows.
+
+An optional text is empty when it was not given: the form has a plain field for it.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from blocks.fields import BlockName
+from blocks.form_words import InWords, Offer, Offers, OrEmpty
 from flows.backup.folder import FETCHED
 from flows.backup.names import DATABASE_PATTERN
 
@@ -17,9 +22,12 @@ _FOLDER_PATTERN = r"^(/\.?[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~.-]*)+/?$"
 _FILE_PATTERN = rf"{DATABASE_PATTERN.removesuffix('$')}_[0-9]{{8}}T[0-9]{{6}}Z\.dump$"
 
 
+# A dump of `postgres` is what one gets by leaving out the name; the templates hold nobody's data.
+_MAINTENANCE = ("postgres", "template0", "template1")
+
+
 def _not_maintenance(database: str) -> str:
-    # A dump of `postgres` is what one gets by leaving out the name; the templates hold nobody's data.
-    if database in ("postgres", "template0", "template1"):
+    if database in _MAINTENANCE:
         raise ValueError(f"{database} holds no Odoo data: name an Odoo database")
     return database
 
@@ -37,19 +45,60 @@ def _not_fetched(folder: str) -> str:
     return folder
 
 
+def _given(roles: Any) -> Any:
+    """A run of an earlier version may have a null."""
+    return {} if roles is None else roles
+
+
 OdooDatabase = Annotated[
-    str, Field(pattern=DATABASE_PATTERN, min_length=1, max_length=63), AfterValidator(_not_maintenance)
+    str,
+    Field(pattern=DATABASE_PATTERN, max_length=63, json_schema_extra={"not": {"enum": list(_MAINTENANCE)}}),
+    AfterValidator(_not_maintenance),
+    InWords(
+        "an Odoo database's name: up to 63 letters, digits, _ - and dots, with no dot or - in front; "
+        "postgres, template0 and template1 hold no Odoo data"
+    ),
 ]
+"""Also of one that does not exist yet."""
+ExistingDatabase = Annotated[OdooDatabase, Offers(Offer.DATABASES)]
 OdooDatabases = Annotated[
     list[OdooDatabase],
     Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
     AfterValidator(each_once),
+    Offers(Offer.DATABASES),
 ]
+TemplateDatabase = Annotated[OdooDatabase, OrEmpty()]
 RetentionDays = Annotated[int, Field(ge=1, le=3650)]
-BackupFile = Annotated[str, Field(pattern=_FILE_PATTERN, max_length=100)]
-"""A backup by its file's own name."""
-BackupOrDatabase = Annotated[str, Field(pattern=rf"{_FILE_PATTERN}|{DATABASE_PATTERN}", max_length=100)]
-"""A backup by its file's own name, which ends in `.dump`; or a database, whose newest good backup is meant."""
-BackupFolder = Annotated[str, Field(pattern=_FOLDER_PATTERN, max_length=1024), AfterValidator(_not_fetched)]
-RoleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
-RolesInstead = Annotated[dict[RoleName, RoleName], Field(max_length=1000)]
+BackupFile = Annotated[
+    str,
+    Field(pattern=_FILE_PATTERN, max_length=100),
+    InWords("the file name of a backup, such as odoo_prod_20261125T231116Z.dump; `ops backups` lists them"),
+]
+BackupOrDatabase = Annotated[
+    str,
+    Field(pattern=rf"{_FILE_PATTERN}|{DATABASE_PATTERN}", max_length=100),
+    InWords("the file name of a backup, such as odoo_prod_20261125T231116Z.dump, or a database's name"),
+]
+"""A database stands for its newest good backup."""
+OptionalFile = Annotated[BackupFile, OrEmpty()]
+OptionalFolder = Annotated[
+    str,
+    Field(pattern=_FOLDER_PATTERN, max_length=1024),
+    AfterValidator(_not_fetched),
+    InWords("the absolute path of a folder, without .. and blanks in it, such as /srv/backups"),
+    OrEmpty(),
+]
+BackupFolder = Annotated[OptionalFolder, Offers(Offer.BACKUP_FOLDER)]
+"""Where backups are; the room's own when it is empty."""
+OptionalTarget = Annotated[
+    BlockName,
+    InWords("the name of a Backup Target block: small letters, digits and dashes between them"),
+    OrEmpty(),
+]
+RoleName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"),
+    InWords("the name of a role: up to 63 letters, digits, dots, - and _, with neither a dot nor a - in front"),
+]
+RolesInstead = Annotated[dict[RoleName, RoleName], Field(max_length=1000), BeforeValidator(_given)]
+NO_ROLES: dict[str, str] = {}

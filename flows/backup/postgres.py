@@ -94,18 +94,25 @@ def connect_quietly(url: str, *, database: str) -> Connection:
     return db
 
 
-def connect(url: str, *, database: str | None = None, login: Login | None = None, options: str = "") -> Connection:
+def connect(
+    url: str,
+    *,
+    database: str | None = None,
+    login: Login | None = None,
+    options: str = "",
+    connect_seconds: int = 10,
+) -> Connection:
     """Connect to the server that `url` names, to its own database or as its own role or others, in autocommit.
 
-    The environment variables of libpq fill in what the URL leaves open, as they do for psql. Raises PreflightError,
-    which never quotes the URL.
+    The environment variables of libpq fill in what the URL leaves open, as they do for psql; `connect_seconds` is for
+    a URL that names no time. Raises PreflightError, which never quotes the URL.
     """
     if not POSTGRESQL_URL.fullmatch(url):
         raise PreflightError(
             f"{URL_VARIABLE}: want postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
         )
     try:
-        parameters = {"connect_timeout": "10", **_KEEPALIVES, **conninfo_to_dict(url)}
+        parameters = {"connect_timeout": str(connect_seconds), **_KEEPALIVES, **conninfo_to_dict(url)}
         parameters |= {"application_name": APPLICATION, "client_encoding": "UTF8"}
     except psycopg.ProgrammingError:
         raise PreflightError(f"{URL_VARIABLE}: libpq does not understand its parameters") from None

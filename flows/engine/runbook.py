@@ -96,7 +96,9 @@ def runbook(
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
         run_recorded.__signature__ = signature  # type: ignore[attr-defined]
         run_recorded.version = version  # type: ignore[attr-defined]
-        return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
+        # what stands of the parameters is shown beside their fields
+        about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
+        return flow(name=function.__name__, description=about)(run_recorded)
 
     return decorate
 

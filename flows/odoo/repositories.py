@@ -6,9 +6,6 @@ from flows.engine.approval import approval
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings
 
-APPROVAL_MINUTES = 60
-"""How long an approval is waited for when nobody says."""
-
 
 def check_allowed(url: str, settings: Settings) -> None:
     """Raise PreflightError for a repository that OPS_ALLOWED_REPOSITORIES leaves out. While that is empty, none is."""
@@ -25,12 +22,7 @@ def approve_deploy(question: str, url: str, settings: Settings, *, minutes: int)
     listed = bool(settings.allowed_repositories)
     if settings.deploy_approval or not listed:
         advice = f"No repository is allowed yet. Hint: set OPS_ALLOWED_REPOSITORIES={url} to allow this one"
-        approval("approve_deploy", question, timeout=approval_seconds(minutes), advice="" if listed else advice)
-
-
-def approval_seconds(minutes: int | None) -> float:
-    """How long an approval is waited for: 0 and None are as good as no answer."""
-    return 60 * (minutes or APPROVAL_MINUTES)
+        approval("approve_deploy", question, timeout=60 * minutes, advice="" if listed else advice)
 
 
 def _covers(entry: str, url: str) -> bool:

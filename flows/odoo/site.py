@@ -42,8 +42,10 @@ git log -1 --format='%h %s (%cs)'
 """
 
 
-def find_host(block: str | None, **asked: str | None) -> OdooHost:
+def find_host(block: str | None, **asked: str) -> OdooHost:
     """The host that the block describes, or the worker's own; what was asked for by its field's name goes first.
+
+    What is empty was not asked for.
 
     Raises PreflightError when there is no such block.
     """
@@ -60,7 +62,7 @@ def find_host(block: str | None, **asked: str | None) -> OdooHost:
         except httpx.HTTPError as error:
             raise PreflightError(f"odoo_host: Prefect does not give the block {block!r} out: {error}") from error
         stored = loaded.model_dump(include=set(OdooHost.model_fields))
-    return OdooHost(**stored | {name: value for name, value in asked.items() if value is not None})
+    return OdooHost(**stored | {name: value for name, value in asked.items() if value})
 
 
 def host_resource(host: OdooHost) -> str:

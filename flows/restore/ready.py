@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.fields import BlockName
 from flows.backup.archive import read_archive
 from flows.backup.contents import check_server
 from flows.backup.folder import Folder, check_space
@@ -121,7 +120,7 @@ def look_up(
     folder: Folder,
     database: str,
     file: str | None,
-    target: BlockName | None,
+    target: str | None,
     *,
     drill: bool,
     template: str | None = None,

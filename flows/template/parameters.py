@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
-from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl
-from flows.backup.parameters import OdooDatabase, RetentionDays, each_once
-from flows.odoo.parameters import Domain, DropletName, Email, GitRef, OdooModules, RepoUrl
+from blocks.form_words import WORDS
+from blocks.form_words import refusal as refusal_in_words
+from flows.backup.parameters import each_once
+from flows.template.known_parameters import KNOWN, REQUIRED, FormParameter
 from flows.template.model import Parameter
 from flows.template.words import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
 
-REQUIRED = inspect.Parameter.empty
 LONGEST_TEXT = 1_000
 LONGEST_LIST = 100
 
@@ -26,6 +26,8 @@ _UNSEEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u
 _TEXT = rf"^[^{_UNSEEN}]*$"
 # What a command has as `$PARAM_X`, mostly as an argument: one line, and no dash in front, which would be an option.
 _ARGUMENT = rf"^(?:[^{_UNSEEN}\t\n\x20\xa0-][^{_UNSEEN}\t\n]*)?$(?![\s\S])"
+_TEXT_WORDS = "a text without control characters and marks that change the direction of writing"
+_ARGUMENT_WORDS = "one line, without a dash or a blank in front, and without control characters"
 _WHERE = Literal["command", "argument", "environment"]
 
 
@@ -39,47 +41,6 @@ def _no_comma(text: str) -> str:
     if "," in text:
         raise ValueError("must not hold a comma: commas stand between the items where a command reads them")
     return text
-
-
-S3Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
-
-
-@dataclass(frozen=True, slots=True)
-class FormParameter:
-    """One parameter of the form. `default` is REQUIRED when it must be given."""
-
-    name: str
-    type: str
-    annotation: Any
-    default: Any
-    description: str
-
-    @property
-    def plain(self) -> bool:
-        """Whether its type leaves nothing that bash could evaluate: a number, true or false."""
-        return self.type in ("integer", "number", "boolean")
-
-
-KNOWN = {
-    one.name: one
-    for one in (
-        FormParameter("odoo_db", "string", OdooDatabase, REQUIRED, "Name of an Odoo database."),
-        FormParameter("modules", "list", OdooModules, REQUIRED, "Names of Odoo modules, each once."),
-        FormParameter("git_ref", "string", GitRef, "main", "Branch, tag or commit."),
-        FormParameter(
-            "compose_file", "string", ComposeFile, "deploy/docker-compose.prod.yml", "The compose file of the services."
-        ),
-        FormParameter("odoo_service", "string", ComposeService, "odoo", "Odoo's service in the compose file."),
-        FormParameter("repo_dir", "string", CheckoutFolder, "/opt/odoo", "Absolute path of the checkout."),
-        FormParameter("repo_url", "string", RepoUrl, REQUIRED, "Address of a repository, https."),
-        FormParameter("health_url", "string", HealthUrl, REQUIRED, "Address that answers with success."),
-        FormParameter("domain", "string", Domain, REQUIRED, "A domain name."),
-        FormParameter("email", "string", Email, REQUIRED, "An email address."),
-        FormParameter("droplet_name", "string", DropletName, REQUIRED, "Name of a droplet."),
-        FormParameter("s3_bucket", "string", S3Bucket, REQUIRED, "A bucket, and a folder in it after a slash."),
-        FormParameter("retention_days", "integer", RetentionDays, 30, "Days."),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +84,9 @@ def _placed(known: FormParameter, place: Place) -> Any:
         return known.annotation
     form: dict[str, Any] = {CARRIERS: sorted(place.carriers)}
     if known.type == "string":
-        own = TypeAdapter(known.annotation).json_schema()["pattern"]
-        form["pattern"] = f"(?={own})" + form_pattern(carriers=place.carriers, may_be_empty=False)
+        own = TypeAdapter(known.annotation).json_schema()
+        form["pattern"] = f"(?={own['pattern']})" + form_pattern(carriers=place.carriers, may_be_empty=False)
+        form[WORDS] = f"{own[WORDS]}; and of what a command may hold: {IN_WORDS}"
     check = AfterValidator(checked(known.name, carriers=place.carriers, may_be_empty=False))
     return Annotated[known.annotation, Field(json_schema_extra=form), check]
 
@@ -192,17 +154,20 @@ def _text(name: str, declared: Parameter, place: Place, *, item: bool = False) -
     """The form gets no expression but the room's own: Prefect's server tries them in its event loop, and may hang."""
     least = 1 if declared.min_length is None else declared.min_length
     shown = _TEXT if place.where == "environment" or declared.pattern is not None else _ARGUMENT
+    words = _TEXT_WORDS if shown is _TEXT else _ARGUMENT_WORDS
     form: dict[str, Any] = {"pattern": shown}
     checks: list[Any] = [AfterValidator(_no_control_characters if declared.pattern else _matching(shown))]
     if declared.pattern is not None:
         checks.append(AfterValidator(_own_pattern(declared.pattern)))
     if place.where == "command":
         pattern = form_pattern(carriers=place.carriers, may_be_empty=least == 0)
-        form = {"pattern": pattern, CARRIERS: sorted(place.carriers)}
+        form, words = {"pattern": pattern, CARRIERS: sorted(place.carriers)}, f"allowed in a command: {IN_WORDS}"
         # before all else, since it says which character is wrong
         checks.insert(0, AfterValidator(checked(name, carriers=place.carriers, may_be_empty=least == 0)))
     if item:
         form["pattern"] = f"^(?![\\s\\S]*,){form['pattern'].removeprefix('^')}"
+        words = f"{words}; without commas, which stand between the items where a command reads them"
+    form[WORDS] = words
     longest = declared.max_length or LONGEST_TEXT
     longest = min(longest, LONGEST) if place.where == "command" else longest
     if least > longest:
@@ -228,10 +193,7 @@ def _matching(pattern: str) -> Callable[[str], str]:
 
     def match(text: str) -> str:
         if compiled.search(text) is None:
-            raise ValueError(
-                "must not hold control characters or marks that change the direction of writing"
-                + ("" if pattern == _TEXT else ", be of several lines, nor begin with a dash or a blank")
-            )
+            raise ValueError(refusal_in_words(text, _TEXT_WORDS if pattern == _TEXT else _ARGUMENT_WORDS))
         return text
 
     return match

@@ -19,8 +19,9 @@ from flows.template.command import (
     spellings,
     unset_variables,
 )
+from flows.template.known_parameters import FormParameter
 from flows.template.model import Approval, Parameter, PlainStep, RetryPolicy, SecretSource, Step, Template
-from flows.template.parameters import FormParameter, Place, form_parameter
+from flows.template.parameters import Place, form_parameter
 from flows.template.schedule import TemplateSchedule
 from flows.template.scheduled_parameters import schedule_mistakes
 from flows.template.shell_text import document_marks

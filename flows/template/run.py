@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import shutil
@@ -20,6 +21,7 @@ from flows.engine.runbook import runbook
 from flows.engine.step import action, step
 from flows.shell.masking import SecretPatterns
 from flows.template.command import filled_in, references
+from flows.template.known_parameters import REQUIRED
 from flows.template.model import PlainStep, SecretSource, Step
 from flows.template.parameters import as_text, signature_of
 from flows.template.reading import ReadTemplate
@@ -56,9 +58,15 @@ def runbook_of(read: ReadTemplate) -> Flow[..., Any]:
 
 
 def _docstring(read: ReadTemplate) -> str:
-    about = " ".join(read.template.description.split()) or f"The template {read.path.name}."
+    template = read.template
+    about = inspect.cleandoc(template.description) or f"The template {read.path.name}."
+    steps = ", ".join(f"{one.name} (asks before)" if one.approval else one.name for one in template.steps)
+    needs = [f"**Programs:** {', '.join(read.programs)}", ""] if read.programs else []
+    given = "".join(f" -p {one.name}=..." for one in read.parameters if one.default is REQUIRED)
+    example = ["```", f"ops run {template.kind}{given} --wait", "```"]
     lines = [f"    {one.name}: {' '.join(one.description.split()) or one.type}" for one in read.parameters]
-    return "\n".join([about, *(["", "Args:", *lines] if lines else [])])
+    whole = [about, "", f"**Steps:** {steps}", "", *needs, *example]
+    return "\n".join([*whole, *(["", "Args:", *lines] if lines else [])])
 
 
 class _Execution:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
+from flows.template.known_parameters import REQUIRED, FormParameter
 from flows.template.model import Template
-from flows.template.parameters import REQUIRED, FormParameter
 
 
 def schedule_mistakes(

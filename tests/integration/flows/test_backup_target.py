@@ -100,7 +100,7 @@ def test_nightly_backup_hands_the_target_on(database: str, target: Bucket, monke
 
     monkeypatch.setattr("flows.nightly_backup._make_session", lambda *_: None)
     monkeypatch.setattr(Night, "start_try", start)
-    for name in (target.block, None):
+    for name in (target.block, ""):
         with pytest.raises(UsageError, match="a run in no lane cannot be postponed"):  # it would wait for its backup
             nightly_backup([database], target=name)
     assert [one.get("target") for one in started] == [target.block, None]

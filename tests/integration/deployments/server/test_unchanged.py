@@ -56,7 +56,7 @@ def room(
 
 def seen(settings: Settings) -> unchanged.Deployed:
     auth = access.read_secrets(settings).prefect_auth_string
-    found = unchanged.look(settings, PrefectApi(access.ui_url(settings), auth, seconds=30))
+    found = unchanged.look(settings, PrefectApi(access.ui_url(settings), auth, seconds=30), {})
     assert found is not None
     return found
 
@@ -152,4 +152,4 @@ def test_deployment_that_gives_its_runs_a_folder_is_always_compared(
         deployment.id, DeploymentUpdate(parameters={"backup_dir": "/gone"}, enforce_parameter_schema=False)
     )
     auth = access.read_secrets(settings).prefect_auth_string
-    assert unchanged.look(settings, PrefectApi(access.ui_url(settings), auth, seconds=30)) is None
+    assert unchanged.look(settings, PrefectApi(access.ui_url(settings), auth, seconds=30), {}) is None

@@ -101,8 +101,8 @@ def test_parameters_are_changed_beside_the_others(
     ("wish", "said"),
     [
         (Wish(add_db=["odoo_prod"]), "--add-db 'odoo_prod': is among them already: odoo_prod, odoo_staging"),
-        (Wish(add_db=["postgres"]), "parameter databases: postgres holds no Odoo data"),
-        (Wish(add_db=["x;y"]), "parameter databases[2]: 'x;y' does not match"),
+        (Wish(add_db=["postgres"]), "parameter databases[2]: 'postgres' is not an Odoo database's name"),
+        (Wish(add_db=["x;y"]), "parameter databases[2]: 'x;y' is not an Odoo database's name"),
         (Wish(remove_db=["odoo_prd"]), "--remove-db 'odoo_prd': is not among them. Did you mean odoo_prod?"),
         (Wish(remove_db=["odoo_prod", "odoo_staging"]), "--remove-db: none would be left. To start nothing: `--pause`"),
         (Wish(add_db=["a"], params=["databases=b"]), "-p databases: says all databases"),

@@ -26,7 +26,7 @@ def run_of(tmp_path: Path) -> ActiveRun:
 def test_deployment_of_a_repository_that_nobody_allowed_asks_and_names_the_line_to_set(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, deploy_approval=False)
     with activated(run_of(tmp_path)), pytest.raises(Suspension) as asked:
-        approve_deploy("deploy it?", URL, settings, minutes=0)
+        approve_deploy("deploy it?", URL, settings, minutes=60)
     message = asked.value.waits.message or ""
     assert message.startswith("waits for approval until 2026-01-01 01:00:00 UTC: deploy it? ")
     assert f"OPS_ALLOWED_REPOSITORIES={URL}" in message

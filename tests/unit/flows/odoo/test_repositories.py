@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import TypeAdapter
 
-from flows.odoo.repositories import approval_seconds, check_allowed
+from flows.odoo.parameters import ApprovalMinutes
+from flows.odoo.repositories import check_allowed
 from opsdb.errors import PreflightError, UsageError
 from opsdb.settings import Settings, load_settings
 
@@ -70,5 +72,6 @@ def test_entry_that_names_no_repository_is_refused_at_the_start(monkeypatch: pyt
     assert "pa55word" not in str(refused.value)
 
 
-def test_minutes_are_the_length_of_the_wait_alone() -> None:
-    assert (approval_seconds(5), approval_seconds(0), approval_seconds(None)) == (300, 3600, 3600)
+def test_approval_without_minutes_is_waited_for_an_hour() -> None:
+    minutes = TypeAdapter(ApprovalMinutes).validate_python
+    assert (minutes(5), minutes(0), minutes(None)) == (5, 60, 60)

@@ -16,8 +16,9 @@ from prefect.exceptions import ParameterTypeError
 from pydantic import TypeAdapter, ValidationError
 
 from flows.template.command import filled_in
+from flows.template.known_parameters import KNOWN, REQUIRED
 from flows.template.model import Parameter, PlainStep
-from flows.template.parameters import KNOWN, REQUIRED, as_text, form_parameter
+from flows.template.parameters import as_text, form_parameter
 from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import environment_of, runbook_of
 from tests.support.hostile import PAYLOADS

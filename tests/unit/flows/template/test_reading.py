@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from flows.template.known_parameters import KNOWN, REQUIRED
 from flows.template.model import Parameter, RetryPolicy, Step, Template, template_schema
-from flows.template.parameters import KNOWN, REQUIRED
 from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import runbook_of
 from opsdb.kinds.template_files import TemplateError, problems_of
@@ -180,7 +180,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"params": {"a": {"secret": {"env": "A"}, "default": "x"}}}, "param a: default: is not for a secret"),
         ({"params": {"a": {"pattern": "("}}}, "param a: pattern: is no regular expression"),
         ({"params": {"a": {"pattern": "(?=x)"}}}, "param a: pattern: is no regular expression"),
-        ({"params": {"a": {"default": "\x1b"}}}, "param a: default: must not hold control characters"),
+        ({"params": {"a": {"default": "\x1b"}}}, "param a: default: '\\x1b' is not a text without control"),
         ({"params": {"a": {"pattern": r"(a)\1"}}}, "param a: pattern: is no regular expression that can be used here"),
         (
             {"params": {"a": {"min_length": 10, "max_length": 5}}},
@@ -205,7 +205,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"params": {"a": {"minimum": 1}}}, "param a: minimum: is not for type string"),
         ({"params": {"a": {"type": "number", "minimum": 2, "maximum": 1}}}, "param a: minimum: is above maximum"),
         ({"params": {"a": {"enum": [1]}}}, "param a: enum: 1 is no str"),
-        ({"params": {"odoo_db": {"default": "a b"}}}, "param odoo_db: default: String should match"),
+        ({"params": {"odoo_db": {"default": "a b"}}}, "param odoo_db: default: 'a b' is not an Odoo database's name"),
         ({"steps": [{**STEP, "command": "echo ${params.a-b}"}]}, "step one: command: ${params.a-b}: "),
         ({"steps": [{**STEP, "env": {"A": "${params.a-b}"}}]}, "step one: env A: ${params.a-b}: "),
         ({"steps": [{**STEP, "env": {"LD_PRELOAD": "${params.a}"}}]}, "step one: env LD_PRELOAD: programs obey this"),
