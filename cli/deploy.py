@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def deploy(
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Name templates that are not right, and end with 0 all the same.")
+        bool, typer.Option("--skip-broken", help="Name runbooks that are not right, and end with 0 all the same.")
     ] = False,
     reset: Annotated[
         list[str],
@@ -41,8 +41,9 @@ def deploy(
 ) -> None:
     """Apply the lanes, the deployments of prefect.yaml, the templates and the types of blocks to Prefect.
 
-    Repeating it changes nothing. Templates that are not right are named and left as they were deployed. What somebody
-    set in Prefect (a schedule's time, its parameters, a pause) stays and is named.
+    Repeating it changes nothing. Runbooks that are not right are named and left as they were deployed. What somebody
+    set in Prefect (a schedule's time, its parameters, a pause) stays and is named. Workers execute new and changed
+    runbooks from then on, without a restart.
 
     Example: ops deploy --reset nightly_backup/nightly-backup
     """
@@ -129,10 +130,10 @@ def _deploy(
     for line in warned:
         say(line, style="yellow", to=errors)
     broken = [template.error for template in found if template.error]
-    deploy_everything(
+    broken += deploy_everything(
         settings,
         templates=template_deployments(found),
-        all_read=not broken,
+        all_read=all(template.read for template in found),
         say=tell,
         offers=offers,
         reset=reset,
@@ -140,9 +141,9 @@ def _deploy(
     for check in (checks := check_parameters(settings)):
         say(f"warning: {check.subject}: {check.found} {check.advice}", style="yellow", to=errors)
     if broken and not skip_broken:
-        raise UsageError("everything else was deployed, but these templates are not right:\n" + "\n".join(broken))
+        raise UsageError("everything else was deployed, but these runbooks are not right:\n" + "\n".join(broken))
     for error in broken:
-        say(f"warning: template left out: {error}", to=errors)
+        say(f"warning: runbook left out: {error}", to=errors)
     return not (warned or checks or broken)
 
 

@@ -36,6 +36,7 @@ from flows.engine.step import action
 from flows.offsite.target import find_target
 from opsdb.database import first_line
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError
+from opsdb.kinds.names import deployment_name
 from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.origins import started_by_run
 from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
@@ -43,6 +44,7 @@ from opsdb.runs.sessions import is_cancelled, make_session, tag_of
 from opsdb.tables import Lane
 
 DEADLINE_SECONDS = 900
+BACKUP = "odoo_db_backup"
 LANE = Lane.A
 PRIORITY = 10
 DATABASES = ["odoo_prod", "odoo_staging"]
@@ -235,7 +237,7 @@ class Night:
         self.check_session([database])
         with get_client(sync_client=True) as client:
             try:
-                deployment = client.read_deployment_by_name(f"odoo_db_backup/{LANE.pool}")
+                deployment = client.read_deployment_by_name(f"{BACKUP}/{deployment_name(BACKUP, LANE)}")
                 run = client.create_flow_run_from_deployment(
                     deployment.id,
                     parameters={"odoo_db": database, **self.parameters},

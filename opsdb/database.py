@@ -58,9 +58,19 @@ def connect(
     A connection that hears nothing for 10 s is given up; a statement may take `statement_seconds`, and a server that
     does not say even that it took too long is given up `Timings.silent` later.
     """
+    return _connect(driver_url(settings.ops_url), settings, role, application, statement_seconds)
+
+
+def connect_to_prefect(settings: Settings, *, application: str) -> Engine:
+    """An engine for Prefect's database, for the little that its API cannot do: decisions 31 and 35. As `connect`."""
+    url = driver_url(settings.ops_url, database=settings.prefect_database)
+    return _connect(url, settings, None, application, 30)
+
+
+def _connect(url: URL, settings: Settings, role: str | None, application: str, statement_seconds: float) -> Engine:
     silent_seconds = statement_seconds + settings.timings.silent
     engine = create_engine(
-        driver_url(settings.ops_url),
+        url,
         poolclass=QueuePool,
         pool_size=2,
         pool_pre_ping=True,

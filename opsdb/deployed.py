@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Text, func, select
+from sqlalchemy import Column, Connection, Text, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Field, col
 
@@ -32,3 +33,17 @@ def write_deployed(db: Connection, name: str, settings: dict[str, Any]) -> None:
     made = insert(Deployed).values(name=name, settings=settings)
     now = {"settings": made.excluded.settings, "updated_at": func.clock_timestamp()}
     db.execute(made.on_conflict_do_update(index_elements=[col(Deployed.name)], set_=now))
+
+
+def rename_deployed(db: Connection, names: Mapping[str, str]) -> None:
+    """Have what was noted of deployments stand under new names, by the old ones. What stands under a new one stays."""
+    there = set(db.scalars(select(col(Deployed.name))))
+    for before, now in names.items():
+        if now not in there:
+            db.execute(update(Deployed).where(col(Deployed.name) == before).values(name=now))
+    forget_deployed(db, names)
+
+
+def forget_deployed(db: Connection, names: Collection[str]) -> None:
+    """Forget deployments that are gone."""
+    db.execute(delete(Deployed).where(col(Deployed.name).in_(names)))

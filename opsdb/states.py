@@ -66,6 +66,8 @@ PUT_BACK = "put back into its queue: "
 somebody had set Running."""
 AWAITS_SLOT = "AwaitingConcurrencySlot"
 """Prefect's name of the Scheduled state of a run whose deployment executes all that it may. It is tried again soon."""
+SWITCHED_OFF = "SwitchedOff"
+"""The name of the Cancelled state of a run that waited while its kind was switched off."""
 RESUMING = "Resuming"
 """Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
 

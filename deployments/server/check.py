@@ -24,7 +24,7 @@ from deployments.server.client import answering, pages, prefect_client, runbook_
 from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
 from deployments.server.obstacles import clear_queue, closed_lane, closed_queue
 from deployments.server.schedule_check import check_schedules
-from opsdb.kinds.kinds import Deployed, named, registered_deployments
+from opsdb.kinds.kinds import Deployed, named, registered_deployments, switched_off
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.places import FOLDER_PARAMETERS
 from opsdb.runs.lookup import short_id
@@ -49,7 +49,9 @@ def check_prefect(settings: Settings, *, templates: Collection[TemplateDeploymen
         for lane in Lane:
             queues = client.read_work_queues(work_pool_name=lane.pool) if lane.pool in pools else []
             yield judge_lane(lane, pools.get(lane.pool), queues, limit=settings.lane_limit)
-        wanted = registered_deployments(settings.prefect_yaml)
+        off = switched_off(settings)
+        registered = registered_deployments(settings.prefect_yaml)
+        wanted = {name: one for name, one in registered.items() if one.entrypoint not in off}
         wanted |= named(one for template in templates for one in deployments_of(template))
         found = {f"{kind}/{one.name}": one for kind, one in runbook_deployments(client)}
         yield judge_deployments(wanted, {name: _as_deployed(one) for name, one in found.items()}, all_read=all_read)
@@ -108,7 +110,10 @@ def judge_deployments(wanted: Mapping[str, Deployed], found: Mapping[str, Deploy
         parts = [("missing", missing), ("other than here", changed)]
         return Check("deployments", "; ".join(f"{word}: {_some(names)}" for word, names in parts if names), DEPLOY)
     if foreign:
-        advice = "`ops deploy` removes those of templates that are gone; delete others in the Prefect UI"
+        advice = (
+            "`ops deploy` removes what belongs to no template any more, or is switched off; "
+            "delete others in the Prefect UI"
+        )
         return Check("deployments", f"neither in prefect.yaml nor of a template: {_some(foreign)}", advice)
     return Check("deployments", f"{len(wanted)}, as in prefect.yaml and the templates")
 

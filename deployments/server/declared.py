@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
+from opsdb.kinds.names import current_name, deployment_name
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.schedules.blackouts import read_blackout
@@ -170,10 +171,20 @@ class DeclaredDeployment(_Part):
             raise ValueError(f"schedule_rules: {unknown[0]} is the slug of no schedule here: {there}")
         return self
 
+    @model_validator(mode="after")
+    def _has_a_name_of_now(self) -> Self:
+        self.name = current_name(self.kind, self.name)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The name of its flow: that of the function."""
+        return self.entrypoint.rpartition(".")[2]
+
     @property
     def full_name(self) -> str:
-        """As Prefect names it: a flow is named by its function."""
-        return f"{self.entrypoint.rpartition('.')[2]}/{self.name}"
+        """As Prefect names it."""
+        return f"{self.kind}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +195,24 @@ class Loaded:
     flow: Flow[..., Any]
 
 
-def load_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[Loaded]:
-    """What prefect.yaml and the templates ask for. Raises OpsError, which names the entry and its field."""
-    declared = declared_deployments(file, templates)
+def load_deployments(
+    file: Path, templates: Iterable[TemplateDeployment], *, without: Collection[str] = ()
+) -> tuple[list[Loaded], list[str]]:
+    """What prefect.yaml and the templates ask for, and a line for each runbook that cannot be loaded.
+
+    The entrypoints in `without` are left out. Raises OpsError, which names the entry and its field.
+    """
+    declared = [one for one in declared_deployments(file, templates) if one.entrypoint not in without]
+    flows: dict[str, Flow[..., Any]] = {}
+    broken = []
     with _importable(file.parent):
-        flows = {entrypoint: _load(entrypoint) for entrypoint in sorted({one.entrypoint for one in declared})}
-    return [Loaded(one, flows[one.entrypoint]) for one in declared]
+        for entrypoint in sorted({one.entrypoint for one in declared}):
+            try:
+                flows[entrypoint] = load_flow_from_entrypoint(entrypoint)
+            except (Exception, SystemExit) as error:  # whatever its module raises
+                reason = " ".join(str(error).split())[:500]
+                broken.append(f"the runbook {entrypoint} cannot be loaded: {type(error).__name__}: {reason}")
+    return [Loaded(one, flows[one.entrypoint]) for one in declared if one.entrypoint in flows], broken
 
 
 def declared_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[DeclaredDeployment]:
@@ -213,9 +236,9 @@ def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
     """As prefect.yaml would name them."""
     for lane in [template.lane] if template.lane else Lane:
         yield {
-            "name": lane.pool,
+            "name": deployment_name(template.kind, lane),
             "version": template.version,
-            "tags": [RUNBOOK_TAG, TEMPLATE_TAG],
+            "tags": [RUNBOOK_TAG, TEMPLATE_TAG, lane.pool],
             "enforce_parameter_schema": True,
             "work_pool": {"name": lane.pool, "work_queue_name": "default"},
             "entrypoint": f"{PACKAGE}.{template.kind}",
@@ -249,10 +272,3 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-
-
-def _load(entrypoint: str) -> Flow[..., Any]:
-    try:
-        return load_flow_from_entrypoint(entrypoint)
-    except (Exception, SystemExit) as error:  # whatever its module raises
-        raise OpsError(f"the runbook {entrypoint} can not be loaded: {type(error).__name__}: {error}") from error

@@ -27,11 +27,15 @@ from deployments.server.declared import (
     load_deployments,
 )
 from deployments.server.form import NOTHING_KNOWN, Offers
+from deployments.server.renames import rename_deployments
 from deployments.server.schedules import apply_declared_rules
+from deployments.server.switched_off import remove_switched_off
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.database import connect, reachable
 from opsdb.deployed import read_deployed, write_deployed
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.kinds.kinds import switched_off
+from opsdb.kinds.names import current_full_name
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
@@ -46,24 +50,29 @@ def deploy_everything(
     say: Callable[[str], None],
     offers: Offers = NOTHING_KNOWN,
     reset: Collection[str] = (),
-) -> None:
+) -> list[str]:
     """Make or update the lanes, the deployments and the types of blocks. Repeating it changes nothing.
 
     Deployments of templates that are gone are removed, if `all_read`: else a file could not be read, and what it was
     is not known. `offers` is what the forms name. What somebody set in Prefect stays and is named, but for the
-    deployments in `reset`.
+    deployments in `reset`. Deployments of kinds that are switched off are removed. Returns a line for each runbook that
+    cannot be loaded: what is deployed of it stays.
 
     Raises RoomUnreachableError when Prefect's API or the ops database does not answer, and OpsError: before anything
-    is written when it is prefect.yaml that is wrong, a runbook, or a name in `reset`.
+    is written when it is prefect.yaml that is wrong, or a name in `reset`.
     """
-    loaded = load_deployments(settings.prefect_yaml, templates)
+    off = switched_off(settings)
+    loaded, broken = load_deployments(settings.prefect_yaml, templates, without=off)
+    reset = [current_full_name(name) for name in reset]
     _check_names(reset, [one.declared.full_name for one in loaded])
     try:
         with get_client(sync_client=True) as client:
             for lane in Lane:
                 _apply_lane(client, lane, limit=settings.lane_limit)
                 say(f"lane {lane}: {settings.lane_limit} runs at once")
-            outcome = _apply_and_note(client, loaded, settings, offers=offers, reset=reset)
+            outcome = _apply_and_note(client, loaded, settings, offers=offers, reset=reset, say=say)
+            for line in remove_switched_off(client, settings, off):
+                say(line)
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
@@ -79,6 +88,7 @@ def deploy_everything(
     say(f"deployments: {len(outcome.written)} written, {as_they_were} as they were before")
     say(f"templates: {', '.join(sorted(template.kind for template in templates)) or 'none'}")
     say(f"block types registered: {', '.join(slugs)}")
+    return broken
 
 
 def _check_names(names: Collection[str], known: list[str]) -> None:
@@ -97,8 +107,9 @@ def _apply_and_note(
     *,
     offers: Offers,
     reset: Collection[str],
+    say: Callable[[str], None],
 ) -> Outcome:
-    """Apply the deployments, and note of each what was applied as soon as it is."""
+    """Apply the deployments under their names of now, and note of each what was applied as soon as it is."""
     engine = connect(settings, application="deploy")
     try:
         with reachable(), engine.connect() as db:
@@ -107,6 +118,8 @@ def _apply_and_note(
                 write_deployed(db, name, values)
                 db.commit()
 
+            for line in rename_deployments(settings, db, known=read_deployed(db).keys()):
+                say(line)
             last = read_deployed(db)
             db.commit()
             return apply_deployments(client, loaded, last=last, applied=note, offers=offers, reset=reset)
@@ -143,5 +156,5 @@ def _remove_others(client: SyncPrefectClient, templates: Collection[TemplateDepl
         ours = {RUNBOOK_TAG, TEMPLATE_TAG} <= set(deployment.tags) and entrypoint.startswith(f"{PACKAGE}.")
         if ours and (entrypoint, deployment.name) not in kept:
             client.delete_deployment(deployment.id)
-            removed.append(f"{entrypoint.removeprefix(f'{PACKAGE}.')} in {deployment.name}")
+            removed.append(f"{entrypoint.removeprefix(f'{PACKAGE}.')}/{deployment.name}")
     return removed

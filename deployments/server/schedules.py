@@ -26,6 +26,7 @@ from deployments.server.planned import plan_from
 from deployments.server.when import is_when
 from opsdb.database import writing
 from opsdb.errors import UsageError
+from opsdb.kinds.names import former_full_name
 from opsdb.runs.prefect_runs import LANE_OF_POOL
 from opsdb.schedules.store import KnownRules, Said, write_declared
 from opsdb.schedules.times import Schedule, when, zone_of
@@ -90,12 +91,13 @@ def read_schedules(client: SyncPrefectClient) -> list[RunbookSchedule]:
     schedules = []
     for kind, deployment in with_some:
         full = f"{kind}/{deployment.name}"
-        short = full if deployment.name in LANE_OF_POOL or times[deployment.name] > 1 else deployment.name
-        entries = _entries(deployment)
+        short = full if times[deployment.name] > 1 else deployment.name
+        entries, former = _entries(deployment), former_full_name(kind, deployment.name)
         for entry in entries:
             slug = entry.slug or entry.id.hex[-8:]
             name = short if len(entries) == 1 else f"{short}/{slug}"
-            aliases = {f"{short}/{slug}", f"{full}/{slug}", *([short, full] if len(entries) == 1 else [])} - {name}
+            spellings = list(filter(None, [short, full, former]))
+            aliases = ({f"{one}/{slug}" for one in spellings} | set(spellings if len(entries) == 1 else [])) - {name}
             schedules.append(
                 RunbookSchedule(
                     name=name, aliases=tuple(sorted(aliases)), kind=kind, deployment=deployment, entry=entry

@@ -15,6 +15,7 @@ from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
 from deployments.server.guard import guarded
+from deployments.server.old_names import with_old_names
 from deployments.server.protocol import TimelyProtocol
 from deployments.server.validation import speak_in_words
 from opsdb.settings import load_settings
@@ -25,7 +26,7 @@ from opsdb.start_signal import await_start
 def application() -> Any:
     """The ASGI app that is served: Prefect's own, API and UI, behind the guard."""
     speak_in_words()
-    return guarded(create_app(final=True), load_settings())
+    return guarded(with_old_names(create_app(final=True)), load_settings())
 
 
 def serve(sockets: list[socket.socket]) -> None:

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from deployments.server.client import runbook_deployments
 from opsdb.errors import UsageError
+from opsdb.kinds.kinds import switch_of
+from opsdb.kinds.names import deployment_name
 from opsdb.tables import Lane
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def find_startable(client: SyncPrefectClient, *, kind: str, lane: Lane) -> Start
 def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]:
     """The kinds, each with the lanes that it is deployed to.
 
-    A kind has one deployment in each lane, named like the lane's pool, or a single one with a schedule of its own.
+    A kind has one deployment in each lane, named like both, or a single one with a schedule of its own.
     """
     from opsdb.runs.prefect_runs import LANE_OF_POOL
 
@@ -63,7 +65,7 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
         zones.setdefault(kind, {}).update(
             {one.id: getattr(one.schedule, "timezone", None) or "UTC" for one in deployment.schedules}
         )
-        if deployment.name == lane.pool or lane not in lanes:
+        if deployment.name == deployment_name(kind, lane) or lane not in lanes:
             lanes[lane] = Startable(
                 id=deployment.id,
                 flow_id=deployment.flow_id,
@@ -79,7 +81,12 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
 
 
 def unknown_kind(kind: str, kinds: list[str]) -> UsageError:
-    """The error that says which kinds there are."""
+    """The error that says which kinds there are, or how to switch on the one that is meant."""
+    if switch := switch_of(kind):
+        return UsageError(
+            f"KIND: {kind} is switched off in this room. Hint: set {switch}=true where the room starts, and start it "
+            f"again; `docs/settings.md` says what {switch} allows"
+        )
     if not kinds:
         return UsageError(f"KIND: {kind!r} is not deployed, nor is any other runbook: `ops deploy` deploys them")
     close = difflib.get_close_matches(kind, kinds, n=1)

@@ -16,13 +16,11 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
-from pydantic import SecretStr
 from sqlalchemy import Engine, select, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
-from opsdb.database import GONE, connect, first_line
+from opsdb.database import GONE, connect_to_prefect, first_line
 from opsdb.runs.prefect_runs import priority_of, queue_of
 from opsdb.settings import Settings
 from opsdb.tables import Lane, Run
@@ -92,9 +90,7 @@ def _recorded_lanes(engine: Engine, run_ids: Sequence[UUID]) -> dict[UUID, Lane]
 
 
 def _put_back(settings: Settings, places: Sequence[Place]) -> None:
-    url = make_url(settings.ops_url).set(database=settings.prefect_database)
-    of_prefect = settings.model_copy(update={"database_url": SecretStr(url.render_as_string(hide_password=False))})
-    engine = connect(of_prefect, role=None, application="sync queues")
+    engine = connect_to_prefect(settings, application="sync queues")
     try:
         with engine.begin() as db:
             for place in places:

@@ -11,8 +11,23 @@ from typing import Any
 import yaml
 
 from opsdb.errors import UsageError
+from opsdb.kinds.names import current_name
 from opsdb.kinds.template_files import KIND, PACKAGE, template_files
 from opsdb.settings import Settings
+
+SWITCHES = {"flows.stored_command.stored_command": "stored_commands"}
+"""The entrypoints that are not deployed unless a setting, the field of this name, is on."""
+
+
+def switched_off(settings: Settings) -> frozenset[str]:
+    """The entrypoints that are registered and that a setting keeps from being deployed."""
+    return frozenset(entrypoint for entrypoint, field in SWITCHES.items() if not getattr(settings, field))
+
+
+def switch_of(kind: str) -> str | None:
+    """The environment variable that switches a kind on; None for one that always is."""
+    fields = [field for entrypoint, field in SWITCHES.items() if _kind(entrypoint) == kind]
+    return f"OPS_{fields[0].upper()}" if fields else None
 
 
 def registered_entrypoints(prefect_yaml: Path) -> frozenset[str]:
@@ -39,8 +54,9 @@ def named(entries: Iterable[Mapping[str, Any]]) -> dict[str, Deployed]:
     found = {}
     for one in entries:
         pool = one["work_pool"]
-        name = f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}"
-        found[name] = Deployed(one["entrypoint"], pool["name"], pool["work_queue_name"])
+        kind = _kind(one["entrypoint"])
+        full_name = f"{kind}/{current_name(kind, one['name'])}"
+        found[full_name] = Deployed(one["entrypoint"], pool["name"], pool["work_queue_name"])
     return found
 
 

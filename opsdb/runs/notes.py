@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from opsdb.runs.lookup import short_id
 from opsdb.schedules.rules import TickEnd
-from opsdb.states import NEVER_RESUMED, RESUMING, Disregarded, Life, State, approvals, rewrites
+from opsdb.states import NEVER_RESUMED, RESUMING, SWITCHED_OFF, Disregarded, Life, State, approvals, rewrites
 from opsdb.storable import storable
 from opsdb.tables import RunEvent, RunStep
 
@@ -44,6 +44,8 @@ def note_states(db: Connection, *, run_id: UUID, life: Life, known: Sequence[Sta
         if state.status.terminal and state.name in list(TickEnd) and state.id in added:
             level = "warning" if TickEnd(state.name).is_failure else "info"
             note(db, run_id=run_id, state=state, message=state.message or state.name, level=level)
+        if state.status.terminal and state.name == SWITCHED_OFF and state.id in added:
+            note(db, run_id=run_id, state=state, message=state.message or state.name, level="warning")
     for one in life.disregarded:
         if one.state.id in added:
             message = _disregarded(db, run_id, one, attempt=life.attempt)

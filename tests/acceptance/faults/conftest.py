@@ -103,7 +103,7 @@ def start(lab: Lab, client: SyncPrefectClient) -> Start:
     """Start a run: `start("once", seconds=5, manner="quiet", lane="a")`."""
 
     def create(kind: str, *, lane: str = "a", key: str | None = None, **parameters: object) -> UUID:
-        deployment = client.read_deployment_by_name(f"{kind}/lane-{lane}")
+        deployment = client.read_deployment_by_name(f"{kind}/{kind}-lane-{lane}")
         flow_run = client.create_flow_run_from_deployment(
             deployment.id,
             parameters={"ledger": str(lab.ledger), **parameters},

@@ -79,7 +79,7 @@ class Soak:
                     "manner": manner,
                     "seconds": chance.choice((0, 0, 0, 2)),
                 }
-                run = _create(client, f"{kind}/lane-{lane}", parameters)
+                run = _create(client, f"{kind}/{kind}-lane-{lane}", parameters)
                 with self._lock:
                     self._made.append(run)
                 while self._waiting() > 12:

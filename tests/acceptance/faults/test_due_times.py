@@ -43,7 +43,7 @@ class Ticking:
     def deploy(self, **fields: Any) -> bool:
         """Whether anything was written."""
         self._file.write_text(yaml.safe_dump({"deployments": [self.entry | fields]}))
-        loaded = load_deployments(self._file, [])
+        loaded, _ = load_deployments(self._file, [])
         applied = self._last.__setitem__
         return bool(apply_deployments(self._client, loaded, last=self._last, applied=applied).written)
 

@@ -87,7 +87,7 @@ def test_worker_with_a_false_clock_changes_nothing(lab: Lab, start: Start, false
 def test_same_key_posted_fifty_times_at_once_is_one_run(lab: Lab, client: SyncPrefectClient) -> None:
     # case 7. A server under such load may answer 500: then the same request is sent again, as Prefect's client does
     user, password = access.read_secrets(lab.settings).prefect_auth_string.split(":", 1)
-    deployment = client.read_deployment_by_name("once/lane-a").id
+    deployment = client.read_deployment_by_name("once/once-lane-a").id
     with httpx.Client(base_url=f"{access.ui_url(lab.settings)}/api", auth=(user, password), timeout=60) as http:
         token = http.get("/csrf-token", params={"client": "fifty"}).raise_for_status().json()["token"]
         headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "fifty"}
@@ -115,7 +115,7 @@ def test_sixty_runs_at_once_leave_the_api_quick(lab: Lab, client: SyncPrefectCli
     def ten(lane: str) -> list[UUID]:
         made = []
         with lab.client() as own:  # Prefect's client is not for several threads: they take each other's CSRF token
-            deployment = own.read_deployment_by_name(f"once/lane-{lane}").id
+            deployment = own.read_deployment_by_name(f"once/once-lane-{lane}").id
             for _ in range(10):
                 began = time.monotonic()
                 made.append(own.create_flow_run_from_deployment(deployment, parameters={"ledger": str(lab.ledger)}).id)
@@ -144,7 +144,7 @@ def test_run_that_brings_its_own_command_or_code_is_refused(
     lab: Lab, client: SyncPrefectClient, tmp_path: Path
 ) -> None:
     # case 17
-    ours = client.read_deployment_by_name("once/lane-a")
+    ours = client.read_deployment_by_name("once/once-lane-a")
     parameters = {"ledger": str(lab.ledger)}
     evil = tmp_path / "evil"
 

@@ -93,7 +93,7 @@ def test_disk_that_fills_in_mid_dump_keeps_the_previous_backup_and_nothing_else(
     desk: Desk, api: Api, database: str, small_disk: Callable[[int], Path]
 ) -> None:
     folder = small_disk(70)  # the dump seems to fit: the last one was small
-    first = api.start("odoo_db_backup/lane-b", odoo_db=database, backup_dir=str(folder))
+    first = api.start("odoo_db_backup/odoo_db_backup-lane-b", odoo_db=database, backup_dir=str(folder))
     assert api.wait_terminal(first)["state_type"] == "COMPLETED"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with desk.database(database) as db, db.cursor() as cursor:

@@ -48,7 +48,7 @@ def wait_status(desk: Desk, run_id: str, status: str) -> None:
 
 def started(desk: Desk, api: Api, block: str) -> str:
     """A run whose held step has begun."""
-    run_id = api.start("stored_command/lane-c", block=block)
+    run_id = api.start("stored_command/stored_command-lane-c", block=block)
     wait_for(lambda: processes_with(f"OPS_RUN_ID={run_id}"), seconds=60, what="its step runs")
     wait_status(desk, run_id, "running")
     return run_id
@@ -65,7 +65,7 @@ def paused(api: Api, pool: str) -> Iterator[None]:
 
 
 def waiting(desk: Desk, api: Api, block: str) -> str:
-    run_id = api.start("stored_command/lane-c", block=block)
+    run_id = api.start("stored_command/stored_command-lane-c", block=block)
     wait_status(desk, run_id, "queued")
     return run_id
 
@@ -184,7 +184,7 @@ def test_automation_that_suspends_and_cancels_runs_is_recorded(desk: Desk, api: 
         api.delete(f"/automations/{made['id']}")
     made = api.post("/automations/", name="cancel", trigger=trigger, actions=[{"type": "cancel-flow-run"}])
     try:
-        run_id = api.start("stored_command/lane-c", block=block)
+        run_id = api.start("stored_command/stored_command-lane-c", block=block)
         wait_status(desk, run_id, "cancelled")
         assert processes_with(f"OPS_RUN_ID={run_id}") == {}
     finally:

@@ -69,9 +69,11 @@ def test_run_that_waits_is_cancelled_before_anything_of_it_ran(
     desk: Desk, api: Api, store: Callable[..., str], mark: str
 ) -> None:
     block = store("marker", f"sleep {mark}9")
-    ids = [api.start("stored_command/lane-d", block=block) for _ in range(3)]  # a lane executes three at once
+    ids = [
+        api.start("stored_command/stored_command-lane-d", block=block) for _ in range(3)
+    ]  # a lane executes three at once
     wait_for(lambda: len(sleeping(mark)) == 3, seconds=20, what="the lane is full")
-    waiting = api.start("stored_command/lane-d", block=block)
+    waiting = api.start("stored_command/stored_command-lane-d", block=block)
     wait_for(lambda: desk.ops("show", waiting).code == 0, seconds=10, what="the fourth is recorded")
     assert "Nothing of it was running" in desk.ops("cancel", waiting).fine()
     for run_id in ids:

@@ -64,7 +64,7 @@ def test_every_kind_is_deployed_to_every_lane(api: Api) -> None:
         ("nightly_backup", "nightly-backup", "lane-a"),
         ("odoo_restore_drill", "weekly-restore-drill", "lane-a"),
     }
-    assert deployed == {(kind, lane, lane) for kind in KINDS for lane in LANES} | in_one_lane
+    assert deployed == {(kind, f"{kind}-{lane}", lane) for kind in KINDS for lane in LANES} | in_one_lane
 
 
 def test_every_form_is_typed_described_and_enforced(api: Api) -> None:
@@ -79,7 +79,7 @@ def test_every_form_is_typed_described_and_enforced(api: Api) -> None:
 
 
 def test_form_of_the_backup_says_what_it_wants(api: Api) -> None:
-    schema = api.deployment("odoo_db_backup/lane-c")["parameter_openapi_schema"]
+    schema = api.deployment("odoo_db_backup/odoo_db_backup-lane-c")["parameter_openapi_schema"]
     assert schema["required"] == ["odoo_db"]
     fields = schema["properties"]
     assert fields["odoo_db"]["pattern"].startswith("^[A-Za-z0-9_]")
@@ -103,14 +103,14 @@ def test_every_lane_has_a_limit_and_four_queues_in_order(api: Api) -> None:
 )
 @pytest.mark.promise(7)
 def test_wrong_parameters_are_refused_by_the_server(api: Api, parameters: dict[str, Any]) -> None:
-    deployment = api.deployment("odoo_db_backup/lane-a")["id"]
+    deployment = api.deployment("odoo_db_backup/odoo_db_backup-lane-a")["id"]
     answer = api.refusal(f"/deployments/{deployment}/create_flow_run", parameters=parameters)
     assert answer.status_code == 409
     assert "odoo_db" in answer.text or "retention_days" in answer.text
 
 
 def test_unknown_parameter_ends_in_a_failed_run_that_did_nothing(desk: Desk, api: Api, database: str) -> None:
-    run_id = api.start("odoo_db_backup/lane-a", odoo_db=database, colour="red")
+    run_id = api.start("odoo_db_backup/odoo_db_backup-lane-a", odoo_db=database, colour="red")
     run = api.wait_terminal(run_id)
     assert run["state_type"] == "FAILED"
     assert "colour" in run["state"]["message"]

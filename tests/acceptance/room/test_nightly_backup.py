@@ -250,5 +250,5 @@ def test_run_of_a_schedule_starts_by_itself(desk: Desk, api: Api) -> None:
         return folder in [{"folder": run["params"]["folder"]} for run in runs]
 
     # Prefect plans once a minute, and what it plans is due within another one
-    with api.schedule("disk_space/lane-b", folder, interval=60, timezone="UTC"):
+    with api.schedule("disk_space/disk_space-lane-b", folder, interval=60, timezone="UTC"):
         wait_for(succeeded, seconds=180, what="a run of the schedule succeeded")

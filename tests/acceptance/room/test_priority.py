@@ -26,9 +26,9 @@ def test_urgent_run_overtakes_ten_that_wait_and_says_what_it_waits_for(
     desk: Desk, api: Api, store: Callable[..., str], one_slot: None
 ) -> None:
     sleeper, quick = store("holder", "sleep 300"), store("quick", "true")
-    holder = api.start("stored_command/lane-c", block=sleeper)
+    holder = api.start("stored_command/stored_command-lane-c", block=sleeper)
     wait_for(lambda: api.states([holder])[holder] == "RUNNING", seconds=20, what="the lane is full")
-    waiting = [api.start("stored_command/lane-c", block=quick) for _ in range(10)]
+    waiting = [api.start("stored_command/stored_command-lane-c", block=quick) for _ in range(10)]
     started = desk.json("run", "stored_command", "-p", f"block={quick}", "--lane", "C", "--priority", "20")
     urgent = started["id"]
 

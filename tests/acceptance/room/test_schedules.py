@@ -13,7 +13,7 @@ from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
 from tests.support.waiting import wait_for
 
-DEPLOYMENT = "disk_space/lane-c"
+DEPLOYMENT = "disk_space/disk_space-lane-c"
 HOURLY = {"cron": "0 * * * *", "timezone": "UTC"}
 
 

@@ -28,7 +28,7 @@ FIRING, RESOLVED = "🚨 **Stuck Run Detected**", "✅ **Resolved: Stuck Run Det
 
 def started(desk: Desk, api: Api, block: str) -> tuple[str, int]:
     """Start a run of a stored command in lane C. Returns its id and the pid of its process, when its step runs."""
-    run_id = api.start("stored_command/lane-c", block=block)
+    run_id = api.start("stored_command/stored_command-lane-c", block=block)
     wait_for(lambda: len(processes_with(f"OPS_RUN_ID={run_id}")) > 0, seconds=60, what="its step runs")
     return run_id, json.loads((desk.home / "running" / f"{run_id}.json").read_text())["pid"]
 
@@ -89,7 +89,7 @@ def test_every_panel_is_answered_by_a_prometheus_that_scrapes_the_room(
     desk: Desk, api: Api, store: Callable[..., str], chat: Mattermost, database: str
 ) -> None:
     sleeping = [started(desk, api, store("sleeper", "sleep 600"))[0] for _ in range(3)]  # the lane executes three
-    sleeping.append(api.start("stored_command/lane-c", block="sleeper"))
+    sleeping.append(api.start("stored_command/stored_command-lane-c", block="sleeper"))
     empty, since, next_run = list(QUERIES), time.monotonic(), 0.0
     with (
         desk.database(database) as db,
@@ -97,14 +97,14 @@ def test_every_panel_is_answered_by_a_prometheus_that_scrapes_the_room(
         scraping(f"127.0.0.1:{desk.ports[2]}", Path(folder)) as prometheus,
     ):
         db.execute("BEGIN; LOCK TABLE res_partner IN ACCESS EXCLUSIVE MODE")  # a backup that runs for a while
-        held = api.start("odoo_db_backup/lane-a", odoo_db=database)
+        held = api.start("odoo_db_backup/odoo_db_backup-lane-a", odoo_db=database)
 
         def answered() -> bool:
             nonlocal next_run
             now = time.monotonic()
             if now > next_run:  # a rate wants something to happen between two scrapes
                 next_run = now + 6
-                api.start("odoo_db_backup/lane-b", odoo_db="not_there")
+                api.start("odoo_db_backup/odoo_db_backup-lane-b", odoo_db="not_there")
                 chat.moods = [503, 200]
                 desk.ops("alerts", "test")
             if now > since + 20:

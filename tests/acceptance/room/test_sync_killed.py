@@ -31,7 +31,7 @@ def test_runs_made_while_the_sync_was_dead_are_recorded_once_in_their_final_stat
     ids = []
     for number in range(9):  # every third fails
         target = "not_there" if number % 3 == 2 else database
-        ids.append(api.start(f"odoo_db_backup/lane-{LANES[number % 4]}", odoo_db=target))
+        ids.append(api.start(f"odoo_db_backup/odoo_db_backup-lane-{LANES[number % 4]}", odoo_db=target))
     cancelled = ids[-1]
     api.post(f"/flow_runs/{cancelled}/set_state", state={"type": "CANCELLING"})
     deadline = time.monotonic() + 150  # backups of one database follow each other

@@ -46,9 +46,9 @@ def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder
     assert answer.code == 2
     assert "broken.yaml: step a: command: ${params.x} is used after `eval`" in " ".join(answer.err.split())
     assert "deployments: 4 written" in answer.out
-    assert deployed(api) == {"lane-a", "lane-b", "lane-c", "lane-d"}
-    form = api.deployment(f"{KIND}/lane-c")
-    assert form["tags"] == ["runbook", "template"]
+    assert deployed(api) == {f"{KIND}-lane-{lane}" for lane in "abcd"}
+    form = api.deployment(f"{KIND}/{KIND}-lane-c")
+    assert form["tags"] == ["runbook", "template", "lane-c"]
     assert form["parameter_openapi_schema"]["properties"]["name"]["description"].startswith("Whom to greet. Allowed: ")
 
     run = desk.run(KIND, "-p", "name=Ada_L:1", "--lane", "C")
@@ -87,12 +87,12 @@ def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder
 
     write(folder, "true", lane="B")
     (folder / "broken.yaml").write_text("{")  # so nobody knows whose deployments were its own
-    assert "template left out" in desk.ops("deploy", "--skip-broken", timeout=100).err
-    assert deployed(api) == {"lane-a", "lane-b", "lane-c", "lane-d"}
+    assert "runbook left out" in desk.ops("deploy", "--skip-broken", timeout=100).err
+    assert deployed(api) == {f"{KIND}-lane-{lane}" for lane in "abcd"}
     (folder / "broken.yaml").unlink()
     said = desk.ops("deploy", timeout=100).fine()
-    assert f"{KIND} in lane-d removed: its template is gone" in said
-    assert deployed(api) == {"lane-b"}
+    assert f"{KIND}/{KIND}-lane-d removed: its template is gone" in said
+    assert deployed(api) == {f"{KIND}-lane-b"}
 
 
 def test_template_asks_before_a_step_and_goes_on_when_it_was_approved(desk: Desk, folder: Path) -> None:

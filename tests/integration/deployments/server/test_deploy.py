@@ -19,13 +19,16 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
+from pydantic import SecretStr
 
 from deployments.server.apply import apply_deployments
 from deployments.server.client import pages
 from deployments.server.declared import load_deployments
 from deployments.server.deploy import deploy_everything
 from opsdb.errors import OpsError, UsageError
+from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
+from opsdb.states import SWITCHED_OFF
 
 KIND = "flows.stored_command.stored_command"
 
@@ -58,7 +61,7 @@ class File:
         self.path.write_text(yaml.safe_dump({"deployments": [self.entry]}))
         outcome = apply_deployments(
             self._client,
-            load_deployments(self.path, []),
+            load_deployments(self.path, [])[0],
             last=self.last,
             applied=self.last.__setitem__,
             reset=[self.name] * reset,
@@ -85,6 +88,12 @@ class File:
 @pytest.fixture(scope="module", autouse=True)
 def _loads_a_flow() -> None:
     load_flow_from_entrypoint(KIND)  # which sets up Prefect's loggers, the first time in a process
+
+
+@pytest.fixture
+def room(settings: Settings, prefect_room: Settings) -> Settings:
+    """The running Prefect server with an ops database of this test alone."""
+    return prefect_room.model_copy(update={"database_url": SecretStr(settings.ops_url)})
 
 
 @pytest.fixture
@@ -312,7 +321,7 @@ def test_deployment_whose_queue_or_pool_was_deleted_is_whole_again(file: File, c
 
 def test_unknown_name_to_reset_is_refused_with_the_nearest(file: File, prefect_room: Settings) -> None:
     file.path.write_text(yaml.safe_dump({"deployments": [file.entry | {"name": "nightly"}]}))
-    settings = prefect_room.model_copy(update={"prefect_yaml": file.path})
+    settings = prefect_room.model_copy(update={"prefect_yaml": file.path, "stored_commands": True})
     with pytest.raises(UsageError, match=r"stored_command/nihgtly.*Did you mean stored_command/nightly"):
         deploy_everything(settings, templates=[], all_read=True, say=print, reset=["stored_command/nihgtly"])
 
@@ -349,8 +358,6 @@ def test_pause_and_parameters_of_a_schedule_stay_whatever_is_written(file: File,
         ({"concurrency_limit": 0}, "concurrency_limit"),
         ({"schedules": [{"slug": "x", "cron": "every night"}]}, "cron"),
         ({"schedules": [{"cron": "0 2 * * *"}]}, "slug"),
-        ({"entrypoint": "flows.stored_command.missing"}, "flows.stored_command.missing"),
-        ({"entrypoint": "no.such.module"}, "no.such.module"),
     ],
     ids=str,
 )
@@ -390,5 +397,47 @@ def test_same_deployment_twice_is_refused(file: File) -> None:
 def test_runbook_may_lie_beside_the_file(file: File) -> None:
     (file.path.parent / "beside_the_file.py").write_text("from prefect import flow\n@flow\ndef mine(): ...\n")
     file.path.write_text(yaml.safe_dump({"deployments": [file.entry | {"entrypoint": "beside_the_file.mine"}]}))
-    (loaded,) = load_deployments(file.path, [])
+    (loaded,), _ = load_deployments(file.path, [])
     assert loaded.flow.name == "mine"
+
+
+@pytest.mark.parametrize("entrypoint", ["flows.odoo_db_backup.missing", "no.such.module"])
+def test_runbook_that_cannot_be_loaded_is_named_and_leaves_the_others_alone(
+    file: File, client: SyncPrefectClient, room: Settings, entrypoint: str
+) -> None:
+    own = file.entry | {"entrypoint": "flows.odoo_db_backup.odoo_db_backup"}
+    file.path.write_text(yaml.safe_dump({"deployments": [own, own | {"name": "other", "entrypoint": entrypoint}]}))
+    settings = room.model_copy(update={"prefect_yaml": file.path})
+    (line,) = deploy_everything(settings, templates=[], all_read=True, say=print)
+    assert line.startswith(f"the runbook {entrypoint} cannot be loaded: ")
+    assert client.read_deployment_by_name(f"odoo_db_backup/{file.entry['name']}")
+
+
+def test_what_is_switched_off_goes_and_what_waits_in_it_ends_and_says_why(
+    file: File, client: SyncPrefectClient, room: Settings
+) -> None:
+    settings = room.model_copy(update={"prefect_yaml": file.path, "stored_commands": True})
+    file.path.write_text(yaml.safe_dump({"deployments": [file.entry]}))
+    deploy_everything(settings, templates=[], all_read=True, say=print)
+    made = file.read()
+    planned = set(file.planned())
+    waiting = client.create_flow_run_from_deployment(made.id, parameters={"block": "x"})
+    said: list[str] = []
+    off = settings.model_copy(update={"stored_commands": False})
+    deploy_everything(off, templates=[], all_read=True, say=said.append)
+    with pytest.raises(ObjectNotFound):
+        file.read()
+    (line,) = [line for line in said if line.startswith(file.name)]
+    assert "removed: OPS_STORED_COMMANDS is off; with its schedules: {'cron': '0 2 1 1 *'" in line
+    assert line.endswith(f"; cancelled, since they waited in it: {short_id(waiting.id)}")
+    state = client.read_flow_run(waiting.id).state
+    assert state is not None
+    assert (state.type.value, state.name) == ("CANCELLED", SWITCHED_OFF)
+    assert "Hint: set OPS_STORED_COMMANDS=true" in (state.message or "")
+    assert planned
+    for run_id in planned:
+        with pytest.raises(ObjectNotFound):
+            client.read_flow_run(run_id)
+    deploy_everything(off, templates=[], all_read=True, say=said.append)
+    deploy_everything(settings, templates=[], all_read=True, say=print)
+    assert file.read().id != made.id

@@ -147,9 +147,12 @@ def test_schedules_have_the_names_that_people_give(client: SyncPrefectClient, ma
     assert single.name == single.deployment.name
     several = make({"weekly": YEARLY, "daily": YEARLY, None: YEARLY})
     assert several.name == f"{several.deployment.name}/weekly"
-    in_lane = make({"s": YEARLY}, name="lane-a")
-    assert in_lane.name == f"{in_lane.kind}/lane-a"
+    kind = single.kind
+    in_lane = make({"s": YEARLY}, name=f"{kind}-lane-a")
+    assert in_lane.name == f"{kind}-lane-a"
     found = read_schedules(client)
+    for former in (f"{kind}/lane-a", f"{kind}/lane-a/s"):  # as people called it until 0.1
+        assert find_schedule(found, former).id == in_lane.id
     for one in (single, several, in_lane):
         assert find_schedule(found, one.name).id == one.id
         assert find_schedule(found, f"{one.kind}/{one.deployment.name}/{one.entry.slug}").id == one.id

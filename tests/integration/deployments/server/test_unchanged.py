@@ -46,7 +46,7 @@ def room(
     file.write_text(yaml.safe_dump({"deployments": [entry]}))
     if "lane-a" not in [one.name for one in client.read_work_pools()]:
         client.create_work_pool(WorkPoolCreate(name="lane-a", type="process"))
-    apply_deployments(client, load_deployments(file, []), last={}, applied=lambda _name, _settings: None)
+    apply_deployments(client, load_deployments(file, [])[0], last={}, applied=lambda _name, _settings: None)
     given = {"prefect_yaml": file, "templates": tmp_path / "templates", "database_url": settings.database_url}
     settings = prefect_room.model_copy(update=given)
     (tmp_path / "templates").mkdir()

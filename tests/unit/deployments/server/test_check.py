@@ -137,9 +137,12 @@ def judged(templates: list[TemplateDeployment], found: dict[str, Deployed], *, a
 
 
 def test_deployments_of_templates_are_wanted_in_all_their_lanes() -> None:
-    found = {f"disk_space/{lane.pool}": Deployed("flows.templates.disk_space", lane.pool, "default") for lane in Lane}
+    found = {
+        f"disk_space/disk_space-{lane.pool}": Deployed("flows.templates.disk_space", lane.pool, "default")
+        for lane in Lane
+    }
     assert judged([OWN], found).ok
-    assert "missing: disk_space/lane-a" in judged([OWN], {}).found
+    assert "missing: disk_space/disk_space-lane-a" in judged([OWN], {}).found
     assert "gone/lane-a" in judged([OWN], found | LEFT).found
     assert judged([OWN], found | LEFT, all_read=False).ok  # its file is there, and not right
 
