@@ -39,11 +39,13 @@ SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"} | {
 
 @dataclass(frozen=True)
 class Request:
-    """A GET: path without its query, headers by lower-case name, the client's IP address."""
+    """A GET or HEAD: path without its query, headers by lower-case name, the client's IP address."""
 
     path: str
     headers: Mapping[str, str]
     client: str
+    head: bool = False
+    """Whether only the head of the answer is wanted. The server leaves the body out."""
 
 
 @dataclass(frozen=True)
@@ -214,10 +216,10 @@ def _request(event: h11.Request, client: str) -> Request | Answer:
     target = event.target.decode("latin-1")
     if not target.startswith("/"):
         return Answer(400, b"the request's target is not a path\n")
-    if event.method != b"GET":
-        return Answer(405, b"this port answers GET only\n", {"Allow": "GET"})
+    if event.method not in (b"GET", b"HEAD"):
+        return Answer(405, b"this port answers GET and HEAD only\n", {"Allow": "GET, HEAD"})
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-    return Request(path=target.partition("?")[0], headers=headers, client=client)
+    return Request(path=target.partition("?")[0], headers=headers, client=client, head=event.method == b"HEAD")
 
 
 def _encode(answer: Answer, parser: h11.Connection) -> bytes:
