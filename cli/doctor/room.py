@@ -140,6 +140,9 @@ def check_orders(settings: Settings) -> Iterator[Check]:
     for kind in orders.gone:
         found = "named in OPS_ALERT_URLS or OPS_ALERT_THRESHOLDS, and not a runbook of this room any more"
         yield Check(f"runbook {kind}", found, "take the word out, or bring the runbook back")
+    if orders.links_end_here:
+        found = f"links in alerts lead to {settings.ui_address}, which only this host can open"
+        yield Check("links", found, "set OPS_PREFECT_UI_URL to the address by which operators reach the Prefect UI")
 
 
 def kinds_tried(settings: Settings) -> Collection[str]:

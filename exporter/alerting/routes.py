@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from opsdb.alerts.episodes import Rule, Severity
 from opsdb.alerts.thresholds import Thresholds, parse_thresholds
@@ -11,6 +12,7 @@ from opsdb.alerts.words import did_you_mean
 from opsdb.errors import UsageError
 from opsdb.kinds.kind_names import KindNames, read_kind_names
 from opsdb.settings import Settings
+from opsdb.web.hosts import LOOPBACK, host_name
 
 BLOCK = "block:"
 """How an address begins that is the name of a block in Prefect."""
@@ -28,6 +30,15 @@ class Route:
     kinds: frozenset[str]
     url: str = field(repr=False)
 
+    @property
+    def leaves_host(self) -> bool:
+        """Whether its messages are read elsewhere, as far as the address shows. Mail is, wherever it is handed in."""
+        try:
+            parts = urlsplit(self.url)
+            return parts.scheme.startswith("mail") or parts.hostname not in LOOPBACK
+        except ValueError:
+            return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
@@ -37,6 +48,8 @@ class Orders:
     thresholds: Thresholds
     gone: list[str]
     """The runbooks that are named and that this room does not have any more."""
+    links_end_here: bool
+    """Whether links in messages that leave this host lead to a loopback address: nobody can follow them there."""
 
 
 def read_orders(settings: Settings) -> Orders:
@@ -48,7 +61,9 @@ def read_orders(settings: Settings) -> Orders:
     routes = read_routes(settings, names)
     thresholds = parse_thresholds(settings.alert_thresholds, names.named if names.complete else None)
     named = {kind for route in routes for kind in route.kinds} | set(thresholds.named)
-    return Orders(routes=routes, thresholds=thresholds, gone=sorted(named - names.here) if names.complete else [])
+    gone = sorted(named - names.here) if names.complete else []
+    here = host_name(urlsplit(settings.ui_address).netloc) in LOOPBACK and any(one.leaves_host for one in routes)
+    return Orders(routes=routes, thresholds=thresholds, gone=gone, links_end_here=here)
 
 
 def read_routes(settings: Settings, names: KindNames) -> list[Route]:

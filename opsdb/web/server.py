@@ -152,9 +152,11 @@ class HttpServer:
                 parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
                 received = await _receive(reader, parser, address)
             if isinstance(received, Request):
-                received = self._refusal(received) or await self._make(received)
+                answer, head = self._refusal(received) or await self._make(received), received.head
+            else:
+                answer, head = received, False
             async with asyncio.timeout(CLIENT_SECONDS):
-                writer.write(_encode(received, parser))
+                writer.write(_encode(answer, parser, head=head))
                 writer.close()
                 await writer.wait_closed()
         except (OSError, EOFError, h11.ProtocolError) as error:  # TimeoutError and SSLError are OSErrors
@@ -222,11 +224,11 @@ def _request(event: h11.Request, client: str) -> Request | Answer:
     return Request(path=target.partition("?")[0], headers=headers, client=client, head=event.method == b"HEAD")
 
 
-def _encode(answer: Answer, parser: h11.Connection) -> bytes:
+def _encode(answer: Answer, parser: h11.Connection, *, head: bool) -> bytes:
     headers = {"Content-Type": "text/plain; charset=utf-8", **SAFE, **answer.headers}
     headers |= {"Content-Length": str(len(answer.body)), "Connection": "close"}
-    head = parser.send(h11.Response(status_code=answer.status, headers=list(headers.items())))
-    return (head or b"") + answer.body
+    begin = parser.send(h11.Response(status_code=answer.status, headers=list(headers.items()))) or b""
+    return begin if head else begin + answer.body
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -101,6 +101,26 @@ def test_while_a_template_cannot_be_read_any_name_may_be_its_runbook(tmp_path: P
         read_orders(room(tmp_path, urls=f"Critical={URL}", templates=templates))
 
 
+@pytest.mark.parametrize(
+    ("url", "ui", "lost"),
+    [
+        ("mmosts://chat.example.org/TOKEN", None, True),
+        ("slack://TokenA/TokenB/TokenC", None, True),
+        ("mailto://localhost?to=ops@example.org", None, True),
+        ("block:ops-alerts", None, True),
+        ("mmosts://[chat/TOKEN", None, True),
+        (URL, None, False),
+        ("json://localhost:8080/x", None, False),
+        ("mmosts://chat.example.org/TOKEN", "http://localhost:4200", True),
+        ("mmosts://chat.example.org/TOKEN", "https://ops.example.org", False),
+        ("", None, False),
+    ],
+)
+def test_links_that_nobody_can_follow_are_noticed(tmp_path: Path, url: str, ui: str | None, lost: bool) -> None:
+    settings = room(tmp_path, urls=url).model_copy(update={"prefect_ui_url": ui})
+    assert read_orders(settings).links_end_here is lost
+
+
 @pytest.mark.parametrize("kept", ["", "{", "3", '{"a": 1}', "[1, null]"])
 def test_memory_that_is_damaged_is_none(tmp_path: Path, kept: str) -> None:
     (tmp_path / FILE).write_text(kept)
