@@ -13,10 +13,12 @@ from cli.columns import Columns
 from cli.options import JsonOption, storable
 from cli.text import alert_subject, console, moment, print_json, safe_line, say
 from cli.text import show as show_columns
+from exporter.alerting.routes import read_orders
 from opsdb.alerts.episodes import Rule
 from opsdb.alerts.incidents import silence
 from opsdb.alerts.read import Figures, read_figures, read_incidents, read_undelivered
 from opsdb.alerts.rules import forget_database
+from opsdb.alerts.words import one_of_these
 from opsdb.database import writing
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.lookup import reading
@@ -65,7 +67,7 @@ def show(
         reason = (row["reason"] or "not tried yet").replace("_", " ")
         line = f"alert {row['incident_id']}: {row['event']} message to {row['destination']} {end}: {reason}{status}"
         say(line, style="bold red" if row["dead_at"] else "yellow")
-    for line in _remarks(settings, figures):
+    for line in [*_remarks(settings, figures), *_orders_remarks(settings)]:
         say(line, style="yellow")
 
 
@@ -74,10 +76,11 @@ def test() -> None:
 
     Exit code 2 when one did not take it.
     """
-    from exporter.alerting.destinations import read_destinations
+    from exporter.alerting.destinations import reach
     from exporter.alerting.messages import trial
 
-    destinations = read_destinations(load_settings())
+    settings = load_settings()
+    destinations = reach(settings, read_orders(settings).routes)
     if not destinations:
         raise UsageError("OPS_ALERT_URLS names nobody: give it an Apprise address, see docs/alerts.md")
     failed = 0
@@ -105,7 +108,7 @@ def silence_rule(
     try:
         chosen = Rule(rule)
     except ValueError:
-        raise UsageError(f"{rule[:50]!r} is no rule: want one of {', '.join(Rule)}") from None
+        raise UsageError(f"RULE: {one_of_these(rule, Rule, what='rule')}") from None
     settings = load_settings()
     with writing(settings, application="cli") as db:
         until = silence(db, chosen, read_length(length))
@@ -161,6 +164,15 @@ def _state(row: dict[str, Any]) -> str:
     if row["silenced_until"]:
         return f"silent until {moment(row['silenced_until'], row['now'])}"
     return "told" if row["told_at"] else "not told yet"
+
+
+def _orders_remarks(settings: Settings) -> list[str]:
+    """What of the orders means nothing, or nothing any more."""
+    try:
+        gone = read_orders(settings).gone
+    except UsageError as error:
+        return [str(error)]
+    return [f"{kind} is named in OPS_ALERT_URLS or OPS_ALERT_THRESHOLDS, and not a runbook any more" for kind in gone]
 
 
 def _remarks(settings: Settings, figures: Figures) -> list[str]:

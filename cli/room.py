@@ -18,6 +18,7 @@ from deployments.room.disk import describe_full
 from deployments.room.readiness import explain_silence
 from deployments.room.report import GOOD, PartReport, RoomReport, current_report, only_supervisor
 from deployments.server import access
+from exporter.alerting.routes import read_orders
 from opsdb.errors import OpsError, RoomUnreachableError
 from opsdb.runs.lookup import list_runs, reading, short_id
 from opsdb.setting_sources import as_environment
@@ -51,6 +52,7 @@ def up(
     Example: ops up --detach; ops status; ops down
     """
     settings = load_settings()
+    read_orders(settings)  # a word that means nothing is refused here, not in the log of a part
     if demo_:
         demo.check_demo(settings)
     if detach:

@@ -154,6 +154,9 @@ class Life:
     attempt: int
     claimed_by: str | None
     claimed_at: datetime | None
+    due_at: datetime | None
+    """When the run was to start that waits or has started: a person, a schedule or the run itself chose the time. None
+    where nobody did. That its deployment has no slot then does not move it."""
     started_at: datetime | None
     finished_at: datetime | None
     continues: bool
@@ -199,7 +202,7 @@ def fold(states: Iterable[State]) -> Life:
         raise ValueError("a run without states has no life")
     attempt, base, crashes, status = 1, 1, 0, RunStatus.QUEUED
     claimed_by, claimed_at, started_at, end = None, None, None, None
-    continues, approval, begun_at = False, None, None
+    continues, approval, begun_at, due_at = False, None, None, None
     disregarded: list[Disregarded] = []
     for before, state in zip([None, *ordered], ordered, strict=False):
         resumes = state.type == "SCHEDULED" and state.name == RESUMING
@@ -221,6 +224,8 @@ def fold(states: Iterable[State]) -> Life:
             attempt, crashes = attempt + 1, crashes + crashed
             begun_at = None if end is not None and not (state.message or "").endswith(DIED) else begun_at
             claimed_by, claimed_at, started_at, end, continues = None, None, None, None, False
+        if status is RunStatus.QUEUED and state.name != AWAITS_SLOT:
+            due_at = state.due_at
         if resumes:
             continues = True
             approval = state if before is not None and before.waits_for_approval else approval
@@ -237,6 +242,7 @@ def fold(states: Iterable[State]) -> Life:
         attempt=attempt,
         claimed_by=claimed_by,
         claimed_at=claimed_at,
+        due_at=due_at,
         started_at=started_at,
         finished_at=end.at if end else None,
         continues=continues,

@@ -144,7 +144,7 @@ class Run(Table, table=True):
     tick: str | None = Field(default=None, sa_column=Column(Text))
     # since when Prefect is known not to have it any more, while this record was not at its end
     deleted_at: datetime | None = Field(default=None, sa_column=time_column())
-    # before when nobody starts it, of one that is queued: it may be planned for next week
+    # when it was to start, where somebody chose the time: one that is queued may be planned for next week
     due_at: datetime | None = Field(default=None, sa_column=time_column())
 
 

@@ -92,6 +92,7 @@ def all_areas(settings: Settings) -> list[Area]:
         Area("programs", lambda: host.check_programs(settings, lambda: room.kinds_tried(settings))),
         Area("drills", lambda: host.check_drills(settings)),
         Area("templates", lambda: host.check_templates(settings)),
+        Area("alerts", lambda: room.check_orders(settings)),
         Area("disk", lambda: host.check_disks(settings)),
         Area("folders", lambda: host.check_folders(settings)),
         Area("room", lambda: room.check_room(settings)),

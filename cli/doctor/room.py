@@ -20,7 +20,8 @@ from deployments.room.readiness import (
     sync_is_current,
 )
 from deployments.room.report import GOOD, RoomReport, current_report
-from exporter.alerting.destinations import read_destinations
+from exporter.alerting.destinations import reach
+from exporter.alerting.routes import read_orders
 from opsdb.alerts.read import read_undelivered
 from opsdb.errors import OpsError
 from opsdb.listener import check_listener
@@ -121,7 +122,7 @@ def check_alerts(settings: Settings) -> Iterator[Check]:
         found = f"no alerter has worked for {ALERTER_SECONDS:g} s: nobody hears what is wrong"
         why = explain_silence(settings, "alerter") or Silence(found, "start the room, or `ops alerter`; see its log")
         yield Check("alerter", why.found, why.advice)
-    destinations = read_destinations(settings)
+    destinations = reach(settings, read_orders(settings).routes)
     if not destinations:
         yield Check("destinations", "nobody is told of anything", "set OPS_ALERT_URLS: docs/alerts.md")
         return
@@ -131,6 +132,17 @@ def check_alerts(settings: Settings) -> Iterator[Check]:
         dead = [row for row in read_undelivered(db) if row["dead_at"]]
     if dead:
         yield Check("delivery", f"{len(dead)} messages were given up", "`ops alerts` lists them with the reason")
+
+
+def check_orders(settings: Settings) -> Iterator[Check]:
+    """Look for words about alerts that mean nothing any more. Raises UsageError for one that never did."""
+    orders = read_orders(settings)
+    for kind in orders.gone:
+        found = "named in OPS_ALERT_URLS or OPS_ALERT_THRESHOLDS, and not a runbook of this room any more"
+        yield Check(f"runbook {kind}", found, "take the word out, or bring the runbook back")
+    if orders.links_end_here:
+        found = f"links in alerts lead to {settings.server_address}, which only this host can open"
+        yield Check("links", found, "set OPS_SERVER_URL to the address by which operators reach the Prefect UI")
 
 
 def kinds_tried(settings: Settings) -> Collection[str]:

@@ -14,16 +14,17 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from exporter.alerting.destinations import read_destinations
+from exporter.alerting.destinations import reach
 from exporter.alerting.messages import render
 from exporter.alerting.outage import Outage
+from exporter.alerting.routes import read_orders
 from exporter.alerting.sender import Sender
 from opsdb.alerts.incidents import Draft, Report, prune, write_messages
 from opsdb.alerts.outbox import forget_others
 from opsdb.alerts.read import overdue_messages
 from opsdb.alerts.rules import apply_rules
-from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.database import GONE, connect, first_line
+from opsdb.kinds.kind_names import remember_kinds
 from opsdb.room_locks import Lock, try_lock
 from opsdb.settings import Settings
 
@@ -41,8 +42,11 @@ class Alerter:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._destinations = read_destinations(settings)
-        self._thresholds = parse_thresholds(settings.alert_thresholds)
+        orders = read_orders(settings)
+        self._destinations = reach(settings, orders.routes)
+        self._thresholds = orders.thresholds
+        for kind in orders.gone:
+            log.warning("alerts are ordered of the runbook %s, which is not here any more", kind)
         self._healthy_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -52,6 +56,7 @@ class Alerter:
         """
         with only_alerter(self._settings.home, stop):
             if not stop.is_set():
+                remember_kinds(self._settings)
                 self._work(stop)
 
     def _work(self, stop: threading.Event) -> None:

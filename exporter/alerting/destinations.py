@@ -9,18 +9,19 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from exporter.alerting.routes import BLOCK, Route, read_routes
 from opsdb.alerts.episodes import Severity
 from opsdb.alerts.outbox import Failure
 from opsdb.errors import UsageError
+from opsdb.kinds.kind_names import read_kind_names
 from opsdb.settings import Settings
 
 APPRISE_STATUS = re.compile(r"error=(\d{3})\b")
-BLOCK = "block:"
 EXAMPLE = "mmosts://ops@chat.example.org/TOKEN/?to=ops-alerts"
 
 
@@ -50,27 +51,23 @@ class Destination:
 
 
 def read_destinations(settings: Settings) -> list[Destination]:
-    """The destinations that OPS_ALERT_URLS names: Apprise addresses between blanks, with `WORDS=` before them or not.
+    """The destinations that OPS_ALERT_URLS names. Raises as `read_routes`, and for an address that leads nowhere."""
+    return reach(settings, read_routes(settings, read_kind_names(settings)))
 
-    `block:NAME` is the webhook in a block of Prefect's.
-    The words are severities and kinds, separated by commas. Raises UsageError that names an entry by its number.
+
+def reach(settings: Settings, routes: Sequence[Route]) -> list[Destination]:
+    """The destinations of routes: Apprise addresses, or `block:NAME`, the webhook in a block of Prefect's.
+
+    Raises UsageError that names an entry by its number.
     """
-    urls = settings.alert_urls.get_secret_value() if settings.alert_urls else ""
-    if not urls.split():
+    if not routes:
         return []
     _keep_apprise_quiet()
     found: dict[str, Destination] = {}
-    for number, entry in enumerate(urls.split(), 1):
-        words, equals, url = entry.partition("=")
-        if not equals or "://" in words or words.startswith(BLOCK):
-            words, url = "", entry
-        chosen = {word for word in words.split(",") if word}
-        severities = frozenset(Severity(word) for word in chosen if word in set(Severity))
-        for position, notifier in enumerate(_notifiers(settings, url, number)):
-            name = url if url.startswith(BLOCK) else _name(url, position)
-            found[name] = Destination(
-                name=name, severities=severities, kinds=frozenset(chosen - severities), notifier=notifier
-            )
+    for route in routes:
+        for position, notifier in enumerate(_notifiers(settings, route.url, route.number)):
+            name = route.url if route.url.startswith(BLOCK) else _name(route.url, position)
+            found[name] = Destination(name=name, severities=route.severities, kinds=route.kinds, notifier=notifier)
     return list(found.values())
 
 

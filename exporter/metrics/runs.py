@@ -24,7 +24,9 @@ SELECT kind, lane::text, CASE WHEN status = 'queued' AND runs.due_at > statement
        extract(epoch FROM min(heartbeat_at) FILTER (WHERE status <> 'queued'))::double precision,
        extract(epoch FROM min(CASE WHEN status = 'running' THEN started_at
                                    WHEN status = 'claimed' THEN claimed_at
-                                   WHEN attempt = 1 THEN greatest(created_at, runs.due_at)
+                                   -- of one that was planned and is wanted sooner, created_at is ahead
+                                   WHEN attempt = 1 THEN greatest(CASE WHEN created_at < statement_timestamp()
+                                                                       THEN created_at END, runs.due_at)
                                    ELSE state_at END))::double precision
 FROM ops.runs
      -- to wait for an approval, or for a time of its own choice, begins another attempt

@@ -37,8 +37,11 @@ QUERIES = {
              JOIN ops.sync_marks p ON p.name = 'prefect',
              LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t,
              -- while its deployment has no slot Prefect gives it a new state twice a minute
-             LATERAL (SELECT CASE WHEN st.name = 'AwaitingConcurrencySlot' AND r.attempt = 1 THEN r.created_at
-                                  ELSE greatest(st.recorded_at, r.due_at) END AS at) since
+             LATERAL (SELECT CASE WHEN st.name <> 'AwaitingConcurrencySlot' THEN greatest(st.recorded_at, r.due_at)
+                                  WHEN r.attempt > 1 THEN coalesce(r.due_at, st.recorded_at)
+                                  -- of one that was planned and is wanted sooner, created_at is ahead
+                                  ELSE greatest(CASE WHEN r.created_at < clock_timestamp() THEN r.created_at END,
+                                                r.due_at) END AS at) since
         WHERE r.status = 'queued' AND r.finished_at IS NULL
               AND extract(epoch FROM clock_timestamp() - since.at) > t.seconds
               -- one that was postponed has had its turn: while its lane works, it only has to wait for another one
@@ -92,7 +95,8 @@ QUERIES = {
                  left((array_agg(error->>'type' ORDER BY created_at DESC) FILTER (WHERE status = 'failed'))[1], 200)
                    AS last_error
           FROM ops.runs
-          WHERE kind = 'odoo_db_backup' AND created_at > clock_timestamp() - interval '30 days'
+          WHERE kind = 'odoo_db_backup'
+                AND created_at BETWEEN clock_timestamp() - interval '30 days' AND clock_timestamp()
           GROUP BY 1),
         watched AS (
           SELECT t.database, t.first_at, t.last_error FROM tried t

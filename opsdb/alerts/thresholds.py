@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from opsdb.alerts.episodes import Rule
+from opsdb.alerts.words import did_you_mean
 from opsdb.errors import UsageError
 
 OFF = math.inf
@@ -35,6 +36,8 @@ class Thresholds:
 
     rules: Mapping[Rule, float] = field(default_factory=lambda: dict(DEFAULTS))
     kinds: Mapping[tuple[Rule, str], float] = field(default_factory=lambda: dict(KIND_DEFAULTS))
+    named: frozenset[str] = frozenset()
+    """The kinds that an operator named."""
 
     def kinds_of(self, rule: Rule) -> dict[str, float]:
         """The kinds with a threshold of their own."""
@@ -45,33 +48,40 @@ class Thresholds:
         return all(seconds == OFF for seconds in (self.rules[rule], *self.kinds_of(rule).values()))
 
 
-def parse_thresholds(words: str) -> Thresholds:
+def parse_thresholds(words: str, known_kinds: Collection[str] | None = None) -> Thresholds:
     """Read `RULE=SECONDS` and `RULE:KIND=SECONDS`, separated by blanks; `off` is never.
 
-    `RULE=` is for all kinds that no `RULE:KIND=` names, also those with a default of their own.
-    Raises UsageError that names the word that is wrong.
+    `RULE=` is for all kinds that no `RULE:KIND=` names, also those with a default of their own. `known_kinds` are those
+    that may be named; None is any.
+    Raises UsageError that names the word that is wrong, and the nearest right one.
     """
     rules, kinds = dict[Rule, float](), dict[tuple[Rule, str], float]()
     for word in words.split():
         name, _, value = word.partition("=")
-        rule_name, _, kind = name.partition(":")
+        rule_name, colon, kind = name.partition(":")
+        if rule_name not in set(Rule):
+            raise _wrong(word, near=(rule_name, DEFAULTS))
+        rule = Rule(rule_name)
         try:
-            rule = Rule(rule_name)
             seconds = OFF if value == "off" else float(value)
         except ValueError:
             raise _wrong(word) from None
-        if rule not in DEFAULTS or (kind and rule not in BY_KIND) or not seconds >= 0:
+        if rule not in DEFAULTS or (colon and (rule not in BY_KIND or not kind)) or not seconds >= 0:
             raise _wrong(word)
+        if colon and known_kinds is not None and kind not in known_kinds:
+            raise _wrong(word, near=(kind, known_kinds))
         if kind:
             kinds[rule, kind] = seconds
         else:
             rules[rule] = seconds
     kept = {(rule, kind): seconds for (rule, kind), seconds in KIND_DEFAULTS.items() if rule not in rules}
-    return Thresholds(DEFAULTS | rules, kept | kinds)
+    return Thresholds(DEFAULTS | rules, kept | kinds, frozenset(kind for _, kind in kinds))
 
 
-def _wrong(word: str) -> UsageError:
-    return UsageError(
-        f"OPS_ALERT_THRESHOLDS: {word[:100]!r} is not RULE=SECONDS, RULE=off, or RULE:KIND= for "
-        f"{' and '.join(BY_KIND)}. Rules: {', '.join(DEFAULTS)}. As in `{EXAMPLE}`"
-    )
+def _wrong(word: str, *, near: tuple[str, Iterable[str]] | None = None) -> UsageError:
+    shown = f"OPS_ALERT_THRESHOLDS: {word[:100]!r}"
+    form = f"RULE=SECONDS, RULE=off, or RULE:KIND= for {' and '.join(BY_KIND)}. Rules: {', '.join(DEFAULTS)}."
+    if near is None:
+        return UsageError(f"{shown}: expected {form} As in `{EXAMPLE}`")
+    name, known = near
+    return UsageError(f"{shown}: unknown {name[:63]!r}{did_you_mean(name, known) or '.'} Hint: {form}")

@@ -51,11 +51,12 @@ class RunView:
 
     @property
     def queue_seconds(self) -> float | None:
-        """From its creation to its start, or to now; None for a later attempt, which was not queued at creation."""
+        """From when it was asked for, or due, to its start, or to now; None for a later attempt."""
         if self.run.attempt > 1:
             return None
         until = self.run.started_at or self.run.finished_at or self.now
-        return max(0.0, (until - self.run.created_at).total_seconds())
+        asked = [at for at in (self.run.created_at, self.run.due_at) if at is not None and at <= until]
+        return (until - max(asked, default=until)).total_seconds()
 
     @property
     def silent(self) -> bool:

@@ -107,8 +107,8 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
 
 def _columns(life: Life) -> dict[str, Any]:
     """What a life says of its row."""
-    names = ("status", "attempt", "claimed_at", "started_at", "finished_at")
-    latest = {"state_id": life.latest.id, "state_at": life.latest.at, "due_at": life.latest.due_at}
+    names = ("status", "attempt", "claimed_at", "due_at", "started_at", "finished_at")
+    latest = {"state_id": life.latest.id, "state_at": life.latest.at}
     return {name: getattr(life, name) for name in names} | latest
 
 

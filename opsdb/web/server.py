@@ -39,11 +39,13 @@ SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"} | {
 
 @dataclass(frozen=True)
 class Request:
-    """A GET: path without its query, headers by lower-case name, the client's IP address."""
+    """A GET or HEAD: path without its query, headers by lower-case name, the client's IP address."""
 
     path: str
     headers: Mapping[str, str]
     client: str
+    head: bool = False
+    """Whether only the head of the answer is wanted. The server leaves the body out."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,11 @@ class HttpServer:
                 parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
                 received = await _receive(reader, parser, address)
             if isinstance(received, Request):
-                received = self._refusal(received) or await self._make(received)
+                answer, head = self._refusal(received) or await self._make(received), received.head
+            else:
+                answer, head = received, False
             async with asyncio.timeout(CLIENT_SECONDS):
-                writer.write(_encode(received, parser))
+                writer.write(_encode(answer, parser, head=head))
                 writer.close()
                 await writer.wait_closed()
         except (OSError, EOFError, h11.ProtocolError) as error:  # TimeoutError and SSLError are OSErrors
@@ -214,17 +218,17 @@ def _request(event: h11.Request, client: str) -> Request | Answer:
     target = event.target.decode("latin-1")
     if not target.startswith("/"):
         return Answer(400, b"the request's target is not a path\n")
-    if event.method != b"GET":
-        return Answer(405, b"this port answers GET only\n", {"Allow": "GET"})
+    if event.method not in (b"GET", b"HEAD"):
+        return Answer(405, b"this port answers GET and HEAD only\n", {"Allow": "GET, HEAD"})
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-    return Request(path=target.partition("?")[0], headers=headers, client=client)
+    return Request(path=target.partition("?")[0], headers=headers, client=client, head=event.method == b"HEAD")
 
 
-def _encode(answer: Answer, parser: h11.Connection) -> bytes:
+def _encode(answer: Answer, parser: h11.Connection, *, head: bool) -> bytes:
     headers = {"Content-Type": "text/plain; charset=utf-8", **SAFE, **answer.headers}
     headers |= {"Content-Length": str(len(answer.body)), "Connection": "close"}
-    head = parser.send(h11.Response(status_code=answer.status, headers=list(headers.items())))
-    return (head or b"") + answer.body
+    begin = parser.send(h11.Response(status_code=answer.status, headers=list(headers.items()))) or b""
+    return begin if head else begin + answer.body
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -13,7 +13,6 @@ from playwright.sync_api import expect
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
 from tests.acceptance.room.pages import Pages, pages_of
-from tests.support.waiting import wait_for
 
 PICTURES = os.environ.get("OPS_TEST_PICTURES")
 """Folder for the pictures of the documentation, which `make pictures` names."""
@@ -35,8 +34,10 @@ def production(desk: Desk) -> Iterator[str]:
         db.execute("CREATE DATABASE odoo_prod TEMPLATE template0")
         with desk.database("odoo_prod") as inside:
             texts = "string_agg(md5(random()::text), '')"
-            inside.execute(f"CREATE TABLE ir_attachment AS SELECT n AS id, (SELECT {texts} FROM generate_series(1, 250)"
-                           " m WHERE n > 0) AS db_datas FROM generate_series(1, 12000) n".encode())
+            inside.execute(
+                f"CREATE TABLE ir_attachment AS SELECT n AS id, (SELECT {texts} FROM generate_series(1, 250)"
+                " m WHERE n > 0) AS db_datas FROM generate_series(1, 12000) n".encode()
+            )
         yield "odoo_prod"
         db.execute("DROP DATABASE odoo_prod WITH (FORCE)")
 
@@ -69,7 +70,9 @@ def test_page_of_a_backup_shows_its_steps_its_result_and_how_to_restore_it(
     pages.open_run(run["id"], tab="Artifacts")
     key = f"backup-{database.replace('_', '-')}"
     pages.page.get_by_text(key).first.click()
-    expect(pages.page.get_by_text(f"ops run odoo_db_restore -p backup={run['result']['file'].rpartition('/')[2]}")).to_be_visible()
+    expect(
+        pages.page.get_by_text(f"ops run odoo_db_restore -p backup={run['result']['file'].rpartition('/')[2]}")
+    ).to_be_visible()
     picture(pages, "artifact.png")
 
 

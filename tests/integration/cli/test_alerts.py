@@ -75,7 +75,8 @@ def test_database_that_is_gone_is_forgotten_and_another_is_refused(ops: Ops, lab
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("nonsense",), "no rule"),
+        (("nonsense",), "unknown rule 'nonsense' (choose from stuck, overdue,"),
+        (("Stuck",), "unknown rule 'Stuck', did you mean 'stuck'?"),
         (("queued", "--for", "soon"), "--for 2h"),
         (("queued", "--for", "31d"), "at most 30d"),
     ],
@@ -85,6 +86,20 @@ def test_wrong_silence_is_one_line(ops: Ops, arguments: tuple[str, ...], words: 
     assert code == 2
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("alerts", "test"), ("up",)])
+def test_word_that_means_nothing_is_refused_where_it_is_read(
+    ops: Ops, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("OPS_ALERT_URLS", f"critcal=mmost://127.0.0.1/{TOKEN}")
+    code, _, err = ops(*command)
+    assert code == 2
+    assert "OPS_ALERT_URLS: entry 1: unknown word 'critcal', did you mean 'critical'?" in err
+    assert TOKEN not in err
+    code, out, _ = ops("alerts")
+    assert code == 0
+    assert "did you mean 'critical'?" in " ".join(out.split())
 
 
 def test_trial_reaches_every_destination_and_says_which_it_did_not(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> None:

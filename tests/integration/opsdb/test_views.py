@@ -67,7 +67,7 @@ def test_views_answer_on_an_empty_database(settings: Settings, role: str) -> Non
     assert read(settings, "TABLE ops.avg_duration_by_kind_7d", role=role) == []
     assert read(settings, "TABLE ops.stuck_runs", role=role) == []
     assert read(settings, "TABLE ops.backup_freshness", role=role) == []
-    grid = {(lane, status, 0) for lane in Lane for status in RunStatus}
+    grid = {(lane, status, 0) for lane in Lane for status in ("planned", *RunStatus)}
     assert set(read(settings, "TABLE ops.runs_by_status_and_lane", role=role)) == grid
     hours = read(settings, "TABLE ops.hourly_error_rate_7d", role=role)
     assert len(hours) == 7 * 24
@@ -136,6 +136,16 @@ def test_runs_are_counted_by_status_and_lane(settings: Settings, admin: psycopg.
         add(admin, status, lane=lane)
     query = "SELECT lane::text, status, runs FROM ops.runs_by_status_and_lane WHERE runs > 0"
     assert read(settings, query) == [("A", "queued", 2), ("D", "failed", 1)]
+
+
+def test_what_is_planned_for_later_is_in_no_figure_of_today(settings: Settings, admin: psycopg.Connection[Any]) -> None:
+    later = "now() + interval '3 hours'"
+    add(admin, "queued", created_at=later, due_at=later)
+    add(admin, "queued", due_at=later)
+    add(admin, "queued", due_at="now() - interval '1 s'")
+    query = "SELECT status, runs FROM ops.runs_by_status_and_lane WHERE runs > 0"
+    assert read(settings, query) == [("planned", 2), ("queued", 1)]
+    assert read(settings, "SELECT total_runs, unfinished FROM ops.success_rate_24h") == [(1, 1)]
 
 
 def test_error_rate_is_by_the_hour_in_which_runs_ended(settings: Settings, admin: psycopg.Connection[Any]) -> None:

@@ -23,6 +23,18 @@ def test_configuration_of_prometheus_is_valid(tmp_path: Path) -> None:
     assert f"{len(list((ROOT / 'exporter' / 'rules').glob('*.yml')))} rule files found" in checked.stdout
 
 
+def test_path_that_fits_no_rule_file_is_seen_by_the_check_that_the_docs_name(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    assert "promtool check config /etc/prometheus/prometheus.yml" in page
+    assert f"`{len(list((ROOT / 'exporter' / 'rules').glob('*.yml')))} rule files found`" in page
+    file = tmp_path / "prometheus.yml"
+    file.write_text((FOLDER / "prometheus.yml").read_text().replace(CHECKOUT, "/nowhere"))
+    argv = [program("promtool", package="prometheus"), "check", "config", str(file)]
+    checked = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0
+    assert "rule files found" not in checked.stdout
+
+
 def test_paths_in_the_checkout_exist() -> None:
     [pattern] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["rule_files"]
     [provider] = yaml.safe_load((FOLDER / "grafana-dashboards.yml").read_text())["providers"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from opsdb.states import (
     APPROVAL,
+    AWAITS_SLOT,
     DIED,
     PUT_BACK,
     RESUMING,
@@ -45,6 +46,15 @@ def test_run_that_is_put_back_while_it_has_postponed_itself_keeps_when_it_began(
     assert life.begun_at == START + timedelta(seconds=1)
     assert life.claimed_at == START + timedelta(seconds=5)
     assert life.started_at == START + timedelta(seconds=6)
+
+
+def test_time_that_somebody_chose_stays_while_there_is_no_slot_and_when_it_starts() -> None:
+    due_at = START + timedelta(hours=3)
+    planned = replace(make_state(0, "SCHEDULED"), due_at=due_at)
+    no_slot = replace(make_state(1, "SCHEDULED"), name=AWAITS_SLOT)
+    states = [planned, no_slot, make_state(2, "PENDING"), make_state(3, "RUNNING"), make_state(4, "COMPLETED")]
+    assert [fold(states[: count + 1]).due_at for count in range(5)] == [due_at] * 5
+    assert fold([*states[:2], make_state(2, "SCHEDULED")]).due_at is None  # it is to start now
 
 
 histories = st.lists(

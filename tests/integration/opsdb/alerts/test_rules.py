@@ -82,6 +82,19 @@ def test_queued_counts_from_when_a_run_is_due(lab: Lab) -> None:
     assert holds(lab, "queued") == []
 
 
+@pytest.mark.parametrize(
+    ("created", "due", "attempt", "holds_now"),
+    [(3600, 600, 1, False), (3600, 960, 1, True), (-3600, 960, 1, True), (3600, 600, 2, False), (3600, 960, 2, True)],
+)
+def test_queued_of_what_waits_for_a_slot_counts_from_when_it_was_due_last(
+    lab: Lab, created: float, due: float, attempt: int, holds_now: bool
+) -> None:
+    run = late(lab, created, state_name="AwaitingConcurrencySlot", attempt=attempt)
+    lab.sql("UPDATE ops.run_states SET recorded_at = now() WHERE run_id = :run", run=run)
+    lab.set(run, f"due_at = now() - interval '{due} s'")
+    assert holds(lab, "queued") == ([f"{run}/{attempt}"] if holds_now else [])
+
+
 def plan(lab: Lab, **columns: Any) -> None:
     values = {"deployment": "nightly/nightly", "name": "leap", "expression": "cron '0 0 30 2 *'", "active": True}
     values |= {"fault": None, "unplanned": None} | columns

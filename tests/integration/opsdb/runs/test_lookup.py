@@ -81,6 +81,15 @@ def test_times_of_a_run_follow_from_its_states(settings: Settings, engine: Engin
     assert (view.queue_seconds, view.duration_seconds) == (20, 10)
 
 
+def test_run_that_was_planned_has_waited_since_it_was_due(settings: Settings, engine: Engine) -> None:
+    made(engine, "SCHEDULED", "PENDING", "RUNNING")
+    for due, waited in (("started_at - interval '3 s'", 3), ("started_at + interval '1 year'", 20)):
+        with engine.begin() as db:
+            db.execute(text(f"UPDATE ops.runs SET due_at = {due}"))
+        with reading(settings) as db:
+            assert [view.queue_seconds for view in list_runs(db)] == [waited]
+
+
 def test_run_is_found_by_its_start_and_by_its_end(settings: Settings, engine: Engine) -> None:
     run_id = made(engine, run_id=UUID("12345678-9abc-4def-8123-456789abcdef"))
     made(engine, run_id=UUID("99999999-9999-4999-8999-999999999999"))

@@ -107,6 +107,19 @@ def test_a_postponed_run_waits_for_a_slot_from_the_time_it_chose_and_ends_once(e
     }
 
 
+@pytest.mark.parametrize(("planned", "due", "bucket"), [(0, 7200, "5"), (7200, 7200, "5"), (9000, 7200, "5")])
+def test_a_run_waits_from_when_it_was_due_however_often_that_was_changed(
+    engine: Engine, planned: float, due: float, bucket: str
+) -> None:
+    run = replace(facts(), created_at=START + timedelta(seconds=planned))
+    states = life(("SCHEDULED", 0), ("SCHEDULED", 5), ("PENDING", due + 3), ("RUNNING", due + 4))
+    states[0] = replace(states[0], due_at=START + timedelta(seconds=planned))
+    states[1] = replace(states[1], due_at=START + timedelta(seconds=due))
+    for state in states:
+        report(engine, run, state)
+    assert counts(engine) == {("created", ""): 1, ("queue_wait", bucket): 1}
+
+
 def test_a_rewritten_terminal_state_counts_once(engine: Engine) -> None:
     run = facts()
     report(engine, run, *life(("RUNNING", 1), ("COMPLETED", 3)))

@@ -172,6 +172,15 @@ def test_odd_requests_are_refused_with_a_reason(request_: bytes, status: int) ->
         assert get(port).text == "here"
 
 
+@pytest.mark.parametrize("host", [b"127.0.0.1", b"evil.example"])
+def test_head_is_answered_as_get_is_without_the_body(host: bytes) -> None:
+    with serving() as port:
+        rest = b" / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
+        whole, _, body = raw(port, b"GET" + rest).partition(b"\r\n\r\n")
+        assert raw(port, b"HEAD" + rest) == whole + b"\r\n\r\n"
+        assert b"content-length: %d" % len(body) in whole.lower()
+
+
 def test_unknown_host_is_told_which_setting_it_lacks_and_the_log_too(caplog: pytest.LogCaptureFixture) -> None:
     with serving() as port:
         for _ in range(5):

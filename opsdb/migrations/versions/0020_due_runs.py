@@ -1,0 +1,58 @@
+"""A run's wait is counted from when it was due, and what is planned for later is in no figure of today."""
+
+from importlib import import_module
+
+from alembic import op
+
+revision = "0020"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+
+BEFORE: str = import_module("opsdb.migrations.versions.0009_wait_of_postponed_runs").COUNT_RUN
+SINCE: str = import_module("opsdb.migrations.versions.0009_wait_of_postponed_runs").SINCE
+SINCE_DUE: str = import_module("opsdb.migrations.versions.0009_wait_of_postponed_runs").SINCE_DUE
+BEGIN = "        seconds := greatest(0, extract(epoch FROM NEW.started_at - waiting_since));"
+# of a run that was planned, created_at is when it was to start; of one that then was wanted sooner, it is ahead
+BEGIN_DUE = f"""        waiting_since := coalesce(greatest(
+            CASE WHEN waiting_since <= NEW.started_at THEN waiting_since END,
+            CASE WHEN NEW.due_at <= NEW.started_at THEN NEW.due_at END), NEW.started_at);
+{BEGIN}"""
+
+VIEWS_BEFORE: dict[str, str] = import_module("opsdb.migrations.versions.0004_views").VIEWS
+VIEWS = {
+    "success_rate_24h": """
+        SELECT round(100.0 * succeeded / nullif(succeeded + failed, 0), 2) AS success_rate, counted.*
+        FROM (SELECT count(*) AS total_runs,
+                     count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
+                     count(*) FILTER (WHERE status = 'failed') AS failed,
+                     count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
+                     count(*) FILTER (WHERE finished_at IS NULL) AS unfinished
+              FROM ops.runs WHERE created_at > statement_timestamp() - interval '24 hours'
+                AND NOT (status = 'queued' AND coalesce(due_at, created_at) > statement_timestamp())) counted
+    """,
+    # one that is queued and not due yet is planned
+    "runs_by_status_and_lane": """
+        SELECT lane, status, count(r.lane) AS runs
+        FROM unnest(enum_range(NULL::ops.lane_type)) AS lane
+             CROSS JOIN unnest(ARRAY['planned', 'queued', 'claimed', 'running', 'succeeded', 'failed', 'cancelled'])
+                        AS status
+             LEFT JOIN (SELECT lane, CASE WHEN status = 'queued'
+                                           AND coalesce(due_at, created_at) > statement_timestamp()
+                                          THEN 'planned' ELSE status END AS status
+                        FROM ops.runs) r USING (lane, status)
+        GROUP BY lane, status ORDER BY lane, status
+    """,
+}
+
+
+def upgrade() -> None:
+    op.execute(BEFORE.replace(SINCE, SINCE_DUE).replace(BEGIN, BEGIN_DUE))
+    for name, query in VIEWS.items():
+        op.execute(f"CREATE OR REPLACE VIEW ops.{name} WITH (security_invoker) AS {query}")
+
+
+def downgrade() -> None:
+    op.execute(BEFORE.replace(SINCE, SINCE_DUE))
+    for name in VIEWS:
+        op.execute(f"CREATE OR REPLACE VIEW ops.{name} WITH (security_invoker) AS {VIEWS_BEFORE[name]}")
