@@ -14,6 +14,7 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
+from deployments.server import state_rules
 from deployments.server.guard import guarded
 from deployments.server.protocol import TimelyProtocol
 from opsdb.settings import load_settings
@@ -22,7 +23,8 @@ from opsdb.start_signal import await_start
 
 
 def application() -> Any:
-    """The ASGI app that is served: Prefect's own, API and UI, behind the guard."""
+    """The ASGI app that is served: Prefect's own, API and UI, with the room's rules about states, behind the guard."""
+    state_rules.install()
     return guarded(create_app(final=True), load_settings())
 
 

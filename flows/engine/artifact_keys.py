@@ -21,7 +21,7 @@ SUBJECTS: dict[str, tuple[str, str | None]] = {
     "nightly_backup": ("nightly-backup", None),
     "odoo_db_backup": ("backup", "odoo_db"),
     "odoo_db_restore": ("restore", "odoo_db"),
-    "odoo_fresh_deploy": ("deploy", "domain"),
+    "odoo_fresh_deploy": ("deploy", "droplet_name"),
     "odoo_module_upgrade": ("upgrade", "odoo_db"),
     "odoo_restore_drill": ("drill", "odoo_db"),
     "stored_command": ("stored-command", "block"),

@@ -31,6 +31,8 @@ LONGEST_PAUSE_SECONDS = 15.0
 LAST_SECONDS = 2.0
 """How long the end of a run waits for what was not sent yet."""
 BATCH_LINES = 500
+LINE_BYTES = 8192
+"""Of one line: those of steps are shorter, and say so where they were cut."""
 STEP = "ops.step"
 """The logger that lines about steps and runs name."""
 
@@ -122,7 +124,7 @@ class Page:
             line = {
                 "name": printable(name.encode(errors="replace"))[:100] or STEP,
                 "level": level,
-                "message": printable(text.encode(errors="replace")),
+                "message": printable(text.encode(errors="replace"), line_bytes=LINE_BYTES),
                 "timestamp": self._latest.isoformat(),
                 "flow_run_id": str(self._run_id),
             }
