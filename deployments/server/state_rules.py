@@ -1,7 +1,7 @@
 """The room's own rules about states in Prefect's server: what cannot be paused is not, and a question is shown.
 
 They are part of every change of a state, forced ones included: Prefect's pages force what they set, and automations and
-bulk requests end here as well. `docs/decisions/0034-a-running-run-is-not-paused.md` says why.
+bulk requests end here as well. `docs/decisions/0034-a-run-shows-itself.md` says why.
 """
 
 from __future__ import annotations
