@@ -80,15 +80,16 @@ class Story:
     def step_begins(self, index: int, name: str, command: str) -> None:
         """A step begins; of its command no secret is part."""
         what = _one_line(command, _COMMAND_CHARACTERS)
-        self._rows[index] = _Row(index, shown(name), "running", None, None, what, time.monotonic())
-        self._page.say(f"Step {index} {name} begins: {what}")
+        row = _Row(index, shown(name), "running", None, None, what, time.monotonic())
+        self._rows[index] = row
+        self._page.say(f"Step {index} {row.name} begins: {what}")
         self._put_steps()
 
     def step_kept(self, index: int, name: str, command: str) -> None:
         """A step is not done again, since it succeeded in an earlier attempt."""
         what = _one_line(command, _COMMAND_CHARACTERS)
-        self._rows[index] = _Row(index, shown(name), "kept", None, None, what)
-        self._page.say(f"Step {index} {name} is not done again: it succeeded in an earlier attempt")
+        self._rows[index] = row = _Row(index, shown(name), "kept", None, None, what)
+        self._page.say(f"Step {index} {row.name} is not done again: it succeeded in an earlier attempt")
         self._put_steps()
 
     def step_ended(

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from flows.engine import page as page_module
 from flows.engine.page import Page, PageLimits
@@ -210,3 +211,17 @@ def test_what_is_looked_at_is_shown_while_the_run_goes_on() -> None:
     with page.sent(prefect, look=lambda: page.artifacts.put(Artifact("key", "progress", 12.0))):
         wait_for(lambda: prefect.artifacts, seconds=10, what="it is shown")
     assert prefect.artifacts["1"]["data"] == 12.0
+
+
+def test_prefects_client_does_not_try_again_by_itself() -> None:
+    tries: list[int] = []
+
+    def request(_method: str, _path: str, **_more: Any) -> httpx.Response:
+        tries.append(PREFECT_CLIENT_MAX_RETRIES.value())
+        raise RuntimeError("the client was closed")
+
+    page = Page(uuid4())
+    with page.sent(request):
+        page.say("one")
+    assert tries == [0]
+    assert PREFECT_CLIENT_MAX_RETRIES.value() > 0
