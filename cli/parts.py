@@ -14,6 +14,7 @@ import typer
 
 from opsdb.errors import UsageError
 from opsdb.open_files import allow_open_files
+from opsdb.own_loggers import log_at_info
 from opsdb.settings import load_settings
 from opsdb.start_signal import await_start
 from opsdb.tables import Lane
@@ -117,8 +118,7 @@ def _print_hash(name: str) -> None:
 
 def _run_until_told(work: Coroutine[Any, Any, None]) -> None:
     """Run until SIGTERM or SIGINT, then let the work clean up."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_at_info()
 
     async def supervised() -> None:
         task = asyncio.ensure_future(work)

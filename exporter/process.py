@@ -5,13 +5,13 @@ Neither imports Prefect or the command line, which would take 30 MB more.
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable
 
 from opsdb.errors import OpsError
+from opsdb.own_loggers import log_at_info
 from opsdb.settings import Settings, load_settings
 from opsdb.standard_streams import make_unfailing
 from opsdb.start_signal import await_start
@@ -22,8 +22,7 @@ Work = Callable[[Settings, threading.Event], None]
 def work_until_signal(work: Work) -> None:
     """Call `work` with an event that SIGTERM, SIGINT and SIGHUP set. Errors are one line and an exit code."""
     make_unfailing()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
+    log_at_info()
     await_start()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

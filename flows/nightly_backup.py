@@ -28,6 +28,7 @@ from flows.backup.database import Database
 from flows.backup.folder import backup_folder
 from flows.backup.night import Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
 from flows.backup.parameters import BackupFolder, OdooDatabases, OptionalTarget, RetentionDays
+from flows.backup.told import night_facts
 from flows.engine.active_run import current_run
 from flows.engine.ops_database import in_ops
 from flows.engine.postponement import postpone
@@ -56,7 +57,7 @@ class NotStartedError(StepFailedError):
     """Prefect started no backup; at the next try it may."""
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=3, version="2")
+@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=3, version="2", explain=night_facts)
 def nightly_backup(  # noqa: PLR0917 - they are passed by name
     databases: OdooDatabases = DATABASES,
     retention_days: RetentionDays = 30,

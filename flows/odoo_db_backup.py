@@ -15,6 +15,7 @@ from flows.backup.keyring import Keyring, room_keyring
 from flows.backup.manifest import Manifest
 from flows.backup.parameters import BackupFolder, ExistingDatabase, OptionalTarget, RetentionDays
 from flows.backup.repository import Backup
+from flows.backup.told import backup_facts
 from flows.engine.active_run import current_run
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
@@ -42,6 +43,7 @@ LONGEST_SECONDS = (
     deadline_seconds=LONGEST_SECONDS,
     max_attempts=2,
     exclusive="odoo_db",
+    explain=backup_facts,
 )
 def odoo_db_backup(
     odoo_db: ExistingDatabase,

@@ -37,10 +37,15 @@ from flows.restore.ready import Ready, look_up, warn_of_lost
 from flows.restore.restore import DEADLINE_SECONDS, names_in, proof, restored
 from flows.restore.roles import choose_roles, owners_in, read_roles
 from flows.restore.scratch import Scratch
+from flows.restore.told import restore_facts
 from opsdb.errors import PreflightError, StepFailedError
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
+@runbook(
+    deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS,
+    exclusive="odoo_db",
+    explain=restore_facts,
+)
 def odoo_db_restore(
     odoo_db: OdooDatabase,
     backup: BackupOrDatabase,

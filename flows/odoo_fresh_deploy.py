@@ -29,6 +29,7 @@ from flows.odoo.parameters import (
 )
 from flows.odoo.repositories import approve_deploy, check_allowed
 from flows.odoo.site import CHECK_OUT, wait_healthy
+from flows.odoo.told import deploy_facts
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings
 
@@ -118,6 +119,7 @@ SMOKE = wait_healthy("https://$DOMAIN/web/health")
     + SMOKE_SECONDS
     + MARGIN_SECONDS,
     exclusive="droplet_name",
+    explain=deploy_facts,
     version="2",
 )
 def odoo_fresh_deploy(

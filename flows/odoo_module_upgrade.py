@@ -33,6 +33,7 @@ from flows.odoo.site import (
     on_host,
     wait_healthy,
 )
+from flows.odoo.told import upgrade_facts
 from opsdb.errors import PreflightError, StepFailedError
 
 PULL_SECONDS = 60
@@ -122,6 +123,7 @@ WAIT = wait_healthy("$HEALTH_URL")
     + HEALTH_SECONDS
     + MARGIN_SECONDS,
     exclusive="odoo_db",
+    explain=upgrade_facts,
 )
 def odoo_module_upgrade(
     *,

@@ -11,9 +11,10 @@ from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.restore.ready import Ready, look_up, warn_of_lost
 from flows.restore.restore import DEADLINE_SECONDS, drill
+from flows.restore.told import drill_facts
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)
+@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2, explain=drill_facts)
 def odoo_restore_drill(
     odoo_db: ExistingDatabase,
     backup: OptionalFile = "",

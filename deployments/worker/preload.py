@@ -10,9 +10,11 @@ import logging
 
 from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.kinds.template_files import PACKAGE
+from opsdb.own_loggers import log_at_info
 from opsdb.settings import load_settings
 from opsdb.standard_streams import make_unfailing
 
+log_at_info()
 make_unfailing()  # of its children as well: what a flow prints into a full disk fails no run
 
 EVERY_RUN = (

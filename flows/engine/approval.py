@@ -43,7 +43,9 @@ def approval(name: str, question: str, *, timeout: float, advice: str = "") -> N
         run.approved = None
         run.record(started)
         run.record(StepFinished(run.id, **key, status=StepStatus.SUCCEEDED))
-        run.story.step_ended(index, "approved")
+        run.story.step_ended(
+            index, "approved", note=run.life.approval.approving if run.life and run.life.approval else ""
+        )
         return
     if run.clock is None:
         raise UsageError(f"step {name}: a run in no lane cannot wait for an approval")
@@ -51,9 +53,8 @@ def approval(name: str, question: str, *, timeout: float, advice: str = "") -> N
         raise UsageError(f"step {name}: no approval can come after {run.bound[0]}, whose work ends with its attempt")
     run.record(started)
     run.record(StepFinished(run.id, **key, status=StepStatus.SUSPENDED))
-    run.story.step_ended(index, "asks")
     until_at = run.clock() + timedelta(seconds=timeout)
-    run.story.asks(asked, until_at=until_at)
+    run.story.asks(index, asked, until_at=until_at)
     message = f"{APPROVAL} until {until_at:%Y-%m-%d %H:%M:%S} UTC: {asked}"
     waits = Suspended(pause_expiration_time=until_at, pause_key=f"{name}-{run.attempt}", message=message)  # type: ignore[var-annotated]
     raise Suspension(run_id=run.id, attempt=run.attempt, waits=waits)

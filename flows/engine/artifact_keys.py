@@ -21,7 +21,7 @@ SUBJECTS: dict[str, tuple[str, str | None]] = {
     "nightly_backup": ("nightly-backup", None),
     "odoo_db_backup": ("backup", "odoo_db"),
     "odoo_db_restore": ("restore", "odoo_db"),
-    "odoo_fresh_deploy": ("deploy", "domain"),
+    "odoo_fresh_deploy": ("deploy", "droplet_name"),
     "odoo_module_upgrade": ("upgrade", "odoo_db"),
     "odoo_restore_drill": ("drill", "odoo_db"),
     "stored_command": ("stored-command", "block"),
@@ -43,7 +43,12 @@ def artifact_key(kind: str, subject: str | None) -> str:
     """
     word = SUBJECTS[kind][0] if kind in SUBJECTS else None
     joined = ("-" if word else "--").join(part.replace("_", "-") for part in (word or kind, subject) if part)
-    plain = _PLAIN.fullmatch(subject or "none") and (word or _PLAIN.fullmatch(kind)) and len(joined) <= _LONGEST
+    plain = (
+        f"--{subject}" not in (STEPS, PROGRESS)
+        and _PLAIN.fullmatch(subject or "none")
+        and (word or _PLAIN.fullmatch(kind))
+        and len(joined) <= _LONGEST
+    )
     if plain and (word or not _begins_like_ours(kind)):
         return joined
     readable = "-".join(re.findall("[a-z0-9]+", joined.lower()))[:_LONGEST]

@@ -20,7 +20,7 @@ REFUSED = frozenset({400, 409, 413, 422})
 class Requests(Protocol):
     """How Prefect is asked: its client's `request`, as far as it is used."""
 
-    def __call__(self, method: Any, path: Any, **more: Any) -> httpx.Response:
+    def __call__(self, method: Any, path: Any, /, **more: Any) -> httpx.Response:
         """Raises httpx.HTTPError, also for an answer that is an error."""
 
 

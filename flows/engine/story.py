@@ -21,6 +21,8 @@ from opsdb.progress import Progress
 from opsdb.runs.lookup import short_id
 from opsdb.shown import QUOTE, shown
 
+log = logging.getLogger(__name__)
+
 MOST_STEPS = 200
 """Rows of the table: the last ones."""
 _COMMAND_CHARACTERS = 300
@@ -78,31 +80,37 @@ class Story:
     def step_begins(self, index: int, name: str, command: str) -> None:
         """A step begins; of its command no secret is part."""
         what = _one_line(command, _COMMAND_CHARACTERS)
-        self._rows[index] = _Row(index, shown(name), "running", None, None, what, time.monotonic())
-        self._page.say(f"Step {index} {name} begins: {what}")
+        row = _Row(index, shown(name), "running", None, None, what, time.monotonic())
+        self._rows[index] = row
+        self._page.say(f"Step {index} {row.name} begins: {what}")
         self._put_steps()
 
     def step_kept(self, index: int, name: str, command: str) -> None:
         """A step is not done again, since it succeeded in an earlier attempt."""
         what = _one_line(command, _COMMAND_CHARACTERS)
-        self._rows[index] = _Row(index, shown(name), "kept", None, None, what)
-        self._page.say(f"Step {index} {name} is not done again: it succeeded in an earlier attempt")
+        self._rows[index] = row = _Row(index, shown(name), "kept", None, None, what)
+        self._page.say(f"Step {index} {row.name} is not done again: it succeeded in an earlier attempt")
         self._put_steps()
 
-    def step_ended(self, index: int, status: str, *, exit_code: int | None = None, error: str = "") -> None:
-        """A step ended; `error` says why, if it did not succeed."""
+    def step_ended(
+        self, index: int, status: str, *, exit_code: int | None = None, error: str = "", note: str = ""
+    ) -> None:
+        """A step ended; `error` says why, if it did not succeed, and `note` what else is to be known."""
         row = self._rows[index]
         row.seconds, row.status, row.exit_code = round(time.monotonic() - row.began, 2), status, exit_code
         end = f"Step {index} {row.name} {status} after {seconds(row.seconds)}"
         end += "" if exit_code is None else f", exit code {exit_code}"
-        self._page.say(f"{end}: {_reason(error)}" if error else end, level=logging.ERROR if error else logging.INFO)
+        reason = _reason(error, known=exit_code is not None) if error else _one_line(note, _REASON_CHARACTERS)
+        self._page.say(f"{end}: {reason}" if reason else end, level=logging.ERROR if error else logging.INFO)
         self._failed = row if error else self._failed
         if index in self._measured and not error:
             self._put_progress(index, 100, "done")
         self._put_steps()
 
-    def asks(self, question: str, *, until_at: datetime) -> None:
-        """The run waits for an approval of what comes next."""
+    def asks(self, index: int, question: str, *, until_at: datetime) -> None:
+        """The run waits for an approval of what comes next, and ends its process."""
+        self._rows[index].status = "needs approval"
+        self._put_steps()
         until = f"{until_at:%Y-%m-%d %H:%M:%S} UTC"
         question = _one_line(question, 2000)
         self._page.say(
@@ -129,14 +137,15 @@ class Story:
         values = result if isinstance(result, Mapping) else {}
         try:
             facts = self._explain(self._parameters, values)
-        except (LookupError, TypeError, ValueError, AttributeError):  # a result of another shape than the kind's own
+        except Exception:  # what is said of a run must not fail it
+            log.exception("the page of run %s says no more than its result", self._run)
             facts = result_facts(self._parameters, values)
         self._put(f"succeeded after {took}", [table(facts.rows)] if facts.rows else [], [], facts=facts)
         self._end()
 
     def failed(self, error: Mapping[str, Any], *, interrupted: bool) -> None:
         """The runbook raised; `error` is as `ops.runs.error` has it."""
-        reason = _reason(str(error.get("message") or error.get("type") or ""))
+        reason = _reason(str(error.get("message") or error.get("type") or ""), known=False)
         where = f" in step {self._failed.step} {self._failed.name}" if self._failed else ""
         word = "was stopped" if interrupted else "failed"
         logs = f"ops logs {self._run}" + (f" --step {self._failed.step}" if self._failed else "")
@@ -187,7 +196,7 @@ def _one_line(value: str, most: int) -> str:
     return shown(said if len(said) <= most else f"{said[: most - 3]}...")
 
 
-def _reason(message: str) -> str:
-    """What happened, and the first line of what was said of it, on one line."""
+def _reason(message: str, *, known: bool) -> str:
+    """What happened, unless that is known already, and the first line of what was said of it, on one line."""
     lines = [line.removeprefix(QUOTE) for line in message.splitlines() if line.strip()]
-    return _one_line(": ".join(lines[:2]), _REASON_CHARACTERS)
+    return _one_line(": ".join(lines[1:2] if known else lines[:2]), _REASON_CHARACTERS)

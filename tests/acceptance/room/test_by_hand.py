@@ -118,18 +118,33 @@ def test_run_that_is_set_to_completed_while_it_runs_was_ended_and_has_not_succee
     wait_for(lambda: api.states([run_id]) == {run_id: "CANCELLED"}, seconds=30, what="Prefect hears of it")
 
 
-@pytest.mark.parametrize("by_hand", ["SCHEDULED", "PENDING", "PAUSED"])
+@pytest.mark.parametrize("by_hand", ["SCHEDULED", "PENDING"])
 def test_run_that_is_put_back_while_it_runs_goes_on(desk: Desk, api: Api, held: tuple[str, Path], by_hand: str) -> None:
     block, hold = held
     run_id = started(desk, api, block)
     force(api, run_id, by_hand)
     wait_for(lambda: "its process goes on" in str(events(desk, run_id)[-1:]), seconds=60, what="an event says so")
-    left = "PAUSED" if by_hand == "PAUSED" else "RUNNING"
-    wait_for(lambda: api.states([run_id]) == {run_id: left}, seconds=30, what="Prefect hears of it")
+    wait_for(lambda: api.states([run_id]) == {run_id: "RUNNING"}, seconds=30, what="Prefect hears of it")
     hold.unlink()
     wait_status(desk, run_id, "succeeded")
     assert record(desk, run_id)["attempt"] == 1
     assert api.states([run_id]) == {run_id: "COMPLETED"}
+
+
+def test_running_run_is_not_paused_by_hand(desk: Desk, api: Api, held: tuple[str, Path]) -> None:
+    """Both pages of Prefect force what they set, and show the words of an error."""
+    run_id = started(desk, api, held[0])
+    state = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True}}
+    for forced in (True, False):
+        refusal = api.refusal(f"/flow_runs/{run_id}/set_state", state=state, force=forced)
+        assert refusal.status_code == 409
+        assert f"run {run_id.replace('-', '')[-8:]} cannot be paused: its step goes on" in refusal.json()["detail"]
+    wanted = {"id": {"any_": [run_id]}}
+    (answer,) = api.post("/flow_runs/bulk_set_state", flow_runs=wanted, state=state, force=True)["results"]
+    assert "cannot be paused" in answer["details"]["reason"]
+    assert api.states([run_id]) == {run_id: "RUNNING"}
+    assert events(desk, run_id) == []
+    desk.ops("cancel", run_id, "--wait").fine()
 
 
 def test_run_that_is_held_while_it_waits_is_shown_so_and_starts_when_it_is_resumed(
@@ -162,7 +177,9 @@ def test_waiting_run_whose_pool_was_deleted_starts_after_a_deploy(desk: Desk, ap
     assert desk.run("stored_command", "-p", f"block={block}", "--lane", "C")["status"] == "succeeded"
 
 
-def test_automation_that_suspends_and_cancels_runs_is_recorded(desk: Desk, api: Api, held: tuple[str, Path]) -> None:
+def test_automation_does_not_suspend_a_running_run_and_one_that_cancels_is_recorded(
+    desk: Desk, api: Api, held: tuple[str, Path]
+) -> None:
     block, hold = held
     trigger = {
         "type": "event",
@@ -175,8 +192,13 @@ def test_automation_that_suspends_and_cancels_runs_is_recorded(desk: Desk, api: 
     made = api.post("/automations/", name="suspend", trigger=trigger, actions=[{"type": "suspend-flow-run"}])
     try:
         run_id = started(desk, api, block)
-        wait_for(lambda: api.states([run_id]) == {run_id: "PAUSED"}, seconds=60, what="the automation suspends it")
-        wait_for(lambda: "its process goes on" in str(events(desk, run_id)), seconds=60, what="an event says so")
+        failed = {"event": {"name": ["prefect.automation.action.failed"]}}
+        wait_for(
+            lambda: "cannot be paused" in str(api.post("/events/filter", filter=failed)["events"]),
+            seconds=60,
+            what="the automation is refused",
+        )
+        assert api.states([run_id]) == {run_id: "RUNNING"}
         hold.unlink()
         wait_status(desk, run_id, "succeeded")
         hold.touch()
