@@ -17,7 +17,10 @@ LONGEST = 100
 LONGEST_ERROR = 200
 SHORT = 60
 """Characters of a value in a line of a list."""
+LONGEST_QUESTION = 500
 KINDS = 5
+NOTHING = "`-`"
+"""What stands for an empty value."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ WORDINGS = {
     Rule.APPROVAL: Wording(
         "Run Waits For Approval",
         "runs",
-        "`ops show {run}` tells what it asks; `ops approve {run}`, or Resume in Prefect's UI, lets it go on, and "
-        "`ops cancel {run}` ends it. It fails when nobody answers in time.",
+        "`ops approve {run}`, or Resume on the run's page in the Prefect UI, says yes; `ops cancel {run}` says no. "
+        "`ops show {run}` shows what it did so far. Without an answer in time it fails.",
     ),
     Rule.BACKUP: Wording(
         "No Verified Backup",
@@ -151,13 +154,14 @@ def _fields(report: Report, subject: Subject) -> dict[str, str]:
     facts = subject.facts
     fields = {}
     if subject.run_id is not None:
-        fields = {"Run ID": quoted(subject.run_id), "Kind": quoted(subject.kind), "Worker": quoted(facts.get("worker"))}
-        fields |= {"Lane": quoted(report.incident.lane), "Session": quoted(facts.get("session"))}
-    if report.event == "resolved" and "became" in facts:
-        attempt = facts.get("now_attempt") or facts["attempt"]
-        again = attempt != facts["attempt"]
-        fields["Became"] = quoted(facts["became"]) + (f", attempt {int(attempt)}" if again else "")
-    return fields | {label: value for label, value in _special(facts).items() if value}
+        fields = {"Run ID": known(subject.run_id), "Kind": known(subject.kind), "Worker": known(facts.get("worker"))}
+        fields |= {"Lane": known(report.incident.lane), "Session": known(facts.get("session"))}
+    if report.event == "resolved" and facts.get("became"):
+        attempt = facts.get("now_attempt") or facts.get("attempt")
+        again = isinstance(attempt, int) and attempt != facts.get("attempt")
+        became = known(facts["became"])
+        fields["Became"] = became + (f", attempt {attempt}" if became and again else "")
+    return {label: value for label, value in (fields | _special(facts)).items() if value}
 
 
 def _special(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -165,21 +169,23 @@ def _special(facts: Mapping[str, Any]) -> dict[str, str]:
     silent, lanes, pids = facts.get("silent_seconds"), facts.get("lanes"), facts.get("pids")
     missing = {"prefect": "the Prefect server does not answer", "sync": "`ops sync` does not run"}
     return {
+        "Question": known(facts.get("question"), longest=LONGEST_QUESTION),
+        "Answer": known(facts.get("answer"), longest=LONGEST_ERROR),
         "Seconds since the last heartbeat": f"{float(silent):.0f}" if isinstance(silent, int | float) else "",
         "Deadline": _moment(facts.get("deadline_at")),
         "Due since": _moment(facts.get("waiting_since")),
-        "Answer wanted until": quoted(facts["until"]) if facts.get("until") else "",
-        "Deployment": quoted(facts["deployment"]) if facts.get("deployment") else "",
-        "Schedule": quoted(facts["schedule"]) if facts.get("schedule") else "",
-        "When": quoted(facts["expression"]) if facts.get("expression") else "",
-        "Error": quoted(facts["error"], longest=LONGEST_ERROR) if facts.get("error") else "",
-        "Processes": quoted(", ".join(map(str, pids))) if isinstance(pids, list) else "",
-        "Database": quoted(facts["database"]) if "database" in facts else "",
+        "Answer wanted until": "" if facts.get("answer") else known(facts.get("until")),
+        "Deployment": known(facts.get("deployment")),
+        "Schedule": known(facts.get("schedule")),
+        "When": known(facts.get("expression")),
+        "Error": known(facts.get("error"), longest=LONGEST_ERROR),
+        "Processes": known(", ".join(map(str, pids))) if isinstance(pids, list) else "",
+        "Database": known(facts.get("database")),
         "Last verified": (_moment(facts["verified_at"]) or "never") if "verified_at" in facts else "",
         "Ended by": "an operator, with `ops alerts forget`" if facts.get("forgotten_at") else "",
-        "Last error": quoted(facts["last_error"]) if facts.get("last_error") else "",
-        "Host's worker": quoted(facts.get("worker")) if isinstance(lanes, list) else "",
-        "Lanes": quoted(", ".join(map(str, lanes))) if isinstance(lanes, list) else "",
+        "Last error": known(facts.get("last_error")),
+        "Host's worker": known(facts.get("worker")) if isinstance(lanes, list) else "",
+        "Lanes": known(", ".join(map(str, lanes))) if isinstance(lanes, list) else "",
         "Last sign of life": _moment(facts.get("heartbeat_at") or facts.get("heard_at")),
         "What is down": missing.get(str(facts.get("missing")), ""),
     }
@@ -187,14 +193,13 @@ def _special(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _line(subject: Subject, ui_url: str) -> str:
     facts = subject.facts
+    worker = known(facts.get("worker"), longest=SHORT)
     if subject.run_id is None:
-        return f"- {quoted(facts.get('worker') or subject.name, longest=SHORT)}"
-    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", quoted(subject.kind, longest=SHORT)]
-    if facts.get("worker"):
-        parts.append(f"on {quoted(facts['worker'], longest=SHORT)}")
-    if "became" in facts:
-        parts.append(quoted(facts["became"], longest=SHORT))
-    return "- " + " ".join(parts)
+        return f"- {worker or quoted(subject.name, longest=SHORT)}"
+    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", known(subject.kind, longest=SHORT)]
+    parts += [f"on {worker}" if worker else ""]
+    parts += [known(facts.get(fact), longest=SHORT) for fact in ("became", "question", "answer")]
+    return "- " + " ".join(filter(None, parts))
 
 
 def _link(ui_url: str, subject: Subject) -> str:
@@ -240,6 +245,12 @@ def trial(destination: str) -> str:
     )
 
 
+def known(value: object, *, longest: int = LONGEST) -> str:
+    """A value as `quoted` gives it; empty for one that is not known, which no message names."""
+    span = "" if value is None else quoted(value, longest=longest)
+    return "" if span == NOTHING else span
+
+
 def quoted(value: object, *, longest: int = LONGEST) -> str:
     """A value that somebody else chose, in a code span that it cannot leave: there Mattermost sees no mention or link.
 
@@ -250,7 +261,7 @@ def quoted(value: object, *, longest: int = LONGEST) -> str:
     if len(line) > longest:
         line = line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     if not line:
-        return "`-`"
+        return NOTHING
     fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
     pad = " " if "`" in line else ""
     return f"{fence}{pad}{line}{pad}{fence}"

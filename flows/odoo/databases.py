@@ -12,8 +12,8 @@ from flows.backup.postgres import QUIET, Connection, connect
 from opsdb.errors import PreflightError
 
 CONNECT_SECONDS = 2
-ALL_SECONDS = 3.0
-"""How long the databases are looked at, all in all. One that was not reached by then is left out."""
+ALL_SECONDS = 5.0
+"""How long the databases are looked at, all in all: who asks waits for it."""
 MOST = 100
 """Databases that are looked at."""
 OPEN = """
@@ -25,7 +25,7 @@ IS_ODOO = "SELECT pg_catalog.to_regclass('public.ir_module_module') IS NOT NULL"
 
 
 def find_odoo_databases(url: str) -> list[str] | None:
-    """The names of the databases with Odoo's tables, in order; None when the server does not answer.
+    """The names of the databases with Odoo's tables, in order; None when the server does not answer in time.
 
     Names that no runbook takes are left out: such a name is text from outside, and may be anything.
     """
@@ -39,7 +39,8 @@ def find_odoo_databases(url: str) -> list[str] | None:
         return None
     fit = [name for name in names if re.fullmatch(DATABASE_PATTERN, name)][:MOST]
     options = QUIET if may else ""
-    return [name for name in fit if time.monotonic() < until and _is_odoo(url, name, options)]
+    found = [name for name in fit if time.monotonic() < until and _is_odoo(url, name, options)]
+    return found if time.monotonic() < until else None
 
 
 def _is_odoo(url: str, database: str, options: str) -> bool:

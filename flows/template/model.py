@@ -71,6 +71,9 @@ class Parameter(_Part):
         description="Regular expression for the whole text, or each item of a list; without backreferences and "
         "lookaround. A text that a command names as `${params.x}` keeps to its letters as well.",
     )
+    words: Text = Field(
+        "", description="What the pattern takes, in words for the form and for errors, as in `an absolute path`."
+    )
     enum: list[Scalar] | None = Field(None, min_length=1, max_length=200, description="All allowed values.")
     minimum: StrictInt | StrictFloat | None = Field(None, description="Smallest number.")
     maximum: StrictInt | StrictFloat | None = Field(None, description="Largest number.")

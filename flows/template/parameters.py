@@ -158,7 +158,7 @@ def _text(name: str, declared: Parameter, place: Place, *, item: bool = False) -
     form: dict[str, Any] = {"pattern": shown}
     checks: list[Any] = [AfterValidator(_no_control_characters if declared.pattern else _matching(shown))]
     if declared.pattern is not None:
-        checks.append(AfterValidator(_own_pattern(declared.pattern)))
+        checks.append(AfterValidator(_own_pattern(declared.pattern, declared.words)))
     if place.where == "command":
         pattern = form_pattern(carriers=place.carriers, may_be_empty=least == 0)
         form, words = {"pattern": pattern, CARRIERS: sorted(place.carriers)}, f"allowed in a command: {IN_WORDS}"
@@ -167,7 +167,7 @@ def _text(name: str, declared: Parameter, place: Place, *, item: bool = False) -
     if item:
         form["pattern"] = f"^(?![\\s\\S]*,){form['pattern'].removeprefix('^')}"
         words = f"{words}; without commas, which stand between the items where a command reads them"
-    form[WORDS] = words
+    form[WORDS] = declared.words or words
     longest = declared.max_length or LONGEST_TEXT
     longest = min(longest, LONGEST) if place.where == "command" else longest
     if least > longest:
@@ -178,6 +178,8 @@ def _text(name: str, declared: Parameter, place: Place, *, item: bool = False) -
 
 def _rule(declared: Parameter, place: Place) -> str:
     rules = []
+    if declared.words:
+        return f"Takes {declared.words}."
     if place.where == "command":
         rules.append(f"Allowed: {IN_WORDS}.")
     elif place.where == "argument" and declared.pattern is None:
@@ -199,8 +201,11 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return match
 
 
-def _own_pattern(pattern: str) -> Callable[[str], str]:
-    """A validator by a template's expression, in an engine that cannot backtrack. Raises ValueError."""
+def _own_pattern(pattern: str, words: str) -> Callable[[str], str]:
+    """A validator by a template's expression, in an engine that cannot backtrack. Raises ValueError.
+
+    It says what it takes in `words`, where the template has some.
+    """
     try:
         TypeAdapter(Annotated[str, Field(pattern=pattern)])  # by itself: `a)|(?:.*` would take the anchors apart
         whole = TypeAdapter(Annotated[str, Field(pattern=f"^(?:{pattern})$")])
@@ -211,7 +216,8 @@ def _own_pattern(pattern: str) -> Callable[[str], str]:
         try:
             return whole.validate_python(text)
         except ValidationError:
-            raise ValueError(f"must match {pattern} as a whole") from None
+            reason = refusal_in_words(text, words) if words else f"must match {pattern} as a whole"
+            raise ValueError(reason) from None
 
     return match
 
@@ -233,6 +239,8 @@ def _check_fields(declared: Parameter, kind: str) -> None:
     for field in _RULES[1:]:
         if getattr(declared, field) is not None and field not in allowed:
             raise ValueError(f"{field}: is not for type {kind}, which takes {', '.join(sorted(allowed)) or 'none'}")
+    if declared.words and declared.pattern is None:
+        raise ValueError("words: says what a pattern takes, and there is none: use description")
     if declared.enum is not None:
         if declared.pattern is not None:
             raise ValueError("pattern: says nothing beside enum: leave one out")

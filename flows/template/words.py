@@ -43,7 +43,8 @@ _FIRST = "A-Za-z0-9_./"
 _LATER = ":@%+,-"
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 IN_WORDS = (
-    f"up to {LONGEST:,} letters, digits and _ . / : @ % + , - (the first one a letter, digit or _ . /), without `..`"
+    f"up to {LONGEST:,} letters, digits and _ . / : @ % + , - (the first one a letter, digit or _ . /), "
+    "without two dots in a row"
 )
 
 

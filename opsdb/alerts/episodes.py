@@ -42,6 +42,11 @@ class Rule(StrEnum):
         return Severity.WARNING if self in mild else Severity.CRITICAL
 
     @property
+    def calm(self) -> bool:
+        """Whether the end of an episode of it is told after a while, since what it was about may soon come back."""
+        return not self.final and self is not Rule.APPROVAL
+
+    @property
     def final(self) -> bool:
         """Whether an episode of it, once over, cannot come back: the attempt it was about has ended."""
         return self in RULE_OF_FENCE.values()

@@ -148,7 +148,7 @@ def due(incident: Incident) -> Event | Literal["close"] | None:
     if i.told_at is None:
         return "firing" if i.now >= i.opened_at + SETTLE else None
     if i.resolved_at is not None:
-        over = timedelta(0) if i.rule.final else CALM
+        over = CALM if i.rule.calm else timedelta(0)
         return "resolved" if i.now >= i.resolved_at + over else None
     waited = i.now - i.told_at
     if not i.silenced and (waited >= REPEAT or (i.untold and waited >= JOIN)):

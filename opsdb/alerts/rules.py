@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from opsdb.alerts.answers import note_answers
 from opsdb.alerts.episodes import Rule, resolve_fenced
 from opsdb.alerts.thresholds import Thresholds
 from opsdb.watch import Mark, is_fresh, keep_watch
@@ -77,11 +78,12 @@ QUERIES = {
               AND NOT EXISTS (SELECT FROM ops.alert_episodes o WHERE o.rule IN ('stuck', 'overdue', 'claim')
                               AND o.subject = bad.id || '/' || bad.attempt)
         ORDER BY bad.kind, bad.session_id, coalesce(nullif(bad.about, ''), bad.id::text), bad.finished_at, bad.id""",  # noqa: S608 - a constant
-    # what it asks may hold parameters: that stands in `ops show` and Prefect's UI
     Rule.APPROVAL: """
         SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
-               jsonb_build_object('attempt', r.attempt, 'session', s.name,
-                                  'until', substring(st.message FROM 'until ([0-9: -]+ UTC)')) AS facts, true AS ripe
+               jsonb_build_object('attempt', r.attempt, 'session', s.name, 'asked', st.id,
+                                  'until', substring(st.message FROM 'until ([0-9: -]+ UTC)'),
+                                  'question', left(substring(st.message FROM 'until [0-9: -]+ UTC: (.*)$'), 1000))
+                 AS facts, true AS ripe
         FROM ops.runs r
              JOIN ops.sessions s ON s.id = r.session_id
              JOIN ops.run_states st ON st.id = r.state_id AND st.type = 'PAUSED'
@@ -221,6 +223,8 @@ def _apply(db: Connection, rule: Rule, thresholds: Thresholds, *, since: datetim
     found = {} if thresholds.off(rule) else {row.subject: row for row in db.execute(text(query), values)}
     if over := [row.id for row in known.values() if row.resolved_at is None and row.subject not in found]:
         db.execute(RESOLVE, {"ids": over})
+        if rule is Rule.APPROVAL:
+            note_answers(db, over)
     ripe = [row for row in found.values() if row.ripe]
     again = [known[row.subject].id for row in ripe if row.subject in known and known[row.subject].resolved_at]
     if again:

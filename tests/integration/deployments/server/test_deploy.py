@@ -211,7 +211,7 @@ BY_HAND: dict[str, tuple[str, Callable[[SyncPrefectClient, DeploymentResponse], 
         ),
     ),
     "parameters of a schedule": (
-        "parameters of schedule yearly",
+        "parameter command of schedule yearly",
         lambda client, had: client.update_deployment_schedule(had.id, had.schedules[0].id, parameters={"command": "y"}),
     ),
     "deleted schedule": (
@@ -219,7 +219,7 @@ BY_HAND: dict[str, tuple[str, Callable[[SyncPrefectClient, DeploymentResponse], 
         lambda client, had: client.delete_deployment_schedule(had.id, had.schedules[0].id),
     ),
     "parameters": (
-        "parameters",
+        "parameter command",
         lambda client, had: client.update_deployment(
             had.id, DeploymentUpdate(parameters={"command": "z"}, work_pool_name="lane-a", tags=had.tags)
         ),
@@ -271,6 +271,18 @@ def test_what_somebody_set_in_prefect_stays_and_is_named_until_a_reset(
     assert _state(file) == as_declared
     assert not file.apply()
     assert file.kept == []
+
+
+def test_one_parameter_that_somebody_set_does_not_hold_back_the_others(file: File, client: SyncPrefectClient) -> None:
+    """As with a database that is added in the form, when a default beside it changes in the file later."""
+    before = {"command": "x", "days": 30}
+    file.apply(schedules=[YEARLY | {"parameters": before}])
+    [schedule] = (had := file.read()).schedules
+    by_hand = {**before, "command": "by hand", "target": None}
+    client.update_deployment_schedule(had.id, schedule.id, active=True, schedule=schedule.schedule, parameters=by_hand)
+    file.apply(schedules=[YEARLY | {"parameters": {"command": "x", "days": 60, "new": True}}])
+    assert file.read().schedules[0].parameters == {"command": "by hand", "days": 60, "new": True}
+    assert [line.partition(":")[0] for line in file.kept] == ["parameter command of schedule yearly"]
 
 
 def test_what_somebody_set_stays_when_the_file_changes_later_and_the_rest_follows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from prefect.flows import load_flow_from_entrypoint
 from sqlalchemy import text
 
 from blocks.backup_target import BackupTarget
+from blocks.form_words import Offer
 from deployments.server import access, unchanged
 from deployments.server.api import PrefectApi
 from deployments.server.apply import apply_deployments
@@ -54,9 +56,10 @@ def room(
     client.delete_deployment(client.read_deployment_by_name(f"stored_command/{entry['name']}").id)
 
 
-def seen(settings: Settings) -> unchanged.Deployed:
+def seen(settings: Settings, databases: list[str] | None = None) -> unchanged.Deployed:
     auth = access.read_secrets(settings).prefect_auth_string
-    found = unchanged.look(settings, PrefectApi(access.ui_url(settings), auth, seconds=30), {})
+    offers = {} if databases is None else {Offer.DATABASES: databases}
+    found = unchanged.look(settings, PrefectApi(access.ui_url(settings), auth, seconds=30), offers)
     assert found is not None
     return found
 
@@ -140,6 +143,15 @@ def test_change_here_is_seen(room: tuple[Settings, str, str], what: str) -> None
         (folder / "beside.py").write_text("x = 22\n")
     after = seen(settings)
     assert (after.read != before.read, after.left) == (True, before.left)
+
+
+def test_database_that_is_new_is_a_reason_and_a_server_that_is_away_is_none(room: tuple[Settings, str, str]) -> None:
+    settings, _, _ = room
+    last = replace(seen(settings, ["a", "b"]), said=("said",))
+    assert unchanged.same(last, seen(settings, ["a", "b"]))
+    assert not unchanged.same(last, seen(settings, ["a", "b", "c"]))
+    assert not unchanged.same(last, seen(settings, []))
+    assert unchanged.same(last, seen(settings, None))
 
 
 def test_deployment_that_gives_its_runs_a_folder_is_always_compared(

@@ -49,9 +49,40 @@ def test_approval_holds_while_a_run_waits_for_one(lab: Lab) -> None:
     assert holds(lab, "approval") == [f"{run}/1"]
     [row] = lab.sql("SELECT facts FROM ops.alert_episodes WHERE rule = 'approval'")
     assert row.facts["until"] == "2026-11-25 21:30:00 UTC"
-    assert "deploy" not in json.dumps(row.facts)
+    assert row.facts["question"] == "deploy `@all`?"
     lab.sql("UPDATE ops.runs SET status = 'running' WHERE id = :run", run=run)
     assert holds(lab, "approval") == []
+
+
+@pytest.mark.parametrize(
+    ("followed", "answer"),
+    [
+        ("'SCHEDULED', 'Resuming', 'approved by ana with `ops approve`'", "approved by ana with `ops approve`"),
+        ("'SCHEDULED', 'Resuming', NULL", "approved in Prefect's UI or over its API"),
+        ("'CANCELLED', 'Cancelled', 'cancelled by ben with `ops cancel`'", "cancelled by ben with `ops cancel`"),
+        ("'CANCELLED', 'Cancelled', NULL", "cancelled in Prefect's UI or over its API"),
+        ("'FAILED', 'Failed', 'The flow was paused and never resumed.'", "nobody answered in time"),
+        ("'COMPLETED', 'Completed', NULL", "none: somebody set it to Completed in Prefect"),
+    ],
+)
+def test_end_of_an_approval_says_who_answered_what(lab: Lab, followed: str, answer: str) -> None:
+    run = lab.run(status="queued", state="PAUSED", state_name="Suspended", age=60)
+    lab.sql(
+        "UPDATE ops.run_states SET message = 'waits for approval until 2026-11-25 21:30:00 UTC: deploy?' "
+        "WHERE run_id = :run",
+        run=run,
+    )
+    assert holds(lab, "approval") == [f"{run}/1"]
+    lab.sql(
+        "INSERT INTO ops.run_states (id, run_id, at, type, name, message) "
+        f"SELECT gen_random_uuid(), :run, clock_timestamp() + make_interval(secs => n), {followed} "
+        "FROM generate_series(0, 0) n",
+        run=run,
+    )
+    lab.sql("UPDATE ops.runs SET status = 'running' WHERE id = :run", run=run)
+    assert holds(lab, "approval") == []
+    [row] = lab.sql("SELECT facts FROM ops.alert_episodes WHERE rule = 'approval'")
+    assert row.facts["answer"] == answer
 
 
 def test_run_that_somebody_holds_in_prefect_waits_for_no_approval(lab: Lab) -> None:

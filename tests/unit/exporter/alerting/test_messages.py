@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.alerting.messages import WORDINGS, outage_begins, quoted, render, trial
+from exporter.alerting import messages
+from exporter.alerting.messages import WORDINGS, known, outage_begins, quoted, render, trial
 from opsdb.alerts.episodes import Rule
 from opsdb.alerts.incidents import Event, Incident, Report, Subject
 
@@ -90,6 +92,69 @@ def test_end_says_what_became_of_the_run_and_nothing_to_do() -> None:
     assert "What to do" not in text
 
 
+FACTS: dict[str, Any] = {
+    "attempt": 1, "now_attempt": 2, "worker": "ops-1-4711", "session": "Release 18.2", "silent_seconds": 30.4,
+    "became": "failed", "deadline_at": "2026-11-24T03:00:00+00:00", "waiting_since": "2026-11-24T03:00:00+00:00",
+    "until": "2026-11-24 04:00:00 UTC", "question": "upgrade sale in odoo_prod?", "answer": "approved by ana",
+    "deployment": "nightly_backup/nightly-backup", "schedule": "nightly", "expression": "0 2 * * *", "error": "Timeout",
+    "pids": [1, 2], "database": "odoo_prod", "verified_at": "2026-11-24T03:00:00+00:00", "last_error": "Timeout",
+    "lanes": ["A", "B"], "heartbeat_at": "2026-11-24T03:00:00+00:00", "missing": "prefect", "forgotten_at": None,
+}  # fmt: skip
+UNKNOWN = st.sampled_from([None, "", " "])
+
+
+def test_facts_are_all_that_messages_name() -> None:
+    named = set(re.findall(r'facts(?:\.get\(|\[)"([a-z_]+)"', Path(messages.__file__).read_text()))
+    assert named == {*FACTS, "heard_at"}
+
+
+@given(
+    rule=st.sampled_from(Rule),
+    event=st.sampled_from(["firing", "repeat", "resolved"]),
+    count=st.sampled_from([1, 3]),
+    unknown=st.dictionaries(st.sampled_from([*FACTS]), UNKNOWN),
+    absent=st.sets(st.sampled_from([*FACTS])),
+    kind=st.sampled_from([None, "", "odoo_db_backup"]),
+    of_run=st.booleans(),
+)
+@example(
+    rule=Rule.APPROVAL,
+    event="firing",
+    count=1,
+    unknown={"worker": None},
+    absent=set(),
+    kind="odoo_module_upgrade",
+    of_run=True,
+)
+@settings(max_examples=500)
+def test_no_message_names_what_is_not_known(
+    *,
+    rule: Rule,
+    event: Event,
+    count: int,
+    unknown: dict[str, Any],
+    absent: set[str],
+    kind: str | None,
+    of_run: bool,
+) -> None:
+    facts = {name: value for name, value in (FACTS | unknown).items() if name not in absent}
+    given_ = report(Rule(rule), event=event, count=count, kinds={"a": count})
+    subject = replace(given_.subjects[0], facts=facts, kind=kind, run_id=RUN if of_run else None)
+    text = render(replace(given_, subjects=[subject] * count), ui_url=UI)
+    assert not re.search(r"None|null|\[\]|\{|`-`|``|: *$", text, re.MULTILINE), text
+
+
+def test_question_of_an_approval_says_how_to_answer_and_its_end_who_did() -> None:
+    asked = report(Rule.APPROVAL, worker=None, silent_seconds=None, question="upgrade `sale` in odoo_prod @all?")
+    text = render(asked, ui_url=UI)
+    assert "- Question: `` upgrade `sale` in odoo_prod @all? ``" in text
+    assert f"`ops approve {RUN.hex[-8:]}`, or Resume" in text
+    assert "Worker" not in text
+    answered = report(Rule.APPROVAL, event="resolved", question="upgrade?", answer="approved by ana", until="x")
+    assert "- Answer: `approved by ana`" in render(answered, ui_url=UI)
+    assert "wanted until" not in render(answered, ui_url=UI)
+
+
 HOSTILE = [
     "@channel", "@all", "@here", "`@channel`", "``@all``", "` @here `", "```\n@channel\n```", "a`@channel", "@channel`",
     "`", "``", "`" * 100, "x" * 99 + "`@channel", "`" * 99 + "@channel", "\n@channel", "\r\n# @all", "\u2028@channel",
@@ -138,8 +203,9 @@ def check_harmless(value: str) -> None:
     assert outside_code(span) == ""
     assert "\n" not in span
     assert len(span) <= 310
-    shown = value or " "  # what is empty is left out
-    text, plain = (render(report_of(name), ui_url=UI) for name in (shown, "k"))
+    if not known(value):
+        return  # what is empty has no line
+    text, plain = (render(report_of(name), ui_url=UI) for name in (value, "k"))
     assert outside_code(text) == outside_code(plain)
     assert len(text.splitlines()) == len(plain.splitlines())
     assert len(text) < 16_383
@@ -170,4 +236,15 @@ def test_messages_in_the_document_are_real_ones() -> None:
     page = (Path(__file__).parents[4] / "docs" / "alerts.md").read_text()
     assert f"```text\n{render(report(), ui_url=UI)}\n```" in page
     assert f"```text\n{render(report(event='resolved', became='failed'), ui_url=UI)}\n```" in page
+    facts: dict[str, Any] = {
+        "worker": None,
+        "silent_seconds": None,
+        "question": "upgrade sale in odoo_prod to commit 3f2a91c0b7de?",
+    }
+    facts |= {"until": "2026-11-24 04:12:00 UTC"}
+    asked = report(Rule.APPROVAL, kind="odoo_module_upgrade", **facts)
+    assert f"```text\n{render(asked, ui_url=UI)}\n```" in page
+    facts |= {"answer": "approved by ana with ops approve"}
+    answered = report(Rule.APPROVAL, event="resolved", kind="odoo_module_upgrade", **facts)
+    assert f"```text\n{render(answered, ui_url=UI)}\n```" in page
     assert [wording.title for wording in WORDINGS.values() if f"| {wording.title} |" not in page] == []

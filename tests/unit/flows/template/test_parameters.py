@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from flows.template.command import filled_in
 from flows.template.known_parameters import KNOWN, REQUIRED
 from flows.template.model import Parameter, PlainStep
-from flows.template.parameters import as_text, form_parameter
+from flows.template.parameters import Place, as_text, form_parameter
 from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import environment_of, runbook_of
 from tests.support.hostile import PAYLOADS
@@ -325,3 +325,14 @@ def test_form_describes_every_parameter(tmp_path: Path) -> None:
     for form in FORMS:
         for name, field in runbook_of(read_template(template(form, tmp_path))).parameters.properties.items():
             assert field["description"], (form, name)
+
+
+def test_pattern_is_explained_in_the_words_of_its_template() -> None:
+    declared = Parameter(pattern="/[a-z]*", words="an absolute path", description="Where to look.")
+    one = form_parameter("folder", declared, Place("command"))
+    assert one.description == "Where to look. Takes an absolute path."
+    assert TypeAdapter(one.annotation).json_schema()["errorMessage"] == "an absolute path"
+    with pytest.raises(ValidationError, match="'tmp' is not an absolute path"):
+        TypeAdapter(one.annotation).validate_python("tmp")
+    with pytest.raises(ValueError, match=r"^words: says what a pattern takes, and there is none"):
+        form_parameter("folder", Parameter(words="an absolute path"))
