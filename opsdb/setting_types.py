@@ -74,7 +74,10 @@ def _server_address(value: str) -> str:
         valid = False
     if not valid or ".." in parts.path.split("/"):
         raise ValueError("expected http://host or https://host, with a port or a path if it has one")
-    return value.rstrip("/")
+    address = value.rstrip("/")
+    if address.endswith(("/api", "/v2")):  # of Prefect's API, and of one of its two UIs
+        raise ValueError(f"expected the address of the room, {address.rpartition('/')[0]}")
+    return address
 
 
 _SERVER = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,190}(?:/[A-Za-z0-9._~-]{1,64}){0,8}/?")

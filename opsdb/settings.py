@@ -199,6 +199,11 @@ class Settings(BaseSettings):
         return self.server_url or f"http://127.0.0.1:{self.prefect_port}"
 
     @property
+    def server_path(self) -> str:
+        """The path below which operators reach the room, as `/room`; empty where there is none."""
+        return urlsplit(self.server_address).path
+
+    @property
     def backups(self) -> Path:
         """The folder for database dumps."""
         return self.backup_dir or self.home / "backups"
