@@ -9,7 +9,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
 
 from opsdb.web.hosts import bare_host_name, host_name
 
@@ -31,7 +30,7 @@ def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return paths
 
 
-AbsolutePaths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths), AfterValidator(_absolute)]
+AbsolutePaths = Annotated[tuple[Path, ...], BeforeValidator(_paths), AfterValidator(_absolute)]
 
 
 def _web_address(value: SecretStr) -> SecretStr:
