@@ -2,22 +2,31 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: up install test gate check static types unit format docs clean soak faults dashboards pictures
+.PHONY: up room install test gate check static types unit format docs clean soak faults dashboards pictures
 .DEFAULT_GOAL := help
 
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-up: install      ## set everything up and start the room, with a first real backup
+up: room         ## set everything up and start the room, with a first real backup
 	@$(BIN)/ops up --demo
 
-install: .venv/installed  ## make .venv from constraints.txt
+room: .venv/room ## make .venv with what operators need, or bring it up to date
 
-.venv/installed: pyproject.toml constraints.txt
+install: .venv/installed  ## make .venv for developers: the room, and what checks and tests it
+
+PIP = $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable
+
+.venv/room: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv .venv || { echo 'No venv in this Python: apt-get install python3-venv' >&2; exit 1; }
-	@echo 'Installing into .venv: a minute or so ...'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo 'Installing the room into .venv, about 100 packages: a minute or so ...'
+	@$(PIP) .
+	@touch $@
+
+.venv/installed: .venv/room
+	@echo 'Installing what checks and tests it ...'
+	@$(PIP) '.[dev]'
 	@touch $@
 
 # a file, the room or the fault lab stays in one of the processes that share the tests (tests/conftest.py)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from importlib import import_module
 from typing import Any
 
 import typer
 
+from cli.summaries import read_summaries
 from cli.text import errors, safe_line, say
 from opsdb.errors import OpsError, RoomUnreachableError
-from opsdb.settings import Settings
 from opsdb.standard_streams import lost_output, make_unfailing
 
 FILES = {
@@ -36,38 +38,60 @@ OUTPUT_LOST = 4
 """The exit code of a command that did its work, while what it said could not be written."""
 
 
-def _settings_list() -> str:
-    """Every setting on a line, for the end of `ops --help`."""
-    lines = []
-    for name, field in Settings.model_fields.items():
-        default: Any = field.default
-        shown = "" if default in (None, ()) or name == "prefect_yaml" else f" [dim]\\[{default}][/]"
-        lines.append(f"[bold]OPS_{name.upper()}[/]{shown}  {field.description}")
-    return "\n\n".join(["Settings are environment variables:", *lines])
-
-
 def make_app(word: str | None = None) -> typer.Typer:
     """The command line: all of it, or what the given word needs, which takes a third of the time to import."""
-    app = typer.Typer(
-        name="ops",
-        help="The Ops Control Room: runbooks in four lanes, with a record that does not lie.\n\n"
-        "Start with [bold]ops up --demo[/], then [bold]ops runs[/].\n\n"
-        "Exit codes: 0 done, 1 the run failed or was cancelled, 2 wrong usage, 3 the room is not reachable, "
-        "4 done, but the output could not be written.",
-        epilog=_settings_list(),
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"]},
-    )
-    app.callback()(lambda: None)  # with one command alone, Typer would make that the app
+    app = _empty_app()
     for name in [file for file, words in FILES.items() if word in words] or FILES:
         import_module(name).register(app)
     return app
 
 
+def make_summary() -> typer.Typer:
+    """The command line as its help and its errors show it: the words alone, of which none can be run."""
+    app = _empty_app()
+    for one in read_summaries(FILES):
+        app.command(one.word, help=one.text, rich_help_panel=one.panel)(lambda: None)
+    return app
+
+
+def _empty_app() -> typer.Typer:
+    app = typer.Typer(
+        name="ops",
+        help="The Ops Control Room: runbooks in four lanes, with a complete record of every run.\n\n"
+        "Start with [bold]ops up --demo[/], then [bold]ops runs[/].\n\n"
+        "Exit codes: 0 done, 1 the run failed or was cancelled, 2 wrong usage, 3 the room is not reachable, "
+        "4 done, but the output could not be written.",
+        epilog="Settings are environment variables, or stand in .ops/ops.toml: [bold]ops settings --meanings[/].",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(_options)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+        from platform import python_version
+
+        say(f"ops {version('ops-control-room')} (Prefect {version('prefect')}, Python {python_version()})")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    version: bool = typer.Option(
+        False, "--version", help="Show the version, and those of what it stands on.", callback=_version
+    ),
+) -> None:
+    """Take what belongs to no command."""
+
+
 def main() -> None:
     """Run the command line. Errors are one line on stderr and an exit code, never a traceback."""
+    gc.set_threshold(50_000)  # what is imported stays; looking through it for garbage took a sixth of a start
     make_unfailing()
     code = _run()
     if why := lost_output():
@@ -79,7 +103,10 @@ def main() -> None:
 def _run() -> int:
     """Run the command. Returns its exit code."""
     try:
-        app = make_app(sys.argv[1] if len(sys.argv) > 1 else None)
+        word = sys.argv[1] if len(sys.argv) > 1 else None
+        completes = "_OPS_COMPLETE" in os.environ  # then the word stands in another variable
+        known = completes or any(word in words for words in FILES.values())
+        app = make_app(word) if known else make_summary()
         return int(app(prog_name="ops", standalone_mode=False) or 0)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

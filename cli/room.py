@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli.room_view import Progress, addresses, parts_table, welcome
+from cli.room_view import Progress, addresses, faults, parts_table, welcome
 from cli.text import console, own_name, print_json, safe_line, say
 from deployments.room import demo, room
 from deployments.room.disk import describe_full
@@ -103,7 +103,7 @@ def _executing(settings: Settings) -> list[str]:
 def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
     """Show the parts of the room.
 
-    Exit code 0: all are ready, 1: some are not, 3: the room does not run.
+    Exit code 0: all are ready, 1: some are not, or the disk is full, 3: the room does not run.
     """
     settings = load_settings()
     report = current_report(settings.home)
@@ -112,13 +112,15 @@ def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON docum
             print_json({"state": "stopped", "ready": False, "home": settings.home, "parts": []})
             raise typer.Exit(3)
         raise RoomUnreachableError(f"no room runs in {settings.home}: start it with `ops up`")
-    report = replace(report, parts=tuple(_explained(part, settings) for part in report.parts))
+    full = describe_full(settings.home)
+    state = "not ready" if full and report.state == "ready" else report.state
+    report = replace(report, state=state, parts=tuple(_explained(part, settings) for part in report.parts))
     if json_:
-        print_json(_as_json(report, settings))
+        print_json(_as_json(report, settings, full=full))
     else:
         console.print(parts_table(report))
-        console.print(addresses(report), soft_wrap=True)
-        if full := describe_full(settings.home):
+        console.print(addresses(report, full=full), soft_wrap=True)
+        if full:
             say(full, style="bold red")
     raise typer.Exit(0 if report.all_ready else 1)
 
@@ -204,15 +206,16 @@ def _explained(part: PartReport, settings: Settings) -> PartReport:
     return part if why is None else replace(part, note=f"{why.found}: {why.advice}")
 
 
-def _as_json(report: RoomReport, settings: Settings) -> dict[str, object]:
+def _as_json(report: RoomReport, settings: Settings, *, full: str | None) -> dict[str, object]:
     hidden = ("start_ticks", "stop_signal")
     return {
         "state": report.state,
         "ready": report.all_ready,
+        "faults": faults(report, full=full),
         "pid": report.pid,
         "started_at": report.started_at,
         "ui": report.ui,
         "home": settings.home,
-        "disk": describe_full(settings.home),
+        "disk": full,
         "parts": [{key: value for key, value in asdict(part).items() if key not in hidden} for part in report.parts],
     }

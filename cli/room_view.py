@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.text import console, lines, own_name, safe_line
-from deployments.room.report import PartReport, RoomReport
+from deployments.room.report import GOOD, SILENT_SECONDS, PartReport, RoomReport
 
 STYLE = {
     "ready": "green",
@@ -105,11 +105,23 @@ def parts_table(report: RoomReport) -> Table:
     return table
 
 
-def addresses(report: RoomReport) -> Text:
+def faults(report: RoomReport, *, full: str | None) -> list[str]:
+    """What keeps the room from being ready, a clause each. `full` says that its disk is."""
+    found = [f"{part.name} is {part.state}" for part in report.parts if part.state not in GOOD]
+    if report.silent_seconds > SILENT_SECONDS:
+        seconds = f"{report.silent_seconds:.0f} s"
+        found.insert(0, f"the supervisor has reported nothing for {seconds}: it hangs, or its disk is full")
+    return found + (["its disk is full"] if full else [])
+
+
+def addresses(report: RoomReport, *, full: str | None = None) -> Text:
     """Where the parts answer, and what an operator should know of them, a line each."""
+    wrong = "; ".join(faults(report, full=full)) if report.state == "not ready" else ""
     rows = [(part.name, part.address) for part in report.parts if part.address]
     notes = [("note", f"{part.name}: {part.note}") for part in report.parts if part.note]
-    return Text("\n") + lines([("room", f"{report.state}, pid {report.pid}"), *rows, *notes])
+    return Text("\n") + lines(
+        [("room", f"{report.state}, pid {report.pid}" + (f": {wrong}" if wrong else "")), *rows, *notes]
+    )
 
 
 def _clock(at: str | None) -> str:

@@ -7,6 +7,7 @@ import pwd
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from opsdb.setting_sources import SETTLED
 from opsdb.settings import Settings
 
 
@@ -34,7 +35,7 @@ def filestore_environment(settings: Settings) -> dict[str, str]:
     named = {"OPS_HOME": settings.home, "OPS_BACKUP_DIR": settings.backups, "OPS_FILESTORE_DIR": settings.filestore_dir}
     lists = {"OPS_FILESTORE_ROOTS": settings.filestore_roots, "OPS_BACKUP_ROOTS": settings.backup_roots}
     roots = {name: ":".join(map(str, paths)) for name, paths in lists.items()}
-    return {name: str(path) for name, path in named.items() if path is not None} | roots
+    return {name: str(path) for name, path in named.items() if path is not None} | roots | {SETTLED: "1"}
 
 
 def refuse_entry(folder: Path, *, write: bool = False) -> str | None:

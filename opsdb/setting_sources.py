@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings
 
 from opsdb.errors import UsageError
 from opsdb.setting_types import WORDS
 from opsdb.settings_file import SettingsFile, find_files
 
-T = TypeVar("T", bound=BaseSettings)
+T = TypeVar("T", bound=BaseModel)
 
 SETTLED = "OPS_SETTLED"
 """Set for the processes of a room: their environment says all, and what is written to a file later counts not yet."""
@@ -88,8 +87,7 @@ def load(model: type[T], *, renamed: Mapping[str, str]) -> Loaded[T]:
     if not os.environ.get(SETTLED):
         found = _in_files(model, found, renamed) | found
     try:
-        values: dict[str, Any] = {name: value for name, (value, _) in found.items()}
-        settings = model(**values)
+        settings = model.model_validate({name: value for name, (value, _) in found.items()})
     except ValidationError as error:
         wrong = [_complaint(str(item["loc"][0]), item["msg"], model, found) for item in error.errors()]
         raise UsageError(f"settings: {'; '.join(wrong)}") from None
@@ -97,7 +95,7 @@ def load(model: type[T], *, renamed: Mapping[str, str]) -> Loaded[T]:
     return Loaded(settings, sources)
 
 
-def as_environment(settings: BaseSettings) -> dict[str, str]:
+def as_environment(settings: BaseModel) -> dict[str, str]:
     """What a process needs in its environment to have these settings, beside the secrets, which are in ours."""
     values = {name: getattr(settings, name) for name in settings.model_fields_set}
     shown = {variable(name): _as_text(value) for name, value in values.items() if not isinstance(value, SecretStr)}
@@ -115,7 +113,7 @@ def _as_text(value: object) -> str:
 _Values = dict[str, tuple[str, Source]]
 
 
-def _in_environment(model: type[BaseSettings], renamed: Mapping[str, str]) -> _Values:
+def _in_environment(model: type[BaseModel], renamed: Mapping[str, str]) -> _Values:
     found = {}
     for name, new in [*renamed.items(), *((name, name) for name in model.model_fields)]:  # a new name counts more
         if value := os.environ.get(variable(name)):
@@ -124,7 +122,7 @@ def _in_environment(model: type[BaseSettings], renamed: Mapping[str, str]) -> _V
     return found
 
 
-def _in_files(model: type[BaseSettings], environment: _Values, renamed: Mapping[str, str]) -> _Values:
+def _in_files(model: type[BaseModel], environment: _Values, renamed: Mapping[str, str]) -> _Values:
     home = Path(environment["home"][0]).expanduser().absolute() if "home" in environment else None
     found = find_files(home)
     values: _Values = {}
@@ -137,7 +135,7 @@ def _in_files(model: type[BaseSettings], environment: _Values, renamed: Mapping[
     return values
 
 
-def _texts(file: SettingsFile, model: type[BaseSettings], renamed: Mapping[str, str]) -> _Values:
+def _texts(file: SettingsFile, model: type[BaseModel], renamed: Mapping[str, str]) -> _Values:
     """The values of a file as the environment would have them. Raises UsageError for what cannot be one."""
     texts: _Values = {}
     for key, value in file.values.items():
@@ -174,7 +172,7 @@ def _text(file: SettingsFile, key: str, value: object, field: FieldInfo) -> str:
     return (separator or "").join(texts)
 
 
-def _complaint(name: str, message: str, model: type[BaseSettings], found: _Values) -> str:
+def _complaint(name: str, message: str, model: type[BaseModel], found: _Values) -> str:
     value, source = found.get(name, ("", Source(variable=variable(name))))
     message = message.removeprefix("Value error, ")
     field = model.model_fields[name]
@@ -188,6 +186,6 @@ def _shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:99]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _nearest(key: str, model: type[BaseSettings]) -> str:
+def _nearest(key: str, model: type[BaseModel]) -> str:
     close = difflib.get_close_matches(key.lower().removeprefix("ops_"), model.model_fields, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else "`ops settings` lists them"

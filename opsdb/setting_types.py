@@ -9,7 +9,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
 
 from opsdb.web.hosts import bare_host_name, host_name
 
@@ -31,7 +30,7 @@ def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return paths
 
 
-AbsolutePaths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths), AfterValidator(_absolute)]
+AbsolutePaths = Annotated[tuple[Path, ...], BeforeValidator(_paths), AfterValidator(_absolute)]
 
 
 def _web_address(value: SecretStr) -> SecretStr:
@@ -74,7 +73,10 @@ def _server_address(value: str) -> str:
         valid = False
     if not valid or ".." in parts.path.split("/"):
         raise ValueError("expected http://host or https://host, with a port or a path if it has one")
-    return value.rstrip("/")
+    address = value.rstrip("/")
+    if address.endswith(("/api", "/v2")):  # of Prefect's API, and of one of its two UIs
+        raise ValueError(f"expected the address of the room, {address.rpartition('/')[0]}")
+    return address
 
 
 _SERVER = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,190}(?:/[A-Za-z0-9._~-]{1,64}){0,8}/?")

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from opsdb.setting_checks import check_home, check_postgresql_url
 from opsdb.setting_sources import Loaded, load, variable
@@ -30,10 +29,10 @@ RENAMED = {"prefect_ui_url": "server_url"}
 """Settings by the name that they had before, which is still taken."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The room's settings. Durations are seconds, sizes are bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="OPS_", env_ignore_empty=True, validate_default=True)
+    model_config = ConfigDict(validate_default=True, extra="forbid")
 
     home: AbsolutePath = Field(Path(".ops"), description="Folder that holds all state of the room.")
     database_url: SecretStr | None = Field(
@@ -197,6 +196,11 @@ class Settings(BaseSettings):
     def server_address(self) -> str:
         """Where operators reach the Prefect UI, without a slash at the end."""
         return self.server_url or f"http://127.0.0.1:{self.prefect_port}"
+
+    @property
+    def server_path(self) -> str:
+        """The path below which operators reach the room, as `/room`; empty where there is none."""
+        return urlsplit(self.server_address).path
 
     @property
     def backups(self) -> Path:

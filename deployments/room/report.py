@@ -15,7 +15,7 @@ from typing import Literal
 from opsdb.errors import UsageError
 from opsdb.processes.identity import Identity, boot_id
 
-RoomState = Literal["starting", "ready", "stopping", "stopped", "failed"]
+RoomState = Literal["starting", "ready", "not ready", "stopping", "stopped", "failed"]
 PartState = Literal["waiting", "starting", "ready", "done", "not ready", "restarting", "stopped", "dead"]
 
 GOOD: tuple[PartState, ...] = ("ready", "done")
@@ -51,7 +51,10 @@ class PartReport:
 
 @dataclass(frozen=True)
 class RoomReport:
-    """The whole room. `alive_at` is the monotonic clock, which all processes of one boot share."""
+    """The whole room. `alive_at` is the monotonic clock, which all processes of one boot share.
+
+    The supervisor writes `ready` once every part has been ready; `not ready` is what a reader sees when one is not now.
+    """
 
     pid: int
     start_ticks: int
@@ -72,6 +75,11 @@ class RoomReport:
     def running(self) -> bool:
         """Whether that process still runs."""
         return self.boot == boot_id() and self.supervisor.alive
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the supervisor has not said anything."""
+        return time.monotonic() - self.alive_at
 
     @property
     def all_ready(self) -> bool:
@@ -111,8 +119,9 @@ def current_report(home: Path) -> RoomReport | None:
     report = read_report(home)
     if report is None or not report.running:
         return None
-    silent = time.monotonic() - report.alive_at > SILENT_SECONDS
-    return replace(report, parts=tuple(_seen(part, silent=silent) for part in report.parts))
+    silent = report.silent_seconds > SILENT_SECONDS
+    seen = replace(report, parts=tuple(_seen(part, silent=silent) for part in report.parts))
+    return replace(seen, state="not ready") if seen.state == "ready" and (silent or not seen.all_ready) else seen
 
 
 def _seen(part: PartReport, *, silent: bool) -> PartReport:

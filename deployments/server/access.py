@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
@@ -147,14 +148,24 @@ def server_env(settings: Settings) -> dict[str, str]:
         # Prefect's client fetches a new token for each request that finds its own expired, and each fetch makes the
         # others' invalid: requests at once then wait for minutes. So it outlives every process of the room
         "PREFECT_SERVER_API_CSRF_TOKEN_EXPIRATION": "P3650D",
-        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
-        "PREFECT_SERVER_UI_API_URL": "/api",  # of the page's own origin, by whatever name the room was reached
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(_origins(settings)),
+        # of the page's own origin, by whatever name the room was reached
+        "PREFECT_SERVER_UI_API_URL": f"{settings.server_path}/api",
+        "PREFECT_SERVER_UI_SERVE_BASE": settings.server_path or "/",
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(ui_folder(settings)),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "DO_NOT_TRACK": "1",
     }
+
+
+def _origins(settings: Settings) -> list[str]:
+    """The origins of the pages that may use the API: what a browser calls the addresses of the UI."""
+    address = urlsplit(settings.server_address)
+    port = settings.prefect_port
+    local = [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
+    return list(dict.fromkeys([*local, f"{address.scheme}://{address.netloc}".lower()]))
 
 
 def prefect_database_url(settings: Settings) -> tuple[str, dict[str, str]]:

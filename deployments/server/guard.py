@@ -59,15 +59,19 @@ def guarded(app: App, settings: Settings) -> App:
     """Prefect's app behind the guard, as an ASGI app. Prefect's own settings say which password is right."""
     password = get_current_settings().server.api.auth_string
     return Guard(
-        app, hosts=settings.known_hosts, password=password.get_secret_value() if password is not None else None
+        app,
+        hosts=settings.known_hosts,
+        password=password.get_secret_value() if password is not None else None,
+        address=settings.server_address,
     )
 
 
 class Guard:
-    """The guard, as an ASGI app. Without a password nothing is a guess."""
+    """The guard, as an ASGI app. Without a password nothing is a guess. `address` is where operators reach the UI."""
 
-    def __init__(self, app: App, *, hosts: Iterable[str], password: str | None) -> None:
+    def __init__(self, app: App, *, hosts: Iterable[str], password: str | None, address: str = "") -> None:
         self._app = app
+        self._authority, self._below = urlsplit(address).netloc.lower(), urlsplit(address).path
         self._hosts = frozenset(hosts)
         self._password = password
         self._guesses = Guesses("the Prefect server")
@@ -77,13 +81,24 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        scope = self._at_our_root(scope)
         refusal = self._refusal(scope)
         if refusal is not None:
             await _refuse(scope, send, *refusal)
+        elif scope["type"] == "http" and self._below and scope["path"] == "/":
+            await _redirect(send, f"{self._below}/")
         elif scope["type"] == "http":
-            await self._app(scope, receive, _with_safe_headers(scope, send))
+            await self._app(scope, receive, _with_safe_headers(scope, send, authority=self._authority))
         else:
             await self._web_socket(scope, receive, send)
+
+    def _at_our_root(self, scope: Scope) -> Scope:
+        """The connection with the API where Prefect has it: that serves its UI below a path, and the API never."""
+        api = f"{self._below}/api"
+        if not self._below or not f"{scope['path']}/".startswith(f"{api}/"):
+            return scope
+        raw = scope.get("raw_path", b"").removeprefix(self._below.encode())
+        return {**scope, "path": scope["path"].removeprefix(self._below), "raw_path": raw}
 
     def _refusal(self, scope: Scope) -> tuple[int, str, int] | None:
         """Status, one line, and the seconds after which to try again; None when Prefect may answer."""
@@ -147,10 +162,13 @@ class Guard:
         await self._app(scope, checked, send)
 
 
-def _with_safe_headers(scope: Scope, send: Send) -> Send:
+def _with_safe_headers(scope: Scope, send: Send, *, authority: str) -> Send:
     """`send` for an answer of Prefect's: its headers and ours, ours where both have one."""
     host = _headers(scope, b"host")[0].strip().lower()  # it is a known one
-    ours = SAFE | {b"content-security-policy": POLICY.format(web_sockets=f"ws://{host} wss://{host}").encode()}
+    ports_cut_off = authority and host_name(authority) == host_name(host)  # by a proxy
+    names = dict.fromkeys([host, authority] if ports_cut_off else [host])
+    web_sockets = " ".join(f"ws://{name} wss://{name}" for name in names)
+    ours = SAFE | {b"content-security-policy": POLICY.format(web_sockets=web_sockets).encode()}
     if scope["path"].startswith("/api/"):
         ours |= {b"cache-control": b"no-store"}
 
@@ -161,6 +179,12 @@ def _with_safe_headers(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+async def _redirect(send: Send, path: str) -> None:
+    headers = [(b"location", path.encode()), (b"content-length", b"0"), (b"cache-control", b"no-store"), *SAFE.items()]
+    await send({"type": "http.response.start", "status": 307, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _refuse(scope: Scope, send: Send, status: int, line: str, retry_seconds: int) -> None:

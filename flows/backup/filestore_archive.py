@@ -24,7 +24,7 @@ from pathlib import Path
 
 from flows.backup.filestore_tree import Entry, Fault, walk
 from opsdb.errors import OpsError, StepFailedError
-from opsdb.settings import Settings
+from opsdb.settings import Settings, load_settings
 from opsdb.shown import shown
 
 _PIECE_BYTES = 1024 * 1024
@@ -191,7 +191,7 @@ def run(environment: Mapping[str, str]) -> int:
         with Path(environment["ARCHIVE"]).open("r+b") as file:
             file.truncate()
             backups = Path(environment["BACKUPS"])
-            made = write_archive(Path(environment["FILESTORE"]), file, Settings(), backups)
+            made = write_archive(Path(environment["FILESTORE"]), file, load_settings(), backups)
     except OpsError as error:
         print(error, file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ PARTS = (PartReport("postgres", state="ready"), PartReport("alerter", state="not
 @pytest.fixture(autouse=True)
 def report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The room runs, and its alerter is not ready."""
-    found = RoomReport(os.getpid(), 0, boot_id(), "ready", "2026-01-01T00:00:00+00:00", "http://ui", parts=PARTS)
+    found = RoomReport(os.getpid(), 0, boot_id(), "not ready", "2026-01-01T00:00:00+00:00", "http://ui", parts=PARTS)
     monkeypatch.setattr(room, "current_report", lambda _home: found)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 from cli import main
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.settings import Settings
+from tests.support.documents import ROOT
 
 
 def ops(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -46,14 +48,49 @@ def test_error_becomes_its_exit_code(
         raise error
 
     monkeypatch.setattr(main, "make_app", lambda _word: fail)
-    assert ops(monkeypatch) == code
+    assert ops(monkeypatch, "runs") == code
     assert capsys.readouterr() == ("", "ops: so\n")
 
 
-def test_help_names_every_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ops(monkeypatch, "--help") == 0
+def test_help_says_of_each_command_what_the_command_says_itself() -> None:
+    """It is read out of the files, which are not imported."""
+    whole: Any = typer.main.get_command(main.make_app())
+    summary: Any = typer.main.get_command(main.make_summary())
+    assert set(summary.commands) == set(whole.commands)
+    for word, command in whole.commands.items():
+        shown = summary.commands[word]
+        assert (shown.help, shown.rich_help_panel) == (command.help, command.rich_help_panel), word
+
+
+def test_settings_are_named_with_what_they_are_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPS_SETTLED", "1")
+    assert ops(monkeypatch, "settings", "--meanings") == 0
     text = capsys.readouterr().out
-    assert [name for name in Settings.model_fields if f"OPS_{name.upper()} " not in text] == []
+    for name, field in Settings.model_fields.items():
+        assert f"{name} " in text
+        assert str(field.description) in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["rum"], ["--version"]])
+def test_what_names_no_command_imports_none(arguments: list[str]) -> None:
+    code = "import sys; from cli import main; sys.argv[1:] = sys.argv[2:]; sys.exit = print; main.main()"
+    code += "; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "ops", *arguments], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {*main.FILES}
+    heavy = {"prefect", "sqlalchemy", "sqlmodel", "psycopg", "httpx", "apprise", "boto3", "jsonschema"}
+    assert not loaded & heavy
+    assert "opsdb.settings" not in loaded
+
+
+def test_version_names_the_room_and_what_it_stands_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ops(monkeypatch, "--version") == 0
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out.startswith(f"ops {version} (Prefect 3.")
 
 
 def test_each_word_of_the_command_line_stands_beside_the_file_that_has_it() -> None:
@@ -68,7 +105,7 @@ def test_word_alone_imports_no_other_file() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"cli.deploy"} == loaded & {*main.FILES}
-    assert not loaded & {"prefect", "sqlmodel", "psycopg", "jsonschema", "flows.backup"}
+    assert not loaded & {"prefect", "sqlalchemy", "sqlmodel", "psycopg", "jsonschema", "flows.backup"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from opsdb.places import filestore_environment, refuse_backups, refuse_filestore, refuse_target
-from opsdb.settings import Settings
+from opsdb.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_another_process_judges_filestores_by_the_same_folders(
         with monkeypatch.context() as patch:
             for name, value in filestore_environment(ours).items():
                 patch.setenv(name, value)
-            theirs = Settings()
+            theirs = load_settings()
         assert (theirs.home, theirs.backups) == (ours.home, ours.backups)
         assert theirs.filestore_folders == ours.filestore_folders
         assert theirs.backup_folders == ours.backup_folders

@@ -33,7 +33,7 @@ from deployments.room.report import PartReport, RoomReport, current_report, read
 from deployments.server import access
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.processes.identity import identify
-from opsdb.settings import Settings
+from opsdb.settings import Settings, load_settings
 from tests.support.children import free_port
 from tests.support.foreign_listener import foreign_listener
 from tests.support.programs import needs_root
@@ -71,8 +71,8 @@ def settings() -> Iterator[Settings]:
         patch.setenv("OPS_HOME", str(home))
         for name in ("PREFECT", "HEALTH", "EXPORTER"):
             patch.setenv(f"OPS_{name}_PORT", str(free_port()))
-        yield Settings()
-        room.stop_room(Settings())
+        yield load_settings()
+        room.stop_room(load_settings())
     shutil.rmtree(home, ignore_errors=True)
 
 

@@ -34,7 +34,7 @@ from opsdb.web.guesses import FROM_ONE
 from tests.support.children import free_port
 
 PASSWORD = "ops:" + "p" * 43
-SETTINGS = Settings(server_url="https://ops.example.org/x", allowed_hosts="ops.example.net")
+SETTINGS = Settings(server_url="https://ops.example.org", allowed_hosts="ops.example.net")
 
 
 @pytest.fixture(scope="module")
