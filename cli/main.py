@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -65,6 +66,28 @@ def make_app(word: str | None = None) -> typer.Typer:
     return app
 
 
+def _completed_word() -> str | None:
+    """The word after `ops` of a line that a shell wants completed; empty while that word itself is typed.
+
+    None when no shell asks.
+    """
+    if "_OPS_COMPLETE" not in os.environ:
+        return None
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    words = line.split()
+    typing = len(words) < 2 or (len(words) == 2 and not line[-1:].isspace() and os.environ.get("COMP_CWORD") != "2")
+    return "" if typing else words[1]
+
+
+def _words_app() -> typer.Typer:
+    """A command line of all words without what they do: enough to complete one, and nothing is imported for it."""
+    app = typer.Typer(name="ops")
+    for words in FILES.values():
+        for word in words:
+            app.command(word)(lambda: None)
+    return app
+
+
 def main() -> None:
     """Run the command line. Errors are one line on stderr and an exit code, never a traceback."""
     make_unfailing()
@@ -78,7 +101,10 @@ def main() -> None:
 def _run() -> int:
     """Run the command. Returns its exit code."""
     try:
-        app = make_app(sys.argv[1] if len(sys.argv) > 1 else None)
+        word = _completed_word()
+        if word is None:
+            word = sys.argv[1] if len(sys.argv) > 1 else None
+        app = _words_app() if word == "" else make_app(word)
         return int(app(prog_name="ops", standalone_mode=False) or 0)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
