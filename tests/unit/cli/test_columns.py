@@ -14,9 +14,7 @@ COMMAND = "`ops schedule set nightly-backup --at 03:30`"
 
 def made() -> Columns:
     table = Columns.of("run", "kind", ">took", "worker?", "why")
-    table.add(
-        "1a2b3c4d", "odoo_db_backup", "4.2 s", "host-17", f"the disk is full: free 3 GB, then {COMMAND} once more"
-    )
+    table.add("1a2b3c4d", "odoo_db_backup", "4.2 s", "host-17", f"the disk is full: free 3 GB, then {COMMAND} more")
     table.add("5e6f7a8b", "drill", "12.0 s", "host-2", "")
     return table
 
