@@ -81,7 +81,7 @@ def test_staging_s_last_run_is_done_again(desk: Desk, database: str) -> None:
 def test_production_is_restored_to_a_test_name_by_the_command_that_the_list_shows(desk: Desk, database: str) -> None:
     made = desk.run("odoo_db_backup", "-p", f"odoo_db={database}")
     page = desk.ops("backups", database, env={"COLUMNS": "60"}).fine()
-    [hint] = re.findall(r"^Restore the newest: ops (run odoo_db_restore .*) --wait$", page, re.MULTILINE)
+    [hint] = re.findall(r"^Restore the newest: ops run (odoo_db_restore .*) --wait$", page, re.MULTILINE)
     restored = desk.run(*hint.split())
     assert restored["status"] == "succeeded", restored
     assert restored["result"]["backup"] == Path(made["result"]["file"]).name

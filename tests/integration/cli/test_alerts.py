@@ -15,7 +15,7 @@ from tests.support.mattermost import TOKEN, Mattermost, listening
 def test_alerts_of_a_quiet_room(ops: Ops) -> None:
     code, out, _ = ops("alerts")
     assert code == 0
-    assert "No alert lasts" in out
+    assert "No active alerts" in out
     assert "OPS_ALERT_URLS is not set" in out
     assert "The alerter never ran here." in out
 
