@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -102,6 +103,11 @@ def list_(
     elif documents:
         say(safe_line(where, width=1000))
         show(_table(documents, recorded=record is not None))
+        if database is not None and documents[0]["good"]:
+            given = [f"odoo_db={database}_test", f"backup={documents[0]['file']}"]
+            given += [f"target={target}"] * bool(target) + [f"backup_dir={where}"] * (folder is not None)
+            words = [word for pair in given for word in ("-p", pair)]
+            say(f"Restore the newest: {shlex.join(['ops', 'run', 'odoo_db_restore', *words, '--wait'])}")
     else:
         to = f" -p target={target}" if target else ""
         of = f" of {database}" if database else ""

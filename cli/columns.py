@@ -128,6 +128,7 @@ class Columns:
             line.append(left).append_text(cell)
             if number < len(cells) - 1:
                 line.append(right + " " * GAP)
+        line.rstrip()
         return line
 
 

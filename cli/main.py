@@ -89,6 +89,19 @@ def _options(
     """Take what belongs to no command."""
 
 
+def _completed_word() -> str | None:
+    """The word after `ops` of a line that a shell wants completed; empty while that word itself is typed.
+
+    None when no shell asks.
+    """
+    if "_OPS_COMPLETE" not in os.environ:
+        return None
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    words = line.split()
+    typing = len(words) < 2 or (len(words) == 2 and not line[-1:].isspace() and os.environ.get("COMP_CWORD") != "2")
+    return "" if typing else words[1]
+
+
 def main() -> None:
     """Run the command line. Errors are one line on stderr and an exit code, never a traceback."""
     gc.set_threshold(50_000)  # what is imported stays; looking through it for garbage took a sixth of a start
@@ -103,9 +116,10 @@ def main() -> None:
 def _run() -> int:
     """Run the command. Returns its exit code."""
     try:
-        word = sys.argv[1] if len(sys.argv) > 1 else None
-        completes = "_OPS_COMPLETE" in os.environ  # then the word stands in another variable
-        known = completes or any(word in words for words in FILES.values())
+        word = _completed_word()
+        if word is None:
+            word = sys.argv[1] if len(sys.argv) > 1 else None
+        known = any(word in words for words in FILES.values())
         app = make_app(word) if known else make_summary()
         return int(app(prog_name="ops", standalone_mode=False) or 0)
     except SystemExit as end:

@@ -71,14 +71,12 @@ def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _table(documents: list[dict[str, Any]]) -> Columns:
-    table = Columns.of("runbook", "lanes", "must be given", "what it does")
+    table = Columns.of("runbook", "lanes", "what it does")
     for one in documents:
         does = one["description"].strip().partition("\n\n")[0]
-        required = [param["name"] for param in one["params"] if param["required"]]
         table.add(
             safe_line(one["kind"]),
             " ".join(one["lanes"]) + (f" (paused: {' '.join(one['paused'])})" if one["paused"] else ""),
-            safe_line(", ".join(required)),
             safe_line(" ".join(does.split())),
         )
     return table

@@ -108,4 +108,4 @@ def _report(said: dict[UUID, str], statuses: dict[UUID, RunStatus], kinds: dict[
     if said:
         say(f"{cancelled} of {len(said)} cancelled.")
     else:
-        errors.print("Nothing to cancel: no run is unfinished that matches.", markup=False)
+        say("Nothing to cancel: no unfinished run matches.", to=errors)

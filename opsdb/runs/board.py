@@ -79,7 +79,7 @@ def read_board(db: Connection, *, online_seconds: float) -> Board:
     asks = [view for view in waits if view.waits_for_approval]
     queue = [view for view in waits if not view.waits_for_approval]
     steps = {row.run_id: row for row in db.execute(_STEPS, {"ids": [view.run.id for view in executes]})}
-    limits: dict[str, int | None] = dict(db.execute(_LIMITS).tuples().all())
+    limits: dict[str, int | None] = {lane: slots for lane, slots in db.execute(_LIMITS)}  # noqa: C416  # a Row is no tuple for mypy
     workers = count_workers(db, seconds=online_seconds)
     return Board(
         now=now,

@@ -84,9 +84,15 @@ def cancel_deleted(db: Connection, *, run_id: UUID, by: str) -> bool:
         )
     )
     if fenced.rowcount:
-        event = {"id": uuid5(run_id, "cancelled without Prefect"), "run_id": run_id, "level": "info", "message": by}
-        db.execute(insert(RunEvent).values(event | {"data": {}}).on_conflict_do_nothing())
+        note_cancelled(db, run_id=run_id, message=by)
     return bool(fenced.rowcount)
+
+
+def note_cancelled(db: Connection, *, run_id: UUID, message: str) -> None:
+    """Record once who cancelled a run, where no state of Prefect's says it; nothing when the run is not recorded."""
+    event = {"id": uuid5(run_id, "cancelled without Prefect"), "run_id": run_id, "level": "info", "message": message}
+    if db.scalar(select(col(Run.id)).where(col(Run.id) == run_id)) is not None:
+        db.execute(insert(RunEvent).values(event | {"data": {}}).on_conflict_do_nothing())
 
 
 def unfinished_deleted(db: Connection, session_id: UUID) -> list[UUID]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, case, cast, func, or_, select
 from sqlalchemy.exc import ProgrammingError
 from sqlmodel import col
 
@@ -45,7 +45,7 @@ class RunView:
     postponed: bool = False
     """Whether it ended its process until a time of its own choice, which has not come or was not noticed."""
     message: str = ""
-    """That of its latest state."""
+    """That of its latest state; of one that was cancelled, who did that."""
     origin: str = ""
     """From where it was started; empty where that is not known."""
 
@@ -225,12 +225,27 @@ def _views() -> Any:
             func.clock_timestamp().label("now"),
             func.coalesce(asks, False).label("waits_for_approval"),
             func.coalesce(is_postponed(), False).label("postponed"),
-            func.coalesce(col(RunState.message), "").label("message"),
+            func.coalesce(_cancelled_by(), col(RunState.message), "").label("message"),
             *origin_columns(),
         )
         .join(Session, col(Session.id) == col(Run.session_id))
         .outerjoin(RunState, col(RunState.id) == col(Run.state_id))
     )
+
+
+def _cancelled_by() -> Any:
+    """Who cancelled a run that was: its last state says only that its processes are gone, or nothing."""
+    asked = select(col(RunState.message)).where(
+        col(RunState.run_id) == col(Run.id), col(RunState.type) == "CANCELLING", col(RunState.message) != ""
+    )
+    noted = select(col(RunEvent.message)).where(
+        col(RunEvent.run_id) == col(Run.id), col(RunEvent.message).like("cancelled by %")
+    )
+    found = func.coalesce(
+        asked.order_by(col(RunState.at).desc()).limit(1).correlate(Run).scalar_subquery(),
+        noted.order_by(col(RunEvent.created_at).desc()).limit(1).correlate(Run).scalar_subquery(),
+    )
+    return case((col(Run.status) == RunStatus.CANCELLED, found))
 
 
 def _view(row: RowMapping) -> RunView:

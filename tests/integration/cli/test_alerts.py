@@ -7,6 +7,7 @@ import json
 import pytest
 
 from exporter.alerting.messages import render
+from opsdb.runs.lookup import short_id
 from tests.integration.cli.conftest import Ops
 from tests.support.alerts_lab import Lab
 from tests.support.mattermost import TOKEN, Mattermost, listening
@@ -15,7 +16,7 @@ from tests.support.mattermost import TOKEN, Mattermost, listening
 def test_alerts_of_a_quiet_room(ops: Ops) -> None:
     code, out, _ = ops("alerts")
     assert code == 0
-    assert "No alert lasts" in out
+    assert "No active alerts" in out
     assert "OPS_ALERT_URLS is not set" in out
     assert "The alerter never ran here." in out
 
@@ -35,7 +36,7 @@ def test_alerts_that_last_are_listed_for_people_and_programs(ops: Ops, lab: Lab)
     code, out, _ = ops("alerts")
     assert code == 0
     assert "queued" in out
-    assert str(run_id) in out
+    assert f"run {short_id(run_id)}" in out
     assert "message to main waits: not tried yet" in out
     document = json.loads(ops("alerts", "--json")[1])
     assert [(row["rule"], row["lane"], row["lasting"]) for row in document["alerts"]] == [("queued", "A", 1)]
