@@ -24,7 +24,7 @@ RunArgument = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="The run's id, or at least 4 characters of its end or start that fit no other.",
+        help="The run's id, at least 4 characters of its end or start that fit no other, or its name: the newest run.",
         show_default=False,
     ),
 ]

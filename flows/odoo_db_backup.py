@@ -43,6 +43,7 @@ LONGEST_SECONDS = (
     deadline_seconds=LONGEST_SECONDS,
     max_attempts=2,
     exclusive="odoo_db",
+    subject="${params.odoo_db} · backup",
 )
 def odoo_db_backup(
     odoo_db: OdooDatabase,

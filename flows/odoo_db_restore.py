@@ -32,7 +32,11 @@ from flows.restore.scratch import Scratch
 from opsdb.errors import PreflightError, StepFailedError
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS, exclusive="odoo_db")
+@runbook(
+    deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS,
+    exclusive="odoo_db",
+    subject="${params.odoo_db} · restore of ${params.backup}",
+)
 def odoo_db_restore(
     odoo_db: OdooDatabase,
     backup: BackupFile,

@@ -117,6 +117,7 @@ SMOKE = wait_healthy("https://$DOMAIN/web/health")
     + MARGIN_SECONDS,
     exclusive="droplet_name",
     version="2",
+    subject="${params.domain} · deploy",
 )
 def odoo_fresh_deploy(
     *,

@@ -114,6 +114,7 @@ WAIT = wait_healthy("$HEALTH_URL")
     + HEALTH_SECONDS
     + MARGIN_SECONDS,
     exclusive="odoo_db",
+    subject="${params.odoo_db} · upgrade ${params.modules}",
 )
 def odoo_module_upgrade(
     *,

@@ -14,7 +14,7 @@ from flows.restore.ready import Ready, look_up, warn_of_lost
 from flows.restore.restore import DEADLINE_SECONDS, drill
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2)
+@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2, subject="${params.odoo_db} · restore drill")
 def odoo_restore_drill(
     odoo_db: OdooDatabase,
     backup: BackupFile | None = None,

@@ -20,7 +20,7 @@ MARGIN_SECONDS = 60
 TimeoutSeconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS)]
 
 
-@runbook(deadline_seconds=LONGEST_SECONDS + MARGIN_SECONDS)
+@runbook(deadline_seconds=LONGEST_SECONDS + MARGIN_SECONDS, subject="${params.block} · stored command")
 def stored_command(block: BlockName, timeout_seconds: TimeoutSeconds = 600) -> dict[str, Any]:
     """Run the commands of a Shell Operation block as one step, under the rules of a step and not of prefect-shell.
 

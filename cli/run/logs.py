@@ -16,7 +16,7 @@ from cli.run.progress import ProgressLine, progress_lines
 from cli.run.wait import log_path
 from cli.text import console, errors, print_json, safe_line, safe_output, say
 from opsdb.errors import UsageError
-from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, run_digits, short_id
+from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, short_id
 from opsdb.settings import Settings
 from opsdb.standard_streams import reader_left
 from opsdb.tables import RunStep, StepStatus
@@ -84,7 +84,6 @@ def show_logs(
 
 def _find(settings: Settings, run: str, *, patience_seconds: float) -> RunDetails:
     """The run, as soon as it is recorded: one that was just started is not yet."""
-    run_digits(run)
     deadline = time.monotonic() + patience_seconds
     while True:
         try:

@@ -9,7 +9,7 @@ from cli.run.view import details_document, run_page
 from cli.text import console, print_json, safe_line
 from deployments.server.runs import connect
 from opsdb.errors import RoomUnreachableError, UsageError
-from opsdb.runs.lookup import RunView, find_run, full_id, read_run, reading, run_digits, short_id
+from opsdb.runs.lookup import RunView, find_run, full_id, read_run, reading, short_id
 from opsdb.runs.waiting import kept_waiting_by, why_waiting
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
@@ -17,7 +17,6 @@ from opsdb.states import RunStatus
 
 def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
     """Print a run as `ops show` does. Raises UsageError when none is recorded under that id."""
-    run_digits(run)
     waiting = holder = None
     with reading(settings) as db:
         try:

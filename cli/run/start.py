@@ -16,6 +16,8 @@ from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
 from deployments.server.startable import Startable
 from opsdb.database import clock_ahead, writing
+from opsdb.errors import RoomUnreachableError
+from opsdb.kinds.subjects import name_of_run
 from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.sessions import join_session, newest_session, spelled_id
 from opsdb.schedules.store import read_rules
@@ -56,7 +58,12 @@ def start_run(
             known = idempotency_key is not None and server.knows_key(startable, idempotency_key)
             session_id = _known_session(settings, session) if known else _join_session(settings, session)
         started = server.start(
-            startable, params=params, priority=priority, session_id=session_id, idempotency_key=idempotency_key
+            startable,
+            name=_name(settings, kind, {**startable.defaults, **params}),
+            params=params,
+            priority=priority,
+            session_id=session_id,
+            idempotency_key=idempotency_key,
         )
         if session_id is not None:
             cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
@@ -91,6 +98,15 @@ def _blackouts_now(settings: Settings, startable: Startable) -> list[str]:
         f"note: schedules of {startable.kind} are in a blackout now ({window}); a run by hand starts all the same"
         for window in dict.fromkeys(str(window) for window in found if window)
     ]
+
+
+def _name(settings: Settings, kind: str, params: dict[str, Any]) -> str | None:
+    """What the run is called; None where the ops database does not answer, and the sync names it later."""
+    try:
+        with reading(settings) as db:
+            return name_of_run(db, kind, params)
+    except RoomUnreachableError:
+        return None
 
 
 def _join_session(settings: Settings, text: str) -> UUID:

@@ -45,13 +45,24 @@ def runs_table(views: Sequence[RunView], *, width: int) -> Table:
     priorities = any(view.run.priority for view in views)
     attempts = any(view.run.attempt > 1 for view in views)
     workers = width >= WIDE
-    columns = ["run", "kind", "lane", "prio" * priorities, "status", "try" * attempts, "started", "duration"]
+    columns = [
+        "run",
+        "name",
+        "kind" * workers,
+        "lane",
+        "prio" * priorities,
+        "status",
+        "try" * attempts,
+        "started",
+        "duration",
+    ]
     table = _table(*filter(None, [*columns, "worker" * workers]))
     for view in views:
         run = view.run
         table.add_row(
             short_id(run.id),
-            Text(safe_line(run.kind, width=40)),
+            Text(safe_line(run.name or run.kind)),
+            *([Text(safe_line(run.kind, width=40))] if workers else []),
             run.lane.value,
             *([str(run.priority)] if priorities else []),
             _status(view),
@@ -168,7 +179,12 @@ def _plain(record: Any, *without: str) -> dict[str, Any]:
 
 def _facts(details: RunDetails) -> Text:
     view, run = details.view, details.view.run
-    rows = [("run", str(run.id)), ("kind", safe_line(run.kind)), ("status", run.status.value)]
+    rows = [
+        ("run", str(run.id)),
+        ("name", safe_line(run.name or "")),
+        ("kind", safe_line(run.kind)),
+        ("status", run.status.value),
+    ]
     rows += [("", line) for line in error_lines(run.error)]
     rows += [
         ("lane, priority", f"{run.lane.value}, {run.priority}"),

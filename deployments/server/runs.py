@@ -73,8 +73,12 @@ class PrefectServer:
         priority: int,
         session_id: UUID | None,
         idempotency_key: str | None,
+        name: str | None = None,
     ) -> Started:
-        """Create a run. A key that was used before gives the run of then; UsageError if that was another request."""
+        """Create a run; without a name the sync gives it one.
+
+        A key that was used before gives the run of then; UsageError if that was another request.
+        """
         from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
 
         # the client repeats a request that got no answer: without a key that could start two runs
@@ -82,6 +86,7 @@ class PrefectServer:
         with answering(self._client):
             run = self._client.create_flow_run_from_deployment(
                 startable.id,
+                name=name,
                 parameters=dict(params),
                 tags=tags_of(priority=priority, session_id=session_id),
                 work_queue_name=queue_of(priority),

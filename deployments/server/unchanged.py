@@ -36,6 +36,8 @@ MOST_FILES = 5000
 NOTED = """
 SELECT name, settings::text FROM ops.deployed
 UNION ALL
+SELECT kind, row(subject, defaults)::text FROM ops.kinds
+UNION ALL
 SELECT schedule_id::text, row(catch_up, blackouts)::text FROM ops.schedule_rules WHERE source = 'declared' ORDER BY 1, 2
 """
 """What a deploy leaves in the ops database."""

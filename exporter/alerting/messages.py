@@ -108,10 +108,12 @@ def render(report: Report, *, ui_url: str) -> str:
 
 
 def _head(report: Report, wording: Wording) -> list[str]:
+    name = report.subjects[0].run_name if report.count == 1 else None
+    named = f": {quoted(name)}" if name else ""
     if report.event == "resolved":
-        return [f"✅ **Resolved: {wording.title}**"]
+        return [f"✅ **Resolved: {wording.title}**{named}"]
     icon = "🚨" if report.incident.rule.severity == "critical" else "⚠️"
-    lines = [f"{icon} **{wording.title}**"]
+    lines = [f"{icon} **{wording.title}**{named}"]
     return lines if report.event == "firing" else [f"{lines[0]} (since {_moment(report.incident.opened_at)})"]
 
 
@@ -188,7 +190,7 @@ def _line(subject: Subject, ui_url: str) -> str:
     facts = subject.facts
     if subject.run_id is None:
         return f"- {quoted(facts.get('worker') or subject.name, longest=SHORT)}"
-    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", quoted(subject.kind, longest=SHORT)]
+    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", quoted(subject.run_name or subject.kind, longest=SHORT)]
     if facts.get("worker"):
         parts.append(f"on {quoted(facts['worker'], longest=SHORT)}")
     if "became" in facts:

@@ -43,7 +43,12 @@ log = logging.getLogger(__name__)
 
 
 def runbook(
-    *, deadline_seconds: float, max_attempts: int = 1, exclusive: str | None = None, version: str = "1"
+    *,
+    deadline_seconds: float,
+    max_attempts: int = 1,
+    exclusive: str | None = None,
+    version: str = "1",
+    subject: str | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
 
@@ -55,6 +60,7 @@ def runbook(
     another one has not begun: its deadline counts from when it has all.
     `version` changes when steps that succeeded with the code before must not stand, though their names and commands are
     the same: CONTRIBUTING.md says when that is.
+    `subject` is what a run is called, with `${params.x}` for a parameter; by default its main parameters, and the kind.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
 
@@ -84,6 +90,7 @@ def runbook(
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
         run_recorded.__signature__ = signature  # type: ignore[attr-defined]
         run_recorded.version = version  # type: ignore[attr-defined]
+        run_recorded.subject = subject  # type: ignore[attr-defined]
         return flow(name=function.__name__, description=inspect.getdoc(function))(run_recorded)
 
     return decorate

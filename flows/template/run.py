@@ -51,6 +51,7 @@ def runbook_of(read: ReadTemplate) -> Flow[..., Any]:
         max_attempts=template.requeue,
         exclusive=template.exclusive,
         version=template.definition,
+        subject=template.subject,
     )
     return decorated(body)
 

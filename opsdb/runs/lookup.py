@@ -17,9 +17,10 @@ from sqlmodel import col
 
 from opsdb.database import connect, first_line, reachable
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.runs.names import Verb, asks_for_approval, find_by_name
 from opsdb.schema import Table
 from opsdb.settings import Settings
-from opsdb.states import APPROVAL, POSTPONED, RunStatus
+from opsdb.states import POSTPONED, RunStatus
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus
 from opsdb.timings import Timings
 
@@ -27,6 +28,7 @@ T = TypeVar("T", bound=Table)
 
 CANDIDATES = 5
 SHORT = 8
+_ID = re.compile(r"[0-9a-f]{4,32}")
 SILENT_SECONDS = 3 * Timings().heartbeat
 """How old the heartbeat of a run may be whose steps are still said to go on as it wrote."""
 
@@ -121,9 +123,14 @@ def list_runs(
     return [_view(row) for row in db.execute(wanted).mappings()]
 
 
-def find_run(db: Connection, text: str) -> UUID:
-    """The one run whose id is, starts with, or ends with `text`. Raises UsageError that lists the candidates."""
-    digits = run_digits(text)
+def find_run(db: Connection, text: str, verb: Verb | None = None) -> UUID:
+    """The one run whose id is, starts with, or ends with `text`, or the newest of that name.
+
+    With a verb a name stands for the run that this can be done with. Raises UsageError that lists the candidates.
+    """
+    digits = _digits(text)
+    if digits is None:
+        return find_by_name(db, text, verb)
     fits = col(Run.id) == UUID(digits) if len(digits) == 32 else id_fits(col(Run.id), digits)
     found = db.execute(
         select(col(Run.id), col(Run.kind), col(Run.status))
@@ -149,18 +156,16 @@ def id_fits(column: Any, digits: str) -> ColumnElement[bool]:
     return or_(id_text.startswith(digits), id_text.endswith(digits))
 
 
-def run_digits(text: str) -> str:
-    """The hex digits of an id or of a part of one. Raises UsageError when it can be neither."""
-    digits = text.replace("-", "").lower()
-    if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
-        raise UsageError(f"RUN: {text!r} is no run id: want at least 4 of its first or last characters (0-9, a-f)")
-    return digits
-
-
 def full_id(text: str) -> UUID | None:
-    """The run id that `text` spells in full, or None when it is a part of one."""
-    digits = run_digits(text)
-    return UUID(digits) if len(digits) == 32 else None
+    """The run id that `text` spells in full, or None when it is a part of one, or a name."""
+    digits = _digits(text)
+    return UUID(digits) if digits is not None and len(digits) == 32 else None
+
+
+def _digits(text: str) -> str | None:
+    """The hex digits of an id or of a part of one; None when it can be neither."""
+    digits = text.replace("-", "").lower()
+    return digits if _ID.fullmatch(digits) else None
 
 
 def read_run(db: Connection, run_id: UUID) -> RunDetails | None:
@@ -188,13 +193,12 @@ def is_postponed() -> ColumnElement[bool]:
 
 
 def _views() -> Any:
-    asks = and_(col(RunState.type) == "PAUSED", col(RunState.message).startswith(APPROVAL, autoescape=True))
     return (
         select(
             Run,
             col(Session.name).label("session"),
             func.clock_timestamp().label("now"),
-            func.coalesce(asks, False).label("waits_for_approval"),
+            func.coalesce(asks_for_approval(), False).label("waits_for_approval"),
             func.coalesce(is_postponed(), False).label("postponed"),
         )
         .join(Session, col(Session.id) == col(Run.session_id))
