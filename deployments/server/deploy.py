@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,6 +21,7 @@ from prefect.utilities.callables import parameter_schema
 from blocks.block_types import register_block_types
 from deployments.server.apply import Outcome, apply_deployments
 from deployments.server.client import pages
+from deployments.server.code import digest_of_code
 from deployments.server.declared import (
     QUEUES,
     TEMPLATE_TAG,
@@ -34,10 +37,12 @@ from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.database import connect, reachable, writing
 from opsdb.deployed import read_deployed, write_deployed
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.kinds.deployed_code import note_code
 from opsdb.kinds.kinds import switched_off
 from opsdb.kinds.names import current_full_name
 from opsdb.kinds.subjects import subject_of, write_subjects
 from opsdb.kinds.template_files import PACKAGE
+from opsdb.migrate import check_migrated
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.tables import Lane
@@ -65,6 +70,9 @@ def deploy_everything(
     loaded, broken = load_deployments(settings.prefect_yaml, templates, without=off)
     reset = [current_full_name(name) for name in reset]
     _check_names(reset, [one.declared.full_name for one in loaded])
+    check_migrated(settings)  # before workers execute the code that needs it
+    with suppress(OSError):  # on a full disk they go on with what they have loaded
+        note_code(settings, digest_of_code(settings) or str(uuid4()))
     try:
         with get_client(sync_client=True) as client:
             for lane in Lane:
