@@ -16,7 +16,7 @@ _LEFT_OUT = "SC2148,SC2154,SC2164"
 
 def advice(read: Any) -> list[str]:
     """A line for each remark on a template (a ReadTemplate): step, line of its command, what, and ShellCheck's code."""
-    from flows.template.words import REFERENCE
+    from opsdb.kinds.subjects import REFERENCE
 
     program = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
     if program is None:

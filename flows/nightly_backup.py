@@ -38,6 +38,7 @@ from flows.offsite.target import find_target
 from opsdb.database import first_line
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError
 from opsdb.kinds.names import deployment_name
+from opsdb.kinds.subjects import name_of_run
 from opsdb.runs.lookup import reading, short_id
 from opsdb.runs.origins import started_by_run
 from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
@@ -57,7 +58,13 @@ class NotStartedError(StepFailedError):
     """Prefect started no backup; at the next try it may."""
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=3, version="2", explain=night_facts)
+@runbook(
+    deadline_seconds=DEADLINE_SECONDS,
+    max_attempts=3,
+    version="2",
+    subject="${params.databases} · nightly backup",
+    explain=night_facts,
+)
 def nightly_backup(  # noqa: PLR0917 - they are passed by name
     databases: OdooDatabases = DATABASES,
     retention_days: RetentionDays = 30,
@@ -236,12 +243,14 @@ class Night:
         well. Raises NotStartedError when Prefect refuses, or does not answer.
         """
         self.check_session([database])
+        parameters = {"odoo_db": database, **self.parameters}
         with get_client(sync_client=True) as client:
             try:
-                deployment = client.read_deployment_by_name(f"{BACKUP}/{deployment_name(BACKUP, LANE)}")
+                deployment = client.read_deployment_by_name(f"{BACKUP}/{deployment_name(BACKUP, LANE.pool)}")
                 run = client.create_flow_run_from_deployment(
                     deployment.id,
-                    parameters={"odoo_db": database, **self.parameters},
+                    name=_name_of(parameters),
+                    parameters=parameters,
                     tags=tags_of(priority=PRIORITY, session_id=self.session_id),
                     work_queue_name=queue_of(PRIORITY),
                     idempotency_key=f"{self._key(database)}{number}",
@@ -278,6 +287,15 @@ class Night:
     def _key(self, database: str) -> str:
         """What a try's number is put behind, as the key under which it is started once."""
         return f"nightly-backup:{self.tick}:{database}:"
+
+
+def _name_of(parameters: dict[str, Any]) -> str | None:
+    """What a backup is called; None where that is left to the sync, for the database does not answer."""
+    try:
+        with reading(current_run().settings) as db:
+            return name_of_run(db, BACKUP, parameters)
+    except RoomUnreachableError:
+        return None
 
 
 def _cancel(client: SyncPrefectClient, run: FlowRun, database: str) -> None:

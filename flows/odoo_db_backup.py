@@ -44,6 +44,7 @@ LONGEST_SECONDS = (
     max_attempts=2,
     exclusive="odoo_db",
     explain=backup_facts,
+    subject="${params.odoo_db} · backup",
 )
 def odoo_db_backup(
     odoo_db: ExistingDatabase,

@@ -45,6 +45,7 @@ from opsdb.errors import PreflightError, StepFailedError
     deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS,
     exclusive="odoo_db",
     explain=restore_facts,
+    subject="${params.odoo_db} · restore of ${params.backup}",
 )
 def odoo_db_restore(
     odoo_db: OdooDatabase,

@@ -121,6 +121,7 @@ SMOKE = wait_healthy("https://$DOMAIN/web/health")
     exclusive="droplet_name",
     explain=deploy_facts,
     version="2",
+    subject="${params.domain} · deploy",
 )
 def odoo_fresh_deploy(
     *,

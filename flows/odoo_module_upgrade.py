@@ -124,6 +124,7 @@ WAIT = wait_healthy("$HEALTH_URL")
     + MARGIN_SECONDS,
     exclusive="odoo_db",
     explain=upgrade_facts,
+    subject="${params.odoo_db} · upgrade ${params.modules}",
 )
 def odoo_module_upgrade(
     *,

@@ -14,7 +14,12 @@ from flows.restore.restore import DEADLINE_SECONDS, drill
 from flows.restore.told import drill_facts
 
 
-@runbook(deadline_seconds=DEADLINE_SECONDS, max_attempts=2, explain=drill_facts)
+@runbook(
+    deadline_seconds=DEADLINE_SECONDS,
+    max_attempts=2,
+    subject="${params.odoo_db} · restore drill",
+    explain=drill_facts,
+)
 def odoo_restore_drill(
     odoo_db: ExistingDatabase,
     backup: OptionalFile = "",

@@ -24,7 +24,7 @@ StoredCommand = Annotated[
 TimeoutSeconds = Annotated[int, Field(ge=1, le=LONGEST_SECONDS)]
 
 
-@runbook(deadline_seconds=LONGEST_SECONDS + MARGIN_SECONDS)
+@runbook(deadline_seconds=LONGEST_SECONDS + MARGIN_SECONDS, subject="${params.block} · stored command")
 def stored_command(block: StoredCommand, timeout_seconds: TimeoutSeconds = 600) -> dict[str, Any]:
     """Run the commands of a Shell Operation block as one step, under the rules of a step and not of prefect-shell.
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from opsdb.database import connect, driver_url, first_line, reachable
-from opsdb.errors import OpsError
+from opsdb.errors import OpsError, UsageError
 from opsdb.public_access import MADE_HERE
 from opsdb.room_locks import Holder, read_blocking
 from opsdb.settings import Settings
@@ -141,6 +141,21 @@ def head() -> str:
     if revision is None:
         raise OpsError("this installation carries no migrations")
     return revision
+
+
+def check_migrated(settings: Settings) -> None:
+    """Raises UsageError unless the database is what this version of the room needs."""
+    engine = connect(settings, role="ops_owner", application="check")
+    try:
+        with reachable(), engine.connect() as db:
+            found = db.scalar(text("SELECT version_num FROM ops.alembic_version"))
+    finally:
+        engine.dispose()
+    if found != head():
+        raise UsageError(
+            f"the ops database is at revision {found}, and this code needs {head()}. Hint: restart the room with "
+            "`ops down` and `ops up`, which brings it there"
+        )
 
 
 def revisions() -> list[str]:

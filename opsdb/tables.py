@@ -91,6 +91,7 @@ class Run(Table, table=True):
         Index("ix_runs_session_id", "session_id"),
         Index("ix_runs_status_lane", "status", "lane"),
         Index("ix_runs_created_at", "created_at"),
+        Index("ix_runs_name", "name"),
         # the last good backup of each database, without a look at its history
         Index(
             "ix_runs_last_backup",
@@ -107,6 +108,8 @@ class Run(Table, table=True):
         sa_column=Column(PgUUID(as_uuid=True), ForeignKey(f"{SCHEMA}.sessions.id"), nullable=False)
     )
     kind: str = Field(sa_column=Column(Text, nullable=False))
+    # what people call it, see opsdb/kinds/subjects.py; as Prefect has it
+    name: str | None = Field(default=None, sa_column=Column(Text))
     lane: Lane = Field(
         sa_column=Column(
             Enum(Lane, name="lane_type", schema=SCHEMA, values_callable=lambda lanes: [lane.value for lane in lanes]),

@@ -16,6 +16,7 @@ from opsdb.database import writing
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.deleted import cancel_deleted, note_cancelled
 from opsdb.runs.lookup import find_run, full_id, reading, short_id
+from opsdb.runs.names import Verb
 from opsdb.runs.runs import recorded_states
 from opsdb.runs.sessions import is_cancelled
 from opsdb.settings import Settings
@@ -60,7 +61,7 @@ def _resolve(settings: Settings, text: str) -> UUID:
     spelled = full_id(text)
     try:
         with reading(settings) as db:
-            return find_run(db, text)
+            return find_run(db, text, Verb.CANCEL)
     except (RoomUnreachableError, UsageError):
         if spelled is None:
             raise

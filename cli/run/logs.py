@@ -13,7 +13,7 @@ from cli.run.safe_writer import writer
 from cli.run.step_logs import StepLog, Tail, chunks, open_log, step_logs
 from cli.text import console, errors, print_json, safe_line, say
 from opsdb.errors import UsageError
-from opsdb.runs.lookup import RunDetails, find_run, full_id, read_run, reading, short_id
+from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, short_id
 from opsdb.settings import Settings
 from opsdb.standard_streams import reader_left
 from opsdb.tables import RunStep
@@ -59,7 +59,6 @@ def show_logs(
 
 def _find(settings: Settings, run: str, *, patience_seconds: float) -> RunDetails:
     """The run, as soon as it is recorded: one that was just started is not yet."""
-    full_id(run)  # what can be no id needs no database to be refused
     deadline = time.monotonic() + patience_seconds
     while True:
         try:

@@ -13,6 +13,7 @@ from opsdb.errors import UsageError
 from opsdb.kinds.kinds import entrypoint_of
 from opsdb.runs.kept_steps import KeptStep, read_kept
 from opsdb.runs.lookup import RunView, find_run, read_run, reading, short_id
+from opsdb.runs.names import Verb
 from opsdb.runs.runs import recorded_states
 from opsdb.runs.sessions import is_cancelled
 from opsdb.settings import Settings
@@ -27,7 +28,7 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
     stand any more: it could not go on.
     """
     with reading(settings) as db:
-        view = _read(db, run)
+        view = _read(db, run, Verb.APPROVE)
     name = short_id(view.run.id)
     with prefect_server.connect(settings) as server:
         if view.waits_for_approval:
@@ -51,7 +52,7 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
     and did not succeed.
     """
     with reading(settings) as db:
-        view = _read(db, run)
+        view = _read(db, run, Verb.RETRY)
         _check(view, session_cancelled=is_cancelled(db, view.run.session_id))
     name, attempt = short_id(view.run.id), view.run.attempt + 1
     with prefect_server.connect(settings) as server:
@@ -88,8 +89,8 @@ def _kept_steps(settings: Settings, run: Run) -> list[KeptStep]:
         return read_kept(db, run_id=run.id, attempts=attempts, version=version, resource=run.resource).steps
 
 
-def _read(db: Connection, run: str) -> RunView:
-    details = read_run(db, find_run(db, run))
+def _read(db: Connection, run: str, verb: Verb) -> RunView:
+    details = read_run(db, find_run(db, run, verb))
     if details is None:
         raise UsageError(f"run {run!r} was just deleted from the ops database")
     return details.view

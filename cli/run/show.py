@@ -17,7 +17,6 @@ from opsdb.states import RunStatus
 
 def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
     """Print a run as `ops show` does. Raises UsageError when none is recorded under that id."""
-    full_id(run)  # what can be no id needs no database to be refused
     waiting = holder = None
     with reading(settings) as db:
         try:

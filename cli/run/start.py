@@ -17,7 +17,8 @@ from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
 from deployments.server.startable import Startable
 from opsdb.database import clock_ahead, writing
-from opsdb.errors import UsageError
+from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.kinds.subjects import name_of_run
 from opsdb.runs.lookup import find_run, read_run, reading, short_id
 from opsdb.runs.origins import started_message
 from opsdb.runs.sessions import is_ad_hoc, is_cancelled, join_session, newest_session, spelled_id
@@ -61,6 +62,7 @@ def start_run(
             session_id = _known_session(settings, session) if known else _join_session(settings, session)
         started = server.start(
             startable,
+            name=_name(settings, kind, {**startable.defaults, **params}),
             params=params,
             priority=priority,
             session_id=session_id,
@@ -97,6 +99,7 @@ def rerun_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> Non
             ) from None
         started = server.start(
             startable,
+            name=_name(settings, was.kind, {**startable.defaults, **was.params}),
             params=was.params,
             priority=was.priority,
             session_id=session_id,
@@ -155,6 +158,15 @@ def _blackouts_now(settings: Settings, startable: Startable) -> list[str]:
         f"note: schedules of {startable.kind} are in a blackout now ({window}); a run by hand starts all the same"
         for window in dict.fromkeys(str(window) for window in found if window)
     ]
+
+
+def _name(settings: Settings, kind: str, params: dict[str, Any]) -> str | None:
+    """What the run is called; None where the ops database does not answer, and the sync names it later."""
+    try:
+        with reading(settings) as db:
+            return name_of_run(db, kind, params)
+    except RoomUnreachableError:
+        return None
 
 
 def _join_session(settings: Settings, text: str) -> UUID:

@@ -44,12 +44,25 @@ def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
     priorities = any(view.run.priority for view in views)
     attempts = any(view.run.attempt > 1 for view in views)
     table = Columns.of(
-        "run", "kind", "lane", ">prio", "status", ">try", "started", ">duration", "started from?", "worker?", "why"
+        *("run", "name", "kind?", "lane", ">prio", "status", ">try", "started", ">duration"),
+        *("started from?", "worker?", "why"),
+        "name",
+        "kind?",
+        "lane",
+        ">prio",
+        "status",
+        ">try",
+        "started",
+        ">duration",
+        "started from?",
+        "worker?",
+        "why",
     )
     for view in views:
         run = view.run
         table.add(
             short_id(run.id),
+            safe_line(run.name or run.kind),
             safe_line(run.kind, width=40),
             run.lane.value,
             str(run.priority) if priorities else "",
@@ -176,7 +189,12 @@ def _plain(record: Any, *without: str) -> dict[str, Any]:
 
 def _facts(details: RunDetails) -> Text:
     view, run = details.view, details.view.run
-    rows = [("run", str(run.id)), ("kind", safe_line(run.kind)), ("status", run.status.value)]
+    rows = [
+        ("run", str(run.id)),
+        ("name", safe_line(run.name or "")),
+        ("kind", safe_line(run.kind)),
+        ("status", run.status.value),
+    ]
     rows += [("", line) for line in error_lines(run.error)]
     rows += [
         ("lane", run.lane.value),

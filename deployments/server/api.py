@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
+from opsdb.kinds.names import POOLS
 from opsdb.listener import guard
 
-LANE_POOLS = ("lane-a", "lane-b", "lane-c", "lane-d")
 PAGE = 200
 
 
@@ -39,7 +39,7 @@ class PrefectApi:
         except httpx.HTTPError:
             return False
 
-    def workers_online(self, pools: Sequence[str] = LANE_POOLS, *, since: datetime) -> bool:
+    def workers_online(self, pools: Sequence[str] = POOLS, *, since: datetime) -> bool:
         """Whether every pool has an online worker that was heard of after `since`."""
         try:
             return all(self._has_worker(pool, since) for pool in pools)

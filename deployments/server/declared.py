@@ -236,7 +236,7 @@ def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
     """As prefect.yaml would name them."""
     for lane in [template.lane] if template.lane else Lane:
         yield {
-            "name": deployment_name(template.kind, lane),
+            "name": deployment_name(template.kind, lane.pool),
             "version": template.version,
             "tags": [RUNBOOK_TAG, TEMPLATE_TAG, lane.pool],
             "enforce_parameter_schema": True,

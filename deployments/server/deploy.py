@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
+from prefect.utilities.callables import parameter_schema
 
 from blocks.block_types import register_block_types
 from deployments.server.apply import Outcome, apply_deployments
 from deployments.server.client import pages
+from deployments.server.code import digest_of_code
 from deployments.server.declared import (
     QUEUES,
     TEMPLATE_TAG,
@@ -31,12 +35,15 @@ from deployments.server.renames import rename_deployments
 from deployments.server.schedules import apply_declared_rules
 from deployments.server.switched_off import remove_switched_off
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
-from opsdb.database import connect, reachable
+from opsdb.database import connect, reachable, writing
 from opsdb.deployed import read_deployed, write_deployed
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.kinds.deployed_code import note_code
 from opsdb.kinds.kinds import switched_off
 from opsdb.kinds.names import current_full_name
+from opsdb.kinds.subjects import subject_of, write_subjects
 from opsdb.kinds.template_files import PACKAGE
+from opsdb.migrate import check_migrated
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.tables import Lane
@@ -65,6 +72,9 @@ def deploy_everything(
     loaded, broken = load_deployments(settings.prefect_yaml, templates, without=off)
     reset = [current_full_name(name) for name in reset]
     _check_names(reset, [one.declared.full_name for one in loaded])
+    check_migrated(settings)  # before workers execute the code that needs it
+    with suppress(OSError):  # on a full disk they go on with what they have loaded
+        note_code(settings, digest_of_code(settings) or str(uuid4()))
     try:
         with get_client(sync_client=True) as client:
             for lane in Lane:
@@ -76,6 +86,7 @@ def deploy_everything(
             if all_read:
                 for name in _remove_others(client, templates):
                     say(f"{name} removed: its template is gone")
+            _note_subjects(settings, loaded, keep=bool(broken) or not all_read)
             apply_declared_rules(client, settings, [one.declared for one in loaded])
         slugs = register_block_types()
     except httpx.HTTPStatusError as error:
@@ -125,6 +136,16 @@ def _apply_and_note(
             return apply_deployments(client, loaded, last=last, applied=note, offers=offers, reset=reset)
     finally:
         engine.dispose()
+
+
+def _note_subjects(settings: Settings, loaded: Collection[Loaded], *, keep: bool) -> None:
+    """Note what runs are called; `keep` that of kinds that are not loaded."""
+    subjects = {
+        kind: subject_of(kind, getattr(flow.fn, "subject", None), parameter_schema(flow).model_dump(exclude_unset=True))
+        for kind, flow in {one.declared.kind: one.flow for one in loaded}.items()
+    }
+    with writing(settings, application="deploy") as db:
+        write_subjects(db, subjects, keep=keep)
 
 
 def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:

@@ -74,8 +74,11 @@ class PrefectServer:
         session_id: UUID | None,
         idempotency_key: str | None,
         message: str,
+        name: str | None = None,
     ) -> Started:
         """Create a run; `message` is that of its first state, as in `opsdb/runs/origins.py`.
+
+        Without a name the sync gives it one.
 
         A key that was used before gives the run of then; UsageError if that was another request.
         """
@@ -88,6 +91,7 @@ class PrefectServer:
         with answering(self._client):
             run = self._client.create_flow_run_from_deployment(
                 startable.id,
+                name=name,
                 parameters=dict(params),
                 tags=tags_of(priority=priority, session_id=session_id),
                 work_queue_name=queue_of(priority),

@@ -65,7 +65,7 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
         zones.setdefault(kind, {}).update(
             {one.id: getattr(one.schedule, "timezone", None) or "UTC" for one in deployment.schedules}
         )
-        if deployment.name == deployment_name(kind, lane) or lane not in lanes:
+        if deployment.name == deployment_name(kind, lane.pool) or lane not in lanes:
             lanes[lane] = Startable(
                 id=deployment.id,
                 flow_id=deployment.flow_id,

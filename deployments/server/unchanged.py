@@ -7,12 +7,7 @@ differs, everything is compared.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import site
-import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,9 +17,9 @@ import psycopg
 
 from blocks.form_words import Offer
 from deployments.server.api import PrefectApi
+from deployments.server.code import digest, digest_of_code
 from deployments.server.form import Offers
 from opsdb.errors import OpsError
-from opsdb.kinds.template_files import template_folders
 from opsdb.places import FOLDER_PARAMETERS
 from opsdb.private_files import read_private, replace_private
 from opsdb.settings import Settings
@@ -32,11 +27,10 @@ from opsdb.settings import Settings
 READ = ("work_pools", "work_queues", "flows", "deployments", "block_types", "block_schemas")
 PASSING = ("updated", "status", "last_polled", "active_slots")
 """What changes by itself: whether a worker was heard of."""
-CODE = Path(__file__).parents[2]
-PACKAGES = ("blocks", "cli", "deployments", "flows", "opsdb")
-MOST_FILES = 5000
 NOTED = """
 SELECT name, settings::text FROM ops.deployed
+UNION ALL
+SELECT kind, row(subject, defaults)::text FROM ops.kinds
 UNION ALL
 SELECT schedule_id::text, row(catch_up, blackouts)::text FROM ops.schedule_rules WHERE source = 'declared' ORDER BY 1, 2
 """
@@ -74,7 +68,7 @@ def look(settings: Settings, api: PrefectApi, offers: Offers) -> Deployed | None
     with psycopg.connect(settings.ops_url, connect_timeout=3, options="-c statement_timeout=3000") as db:
         noted = db.execute(NOTED).fetchall()
     databases = tuple(offers[Offer.DATABASES]) if Offer.DATABASES in offers else None
-    return Deployed(read, _digest([found, noted]), databases=databases)
+    return Deployed(read, digest([found, noted]), databases=databases)
 
 
 def last_deployed(settings: Settings) -> Deployed | None:
@@ -100,34 +94,9 @@ def _path(settings: Settings) -> Path:
 
 def digest_of_what_is_read(settings: Settings) -> str | None:
     """Of code, packages, prefect.yaml, templates and settings; None when there are too many files to look at."""
+    code = digest_of_code(settings)
     secrets = {name for name, field in type(settings).model_fields.items() if "Secret" in str(field.annotation)}
-    folders = {path.resolve() for path in (*(CODE / name for name in PACKAGES), *template_folders(settings))}
-    folders.add(settings.prefect_yaml.resolve().parent)  # runbooks may lie beside the file
-    files: dict[str, tuple[int, int, int]] = {}
-    for folder in sorted(folders):
-        for path, found in _files(folder):
-            files[path] = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if len(files) > MOST_FILES:
-                return None
-    try:
-        yaml = settings.prefect_yaml.read_text()
-    except (OSError, ValueError):
-        return None
-    packages = sorted(name for folder in site.getsitepackages() for name in os.listdir(folder))  # noqa: PTH208
-    return _digest([sys.version, settings.model_dump(mode="json", exclude=secrets), yaml, packages, files])
-
-
-def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Python files, and whatever may be a template; a link for what it leads to."""
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
-        for name in names:
-            if name.endswith((".py", ".json", ".yaml", ".yml")):
-                path = os.path.join(where, name)  # noqa: PTH118  # hundreds of them
-                try:
-                    yield path, os.stat(path)  # noqa: PTH116
-                except OSError:
-                    continue
+    return None if code is None else digest([code, settings.model_dump(mode="json", exclude=secrets)])
 
 
 def _lasting(value: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +107,3 @@ def _names_a_folder(deployment: dict[str, Any]) -> bool:
     """Whether runs are given a folder: whether it is one that they accept can change without any change here."""
     given = [deployment.get("parameters"), *(one.get("parameters") for one in deployment.get("schedules") or [])]
     return any((parameters or {}).get(name) for parameters in given for name in FOLDER_PARAMETERS)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -35,10 +35,10 @@ def write_watermark(db: Connection, at: datetime, *, outage_seconds: float) -> N
     )
 
 
-def known_states(db: Connection, run_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    """The latest state that is known of each of the runs."""
-    rows = db.execute(select(col(Run.id), col(Run.state_id)).where(col(Run.id).in_(run_ids)))
-    return {row.id: row.state_id for row in rows}
+def known_runs(db: Connection, run_ids: Sequence[UUID]) -> dict[UUID, tuple[UUID, str | None]]:
+    """The latest state, and the name, that is known of each of the runs."""
+    rows = db.execute(select(col(Run.id), col(Run.state_id), col(Run.name)).where(col(Run.id).in_(run_ids)))
+    return {row.id: (row.state_id, row.name) for row in rows}
 
 
 def known_facts(db: Connection, run_id: UUID) -> RunFacts | None:

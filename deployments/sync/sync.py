@@ -32,21 +32,23 @@ from deployments.sync.events import is_runbook_state, state_of_event
 from deployments.sync.marks import (
     is_surprising,
     known_facts,
-    known_states,
+    known_runs,
     read_watermark,
     unfinished_runs,
     write_watermark,
 )
+from deployments.sync.names import is_made_up, rename_run
 from deployments.sync.pages import PAGE, in_future, pages
 from deployments.sync.queues import restore_queues, without_queue
 from deployments.sync.verdicts import Pushed, push_state, read_unpushed
 from opsdb.database import GONE, connect, first_line
+from opsdb.kinds.subjects import name_of_run
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
 from opsdb.room_locks import Lock, try_lock
 from opsdb.runs.deleted import forget_twins, note_deleted
 from opsdb.runs.prefect_runs import facts_of, state_of
-from opsdb.runs.runs import RunFacts, apply_states
+from opsdb.runs.runs import RunFacts, apply_states, write_names
 from opsdb.runs.sessions import settle_sessions
 from opsdb.runs.sweeper import sweep
 from opsdb.runs.totals import BATCH, FOLD_SECONDS, fold_deltas
@@ -168,10 +170,12 @@ class Follower:
         unseen = set(await self._in_database(unfinished_runs))
         async for page in pages(self._client, ended_after=watermark - overlap):
             ended_until = max([ended_until, *(run.end_time for run in page if run.end_time)])
+            await self._give_names(page)
             await self._apply_differing(page)
         async for page in pages(self._client, ended_after=None):
             if lost := [run for run in page if without_queue(run)]:
                 await restore_queues(self._client, self._engine, self._settings, lost)
+            await self._give_names(page)
             await self._apply_differing([run for run in page if not in_future(run)])
             unseen -= {run.id for run in page}
         await self._look_for(sorted(unseen))
@@ -179,9 +183,12 @@ class Follower:
         await self._in_database(partial(write_watermark, at=ended_until, outage_seconds=self._timings.prefect_outage))
 
     async def _apply_differing(self, flow_runs: list[FlowRun]) -> None:
-        known = await self._in_database(known_states, [run.id for run in flow_runs])
+        known = await self._in_database(known_runs, [run.id for run in flow_runs])
+        renamed = {run.id: run.name for run in flow_runs if known.get(run.id, (None, run.name))[1] != run.name}
+        if renamed:
+            await self._in_database(write_names, renamed)
         for flow_run in flow_runs:
-            if flow_run.state_id is not None and known.get(flow_run.id) != flow_run.state_id:
+            if flow_run.state_id is not None and known.get(flow_run.id, (None,))[0] != flow_run.state_id:
                 await self._apply_history(flow_run, is_known=flow_run.id in known)
 
     async def _apply_history(self, flow_run: FlowRun, *, is_known: bool) -> None:
@@ -213,6 +220,7 @@ class Follower:
             if surprising:
                 await self._apply_history(flow_run, is_known=True)
                 return
+            await self._give_names([flow_run])
             facts = await self._facts_of(flow_run, is_known=False)
             if facts is None or in_future(flow_run):
                 return
@@ -225,6 +233,15 @@ class Follower:
         """What does not change of a run; None for one of no lane. What is recorded stays, whatever its tags are now."""
         facts = facts_of(flow_run, kind=await self._kind(flow_run))
         return facts or (await self._in_database(known_facts, flow_run.id) if is_known else None)
+
+    async def _give_names(self, flow_runs: Sequence[FlowRun]) -> None:
+        """Name runs by what they do, unless somebody thought of a name."""
+        for flow_run in flow_runs:
+            if not is_made_up(flow_run.name):
+                continue
+            name = await self._in_database(name_of_run, await self._kind(flow_run), flow_run.parameters)
+            if name is not None and await rename_run(self._client, flow_run.id, name):
+                flow_run.name = name
 
     async def _kind(self, flow_run: FlowRun) -> str:
         if flow_run.flow_id not in self._kinds:

@@ -23,9 +23,9 @@ from deployments.worker.due_runs import DueRuns
 from deployments.worker.prefect_inner import Related
 from deployments.worker.reaper import end_processes
 from deployments.worker.reports import Reports, warn_of_outage
-from deployments.worker.run_process import Forks, RunProcessHandle, RunTask
+from deployments.worker.run_process import RunProcessHandle, RunTask
+from deployments.worker.runbooks import Runbooks
 from deployments.worker.ticks import LastKnownRules, Ticks, due_at_of
-from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.processes import exit_codes
 from opsdb.processes.running import entry_of
 from opsdb.runs.prefect_runs import RUNBOOK_TAG, state_of
@@ -43,13 +43,13 @@ BASE_JOB_TEMPLATE: dict[str, Any] = {
 
 
 class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResult]):
-    """Serves one lane. The workers of a process share one fork server."""
+    """Serves one lane. The workers of a process share what is deployed, and one fork server."""
 
     type = "lane"
     job_configuration = BaseJobConfiguration
     _display_name = "Lane"
     _description = "Runs registered runbooks in forked processes. Takes no job variables."
-    _forks: Forks | None = None
+    _runbooks: Runbooks | None = None
     _rules: LastKnownRules | None = None
     # runs of a burst start one after another, or all would start at its end
     _starts = asyncio.Semaphore(os.cpu_count() or 1)
@@ -71,10 +71,10 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self._cancelled: set[UUID] = set()
         self._settings = load_settings()
         self._timings = self._settings.timings
-        self._entrypoints = registered_entrypoints(self._settings.prefect_yaml)
-        if LaneWorker._forks is None:
-            LaneWorker._forks = Forks()
-        await LaneWorker._forks.warm_up()
+        if LaneWorker._runbooks is None:
+            LaneWorker._runbooks = Runbooks(self._settings)
+        self._deployed = LaneWorker._runbooks
+        await asyncio.to_thread(self._deployed.forks.warm_up)
         await super().setup()
         self._deployments = Deployments(self.client)
         self._reports = Reports(self.client, self._settings)
@@ -93,6 +93,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         """
         if self.draining or self.cut_off or self.in_hand - self._begun:
             return []
+        await self._deployed.look()  # before a run wants it: to load it takes seconds
         try:
             return await super().get_and_submit_flow_runs()
         except httpx.HTTPError as error:
@@ -137,6 +138,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
                 process, attempt = begun
                 exit_code = await process.wait()
                 await self._close(flow_run, attempt, process, exit_code)
+                if self._deployed.forks.retiring:
+                    await asyncio.to_thread(self._deployed.forks.end_retired)
         except Exception:  # an error of one run must not end the worker; the sweeper sees what became of the run
             self._logger.exception("run %s could not be served", flow_run.id)
         finally:
@@ -203,7 +206,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         except httpx.HTTPError:
             await self._hand_back(flow_run, attempt, "its worker could not read its deployment")
             return None
-        refused = refusal(flow_run, deployment, entrypoints=self._entrypoints)
+        await self._deployed.look()  # whatever was deployed before this run was made
+        refused = refusal(flow_run, deployment, entrypoints=self._deployed.entrypoints)
         if refused is not None:
             self._logger.error("run %s refused: %s", flow_run.id, refused)
             await self._reports.set_state(flow_run, attempt, Failed(name="Refused", message=refused))
@@ -237,14 +241,12 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _start(
         self, flow_run: FlowRun, attempt: int, *, entrypoint: str, known: tuple[Related, ...]
     ) -> RunProcessHandle:
-        assert self._forks is not None  # noqa: S101  # made in setup
         _, earlier = entry_of(self._settings, flow_run.id)
         if earlier is not None:  # of an attempt on this host that nobody has cleaned up yet
             await asyncio.to_thread(end_processes, earlier, grace_seconds=0)
         environment = {**os.environ, **self._environment(flow_run, attempt)}
-        process = self._forks.start(
-            RunTask(flow_run=flow_run, attempt=attempt, entrypoint=entrypoint, env=environment, known=known)
-        )
+        task = RunTask(flow_run=flow_run, attempt=attempt, entrypoint=entrypoint, env=environment, known=known)
+        process = await asyncio.to_thread(self._deployed.forks.start, task)
         self.processes[flow_run.id] = process
         if flow_run.id in self._cancelled:
             process.cancel()

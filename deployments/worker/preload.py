@@ -7,6 +7,7 @@ It holds no threads, no connections and nothing of any run. What is loaded here 
 import gc
 import importlib
 import logging
+import sys
 
 from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.kinds.template_files import PACKAGE
@@ -28,6 +29,10 @@ EVERY_RUN = (
     "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg",
 )
+
+
+# runbooks may lie beside the file that names them, and shadow nothing
+sys.path.append(str(load_settings().prefect_yaml.parent))
 
 
 def _runbooks() -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -43,6 +42,8 @@ class RunProcessHandle:
         self._begins = begins
         self._pidfd = self._open()
         self.cancelled = False
+        self.over = False
+        """Whether it has ended, and its exit code was read."""
         self._joining = asyncio.Lock()
 
     @property
@@ -66,6 +67,7 @@ class RunProcessHandle:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+        self.over = True
         code = self._process.exitcode
         return 255 if code is None else code
 
@@ -104,28 +106,6 @@ class RunProcessHandle:
         if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
-
-
-class Forks:
-    """The process that run processes are forked from. It is started once, and again if it dies."""
-
-    def __init__(self) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["deployments.worker.preload"])
-
-    async def warm_up(self) -> None:
-        """Load all that runs need; a run that starts before waits for it."""
-        from multiprocessing import forkserver
-
-        await asyncio.to_thread(forkserver.ensure_running)
-
-    def start(self, task: RunTask) -> RunProcessHandle:
-        """Fork a process for a run."""
-        begins, beginning = self._context.Pipe(duplex=False)
-        with beginning:
-            process = self._context.Process(target=execute, args=(task, beginning), name=str(task.flow_run.id))
-            process.start()
-        return RunProcessHandle(process, begins)
 
 
 def execute(task: RunTask, beginning: Connection) -> None:

@@ -112,10 +112,12 @@ def render(report: Report, *, ui_url: str) -> str:
 
 
 def _head(report: Report, wording: Wording) -> list[str]:
+    name = report.subjects[0].run_name if report.count == 1 else None
+    named = f": {quoted(name)}" if name else ""
     if report.event == "resolved":
-        return [f"✅ **Resolved: {wording.title}**"]
+        return [f"✅ **Resolved: {wording.title}**{named}"]
     icon = "🚨" if report.incident.rule.severity == "critical" else "⚠️"
-    lines = [f"{icon} **{wording.title}**"]
+    lines = [f"{icon} **{wording.title}**{named}"]
     return lines if report.event == "firing" else [f"{lines[0]} (since {_moment(report.incident.opened_at)})"]
 
 
@@ -196,7 +198,7 @@ def _line(subject: Subject, ui_url: str) -> str:
     worker = known(facts.get("worker"), longest=SHORT)
     if subject.run_id is None:
         return f"- {worker or quoted(subject.name, longest=SHORT)}"
-    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", known(subject.kind, longest=SHORT)]
+    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", known(subject.run_name or subject.kind, longest=SHORT)]
     parts += [f"on {worker}" if worker else ""]
     parts += [known(facts.get(fact), longest=SHORT) for fact in ("became", "question", "answer")]
     return "- " + " ".join(filter(None, parts))

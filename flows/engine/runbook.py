@@ -51,6 +51,7 @@ def runbook(
     exclusive: str | None = None,
     version: str = "1",
     explain: Explain = result_facts,
+    subject: str | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a runbook: a flow of the function's name whose run is recorded in `ops`.
 
@@ -63,6 +64,7 @@ def runbook(
     `version` changes when steps that succeeded with the code before must not stand, though their names and commands are
     the same: CONTRIBUTING.md says when that is.
     `explain` says on the run's page what came of it.
+    `subject` is what a run is called, with `${params.x}` for a parameter; by default its main parameters, and the kind.
     A run that is in no lane (called in a test, or by hand) runs the same way and is not recorded.
     """
 
@@ -96,6 +98,7 @@ def runbook(
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands
         run_recorded.__signature__ = signature  # type: ignore[attr-defined]
         run_recorded.version = version  # type: ignore[attr-defined]
+        run_recorded.subject = subject  # type: ignore[attr-defined]
         # what stands of the parameters is shown beside their fields
         about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
         return flow(name=function.__name__, description=about)(run_recorded)

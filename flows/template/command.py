@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping
 
 from flows.template.shell_text import closed_at, joined, without_documents
-from flows.template.words import REFERENCE, SHELL_OWN, inherited, may_be_parameter, obeyed, variable_of
+from flows.template.words import SHELL_OWN, inherited, may_be_parameter, obeyed, variable_of
+from opsdb.kinds.subjects import REFERENCE
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _QUIET = r"\\.|'[^']*'|(?<!\S)#[^\n]*"  # what bash leaves as it is; in double quotes an apostrophe is one

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from flows.template.model import PlainStep
 from flows.template.reading import ReadTemplate
-from flows.template.words import REFERENCE, variable_of
+from flows.template.words import variable_of
+from opsdb.kinds.subjects import REFERENCE
 
 LONGEST_BYTES = 1024 * 1024
 _READ_BY = {

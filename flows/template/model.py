@@ -148,6 +148,11 @@ class Template(_Part):
 
     kind: str = Field(pattern=KIND, description="Name under which it is started: `ops run KIND`.")
     description: Text = Field("", description="What it does, for the Prefect UI.")
+    subject: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = Field(
+        None,
+        description="What a run is called, in lists, alerts and Prefect: `${params.x}` is replaced by the value. "
+        "Default: the parameters that must be given, and the kind.",
+    )
     lane: Lane | None = Field(None, description="The only lane that it is deployed to. Default: all four.")
     params: dict[ParameterName, Parameter] | None = Field(
         None,
@@ -184,8 +189,11 @@ class Template(_Part):
 
     @property
     def document(self) -> dict[str, Any]:
-        """What it does, without what is left to defaults, as JSON. When it does that is no part of it."""
-        return self.model_dump(mode="json", exclude_defaults=True, exclude={"schedule"})
+        """What it does, without what is left to defaults, as JSON.
+
+        When it does that, and what its runs are called, is no part of it.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"schedule", "subject"})
 
     @property
     def all_steps(self) -> list[tuple[str, PlainStep]]:

@@ -26,7 +26,8 @@ from flows.template.schedule import TemplateSchedule
 from flows.template.scheduled_parameters import schedule_mistakes
 from flows.template.shell_text import document_marks
 from flows.template.unsafe_places import UnsafePlaces, secrets_shown
-from flows.template.words import PREFIX, REFERENCE, check_parameter_name, obeyed
+from flows.template.words import PREFIX, check_parameter_name, obeyed
+from opsdb.kinds.subjects import REFERENCE
 from opsdb.kinds.template_files import TemplateError, read_content
 
 
@@ -77,6 +78,8 @@ def read_template(path: Path) -> ReadTemplate:
     if template.exclusive is not None and missing:
         known = ", ".join(one.name for one in parameters) or "there are none"
         problems.append(f"exclusive: {template.exclusive!r} is no parameter of the form: {known}")
+    if not unclear:
+        problems += _of_subject(template, [one.name for one in parameters], secrets=secrets)
     for where, step in template.all_steps:
         if where in unclear:
             continue
@@ -150,6 +153,16 @@ def _wanted(template: Template) -> tuple[list[str], dict[str, list[str]]]:
         if problems:
             unclear[where] = problems
     return list(found), unclear
+
+
+def _of_subject(template: Template, names: Sequence[str], *, secrets: Mapping[str, SecretSource]) -> Iterator[str]:
+    """What is wrong with what its runs are called."""
+    for name in REFERENCE.findall(template.subject or ""):
+        if name in secrets:
+            yield f"subject: {name} is secret, and everybody reads what a run is called"
+        elif name not in names:
+            known = ", ".join(names) or "there are none"
+            yield f"subject: {name!r} is not a parameter of the form: {known}"
 
 
 def _question(step: PlainStep) -> str:

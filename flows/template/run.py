@@ -53,6 +53,7 @@ def runbook_of(read: ReadTemplate) -> Flow[..., Any]:
         max_attempts=template.requeue,
         exclusive=template.exclusive,
         version=template.definition,
+        subject=template.subject,
     )
     return decorated(body)
 

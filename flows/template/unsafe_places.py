@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from flows.template.shell_text import bodies, closed_at, in_quotes, joined, unquoted, without_documents
-from flows.template.words import REFERENCE, variable_of
+from flows.template.words import variable_of
+from opsdb.kinds.subjects import REFERENCE
 
 _MARK = "\x01"  # no command holds a control character
 _MARKED = f"{_MARK}[^{_MARK}\n]*{_MARK}"

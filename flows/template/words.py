@@ -12,6 +12,7 @@ from typing import Any
 
 from blocks.inherited import INHERITED
 from flows.shell.environment import not_to_be_set
+from opsdb.kinds.subjects import REFERENCE
 
 PREFIX = "PARAM_"
 """Each step has each parameter as this and its name in upper case."""
@@ -36,7 +37,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}\Z")
 # A runbook is a function of its parameters, and Prefect makes a pydantic model of them.
 _OF_PYTHON = re.compile(r"(cls|self|wait_for|return_state|model_.*|v__.*)\Z")
 LONGEST = 1_000
-REFERENCE = re.compile(r"\$\{params\.([^}\n]*)\}")
 CARRIERS = "x-carriers"
 """Where the schema of such a parameter has its carriers, for those who ask before a run starts."""
 _FIRST = "A-Za-z0-9_./"

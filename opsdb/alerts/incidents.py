@@ -52,6 +52,8 @@ class Subject:
 
     name: str
     kind: str | None
+    run_name: str | None = None
+    """What the run is called."""
     run_id: UUID | None
     facts: dict[str, Any]
     opened_at: datetime
@@ -109,7 +111,9 @@ FROM ops.alert_episodes WHERE incident_id = :id AND (:all OR resolved_at IS NULL
 GROUP BY 1 ORDER BY 2 DESC, 1
 """)
 FIRST = text("""
-SELECT subject AS name, kind, run_id, facts, opened_at, resolved_at FROM ops.alert_episodes
+SELECT subject AS name, kind, run_id, facts, opened_at, resolved_at,
+       (SELECT r.name FROM ops.runs r WHERE r.id = run_id) AS run_name
+FROM ops.alert_episodes
 WHERE incident_id = :id AND (:all OR resolved_at IS NULL OR told_at IS NULL)
 ORDER BY told_at IS NOT NULL, id LIMIT :shown
 """)

@@ -6,15 +6,13 @@ working: they stand for the names of now. `docs/decisions/0035-names.md` says ho
 
 from __future__ import annotations
 
-from opsdb.tables import Lane
-
-POOLS = frozenset(lane.pool for lane in Lane)
-"""The names that deployments had until 0.1."""
+POOLS = ("lane-a", "lane-b", "lane-c", "lane-d")
+"""The pools of the lanes. Their names were those of deployments until 0.1."""
 
 
-def deployment_name(kind: str, lane: Lane) -> str:
-    """The name of a kind's deployment in a lane, such as `odoo_db_backup-lane-a`."""
-    return f"{kind}-{lane.pool}"
+def deployment_name(kind: str, pool: str) -> str:
+    """The name of a kind's deployment in the lane of a pool, such as `odoo_db_backup-lane-a`."""
+    return f"{kind}-{pool}"
 
 
 def current_name(kind: str, name: str) -> str:

@@ -66,7 +66,7 @@ class Entry(ABC):
 _KINDS: dict[str, type[Entry]] = {}
 _UNSAID: dict[type, str] = {State: "source", RunFacts: "id"}
 """What a line leaves out: it has a state from Prefect, and the id of its run."""
-_UNSAID_WHEN_NONE = ("due_at",)
+_UNSAID_WHEN_NONE = ("due_at", "name")
 """What lines of earlier versions do not say."""
 
 

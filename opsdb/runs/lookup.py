@@ -17,12 +17,13 @@ from sqlmodel import col
 
 from opsdb.database import connect, first_line, reachable
 from opsdb.errors import RoomUnreachableError, UsageError
+from opsdb.runs.names import Verb, asks_for_approval, find_by_name
 from opsdb.runs.newest import is_last, newest_run
 from opsdb.runs.origins import origin, origin_columns
 from opsdb.runs.selection import concerns, created_since
 from opsdb.schema import Table
 from opsdb.settings import Settings
-from opsdb.states import APPROVAL, POSTPONED, RunStatus
+from opsdb.states import POSTPONED, RunStatus
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus
 from opsdb.timings import Timings
 
@@ -30,6 +31,7 @@ T = TypeVar("T", bound=Table)
 
 CANDIDATES = 5
 SHORT = 8
+_ID = re.compile(r"[0-9a-f]{4,32}")
 SILENT_SECONDS = 3 * Timings().heartbeat
 """How old the heartbeat of a run may be whose steps are still said to go on as it wrote."""
 
@@ -141,14 +143,17 @@ def list_runs(
     return [_view(row) for row in db.execute(wanted).mappings()]
 
 
-def find_run(db: Connection, text: str) -> UUID:
-    """The one run whose id is, starts with, or ends with `text`, or the one that `last` means.
+def find_run(db: Connection, text: str, verb: Verb | None = None) -> UUID:
+    """The run that `text` means: `last`, its id, four or more characters of the id's start or end, or its name.
 
-    Raises UsageError that lists the candidates.
+    Of several of one name it is the newest, or with a verb the one that this can be done with. Raises UsageError that
+    lists the candidates.
     """
     if is_last(text):
         return newest_run(db, text)
-    digits = run_digits(text)
+    digits = _digits(text)
+    if digits is None:
+        return find_by_name(db, text, verb)
     fits = col(Run.id) == UUID(digits) if len(digits) == 32 else id_fits(col(Run.id), digits)
     found = db.execute(
         select(col(Run.id), col(Run.kind), col(Run.status))
@@ -174,22 +179,16 @@ def id_fits(column: Any, digits: str) -> ColumnElement[bool]:
     return or_(id_text.startswith(digits), id_text.endswith(digits))
 
 
-def run_digits(text: str) -> str:
-    """The hex digits of an id or of a part of one. Raises UsageError when it can be neither."""
-    digits = text.replace("-", "").lower()
-    if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
-        raise UsageError(
-            f"RUN: {text!r} is not a run id: give 4 or more characters of its start or end (0-9, a-f), or `last`"
-        )
-    return digits
-
-
 def full_id(text: str) -> UUID | None:
-    """The run id that `text` spells in full, or None when it is a part of one, or means the last."""
-    if is_last(text):
-        return None
-    digits = run_digits(text)
-    return UUID(digits) if len(digits) == 32 else None
+    """The run id that `text` spells in full, or None when it is a part of one, a name, or means the last."""
+    digits = _digits(text)
+    return UUID(digits) if digits is not None and len(digits) == 32 else None
+
+
+def _digits(text: str) -> str | None:
+    """The hex digits of an id or of a part of one; None when it can be neither."""
+    digits = text.replace("-", "").lower()
+    return digits if _ID.fullmatch(digits) else None
 
 
 def read_run(db: Connection, run_id: UUID) -> RunDetails | None:
@@ -217,13 +216,12 @@ def is_postponed() -> ColumnElement[bool]:
 
 
 def _views() -> Any:
-    asks = and_(col(RunState.type) == "PAUSED", col(RunState.message).startswith(APPROVAL, autoescape=True))
     return (
         select(
             Run,
             col(Session.name).label("session"),
             func.clock_timestamp().label("now"),
-            func.coalesce(asks, False).label("waits_for_approval"),
+            func.coalesce(asks_for_approval(), False).label("waits_for_approval"),
             func.coalesce(is_postponed(), False).label("postponed"),
             func.coalesce(_cancelled_by(), col(RunState.message), "").label("message"),
             *origin_columns(),

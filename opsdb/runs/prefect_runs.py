@@ -51,6 +51,7 @@ def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
     return RunFacts(
         id=flow_run.id,
         kind=kind,
+        name=flow_run.name,
         lane=lane,
         priority=priority_of(flow_run),
         session_id=session_of_tags(flow_run.tags),

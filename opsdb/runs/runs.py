@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,8 @@ class RunFacts:
     session_id: UUID | None
     params: dict[str, Any]
     created_at: datetime
+    name: str | None = None
+    """What people call it, as Prefect has it. Somebody may give it another one: `write_names`."""
     tick: str | None = None
     """For which schedule and due time it was planned, in Prefect's words; None when somebody asked for it."""
 
@@ -46,7 +48,11 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
     first = fold(states)
     db.execute(
         insert(Run)
-        .values(vars(facts) | {"session_id": session_id, "params": storable(facts.params)} | _columns(first))
+        .values(
+            vars(facts)
+            | {"session_id": session_id, "params": storable(facts.params), "name": storable(facts.name)}
+            | _columns(first)
+        )
         .on_conflict_do_nothing()
     )
     row = db.execute(select(col(Run.attempt), col(Run.error)).where(col(Run.id) == facts.id).with_for_update()).one()
@@ -67,6 +73,12 @@ def apply_states(db: Connection, *, facts: RunFacts, states: Sequence[State]) ->
         open_crashed(db, facts.id)
     note_states(db, run_id=facts.id, life=life, known=known, added=set(added))
     return life.status
+
+
+def write_names(db: Connection, names: Mapping[UUID, str]) -> None:
+    """Note what runs are called now."""
+    for run_id, name in names.items():
+        db.execute(update(Run).where(col(Run.id) == run_id).values(name=storable(name)))
 
 
 def facts_of_row(run: Row[Any]) -> RunFacts:

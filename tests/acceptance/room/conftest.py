@@ -19,6 +19,7 @@ from tests.support.commands import Answer
 from tests.support.mattermost import Mattermost, listening
 from tests.support.postgres import short_folder
 
+REPOSITORY = Path(__file__).parents[3]
 _numbers = itertools.count()
 
 
@@ -49,10 +50,12 @@ def started(programs: Path, chat: Mattermost, shared_folder: Path) -> Iterator[t
                 "OPS_BACKUP_ROOTS": "/tmp",  # the disks that tests mount
                 "OPS_STORED_COMMANDS": "true",
                 "OPS_TEMPLATES": str(folder / "templates"),
+                "OPS_PREFECT_YAML": str(folder / "prefect.yaml"),
                 "OPS_ALERT_URLS": f"{chat.url} warning=block:chat",
             },
         )
         desk.home.mkdir(mode=0o700)
+        (folder / "prefect.yaml").write_bytes((REPOSITORY / "prefect.yaml").read_bytes())
         copy_cluster(shared_folder, EmbeddedPostgres(desk.home / "postgres"))
         try:
             answer = desk.start()

@@ -13,7 +13,8 @@ from opsdb.database import connect
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.record.entries import ArtifactMade, Event, StepFinished, StepStarted, apply_line
 from opsdb.runs.lookup import find_run, kinds_used, list_runs, read_run, reading, short_id
-from opsdb.runs.runs import RunFacts, apply_states, facts_of_row
+from opsdb.runs.names import Verb
+from opsdb.runs.runs import RunFacts, apply_states, facts_of_row, write_names
 from opsdb.runs.sessions import join_session
 from opsdb.runs.waiting import Waiting, read_set_later, why_waiting
 from opsdb.runs.workers import write_worker_heartbeat
@@ -286,3 +287,42 @@ def test_kinds_that_are_used_are_those_of_late_on_the_workers_own_host(engine: E
         db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": \"far\"}' WHERE kind = 'elsewhere'"))
         db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": null}' WHERE kind = 'lately'"))
         assert kinds_used(db, days=30) == {"lately", "both"}
+
+
+NAME = "odoo_prod · backup"
+
+
+def named(engine: Engine, run_id: UUID, name: str = NAME) -> UUID:
+    with engine.begin() as db:
+        write_names(db, {run_id: name})
+    return run_id
+
+
+@pytest.mark.parametrize("verb", [None, *Verb])
+def test_name_stands_for_the_newest_run_or_the_one_that_it_can_be_done_with(
+    settings: Settings, engine: Engine, verb: Verb | None
+) -> None:
+    waits = named(engine, made(engine, "SCHEDULED", minute=1))
+    failed = named(engine, made(engine, "PENDING", "RUNNING", "FAILED", minute=2))
+    newest = named(engine, made(engine, "PENDING", "RUNNING", "COMPLETED", minute=3))
+    named(engine, made(engine, "SCHEDULED", minute=4), "odoo_prod · restore drill")
+    wanted = {None: newest, Verb.CANCEL: waits, Verb.RETRY: failed, Verb.APPROVE: newest}  # the last says why not
+    with reading(settings) as db:
+        assert find_run(db, NAME, verb) == wanted[verb]
+
+
+def test_name_of_several_that_it_can_be_done_with_lists_them(settings: Settings, engine: Engine) -> None:
+    runs = [named(engine, made(engine, "SCHEDULED", minute=number)) for number in range(7)]
+    with reading(settings) as db, pytest.raises(UsageError) as refused:
+        find_run(db, NAME, Verb.CANCEL)
+    said = str(refused.value)
+    assert said.startswith(f"{NAME!r} names several runs that can be cancelled: {runs[6]} (queued, ")
+    assert said.count("(queued, ") == 5
+    assert said.endswith(" and more. Hint: give the id of one")
+
+
+@pytest.mark.parametrize("name", ["nobody", "abc", "", "a\0b", "\ud800", "%"])
+def test_unknown_name_is_refused(name: str, settings: Settings, engine: Engine) -> None:
+    named(engine, made(engine))
+    with reading(settings) as db, pytest.raises(UsageError, match="RUN: no run has the name"):
+        find_run(db, name)

@@ -371,7 +371,7 @@ def test_run_is_bounded_and_repeated_and_alone_as_the_file_says(
     one = read(tmp_path, requeue=3, exclusive="odoo_db", params={"odoo_db": {}}, on_failure=after)
     function: Any = runbook_of(one)
     assert asked.pop("version") == one.template.definition
-    assert asked == {"deadline_seconds": 5 + 5 + 2 * 7 + 60, "max_attempts": 3, "exclusive": "odoo_db"}
+    assert asked == {"deadline_seconds": 5 + 5 + 2 * 7 + 60, "max_attempts": 3, "exclusive": "odoo_db", "subject": None}
     assert function.__name__ == "t"
     runbook_of(read(tmp_path, timeout_seconds=3))
     assert (asked["deadline_seconds"], asked["max_attempts"], asked["exclusive"]) == (3 + 7 + 60, 1, None)

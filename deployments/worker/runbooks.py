@@ -1,0 +1,39 @@
+"""What the lanes of one process execute, and the process that has it loaded: both follow `ops deploy`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import yaml
+
+from deployments.worker.forks import Forks
+from opsdb.kinds.deployed_code import DeployedCode
+from opsdb.kinds.kinds import registered_entrypoints
+from opsdb.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Runbooks:
+    """The runbooks that are deployed. Raises as `registered_entrypoints` when it is made."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._code = DeployedCode(settings)
+        self._looking = asyncio.Lock()
+        self.entrypoints = registered_entrypoints(settings.prefect_yaml)
+        """Those of prefect.yaml. The files of templates are read by each run."""
+        self.forks = Forks()
+
+    async def look(self) -> None:
+        """Take up what was deployed since: new runs have it, those that go on keep what they began with."""
+        async with self._looking:
+            if not self._code.has_changed():
+                return
+            try:
+                self.entrypoints = registered_entrypoints(self._settings.prefect_yaml)
+            except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+                log.error("prefect.yaml cannot be read, its runbooks stay those of before: %s", error)  # noqa: TRY400
+            log.info("other code was deployed: it is loaded for the runs that start from now on")
+            await asyncio.to_thread(self.forks.renew)

@@ -1,0 +1,61 @@
+"""Runs by what they are called: several have one name, so what somebody wants of a run decides which is meant."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlmodel import col
+
+from opsdb.errors import UsageError
+from opsdb.states import APPROVAL, RunStatus
+from opsdb.storable import storable
+from opsdb.tables import Run, RunState
+
+CANDIDATES = 5
+
+
+class Verb(StrEnum):
+    """What somebody wants to do with a run."""
+
+    CANCEL = "cancelled"
+    RETRY = "retried"
+    APPROVE = "approved"
+
+    @property
+    def applies(self) -> ColumnElement[bool]:
+        """Whether it can be done with a row of `ops.runs`."""
+        if self is Verb.CANCEL:
+            return col(Run.finished_at).is_(None)
+        if self is Verb.RETRY:
+            return col(Run.status).in_((RunStatus.FAILED, RunStatus.CANCELLED))
+        state = select(RunState).where(col(RunState.id) == col(Run.state_id), asks_for_approval())
+        return col(Run.finished_at).is_(None) & state.exists()
+
+
+def find_by_name(db: Connection, name: str, verb: Verb | None) -> UUID:
+    """The newest run of that name; with a verb the one that this can be done with, if there is one.
+
+    Raises UsageError when there is no run of that name, and one that lists them when several fit the verb.
+    """
+    named = select(col(Run.id), col(Run.created_at), col(Run.status)).where(col(Run.name) == storable(name))
+    newest_first = named.order_by(col(Run.created_at).desc(), col(Run.id).desc())
+    found = db.execute(newest_first.where(verb.applies).limit(CANDIDATES + 1)).all() if verb else []
+    if len(found) > 1:
+        listed = ", ".join(f"{row.id} ({row.status}, {row.created_at:%Y-%m-%d %H:%M})" for row in found[:CANDIDATES])
+        more = " and more" if len(found) > CANDIDATES else ""
+        raise UsageError(f"{name!r} names several runs that can be {verb}: {listed}{more}. Hint: give the id of one")
+    newest = (found or db.execute(newest_first.limit(1)).all())[:1]
+    if not newest:
+        raise UsageError(
+            f"RUN: no run has the name {name!r}, and it is not a run id. Hint: give a name as `ops runs` shows it, or "
+            "4 or more characters of the start or end of an id"
+        )
+    run_id: UUID = newest[0].id
+    return run_id
+
+
+def asks_for_approval() -> ColumnElement[bool]:
+    """Whether a row of `ops.run_states` is a state in which a run waits for an approval."""
+    return and_(col(RunState.type) == "PAUSED", col(RunState.message).startswith(APPROVAL, autoescape=True))
