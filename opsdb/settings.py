@@ -14,7 +14,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from opsdb.errors import UsageError
-from opsdb.setting_types import AbsolutePath, AbsolutePaths, HostNames, IpAddress, Port, Repositories, SecretWebAddress
+from opsdb.setting_types import (
+    AbsolutePath,
+    AbsolutePaths,
+    HostNames,
+    IpAddress,
+    LoopbackPort,
+    Port,
+    Repositories,
+    SecretWebAddress,
+)
 from opsdb.timings import Timings
 from opsdb.trust import who_else_may_write
 from opsdb.web.hosts import LOOPBACK, bare_host_name, host_name
@@ -34,6 +43,11 @@ class Settings(BaseSettings):
         None,
         description="PostgreSQL server to use instead of the embedded one: postgresql://user@host/database. "
         "The schema `ops` is made in that database.",
+    )
+    database_listen: LoopbackPort | None = Field(
+        None,
+        description="Port of loopback, as in 127.0.0.1:5433, on which the embedded PostgreSQL also answers to the "
+        "logins that `ops db login` makes: for Superset. Default: none, it has a socket only.",
     )
     prefect_database: str = Field(
         "prefect",
@@ -224,6 +238,14 @@ class Settings(BaseSettings):
         return self.database_url is None
 
     @property
+    def database_address(self) -> tuple[str, int] | None:
+        """The IP address and port on which the embedded PostgreSQL answers, or None where it has a socket only."""
+        if self.database_listen is None:
+            return None
+        host, _, port = self.database_listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
     def socket_dir(self) -> Path:
         """The folder with the embedded PostgreSQL's socket."""
         return self.home / "postgres" / "socket"
@@ -252,6 +274,10 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"OPS_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         raise UsageError(f"settings: {wrong}") from None
+    if settings.database_listen is not None and not settings.embedded:
+        raise UsageError(
+            "OPS_DATABASE_LISTEN is for the embedded PostgreSQL, and OPS_DATABASE_URL names another server: unset one"
+        )
     _check_home(settings.home)
     for name in ("database_url", "odoo_database_url"):
         secret = getattr(settings, name)
