@@ -161,6 +161,11 @@ class Settings(BaseSettings):
         description="Where alerts go: Apprise addresses between blanks. `critical=`, `warning=` or names of runbooks, "
         "with commas between, before an address limit it to those.",
     )
+    alert_ca_file: AbsolutePath | None = Field(
+        None,
+        description="PEM file of further authorities whose certificates are trusted at every place that alerts go to, "
+        "and at OPS_DEADMAN_URL.",
+    )
     alert_thresholds: str = Field(
         "",
         description="Seconds that something lasts before it is alerted of, between blanks: `queued=900 "
