@@ -1,18 +1,44 @@
-"""`ops db`: the database of the record."""
+"""`ops db`: the database of the record, and the logins that read it."""
 
 from __future__ import annotations
 
-import typer
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
 
-from cli.text import console
-from opsdb.settings import load_settings
+import typer
+from rich.table import Table
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import DBAPIError
+
+from cli.options import JsonOption
+from cli.text import console, errors, print_json, say
+from opsdb.database import GONE, first_line
+from opsdb.errors import OpsError, UsageError
+from opsdb.logins import (
+    LOGIN_ROLES,
+    check_password,
+    make_login,
+    new_password,
+    read_logins,
+    remove_login,
+    replace_password,
+)
+from opsdb.public_access import maintaining
+from opsdb.settings import Settings, load_settings
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As in superset.", show_default=False)]
+LONGEST_PASSWORD = 1024
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    db = typer.Typer(help="The ops database.", no_args_is_help=True)
-    db.command()(upgrade)
-    app.add_typer(db, name="db", rich_help_panel="Parts of the room: `ops up` runs them")
+    db = typer.Typer(help="The ops database, and the logins that read it.", no_args_is_help=True)
+    for command in (upgrade, login, logins):
+        db.command()(command)
+    app.add_typer(db, name="db", rich_help_panel="The room")
 
 
 def upgrade() -> None:
@@ -24,3 +50,99 @@ def upgrade() -> None:
 
     revision = upgrade_databases(load_settings())
     console.print(f"the schema ops stands at revision {revision}", markup=False)
+
+
+def login(
+    name: NameArgument,
+    *,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="ROLE", help=f"What it reads as: {' or '.join(LOGIN_ROLES)}.")
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="Give a login that is there a new password.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away, and end its connections.")] = False,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from stdin in place of making one up.")
+    ] = False,
+) -> None:
+    """Make a login that reads the ops database: for Superset, n8n or a notebook. It can change nothing.
+
+    Its password is printed once, on stdout, and kept nowhere: the server has a hash. The embedded PostgreSQL lets it in
+    at OPS_DATABASE_LISTEN.
+
+    Example: ops db login superset --role superset_ro
+
+    Example: ops db login superset --new
+    """
+    if new + remove + (role is not None) > 1 or (remove and password_stdin):
+        raise UsageError("--role makes a login, --new and --remove are for one that is there: choose one of them")
+    settings = load_settings()
+    if remove:
+        with _administering(settings) as db:
+            remove_login(db, name)
+        say(f"The login {name} is removed, and its connections are ended.")
+        return
+    password = _read_password() if password_stdin else new_password()
+    with _administering(settings) as db:
+        if new:
+            replace_password(db, name, password=password)
+        else:
+            make_login(db, name, role=role or LOGIN_ROLES[0], password=password)
+    if not password_stdin:
+        say("Its password, shown this once:", to=errors)
+        sys.stdout.write(password + "\n")
+    for line in _how_to_connect(settings, name):
+        say(line, to=errors)
+
+
+def logins(*, as_json: JsonOption = False) -> None:
+    """List the logins that `ops db login` made, with what they read as and their connections.
+
+    Example: ops db logins --json
+    """
+    with _administering(load_settings()) as db:
+        found = read_logins(db)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    if not found:
+        say("No logins. `ops db login NAME` makes one.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("login", "reads as", "connections"):
+        table.add_column(column, justify="right" if column == "connections" else "left")
+    for one in found:
+        table.add_row(one.name, ", ".join(one.roles), str(one.connections))
+    console.print(table)
+
+
+@contextmanager
+def _administering(settings: Settings) -> Iterator[Connection]:
+    """One transaction as the login of the room itself. Raises OpsError that says which right is missing."""
+    try:
+        with maintaining(settings.ops_url, make_url(settings.ops_url).database or "") as db:
+            yield db
+    except GONE:
+        raise
+    except DBAPIError as error:
+        raise OpsError(
+            f"the server refused it: {first_line(error)}. Hint: the user of OPS_DATABASE_URL needs CREATEROLE, and the "
+            "ADMIN option on the role, which it has where it made the role"
+        ) from error
+
+
+def _read_password() -> str:
+    password = sys.stdin.readline(LONGEST_PASSWORD).removesuffix("\n")
+    check_password(password)
+    return password
+
+
+def _how_to_connect(settings: Settings, name: str) -> list[str]:
+    if settings.database_listen is not None:
+        address = f"postgresql://{name}@{settings.database_listen}/ops?require_auth=scram-sha-256"
+        return [f"It connects to {address}"]
+    if settings.embedded:
+        return [
+            "The embedded PostgreSQL has a socket for the room alone: set OPS_DATABASE_LISTEN, as in 127.0.0.1:5433, "
+            "and start the room again"
+        ]
+    return ["It connects to the server of OPS_DATABASE_URL, as far as that server's pg_hba.conf lets it in"]

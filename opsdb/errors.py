@@ -45,3 +45,7 @@ class StepTimeoutError(StepError):
 
 class PreflightError(StepError):
     """Something that the runbook needs is not there. Nothing was started."""
+
+
+class UnknownDatabaseError(PreflightError):
+    """The server has no database of that name. A run's record has this as `UnknownDatabase`, which alerts look for."""

@@ -20,6 +20,27 @@ AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().abs
 IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
 
 
+_LOOPBACK_PORT = re.compile(r"(?:(?P<host>localhost|127\.[0-9.]{5,11}|\[::1\]):)?(?P<port>[0-9]{1,5})")
+
+
+def _loopback_port(value: str) -> str:
+    match = _LOOPBACK_PORT.fullmatch(value)
+    host = (match["host"] or "127.0.0.1").replace("localhost", "127.0.0.1").strip("[]") if match else ""
+    if match is None or not _is_loopback(host) or not 1 <= int(match["port"]) <= 65535:
+        raise ValueError(f"{value!r} is not a port of loopback; want one as in 127.0.0.1:5433")
+    return f"{f'[{host}]' if ':' in host else host}:{int(match['port'])}"
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+LoopbackPort = Annotated[str, AfterValidator(_loopback_port)]
+
+
 def _paths(value: object) -> object:
     return [part for part in value.split(":") if part] if isinstance(value, str) else value
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from opsdb.errors import UsageError
 from opsdb.setting_checks import check_home, check_postgresql_url
 from opsdb.setting_sources import Loaded, load, variable
 from opsdb.setting_types import (
@@ -15,6 +16,7 @@ from opsdb.setting_types import (
     AbsolutePaths,
     HostNames,
     IpAddress,
+    LoopbackPort,
     Port,
     Repositories,
     SecretWebAddress,
@@ -39,6 +41,11 @@ class Settings(BaseModel):
         None,
         description="PostgreSQL server to use instead of the embedded one: postgresql://user@host/database. "
         "The schema `ops` is made in that database.",
+    )
+    database_listen: LoopbackPort | None = Field(
+        None,
+        description="Port of loopback, as in 127.0.0.1:5433, on which the embedded PostgreSQL also answers to the "
+        "logins that `ops db login` makes: for Superset. Default: none, it has a socket only.",
     )
     prefect_database: str = Field(
         "prefect",
@@ -152,6 +159,11 @@ class Settings(BaseModel):
         description="Where alerts go: Apprise addresses between blanks. `critical=`, `warning=` or names of runbooks, "
         "with commas between, before an address limit it to those.",
     )
+    alert_ca_file: AbsolutePath | None = Field(
+        None,
+        description="PEM file of further authorities whose certificates are trusted at every place that alerts go to, "
+        "and at OPS_DEADMAN_URL.",
+    )
     alert_thresholds: Thresholds = Field(
         "",
         description="Seconds that something lasts before it is alerted of, between blanks: `queued=900 "
@@ -233,6 +245,14 @@ class Settings(BaseModel):
         return self.database_url is None
 
     @property
+    def database_address(self) -> tuple[str, int] | None:
+        """The IP address and port on which the embedded PostgreSQL answers, or None where it has a socket only."""
+        if self.database_listen is None:
+            return None
+        host, _, port = self.database_listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
     def socket_dir(self) -> Path:
         """The folder with the embedded PostgreSQL's socket."""
         return self.home / "postgres" / "socket"
@@ -266,6 +286,10 @@ def load_with_sources() -> Loaded[Settings]:
     """The settings, with where each comes from. Raises as `load_settings`."""
     loaded = load(Settings, renamed=RENAMED)
     check_home(loaded.settings.home)
+    if loaded.settings.database_listen is not None and not loaded.settings.embedded:
+        raise UsageError(
+            "OPS_DATABASE_LISTEN is for the embedded PostgreSQL, and OPS_DATABASE_URL names another server: unset one"
+        )
     for name in ("database_url", "odoo_database_url"):
         secret = getattr(loaded.settings, name)
         if secret is not None:

@@ -20,6 +20,7 @@ from deployments.room.readiness import (
     sync_is_current,
 )
 from deployments.room.report import GOOD, RoomReport, current_report
+from exporter.alerting.authorities import read_authorities
 from exporter.alerting.destinations import reach
 from exporter.alerting.routes import read_orders
 from opsdb.alerts.read import read_undelivered
@@ -135,7 +136,9 @@ def check_alerts(settings: Settings) -> Iterator[Check]:
 
 
 def check_orders(settings: Settings) -> Iterator[Check]:
-    """Look for words about alerts that mean nothing any more. Raises UsageError for one that never did."""
+    """Look for words about alerts that mean nothing any more. Raises UsageError for one that never did, and for
+    authorities that are none."""
+    read_authorities(settings.alert_ca_file)
     orders = read_orders(settings)
     for kind in orders.gone:
         found = "named in OPS_ALERT_URLS or OPS_ALERT_THRESHOLDS, and not a runbook of this room any more"

@@ -46,17 +46,6 @@ def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
     table = Columns.of(
         *("run", "name", "kind?", "lane", ">prio", "status", ">try", "started", ">duration"),
         *("started from?", "worker?", "why"),
-        "name",
-        "kind?",
-        "lane",
-        ">prio",
-        "status",
-        ">try",
-        "started",
-        ">duration",
-        "started from?",
-        "worker?",
-        "why",
     )
     for view in views:
         run = view.run

@@ -69,7 +69,7 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
 
     found: list[Part] = []
     if settings.embedded:
-        postgres = EmbeddedPostgres(settings.home / "postgres")
+        postgres = EmbeddedPostgres(settings.home / "postgres", listen=settings.database_address)
         maintenance = f"postgresql://postgres@/postgres?host={settings.socket_dir}"
         found.append(
             Part(

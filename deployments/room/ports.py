@@ -28,6 +28,9 @@ def check_ports(settings: Settings) -> None:
     """
     _listen("127.0.0.1", settings.health_port, setting="health_port").close()
     _listen(settings.exporter_address, settings.exporter_port, setting="exporter_port").close()
+    if settings.database_address is not None:
+        address, port = settings.database_address
+        _listen(address, port, setting="database_listen").close()
 
 
 @contextmanager

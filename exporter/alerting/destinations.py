@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from exporter.alerting.reasons import failure_of, failure_of_status
 from exporter.alerting.routes import BLOCK, Route, read_routes
 from opsdb.alerts.episodes import Severity
 from opsdb.alerts.outbox import Failure
@@ -22,6 +23,7 @@ from opsdb.kinds.kind_names import read_kind_names
 from opsdb.settings import Settings
 
 APPRISE_STATUS = re.compile(r"error=(\d{3})\b")
+REFUSED = "SMTP recipient"
 EXAMPLE = "mmosts://ops@chat.example.org/TOKEN/?to=ops-alerts"
 
 
@@ -60,9 +62,6 @@ def reach(settings: Settings, routes: Sequence[Route]) -> list[Destination]:
 
     Raises UsageError that names an entry by its number.
     """
-    if not routes:
-        return []
-    _keep_apprise_quiet()
     found: dict[str, Destination] = {}
     for route in routes:
         for position, notifier in enumerate(_notifiers(settings, route.url, route.number)):
@@ -124,7 +123,8 @@ def _name(url: str, position: int) -> str:
 
 
 class _Capture(logging.Filter):
-    """Lets nothing through, and keeps the HTTP status that Apprise says nowhere but in its log, per thread."""
+    """Lets nothing through, and keeps what Apprise says nowhere but in its log, per thread: the HTTP status, the error
+    that it handles at that moment, and that a recipient was refused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,6 +133,10 @@ class _Capture(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if match := APPRISE_STATUS.search(record.getMessage()):
             self.seen.status = int(match[1])
+        if (error := sys.exc_info()[1]) is not None:
+            self.seen.failure = failure_of(error)
+        elif str(record.msg).startswith(REFUSED):
+            self.seen.failure = Failure(reason="recipient", lasting=True)
         return False
 
 
@@ -140,8 +144,13 @@ _capture = _Capture()
 
 
 def _keep_apprise_quiet() -> None:
-    """Apprise's log holds tokens, and the log of what most of its notifiers use the path of each request."""
-    logging.getLogger("apprise").addFilter(_capture)
+    """Apprise's log holds tokens, and the log of what most of its notifiers use the path of each request.
+
+    The errors of mail are in its log of details alone; so all of it is captured, and nothing is shown.
+    """
+    apprise = logging.getLogger("apprise")
+    apprise.setLevel(logging.DEBUG)
+    apprise.addFilter(_capture)
     logging.getLogger("urllib3.connectionpool").addFilter(_above_debug)
 
 
@@ -149,14 +158,7 @@ def _above_debug(record: logging.LogRecord) -> bool:
     return record.levelno > logging.DEBUG
 
 
-@contextmanager
-def _status() -> Iterator[list[int | None]]:
-    _capture.seen.status = None
-    found: list[int | None] = [None]
-    try:
-        yield found
-    finally:
-        found[0] = _capture.seen.status
+_keep_apprise_quiet()  # before anything can log there
 
 
 class _AppriseNotifier:
@@ -168,14 +170,13 @@ class _AppriseNotifier:
     def post(self, text: str) -> Failure | None:
         from apprise.common import NotifyFormat
 
-        delivered = False
-        with _status() as status:
-            try:
-                delivered = bool(self._notifier.notify(body=text, body_format=NotifyFormat.MARKDOWN))
-            except Exception:  # whatever a notifier of a hundred does, the others go on
-                return Failure(reason="error")
-        if delivered:
-            return None
-        code = status[0]
-        lasting = code is not None and 300 <= code < 500 and code not in (408, 429)
-        return Failure(reason="configuration" if lasting else "error", lasting=lasting, http_status=code)
+        seen = _capture.seen
+        seen.status, seen.failure = None, None
+        try:
+            if self._notifier.notify(body=text, body_format=NotifyFormat.MARKDOWN):
+                return None
+        except Exception as error:  # whatever a notifier of a hundred does, the others go on
+            return failure_of(error)
+        if seen.status is not None:
+            return failure_of_status(seen.status)
+        return seen.failure or Failure(reason="error")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,8 @@ from email.utils import parsedate_to_datetime
 
 from apprise.plugins.mattermost import MattermostMode, NotifyMattermost
 
+from exporter.alerting.connection import Way, find_way
+from exporter.alerting.reasons import failure_of, failure_of_status
 from opsdb.alerts.outbox import Failure
 
 SCHEMES = (NotifyMattermost.protocol, NotifyMattermost.secure_protocol)
@@ -37,24 +38,28 @@ class MattermostWebhook(NotifyMattermost):  # type: ignore[no-untyped-call]  # A
         channel = {"channel": self.targets[0][1]} if self.targets else {}
         icon = {"icon_url": self.icon_url} if self.icon_url else {}
         payload = {"text": text, "username": self.user or "Ops Control Room", **channel, **icon}
+        proxied = False
         try:
-            return self._exchange(json.dumps(payload).encode())
-        except TimeoutError:
-            return Failure(reason="timeout")
-        except (OSError, http.client.HTTPException):
-            return Failure(reason="connection")
-        except ValueError:  # a token or a host name that cannot be one
-            return Failure(reason="configuration", lasting=True)
+            seconds = min(self.socket_connect_timeout, EXCHANGE_SECONDS)
+            secure, verify = bool(self.secure), bool(self.verify_certificate)
+            way = find_way(
+                self.host, self.port or (443 if secure else 80), secure=secure, verify=verify, seconds=seconds
+            )
+            proxied = way.proxied
+            return self._exchange(way, json.dumps(payload).encode())
+        except (OSError, http.client.HTTPException, ValueError) as error:  # also a host name that cannot be one
+            return failure_of(error, proxied=proxied)
 
-    def _exchange(self, body: bytes) -> Failure | None:
-        connection = self._connection()
+    def _exchange(self, way: Way, body: bytes) -> Failure | None:
+        connection = way.connection
+        own = {"Content-Type": "application/json", "User-Agent": "ops-control-room"}
         with _deadline(connection) as late:
             try:
                 connection.request(
                     "POST",
-                    f"{self.fullpath.rstrip('/')}/hooks/{self.token}",
+                    f"{way.target}{self.fullpath.rstrip('/')}/hooks/{self.token}",
                     body=body,
-                    headers={"Content-Type": "application/json", "User-Agent": "ops-control-room"},
+                    headers=own | dict(way.headers),
                 )
                 answer = connection.getresponse()
                 return judge(answer.status, answer.headers, answer.read(len(OK_BODY) + 3))
@@ -62,15 +67,6 @@ class MattermostWebhook(NotifyMattermost):  # type: ignore[no-untyped-call]  # A
                 if late.is_set():
                     raise TimeoutError from None
                 raise
-
-    def _connection(self) -> http.client.HTTPConnection:
-        connect_seconds = min(self.socket_connect_timeout, EXCHANGE_SECONDS)
-        if not self.secure:
-            return http.client.HTTPConnection(self.host, self.port, timeout=connect_seconds)
-        trust = ssl.create_default_context()
-        if not self.verify_certificate:
-            trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
-        return http.client.HTTPSConnection(self.host, self.port, timeout=connect_seconds, context=trust)
 
 
 def is_webhook(notifier: NotifyMattermost) -> bool:
@@ -82,18 +78,7 @@ def judge(status: int, headers: http.client.HTTPMessage, body: bytes) -> Failure
     """What an answer means. Success is 200 and `ok`, and nothing else."""
     if status == http.client.OK:
         return None if body.strip() == OK_BODY else Failure(reason="unexpected_answer", http_status=status)
-    wait = retry_after(headers)
-    if status == http.client.TOO_MANY_REQUESTS:
-        return Failure(reason="rate_limited", http_status=status, retry_after_seconds=wait)
-    if 300 <= status < 400:
-        return Failure(reason="redirect", lasting=True, http_status=status)
-    transient = status == http.client.REQUEST_TIMEOUT or (status >= 500 and status != http.client.NOT_IMPLEMENTED)
-    return Failure(
-        reason="server" if transient else "configuration",
-        lasting=not transient,
-        http_status=status,
-        retry_after_seconds=wait if transient else None,
-    )
+    return failure_of_status(status, retry_after_seconds=retry_after(headers))
 
 
 def retry_after(headers: http.client.HTTPMessage) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from exporter.alerting.mattermost import MattermostWebhook
+from exporter.alerting.reasons import failure_of
 from opsdb.alerts.outbox import Failure
 from opsdb.listener import guard
 from opsdb.settings import Settings
@@ -52,8 +53,8 @@ class WebhookBlock:
             if answer.status_code != httpx.codes.OK:  # no such block, or not our password
                 return Failure(reason="configuration", lasting=True, http_status=answer.status_code)
             self._known = webhook(answer.json()["data"])
-        except httpx.HTTPError:
-            return Failure(reason="connection")
+        except httpx.HTTPError as error:
+            return failure_of(error)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Failure(reason="configuration", lasting=True)
         return None

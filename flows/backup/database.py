@@ -20,7 +20,7 @@ from flows.backup.manifest import Locale, Manifest
 from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly, find_neighbour
 from flows.backup.programs import major_of
 from flows.backup.repository import Backup
-from opsdb.errors import PreflightError
+from opsdb.errors import PreflightError, UnknownDatabaseError
 from opsdb.settings import Settings
 from opsdb.shown import shown
 
@@ -54,7 +54,7 @@ class Database:
             db.rollback()
 
     def connect(self) -> Connection:
-        """Connect to it. Raises PreflightError, which names the databases that exist where this one does not.
+        """Connect to it. Raises PreflightError; UnknownDatabaseError names the databases that exist.
 
         One that allows no connections exists.
         """
@@ -72,7 +72,7 @@ class Database:
             close = get_close_matches(self.name, found.open)
             listed = [*close, *(name for name in found.open if name not in close)]
             names = ", ".join(map(shown, listed[:_SHOWN])) or "none"
-            raise PreflightError(f"there is no database {self.name!r}; there are: {names}") from error
+            raise UnknownDatabaseError(f"there is no database {self.name!r}; there are: {names}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,18 @@ from sqlalchemy import Connection, text
 
 DELIVERED = "delivered"
 REASONS = (
-    "timeout",
+    "dns",
+    "refused",
     "connection",
+    "timeout",
+    "proxy",
+    "tls_untrusted",
+    "tls_name",
+    "no_tls",
+    "wants_tls",
+    "tls",
+    "login",
+    "recipient",
     "server",
     "rate_limited",
     "redirect",

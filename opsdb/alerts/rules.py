@@ -117,6 +117,8 @@ QUERIES = {
                WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params->>'odoo_db' = w.database
                ORDER BY params->>'odoo_db', finished_at DESC LIMIT 1) verified ON true
         WHERE w.database IS NOT NULL
+              -- a name that was mistyped: it never had a backup, and the server has no such database
+              AND (verified.at IS NULL AND w.last_error = 'UnknownDatabase') IS NOT TRUE
               AND (extract(epoch FROM clock_timestamp() - coalesce(verified.at, w.first_at)) <= :seconds) IS NOT TRUE
         """,
     Rule.LEFTOVERS: """

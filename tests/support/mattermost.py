@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -130,18 +131,22 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, chat: Mattermost) -> None:
+    def __init__(self, chat: Mattermost, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", chat.port), _Handler)
-        self.chat = chat
+        self.chat, self.tls = chat, tls
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the client's own thread: a handshake that does not end keeps back nobody."""
+        super().finish_request(self.tls.wrap_socket(request, server_side=True) if self.tls else request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # a client that went away
 
 
 @contextmanager
-def listening(chat: Mattermost) -> Iterator[Mattermost]:
-    """Serve for a while; the port stays the same when it is served again."""
-    server = _Server(chat)
+def listening(chat: Mattermost, *, tls: ssl.SSLContext | None = None) -> Iterator[Mattermost]:
+    """Serve for a while, by HTTPS with `tls`; the port stays the same when it is served again."""
+    server = _Server(chat, tls)
     chat.port = server.server_address[1]
     chat.closing.clear()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

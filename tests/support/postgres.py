@@ -32,12 +32,14 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running(folder: Path, *, programs: Path = PROGRAMS, hba: str = "") -> Iterator[str]:
+def running(
+    folder: Path, *, programs: Path = PROGRAMS, hba: str = "", listen: tuple[str, int] | None = None
+) -> Iterator[str]:
     """Run a server below `folder`, on a new cluster unless one is there; yields a URL pattern with `{database}`.
 
     `hba` says who may log in, in place of the room's own user as any role.
     """
-    server = EmbeddedPostgres(folder / "postgres", programs)
+    server = EmbeddedPostgres(folder / "postgres", programs, listen)
     server.prepare()
     if hba:
         (server.folder / "pg_hba.conf").write_text(hba)

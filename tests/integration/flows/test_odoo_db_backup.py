@@ -18,7 +18,7 @@ from flows.backup.names import BackupName
 from flows.backup.postgres import connect
 from flows.engine.active_run import ActiveRun
 from flows.odoo_db_backup import odoo_db_backup
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import PreflightError, StepFailedError, UnknownDatabaseError
 from opsdb.settings import load_settings
 from tests.integration.flows.conftest import PROGRAMS, content
 from tests.support.backups import make_backup
@@ -112,7 +112,7 @@ def test_odd_retention_is_refused(days: int) -> None:
 
 
 def test_missing_database_is_refused_with_those_that_exist(database: str, folder: Path) -> None:
-    with pytest.raises(PreflightError, match=f"no database '{database}x'; there are: .*{database}\\b"):
+    with pytest.raises(UnknownDatabaseError, match=f"no database '{database}x'; there are: .*{database}\\b"):
         odoo_db_backup(f"{database}x")
     assert not folder.exists()
 

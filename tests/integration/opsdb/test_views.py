@@ -204,6 +204,23 @@ def test_backup_freshness_is_by_the_last_verified_one(settings: Settings, admin:
     ]
 
 
+def test_name_that_was_mistyped_is_not_a_database(settings: Settings, admin: psycopg.Connection[Any]) -> None:
+    unknown = "'" + json.dumps({"type": "UnknownDatabase"}) + "'"
+
+    def failed(database: str, hours: float, error: str) -> None:
+        params = f"'{json.dumps({'odoo_db': database})}'"
+        ended = f"now() - interval '{hours} hours'"
+        add(admin, "failed", kind="odoo_db_backup", params=params, finished_at=ended, error=error)
+
+    failed("nope", 1, unknown)
+    failed("made_since", 2, unknown)
+    failed("made_since", 1, '\'{"type": "StepFailed"}\'')
+    backup(admin, "succeeded", "dropped", 30)
+    failed("dropped", 1, unknown)
+    rows = read(settings, "SELECT database, fresh FROM ops.backup_freshness")
+    assert rows == [("dropped", False), ("made_since", False)]
+
+
 MARKS = {
     "watched for long": "SELECT 1",
     "watched for 45 s": "UPDATE ops.sync_marks SET at = clock_timestamp() - interval '45 s' WHERE name = 'sweep'",

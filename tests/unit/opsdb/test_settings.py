@@ -30,6 +30,40 @@ def test_home_of_ours_alone_is_taken(home: Path) -> None:
     assert load_settings().home == home
 
 
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("5433", ("127.0.0.1", 5433)),
+        ("localhost:5433", ("127.0.0.1", 5433)),
+        ("127.0.0.2:5432", ("127.0.0.2", 5432)),
+        ("[::1]:5433", ("::1", 5433)),
+    ],
+)
+def test_port_of_the_database_is_one_of_loopback(
+    home: Path, monkeypatch: pytest.MonkeyPatch, listen: str, address: tuple[str, int]
+) -> None:
+    monkeypatch.setenv("OPS_DATABASE_LISTEN", listen)
+    assert load_settings().database_address == address
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:5433", "10.0.0.1:5433", "*", "*:5433", "0", "70000", "127.0.0.1", "::1:5433", "127.0.0.999:1"]
+)
+def test_port_of_the_database_that_others_reach_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, listen: str
+) -> None:
+    monkeypatch.setenv("OPS_DATABASE_LISTEN", listen)
+    with pytest.raises(UsageError, match=r"OPS_DATABASE_LISTEN: .* is not a port of loopback"):
+        load_settings()
+
+
+def test_port_of_the_database_is_for_the_embedded_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPS_DATABASE_LISTEN", "5433")
+    monkeypatch.setenv("OPS_DATABASE_URL", "postgresql://ops@db.example.org/ops")
+    with pytest.raises(UsageError, match="OPS_DATABASE_LISTEN is for the embedded PostgreSQL"):
+        load_settings()
+
+
 def test_home_that_is_not_there_yet_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPS_HOME", str(home / "new"))
     assert load_settings().home == home / "new"

@@ -46,7 +46,8 @@ def test_post_arrives_with_channel_and_name(chat: Mattermost) -> None:
         (204, "configuration", True),
         (301, "redirect", True),
         (307, "redirect", True),
-        *((status, "configuration", True) for status in (400, 401, 403, 404, 405, 410, 413, 422, 501)),
+        *((status, "configuration", True) for status in (400, 403, 404, 405, 410, 413, 422, 501)),
+        (401, "login", True),
         (408, "server", False),
         (429, "rate_limited", False),
         *((status, "server", False) for status in (500, 502, 503, 504, 520, 599)),
@@ -108,7 +109,7 @@ def test_nobody_listening_is_a_failure() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     [found] = destinations(f"mmost://127.0.0.1:{port}/{TOKEN}")
-    assert found.send("x") == Failure(reason="connection")
+    assert found.send("x") == Failure(reason="refused")
 
 
 def test_empty_text_wrong_hook_unknown_channel_and_too_much_are_refused(chat: Mattermost) -> None:

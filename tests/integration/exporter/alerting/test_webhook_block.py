@@ -146,7 +146,7 @@ def test_wrong_password_and_a_server_that_is_away(prefect: Prefect, destination:
     prefect.server_close()
     failure = destination.send("text")
     assert failure is not None
-    assert failure.reason == "connection"
+    assert failure.reason == "refused"
 
 
 @pytest.mark.parametrize("name", ["", "Ops", "a/b", "../secrets", "a?b"])

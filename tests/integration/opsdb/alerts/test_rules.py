@@ -282,6 +282,29 @@ def test_backup_holds_26_hours_after_the_last_verified_one(lab: Lab, hours: floa
     assert holds(lab, "backup") == found
 
 
+def test_backup_does_not_hold_of_a_name_that_was_mistyped(lab: Lab) -> None:
+    def unknown(database: str) -> None:
+        run = backup(lab, 27, "failed", database)
+        lab.set(run, """error = '{"type": "UnknownDatabase"}'""")
+
+    unknown("nope")
+    unknown("dropped")
+    backup(lab, 30, database="dropped")
+    assert holds(lab, "backup") == ["dropped"]
+    backup(lab, 1, "failed", "nope")  # it is there by now
+    assert set(holds(lab, "backup")) == {"dropped", "nope"}
+
+
+def test_backup_does_not_watch_what_is_planned_for_later(lab: Lab) -> None:
+    backup(lab, 30)
+    run = lab.run(kind="odoo_db_backup", params=json.dumps({"odoo_db": "odoo_prod"}), status="queued", age=-86_400)
+    lab.set(run, "due_at = created_at")
+    assert holds(lab, "backup") == ["odoo_prod"]
+    with lab.engine.begin() as db:
+        assert forget_database(db, "odoo_prod")
+    assert holds(lab, "backup") == []
+
+
 def test_backup_holds_of_a_database_that_never_had_one(lab: Lab) -> None:
     backup(lab, 27, "failed", "never")
     backup(lab, 3, "failed", "young")

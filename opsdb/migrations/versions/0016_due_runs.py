@@ -1,11 +1,12 @@
-"""A run's wait is counted from when it was due, and what is planned for later is in no figure of today."""
+"""A run's wait is counted from when it was due, what is planned for later is in no figure of today, and a mistyped name
+is not a database."""
 
 from importlib import import_module
 
 from alembic import op
 
-revision = "0020"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
@@ -31,6 +32,28 @@ VIEWS = {
               FROM ops.runs WHERE created_at > statement_timestamp() - interval '24 hours'
                 AND NOT (status = 'queued' AND coalesce(due_at, created_at) > statement_timestamp())) counted
     """,
+    # A backup run succeeds only when its dump was verified. A database whose backups all failed is not fresh either;
+    # what never had one and is not on the server, by its last failure, is a name that was mistyped.
+    "backup_freshness": """
+        SELECT database, last_verified_at,
+               round(extract(epoch FROM statement_timestamp() - last_verified_at)) AS age_seconds,
+               coalesce(last_verified_at > statement_timestamp() - interval '26 hours', false) AS fresh,
+               last_size_bytes, last_failed_at
+        FROM (SELECT params ->> 'odoo_db' AS database,
+                     max(finished_at) FILTER (WHERE status = 'succeeded') AS last_verified_at,
+                     (array_agg(CASE WHEN jsonb_typeof(result -> 'size_bytes') = 'number'
+                                     THEN (result ->> 'size_bytes')::numeric::bigint END ORDER BY finished_at DESC)
+                      FILTER (WHERE status = 'succeeded'))[1] AS last_size_bytes,
+                     max(finished_at) FILTER (WHERE status = 'failed') AS last_failed_at,
+                     (array_agg(error ->> 'type' ORDER BY finished_at DESC) FILTER (WHERE status = 'failed'))[1]
+                       AS last_error
+              FROM ops.runs
+              WHERE kind = 'odoo_db_backup' AND params ->> 'odoo_db' > ''
+                AND NOT (status = 'queued' AND coalesce(due_at, created_at) > statement_timestamp())
+              GROUP BY 1) backups
+        WHERE (last_verified_at IS NULL AND last_error = 'UnknownDatabase') IS NOT TRUE
+        ORDER BY database
+    """,
     # one that is queued and not due yet is planned
     "runs_by_status_and_lane": """
         SELECT lane, status, count(r.lane) AS runs
@@ -46,7 +69,15 @@ VIEWS = {
 }
 
 
+# what runs of earlier versions say of a name that is not on the server
+NAMED_BEFORE = """
+UPDATE ops.runs SET error = error || '{"type": "UnknownDatabase"}'
+WHERE kind = 'odoo_db_backup' AND error ->> 'type' = 'Preflight' AND error ->> 'message' LIKE 'there is no database %'
+"""
+
+
 def upgrade() -> None:
+    op.execute(NAMED_BEFORE)
     op.execute(BEFORE.replace(SINCE, SINCE_DUE).replace(BEGIN, BEGIN_DUE))
     for name, query in VIEWS.items():
         op.execute(f"CREATE OR REPLACE VIEW ops.{name} WITH (security_invoker) AS {query}")
