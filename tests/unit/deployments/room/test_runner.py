@@ -75,7 +75,8 @@ def test_part_that_uses_cpu_for_ever_ends_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", ["itself", "its child", "the database"])
 def test_slow_start_goes_on_for_as_long_as_something_works_at_it(tmp_path: Path, by: str) -> None:
     silent_seconds, longer = 0.3, 6
-    script = {"itself": SPINS, "its child": f"({SPINS}) & exec sleep 60", "the database": HANGS}[by]
+    child = "(echo half done; while kill -0 $$; do :; done) & exec sleep 60"  # it ends with its parent
+    script = {"itself": SPINS, "its child": child, "the database": HANGS}[by]
     work = DatabaseWork(executing="PostgreSQL executes for 7 s in ops: CREATE INDEX" if by == "the database" else None)
     begun = time.monotonic()
     seen: set[str] = set()
