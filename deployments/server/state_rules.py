@@ -31,6 +31,9 @@ LANE = "lane"
 SCHEMA: dict[str, Any] = {"title": "Approve", "type": "object", "properties": {}}
 """The form beside the question: it asks for nothing."""
 
+POLICIES = (CoreFlowPolicy, MinimalFlowPolicy)
+"""By which Prefect sets states that are asked for, and those that are forced."""
+
 Context = OrchestrationContext[orm_models.FlowRun, FlowRunPolicy]
 
 
@@ -87,7 +90,7 @@ def asks(state: State | None) -> bool:
 
 def install() -> None:
     """Add the rules to the policies by which Prefect's server of this process sets states; at most once."""
-    for policy in (CoreFlowPolicy, MinimalFlowPolicy):
+    for policy in POLICIES:
         theirs = policy.priority
         if RefusePause not in theirs():
             policy.priority = staticmethod(lambda theirs=theirs: [RefusePause, ShowQuestion, *theirs()])  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.engine.markdown import code
+from flows.engine.markdown import code, text
 from opsdb.amounts import seconds, size
 
 MOST_VALUES = 20
@@ -32,13 +32,18 @@ Explain = Callable[[Mapping[str, Any], Mapping[str, Any]], Facts]
 def result_facts(_parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Facts:
     """What can be said of any result: its values by their names."""
     shown = [(name, value) for name, value in result.items() if value not in (None, "", [], {})]
-    return Facts([(name.replace("_", " "), _value(name, value)) for name, value in shown[:MOST_VALUES]])
+    return Facts([(_word(name), _value(name, value)) for name, value in shown[:MOST_VALUES]])
 
 
 def listed(values: Sequence[object]) -> str:
     """Some values as code, and how many more there are."""
     more = f" and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
     return ", ".join(code(value) for value in values[:MOST_VALUES]) + more
+
+
+def _word(name: str) -> str:
+    """The value says its unit itself."""
+    return text(name.removesuffix("_seconds").removesuffix("_bytes").replace("_", " "))
 
 
 def _value(name: str, value: object) -> str:

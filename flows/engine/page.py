@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
 """Between two tries while Prefect does not answer."""
-LAST_SECONDS = 2.0
+LAST_SECONDS = 5.0
 """How long the end of a run waits for what was not sent yet."""
 BATCH_LINES = 500
 LINE_BYTES = 8192

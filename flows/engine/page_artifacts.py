@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal
 from uuid import UUID
 
 import httpx
@@ -17,11 +17,8 @@ REFUSED = frozenset({400, 409, 413, 422})
 """Answers of Prefect to what it will never take."""
 
 
-class Requests(Protocol):
-    """How Prefect is asked: its client's `request`, as far as it is used."""
-
-    def __call__(self, method: Any, path: Any, /, **more: Any) -> httpx.Response:
-        """Raises httpx.HTTPError, also for an answer that is an error."""
+Requests = Callable[..., httpx.Response]
+"""How Prefect is asked: its client's `request`. Raises httpx.HTTPError, also for an answer that is an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import pytest
 
 from deployments.room.postgres import PROGRAMS
 from opsdb.runs.lookup import SILENT_SECONDS
+from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
 from tests.support.waiting import wait_for
 
@@ -165,6 +166,23 @@ def test_every_command_shows_how_far_a_dump_is_and_nothing_once_it_is_over(
     page = desk.ops("show", run).fine()
     assert "progress" not in page
     assert dumping(desk, run) is None
+
+
+def test_progress_is_shown_on_the_page_of_the_run_and_goes_with_its_end(
+    desk: Desk, api: Api, large: str, slow: Path
+) -> None:
+    def shown() -> list[Any]:
+        found = api.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run]}})
+        return [one for one in found if one["type"] == "progress"]
+
+    with slowly(slow):
+        run = desk.json("run", "odoo_db_backup", "-p", f"odoo_db={large}", "--lane", "C")["id"]
+        wait_for(shown, seconds=90, what="progress is shown")
+        (one,) = shown()
+        assert one["key"] == f"backup-{large.replace('_', '-')}--progress"
+        assert re.search(r"^Step \d+ \S+: .*B", one["description"]), one
+    wait_for(lambda: desk.json("show", run)["status"] == "succeeded", seconds=240, what="its end")
+    assert shown() == []
 
 
 def test_process_that_is_stopped_or_killed_leaves_no_progress_that_looks_alive(

@@ -1,0 +1,37 @@
+"""What the pages of a restore and of a drill say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.restore.told import drill_facts, restore_facts
+
+PROOF: dict[str, Any] = {
+    "backup": "shop_20260101T000000Z.dump",
+    "created_at": "2026-01-01T00:00:00+00:00",
+    "signature": "good",
+    "restore_seconds": 61.0,
+    "rows_compared": 1234,
+    "tables_compared": 5,
+    "proven_on": "18.6",
+    "missing_files": [],
+}
+
+
+def test_restore_names_the_new_database_and_what_is_not_in_it() -> None:
+    result = {**PROOF, "database": "shop_test", "not_restored": ["owner <x>"], "filestore": None}
+    rows = dict(restore_facts({}, result).rows)
+    assert rows["new database"] == "`shop_test`"
+    assert rows["not restored"] == r"owner \<x\>"
+    assert rows["compared"] == "1,234 rows in 5 tables"
+    assert rows["filestore"] == "not unpacked"
+    whole = dict(restore_facts({}, {**result, "not_restored": [], "rows_compared": None}).rows)
+    assert whole["not restored"] == "nothing: all of it is there"
+    assert whole["compared"] == "no rows: the backup has no counts"
+
+
+def test_drill_says_what_was_proven_and_how_it_is_restored() -> None:
+    facts = drill_facts({"odoo_db": "shop"}, {**PROOF, "missing_files": ["a.filestore"]})
+    assert dict(facts.rows)["restored in"] == "1 min 01 s"
+    assert dict(facts.rows)["missing files"] == "`a.filestore`"
+    assert facts.commands == ["ops run odoo_db_restore -p backup=shop_20260101T000000Z.dump -p odoo_db=shop_restored"]
