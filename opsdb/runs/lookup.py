@@ -273,7 +273,7 @@ def _record(table: type[T], columns: dict[str, Any]) -> T:
 def kinds_used(db: Connection, *, days: int) -> set[str]:
     """The kinds that ran within so many days, or wanted to, on the host of their worker and not on another one."""
     since = func.clock_timestamp() - func.make_interval(0, 0, 0, days)
-    elsewhere = col(Run.params)["odoo_host"].astext.is_not(None)
+    elsewhere = func.coalesce(col(Run.params)["odoo_host"].astext, "") != ""
     return set(db.scalars(select(col(Run.kind)).where(col(Run.created_at) > since, ~elsewhere).distinct()))
 
 

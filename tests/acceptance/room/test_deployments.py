@@ -55,6 +55,15 @@ def without_clocks(value: Any) -> Any:
     return {key: without_clocks(item) for key, item in value.items() if key not in CLOCKS}
 
 
+def without_forms(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: one for key, one in value.items() if key != "parameter_openapi_schema"}
+        if isinstance(value, dict)
+        else value
+        for name, value in found.items()
+    }
+
+
 def test_every_kind_is_deployed_to_every_lane(api: Api) -> None:
     flows = {flow["id"]: flow["name"] for flow in api.post("/flows/filter")}
     deployed = {
@@ -74,8 +83,9 @@ def test_every_form_is_typed_described_and_enforced(api: Api) -> None:
         assert each["description"]
         for name, field in schema["properties"].items():
             assert field.get("description"), (each["name"], name)
-            assert {"type", "anyOf", "$ref", "allOf"} & set(field), (each["name"], name)
-            assert name in schema.get("required", []) or "default" in field, (each["name"], name)
+            assert isinstance(field.get("type"), str) or "enum" in field, (each["name"], name)
+            empty = field.get("type") in ("string", "object")  # which says so: it may be left empty, or be null
+            assert name in schema.get("required", []) or "default" in field or empty, (each["name"], name)
 
 
 def test_form_of_the_backup_says_what_it_wants(api: Api) -> None:
@@ -83,7 +93,7 @@ def test_form_of_the_backup_says_what_it_wants(api: Api) -> None:
     assert schema["required"] == ["odoo_db"]
     fields = schema["properties"]
     assert fields["odoo_db"]["pattern"].startswith("^[A-Za-z0-9_]")
-    assert "Database to dump" in fields["odoo_db"]["description"]
+    assert fields["odoo_db"]["description"].startswith("Database to back up.")
     assert (fields["retention_days"]["type"], fields["retention_days"]["default"]) == ("integer", 30)
     assert (fields["retention_days"]["minimum"], fields["retention_days"]["maximum"]) == (1, 3650)
 
@@ -107,6 +117,48 @@ def test_wrong_parameters_are_refused_by_the_server(api: Api, parameters: dict[s
     answer = api.refusal(f"/deployments/{deployment}/create_flow_run", parameters=parameters)
     assert answer.status_code == 409
     assert "odoo_db" in answer.text or "retention_days" in answer.text
+    assert "[A-Za-z" not in answer.text
+
+
+def test_form_hears_in_words_what_is_wrong_and_an_empty_text_is_right(api: Api) -> None:
+    schema = api.deployment("odoo_db_backup/lane-a")["parameter_openapi_schema"]
+
+    def said(**values: Any) -> list[str]:
+        answer = api.post("/ui/schemas/validate", schema=schema, values=values)
+        return [error for field in answer["errors"] for error in field["errors"]]
+
+    [error] = said(odoo_db="odoo prod")
+    assert error.startswith("'odoo prod' is not an Odoo database's name: up to 63 letters")
+    [error] = said(odoo_db="postgres")
+    assert "postgres, template0 and template1 hold no Odoo data" in error
+    assert said(odoo_db="odoo_prod", backup_dir="", target=None) == []
+
+
+def test_forms_name_a_new_database_once_the_room_is_deployed_again(desk: Desk, api: Api, database: str) -> None:
+    """It is right before that as well: a form offers, and does not choose."""
+
+    def named(deployment: str, parameter: str) -> bool:
+        field = api.deployment(deployment)["parameter_openapi_schema"]["properties"][parameter]
+        assert "enum" not in field
+        return database in field.get("examples", ()) and f"{database}" in field["description"]
+
+    fields = [("odoo_db_backup/lane-a", "odoo_db"), ("odoo_module_upgrade/lane-d", "odoo_db")]
+    fields.append(("nightly_backup/nightly-backup", "databases"))
+    with desk.database(database) as db:
+        db.execute("CREATE TABLE ir_module_module (id int)")
+    assert [named(*each) for each in fields] == [False] * 3
+    desk.ops("deploy").fine()
+    assert [named(*each) for each in fields] == [True] * 3
+    assert not named("odoo_db_restore/lane-a", "odoo_db"), "which is the name of a new one"
+    with desk.database(database) as db:
+        db.execute("DROP TABLE ir_module_module")
+    desk.ops("deploy").fine()
+    assert [named(*each) for each in fields] == [False] * 3
+
+
+def test_form_of_the_nights_schedule_shows_its_databases(api: Api) -> None:
+    [schedule] = api.deployment("nightly_backup/nightly-backup")["schedules"]
+    assert schedule["parameters"]["databases"] == ["odoo_prod", "odoo_staging"]
 
 
 def test_unknown_parameter_ends_in_a_failed_run_that_did_nothing(desk: Desk, api: Api, database: str) -> None:
@@ -143,6 +195,9 @@ def test_deploying_again_changes_nothing_neither_by_ops_nor_by_prefect(desk: Des
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert without_forms(everything(api)) == without_forms(before)
+    # Prefect's command knows the forms as the runbooks have them, and nothing of what exists
+    desk.ops("deploy", timeout=100).fine()
     assert everything(api) == before
     said = desk.ops("deploy", timeout=100).fine()
     assert f"deployments: 0 written, {len(KINDS) * len(LANES) + 2} as they were" in said

@@ -137,10 +137,12 @@ def test_runbooks_are_listed_with_what_they_take(desk: Desk) -> None:
 
 def test_runbooks_are_shown_to_people(desk: Desk) -> None:
     table = desk.ops("runbooks").fine()
-    assert re.search(r"^odoo_db_backup +A B C D +Dump one", table, re.MULTILINE)
+    assert re.search(r"^odoo_db_backup +A B C D +Back up one", table, re.MULTILINE)
     page = desk.ops("runbooks", "odoo_db_backup").fine()
-    assert "Dump one Odoo database, verify the dump" in page
+    assert "Back up one Odoo database, verify the backup" in page
     assert "Args:" not in page
-    assert re.search(r"^odoo_db +string +required +Database to dump", page, re.MULTILINE)
-    assert page.rstrip().endswith("Start it: ops run odoo_db_backup -p odoo_db=... --wait")
+    assert re.search(r"^odoo_db +string +required +Database to back", page, re.MULTILINE)
+    assert "\n    ops run odoo_db_backup -p odoo_db=odoo_prod --wait\n" in page
+    assert "**" not in page
+    assert "```" not in page
     assert "Did you mean odoo_db_backup?" in desk.ops("runbooks", "odoo_db_bakcup").refused(2)

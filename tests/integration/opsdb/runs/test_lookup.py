@@ -278,7 +278,7 @@ def test_postponed_run_waits_for_its_time_and_goes_before_nobody(settings: Setti
 
 
 def test_kinds_that_are_used_are_those_of_late_on_the_workers_own_host(engine: Engine) -> None:
-    for kind in ("lately", "elsewhere", "long_ago", "both"):
+    for kind in ("lately", "elsewhere", "long_ago", "both", "here"):
         made(engine, kind=kind)
     made(engine, kind="both")
     with engine.begin() as db:
@@ -286,7 +286,8 @@ def test_kinds_that_are_used_are_those_of_late_on_the_workers_own_host(engine: E
         db.execute(text("UPDATE ops.runs SET created_at = now() - interval '31 days' WHERE kind = 'long_ago'"))
         db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": \"far\"}' WHERE kind = 'elsewhere'"))
         db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": null}' WHERE kind = 'lately'"))
-        assert kinds_used(db, days=30) == {"lately", "both"}
+        db.execute(text("UPDATE ops.runs SET params = '{\"odoo_host\": \"\"}' WHERE kind = 'here'"))
+        assert kinds_used(db, days=30) == {"lately", "both", "here"}
 
 
 NAME = "odoo_prod · backup"

@@ -17,7 +17,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_note_that_others_could_have_written_counts_for_nothing(settings: Settings) -> None:
-    deployed = unchanged.Deployed("a", "b", ("said",))
+    deployed = unchanged.Deployed("a", "b", ("said",), ("odoo_prod",))
     assert unchanged.last_deployed(settings) is None
     unchanged.note(settings, deployed)
     assert unchanged.last_deployed(settings) == deployed
