@@ -13,14 +13,9 @@ import typer
 
 from cli.room_view import Progress, addresses, faults, parts_table, welcome
 from cli.text import console, own_name, print_json, safe_line, say
-from deployments.room import demo, room
 from deployments.room.disk import describe_full
-from deployments.room.readiness import explain_silence
 from deployments.room.report import GOOD, PartReport, RoomReport, current_report, only_supervisor
-from deployments.server import access
-from exporter.alerting.routes import read_orders
 from opsdb.errors import OpsError, RoomUnreachableError
-from opsdb.runs.lookup import list_runs, reading, short_id
 from opsdb.setting_sources import as_environment
 from opsdb.settings import Settings, load_settings
 from opsdb.states import RunStatus
@@ -51,6 +46,9 @@ def up(
 
     Example: ops up --detach; ops status; ops down
     """
+    from deployments.room import demo, room
+    from exporter.alerting.routes import read_orders
+
     settings = load_settings()
     read_orders(settings)  # a word that means nothing is refused here, not in the log of a part
     if demo_:
@@ -73,6 +71,8 @@ def down() -> None:
 
     Runs that still execute get OPS_DRAIN_SECONDS to end, then they are stopped.
     """
+    from deployments.room import room
+
     settings = load_settings()
     if current_report(settings.home) is not None and (running := _executing(settings)):
         say(
@@ -90,6 +90,8 @@ def down() -> None:
 
 def _executing(settings: Settings) -> list[str]:
     """The runs that execute now, by name; none where the database does not say."""
+    from opsdb.runs.lookup import list_runs, reading, short_id
+
     try:
         with reading(settings) as db:
             found = [
@@ -136,6 +138,8 @@ def password(
 
     Example: ops down; ops password --new; ops up
     """
+    from deployments.server import access
+
     settings = load_settings()
     secrets = access.read_secrets(settings)
     if new:
@@ -183,6 +187,8 @@ class _Foreground:
 
 
 def _start_demo(settings: Settings) -> subprocess.Popen[bytes]:
+    from deployments.room import demo
+
     made = demo.make_databases(settings)
     console.print(f"demo databases made: {', '.join(made)}" if made else "demo databases: there already")
     console.print(f"$ ops {' '.join(DEMO_RUN)}", style="bold", highlight=False)
@@ -202,7 +208,11 @@ def _report_demo(code: int, report: RoomReport, *, detached: bool) -> int:
 
 def _explained(part: PartReport, settings: Settings) -> PartReport:
     """The part, with a note of who holds up its work where that is known."""
-    why = None if part.state in GOOD else explain_silence(settings, part.name)
+    if part.state in GOOD:
+        return part
+    from deployments.room.readiness import explain_silence  # asks the database, which takes long to import
+
+    why = explain_silence(settings, part.name)
     return part if why is None else replace(part, note=f"{why.found}: {why.advice}")
 
 

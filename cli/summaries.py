@@ -41,12 +41,12 @@ def _texts(tree: ast.Module) -> dict[str, str]:
             texts[node.name.rstrip("_")] = doc
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             constants[node.targets[0].id] = node.value
-    for node in _register(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Call):
-            given = next((keyword.value for keyword in node.value.keywords if keyword.arg == "help"), None)
+    for made in _register(tree):
+        if isinstance(made, ast.Assign) and isinstance(made.targets[0], ast.Name) and isinstance(made.value, ast.Call):
+            given = next((keyword.value for keyword in made.value.keywords if keyword.arg == "help"), None)
             value = constants.get(given.id) if isinstance(given, ast.Name) else given
             if value is not None:
-                texts[node.targets[0].id] = inspect.cleandoc(str(ast.literal_eval(value)))
+                texts[made.targets[0].id] = inspect.cleandoc(str(ast.literal_eval(value)))
     return texts
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,13 @@ def test_addresses_are_those_of_the_room(page: Path) -> None:
 def test_settings_that_are_named_exist(page: Path) -> None:
     known = {f"OPS_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)} | NOT_SETTINGS
     assert set(re.findall(r"\bOPS_[A-Z_]+\b", page.read_text())) <= known
+
+
+@every_page
+def test_settings_in_toml_are_settings(page: Path) -> None:
+    for language, block in FENCE.findall(page.read_text()):
+        if language == "toml":
+            assert set(tomllib.loads(block)) <= set(Settings.model_fields)
 
 
 @every_page

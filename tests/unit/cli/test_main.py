@@ -108,6 +108,13 @@ def test_word_alone_imports_no_other_file() -> None:
     assert not loaded & {"prefect", "sqlalchemy", "sqlmodel", "psycopg", "jsonschema", "flows.backup"}
 
 
+@pytest.mark.parametrize("word", ["status", "settings"])
+def test_command_that_needs_no_database_imports_nothing_of_one(word: str) -> None:
+    code = f"import sys; from cli.main import make_app; make_app('{word}'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"prefect", "sqlalchemy", "sqlmodel", "psycopg", "httpx", "jsonschema"}
+
+
 @pytest.mark.parametrize(
     ("redirected", "code"),
     [("> >(exec true)", 0), (">/dev/full", main.OUTPUT_LOST), (">&-", 0), ("<&- >&- 2>&-", 0)],

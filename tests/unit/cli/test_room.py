@@ -13,6 +13,7 @@ from cli import room as command
 from deployments.room import room as rooms
 from deployments.room.room import Stopped
 from opsdb.errors import RoomUnreachableError
+from opsdb.runs import lookup
 from opsdb.states import RunStatus
 from tests.support.runs_made_up import details
 
@@ -27,8 +28,8 @@ def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_down_says_which_runs_it_waits_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     view = details(status=RunStatus.RUNNING, text="odoo_db_backup").view
-    monkeypatch.setattr(command, "reading", lambda _settings: nullcontext())
-    monkeypatch.setattr(command, "list_runs", lambda _db, *, status: [view] * (status is RunStatus.RUNNING))
+    monkeypatch.setattr(lookup, "reading", lambda _settings: nullcontext())
+    monkeypatch.setattr(lookup, "list_runs", lambda _db, *, status: [view] * (status is RunStatus.RUNNING))
     command.down()
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"Waits up to 30 s for run {view.run.id.hex[-8:]} of odoo_db_backup. ")
@@ -39,6 +40,6 @@ def test_down_needs_no_database(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def away(_settings: object) -> None:
         raise RoomUnreachableError("away")
 
-    monkeypatch.setattr(command, "reading", away)
+    monkeypatch.setattr(lookup, "reading", away)
     command.down()
     assert capsys.readouterr().out == "The room (pid 7) is stopped.\n"

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from cli import room as command
+from deployments.room import readiness
 from deployments.room.report import SILENT_SECONDS, PartReport, PartState, RoomReport, RoomState, write_report
 from opsdb.processes.identity import boot_id, identify
 
@@ -23,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home whose disk has room, whatever the machine's has."""
     monkeypatch.setenv("OPS_HOME", str(tmp_path))
     monkeypatch.setattr(command, "describe_full", lambda _home: None)
-    monkeypatch.setattr(command, "explain_silence", lambda _settings, _part: None)
+    monkeypatch.setattr(readiness, "explain_silence", lambda _settings, _part: None)
     return tmp_path
 
 
