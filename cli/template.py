@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from cli.columns import Columns
 from cli.options import JsonOption
-from cli.text import console, errors, moment, print_json, safe_line, safe_text, say, value_text
+from cli.text import errors, moment, print_json, safe_line, safe_text, say, value_text
 from cli.text import show as show_columns
 from opsdb.errors import OpsError
 from opsdb.settings import Settings, load_settings
@@ -220,44 +219,39 @@ def _print(found: dict[str, Any]) -> None:
     if found["schedule"]:
         say(f"schedule: {', '.join(f'{name} {value_text(value)}' for name, value in found['schedule'].items())}")
     say(f"programs: {', '.join(found['preflight']) or 'none'}")
-    parameters = Table("Parameter", "Type", "Default", "Meaning")
-    parameters.add_column("Rule", overflow="fold")
+    parameters = Columns.of("parameter", "type", "default", "rule", "meaning")
     for one in found["params"]:
         default = "required" if one["required"] else json.dumps(one["default"], ensure_ascii=False)
-        cells = (one["name"], one["type"], default, one["description"], _rule(one["schema"]))
-        parameters.add_row(*(Text(safe_line(cell)) for cell in cells))
+        cells = (one["name"], one["type"], default, _rule(one["schema"]), one["description"])
+        parameters.add(*(safe_line(cell, width=500) for cell in cells))
     for name, source in found["secrets"].items():
         where = f"Secret block {source['block']}" if "block" in source else f"variable {source['env']} of the worker"
-        parameters.add_row(name, "secret", "", Text(safe_line(where)), "")
-    console.print(parameters)
-    steps = Table("Step", "At most", "Tries", show_lines=True)
-    steps.add_column("What it executes, with which environment", overflow="fold")
+        parameters.add(name, "secret", "", "", safe_line(where))
+    if parameters.rows:
+        show_columns(parameters)
     for one in found["steps"]:
-        steps.add_row(*_row(one), str(one["tries"]), _what(one))
+        tries = f", {one['tries']} tries" if one["tries"] > 1 else ""
+        _print_step(one, f"step {one['name']}{tries}")
         for after in one["on_failure"]:
-            steps.add_row(f"  after a failure: {after['name']}", _row(after)[1], "1", _what(after))
+            _print_step(after, f"after a failure of {one['name']}: {after['name']}")
     for one in found["on_failure"]:
-        steps.add_row(f"after any failure: {one['name']}", _row(one)[1], "1", _what(one))
-    console.print(steps)
+        _print_step(one, f"after any failure: {one['name']}")
     for line in found["advice"]:
         say(f"advice: {line}")
     for line in found["changes"]:
         say(line, style="yellow", to=errors)
 
 
-def _row(step: dict[str, Any]) -> tuple[str, str]:
-    return step["name"], f"{step['timeout_seconds']:g} s"
-
-
-def _what(step: dict[str, Any]) -> Text:
-    text = Text()
+def _print_step(step: dict[str, Any], title: str) -> None:
+    """A step with its command and environment, as they are: what would run is neither cut nor broken."""
+    say(f"{title}, at most {step['timeout_seconds']:g} s", style="bold")
     if question := step.get("approval"):
-        text.append(f"asks first: {safe_line(question)}\n", style="yellow")
-    text.append(safe_text(step["command"].rstrip()))
+        say(f"    asks first: {safe_line(question)}", style="yellow")
+    for line in safe_text(step["command"].rstrip()).splitlines():
+        say(f"    {line}")
     for name, value in step["environment"].items():
-        text.append(f"\n{name}={safe_line(value)}", style="cyan")
-    text.append(f"\nin {step['working_dir']}", style="dim")
-    return text
+        say(f"    {name}={safe_line(value)}", style="cyan")
+    say(f"    in {step['working_dir']}", style="dim")
 
 
 def _rule(schema: dict[str, Any]) -> str:

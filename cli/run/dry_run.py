@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from cli.text import LONGEST, console, print_json, safe_line, safe_text
+from cli.text import LONGEST, console, print_json, safe_line, safe_text, say, show
 from flows.engine.active_run import PlannedStep
 from flows.engine.dry_run import DryRun, dry_run, load_runbook
 from opsdb.kinds.kinds import entrypoint_of
@@ -54,11 +53,9 @@ def _document(found: DryRun, *, kind: str, lane: Lane, params: dict[str, Any]) -
 
 def _print(found: DryRun, *, kind: str, lane: Lane) -> None:
     console.print(Text(f"{safe_line(kind)} in lane {lane}: a dry run. Only preflights were executed, on this host."))
-    table = Table("#", "Step", "Timeout", show_lines=True)
-    table.add_column("What it does, with which environment", overflow="fold")  # what would run is never cut
     for step in found.steps:
-        table.add_row(str(step.index), Text(safe_line(step.name)), _timeout(step), _what(step))
-    console.print(table)
+        say(f"{step.index} {safe_line(step.name)}{_timeout(step)}", style="bold")
+        show(_what(step))
     for warning in found.warnings:
         console.print(Text(f"Warning: {safe_line(warning)}", style="yellow"))
     if found.error is None:
@@ -71,14 +68,15 @@ def _print(found: DryRun, *, kind: str, lane: Lane) -> None:
 
 
 def _timeout(step: PlannedStep) -> str:
-    return f"{step.timeout_seconds:g} s" if step.timeout_seconds else "executed" if step.preflight else ""
+    return f", at most {step.timeout_seconds:g} s" if step.timeout_seconds else ", executed" if step.preflight else ""
 
 
 def _what(step: PlannedStep) -> Text:
-    text = Text(safe_text(step.command.rstrip()))
-    if step.environment:
-        environment = "\n".join(
-            safe_line(f"{name}={value}", width=LONGEST) for name, value in sorted(step.environment.items())
-        )
-        text.append(f"\n{environment}", style="cyan")
+    """Its command and environment, as they are: what would run is neither cut nor broken."""
+    text = Text(no_wrap=True, overflow="ignore")
+    for line in safe_text(step.command.rstrip()).splitlines():
+        text.append(f"    {line}\n")
+    for name, value in sorted(step.environment.items()):
+        text.append(f"    {safe_line(f'{name}={value}', width=LONGEST)}\n", style="cyan")
+    text.rstrip()
     return text
