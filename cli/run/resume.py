@@ -40,9 +40,8 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
     if as_json:
         print_json({"id": view.run.id, "short_id": name, "status": state.status, "state": state.name})
     else:
-        say(
-            f"Run {name} ({_called(view.run)}) goes on as soon as lane {view.run.lane} has a slot. Next: ops logs {name} --follow"
-        )
+        said = f"Run {name} ({_called(view.run)}) goes on as soon as lane {view.run.lane} has a slot."
+        say(f"{said} Next: ops logs {name} --follow")
 
 
 def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as_json: bool) -> None:
