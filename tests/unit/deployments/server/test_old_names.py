@@ -30,7 +30,11 @@ def asked(path: str, *, there: set[str], method: str = "GET") -> tuple[list[str]
             statuses.append(message["status"])
 
     scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode()}
-    asyncio.run(with_old_names(app)(scope, receive, send))
+
+    async def ask() -> None:
+        await with_old_names(app)(scope, receive, send)
+
+    asyncio.run(ask())
     return paths, statuses
 
 
