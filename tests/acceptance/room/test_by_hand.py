@@ -168,7 +168,7 @@ def test_automation_that_suspends_and_cancels_runs_is_recorded(desk: Desk, api: 
         "type": "event",
         "expect": ["prefect.flow-run.Running"],
         "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "match_related": {"prefect.resource.role": "deployment", "prefect.resource.name": "lane-c"},
+        "match_related": {"prefect.resource.role": "deployment", "prefect.resource.name": "stored_command-lane-c"},
         "posture": "Reactive",
         "threshold": 1,
     }
