@@ -205,9 +205,9 @@ def _document(
 
 
 def _announce(document: dict[str, Any], *, new: bool) -> None:
-    kind, lane = safe_line(document["kind"]), document["lane"]
+    name, lane = safe_line(document["name"]), document["lane"]
     if new:
-        say(f"Run {document['short_id']} of {kind} waits in lane {lane}.")
+        say(f"Run {document['short_id']} ({name}) waits in lane {lane}.")
     else:
-        say(f"Run {document['short_id']} of {kind} was started before under this key; it is {document['status']}.")
+        say(f"Run {document['short_id']} ({name}) was started before under this key; it is {document['status']}.")
     say(f"{document['id']}  {document['address']}")

@@ -185,7 +185,7 @@ def test_automation_does_not_suspend_a_running_run_and_one_that_cancels_is_recor
         "type": "event",
         "expect": ["prefect.flow-run.Running"],
         "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "match_related": {"prefect.resource.role": "deployment", "prefect.resource.name": "lane-c"},
+        "match_related": {"prefect.resource.role": "deployment", "prefect.resource.name": "stored_command-lane-c"},
         "posture": "Reactive",
         "threshold": 1,
     }

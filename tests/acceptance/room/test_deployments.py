@@ -76,6 +76,14 @@ def test_every_kind_is_deployed_to_every_lane(api: Api) -> None:
     assert deployed == {(kind, f"{kind}-{lane}", lane) for kind in KINDS for lane in LANES} | in_one_lane
 
 
+def test_names_are_unique_sorted_by_kind_and_known_by_those_of_before(api: Api) -> None:
+    names = [each["name"] for each in api.post("/deployments/filter", sort="NAME_ASC")]
+    assert len(set(names)) == len(names)
+    for lane in LANES:
+        assert api.deployment(f"odoo_db_backup/{lane}")["name"] == f"odoo_db_backup-{lane}"
+        assert {"runbook", "backup", lane} <= set(api.deployment(f"odoo_db_backup/odoo_db_backup-{lane}")["tags"])
+
+
 def test_every_form_is_typed_described_and_enforced(api: Api) -> None:
     for each in api.post("/deployments/filter"):
         schema = each["parameter_openapi_schema"]

@@ -110,7 +110,7 @@ def test_pages_keep_words_whole_and_fit_the_terminal(desk: Desk, run: dict[str, 
     listed = desk.ops("runs", "--session", "reading", env=width).fine()
     shown = desk.ops("show", run["id"], env=width).fine()
     status = desk.ops("status", env=width).fine()
-    assert "odoo_db_backup" in listed
+    assert "odoo_read · backup" in listed
     assert "succeeded" in listed
     for name in ("sha256", "file", "size"):
         assert re.search(rf"^ *{name} +\S", shown, re.MULTILINE), shown

@@ -58,7 +58,9 @@ def client() -> Iterator[SyncPrefectClient]:
         with suppress(ObjectAlreadyExists):
             client.create_work_queue("high", work_pool_name="lane-a")
         flow_id = client.create_flow_from_name("odoo_db_backup")
-        client.create_deployment(flow_id, "lane-a", work_pool_name="lane-a", entrypoint="x.y", tags=["runbook"])
+        client.create_deployment(
+            flow_id, "odoo_db_backup-lane-a", work_pool_name="lane-a", entrypoint="x.y", tags=["runbook"]
+        )
         yield client
 
 

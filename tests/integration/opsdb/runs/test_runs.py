@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from opsdb.record.entries import RunClosed, StepFinished, StepStarted, apply_line
 from opsdb.runs.runs import apply_states
-from opsdb.states import RunStatus, State
+from opsdb.states import SWITCHED_OFF, RunStatus, State
 from opsdb.tables import StepStatus
 from tests.support.recorded_runs import make_facts, make_states
 
@@ -165,3 +165,16 @@ def test_run_that_nobody_approved_of_says_what_it_asked(engine: Engine, before: 
         with engine.begin() as db:
             apply_states(db, facts=facts, states=[state])
     assert row_of(engine, facts.id)["error"]["message"] == told
+
+
+def test_run_that_waited_while_its_kind_was_switched_off_says_so_in_an_event(engine: Engine) -> None:
+    facts = make_facts()
+    waits, off = make_states("SCHEDULED", "CANCELLED")
+    off = replace(off, name=SWITCHED_OFF, message="stored_command was switched off while the run waited")
+    for _repeated in range(2):
+        with engine.begin() as db:
+            apply_states(db, facts=facts, states=[waits, off])
+    with engine.connect() as db:
+        events = db.execute(text("SELECT level, message FROM ops.run_events WHERE run_id = :id"), {"id": facts.id})
+        assert [tuple(row) for row in events] == [("warning", off.message)]
+    assert row_of(engine, facts.id)["status"] == RunStatus.CANCELLED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from deployments.server.declared import declared_deployments
 from opsdb.errors import OpsError
+from opsdb.kinds.kinds import registered_deployments
 from opsdb.schedules.catch_up import read_catch_up
 
 ROOT = Path(__file__).parents[4]
@@ -76,3 +78,23 @@ def test_prefect_takes_no_rule_in_the_entry_of_a_schedule(tmp_path: Path) -> Non
     file = write(tmp_path, schedules=[{"slug": "night", "cron": "0 2 * * *", "catch_up": "all"}])
     configs, _ = _load_deploy_configs_and_actions(file, console=Console(record=True, force_terminal=False))
     assert configs == []
+
+
+@pytest.mark.parametrize(
+    ("name", "now"), [("lane-a", "stored_command-lane-a"), ("lane-e", "lane-e"), ("nightly", "nightly")]
+)
+def test_entry_with_a_name_of_before_has_the_one_of_now(tmp_path: Path, name: str, now: str) -> None:
+    file = write(tmp_path, name=name)
+    assert [one.full_name for one in declared_deployments(file, [])] == [f"stored_command/{now}"]
+    assert list(registered_deployments(file)) == [f"stored_command/{now}"]
+
+
+def test_names_of_the_rooms_own_deployments_are_unique_and_say_kind_and_lane() -> None:
+    declared = declared_deployments(ROOT / "prefect.yaml", [])
+    names = [one.name for one in declared]
+    assert len(set(names)) == len(names)
+    for one in declared:
+        assert one.work_pool.name in one.tags
+        assert len(one.tags) == 3
+        assert re.fullmatch(r"[a-z0-9_-]+", one.name)
+        assert one.schedules or one.name == f"{one.kind}-{one.work_pool.name}"

@@ -248,3 +248,21 @@ def test_messages_in_the_document_are_real_ones() -> None:
     answered = report(Rule.APPROVAL, event="resolved", kind="odoo_module_upgrade", **facts)
     assert f"```text\n{render(answered, ui_url=UI)}\n```" in page
     assert [wording.title for wording in WORDINGS.values() if f"| {wording.title} |" not in page] == []
+
+
+@pytest.mark.parametrize("event", ["firing", "repeat", "resolved"])
+def test_alert_of_one_run_says_in_its_first_line_what_the_run_is_called(event: Event) -> None:
+    told = report(event=event)
+    told = replace(told, subjects=[replace(told.subjects[0], run_name="odoo_prod · backup")])
+    first = render(told, ui_url=UI).splitlines()[0]
+    assert "**: `odoo_prod · backup`" in first
+    hostile = replace(told, subjects=[replace(told.subjects[0], run_name="a` @all\n**x**")])
+    assert render(hostile, ui_url=UI).splitlines()[0].count("``") == 2
+
+
+def test_list_of_runs_says_what_they_are_called() -> None:
+    told = report(count=2)
+    named = [replace(one, run_name=f"odoo_{number} · backup") for number, one in enumerate(told.subjects)]
+    text = render(replace(told, subjects=named), ui_url=UI)
+    assert "**: `" not in text.splitlines()[0]
+    assert "`odoo_1 · backup`" in text

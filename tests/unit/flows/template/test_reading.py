@@ -432,3 +432,22 @@ def test_schema_key_for_editors_is_no_part_of_the_template(tmp_path: Path) -> No
     path = write(tmp_path, {"$schema": "x", "kind": "t", "steps": [STEP]})
     assert read_template(path).template.definition == plain
     assert Template.model_fields.keys() >= {"kind", "steps"}
+
+
+def test_subject_names_parameters_of_the_form_and_no_secret(tmp_path: Path) -> None:
+    greet = {**STEP, "command": "echo ${params.name}"}
+    assert read(tmp_path, steps=[greet], subject="${params.name} · greeting").template.subject
+    with pytest.raises(TemplateError, match=r"subject: 'nmae' is not a parameter of the form: name"):
+        read(tmp_path, steps=[greet], subject="${params.nmae}")
+    secret = {"name": {}, "token": {"secret": {"env": "TOKEN"}}}
+    with pytest.raises(TemplateError, match="subject: token is secret, and everybody reads what a run is called"):
+        read(tmp_path, steps=[greet], params=secret, subject="${params.name} with ${params.token}")
+    for wrong_one in ("", "a\nb", "x" * 201):
+        with pytest.raises(TemplateError, match="subject: "):
+            read(tmp_path, steps=[greet], subject=wrong_one)
+
+
+def test_what_its_runs_are_called_is_no_part_of_what_a_template_does(tmp_path: Path) -> None:
+    greet = {**STEP, "command": "echo ${params.name}"}
+    plain = read(tmp_path, steps=[greet]).template.definition
+    assert read(tmp_path, steps=[greet], subject="${params.name}").template.definition == plain
