@@ -1,6 +1,7 @@
 """What each table, view and column of the schema `ops` holds: for whoever meets it in Superset, psql or a notebook.
 
-The one place for it, which `opsdb.comments` brings into the database: a better sentence needs no migration. Texts of a column stand below its relation, or once below `ANYWHERE` where it means the same everywhere.
+The one place for it, which `opsdb.comments` brings into the database: a better sentence needs no migration. Texts of a
+column stand below its relation, or once below `ANYWHERE` where it means the same everywhere.
 """
 
 from __future__ import annotations
