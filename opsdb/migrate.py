@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from opsdb.comments import describe
 from opsdb.database import connect, driver_url, first_line, reachable
 from opsdb.errors import OpsError, UsageError
 from opsdb.public_access import MADE_HERE
@@ -103,6 +104,7 @@ def _migrate(db: Connection) -> None:
     db.execute(text("LOCK TABLE ops.alembic_version IN SHARE ROW EXCLUSIVE MODE"))
     db.execute(text(f"SET LOCAL lock_timeout = '{TABLE_SECONDS:g}s'"))
     command.upgrade(alembic_config(db), "head")
+    describe(db)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from opsdb import deployed, plan_tables, room_locks, tables  # noqa: F401 - the 
 from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.database import connect, driver_url
 from opsdb.kinds import subjects  # noqa: F401 - the metadata holds what was imported
+from opsdb.descriptions import ANYWHERE, RELATIONS
 from opsdb.migrate import alembic_config, head, upgrade
 from opsdb.runs import template_versions, totals  # noqa: F401 - the metadata holds what was imported
 from opsdb.schedules import tables as schedules_tables  # noqa: F401 - the metadata holds what was imported
@@ -36,9 +37,43 @@ def test_migrations_make_what_the_tables_say(settings: Settings) -> None:
                 "compare_server_default": True,
             },
         )
-        differences = [d for d in compare_metadata(context, Table.metadata) if "alembic_version" not in str(d)]
+        found = [d for d in compare_metadata(context, Table.metadata) if "alembic_version" not in str(d)]
     engine.dispose()
+    differences = [one for one in map(str, found) if "_comment'" not in one]  # those are `opsdb.descriptions`'
     assert differences == []
+
+
+def test_every_table_view_and_column_is_described_and_nothing_else(settings: Settings) -> None:
+    engine = connect(settings, role="superset_ro", application="test")
+    with engine.connect() as db:
+        rows = db.execute(
+            text(
+                "SELECT c.relname, a.attname, obj_description(c.oid, 'pg_class'), col_description(c.oid, a.attnum) "
+                "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+                "WHERE c.relnamespace = 'ops'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'p')"
+            )
+        ).all()
+    engine.dispose()
+    lacking = [f"{relation}.{column}" for relation, column, *said in rows if not all(said)]
+    assert lacking == [], "say in opsdb/descriptions.py what these hold"
+    there = {relation: {column for one, column, *_ in rows if one == relation} for relation, *_ in rows}
+    assert set(RELATIONS) == set(there)
+    assert [f"{name}.{c}" for name, (_, columns) in RELATIONS.items() for c in columns if c not in there[name]] == []
+    assert set(ANYWHERE) <= {column for columns in there.values() for column in columns}
+
+
+def test_description_that_changed_is_brought_to_the_database(empty_database: str, settings: Settings) -> None:
+    room = settings.model_copy(update={"database_url": SecretStr(empty_database)})
+    upgrade(room)
+    engine = create_engine(driver_url(empty_database))
+    with engine.begin() as db:
+        db.execute(text("COMMENT ON TABLE ops.runs IS 'old'"))
+        db.execute(text("COMMENT ON COLUMN ops.runs.kind IS NULL"))
+    upgrade(room)
+    with engine.connect() as db:
+        query = "SELECT obj_description('ops.runs'::regclass, 'pg_class'), col_description('ops.runs'::regclass, 3)"
+        assert tuple(db.execute(text(query)).one()) == (RELATIONS["runs"][0], ANYWHERE["kind"])
+    engine.dispose()
 
 
 def test_upgrade_can_run_twice_and_at_once(empty_database: str, settings: Settings) -> None:

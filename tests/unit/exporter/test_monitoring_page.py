@@ -24,7 +24,7 @@ def test_every_view_is_explained() -> None:
 
 def test_files_that_are_copied_exist() -> None:
     copied = re.findall(r"/opt/ops-control-room/(\S+\.yml)", PAGE)
-    assert len(copied) == 3
+    assert len(copied) == 4
     assert all((ROOT / path).is_file() for path in copied)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import yaml
 
 from tests.support.documents import ROOT
 from tests.support.programs import program
+from tests.support.rules import ALERTS
 
 FOLDER = ROOT / "exporter" / "provisioning"
 CHECKOUT = "/opt/ops-control-room"
@@ -47,3 +50,25 @@ def test_grafana_knows_how_often_prometheus_scrapes() -> None:
     [source] = yaml.safe_load((FOLDER / "grafana-datasource.yml").read_text())["datasources"]
     scraped = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]["scrape_interval"]
     assert source["jsonData"]["timeInterval"] == scraped
+
+
+def test_alertmanager_names_alerts_and_labels_that_there_are() -> None:
+    config = yaml.safe_load((FOLDER / "alertmanager.yml").read_text())
+    names = {
+        name
+        for rule in config["inhibit_rules"]
+        for words in rule.values()
+        for name in re.findall(r"Ops\w+", str(words))
+    }
+    assert names <= set(ALERTS)
+    assert {route["receiver"] for route in [config["route"], *config["route"]["routes"]]} <= {
+        receiver["name"] for receiver in config["receivers"]
+    }
+
+
+def test_workflow_for_n8n_has_the_query_of_the_page() -> None:
+    workflow = json.loads((FOLDER / "n8n-stuck-runs.json").read_text())
+    nodes = {node["name"]: node for node in workflow["nodes"]}
+    query = nodes["What got stuck"]["parameters"]["query"]
+    assert f"```sql\n{query}\n```" in (ROOT / "docs" / "monitoring.md").read_text()
+    assert set(workflow["connections"]) < set(nodes)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from opsdb.alerts.episodes import open_fenced
 from opsdb.alerts.rules import apply_rules, forget_database
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.runs.workers import remove_worker, write_worker_heartbeat
 from tests.support.alerts_lab import Lab
+from tests.support.documents import ROOT
 
 
 @pytest.fixture
@@ -124,6 +126,27 @@ def test_queued_of_what_waits_for_a_slot_counts_from_when_it_was_due_last(
     lab.sql("UPDATE ops.run_states SET recorded_at = now() WHERE run_id = :run", run=run)
     lab.set(run, f"due_at = now() - interval '{due} s'")
     assert holds(lab, "queued") == ([f"{run}/{attempt}"] if holds_now else [])
+
+
+def test_query_of_the_monitoring_page_finds_what_was_stuck_though_it_is_over(lab: Lab) -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    [query] = re.findall(r"```sql\n(SELECT e\.id.*?)```", page, re.DOTALL)
+    with lab.engine.begin() as db:  # whose now() stands still
+        for age, rule in ((30, "stuck"), (59, "overdue"), (30, "queued"), (61, "stuck"), (-1, "stuck")):
+            db.execute(
+                text(
+                    "INSERT INTO ops.alert_episodes (rule, lane, subject, facts, opened_at, resolved_at) "
+                    "VALUES (:rule, 'A', :about, '{}', "
+                    "date_trunc('minute', now()) - make_interval(secs => :age), now())"
+                ),
+                {"rule": rule, "about": f"{rule}{age}", "age": age},
+            )
+        found = db.execute(text(query.replace(":", "\\:"))).all()
+        subjects = db.scalars(
+            text("SELECT subject FROM ops.alert_episodes WHERE id = ANY(:ids) ORDER BY 1"),
+            {"ids": [r.id for r in found]},
+        ).all()
+    assert subjects == ["overdue59", "stuck30"]
 
 
 def plan(lab: Lab, **columns: Any) -> None:
