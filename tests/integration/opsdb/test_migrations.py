@@ -15,8 +15,8 @@ from sqlalchemy.exc import ProgrammingError
 from opsdb import deployed, plan_tables, room_locks, tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.database import connect, driver_url
-from opsdb.kinds import subjects  # noqa: F401 - the metadata holds what was imported
 from opsdb.descriptions import ANYWHERE, RELATIONS
+from opsdb.kinds import subjects  # noqa: F401 - the metadata holds what was imported
 from opsdb.migrate import alembic_config, head, upgrade
 from opsdb.runs import template_versions, totals  # noqa: F401 - the metadata holds what was imported
 from opsdb.schedules import tables as schedules_tables  # noqa: F401 - the metadata holds what was imported
