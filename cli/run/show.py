@@ -13,6 +13,7 @@ from opsdb.runs.lookup import RunView, find_run, full_id, read_run, reading, sho
 from opsdb.runs.waiting import kept_waiting_by, why_waiting
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
+from opsdb.web.addresses import run_address
 
 
 def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
@@ -33,10 +34,11 @@ def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
     waits_for = [kept_waiting_line(details.view, holder)] if holder else []
     if waiting is not None:
         waits_for = reasons(settings, details.view, waiting)
+    address = run_address(settings.server_address, found)
     if as_json:
-        print_json(details_document(details) | {"waits_for": waits_for})
+        print_json(details_document(details) | {"waits_for": waits_for, "address": address})
     else:
-        show(run_page(details, waits_for=waits_for))
+        show(run_page(details, waits_for=waits_for, address=address))
 
 
 def _unrecorded(settings: Settings, run: str) -> str:

@@ -84,9 +84,9 @@ def _status(view: RunView) -> Text:
     return Text("planned", style="dim") if later else status_text(view.run.status)
 
 
-def run_page(details: RunDetails, *, waits_for: Sequence[str] = ()) -> Group:
+def run_page(details: RunDetails, *, waits_for: Sequence[str] = (), address: str = "") -> Group:
     """Everything of one run; `waits_for` are the sentences of `waiting_lines`."""
-    parts: list[RenderableType] = [_facts(details)]
+    parts: list[RenderableType] = [_facts(details, address)]
     if waits_for:
         parts += _section("Waits", Text("\n".join(waits_for)))
     if rows := result_rows(details.view.run.result):
@@ -176,7 +176,7 @@ def _plain(record: Any, *without: str) -> dict[str, Any]:
     return document
 
 
-def _facts(details: RunDetails) -> Text:
+def _facts(details: RunDetails, address: str) -> Text:
     view, run = details.view, details.view.run
     rows = [
         ("run", str(run.id)),
@@ -197,6 +197,7 @@ def _facts(details: RunDetails) -> Text:
         ("finished", clock(run.finished_at)),
         ("waited", seconds(view.queue_seconds)),
         ("duration", seconds(view.duration_seconds)),
+        ("page", address),
     ]
     if not run.status.terminal:
         if run.heartbeat_at:

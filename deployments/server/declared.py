@@ -238,7 +238,7 @@ def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
         yield {
             "name": deployment_name(template.kind, lane.pool),
             "version": template.version,
-            "tags": [RUNBOOK_TAG, TEMPLATE_TAG, lane.pool],
+            "tags": [TEMPLATE_TAG, lane.pool, RUNBOOK_TAG],
             "enforce_parameter_schema": True,
             "work_pool": {"name": lane.pool, "work_queue_name": "default"},
             "entrypoint": f"{PACKAGE}.{template.kind}",
