@@ -149,7 +149,7 @@ def _update(
     # each by itself: with the deployment, Prefect would take those away that were made in the UI
     had = {schedule.slug: schedule for schedule in before.schedules if schedule.slug}
     for schedule in declared.schedules:
-        differs |= _apply_schedule(client, before.id, schedule, had.get(schedule.slug), merge)
+        differs |= _apply_schedule(client, before, schedule, had.get(schedule.slug), merge)
     for slug in _gone(had, merge):
         begun_at, differs = min(begun_at, first_due(client, before.id) or begun_at), True
         client.delete_deployment_schedule(before.id, had[slug].id)
@@ -180,7 +180,7 @@ def _settled_fields(declared: DeclaredDeployment, before: DeploymentResponse, me
 
 def _apply_schedule(
     client: SyncPrefectClient,
-    deployment_id: UUID,
+    deployment: DeploymentResponse,
     declared: DeclaredSchedule,
     had: DeploymentSchedule | None,
     merge: Merge,
@@ -191,18 +191,20 @@ def _apply_schedule(
         if time in merge.last and not merge.reset:
             merge.kept.append(Kept(merge.deployment, f"schedule {declared.slug}", MISSING, declared.when))
             return False
-        client.create_deployment_schedules(deployment_id, [_new_schedule(declared)])
+        client.create_deployment_schedules(deployment.id, [_new_schedule(declared)])
         return True
     changes: dict[str, Any] = {}
     if merge.follows(time, found=had.schedule, same=is_when, words=when_of):
         changes["schedule"] = declared.schedule
     if merge.follows(active, found=had.active):
         changes["active"] = declared.active
-    if (settled := merge.settled_parameters(parameters, found=had.parameters)) != had.parameters:
+    # in a run, what its schedule says comes before what its deployment says: also before what somebody set there
+    own = merge.set_by_hand("parameters", found=deployment.parameters)
+    if (settled := merge.settled_parameters(parameters, found=had.parameters, beneath=own)) != had.parameters:
         changes["parameters"] = settled
     if changes:
         now = {"active": had.active, "schedule": had.schedule, "parameters": had.parameters}
-        client.update_deployment_schedule(deployment_id, had.id, **(now | changes))
+        client.update_deployment_schedule(deployment.id, had.id, **(now | changes))
     return bool(changes)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from opsdb.shown import shown
@@ -66,10 +67,22 @@ class Merge:
         self.kept.append(Kept(self.deployment, setting, words(found), self.declared[setting]))
         return False
 
-    def settled_parameters(self, setting: str, *, found: Mapping[str, Any]) -> dict[str, Any]:
+    def set_by_hand(self, setting: str, *, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that somebody set in Prefect: neither the file says them, nor did it when it was applied."""
+        said = (self.declared[setting], self.last.get(setting, {}))
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None and all(value != one.get(name) for one in said)
+        }
+
+    def settled_parameters(
+        self, setting: str, *, found: Mapping[str, Any], beneath: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
         """What parameters are to be: each follows or stays by itself, so who sets one does not hold back the others.
 
-        A null counts as not given.
+        `beneath` are values that hold where these say nothing: what the file begins to say must not hide them. A null
+        counts as not given.
         """
         declared, last = self.declared[setting], self.last.get(setting, {})
         if self.reset:
@@ -77,6 +90,8 @@ class Merge:
         settled = {name: value for name, value in found.items() if value is not None}
         for name in dict.fromkeys((*declared, *last, *settled)):
             wanted, had = declared.get(name), settled.get(name)
+            if wanted is not None and had is None and last.get(name) is None and name in beneath:
+                had = settled[name] = beneath[name]
             if had == wanted:
                 continue
             if setting in self.last and had == last.get(name):

@@ -285,6 +285,21 @@ def test_one_parameter_that_somebody_set_does_not_hold_back_the_others(file: Fil
     assert [line.partition(":")[0] for line in file.kept] == ["parameter command of schedule yearly"]
 
 
+def test_what_somebody_set_on_the_deployment_holds_though_the_file_says_it_of_the_schedule_now(
+    file: File, client: SyncPrefectClient
+) -> None:
+    """Prefect takes what the schedule says before what the deployment does: databases would no longer be backed up."""
+    file.apply(schedules=[YEARLY], parameters={"host": "a"})
+    three = ["odoo_prod", "odoo_staging", "odoo_new"]
+    client.update_deployment(file.read().id, DeploymentUpdate(parameters={"databases": three, "host": "a"}))
+    says = {"databases": three[:2], "days": 30, "host": "b"}
+    file.apply(schedules=[YEARLY | {"parameters": says}])
+    for _ in "ab":  # and at each deploy from then on
+        assert file.read().schedules[0].parameters == {"databases": three, "days": 30, "host": "b"}
+        assert f"parameter databases of schedule yearly: {three}" in file.kept
+        file.apply()
+
+
 def test_what_somebody_set_stays_when_the_file_changes_later_and_the_rest_follows(
     file: File, client: SyncPrefectClient
 ) -> None:

@@ -46,3 +46,23 @@ def test_reset_is_what_the_file_says() -> None:
     merge = Merge("d", {SETTING: {"days": 60}}, {}, reset=True)
     assert merge.settled_parameters(SETTING, found={"days": 14, "target": "far"}) == {"days": 60}
     assert merge.kept == []
+
+
+@pytest.mark.parametrize(
+    ("last", "found", "settled", "kept"),
+    [
+        # the schedule said nothing, so what somebody set on the deployment held: it goes on holding
+        ({}, {}, {"databases": THREE, "days": 30}, ["databases"]),
+        ({"databases": DATABASES}, {"databases": DATABASES}, {"databases": DATABASES, "days": 30}, []),
+        ({}, {"databases": ["odoo_prod"]}, {"databases": ["odoo_prod"], "days": 30}, ["databases"]),
+    ],
+)
+def test_what_the_file_begins_to_say_hides_nothing_that_somebody_set_beneath(
+    last: dict[str, Any], found: dict[str, Any], settled: dict[str, Any], kept: list[str]
+) -> None:
+    declared = {"databases": DATABASES, "days": 30}
+    merge = Merge("d", {SETTING: declared, "parameters": {"host": "new"}}, {SETTING: last, "parameters": {"host": "a"}})
+    own = merge.set_by_hand("parameters", found={"databases": THREE, "host": "a", "target": None})
+    assert own == {"databases": THREE}
+    assert merge.settled_parameters(SETTING, found=found, beneath=own) == settled
+    assert [one.setting for one in merge.kept] == [f"parameter {name} of schedule nightly" for name in kept]
