@@ -15,6 +15,7 @@ from opsdb.own_loggers import log_at_info
 from opsdb.settings import load_settings
 from opsdb.standard_streams import make_unfailing
 
+log = logging.getLogger(__name__)
 log_at_info()
 make_unfailing()  # of its children as well: what a flow prints into a full disk fails no run
 
@@ -36,14 +37,18 @@ sys.path.append(str(load_settings().prefect_yaml.parent))
 
 
 def _runbooks() -> set[str]:
-    return {name.rpartition(".")[0] for name in registered_entrypoints(load_settings().prefect_yaml)}
+    try:
+        return {name.rpartition(".")[0] for name in registered_entrypoints(load_settings().prefect_yaml)}
+    except Exception:  # without this process no lane starts a run, and a run imports what it wants
+        log.exception("prefect.yaml cannot be read: no runbook is loaded ahead")
+        return set()
 
 
 for module in (*EVERY_RUN, *sorted(_runbooks()), PACKAGE):
     try:
         importlib.import_module(module)
-    except Exception:  # a run that wants it will import it again, and say why it fails; the others go on
-        logging.getLogger(__name__).exception("%s could not be loaded", module)
+    except (Exception, SystemExit):  # a run that wants it will import it again, and say why it fails; the others go on
+        log.exception("%s could not be loaded", module)
 
 gc.collect()
 gc.freeze()
