@@ -49,6 +49,8 @@ class Forks:
                 name = str(task.flow_run.id)
                 process = self._context.Process(target=execute, args=(task, beginning), name=name)
                 process.start()
+            # each start of another looks after all of these, and might take away the status that a `join` is reading
+            multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
             handle = RunProcessHandle(process, begins)
             self._runs = [run for run in self._runs if not run.over]
             self._runs.append(handle)
@@ -58,15 +60,21 @@ class Forks:
         """Fork from a new process from now on, which loads the code of now. Runs that go on keep the one they have.
 
         The standard library has one fork server and no word for another: what it knows of it is taken from it.
+        Raises OSError when there is no room for another process: the one of before stays.
         """
         with self._lock:
             server = cast(Any, forkserver)._forkserver
-            if server._forkserver_pid is not None:
-                runs = [run for run in self._runs if not run.over]
-                self._retired.append(_Retired(server._forkserver_pid, server._forkserver_alive_fd, runs))
+            before = server._forkserver_address, server._forkserver_alive_fd, server._forkserver_pid
             server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+            try:
+                forkserver.ensure_running()
+            except OSError:
+                server._forkserver_address, server._forkserver_alive_fd, server._forkserver_pid = before
+                raise
+            _, alive, pid = before
+            if pid is not None:
+                self._retired.append(_Retired(pid, alive, [run for run in self._runs if not run.over]))
             self._runs = []
-            forkserver.ensure_running()
         self.end_retired()
 
     @property

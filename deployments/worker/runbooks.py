@@ -22,18 +22,27 @@ class Runbooks:
         self._settings = settings
         self._code = DeployedCode(settings)
         self._looking = asyncio.Lock()
+        self._said = ""
         self.entrypoints = registered_entrypoints(settings.prefect_yaml)
         """Those of prefect.yaml. The files of templates are read by each run."""
         self.forks = Forks()
 
     async def look(self) -> None:
-        """Take up what was deployed since: new runs have it, those that go on keep what they began with."""
+        """Take up what was deployed since: new runs have it, those that go on keep what they began with.
+
+        What cannot be taken up is logged, and tried again at the next look.
+        """
         async with self._looking:
             if not self._code.has_changed():
                 return
             try:
-                self.entrypoints = registered_entrypoints(self._settings.prefect_yaml)
+                entrypoints = registered_entrypoints(self._settings.prefect_yaml)
+                await asyncio.to_thread(self.forks.renew)
             except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-                log.error("prefect.yaml cannot be read, its runbooks stay those of before: %s", error)  # noqa: TRY400
+                if (said := str(error)) != self._said:
+                    self._said = said
+                    log.error("what was deployed cannot be loaded, the runbooks stay those of before: %s", said)  # noqa: TRY400
+                return
+            self.entrypoints, self._said = entrypoints, ""
+            self._code.taken_up()
             log.info("other code was deployed: it is loaded for the runs that start from now on")
-            await asyncio.to_thread(self.forks.renew)

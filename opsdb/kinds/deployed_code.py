@@ -26,14 +26,22 @@ class DeployedCode:
         self._file = _path(settings)
         self._version = self._look()
         self._digest = _read(self._file)
+        self._found = (self._version, self._digest)
 
     def has_changed(self) -> bool:
-        """Whether other code is deployed than when this was asked last, or than at the beginning. Costs a `stat`."""
+        """Whether other code is deployed than was taken up last, or than at the beginning. Costs a `stat`."""
         version = self._look()
         if version == self._version:
             return False
-        before, self._version, self._digest = self._digest, version, _read(self._file)
-        return self._digest is not None and self._digest != before
+        self._found = (version, _read(self._file))
+        if self._found[1] in (None, self._digest):
+            self.taken_up()
+            return False
+        return True
+
+    def taken_up(self) -> None:
+        """What was found to have changed has been loaded: say so of what comes after it alone."""
+        self._version, self._digest = self._found
 
     def _look(self) -> tuple[int, int] | None:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -73,6 +75,18 @@ def test_run_keeps_its_fork_server_until_it_is_over_and_later_ones_have_another(
         await asyncio.to_thread(psutil.Process(old).wait, 10) if psutil.pid_exists(old) else None
         made.end_retired()
         assert not made.retiring
+        assert multiprocessing.active_children() == []  # none whose status another start could take away
         assert await order(second, 42) == 42
 
     asyncio.run(whole())
+
+
+def test_fork_server_stays_where_no_other_can_be_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Forks()
+    made.renew()
+    before = forkserver._forkserver._forkserver_pid, len(made._retired)  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(forkserver, "ensure_running", MagicMock(side_effect=OSError("too many open files")))
+        with pytest.raises(OSError, match="too many"):
+            made.renew()
+    assert (forkserver._forkserver._forkserver_pid, len(made._retired)) == before  # type: ignore[attr-defined]
