@@ -35,12 +35,12 @@ class Deployments:
             self._kinds[flow_run.flow_id] = (await self._client.read_flow(flow_run.flow_id)).name
         return self._kinds[flow_run.flow_id]
 
-    async def deployment(self, flow_run: FlowRun) -> DeploymentResponse | None:
-        """Its deployment; None when it has none, or has it no longer."""
+    async def deployment(self, flow_run: FlowRun, *, fresh: bool = False) -> DeploymentResponse | None:
+        """Its deployment, as it is now if `fresh`; None when it has none, or has it no longer."""
         if flow_run.deployment_id is None:
             return None
         read_at, deployment = self._deployments.get(flow_run.deployment_id, (0.0, None))
-        if deployment is None or time.monotonic() - read_at > DEPLOYMENT_SECONDS:
+        if fresh or deployment is None or time.monotonic() - read_at > DEPLOYMENT_SECONDS:
             try:
                 deployment = await self._client.read_deployment(flow_run.deployment_id)
             except ObjectNotFound:

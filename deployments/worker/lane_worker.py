@@ -200,14 +200,17 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         if attempt is None:
             return None
         try:
-            deployment = await self._deployments.deployment(flow_run)
+            for fresh in (False, True):  # one that was read before may be older than what is deployed
+                deployment = await self._deployments.deployment(flow_run, fresh=fresh)
+                await self._deployed.look()  # whatever was deployed before this run was made
+                refused = refusal(flow_run, deployment, entrypoints=self._deployed.entrypoints)
+                if refused is None:
+                    break
             known = await self._deployments.related(flow_run, deployment, pool=self._work_pool)
             verdict = await self._judge(flow_run, due_at, deployment)
         except httpx.HTTPError:
             await self._hand_back(flow_run, attempt, "its worker could not read its deployment")
             return None
-        await self._deployed.look()  # whatever was deployed before this run was made
-        refused = refusal(flow_run, deployment, entrypoints=self._deployed.entrypoints)
         if refused is not None:
             self._logger.error("run %s refused: %s", flow_run.id, refused)
             await self._reports.set_state(flow_run, attempt, Failed(name="Refused", message=refused))
@@ -250,6 +253,8 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self.processes[flow_run.id] = process
         if flow_run.id in self._cancelled:
             process.cancel()
+        elif self.draining:  # the worker may have told its processes already
+            process.terminate()
         await process.started(START_SECONDS)
         return process
 

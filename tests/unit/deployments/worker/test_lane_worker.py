@@ -11,6 +11,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import get_current_settings
 
+from deployments.worker.admission import Deployments
 from deployments.worker.due_runs import POLL_SECONDS, DueRuns
 from deployments.worker.lane_worker import LaneWorker
 from deployments.worker.reports import Reports
@@ -133,3 +134,54 @@ def test_what_no_schedule_wanted_is_not_judged() -> None:
     worker._ticks = AsyncMock()
     assert asyncio.run(worker._judge(FlowRun(flow_id=uuid4()), None, MagicMock())).end is None
     worker._ticks.judge.assert_not_called()
+
+
+def made_ready(monkeypatch: pytest.MonkeyPatch) -> tuple[LaneWorker, FlowRun]:
+    """A worker that has claimed a run."""
+    worker = LaneWorker("lane-a")
+    worker._settings, worker.draining, worker.cut_off = Settings(), False, False
+    worker.processes, worker._cancelled, worker._work_pool = {}, set(), None
+    worker._reports, worker._deployed = AsyncMock(), AsyncMock()
+    worker._deployed.entrypoints = {"flows.a.a"}
+    worker._deployed.forks = MagicMock()
+    monkeypatch.setattr(worker, "_claim", AsyncMock(return_value=1))
+    return worker, FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), parameters={"new": 1})
+
+
+def deployed(*parameters: str) -> MagicMock:
+    schema = {"properties": {name: {} for name in parameters}}
+    return MagicMock(
+        entrypoint="flows.a.a", parameter_openapi_schema=schema, pull_steps=[], job_variables={}, tags=[], id=uuid4()
+    )
+
+
+def test_run_is_refused_by_what_is_deployed_now_and_not_by_what_was_read_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker, run = made_ready(monkeypatch)
+    worker._client = AsyncMock()
+    worker._client.read_deployment.side_effect = [deployed(), deployed("new"), deployed()]
+    worker._deployments = Deployments(worker._client)
+    monkeypatch.setattr(worker._deployments, "related", AsyncMock(return_value=()))
+    monkeypatch.setattr(worker, "_start", start := AsyncMock())
+    asyncio.run(worker._deployments.deployment(run))
+    asyncio.run(worker._begin(run))
+    start.assert_awaited_once()
+    worker._reports.set_state.assert_not_called()  # type: ignore[attr-defined]
+    run.parameters = {"other": 1}
+    asyncio.run(worker._begin(run))
+    assert worker._reports.set_state.call_args.args[2].name == "Refused"  # type: ignore[attr-defined]
+
+
+def test_run_that_begins_while_its_worker_ends_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, run = made_ready(monkeypatch)
+    monkeypatch.setattr("deployments.worker.lane_worker.entry_of", lambda *_: (None, None))
+    process = MagicMock(started=AsyncMock())
+
+    def fork(_task: object) -> MagicMock:
+        worker.draining = True  # it takes long, and meanwhile those that run were told
+        return process
+
+    worker._deployed.forks.start = fork  # type: ignore[method-assign,assignment]
+    asyncio.run(worker._start(run, 1, entrypoint="flows.a.a", known=()))
+    process.terminate.assert_called_once()
