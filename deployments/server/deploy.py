@@ -7,6 +7,7 @@ ones. `prefect deploy --all` writes the same deployments, with the commit as ver
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
@@ -33,18 +34,19 @@ from deployments.server.declared import (
 from deployments.server.form import NOTHING_KNOWN, Offers
 from deployments.server.renames import rename_deployments
 from deployments.server.schedules import apply_declared_rules
-from deployments.server.switched_off import remove_switched_off
+from deployments.server.switched_off import name_switched_off, remove_switched_off
 from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.database import connect, reachable, writing
 from opsdb.deployed import read_deployed, write_deployed
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
 from opsdb.kinds.deployed_code import note_code
 from opsdb.kinds.kinds import switched_off
-from opsdb.kinds.names import current_full_name
+from opsdb.kinds.names import current_full_name, deployment_name
 from opsdb.kinds.subjects import subject_of, write_subjects
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.migrate import check_migrated
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
+from opsdb.setting_sources import SETTLED
 from opsdb.settings import Settings
 from opsdb.tables import Lane
 
@@ -62,8 +64,9 @@ def deploy_everything(
 
     Deployments of templates that are gone are removed, if `all_read`: else a file could not be read, and what it was
     is not known. `offers` is what the forms name. What somebody set in Prefect stays and is named, but for the
-    deployments in `reset`. Deployments of kinds that are switched off are removed. Returns a line for each runbook that
-    cannot be loaded: what is deployed of it stays.
+    deployments in `reset`. Deployments of kinds that are switched off are removed by the room itself alone: elsewhere
+    the environment may lack what switches them on. Returns a line for each runbook that cannot be loaded: what is
+    deployed of it stays.
 
     Raises RoomUnreachableError when Prefect's API or the ops database does not answer, and OpsError: before anything
     is written when it is prefect.yaml that is wrong, or a name in `reset`.
@@ -81,12 +84,13 @@ def deploy_everything(
                 _apply_lane(client, lane, limit=settings.lane_limit)
                 say(f"lane {lane}: {settings.lane_limit} runs at once")
             outcome = _apply_and_note(client, loaded, settings, offers=offers, reset=reset, say=say)
-            for line in remove_switched_off(client, settings, off):
+            of_room = bool(os.environ.get(SETTLED))
+            for line in remove_switched_off(client, settings, off) if of_room else name_switched_off(client, off):
                 say(line)
             if all_read:
                 for name in _remove_others(client, templates):
-                    say(f"{name} removed: its template is gone")
-            _note_subjects(settings, loaded, keep=bool(broken) or not all_read)
+                    say(f"{name} removed: its template is gone, or no longer for its lane")
+            _note_subjects(settings, loaded, keep=bool(broken) or not (all_read and of_room))
             apply_declared_rules(client, settings, [one.declared for one in loaded])
         slugs = register_block_types()
     except httpx.HTTPStatusError as error:
@@ -169,13 +173,20 @@ def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:
 
 
 def _remove_others(client: SyncPrefectClient, templates: Collection[TemplateDeployment]) -> list[str]:
-    """Remove the deployments of templates that no longer are there. Returns their names."""
-    kept = {(str(one["entrypoint"]), str(one["name"])) for template in templates for one in deployments_of(template)}
+    """Remove the deployments of templates that no longer are there, and of lanes that a template no longer names.
+
+    Those that somebody made beside them stay while the template does. Returns the names of the removed.
+    """
+    kept = {(template.kind, str(one["name"])) for template in templates for one in deployments_of(template)}
+    kinds = {template.kind for template in templates}
     removed = []
     for deployment in list(pages(client.read_deployments)):
         entrypoint = deployment.entrypoint or ""
         ours = {RUNBOOK_TAG, TEMPLATE_TAG} <= set(deployment.tags) and entrypoint.startswith(f"{PACKAGE}.")
-        if ours and (entrypoint, deployment.name) not in kept:
-            client.delete_deployment(deployment.id)
-            removed.append(f"{entrypoint.removeprefix(f'{PACKAGE}.')}/{deployment.name}")
+        kind = entrypoint.removeprefix(f"{PACKAGE}.")
+        of_lane = deployment.name in [deployment_name(kind, lane.pool) for lane in Lane]
+        if ours and (kind, deployment.name) not in kept and (of_lane or kind not in kinds):
+            with suppress(ObjectNotFound):  # somebody was first
+                client.delete_deployment(deployment.id)
+            removed.append(f"{kind}/{deployment.name}")
     return removed

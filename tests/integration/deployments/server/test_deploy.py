@@ -20,13 +20,16 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from deployments.server.apply import apply_deployments
 from deployments.server.client import pages
 from deployments.server.declared import load_deployments
 from deployments.server.deploy import deploy_everything
+from opsdb.database import writing
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.lookup import short_id
+from opsdb.setting_sources import SETTLED
 from opsdb.settings import Settings
 from opsdb.states import SWITCHED_OFF
 
@@ -441,8 +444,9 @@ def test_runbook_that_cannot_be_loaded_is_named_and_leaves_the_others_alone(
 
 
 def test_what_is_switched_off_goes_and_what_waits_in_it_ends_and_says_why(
-    file: File, client: SyncPrefectClient, room: Settings
+    file: File, client: SyncPrefectClient, room: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(SETTLED, raising=False)
     settings = room.model_copy(update={"prefect_yaml": file.path, "stored_commands": True})
     file.path.write_text(yaml.safe_dump({"deployments": [file.entry]}))
     deploy_everything(settings, templates=[], all_read=True, say=print)
@@ -451,6 +455,14 @@ def test_what_is_switched_off_goes_and_what_waits_in_it_ends_and_says_why(
     waiting = client.create_flow_run_from_deployment(made.id, parameters={"block": "x"})
     said: list[str] = []
     off = settings.model_copy(update={"stored_commands": False})
+    deploy_everything(off, templates=[], all_read=True, say=said.append)
+    assert file.read().id == made.id  # whoever deploys from another terminal may not have what switches it on
+    (line,) = [line for line in said if line.startswith(file.name)]
+    assert "stays as it is: OPS_STORED_COMMANDS is off here" in line
+    with writing(room, application="test") as db:
+        assert db.scalar(text("SELECT subject FROM ops.kinds WHERE kind = 'stored_command'"))
+    said.clear()
+    monkeypatch.setenv(SETTLED, "1")
     deploy_everything(off, templates=[], all_read=True, say=said.append)
     with pytest.raises(ObjectNotFound):
         file.read()
