@@ -37,12 +37,11 @@ from deployments.sync.marks import (
     unfinished_runs,
     write_watermark,
 )
-from deployments.sync.names import is_made_up, rename_run
+from deployments.sync.names import Naming, is_made_up
 from deployments.sync.pages import PAGE, in_future, pages
 from deployments.sync.queues import restore_queues, without_queue
 from deployments.sync.verdicts import Pushed, push_state, read_unpushed
 from opsdb.database import GONE, connect, first_line
-from opsdb.kinds.subjects import name_of_run
 from opsdb.record.journal import journal_dir
 from opsdb.record.recorder import deliver_abandoned
 from opsdb.room_locks import Lock, try_lock
@@ -108,6 +107,7 @@ class Follower:
         self._timings = settings.timings
         self._facts: LRUCache[UUID, RunFacts] = LRUCache(2000)
         self._kinds: LRUCache[UUID, str] = LRUCache(500)
+        self._naming = Naming(client, kind=self._kind, in_database=self._in_database)
 
     async def follow_events(self) -> None:
         """Apply each state change of a runbook as its event arrives."""
@@ -168,19 +168,21 @@ class Follower:
         """Apply what Prefect has and `ops` has not: of unfinished runs, and of those that ended since the watermark."""
         ended_until = watermark = await self._in_database(read_watermark)
         unseen = set(await self._in_database(unfinished_runs))
+        made_up: list[FlowRun] = []
         async for page in pages(self._client, ended_after=watermark - overlap):
             ended_until = max([ended_until, *(run.end_time for run in page if run.end_time)])
-            await self._give_names(page)
             await self._apply_differing(page)
+            made_up += [run for run in page if is_made_up(run.name)]
         async for page in pages(self._client, ended_after=None):
             if lost := [run for run in page if without_queue(run)]:
                 await restore_queues(self._client, self._engine, self._settings, lost)
-            await self._give_names(page)
             await self._apply_differing([run for run in page if not in_future(run)])
+            made_up += [run for run in page if is_made_up(run.name)]
             unseen -= {run.id for run in page}
         await self._look_for(sorted(unseen))
         await self._in_database(forget_twins)
         await self._in_database(partial(write_watermark, at=ended_until, outage_seconds=self._timings.prefect_outage))
+        await self._naming.name(made_up)
 
     async def _apply_differing(self, flow_runs: list[FlowRun]) -> None:
         known = await self._in_database(known_runs, [run.id for run in flow_runs])
@@ -210,7 +212,7 @@ class Follower:
 
     async def _apply_event(self, event: Event) -> None:
         run_id, state = UUID(event.resource.id.removeprefix("prefect.flow-run.")), state_of_event(event)
-        facts = self._facts.get(run_id)
+        facts, flow_run = self._facts.get(run_id), None
         surprising = await self._in_database(is_surprising, run_id, state)
         if facts is None or surprising or state.type == "SCHEDULED":  # the event does not say for when
             try:
@@ -220,28 +222,20 @@ class Follower:
             if surprising:
                 await self._apply_history(flow_run, is_known=True)
                 return
-            await self._give_names([flow_run])
             facts = await self._facts_of(flow_run, is_known=False)
             if facts is None or in_future(flow_run):
-                return
+                return  # the poll names those that are planned
             self._facts[run_id] = facts
             if flow_run.state is not None and flow_run.state.id == state.id:
                 state = state_of(flow_run.state)
         await self._apply(facts, [state])
+        if flow_run is not None:
+            await self._naming.name([flow_run])
 
     async def _facts_of(self, flow_run: FlowRun, *, is_known: bool) -> RunFacts | None:
         """What does not change of a run; None for one of no lane. What is recorded stays, whatever its tags are now."""
         facts = facts_of(flow_run, kind=await self._kind(flow_run))
         return facts or (await self._in_database(known_facts, flow_run.id) if is_known else None)
-
-    async def _give_names(self, flow_runs: Sequence[FlowRun]) -> None:
-        """Name runs by what they do, unless somebody thought of a name."""
-        for flow_run in flow_runs:
-            if not is_made_up(flow_run.name):
-                continue
-            name = await self._in_database(name_of_run, await self._kind(flow_run), flow_run.parameters)
-            if name is not None and await rename_run(self._client, flow_run.id, name):
-                flow_run.name = name
 
     async def _kind(self, flow_run: FlowRun) -> str:
         if flow_run.flow_id not in self._kinds:
