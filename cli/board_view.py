@@ -42,8 +42,8 @@ def board_lines(board: Board, *, width: int, height: int | None, note: str = "")
 
     Where there is no room, the longest parts are shortened first. `note` is what keeps it from being up to date.
     """
-    running = sum(len(lane.executing) for lane in board.lanes)
-    head = Text(f"{clock(board.now)}  {running} running, {len(board.queue)} waiting", style="bold")
+    running = sum(lane.running for lane in board.lanes)
+    head = Text(f"{clock(board.now)}  {running} running, {board.waiting} waiting", style="bold")
     top = [head, *([Text(note, style="bold red")] if note else [])]
     sections = [section for section in _sections(board, width) if section.lines]
     if height is not None:
@@ -116,7 +116,7 @@ def _lanes(lanes: Sequence[LaneBoard]) -> Columns:
     table = Columns.of("lane", "runs", "run", "what", "step", "how far", "for", header=False)
     for lane in lanes:
         slots = "" if lane.slots is None else f" of {lane.slots}"
-        count = f"{len(lane.executing)}{slots}"
+        count = f"{lane.running}{slots}"
         if not lane.executing:
             state = Text("no worker", style="bold red") if not lane.workers else Text("idle", style="dim")
             paused = Text("paused, or its limit is 0", style="yellow") if lane.slots == 0 else state

@@ -94,7 +94,7 @@ def waiting_lines(
     if hold is None and waiting.due_at is not None:
         return _safe([f"it is not to start before {clock(waiting.due_at)}", *found])
     found += _of_lane(view, waiting, hold, slots=slots, durations=durations)
-    return _safe(found) or [NOTHING]
+    return _safe(found) or [NOTHING if hold else f"ops knows no reason: `ops show {name}` asks Prefect"]
 
 
 def _of_lane(view: RunView, waiting: Waiting, hold: Hold | None, *, slots: int, durations: bool) -> list[str]:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, func, select, text
+from sqlmodel import col
 
 from opsdb.alerts.read import read_incidents
 from opsdb.progress import Progress
 from opsdb.runs.backups import LastProof, last_proofs
-from opsdb.runs.lookup import RunView, list_runs
+from opsdb.runs.lookup import RunView, select_runs
+from opsdb.runs.names import asks_for_approval
 from opsdb.runs.sessions import SessionProgress, list_sessions
-from opsdb.runs.waiting import Waiting, why_waiting
+from opsdb.runs.waiting import Waiting, turn, why_waiting
 from opsdb.runs.workers import count_workers
 from opsdb.states import RunStatus
-from opsdb.tables import Lane
+from opsdb.tables import Lane, Run, RunState
 
 MOST_RUNS = 200
 EXPLAINED = 10
@@ -46,6 +48,8 @@ class LaneBoard:
     slots: int | None
     workers: int
     executing: list[Executing]
+    running: int
+    """How many execute: `executing` has the first of them, if they are very many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,9 @@ class Board:
     now: datetime
     lanes: list[LaneBoard]
     queue: list[Queued]
+    """Those that go first."""
+    waiting: int
+    """How many there are in the queue."""
     approvals: list[RunView]
     sessions: list[SessionProgress]
     proofs: list[LastProof]
@@ -73,11 +80,15 @@ class Board:
 def read_board(db: Connection, *, online_seconds: float) -> Board:
     """Everything of it. A worker counts as there that said so within the last `online_seconds`."""
     now: datetime = db.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-    unfinished = list_runs(db, unfinished=True, limit=MOST_RUNS)[::-1]
-    executes = [view for view in unfinished if view.run.status is not RunStatus.QUEUED]
-    waits = [view for view in unfinished if view.run.status is RunStatus.QUEUED]
-    asks = [view for view in waits if view.waits_for_approval]
-    queue = [view for view in waits if not view.waits_for_approval]
+    # each by itself: however many wait, what executes and what asks is seen
+    asking = func.coalesce(asks_for_approval(), False)
+    is_open, is_queued = col(Run.finished_at).is_(None), col(Run.status) == RunStatus.QUEUED
+    oldest = (col(Run.created_at), col(Run.id))
+    first = (turn()[1] > now, *turn())  # what is planned for later comes last
+    executes = select_runs(db, is_open, ~is_queued, order=oldest, limit=MOST_RUNS)
+    asks = select_runs(db, is_open, is_queued, asking, order=oldest, limit=MOST_RUNS)
+    queue = select_runs(db, is_open, is_queued, ~asking, order=first, limit=MOST_RUNS)
+    counts = _counts(db, is_open, is_queued, ~asking)
     steps = {row.run_id: row for row in db.execute(_STEPS, {"ids": [view.run.id for view in executes]})}
     limits: dict[str, int | None] = {lane: slots for lane, slots in db.execute(_LIMITS)}  # noqa: C416  # a Row is no tuple for mypy
     workers = count_workers(db, seconds=online_seconds)
@@ -89,6 +100,7 @@ def read_board(db: Connection, *, online_seconds: float) -> Board:
                 slots=limits.get(lane.value),
                 workers=workers.get(lane.value, 0),
                 executing=[_executing(view, steps.get(view.run.id)) for view in executes if view.run.lane == lane],
+                running=counts.get((lane, False), 0),
             )
             for lane in Lane
         ],
@@ -96,11 +108,25 @@ def read_board(db: Connection, *, online_seconds: float) -> Board:
             Queued(view=view, waiting=why_waiting(db, view, online_seconds=online_seconds) if n < EXPLAINED else None)
             for n, view in enumerate(queue)
         ],
+        waiting=sum(count for (_, queued), count in counts.items() if queued),
         approvals=asks,
         sessions=[one for one in list_sessions(db, limit=50) if one.status == "active" and one.unfinished],
         proofs=last_proofs(db),
         alerts=[one for one in read_incidents(db) if one["resolved_at"] is None],
     )
+
+
+def _counts(
+    db: Connection, is_open: ColumnElement[bool], is_queued: ColumnElement[bool], not_asking: ColumnElement[bool]
+) -> dict[tuple[Lane, bool], int]:
+    """How many runs each lane has that execute (False), and that wait in its queue (True)."""
+    rows = db.execute(
+        select(col(Run.lane), is_queued, func.count())
+        .outerjoin(RunState, col(RunState.id) == col(Run.state_id))
+        .where(is_open, not_asking | ~is_queued)
+        .group_by(col(Run.lane), is_queued)
+    )
+    return {(lane, queued): count for lane, queued, count in rows}
 
 
 def _executing(view: RunView, step: Any) -> Executing:

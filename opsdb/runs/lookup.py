@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -141,6 +141,11 @@ def list_runs(
     if unfinished:
         wanted = wanted.where(col(Run.finished_at).is_(None))
     return [_view(row) for row in db.execute(wanted).mappings()]
+
+
+def select_runs(db: Connection, *wanted: ColumnElement[bool], order: Sequence[Any], limit: int) -> list[RunView]:
+    """The first runs, in this order, of which all that is wanted is true: of `Run`, and `RunState`, its latest."""
+    return [_view(row) for row in db.execute(_views().where(*wanted).order_by(*order).limit(limit)).mappings()]
 
 
 def find_run(db: Connection, text: str, verb: Verb | None = None) -> UUID:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, case, exists, func, literal, or_, select, text, tuple_
@@ -76,12 +77,19 @@ def why_waiting(db: Connection, view: RunView, *, online_seconds: float) -> Wait
     )
 
 
+def turn() -> tuple[Any, Any, Any]:
+    """In which order the runs of a lane go: by its queues, see `queue_of`; in one queue goes first what was due first.
+
+    The number of the queue, the time from which a run is due, and its id.
+    """
+    queue = case((col(Run.priority) > 10, 0), (col(Run.priority) > 0, 1), (col(Run.priority) == 0, 2), else_=3)
+    return queue, func.coalesce(col(Run.due_at), col(Run.created_at)), col(Run.id)
+
+
 def _ahead(db: Connection, view: RunView) -> dict[str, int]:
     run = view.run
-    # the queues of a lane, see `queue_of`; in one queue goes first what was due first
-    queue = case((col(Run.priority) > 10, 0), (col(Run.priority) > 0, 1), (col(Run.priority) == 0, 2), else_=3)
+    queue, due_at, run_id = turn()
     own = select(queue).where(col(Run.id) == run.id).scalar_subquery()
-    due_at = func.coalesce(col(Run.due_at), col(Run.created_at))
     waits_for_another = or_(col(RunState.type) == "PAUSED", col(RunState.name) == AWAITS_SLOT)
     counts = db.execute(
         select(queue, func.count())
@@ -91,7 +99,7 @@ def _ahead(db: Connection, view: RunView) -> dict[str, int]:
             col(Run.finished_at).is_(None),
             due_at <= view.now,
             ~exists().where(col(RunState.id) == col(Run.state_id), waits_for_another),
-            tuple_(queue, due_at, col(Run.id)) < tuple_(own, literal(run.due_at or run.created_at), literal(run.id)),
+            tuple_(queue, due_at, run_id) < tuple_(own, literal(run.due_at or run.created_at), literal(run.id)),
         )
         .group_by(queue)
     )

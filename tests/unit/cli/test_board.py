@@ -26,9 +26,9 @@ LEFT = "\x1b[?1049l"
 
 def made(text: str = "plain") -> Board:
     view: RunView = details(status=RunStatus.QUEUED, text=text).view
-    lanes = [LaneBoard(lane=lane, slots=3, workers=1, executing=[]) for lane in Lane]
+    lanes = [LaneBoard(lane=lane, slots=3, workers=1, executing=[], running=0) for lane in Lane]
     now = datetime(2026, 11, 30, 12, tzinfo=UTC)
-    return Board(now=now, lanes=lanes, queue=[], approvals=[view], sessions=[], proofs=[], alerts=[])
+    return Board(now=now, lanes=lanes, queue=[], waiting=0, approvals=[view], sessions=[], proofs=[], alerts=[])
 
 
 @pytest.fixture

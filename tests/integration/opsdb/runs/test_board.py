@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Engine
 
 from cli.board_view import board_document, board_lines
@@ -16,9 +17,8 @@ from tests.support.alerts_lab import Lab
 PROGRESS = '{"done_bytes": 630, "total_bytes": 1000, "estimated": false, "bytes_per_second": 10.0}'
 
 
-def filled(engine: Engine) -> dict[str, str]:
+def filled(lab: Lab) -> dict[str, str]:
     """A room with one run of each sort. Returns their short ids."""
-    lab = Lab(engine)
     running = lab.run(lane="B", kind="odoo_db_backup", params='{"odoo_db": "prod"}', started_at="now")
     lab.sql(
         "INSERT INTO ops.run_steps "
@@ -37,13 +37,13 @@ def filled(engine: Engine) -> dict[str, str]:
     done = lab.run(lane="A", kind="odoo_db_backup", params='{"odoo_db": "prod"}', result='{"size_bytes": 5000000}')
     lab.finish(done, "succeeded")
     lab.sql("INSERT INTO ops.lane_limits (lane, slots) VALUES ('A', 3), ('B', 1), ('D', 0)")
-    with engine.begin() as db:
+    with lab.engine.begin() as db:
         write_worker_heartbeat(db, name="w-1", host="h", lanes=["A", "B", "D"])
     return {"running": short_id(running), "queued": short_id(queued), "asks": short_id(asks)}
 
 
 def test_board_holds_what_goes_on(settings: Settings, engine: Engine) -> None:
-    ids = filled(engine)
+    ids = filled(Lab(engine))
     with reading(settings) as db:
         board = read_board(db, online_seconds=30)
     lanes = {lane.lane: lane for lane in board.lanes}
@@ -61,7 +61,7 @@ def test_board_holds_what_goes_on(settings: Settings, engine: Engine) -> None:
 
 
 def test_board_is_drawn_at_any_size_and_text_from_outside_is_harmless(settings: Settings, engine: Engine) -> None:
-    ids = filled(engine)
+    ids = filled(Lab(engine))
     with reading(settings) as db:
         board = read_board(db, online_seconds=30)
     for width in (60, 80, 120, 200):
@@ -76,3 +76,24 @@ def test_board_is_drawn_at_any_size_and_text_from_outside_is_harmless(settings: 
     lines = [line.plain for line in board_lines(board, width=80, height=16)]
     assert any(line.endswith("more lines") for line in lines)
     assert {"Lanes", "Queue", "Waiting for approval", "Last proof"} <= set(lines)
+
+
+def test_however_many_wait_what_executes_and_asks_is_seen_and_who_goes_first(
+    settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsdb.runs.board.MOST_RUNS", 3)
+    ids = filled(lab := Lab(engine))
+    for run_id in (ids["running"], ids["asks"]):
+        lab.sql("UPDATE ops.runs SET created_at = now() - interval '1 day' WHERE id::text LIKE :id", id=f"%{run_id}")
+    for _ in range(4):
+        lab.run(lane="B", status="queued", state="SCHEDULED")
+    planned = lab.run(lane="B", status="queued", state="SCHEDULED", priority=100)
+    lab.set(planned, "due_at = now() + interval '1 day'")
+    urgent = lab.run(lane="B", status="queued", state="SCHEDULED", priority=100)
+    with reading(settings) as db:
+        board = read_board(db, online_seconds=30)
+    assert [short_id(one.view.run.id) for lane in board.lanes for one in lane.executing] == [ids["running"]]
+    assert [short_id(view.run.id) for view in board.approvals] == [ids["asks"]]
+    assert [short_id(one.view.run.id) for one in board.queue][:2] == [short_id(urgent), ids["queued"]]
+    assert len(board.queue) == 3
+    assert board_lines(board, width=120, height=None)[0].plain.endswith("1 running, 7 waiting")

@@ -26,7 +26,9 @@ def said(waiting: Waiting = READY, hold: Hold | None = FREE, **others: Any) -> l
 
 
 def test_nothing_holds_up_a_run_of_a_lane_with_a_free_slot_and_a_worker() -> None:
-    assert said() == said(hold=None) == [NOTHING]
+    assert said() == [NOTHING]
+    [line] = said(hold=None)  # Prefect was not asked
+    assert line == f"ops knows no reason: `ops show {short_id(VIEW.run.id)}` asks Prefect"
 
 
 @pytest.mark.parametrize(
