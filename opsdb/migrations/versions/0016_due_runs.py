@@ -1,5 +1,5 @@
 """A run's wait is counted from when it was due, what is planned for later is in no figure of today, and a mistyped name
-is not a database."""
+is not a database. All tables have row-level security."""
 
 from importlib import import_module
 
@@ -75,8 +75,15 @@ UPDATE ops.runs SET error = error || '{"type": "UnknownDatabase"}'
 WHERE kind = 'odoo_db_backup' AND error ->> 'type' = 'Preflight' AND error ->> 'message' LIKE 'there is no database %'
 """
 
+UNSECURED = ("deployed", "kinds", "lane_limits", "schedule_plans")
+READERS: str = import_module("opsdb.migrations.versions.0001_first_tables").READERS
+
 
 def upgrade() -> None:
+    for table in UNSECURED:
+        op.execute(f"ALTER TABLE ops.{table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY room ON ops.{table} TO ops_writer USING (true) WITH CHECK (true)")
+        op.execute(f"CREATE POLICY readers ON ops.{table} FOR SELECT TO {READERS} USING (true)")
     op.execute(NAMED_BEFORE)
     op.execute(BEFORE.replace(SINCE, SINCE_DUE).replace(BEGIN, BEGIN_DUE))
     for name, query in VIEWS.items():
@@ -84,6 +91,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for table in UNSECURED:
+        op.execute(f"DROP POLICY readers ON ops.{table}")
+        op.execute(f"DROP POLICY room ON ops.{table}")
+        op.execute(f"ALTER TABLE ops.{table} DISABLE ROW LEVEL SECURITY")
     op.execute(BEFORE.replace(SINCE, SINCE_DUE))
     for name in VIEWS:
         op.execute(f"CREATE OR REPLACE VIEW ops.{name} WITH (security_invoker) AS {VIEWS_BEFORE[name]}")

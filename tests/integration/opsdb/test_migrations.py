@@ -43,6 +43,22 @@ def test_migrations_make_what_the_tables_say(settings: Settings) -> None:
     assert differences == []
 
 
+def test_every_table_has_row_level_security_with_its_policies(settings: Settings) -> None:
+    engine = create_engine(driver_url(settings.ops_url))
+    with engine.connect() as db:
+        rows = db.execute(
+            text(
+                "SELECT relname, relrowsecurity, ARRAY(SELECT polname::text FROM pg_policy WHERE polrelid = c.oid "
+                "ORDER BY 1) FROM pg_class c WHERE relnamespace = 'ops'::regnamespace AND relkind IN ('r', 'p') "
+                "AND relname <> 'alembic_version'"
+            )
+        ).all()
+    engine.dispose()
+    policies = {name: (on, policies) for name, on, policies in rows}
+    assert policies.pop("step_results") == (True, ["room"])  # results of steps are the room's alone
+    assert {name for name, found in policies.items() if found != (True, ["readers", "room"])} == set()
+
+
 def test_every_table_view_and_column_is_described_and_nothing_else(settings: Settings) -> None:
     engine = connect(settings, role="superset_ro", application="test")
     with engine.connect() as db:
