@@ -58,12 +58,13 @@ class Subject:
 def subject_of(kind: str, declared: str | None, schema: Mapping[str, Any]) -> Subject:
     """The subject of a kind by what it declares, or else by its main parameters: those that must be given.
 
-    `schema` is that of its parameters.
+    What it declares of parameters whose values nobody wants to read is left out. `schema` is that of its parameters.
     """
     properties: Mapping[str, Mapping[str, Any]] = schema.get("properties") or {}
     required = [name for name in properties if name in (schema.get("required") or ())]
     main = ", ".join(f"${{params.{name}}}" for name in required if not SECRET_LIKE.search(name))
     pattern = declared or (f"{main}{SEPARATOR}{kind}" if main else kind)
+    pattern = REFERENCE.sub(lambda match: "" if SECRET_LIKE.search(match[1]) else match[0], pattern)
     named = REFERENCE.findall(pattern)
     defaults = {name: properties[name]["default"] for name in named if "default" in properties.get(name, {})}
     return Subject(kind=kind, pattern=pattern, defaults=defaults)

@@ -49,6 +49,14 @@ def test_kind_that_declares_none_is_called_by_its_main_parameters() -> None:
     assert subject_of("cleanup", None, {}).name({"where": "/srv"}) == "cleanup"
 
 
+def test_secret_that_a_subject_names_is_left_out_of_names_and_defaults() -> None:
+    schema = {"properties": {"where": {}, "api_token": {"default": "hunter2"}}}
+    subject = subject_of("cleanup", "${params.where} · as ${params.api_token}", schema)
+    assert subject.defaults == {}
+    assert subject.name({"where": "/srv", "api_token": "x"}) == "/srv · as"
+    assert subject_of("cleanup", "${params.api_token}", schema).name({"api_token": "x"}) == "cleanup"
+
+
 def test_value_that_nobody_gave_is_the_default() -> None:
     schema = {"properties": {"where": {"default": "/"}, "other": {"default": 1}}}
     subject = subject_of("disk", "${params.where} · disk", schema)
