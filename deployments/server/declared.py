@@ -266,8 +266,11 @@ def _twice(names: Iterable[str]) -> str | None:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Runbooks may lie beside the file that names them."""
-    sys.path.insert(0, str(folder))
+    """Runbooks may lie beside the file that names them, and shadow nothing: a worker looks there last as well."""
+    if str(folder) in sys.path:
+        yield
+        return
+    sys.path.append(str(folder))
     try:
         yield
     finally:

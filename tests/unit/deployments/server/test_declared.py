@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import yaml
 from prefect.cli.deploy._config import _load_deploy_configs_and_actions
 from rich.console import Console
 
-from deployments.server.declared import declared_deployments
+from deployments.server.declared import _importable, declared_deployments
 from opsdb.errors import OpsError
 from opsdb.kinds.kinds import registered_deployments
 from opsdb.schedules.catch_up import read_catch_up
@@ -98,3 +100,15 @@ def test_names_of_the_rooms_own_deployments_are_unique_and_say_kind_and_lane() -
         assert len(one.tags) == 3
         assert re.fullmatch(r"[a-z0-9_-]+", one.name)
         assert one.schedules or one.name == f"{one.kind}-{one.work_pool.name}"
+
+
+def test_file_beside_prefect_yaml_shadows_no_module(tmp_path: Path) -> None:
+    """The worker looks there last, too: what is checked is what is executed."""
+    before = list(sys.path)
+    (tmp_path / "this.py").write_text("raise RuntimeError('shadowed')")
+    with _importable(tmp_path):
+        found = importlib.util.find_spec("this")
+        assert sys.path[: len(before)] == before
+    assert found is not None
+    assert found.origin != str(tmp_path / "this.py")
+    assert sys.path == before
