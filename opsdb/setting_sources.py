@@ -129,8 +129,9 @@ def _in_files(model: type[BaseModel], environment: _Values, renamed: Mapping[str
     for file in reversed(found.files):
         values |= _texts(file, model, renamed)
     values.pop("home", None)
-    if found.home and found.home_from:
-        place = Source(file=found.home_from.path, line=found.home_from.line("home"))
+    if found.home:
+        says = found.home_from
+        place = Source(file=says.path, line=says.line("home")) if says else Source(file=found.home)
         values["home"] = (str(found.home), place)
     return values
 

@@ -19,6 +19,8 @@ from opsdb.trust import who_else_may_write
 NAME = "ops.toml"
 NEAR = Path(".ops") / NAME
 """Where it is looked for in the working folder and its parents."""
+ROOM_SIGNS = ("secrets.json", "room.json")
+"""What a folder holds in which a room was started, by a version without settings files too."""
 OF_THE_HOST = Path("/etc/ops") / NAME
 LARGEST_BYTES = 1_000_000
 HEAD = (
@@ -62,7 +64,8 @@ class SettingsFile:
 
 @dataclass(frozen=True)
 class Found:
-    """The files that count for a room, the one that counts most first, and its OPS_HOME where a file says it."""
+    """The files that count for a room, the one that counts most first, and its OPS_HOME where a file or the working
+    folder says it."""
 
     files: tuple[SettingsFile, ...] = ()
     home: Path | None = None
@@ -74,7 +77,7 @@ def find_files(home: Path | None) -> Found:
 
     Raises UsageError for a file that another user may have written, or that cannot be read.
     """
-    near = None if home else _nearest()
+    home, near = (home, None) if home else _nearest()
     host = read_file(OF_THE_HOST)
     leads = near or (host if host and host.home and not home else None)
     if leads:
@@ -145,15 +148,18 @@ def write_own(home: Path, ports: Mapping[str, int]) -> bool:
     return True
 
 
-def _nearest() -> SettingsFile | None:
+def _nearest() -> tuple[Path | None, SettingsFile | None]:
+    """The folder of the nearest room, and its file if it has one; a room without one must not lead to that above."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
         raise UsageError("the working folder was deleted. Hint: change to one that exists") from None
     for folder in (here, *here.parents):
-        if found := read_file(folder / NEAR):
-            return found
-    return None
+        home = (folder / NEAR).parent
+        found = read_file(home / NAME)
+        if found or any(os.path.lexists(home / sign) for sign in ROOM_SIGNS):
+            return home, found
+    return None, None
 
 
 def _read(path: Path) -> str:

@@ -53,6 +53,14 @@ def test_environment_counts_more_and_an_empty_value_nothing(file: Path, monkeypa
     }
 
 
+def test_room_of_an_older_version_is_the_home_below_its_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (file.parent / "secrets.json").write_text("{}")
+    (file.parents[1] / "below").mkdir()
+    monkeypatch.chdir(file.parents[1] / "below")
+    loaded = load_with_sources()
+    assert (loaded.settings.home, str(loaded.sources["home"])) == (file.parent, str(file.parent))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

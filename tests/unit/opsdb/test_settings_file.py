@@ -49,6 +49,21 @@ def test_nearest_file_above_names_the_room(work: Path) -> None:
     assert (found.home, [one.path for one in found.files]) == (near, [near / "ops.toml"])
 
 
+@pytest.mark.parametrize("sign", ["secrets.json", "room.json"])
+def test_room_without_a_file_is_not_passed_over(work: Path, host: Path, sign: str) -> None:
+    room(work.parents[1], "lane_limit = 4")
+    host.write_text(f'home = "{work.parents[1]}/.ops"')
+    near = room(work.parent)
+    (near / "ops.toml").rename(near / sign)
+    assert find_files(None) == settings_file.Found(home=near)
+
+
+def test_empty_folder_is_no_room(work: Path) -> None:
+    above = room(work.parents[1])
+    (work.parent / ".ops").mkdir()
+    assert find_files(None).home == above
+
+
 def test_home_of_the_environment_leaves_the_working_folder_aside(work: Path, tmp_path: Path) -> None:
     room(work, "prefect_port = 1")
     other = room(tmp_path, "prefect_port = 2")
