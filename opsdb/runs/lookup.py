@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, case, cast, func, or_, select
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DataError, ProgrammingError
 from sqlmodel import col
 
 from opsdb.database import connect, first_line, reachable
@@ -101,7 +101,7 @@ def reading(settings: Settings) -> Iterator[Connection]:
     try:
         with reachable(), engine.connect() as db:
             yield db.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    except (ProgrammingError, psycopg.ProgrammingError, psycopg.DataError) as error:
+    except (ProgrammingError, DataError, psycopg.ProgrammingError, psycopg.DataError) as error:
         raise RoomUnreachableError(
             f"the ops database is not what this version needs ({first_line(error)}): `ops db upgrade` brings it there."
         ) from error

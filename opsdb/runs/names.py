@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, select
 from sqlmodel import col
 
 from opsdb.errors import UsageError
+from opsdb.runs.selection import newest_first
 from opsdb.states import APPROVAL, RunStatus
 from opsdb.storable import storable
 from opsdb.tables import Run, RunState
@@ -40,19 +41,19 @@ def find_by_name(db: Connection, name: str, verb: Verb | None) -> UUID:
     Raises UsageError when there is no run of that name, and one that lists them when several fit the verb.
     """
     named = select(col(Run.id), col(Run.created_at), col(Run.status)).where(col(Run.name) == storable(name))
-    newest_first = named.order_by(col(Run.created_at).desc(), col(Run.id).desc())
-    found = db.execute(newest_first.where(verb.applies).limit(CANDIDATES + 1)).all() if verb else []
+    newest = named.order_by(*newest_first())
+    found = db.execute(newest.where(verb.applies).limit(CANDIDATES + 1)).all() if verb else []
     if len(found) > 1:
         listed = ", ".join(f"{row.id} ({row.status}, {row.created_at:%Y-%m-%d %H:%M})" for row in found[:CANDIDATES])
         more = " and more" if len(found) > CANDIDATES else ""
         raise UsageError(f"{name!r} names several runs that can be {verb}: {listed}{more}. Hint: give the id of one")
-    newest = (found or db.execute(newest_first.limit(1)).all())[:1]
-    if not newest:
+    meant = (found or db.execute(newest.limit(1)).all())[:1]
+    if not meant:
         raise UsageError(
             f"RUN: no run has the name {name!r}, and it is not a run id. Hint: give a name as `ops runs` shows it, or "
             "4 or more characters of the start or end of an id"
         )
-    run_id: UUID = newest[0].id
+    run_id: UUID = meant[0].id
     return run_id
 
 
