@@ -15,7 +15,7 @@ from cli.text import STATUS_STYLE, clock, lines, moment, result_rows, safe_line,
 from opsdb.amounts import seconds, size
 from opsdb.runs.lookup import RunDetails, RunView, short_id
 from opsdb.states import RunStatus
-from opsdb.tables import Artifact, RunEvent, RunStep
+from opsdb.tables import Artifact, Run, RunEvent, RunStep
 
 EVENTS_SHOWN = 50
 
@@ -23,6 +23,11 @@ EVENTS_SHOWN = 50
 def status_text(status: str) -> Text:
     """A status in its colour."""
     return Text(status, style=STATUS_STYLE.get(status, ""))
+
+
+def called(run: Run, *, width: int = 80) -> str:
+    """What people call a run: its name, or its kind while it has none, safe to show on one line."""
+    return safe_line(run.name or run.kind, width=width)
 
 
 def error_lines(error: dict[str, Any] | None) -> list[str]:
@@ -51,7 +56,7 @@ def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
         run = view.run
         table.add(
             short_id(run.id),
-            safe_line(run.name or run.kind),
+            called(run, width=200),
             safe_line(run.kind, width=40),
             run.lane.value,
             str(run.priority) if priorities else "",
