@@ -91,9 +91,7 @@ def _status(view: RunView) -> Text:
 
 def run_page(details: RunDetails, *, waits_for: Sequence[str] = (), address: str = "") -> Group:
     """Everything of one run; `waits_for` are the sentences of `waiting_lines`."""
-    parts: list[RenderableType] = [_facts(details, address)]
-    if waits_for:
-        parts += _section("Waits", Text("\n".join(waits_for)))
+    parts: list[RenderableType] = [_facts(details, address, waits_for)]
     if rows := result_rows(details.view.run.result):
         parts += _section("Result", lines(rows))
     if details.steps:
@@ -181,7 +179,7 @@ def _plain(record: Any, *without: str) -> dict[str, Any]:
     return document
 
 
-def _facts(details: RunDetails, address: str) -> Text:
+def _facts(details: RunDetails, address: str, waits_for: Sequence[str]) -> Text:
     view, run = details.view, details.view.run
     rows = [
         ("run", str(run.id)),
@@ -190,6 +188,7 @@ def _facts(details: RunDetails, address: str) -> Text:
         ("status", run.status.value),
     ]
     rows += [("", line) for line in error_lines(run.error)]
+    rows += [("waits" if number == 0 else "", line) for number, line in enumerate(waits_for)]
     rows += [
         ("lane", run.lane.value),
         ("priority", str(run.priority)),

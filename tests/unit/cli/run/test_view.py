@@ -38,6 +38,13 @@ def test_page_tells_times_and_the_error() -> None:
     assert "third" not in page
 
 
+def test_page_says_right_after_the_status_what_the_run_waits_for() -> None:
+    page = drawn(run_page(details(status=RunStatus.QUEUED), waits_for=["lane B is full", "2 runs go first"]))
+    facts = [" ".join(line.split()) for line in page.splitlines()]
+    at = facts.index("status queued")
+    assert facts[at + 1 : at + 3] == ["waits lane B is full", "2 runs go first"]
+
+
 def test_later_attempt_has_no_queue_time() -> None:
     assert details(attempt=2).view.queue_seconds is None
 
