@@ -14,6 +14,7 @@ from pathlib import Path
 
 from opsdb.errors import UsageError
 from opsdb.private_files import replace_private
+from opsdb.setting_types import expanded
 from opsdb.trust import who_else_may_write
 
 NAME = "ops.toml"
@@ -45,11 +46,14 @@ class SettingsFile:
             return None
         if not isinstance(home, str) or not home:
             raise UsageError(f'{self.where("home")}: expected the path of a folder, as in home = "/opt/ops/.ops"')
-        return self.absolute(home)
+        return self.absolute("home", home)
 
-    def absolute(self, path: str) -> Path:
-        """A path as this file means it: a relative one begins where the file is."""
-        return Path(os.path.normpath(self.path.parent / Path(path).expanduser()))
+    def absolute(self, key: str, path: str) -> Path:
+        """The path of a key as this file means it: a relative one begins where the file is. Raises UsageError."""
+        try:
+            return Path(os.path.normpath(self.path.parent / expanded(path)))
+        except ValueError as error:
+            raise UsageError(f"{self.where(key)}: {key}: {error}") from None
 
     def line(self, key: str) -> int | None:
         """The number of the line on which a key stands; None where it cannot be told."""

@@ -18,7 +18,14 @@ BASH = {"_OPS_COMPLETE": "complete_bash"}
 
 def offered(line: str, word: int, home: Path, **more: str) -> list[str]:
     """What bash is offered for a word of a line."""
-    env = {"PATH": os.environ["PATH"], "OPS_HOME": str(home), "COMP_WORDS": line, "COMP_CWORD": str(word), **BASH, **more}
+    env = {
+        "PATH": os.environ["PATH"],
+        "OPS_HOME": str(home),
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(word),
+        **BASH,
+        **more,
+    }
     done = subprocess.run([sys.executable, "-m", "cli"], env=env, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.stdout.split()
