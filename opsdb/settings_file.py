@@ -127,16 +127,18 @@ def read_file(path: Path) -> SettingsFile | None:
     return SettingsFile(path, values, text)
 
 
-def write_own(home: Path, ports: Mapping[str, int]) -> bool:
+def write_own(home: Path, ports: Mapping[str, int], *, defaults: Mapping[str, int]) -> bool:
     """Note in the file of a room where it is and on which ports, unless its files say so. Returns whether it changed.
 
-    All else in the file stays as it is, comments and order included. Raises OSError, and UsageError as `find_files`.
+    A default that no file contradicts is not written: it would hide what the file of the host says later. All else in
+    the file stays as it is, comments and order included. Raises OSError, and UsageError as `find_files`.
     """
     path = home / NAME
     files = find_files(home).files
     own = next((one for one in files if one.path == path), None)
     said: dict[str, object] = {key: value for one in reversed(files) for key, value in one.values.items()}
-    changes: dict[str, int | str] = {key: port for key, port in ports.items() if str(said.get(key)) != str(port)}
+    said = {**defaults, **said}
+    changes: dict[str, int | str] = {key: port for key, port in ports.items() if str(said[key]) != str(port)}
     if "home" not in said:
         changes = {"home": ".", **changes}  # so it still is when the folder is moved
     if not changes:
