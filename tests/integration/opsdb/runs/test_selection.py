@@ -141,8 +141,12 @@ def test_numbers_of_a_kind_and_of_each_database(settings: Settings, engine: Engi
     made(engine, kind="backup", states=(*over, "FAILED"), odoo_db="shop")
     made(engine, kind="backup", states=(*over, "CANCELLED"), odoo_db="shop")
     made(engine, kind="backup", states=over, odoo_db="shop")
-    made(engine, kind="backup", states=(*over, "COMPLETED"), odoo_db="old", days_ago=40)
-    made(engine, kind="other", states=(*over, "FAILED"))
+    old = made(engine, kind="backup", states=(*over, "COMPLETED"), odoo_db="old")
+    made(engine, kind="other", states=(*over, "FAILED"), days_ago=40)  # it ended since then
+    lately = "UPDATE ops.runs SET started_at = started_at + (now() - finished_at), finished_at = now()"
+    with engine.begin() as db:
+        db.execute(text(f"{lately} WHERE finished_at IS NOT NULL"))
+        db.execute(text("UPDATE ops.runs SET finished_at = now() - interval '31 d' WHERE id = :id"), {"id": old})
     with reading(settings) as db:
         total, prod, shop = read_stats(db, since=timedelta(days=30), kind="backup")
         kinds = [one for one in read_stats(db, since=timedelta(days=30)) if one.in_all]
