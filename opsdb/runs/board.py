@@ -70,8 +70,11 @@ class Board:
     """Incidents that last, as `read_incidents` has them."""
 
 
-def read_board(db: Connection, *, online_seconds: float) -> Board:
-    """Everything of it. A worker counts as there that said so within the last `online_seconds`."""
+def read_board(db: Connection, *, online_seconds: float, proofs: list[LastProof] | None = None) -> Board:
+    """Everything of it. A worker counts as there that said so within the last `online_seconds`.
+
+    `proofs` are those of a board that was read shortly before: they walk over all backups, and seldom change.
+    """
     now: datetime = db.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
     unfinished = list_runs(db, unfinished=True, limit=MOST_RUNS)[::-1]
     executes = [view for view in unfinished if view.run.status is not RunStatus.QUEUED]
@@ -98,7 +101,7 @@ def read_board(db: Connection, *, online_seconds: float) -> Board:
         ],
         approvals=asks,
         sessions=[one for one in list_sessions(db, limit=50) if one.status == "active" and one.unfinished],
-        proofs=last_proofs(db),
+        proofs=last_proofs(db) if proofs is None else proofs,
         alerts=[one for one in read_incidents(db) if one["resolved_at"] is None],
     )
 
