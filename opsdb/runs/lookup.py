@@ -155,7 +155,7 @@ def find_run(db: Connection, text: str, verb: Verb | None = None) -> UUID:
     if digits is None:
         return find_by_name(db, text, verb)
     fits = col(Run.id) == UUID(digits) if len(digits) == 32 else id_fits(col(Run.id), digits)
-    found: Sequence[Row[Any]] = db.execute(
+    found: Sequence[Row[*tuple[Any, ...]]] = db.execute(
         select(col(Run.id), col(Run.kind), col(Run.status))
         .where(fits)
         .order_by(col(Run.created_at).desc())

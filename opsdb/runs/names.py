@@ -48,7 +48,7 @@ def find_by_name(db: Connection, name: str, verb: Verb | None) -> UUID:
     return run_id
 
 
-def named_run(db: Connection, name: str, verb: Verb | None) -> Row[Any] | None:
+def named_run(db: Connection, name: str, verb: Verb | None) -> Row[*tuple[Any, ...]] | None:
     """The newest run of that name, its id, kind and status; with a verb the one that this can be done with, if any.
 
     Raises UsageError that lists them when several fit the verb.
