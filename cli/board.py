@@ -18,10 +18,13 @@ from cli.text import clock, console, print_json, safe_line, show
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from opsdb.runs.backups import LastProof
     from opsdb.runs.board import Board
     from opsdb.settings import Settings
 
 POLL_SECONDS = 1.0
+PROOFS_SECONDS = 60.0
+"""For how long the last proofs are shown as they were read: to read them is to look at all backups."""
 
 
 def register(app: typer.Typer) -> None:
@@ -73,23 +76,26 @@ def show_live(settings: Settings, *, pause: Callable[[float], None] = time.sleep
     from opsdb.errors import RoomUnreachableError
 
     seen, note, answered = _read(settings), "", datetime.now(UTC)
+    proven_at = seen.now
     with _ended_by_signals(), Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             lines: list[Text] = board_lines(seen, width=console.width, height=console.height, note=note)
             live.update(Group(*lines), refresh=True)
             pause(POLL_SECONDS)
             try:
-                seen, note, answered = _read(settings), "", datetime.now(UTC)
+                fresh = abs((seen.now - proven_at).total_seconds()) < PROOFS_SECONDS
+                seen, note, answered = _read(settings, seen.proofs if fresh else None), "", datetime.now(UTC)
+                proven_at = proven_at if fresh else seen.now
             except RoomUnreachableError as error:
                 note = safe_line(f"As of {clock(answered)}: {error}", width=300)
 
 
-def _read(settings: Settings) -> Board:
+def _read(settings: Settings, proofs: list[LastProof] | None = None) -> Board:
     from opsdb.runs.board import read_board
     from opsdb.runs.lookup import reading
 
     with reading(settings) as db:
-        return read_board(db, online_seconds=settings.timings.online)
+        return read_board(db, online_seconds=settings.timings.online, proofs=proofs)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.columns import Columns
 from cli.run.reasons import waiting_lines
-from cli.run.view import status_text
+from cli.run.view import called, status_text
 from cli.text import alert_subject, clock, moment, safe_line
 from opsdb.amounts import seconds, size
 from opsdb.runs.board import Board, Executing, LaneBoard, Queued
@@ -135,7 +135,7 @@ def _executing(one: Executing) -> tuple[Text | str, ...]:
     else:
         step = Text(safe_line(one.step or "", width=24))
     progress = "" if one.progress is None else _short(str(one.progress))
-    return short_id(run.id), safe_line(run.kind, width=32), step, progress, seconds(view.duration_seconds)
+    return short_id(run.id), called(run, width=40), step, progress, seconds(view.duration_seconds)
 
 
 def _short(progress: str) -> str:
@@ -153,7 +153,7 @@ def _queue(board: Board) -> Columns:
         why = "; ".join(_why(one, board, slots=0)[:2])
         since = seconds(view.queue_seconds) if view.queue_seconds is not None else f"attempt {run.attempt}"
         prio = f"priority {run.priority}" if run.priority else ""
-        table.add(short_id(run.id), safe_line(run.kind, width=32), run.lane.value, prio, since, why)
+        table.add(short_id(run.id), called(run, width=40), run.lane.value, prio, since, why)
     return table
 
 
@@ -173,7 +173,7 @@ def _approvals(views: Sequence[RunView], now: datetime) -> Columns:
     for view in views:
         run = view.run
         asks = f"{safe_line(view.message, width=200)} `ops approve {short_id(run.id)}`"
-        table.add(short_id(run.id), safe_line(run.kind, width=32), moment(run.state_at, now), asks)
+        table.add(short_id(run.id), called(run, width=40), moment(run.state_at, now), asks)
     return table
 
 

@@ -28,7 +28,7 @@ SELECT DISTINCT word, '' FROM (SELECT params FROM ops.runs ORDER BY created_at D
 WHERE word IS NOT NULL ORDER BY word
 """
 _RUNS = """
-SELECT right(replace(id::text, '-', ''), 8) AS word, kind || ' ' || status FROM ops.runs
+SELECT right(replace(id::text, '-', ''), 8) AS word, coalesce(name, kind) || ' ' || status FROM ops.runs
 ORDER BY created_at DESC LIMIT 50
 """
 
@@ -86,9 +86,9 @@ def _rows(query: str) -> list[tuple[str, str]]:
 def _database() -> Iterator[Any]:
     import psycopg
 
-    from opsdb.settings import load_settings
+    from opsdb.settings import load_with_sources  # without warnings: they would stand in the line that is typed
 
     options = "-c statement_timeout=1000 -c default_transaction_read_only=on -c role=ops_writer"
-    url = load_settings().ops_url
+    url = load_with_sources().settings.ops_url
     with psycopg.connect(url, connect_timeout=1, application_name="ops completion", options=options) as db:
         yield db

@@ -27,8 +27,8 @@ STATUSES = "|".join(RunStatus)
 def _run_argument(metavar: str) -> Any:
     return typer.Argument(
         metavar=metavar,
-        help="The run's id, or at least 4 characters of its end or start that fit no other. `last` is the newest run, "
-        "`last:NAME` the newest of that kind, database or host.",
+        help="The run's id, at least 4 characters of its end or start that fit no other, or its name, as in "
+        '"odoo_prod · backup". `last` is the newest run, `last:NAME` the newest of that kind, database or host.',
         show_default=False,
         autocompletion=complete_runs,
     )

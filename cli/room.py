@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from cli.room_view import Progress, addresses, faults, parts_table, welcome
-from cli.text import console, own_name, print_json, safe_line, say
+from cli.text import console, own_name, print_json, say
 from deployments.room.disk import describe_full
 from deployments.room.report import GOOD, PartReport, RoomReport, current_report, only_supervisor
 from opsdb.errors import OpsError, RoomUnreachableError
@@ -90,6 +90,7 @@ def down() -> None:
 
 def _executing(settings: Settings) -> list[str]:
     """The runs that execute now, by name; none where the database does not say."""
+    from cli.run.view import called
     from opsdb.runs.lookup import list_runs, reading, short_id
 
     try:
@@ -99,7 +100,7 @@ def _executing(settings: Settings) -> list[str]:
             ]
     except OpsError:
         return []
-    return [f"run {short_id(run.id)} of {safe_line(run.kind, width=40)}" for run in found]
+    return [f"run {short_id(run.id)} ({called(run)})" for run in found]
 
 
 def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:

@@ -42,8 +42,9 @@ def cancel(
     """Cancel a run: what waits never starts, what runs is killed with all its processes.
 
     With --all every run that is not over, or those of a --kind, a --lane, or --for a database: also those that wait for
-    an approval or for a time of their own. It lists them and asks first; without a terminal, --yes is needed. What
-    schedules start later is not touched: `ops schedule set NAME --pause` does that.
+    an approval or for a time of their own, and what they start until they are over. It lists them and asks first;
+    without a terminal, --yes is needed. What others and schedules start later is not touched: `ops schedule set NAME
+    --pause` keeps a schedule from it.
 
     Example: ops cancel 1f3a9c0b --wait
 

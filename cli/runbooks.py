@@ -100,7 +100,10 @@ def _print_runbook(one: dict[str, Any]) -> None:
 
 
 def _print_description(text: str) -> None:
-    """Show Markdown: its prose as wide as the terminal, its commands as they are typed, whole lines to be copied."""
+    """Show Markdown: its prose as wide as the terminal, its commands as they are typed, whole lines to be copied.
+
+    In a pipe prose stays as it is written: it has no width there, and would be padded to one.
+    """
     for number, part in enumerate(re.split(r"^```.*$", safe_text(text), flags=re.MULTILINE)):
         if not part.strip():
             continue
@@ -108,6 +111,8 @@ def _print_description(text: str) -> None:
         if number % 2:
             for line in part.strip("\n").splitlines():
                 say(f"    {line}")
-        else:
+        elif console.is_terminal:
             console.print(Markdown(part, hyperlinks=False))
+        else:
+            say(part.strip())
     say("")

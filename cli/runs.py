@@ -52,7 +52,7 @@ def run(
             "-p",
             "--param",
             metavar="KEY=VALUE",
-            help="A parameter; repeat for more. Lists: a,b,c or JSON. Objects: JSON. Nothing: null.",
+            help="A parameter; repeat for more. Lists: a,b,c or JSON. Objects: JSON. Empty text: KEY=",
         ),
     ] = None,
     lane: Annotated[str, typer.Option(metavar=LANES, help="The lane that it runs in.")] = "A",
@@ -118,7 +118,10 @@ def runs(
         typer.Option(metavar="NAME", help="Only this session, by name or id.", autocompletion=complete_sessions),
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help=SINCE_HELP)] = None,
-    why: Annotated[bool, typer.Option("--why", help="Say why each failed, was cancelled, or waits.")] = False,
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="Say why each failed, was cancelled, asks, or waits for a time of its own choice."),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number to show.")] = 20,
     as_json: JsonOption = False,
 ) -> None:

@@ -97,7 +97,7 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
 
     Example: ops session show "Daily Backup"
     """
-    from cli.run.view import run_document, run_reason, runs_table
+    from cli.run.view import called, run_document, run_reason, runs_table
 
     storable(session, what="SESSION")
     with reading(load_settings()) as db:
@@ -119,7 +119,7 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
     }
     shown = [(name, text) for name, text in rows.items() if text]
     for view in starters:
-        starter = f"run {short_id(view.run.id)} of {safe_line(view.run.kind)}, which starts its runs"
+        starter = f"run {short_id(view.run.id)} ({called(view.run)}), which starts its runs"
         shown.append(("goes on", f"{starter}: {run_reason(view) or view.run.status}"))
     show_table(lines(shown, indent="  "))
     if runs:

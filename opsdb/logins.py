@@ -33,6 +33,7 @@ WHERE shobj_description(l.oid, 'pg_authid') = :made AND l.rolcanlogin
 GROUP BY l.oid, l.rolname ORDER BY l.rolname
 """)
 _KNOWN = text("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = :name")
+_IS_SUPERUSER = text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
 _END = text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = :name")
 
 
@@ -90,6 +91,8 @@ def replace_password(db: Connection, name: str, *, password: str) -> None:
 def remove_login(db: Connection, name: str) -> None:
     """Remove a login and end its connections. Raises UsageError for one that the room did not make."""
     _check_ours(db, name)
+    if not db.scalar(_IS_SUPERUSER):  # who made a role may grant it, but has not what it may: to end what it holds
+        _execute(db, "GRANT {name} TO CURRENT_USER WITH INHERIT TRUE, SET FALSE", name=sql.Identifier(name))
     _execute(db, "ALTER ROLE {name} NOLOGIN", name=sql.Identifier(name))
     db.execute(_END, {"name": name})
     _execute(db, "DROP OWNED BY {name}", name=sql.Identifier(name))

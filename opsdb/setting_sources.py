@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from opsdb.errors import UsageError
-from opsdb.setting_types import WORDS
+from opsdb.setting_types import WORDS, expanded
 from opsdb.settings_file import SettingsFile, find_files
 
 T = TypeVar("T", bound=BaseModel)
@@ -123,14 +123,18 @@ def _in_environment(model: type[BaseModel], renamed: Mapping[str, str]) -> _Valu
 
 
 def _in_files(model: type[BaseModel], environment: _Values, renamed: Mapping[str, str]) -> _Values:
-    home = Path(environment["home"][0]).expanduser().absolute() if "home" in environment else None
+    try:
+        home = expanded(environment["home"][0]).absolute() if "home" in environment else None
+    except ValueError as error:
+        raise UsageError(f"{variable('home')}: {error}") from None
     found = find_files(home)
     values: _Values = {}
     for file in reversed(found.files):
         values |= _texts(file, model, renamed)
     values.pop("home", None)
-    if found.home and found.home_from:
-        place = Source(file=found.home_from.path, line=found.home_from.line("home"))
+    if found.home:
+        says = found.home_from
+        place = Source(file=says.path, line=says.line("home")) if says else Source(file=found.home)
         values["home"] = (str(found.home), place)
     return values
 
@@ -163,12 +167,14 @@ def _text(file: SettingsFile, key: str, value: object, field: FieldInfo) -> str:
         wanted = "a text or a list of texts" if separator else "a text, a number, true or false"
         raise UsageError(f"{file.where(key)}: {key} = {_shown(value)}: expected {wanted}")
     texts = [_as_text(part) for part in parts]
+    if any("\0" in text for text in texts):
+        raise UsageError(f"{file.where(key)}: {key}: holds a NUL character")
     if several and not isinstance(value, list):
         texts = [part for part in texts[0].split(":") if part]
     elif several and (wrong := [text for text in texts if ":" in text]):
         raise UsageError(f"{file.where(key)}: {key}: a path with a colon cannot be in a list of paths: {wrong[0]!r}")
     if Path in types:
-        texts = [str(file.absolute(text)) if text else text for text in texts]
+        texts = [str(file.absolute(key, text)) if text else text for text in texts]
     return (separator or "").join(texts)
 
 

@@ -15,8 +15,19 @@ from opsdb.web.hosts import bare_host_name, host_name
 WORDS = "words between blanks"
 """Marks a text that is a list: in a settings file it may be one."""
 
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home of its user in place of `~`. Raises ValueError for one that cannot be a path."""
+    if "\0" in str(path):
+        raise ValueError("a path cannot hold a NUL character")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{Path(path).parts[0]} has no home folder on this host: write the whole path") from None
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: expanded(path).absolute())]
 IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 
 from opsdb.errors import UsageError
 from opsdb.private_files import replace_private
+from opsdb.setting_types import expanded
 from opsdb.trust import who_else_may_write
 
 NAME = "ops.toml"
 NEAR = Path(".ops") / NAME
 """Where it is looked for in the working folder and its parents."""
+ROOM_SIGNS = ("secrets.json", "room.json")
+"""What a folder holds in which a room was started, by a version without settings files too."""
 OF_THE_HOST = Path("/etc/ops") / NAME
 LARGEST_BYTES = 1_000_000
 HEAD = (
@@ -43,11 +46,14 @@ class SettingsFile:
             return None
         if not isinstance(home, str) or not home:
             raise UsageError(f'{self.where("home")}: expected the path of a folder, as in home = "/opt/ops/.ops"')
-        return self.absolute(home)
+        return self.absolute("home", home)
 
-    def absolute(self, path: str) -> Path:
-        """A path as this file means it: a relative one begins where the file is."""
-        return Path(os.path.normpath(self.path.parent / Path(path).expanduser()))
+    def absolute(self, key: str, path: str) -> Path:
+        """The path of a key as this file means it: a relative one begins where the file is. Raises UsageError."""
+        try:
+            return Path(os.path.normpath(self.path.parent / expanded(path)))
+        except ValueError as error:
+            raise UsageError(f"{self.where(key)}: {key}: {error}") from None
 
     def line(self, key: str) -> int | None:
         """The number of the line on which a key stands; None where it cannot be told."""
@@ -62,7 +68,8 @@ class SettingsFile:
 
 @dataclass(frozen=True)
 class Found:
-    """The files that count for a room, the one that counts most first, and its OPS_HOME where a file says it."""
+    """The files that count for a room, the one that counts most first, and its OPS_HOME where a file or the working
+    folder says it."""
 
     files: tuple[SettingsFile, ...] = ()
     home: Path | None = None
@@ -74,7 +81,7 @@ def find_files(home: Path | None) -> Found:
 
     Raises UsageError for a file that another user may have written, or that cannot be read.
     """
-    near = None if home else _nearest()
+    home, near = (home, None) if home else _nearest()
     host = read_file(OF_THE_HOST)
     leads = near or (host if host and host.home and not home else None)
     if leads:
@@ -120,16 +127,18 @@ def read_file(path: Path) -> SettingsFile | None:
     return SettingsFile(path, values, text)
 
 
-def write_own(home: Path, ports: Mapping[str, int]) -> bool:
+def write_own(home: Path, ports: Mapping[str, int], *, defaults: Mapping[str, int]) -> bool:
     """Note in the file of a room where it is and on which ports, unless its files say so. Returns whether it changed.
 
-    All else in the file stays as it is, comments and order included. Raises OSError, and UsageError as `find_files`.
+    A default that no file contradicts is not written: it would hide what the file of the host says later. All else in
+    the file stays as it is, comments and order included. Raises OSError, and UsageError as `find_files`.
     """
     path = home / NAME
     files = find_files(home).files
     own = next((one for one in files if one.path == path), None)
     said: dict[str, object] = {key: value for one in reversed(files) for key, value in one.values.items()}
-    changes: dict[str, int | str] = {key: port for key, port in ports.items() if str(said.get(key)) != str(port)}
+    said = {**defaults, **said}
+    changes: dict[str, int | str] = {key: port for key, port in ports.items() if str(said[key]) != str(port)}
     if "home" not in said:
         changes = {"home": ".", **changes}  # so it still is when the folder is moved
     if not changes:
@@ -145,15 +154,18 @@ def write_own(home: Path, ports: Mapping[str, int]) -> bool:
     return True
 
 
-def _nearest() -> SettingsFile | None:
+def _nearest() -> tuple[Path | None, SettingsFile | None]:
+    """The folder of the nearest room, and its file if it has one; a room without one must not lead to that above."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
         raise UsageError("the working folder was deleted. Hint: change to one that exists") from None
     for folder in (here, *here.parents):
-        if found := read_file(folder / NEAR):
-            return found
-    return None
+        home = (folder / NEAR).parent
+        found = read_file(home / NAME)
+        if found or any(os.path.lexists(home / sign) for sign in ROOM_SIGNS):
+            return home, found
+    return None, None
 
 
 def _read(path: Path) -> str:

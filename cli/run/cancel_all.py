@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 from uuid import UUID
 
 import typer
 
 from cli.account import account
 from cli.run.cancel import WAIT_SECONDS, ask_to_cancel
-from cli.run.view import runs_table, status_text
-from cli.text import console, errors, print_json, safe_line, say, show
+from cli.run.view import called, runs_table, status_text
+from cli.text import console, errors, print_json, say, show
 from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import RunView, list_runs, read_statuses, reading, short_id
+from opsdb.runs.origins import starter_of
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
-from opsdb.tables import Lane
+from opsdb.tables import Lane, Run
 
 MOST = 10_000
 LOOK_SECONDS = 0.5
@@ -41,32 +43,42 @@ def cancel_all(
     over after 30 s.
     """
 
-    def unfinished() -> list[RunView]:
-        with reading(settings) as db:
-            return list_runs(db, kind=kind, lane=lane, about=about, unfinished=True, limit=MOST)
-
-    found = unfinished()
+    found = _unfinished(settings, kind=kind, lane=lane, about=about)
     if found and not yes:
         _confirm(found, as_json=as_json)
     said: dict[UUID, str] = {}
-    kinds = {view.run.id: view.run.kind for view in found}
+    runs = {view.run.id: view.run for view in found}
     if found:
         with prefect_server.connect(settings) as server:
             deadline = time.monotonic() + WAIT_SECONDS
             while found:
                 for view in found:
                     if view.run.id not in said:
-                        kinds[view.run.id] = view.run.kind
+                        runs[view.run.id] = view.run
                         said[view.run.id] = _cancel(settings, server, view.run.id)
                 if time.monotonic() >= deadline:
                     break
                 pause(LOOK_SECONDS)
-                found = unfinished()  # a night that was about to start a backup may have done so
+                found = _still_to_end(_unfinished(settings), said)
     with reading(settings) as db:
         statuses = read_statuses(db, list(said))
-    _report(said, statuses, kinds, as_json=as_json)
+    _report(said, statuses, runs, as_json=as_json)
     if any(not status.terminal for status in statuses.values()):
         raise typer.Exit(1)
+
+
+def _unfinished(settings: Settings, **filters: Any) -> list[RunView]:
+    with reading(settings) as db:
+        return list_runs(db, **filters, unfinished=True, limit=MOST)
+
+
+def _still_to_end(found: list[RunView], asked: Collection[UUID]) -> list[RunView]:
+    """Of all unfinished runs those that were asked to end, and what they started, as a night its backups.
+
+    What somebody else starts meanwhile was not in the list that was confirmed, and stays.
+    """
+    starters = {short_id(run_id) for run_id in asked}
+    return [view for view in found if view.run.id in asked or starter_of(view.origin) in starters]
 
 
 def _confirm(found: list[RunView], *, as_json: bool) -> None:
@@ -89,17 +101,17 @@ def _cancel(settings: Settings, server: PrefectServer, run_id: UUID) -> str:
     return ""
 
 
-def _report(said: dict[UUID, str], statuses: dict[UUID, RunStatus], kinds: dict[UUID, str], *, as_json: bool) -> None:
+def _report(said: dict[UUID, str], statuses: dict[UUID, RunStatus], runs: dict[UUID, Run], *, as_json: bool) -> None:
     if as_json:
         became = [
-            {"id": run_id, "short_id": short_id(run_id), "kind": kinds[run_id], "status": statuses.get(run_id)}
+            {"id": run_id, "short_id": short_id(run_id), "kind": runs[run_id].kind, "status": statuses.get(run_id)}
             for run_id in said
         ]
         print_json({"cancelled": sum(one["status"] == RunStatus.CANCELLED for one in became), "runs": became})
         return
     for run_id, why in said.items():
         status = statuses.get(run_id, RunStatus.CANCELLED)
-        line = f"{short_id(run_id)} {safe_line(kinds[run_id], width=40)}: "
+        line = f"{short_id(run_id)} {called(runs[run_id])}: "
         if status.terminal:
             say(f"{line}{status_text(status.value).plain}")
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from cli.run.step_logs import StepLog, Tail, step_logs
+from cli.run.view import called
 from cli.text import errors, safe_line, safe_output, say
 from opsdb.errors import RoomUnreachableError
 from opsdb.runs.lookup import RunDetails, list_runs, read_run, reading, short_id
@@ -81,7 +82,7 @@ class _RunLog:
     def print_news(self, settings: Settings, details: RunDetails) -> None:
         """Print what is new of it: its steps, their lines, its end."""
         run = details.view.run
-        self._say(f"run {short_id(run.id)} of {safe_line(run.kind, width=40)} is {run.status}")
+        self._say(f"run {short_id(run.id)} ({called(run)}) is {run.status}")
         for log in step_logs(settings, details, attempt=run.attempt):
             tail = self._tails.get((run.attempt, log.step.index))
             if tail is None:

@@ -62,9 +62,24 @@ def parameters(given: Mapping[str, str], *, schema: Schema, defaults: Mapping[st
     return values
 
 
+def given_ones(values: Mapping[str, Any], *, schema: Schema) -> dict[str, Any]:
+    """Without the nulls that only say that a parameter was not given, as older versions recorded and planned them.
+
+    A null stays where the parameter may be null, and where it must be given: there it is an error to be named.
+    """
+    known, required = schema.get("properties") or {}, schema.get("required") or ()
+    one_alone = Draft202012Validator({**schema, "required": []})
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None or name in required or (name in known and one_alone.is_valid({name: None}))
+    }
+
+
 def check_values(values: Mapping[str, Any], *, schema: Schema, defaults: Mapping[str, Any]) -> None:
     """Raise UsageError that names the first parameter that is unknown, missing or wrong, and what would be right."""
     known: Mapping[str, Schema] = schema.get("properties") or {}
+    defaults = given_ones(defaults, schema=schema)
     _check_names(values, schema=schema, defaults=defaults)
     for name, value in values.items():
         _check_plain_words(name, value, known[name])

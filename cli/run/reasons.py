@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from cli.run.view import called
 from cli.text import clock, safe_line
 from deployments.server.obstacles import Hold
 from deployments.server.runs import PrefectServer, connect
@@ -131,7 +132,7 @@ def _hold(settings: Settings, server: PrefectServer, view: RunView) -> Hold:
 
 def _holder(view: RunView, *, durations: bool) -> str:
     since = f" (for {seconds(view.duration_seconds or 0)})" if durations else ""
-    return f"{short_id(view.run.id)} {safe_line(view.run.kind, width=40)}{since}"
+    return f"{short_id(view.run.id)} {called(view.run)}{since}"
 
 
 def _safe(found: list[str]) -> list[str]:

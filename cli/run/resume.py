@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 from cli.account import account
 from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
-from cli.text import print_json, safe_line, say
+from cli.run.view import called
+from cli.text import print_json, say
 from deployments.server import runs as prefect_server
 from opsdb.errors import UsageError
 from opsdb.kinds.kinds import entrypoint_of
@@ -41,7 +42,7 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
     if as_json:
         print_json({"id": view.run.id, "short_id": name, "status": state.status, "state": state.name})
     else:
-        said = f"Run {name} ({_called(view.run)}) goes on as soon as lane {view.run.lane} has a slot."
+        said = f"Run {name} ({called(view.run)}) goes on as soon as lane {view.run.lane} has a slot."
         say(f"{said} Next: ops logs {name} --follow")
 
 
@@ -65,7 +66,7 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
         cancel_if_session_cancelled(settings, server, run_id=view.run.id, session_id=view.run.session_id)
         document = {"id": view.run.id, "short_id": name, "kind": view.run.kind, "lane": view.run.lane}
         if not as_json:
-            say(f"Run {name} ({_called(view.run)}) waits in lane {view.run.lane} for attempt {attempt}.")
+            say(f"Run {name} ({called(view.run)}) waits in lane {view.run.lane} for attempt {attempt}.")
             if from_failed:
                 done = ", ".join(step.name for step in kept) or "none"
                 say(f"Not done again: {done}.")
@@ -74,10 +75,6 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
                 print_json({**document, "attempt": attempt, "status": RunStatus.QUEUED})
             return
         wait_for(settings, server, document, as_json=as_json, since_attempt=attempt)
-
-
-def _called(run: Run) -> str:
-    return safe_line(run.name or run.kind)
 
 
 def _kept_steps(settings: Settings, run: Run) -> list[KeptStep]:

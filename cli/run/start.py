@@ -11,7 +11,7 @@ from cli.account import account
 from cli.options import storable
 from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
-from cli.run.params import check_values, parameters, split_assignments
+from cli.run.params import check_values, given_ones, parameters, split_assignments
 from cli.text import errors, print_json, safe_line, say, value_text
 from deployments.server import runs as prefect_server
 from deployments.server.runs import PrefectServer, Started
@@ -91,16 +91,17 @@ def rerun_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> Non
     session_id, name = None if left else was.session_id, short_id(was.id)
     with prefect_server.connect(settings) as server:
         startable = server.startable(kind=was.kind, lane=was.lane)
+        params = given_ones(was.params, schema=startable.schema)
         try:
-            check_values(was.params, schema=startable.schema, defaults=startable.defaults)
+            check_values(params, schema=startable.schema, defaults=startable.defaults)
         except UsageError as error:
             raise UsageError(
                 f"run {name} cannot be started again: {was.kind} has changed since: {error}. Start one with `ops run`"
             ) from None
         started = server.start(
             startable,
-            name=_name(settings, was.kind, {**startable.defaults, **was.params}),
-            params=was.params,
+            name=_name(settings, was.kind, {**startable.defaults, **params}),
+            params=params,
             priority=was.priority,
             session_id=session_id,
             idempotency_key=None,
@@ -109,10 +110,10 @@ def rerun_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> Non
         if session_id is not None:
             cancel_if_session_cancelled(settings, server, run_id=started.id, session_id=session_id)
         document = _document(
-            settings, startable, started, params=was.params, priority=was.priority, session=None if left else session
+            settings, startable, started, params=params, priority=was.priority, session=None if left else session
         )
         if not as_json:
-            say(f"As run {name}: {', '.join(f'{key}={value_text(value)}' for key, value in was.params.items())}")
+            say(f"As run {name}: {', '.join(f'{key}={value_text(value)}' for key, value in params.items())}")
             if left and not is_ad_hoc(was.session_id, session):
                 say(f"Its session {safe_line(session)} was cancelled: the new run is outside of it.")
         _report(settings, server, startable, {**document, "rerun_of": was.id}, wait=wait, as_json=as_json)

@@ -15,7 +15,7 @@ from cli.text import STATUS_STYLE, clock, lines, moment, result_rows, safe_line,
 from opsdb.amounts import seconds, size
 from opsdb.runs.lookup import RunDetails, RunView, short_id
 from opsdb.states import RunStatus
-from opsdb.tables import Artifact, RunEvent, RunStep
+from opsdb.tables import Artifact, Run, RunEvent, RunStep
 
 EVENTS_SHOWN = 50
 
@@ -23,6 +23,11 @@ EVENTS_SHOWN = 50
 def status_text(status: str) -> Text:
     """A status in its colour."""
     return Text(status, style=STATUS_STYLE.get(status, ""))
+
+
+def called(run: Run, *, width: int = 80) -> str:
+    """What people call a run: its name, or its kind while it has none, safe to show on one line."""
+    return safe_line(run.name or run.kind, width=width)
 
 
 def error_lines(error: dict[str, Any] | None) -> list[str]:
@@ -51,7 +56,7 @@ def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
         run = view.run
         table.add(
             short_id(run.id),
-            safe_line(run.name or run.kind),
+            called(run, width=200),
             safe_line(run.kind, width=40),
             run.lane.value,
             str(run.priority) if priorities else "",
@@ -86,9 +91,7 @@ def _status(view: RunView) -> Text:
 
 def run_page(details: RunDetails, *, waits_for: Sequence[str] = (), address: str = "") -> Group:
     """Everything of one run; `waits_for` are the sentences of `waiting_lines`."""
-    parts: list[RenderableType] = [_facts(details, address)]
-    if waits_for:
-        parts += _section("Waits", Text("\n".join(waits_for)))
+    parts: list[RenderableType] = [_facts(details, address, waits_for)]
     if rows := result_rows(details.view.run.result):
         parts += _section("Result", lines(rows))
     if details.steps:
@@ -176,7 +179,7 @@ def _plain(record: Any, *without: str) -> dict[str, Any]:
     return document
 
 
-def _facts(details: RunDetails, address: str) -> Text:
+def _facts(details: RunDetails, address: str, waits_for: Sequence[str]) -> Text:
     view, run = details.view, details.view.run
     rows = [
         ("run", str(run.id)),
@@ -185,6 +188,7 @@ def _facts(details: RunDetails, address: str) -> Text:
         ("status", run.status.value),
     ]
     rows += [("", line) for line in error_lines(run.error)]
+    rows += [("waits" if number == 0 else "", line) for number, line in enumerate(waits_for)]
     rows += [
         ("lane", run.lane.value),
         ("priority", str(run.priority)),

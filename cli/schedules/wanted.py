@@ -14,7 +14,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from pydantic import TypeAdapter, ValidationError
 
-from cli.run.params import parameters, split_assignments
+from cli.run.params import given_ones, parameters, split_assignments
 from deployments.server.schedules import RunbookSchedule
 from opsdb.errors import UsageError
 from opsdb.kinds.kinds import entrypoint_of
@@ -112,11 +112,12 @@ def wanted_parameters(settings: Settings, one: RunbookSchedule, wish: Wish) -> d
         if DATABASES in given:
             raise UsageError(f"-p {DATABASES}: says all databases: leave out --add-db and --remove-db")
         given[DATABASES] = json.dumps(_wanted_databases(one, schema, wish))
+    own = given_ones(one.entry.parameters, schema=schema)
     if not given:
-        return dict(one.entry.parameters)
+        return own
     values = parameters(given, schema=schema, defaults=one.parameters)
-    _check_as_the_run_does(settings, one, {**one.parameters, **values})
-    return {**one.entry.parameters, **values}
+    _check_as_the_run_does(settings, one, {**given_ones(one.parameters, schema=schema), **values})
+    return {**own, **values}
 
 
 def _check_as_the_run_does(settings: Settings, one: RunbookSchedule, values: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def _note_where_it_is(settings: Settings) -> None:
     """Let commands in other terminals find the room. That they cannot is no reason to be without it."""
     ports = {name: getattr(settings, name) for name in ("prefect_port", "health_port", "exporter_port")}
     try:
-        write_own(settings.home, ports)
+        write_own(settings.home, ports, defaults={name: Settings.model_fields[name].default for name in ports})
     except (OSError, UsageError) as error:
         print(
             f"ops: warning: the room could not note where it is in {settings.home / NAME}: {error}. Hint: other "

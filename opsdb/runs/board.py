@@ -77,8 +77,11 @@ class Board:
     """Incidents that last, as `read_incidents` has them."""
 
 
-def read_board(db: Connection, *, online_seconds: float) -> Board:
-    """Everything of it. A worker counts as there that said so within the last `online_seconds`."""
+def read_board(db: Connection, *, online_seconds: float, proofs: list[LastProof] | None = None) -> Board:
+    """Everything of it. A worker counts as there that said so within the last `online_seconds`.
+
+    `proofs` are those of a board that was read shortly before: they walk over all backups, and seldom change.
+    """
     now: datetime = db.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
     # each by itself: however many wait, what executes and what asks is seen
     asking = func.coalesce(asks_for_approval(), False)
@@ -111,7 +114,7 @@ def read_board(db: Connection, *, online_seconds: float) -> Board:
         waiting=sum(count for (_, queued), count in counts.items() if queued),
         approvals=asks,
         sessions=[one for one in list_sessions(db, limit=50) if one.status == "active" and one.unfinished],
-        proofs=last_proofs(db),
+        proofs=last_proofs(db) if proofs is None else proofs,
         alerts=[one for one in read_incidents(db) if one["resolved_at"] is None],
     )
 

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, case, cast, func, or_, select
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Text, and_, case, cast, func, or_, select
+from sqlalchemy.exc import DataError, ProgrammingError
 from sqlmodel import col
 
 from opsdb.database import connect, first_line, reachable
 from opsdb.errors import RoomUnreachableError, UsageError
-from opsdb.runs.names import Verb, asks_for_approval, find_by_name
+from opsdb.runs.names import Verb, asks_for_approval, find_by_name, named_run
 from opsdb.runs.newest import is_last, newest_run
 from opsdb.runs.origins import origin, origin_columns
 from opsdb.runs.selection import concerns, created_since
@@ -101,7 +101,7 @@ def reading(settings: Settings) -> Iterator[Connection]:
     try:
         with reachable(), engine.connect() as db:
             yield db.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    except (ProgrammingError, psycopg.ProgrammingError, psycopg.DataError) as error:
+    except (ProgrammingError, DataError, psycopg.ProgrammingError, psycopg.DataError) as error:
         raise RoomUnreachableError(
             f"the ops database is not what this version needs ({first_line(error)}): `ops db upgrade` brings it there."
         ) from error
@@ -152,7 +152,7 @@ def find_run(db: Connection, text: str, verb: Verb | None = None) -> UUID:
     """The run that `text` means: `last`, its id, four or more characters of the id's start or end, or its name.
 
     Of several of one name it is the newest, or with a verb the one that this can be done with. Raises UsageError that
-    lists the candidates.
+    lists the candidates, also where it is the name of one and a part of the id of another.
     """
     if is_last(text):
         return newest_run(db, text)
@@ -160,12 +160,15 @@ def find_run(db: Connection, text: str, verb: Verb | None = None) -> UUID:
     if digits is None:
         return find_by_name(db, text, verb)
     fits = col(Run.id) == UUID(digits) if len(digits) == 32 else id_fits(col(Run.id), digits)
-    found = db.execute(
+    found: Sequence[Row[*tuple[Any, ...]]] = db.execute(
         select(col(Run.id), col(Run.kind), col(Run.status))
         .where(fits)
         .order_by(col(Run.created_at).desc())
         .limit(CANDIDATES + 1)
     ).all()
+    named = named_run(db, text, verb) if len(digits) < 32 else None  # `feed` and `2026-11-30` may be names, too
+    if named is not None and named.id not in {row.id for row in found}:
+        found = [named, *found]
     if not found:
         raise UsageError(
             f"no run is recorded under {text!r}: `ops runs` lists them. One just started appears in seconds"

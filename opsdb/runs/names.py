@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, select
 from sqlmodel import col
 
 from opsdb.errors import UsageError
+from opsdb.runs.selection import newest_first
 from opsdb.states import APPROVAL, RunStatus
 from opsdb.storable import storable
 from opsdb.tables import Run, RunState
@@ -35,25 +37,31 @@ class Verb(StrEnum):
 
 
 def find_by_name(db: Connection, name: str, verb: Verb | None) -> UUID:
-    """The newest run of that name; with a verb the one that this can be done with, if there is one.
-
-    Raises UsageError when there is no run of that name, and one that lists them when several fit the verb.
-    """
-    named = select(col(Run.id), col(Run.created_at), col(Run.status)).where(col(Run.name) == storable(name))
-    newest_first = named.order_by(col(Run.created_at).desc(), col(Run.id).desc())
-    found = db.execute(newest_first.where(verb.applies).limit(CANDIDATES + 1)).all() if verb else []
-    if len(found) > 1:
-        listed = ", ".join(f"{row.id} ({row.status}, {row.created_at:%Y-%m-%d %H:%M})" for row in found[:CANDIDATES])
-        more = " and more" if len(found) > CANDIDATES else ""
-        raise UsageError(f"{name!r} names several runs that can be {verb}: {listed}{more}. Hint: give the id of one")
-    newest = (found or db.execute(newest_first.limit(1)).all())[:1]
-    if not newest:
+    """The run that `named_run` finds. Raises UsageError when there is none of that name, and as that does."""
+    meant = named_run(db, name, verb)
+    if meant is None:
         raise UsageError(
             f"RUN: no run has the name {name!r}, and it is not a run id. Hint: give a name as `ops runs` shows it, or "
             "4 or more characters of the start or end of an id"
         )
-    run_id: UUID = newest[0].id
+    run_id: UUID = meant.id
     return run_id
+
+
+def named_run(db: Connection, name: str, verb: Verb | None) -> Row[*tuple[Any, ...]] | None:
+    """The newest run of that name, its id, kind and status; with a verb the one that this can be done with, if any.
+
+    Raises UsageError that lists them when several fit the verb.
+    """
+    columns = (col(Run.id), col(Run.kind), col(Run.created_at), col(Run.status))
+    named = select(*columns).where(col(Run.name) == storable(name))
+    newest = named.order_by(*newest_first())
+    found = db.execute(newest.where(verb.applies).limit(CANDIDATES + 1)).all() if verb else []
+    if len(found) > 1:
+        listed = ", ".join(f"{row.id} ({row.status}, {row.created_at:%Y-%m-%d %H:%M})" for row in found[:CANDIDATES])
+        more = " and more" if len(found) > CANDIDATES else ""
+        raise UsageError(f"{name!r} names several runs that can be {verb}: {listed}{more}. Hint: give the id of one")
+    return next(iter(found or db.execute(newest.limit(1)).all()), None)
 
 
 def asks_for_approval() -> ColumnElement[bool]:

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, or_, select
 from sqlmodel import col
 
 from opsdb.errors import UsageError
-from opsdb.runs.selection import concerns
+from opsdb.runs.selection import concerns, newest_first
+from opsdb.storable import storable
 from opsdb.tables import Run
 
 LAST = "last"
@@ -24,8 +25,8 @@ def newest_run(db: Connection, text: str) -> UUID:
 
     Raises UsageError where there is none.
     """
-    name = text.removeprefix(LAST).removeprefix(":")
-    newest = select(col(Run.id)).order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(1)
+    name = storable(text.removeprefix(LAST).removeprefix(":"))
+    newest = select(col(Run.id)).order_by(*newest_first()).limit(1)
     run_id: UUID | None = db.scalar(newest.where(or_(col(Run.kind) == name, concerns(name))) if name else newest)
     if run_id is None:
         about = f" of the kind {name!r}, or about a database or host of that name" if name else ""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, text
 from sqlmodel import col
 
+from opsdb.storable import storable
 from opsdb.tables import Run
 
 _STAMP = r"_[0-9]{8}T[0-9]{6}Z"
@@ -23,12 +25,18 @@ def created_since(since: timedelta | datetime) -> ColumnElement[bool]:
     return col(Run.created_at) >= func.clock_timestamp() - since
 
 
+def newest_first() -> tuple[ColumnElement[Any], ...]:
+    """The order of runs for whoever means the newest one: those that are planned for the future come last."""
+    return col(Run.created_at) > func.clock_timestamp(), col(Run.created_at).desc(), col(Run.id).desc()
+
+
 def concerns(name: str) -> ColumnElement[bool]:
     """Whether a run is about a database, a host or whatever else has that name, whichever parameter names it.
 
     It is when a parameter is that name, or a list or an object that holds it, when a parameter is the file of a backup
     of that database, and when the run holds that resource.
     """
+    name = storable(name)
     a_file = json.dumps(f"^{re.escape(name)}{_STAMP}")
     path = f'$.** ? (@ == {json.dumps(name)} || (@.type() == "string" && @ like_regex {a_file}))'
     named = text(_NAMED).bindparams(concerns_path=path)

@@ -16,7 +16,7 @@ WITH ended AS (
            CASE WHEN status = 'succeeded' THEN CAST(extract(epoch FROM finished_at - started_at) AS float8) END AS took
     FROM ops.runs
     WHERE finished_at IS NOT NULL AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-      AND created_at >= coalesce(CAST(:at AS timestamptz), clock_timestamp() - CAST(:length AS interval))
+      AND finished_at >= coalesce(CAST(:at AS timestamptz), clock_timestamp() - CAST(:length AS interval))
 )
 SELECT kind, about, grouping(about) = 1 AS in_all, count(*) AS runs,
        count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
@@ -61,6 +61,6 @@ class Stats:
 
 
 def read_stats(db: Connection, *, since: timedelta | datetime, kind: str | None = None) -> list[Stats]:
-    """Of each kind, or of one, that has runs since then: all its runs first, then those about each database or host."""
+    """Of each kind, or of one, that has runs which ended since then: all, then those about each database or host."""
     at, length = (since, None) if isinstance(since, datetime) else (None, since)
     return [Stats(**row) for row in db.execute(_STATS, {"kind": kind, "at": at, "length": length}).mappings()]

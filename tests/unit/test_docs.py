@@ -100,7 +100,13 @@ def test_commands_in_prose_exist_with_their_options(page: Path) -> None:
             check_ops(shlex.split(code)[1:], complete=False)
 
 
-@pytest.mark.parametrize("wrong", ["frobnicate", "up --forever", "run", "db frobnicate", "runs --lane"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("frobnicate", "up --forever", "run", "db frobnicate", "runs --lane"),
+        "run odoo_db_restore -p odoo_db=odoo_new -p new_db=odoo_test",
+    ],
+)
 def test_check_of_commands_finds_what_is_wrong(wrong: str) -> None:
     with pytest.raises(Exception, match=r"ops |[Nn]o such"):
         check_ops(shlex.split(wrong), complete=True)

@@ -111,7 +111,7 @@ def test_why_it_does_not_start(desk: Desk, api: Api, database: str) -> None:
 
         def why() -> str | None:
             answer = desk.ops("show", run["id"])
-            return answer.out if "Waits" in answer.out else None
+            return answer.out if "\nwaits  " in answer.out else None
 
         page = wait_for(why, seconds=30, what="it is recorded")
         assert page is not None

@@ -169,3 +169,24 @@ def test_login_of_a_server_of_ones_own_that_may_not_make_any_says_which_right_it
             admin.execute("DROP ROLE plain")
     assert code == 2
     assert "CREATEROLE" in err
+
+
+def test_login_of_a_server_of_ones_own_with_createrole_makes_and_removes_others(
+    ops: Ops, room: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(room.ops_url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE keeper LOGIN CREATEROLE")
+        admin.execute("GRANT superset_ro TO keeper WITH ADMIN OPTION")
+        try:
+            monkeypatch.setenv("OPS_DATABASE_URL", room.ops_url.replace("postgres@", "keeper@"))
+            password = made(ops, "superset")
+            with enter(room, "superset", password) as held:
+                code, _, err = ops("db", "login", "superset", "--remove")
+                assert code == 0, err
+                with pytest.raises(psycopg.OperationalError):
+                    held.execute("SELECT 1")
+            assert "No logins" in ops("db", "logins")[1]
+        finally:
+            admin.execute("DROP ROLE IF EXISTS superset")
+            admin.execute("DROP OWNED BY keeper")
+            admin.execute("DROP ROLE keeper")

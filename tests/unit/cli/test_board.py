@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from cli import board as command
 from opsdb.errors import RoomUnreachableError
+from opsdb.runs.backups import LastProof
 from opsdb.runs.board import Board, LaneBoard
 from opsdb.runs.lookup import RunView
 from opsdb.settings import Settings
@@ -58,7 +60,7 @@ def pauses(*doing: Callable[[], object]) -> Callable[[float], None]:
 def test_interrupt_ends_it_and_gives_the_screen_back(
     screen: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command, "_read", lambda _settings: made(HOSTILE))
+    monkeypatch.setattr(command, "_read", lambda _settings, _proofs=None: made(HOSTILE))
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     command.show_live(Settings(home=tmp_path), pause=pauses(lambda: None))
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == handlers
@@ -70,7 +72,7 @@ def test_interrupt_ends_it_and_gives_the_screen_back(
 def test_signal_that_ends_it_gives_the_screen_back(
     screen: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command, "_read", lambda _settings: made())
+    monkeypatch.setattr(command, "_read", lambda _settings, _proofs=None: made())
     with pytest.raises(SystemExit) as ended:
         command.show_live(Settings(home=tmp_path), pause=pauses(lambda: signal.raise_signal(signal.SIGTERM)))
     assert ended.value.code == 128 + signal.SIGTERM
@@ -82,7 +84,7 @@ def test_outage_is_said_and_waited_out_and_the_size_may_change(
 ) -> None:
     away = [False]
 
-    def read(_settings: Settings) -> Board:
+    def read(_settings: Settings, _proofs: object = None) -> Board:
         if away[0]:
             raise RoomUnreachableError("the ops database does not answer")
         return made()
@@ -105,10 +107,24 @@ def test_outage_is_said_and_waited_out_and_the_size_may_change(
     assert "As of " not in written(screen)[drawn[0] :]
 
 
+def test_last_proofs_are_read_once_a_minute(screen: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[bool] = []
+
+    def read(_settings: Settings, proofs: list[LastProof] | None = None) -> Board:
+        asked.append(proofs is None)
+        board = made()
+        return replace(board, now=board.now + timedelta(seconds=25 * (len(asked) - 1)), proofs=proofs or [])
+
+    monkeypatch.setattr(command, "_read", read)
+    command.show_live(Settings(home=tmp_path), pause=pauses(*[lambda: None] * 7))
+    # at 0 s, and when those shown are 60 s old: at 100 s, and at 200 s
+    assert asked == [True, False, False, False, True, False, False, False]
+
+
 def test_database_that_never_answered_is_an_error(
     screen: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def read(_settings: Settings) -> Board:
+    def read(_settings: Settings, _proofs: object = None) -> Board:
         raise RoomUnreachableError
 
     monkeypatch.setattr(command, "_read", read)

@@ -16,9 +16,16 @@ from opsdb.tables import Lane
 BASH = {"_OPS_COMPLETE": "complete_bash"}
 
 
-def offered(line: str, word: int, home: Path) -> list[str]:
+def offered(line: str, word: int, home: Path, **more: str) -> list[str]:
     """What bash is offered for a word of a line."""
-    env = {"PATH": os.environ["PATH"], "OPS_HOME": str(home), "COMP_WORDS": line, "COMP_CWORD": str(word), **BASH}
+    env = {
+        "PATH": os.environ["PATH"],
+        "OPS_HOME": str(home),
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(word),
+        **BASH,
+        **more,
+    }
     done = subprocess.run([sys.executable, "-m", "cli"], env=env, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.stdout.split()
@@ -37,6 +44,10 @@ def test_words_statuses_and_last_are_offered_without_a_room(tmp_path: Path) -> N
     assert offered("ops show la", 2, tmp_path) == ["last"]
     assert offered("ops runs --kind od", 3, tmp_path) == []
     assert offered("ops runs --since", 2, tmp_path) == ["--since"]
+
+
+def test_old_name_of_a_setting_is_not_said_at_each_press_of_a_key(tmp_path: Path) -> None:
+    assert offered("ops runs --kind od", 3, tmp_path, OPS_PREFECT_UI_URL="https://ops.example.org") == []
 
 
 def test_text_from_outside_is_offered_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def test_down_says_which_runs_it_waits_for(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(lookup, "list_runs", lambda _db, *, status: [view] * (status is RunStatus.RUNNING))
     command.down()
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith(f"Waits up to 30 s for run {view.run.id.hex[-8:]} of odoo_db_backup. ")
+    assert out[0].startswith(f"Waits up to 30 s for run {view.run.id.hex[-8:]} (odoo_db_backup). ")
     assert out[1:] == ["The room (pid 7) is stopped."]
 
 

@@ -89,9 +89,6 @@ def test_run_starts_with_converted_parameters(prefect: FakePrefect) -> None:
         ([*BACKUP, "--session", " "], "--session: must not be empty"),
         (["run", "odoo_db_backup", "-p", "database=SHOP"], "does not match"),
         (["runs", "--status", "done"], "choose from queued, claimed"),
-        (["show", "xyz"], "is not a run id"),
-        (["show", "abc"], "4 or more characters"),
-        (["cancel", "zzzz"], "is not a run id"),
     ],
 )
 def test_wrong_usage_starts_nothing(prefect: FakePrefect, arguments: list[str], message: str) -> None:

@@ -53,6 +53,14 @@ def test_environment_counts_more_and_an_empty_value_nothing(file: Path, monkeypa
     }
 
 
+def test_room_of_an_older_version_is_the_home_below_its_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (file.parent / "secrets.json").write_text("{}")
+    (file.parents[1] / "below").mkdir()
+    monkeypatch.chdir(file.parents[1] / "below")
+    loaded = load_with_sources()
+    assert (loaded.settings.home, str(loaded.sources["home"])) == (file.parent, str(file.parent))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -65,6 +73,11 @@ def test_environment_counts_more_and_an_empty_value_nothing(file: Path, monkeypa
         ("lane_limit = 2026-01-01", "line 1: lane_limit = datetime.date(2026, 1, 1): expected"),
         ('backup_roots = ["/a:b"]', "line 1: backup_roots: a path with a colon cannot be in a list of paths: '/a:b'"),
         ("home = 5", "line 1: expected the path of a folder"),
+        ('home = "~nosuch/.ops"', "line 1: home: ~nosuch has no home folder on this host: write the whole path"),
+        ('backup_dir = "~nosuch/x"', "line 1: backup_dir: ~nosuch has no home folder"),
+        ('home = "a\\u0000b"', "line 1: home: a path cannot hold a NUL character"),
+        ('backup_roots = ["/a\\u0000b"]', "line 1: backup_roots: holds a NUL character"),
+        ('alert_thresholds = "a\\u0000b"', "line 1: alert_thresholds: holds a NUL character"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_line(file: Path, text: str, said: str) -> None:
@@ -73,6 +86,17 @@ def test_what_is_wrong_is_named_with_file_and_line(file: Path, text: str, said: 
         load_settings()
     assert str(file) in str(refused.value)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["OPS_HOME", "OPS_BACKUP_DIR"])
+@pytest.mark.parametrize("settled", ["", "1"])
+def test_path_below_a_home_that_is_not_there_is_named(
+    file: Path, monkeypatch: pytest.MonkeyPatch, name: str, settled: str
+) -> None:
+    monkeypatch.setenv(name, "~nosuch/x")
+    monkeypatch.setenv("OPS_SETTLED", settled)
+    with pytest.raises(UsageError, match=f"{name}: ~nosuch has no home folder on this host"):
+        load_settings()
 
 
 @pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if is_secret(field)])

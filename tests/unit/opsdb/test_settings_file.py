@@ -15,6 +15,8 @@ from tests.support.programs import needs_root
 NOBODY = 65534
 PORTS = {"prefect_port": 4300, "health_port": 3100}
 
+DEFAULTS = {"prefect_port": 4200, "health_port": 3000}
+
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,6 +49,21 @@ def test_nearest_file_above_names_the_room(work: Path) -> None:
     near = room(work.parent, "lane_limit = 4")
     found = find_files(None)
     assert (found.home, [one.path for one in found.files]) == (near, [near / "ops.toml"])
+
+
+@pytest.mark.parametrize("sign", ["secrets.json", "room.json"])
+def test_room_without_a_file_is_not_passed_over(work: Path, host: Path, sign: str) -> None:
+    room(work.parents[1], "lane_limit = 4")
+    host.write_text(f'home = "{work.parents[1]}/.ops"')
+    near = room(work.parent)
+    (near / "ops.toml").rename(near / sign)
+    assert find_files(None) == settings_file.Found(home=near)
+
+
+def test_empty_folder_is_no_room(work: Path) -> None:
+    above = room(work.parents[1])
+    (work.parent / ".ops").mkdir()
+    assert find_files(None).home == above
 
 
 def test_home_of_the_environment_leaves_the_working_folder_aside(work: Path, tmp_path: Path) -> None:
@@ -147,21 +164,21 @@ def test_content_that_cannot_be_read_is_refused(work: Path, content: bytes, said
 def test_room_notes_where_it_is_once(work: Path, tmp_path: Path) -> None:
     home = tmp_path / ".ops"
     home.mkdir()
-    assert write_own(home, PORTS)
+    assert write_own(home, PORTS, defaults=DEFAULTS)
     path = home / "ops.toml"
     assert path.stat().st_mode & 0o777 == 0o600
     found = read_file(path)
     assert found is not None
     assert found.values == {"home": ".", **PORTS}
     before = path.stat().st_ino
-    assert not write_own(home, PORTS)
+    assert not write_own(home, PORTS, defaults=DEFAULTS)
     assert path.stat().st_ino == before
 
 
 def test_room_keeps_what_an_operator_wrote(work: Path) -> None:
     home = room(work, "# ours\nprefect_port = 4200  # as the proxy has it\n\nlane_limit = 4\n")
     (home / "ops.toml").chmod(0o640)
-    write_own(home, PORTS)
+    write_own(home, PORTS, defaults=DEFAULTS)
     text = (home / "ops.toml").read_text()
     assert text.startswith("# ours\nprefect_port = 4300  # as the proxy has it\n\nlane_limit = 4\n")
     assert (home / "ops.toml").stat().st_mode & 0o777 == 0o640
@@ -171,10 +188,20 @@ def test_room_does_not_repeat_what_the_host_says(work: Path, host: Path, tmp_pat
     home = tmp_path / "srv"
     home.mkdir()
     host.write_text(f'home = "{home}"\nprefect_port = 4300')
-    write_own(home, PORTS)
+    write_own(home, PORTS, defaults=DEFAULTS)
     found = read_file(home / "ops.toml")
     assert found is not None
     assert found.values == {"health_port": 3100}
+
+
+def test_room_on_its_usual_ports_leaves_them_to_the_host(work: Path, host: Path, tmp_path: Path) -> None:
+    home = tmp_path / "srv"
+    home.mkdir()
+    write_own(home, DEFAULTS, defaults=DEFAULTS)
+    assert [one.values for one in find_files(home).files] == [{"home": "."}]
+    (home / "ops.toml").write_text("prefect_port = 4300")
+    write_own(home, DEFAULTS, defaults=DEFAULTS)
+    assert [one.values for one in find_files(home).files] == [{"home": ".", "prefect_port": 4200}]
 
 
 def test_room_writes_through_a_link(work: Path, tmp_path: Path) -> None:
@@ -183,6 +210,6 @@ def test_room_writes_through_a_link(work: Path, tmp_path: Path) -> None:
     kept.write_text("")
     (home / "ops.toml").unlink()
     (home / "ops.toml").symlink_to(kept)
-    write_own(home, PORTS)
+    write_own(home, PORTS, defaults=DEFAULTS)
     assert (home / "ops.toml").is_symlink()
     assert "4300" in kept.read_text()

@@ -327,3 +327,22 @@ def test_unknown_name_is_refused(name: str, settings: Settings, engine: Engine) 
     named(engine, made(engine))
     with reading(settings) as db, pytest.raises(UsageError, match="RUN: no run has the name"):
         find_run(db, name)
+
+
+@pytest.mark.parametrize("name", ["feed", "2026-11-30", "FEED-12"])
+@pytest.mark.parametrize("verb", [None, Verb.CANCEL])
+def test_name_may_look_like_a_part_of_an_id(settings: Settings, engine: Engine, name: str, verb: Verb | None) -> None:
+    digits = name.replace("-", "").lower()
+    run_id = named(engine, made(engine, run_id=UUID(f"{0:024x}{'11111111'}"), kind="import"), name)
+    with reading(settings) as db:
+        assert find_run(db, name, verb) == run_id
+    other = made(engine, run_id=UUID(digits + "0" * (32 - len(digits))), kind="deploy")
+    with reading(settings) as db, pytest.raises(UsageError, match="fits more than one run") as refused:
+        find_run(db, name, verb)
+    assert f"{run_id} (import, queued), {other} (deploy, queued)" in str(refused.value)
+    named(engine, other, name if verb is None else "other")
+    if verb is None:  # both are the same run
+        with engine.begin() as db:
+            db.execute(text("UPDATE ops.runs SET name = NULL WHERE id = :id"), {"id": run_id})
+        with reading(settings) as db:
+            assert find_run(db, name) == other

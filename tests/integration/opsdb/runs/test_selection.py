@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from opsdb.errors import UsageError
+from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import find_run, list_runs, reading
 from opsdb.runs.origins import started_message
-from opsdb.runs.runs import apply_states
+from opsdb.runs.runs import apply_states, write_names
 from opsdb.runs.stats import read_stats
 from opsdb.settings import Settings
 from opsdb.states import State
@@ -83,6 +83,27 @@ def test_last_is_the_newest_and_that_of_a_kind_or_database(settings: Settings, e
             find_run(db, "last:nope")
 
 
+def test_run_that_is_planned_for_later_is_not_the_newest(settings: Settings, engine: Engine) -> None:
+    newest = made(engine, odoo_db="prod")
+    planned = made(engine, days_ago=-0.5, odoo_db="prod")
+    with engine.begin() as db:
+        write_names(db, {newest: "prod · backup", planned: "prod · backup"})
+    with reading(settings) as db:
+        assert {find_run(db, name) for name in ("last", "last:prod", "prod · backup")} == {newest}
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\0b"])
+def test_name_that_nothing_can_store_is_unknown(name: str, settings: Settings, engine: Engine) -> None:
+    made(engine, odoo_db="prod")
+    with reading(settings) as db, pytest.raises(UsageError, match="no run of the kind"):
+        find_run(db, f"last:{name}")
+
+
+def test_what_the_database_refuses_to_compare_is_an_error_that_says_so(settings: Settings) -> None:
+    with pytest.raises(RoomUnreachableError), reading(settings) as db:
+        list_runs(db, kind="a\0b")
+
+
 def test_each_run_says_from_where_its_own_first_state_says(settings: Settings, engine: Engine) -> None:
     def started(message: str | None) -> UUID:
         facts = make_facts()
@@ -120,8 +141,12 @@ def test_numbers_of_a_kind_and_of_each_database(settings: Settings, engine: Engi
     made(engine, kind="backup", states=(*over, "FAILED"), odoo_db="shop")
     made(engine, kind="backup", states=(*over, "CANCELLED"), odoo_db="shop")
     made(engine, kind="backup", states=over, odoo_db="shop")
-    made(engine, kind="backup", states=(*over, "COMPLETED"), odoo_db="old", days_ago=40)
-    made(engine, kind="other", states=(*over, "FAILED"))
+    old = made(engine, kind="backup", states=(*over, "COMPLETED"), odoo_db="old")
+    made(engine, kind="other", states=(*over, "FAILED"), days_ago=40)  # it ended since then
+    lately = "UPDATE ops.runs SET started_at = started_at + (now() - finished_at), finished_at = now()"
+    with engine.begin() as db:
+        db.execute(text(f"{lately} WHERE finished_at IS NOT NULL"))
+        db.execute(text("UPDATE ops.runs SET finished_at = now() - interval '31 d' WHERE id = :id"), {"id": old})
     with reading(settings) as db:
         total, prod, shop = read_stats(db, since=timedelta(days=30), kind="backup")
         kinds = [one for one in read_stats(db, since=timedelta(days=30)) if one.in_all]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.run.params import described, parameters, split_assignments
+from cli.run.params import check_values, described, given_ones, parameters, split_assignments
 from opsdb.errors import UsageError
 from tests.support.runs_made_up import SCHEMA
 
@@ -83,6 +83,17 @@ def test_parameter_that_does_not_fit_is_refused_in_one_short_line(
     assert message in str(refused.value)
     assert len(str(refused.value)) < 400
     assert "\n" not in str(refused.value)
+
+
+def test_null_of_an_older_run_is_a_parameter_that_was_not_given() -> None:
+    types = {"target": {"type": "string", "default": ""}, "most": OPTIONAL_INT, "db": {"$ref": "#/definitions/Db"}}
+    schema = {"properties": types, "required": ["db"], "definitions": {"Db": {"type": "string"}}}
+    older = {"db": "shop", "target": None, "most": None, "gone": None}
+    assert given_ones(older, schema=schema) == {"db": "shop", "most": None}
+    assert given_ones({"db": None}, schema=schema) == {"db": None}
+    check_values({"db": "shop"}, schema=schema, defaults={"target": None})
+    with pytest.raises(UsageError, match="parameter target"):
+        check_values({"db": "shop", "target": None}, schema=schema, defaults={})
 
 
 def test_unknown_parameter_lists_the_known_ones_in_order() -> None:

@@ -31,6 +31,13 @@ def test_nothing_holds_up_a_run_of_a_lane_with_a_free_slot_and_a_worker() -> Non
     assert line == f"ops knows no reason: `ops show {short_id(VIEW.run.id)}` asks Prefect"
 
 
+def test_what_fills_the_lane_is_called_by_its_name() -> None:
+    holder = details(status=RunStatus.RUNNING, text="odoo_db_backup").view
+    holder.run.name = "odoo_prod · backup"
+    full = said(replace(READY, holders=[holder]), Hold(obstacles=[], slots=1, taken=1))
+    assert f"{short_id(holder.run.id)} odoo_prod · backup (for " in full[0]
+
+
 @pytest.mark.parametrize(
     ("waiting", "hold", "starts"),
     [

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.run.view import details_document, error_lines, run_page, runs_table
+from cli.run.view import called, details_document, error_lines, run_page, runs_table
 from opsdb.states import RunStatus
 from tests.support.runs_made_up import HOSTILE, details, drawn
 
@@ -14,6 +14,13 @@ def test_text_from_outside_is_shown_as_it_is(status: RunStatus) -> None:
     page = drawn(run_page(details(status=status, text=HOSTILE)))
     assert "[bold red]x[/]" in page
     assert not set("\x1b\x07\x00\u202e") & set(page)
+
+
+def test_run_is_called_by_its_name_or_while_it_has_none_by_its_kind() -> None:
+    run = details(text="odoo_db_backup").view.run
+    assert called(run) == "odoo_db_backup"
+    run.name = "odoo_prod · backup"
+    assert called(run) == "odoo_prod · backup"
 
 
 def test_list_shows_hostile_names_as_text() -> None:
@@ -29,6 +36,13 @@ def test_page_tells_times_and_the_error() -> None:
     assert "plain: plain" in page
     assert "second" in page
     assert "third" not in page
+
+
+def test_page_says_right_after_the_status_what_the_run_waits_for() -> None:
+    page = drawn(run_page(details(status=RunStatus.QUEUED), waits_for=["lane B is full", "2 runs go first"]))
+    facts = [" ".join(line.split()) for line in page.splitlines()]
+    at = facts.index("status queued")
+    assert facts[at + 1 : at + 3] == ["waits lane B is full", "2 runs go first"]
 
 
 def test_later_attempt_has_no_queue_time() -> None:

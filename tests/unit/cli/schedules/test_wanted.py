@@ -89,6 +89,7 @@ def test_what_is_no_schedule_is_refused_with_its_option(current: Schedule, wish:
         ({"databases": ["a"]}, Wish(params=["retention_days=7"]), {"databases": ["a"], "retention_days": 7}),
         ({"databases": ["a"]}, Wish(at="3:30"), {"databases": ["a"]}),
         ({}, Wish(params=["databases=a,b"]), {"databases": ["a", "b"]}),
+        ({"target": None}, Wish(add_db=["a"]), {"databases": ["odoo_prod", "odoo_staging", "a"]}),
     ],
 )
 def test_parameters_are_changed_beside_the_others(
