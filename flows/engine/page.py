@@ -110,10 +110,14 @@ class Page:
 
     def settle(self) -> None:
         """Return when all is sent, when Prefect did not take it, or after LAST_SECONDS."""
-        if self._waiting or self.artifacts.unsent:
+        if self._unsent:
             self._settled.clear()
             self._awaited.set()
             self._settled.wait(LAST_SECONDS)
+
+    @property
+    def _unsent(self) -> bool:
+        return bool(self._waiting) or self.artifacts.unsent
 
     def _add(self, text: str, *, level: int, name: str, task_run_id: str | None = None) -> None:
         with self._adding:
@@ -146,7 +150,7 @@ class Page:
                 finally:
                     if awaited:
                         self._settled.set()
-                if sent and self._over.is_set():
+                if sent and self._over.is_set() and not self._unsent:
                     return
                 pause = SEND_SECONDS if sent else min(2 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -161,6 +161,29 @@ def test_what_prefect_refuses_for_good_keeps_nothing_back() -> None:
     assert any("are missing here" in message for message in prefect.messages)
 
 
+def test_what_changes_while_a_request_is_under_way_is_sent_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "LAST_SECONDS", 20)
+    prefect, page, under_way, go_on = Prefect(), Page(uuid4()), threading.Event(), threading.Event()
+    page.artifacts.none_yet()
+
+    def request(method: str, path: str, **more: Any) -> httpx.Response:
+        if path == "/logs/":
+            under_way.set()
+            assert go_on.wait(10)
+        return prefect(method, path, **more)
+
+    with page.sent(request):
+        page.artifacts.put(Artifact("key", "markdown", "is running"))
+        wait_for(lambda: prefect.artifacts, seconds=10, what="it is shown")
+        page.say("The run succeeded")
+        assert under_way.wait(10)
+        page.artifacts.put(Artifact("key", "markdown", "succeeded"))
+        threading.Timer(0.1, go_on.set).start()
+        began = time.monotonic()
+    assert prefect.artifacts["1"]["data"] == "succeeded"
+    assert time.monotonic() - began < 5
+
+
 def test_end_of_a_run_does_not_wait_for_a_prefect_that_hangs() -> None:
     hangs, hung = threading.Event(), threading.Event()
 
