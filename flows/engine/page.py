@@ -73,6 +73,7 @@ class Page:
         self._over = threading.Event()
         self._awaited = threading.Event()
         self._settled = threading.Event()
+        self._ended = threading.Event()
 
     def say(self, text: str, *, level: int = logging.INFO) -> None:
         """Show a line about a step or the run, however much was shown before."""
@@ -98,7 +99,7 @@ class Page:
         """
         # the settings of this context: how Prefect's client asks
         thread = threading.Thread(
-            target=copy_context().run, args=(self._keep_sending, request, look), name="page", daemon=True
+            target=copy_context().run, args=(self._send_and_end, request, look), name="page", daemon=True
         )
         thread.start()
         try:
@@ -109,11 +110,12 @@ class Page:
             self._awaited.set()  # nothing may be left: it ends at once then
 
     def settle(self) -> None:
-        """Return when all is sent, when Prefect did not take it, or after LAST_SECONDS."""
+        """Return when all is sent, when Prefect did not take it, or after LAST_SECONDS; at once when nothing sends."""
         if self._unsent:
             self._settled.clear()
             self._awaited.set()
-            self._settled.wait(LAST_SECONDS)
+            if not self._ended.is_set():
+                self._settled.wait(LAST_SECONDS)
 
     @property
     def _unsent(self) -> bool:
@@ -134,6 +136,13 @@ class Page:
                 "flow_run_id": str(self._run_id),
             }
             self._waiting.append(line | ({"task_run_id": task_run_id} if task_run_id else {}))
+
+    def _send_and_end(self, request: Requests, look: Callable[[], None]) -> None:
+        try:
+            self._keep_sending(request, look)
+        finally:
+            self._ended.set()
+            self._settled.set()
 
     def _keep_sending(self, request: Requests, look: Callable[[], None]) -> None:
         pause = SEND_SECONDS
@@ -160,7 +169,12 @@ class Page:
             while self._waiting:
                 self._send_lines(request)
             self.artifacts.send(request, at_once=at_once)
-        except httpx.HTTPError as error:
+        except (
+            httpx.HTTPError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # the last ones for an answer of another kind
             log.debug("the page of run %s: %s", self._run_id, error)
             return False
         return True

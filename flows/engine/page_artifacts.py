@@ -89,7 +89,7 @@ class Artifacts:
                 values = {"key": key, "type": artifact.type, "data": artifact.data}
                 about = {"description": artifact.description, "flow_run_id": str(self._run_id)}
                 self._ids[key] = request("POST", "/artifacts/", json=values | about).json()["id"]
-        except httpx.HTTPError:
+        except Exception:
             self._ids = None  # what Prefect did, it will say
             raise
 

@@ -228,6 +228,43 @@ def test_closed_client_ends_the_thread() -> None:
     wait_for(lambda: "page" not in [one.name for one in threading.enumerate()], seconds=10, what="its thread ended")
 
 
+def test_nothing_waits_for_a_thread_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "LAST_SECONDS", 20)
+
+    def request(_method: str, _path: str, **_more: Any) -> httpx.Response:
+        raise RuntimeError("the client was closed")
+
+    page = Page(uuid4())
+    began = time.monotonic()
+    with page.sent(request):
+        page.say("one")
+        wait_for(lambda: "page" not in [one.name for one in threading.enumerate()], seconds=10, what="its thread ended")
+        page.settle()
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b"7"])
+def test_answer_that_is_none_of_prefects_ends_nothing(answer: bytes) -> None:
+    prefect = Prefect()
+    answers = iter([answer])
+
+    def request(method: str, path: str, **more: Any) -> httpx.Response:
+        answered = prefect(method, path, **more)
+        if path == "/artifacts/" and (wrong := next(answers, None)) is not None:
+            return httpx.Response(200, content=wrong)
+        return answered
+
+    page = Page(uuid4())
+    page.artifacts.none_yet()
+    with page.sent(request):
+        page.artifacts.put(Artifact("key", "markdown", "is running"))
+        wait_for(lambda: prefect.artifacts, seconds=10, what="it is made")
+        page.settle()
+        page.artifacts.put(Artifact("key", "markdown", "succeeded"))
+    wait_for(lambda: not page.artifacts.unsent, seconds=10, what="it is sent")
+    assert [one["data"] for one in prefect.artifacts.values()] == ["succeeded"]
+
+
 def test_what_is_looked_at_is_shown_while_the_run_goes_on() -> None:
     prefect = Prefect()
     page = Page(uuid4())
