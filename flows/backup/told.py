@@ -16,6 +16,9 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.runs.backups import last_drills
 from opsdb.runs.lookup import reading, short_id
 
+_LOOK_SECONDS = 3.0
+"""How long the end of a run waits for what is only nice to know."""
+
 
 def backup_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Facts:
     """A backup: what is in it, where it is, what proves it, and how to restore it."""
@@ -53,7 +56,7 @@ def _last_drill(database: str, drill: Mapping[str, Any] | None) -> str:
     if drill and "not_drilled" not in drill:
         return f"this one was restored and compared, in {seconds(drill.get('restore_seconds'))}"
     try:
-        with reading(current_run().settings) as db:
+        with reading(current_run().settings, statement_seconds=_LOOK_SECONDS) as db:
             drills = last_drills(db)
     except RoomUnreachableError:
         return "not known: the ops database did not answer"
