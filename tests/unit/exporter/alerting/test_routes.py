@@ -133,7 +133,7 @@ def test_while_a_template_cannot_be_read_any_name_may_be_its_runbook(tmp_path: P
     ],
 )
 def test_links_that_nobody_can_follow_are_noticed(tmp_path: Path, url: str, ui: str | None, lost: bool) -> None:
-    settings = room(tmp_path, urls=url).model_copy(update={"prefect_ui_url": ui})
+    settings = room(tmp_path, urls=url).model_copy(update={"server_url": ui})
     assert read_orders(settings).links_end_here is lost
 
 
