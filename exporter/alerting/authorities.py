@@ -60,12 +60,12 @@ def read_authorities(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        text = path.read_text()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+        text = path.read_text(encoding="utf-8", errors="replace")  # of comments, in whatever letters
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except OSError as error:  # SSLError is one
         reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageError(f"OPS_ALERT_CA_FILE: {path}: {reason}") from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise UsageError(f"OPS_ALERT_CA_FILE: {path}: it holds no certificate in PEM") from None
     return text
 
