@@ -23,8 +23,10 @@ _LASTING = ("tls_untrusted", "tls_name", "no_tls", "wants_tls", "login", "recipi
 
 def failure_of(error: BaseException, *, proxied: bool = False) -> Failure:
     """What an error means that was raised on the way. `proxied`: the connection leads to a proxy."""
-    reason = _reason(list(_chain(error)), proxied=proxied)
-    return Failure(reason=reason, lasting=reason in _LASTING)
+    chain = list(_chain(error))
+    reason = _reason(chain, proxied=proxied)
+    misnamed = reason == "proxy" and any(isinstance(one, ValueError) for one in chain)
+    return Failure(reason=reason, lasting=misnamed or reason in _LASTING)
 
 
 def failure_of_status(status: int, *, retry_after_seconds: float | None = None) -> Failure:
