@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def test_comment_in_other_letters_harms_nothing(tmp_path: Path, authority: str, 
     with trusting(Settings(home=tmp_path / "home", alert_ca_file=file)):
         assert ssl.create_default_context().cert_store_stats()["x509"] > 1
     assert authority in (read_authorities(file) or "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_of_the_environment_stays_trusted_beside_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: str, name: str
+) -> None:
+    own, company = tmp_path / "own.pem", tmp_path / "company.pem"
+    own.write_text(authority)
+    company.write_text(f"# of the company\n{authority}")
+    monkeypatch.setenv(name, str(company))
+    with trusting(Settings(home=tmp_path / "home", alert_ca_file=own)):
+        assert all("# of the company" in Path(os.environ[each]).read_text() for each in NAMES)
+    assert os.environ[name] == str(company)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\x00", "ü".encode(), b"-----BEGIN CERTIFICATE-----\nx\n"])
