@@ -51,9 +51,8 @@ class Artifacts:
         self._wanted[artifact.key] = artifact
 
     def remove(self, key: str) -> None:
-        """Show none under this key."""
-        if key in self._wanted:
-            self._wanted[key] = None
+        """Show none under this key, also of an earlier attempt."""
+        self._wanted[key] = None
 
     @property
     def unsent(self) -> bool:
