@@ -16,6 +16,9 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.runs.backups import last_drills
 from opsdb.runs.lookup import reading, short_id
 
+RESTORES = "Restore it into a new database, of any name that is free:"
+_SUFFIX = "_restored"
+_ROOM_FOR_SUFFIX = 63 - len(_SUFFIX)  # characters that PostgreSQL allows
 _LOOK_SECONDS = 3.0
 """How long the end of a run waits for what is only nice to know."""
 
@@ -37,9 +40,15 @@ def backup_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Fa
         ("last drill", _last_drill(str(parameters["odoo_db"]), result.get("drill"))),
         ("deleted meanwhile", listed(result["pruned"]) if result.get("pruned") else "nothing"),
     ]
-    words = ["ops", "run", "odoo_db_restore", "-p", f"backup={name}", "-p", f"odoo_db={parameters['odoo_db']}_restored"]
-    words += [word for key in ("backup_dir",) if parameters.get(key) for word in ("-p", f"{key}={parameters[key]}")]
-    return Facts(found, [shlex.join(words)], "Restore it into a new database, of any name that is free:")
+    return Facts(found, [restore_command(name, parameters)], RESTORES)
+
+
+def restore_command(backup: str, parameters: Mapping[str, Any]) -> str:
+    """For a shell: restore this backup, which a run with these parameters made or tried, beside its database."""
+    given = {"backup": backup, "odoo_db": f"{str(parameters['odoo_db'])[:_ROOM_FOR_SUFFIX]}{_SUFFIX}"}
+    given |= {key: str(parameters[key]) for key in ("backup_dir", "target") if parameters.get(key)}
+    words = [word for key, value in given.items() for word in ("-p", f"{key}={value}")]
+    return shlex.join(["ops", "run", "odoo_db_restore", *words])
 
 
 def night_facts(_parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Facts:
