@@ -89,7 +89,7 @@ class Page:
             self._add(text, level=level, name=name, task_run_id=task_run_id)
             return
         self._lines_left = 0
-        self._add(f"[no more output of this run is shown here; {self._rest} has all of it]", level=level, name=STEP)
+        self._add(f"[no more output of this run is shown here; {self._rest} has more]", level=level, name=STEP)
 
     @contextmanager
     def sent(self, request: Requests, *, look: Callable[[], None] = lambda: None) -> Iterator[None]:

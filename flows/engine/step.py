@@ -101,7 +101,7 @@ def step(
                 on_line=get_run_logger().info,
                 grace_seconds=run.settings.timings.grace,
                 limits=OutputLimits(log_bytes=run.settings.log_max_bytes),
-                rest=f"`ops logs {short_id(run.id)} --step {index}` has all of it",
+                rest=f"`ops logs {short_id(run.id)} --step {index}` has more",
             )
         except (ShellFailedError, ShellTimeoutError) as error:
             _note_result(run, name=name, result=error.result)
