@@ -47,10 +47,13 @@ def up(
     Example: ops up --detach; ops status; ops down
     """
     from deployments.room import demo, room
+    from exporter.alerting.authorities import read_authorities
     from exporter.alerting.routes import read_orders
 
     settings = load_settings()
-    read_orders(settings)  # a word that means nothing is refused here, not in the log of a part
+    # what the alerter refuses is refused here, not in the log of a part
+    read_authorities(settings.alert_ca_file)
+    read_orders(settings)
     if demo_:
         demo.check_demo(settings)
     if detach:

@@ -53,7 +53,8 @@ class Alerter:
         orders = read_orders(settings)
         self._destinations = reach(settings, orders.routes)
         self._thresholds = orders.thresholds
-        for kind in orders.gone:
+        self._gone = orders.gone
+        for kind in self._gone:
             log.warning("alerts are ordered of the runbook %s, which is not here any more", kind)
         self._healthy_at = 0.0
 
@@ -64,7 +65,7 @@ class Alerter:
         """
         with only_alerter(self._settings.home, stop):
             if not stop.is_set():
-                remember_kinds(self._settings)
+                remember_kinds(self._settings, gone=self._gone)
                 with trusting(self._settings):
                     self._work(stop)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,8 +28,8 @@ SYSTEM = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/c
 def trusting(settings: Settings) -> Iterator[None]:
     """Trust them in this process meanwhile. Begin it before any thread that delivers.
 
-    Without OPS_ALERT_CA_FILE, files that the environment names already stay the ones. Raises UsageError for a setting
-    that names no file of certificates.
+    Without OPS_ALERT_CA_FILE, files that the environment names already stay the ones; with it they are trusted as well.
+    Raises UsageError for a setting that names no file of certificates.
     """
     own = read_authorities(settings.alert_ca_file)
     before = {name: os.environ.get(name) for name in NAMES}
@@ -39,7 +39,7 @@ def trusting(settings: Settings) -> Iterator[None]:
     try:
         path = settings.home / FILE
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_private(path, "\n".join([own or "", *_known()]))
+        replace_private(path, "\n".join([own or "", *_known(before.values())]))
     except OSError as error:
         log.warning("%s: %s; each destination trusts what its library does", path, error.strerror)
         yield
@@ -60,21 +60,21 @@ def read_authorities(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        text = path.read_text()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+        text = path.read_text(encoding="utf-8", errors="replace")  # of comments, in whatever letters
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except OSError as error:  # SSLError is one
         reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageError(f"OPS_ALERT_CA_FILE: {path}: {reason}") from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise UsageError(f"OPS_ALERT_CA_FILE: {path}: it holds no certificate in PEM") from None
     return text
 
 
-def _known() -> Iterator[str]:
+def _known(named: Iterable[str | None]) -> Iterator[str]:
     import certifi
 
     default = ssl.get_default_verify_paths().openssl_cafile
-    for path in dict.fromkeys([Path(certifi.where()), *SYSTEM, Path(default)]):
+    for path in dict.fromkeys([*(Path(one) for one in named if one), Path(certifi.where()), *SYSTEM, Path(default)]):
         try:
             yield path.read_text(errors="replace")
         except OSError:

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 
+class ProxyError(ValueError):
+    """The environment names a proxy of another kind than `http://`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Way:
     """How a server is reached. `target` is what stands before the path, `headers` what the proxy wants to know."""
@@ -24,7 +28,7 @@ class Way:
 def find_way(host: str, port: int, *, secure: bool, verify: bool, seconds: float) -> Way:
     """The way to a server, not connected yet. HTTPS_PROXY, HTTP_PROXY and NO_PROXY count, in either case.
 
-    Raises ValueError for a proxy that is none of `http://`.
+    ALL_PROXY does not: it mostly names one of another kind. Raises ProxyError for a proxy that is none of `http://`.
     """
     proxy = _proxy(host, port, "https" if secure else "http")
     via = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
@@ -45,13 +49,16 @@ def find_way(host: str, port: int, *, secure: bool, verify: bool, seconds: float
 
 
 def _proxy(host: str, port: int, scheme: str) -> SplitResult | None:
-    known = urllib.request.getproxies()
-    url = known.get(scheme) or known.get("all")
+    url = urllib.request.getproxies().get(scheme)
     if not url or urllib.request.proxy_bypass(f"{host}:{port}"):
         return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError("the proxy is not http://host:port")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        usable = parts.scheme == "http" and parts.hostname and parts.port != 0
+    except ValueError:  # it, or its port, is no address at all
+        usable = False
+    if not usable:
+        raise ProxyError("the proxy is not http://host:port")
     return parts
 
 

@@ -23,8 +23,10 @@ _LASTING = ("tls_untrusted", "tls_name", "no_tls", "wants_tls", "login", "recipi
 
 def failure_of(error: BaseException, *, proxied: bool = False) -> Failure:
     """What an error means that was raised on the way. `proxied`: the connection leads to a proxy."""
-    reason = _reason(list(_chain(error)), proxied=proxied)
-    return Failure(reason=reason, lasting=reason in _LASTING)
+    chain = list(_chain(error))
+    reason = _reason(chain, proxied=proxied)
+    misnamed = reason == "proxy" and any(isinstance(one, ValueError) for one in chain)
+    return Failure(reason=reason, lasting=misnamed or reason in _LASTING)
 
 
 def failure_of_status(status: int, *, retry_after_seconds: float | None = None) -> Failure:
@@ -33,8 +35,8 @@ def failure_of_status(status: int, *, retry_after_seconds: float | None = None) 
         return Failure(reason="rate_limited", http_status=status, retry_after_seconds=retry_after_seconds)
     if status == http.client.REQUEST_TIMEOUT or (status >= 500 and status != http.client.NOT_IMPLEMENTED):
         return Failure(reason="server", http_status=status, retry_after_seconds=retry_after_seconds)
-    by_status = {http.client.UNAUTHORIZED: "login", http.client.PROXY_AUTHENTICATION_REQUIRED: "proxy"}
-    reason = "redirect" if 300 <= status < 400 else by_status.get(http.HTTPStatus(status), "configuration")
+    by_status: dict[int, str] = {http.client.UNAUTHORIZED: "login", http.client.PROXY_AUTHENTICATION_REQUIRED: "proxy"}
+    reason = "redirect" if 300 <= status < 400 else by_status.get(status, "configuration")
     return Failure(reason=reason, lasting=True, http_status=status)
 
 

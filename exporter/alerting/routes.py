@@ -11,6 +11,7 @@ from opsdb.alerts.thresholds import Thresholds, parse_thresholds
 from opsdb.alerts.words import did_you_mean
 from opsdb.errors import UsageError
 from opsdb.kinds.kind_names import KindNames, read_kind_names
+from opsdb.kinds.template_files import KIND
 from opsdb.settings import Settings
 from opsdb.web.hosts import LOOPBACK, host_name
 
@@ -59,7 +60,7 @@ def read_orders(settings: Settings) -> Orders:
     """
     names = read_kind_names(settings)
     routes = read_routes(settings, names)
-    thresholds = parse_thresholds(settings.alert_thresholds, names.named if names.complete else None)
+    thresholds = parse_thresholds(settings.alert_thresholds, names.named if names.certain else None)
     named = {kind for route in routes for kind in route.kinds} | set(thresholds.named)
     gone = sorted(named - names.here) if names.complete else []
     here = (host_name(urlsplit(settings.server_address).netloc) or "") in LOOPBACK and any(
@@ -84,9 +85,16 @@ def _route(number: int, entry: str, names: KindNames) -> Route:
     chosen = {word for word in words.split(",") if word}
     severities = frozenset(Severity(word) for word in chosen if word in set(Severity))
     for word in sorted(chosen - severities):
-        if not names.accept(word) or (word not in names.named and word.lower() in {*Severity, *Rule}):
+        if not _may_name(word, names):
             raise UsageError(f"OPS_ALERT_URLS: entry {number}: {_unknown(word, names)}")
     return Route(number=number, severities=severities, kinds=frozenset(chosen - severities), url=url)
+
+
+def _may_name(word: str, names: KindNames) -> bool:
+    """Whether a word is, was, or where that is not known may be, the name of a runbook and no slip of a severity."""
+    if word in names.named or names.certain:
+        return word in names.named
+    return bool(re.match(KIND, word)) and word not in set(Rule) and not did_you_mean(word, Severity)
 
 
 def _unknown(word: str, names: KindNames) -> str:

@@ -16,6 +16,12 @@ from opsdb.errors import RoomUnreachableError
 from opsdb.runs.backups import last_drills
 from opsdb.runs.lookup import reading, short_id
 
+RESTORES = "Restore it into a new database, of any name that is free:"
+_SUFFIX = "_restored"
+_ROOM_FOR_SUFFIX = 63 - len(_SUFFIX)  # characters that PostgreSQL allows
+_LOOK_SECONDS = 3.0
+"""How long the end of a run waits for what is only nice to know."""
+
 
 def backup_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Facts:
     """A backup: what is in it, where it is, what proves it, and how to restore it."""
@@ -34,9 +40,15 @@ def backup_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Fa
         ("last drill", _last_drill(str(parameters["odoo_db"]), result.get("drill"))),
         ("deleted meanwhile", listed(result["pruned"]) if result.get("pruned") else "nothing"),
     ]
-    words = ["ops", "run", "odoo_db_restore", "-p", f"backup={name}", "-p", f"odoo_db={parameters['odoo_db']}_restored"]
-    words += [word for key in ("backup_dir",) if parameters.get(key) for word in ("-p", f"{key}={parameters[key]}")]
-    return Facts(found, [shlex.join(words)], "Restore it into a new database, of any name that is free:")
+    return Facts(found, [restore_command(name, parameters)], RESTORES)
+
+
+def restore_command(backup: str, parameters: Mapping[str, Any]) -> str:
+    """For a shell: restore this backup, which a run with these parameters made or tried, beside its database."""
+    given = {"backup": backup, "odoo_db": f"{str(parameters['odoo_db'])[:_ROOM_FOR_SUFFIX]}{_SUFFIX}"}
+    given |= {key: str(parameters[key]) for key in ("backup_dir", "target") if parameters.get(key)}
+    words = [word for key, value in given.items() for word in ("-p", f"{key}={value}")]
+    return shlex.join(["ops", "run", "odoo_db_restore", *words])
 
 
 def night_facts(_parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Facts:
@@ -53,7 +65,7 @@ def _last_drill(database: str, drill: Mapping[str, Any] | None) -> str:
     if drill and "not_drilled" not in drill:
         return f"this one was restored and compared, in {seconds(drill.get('restore_seconds'))}"
     try:
-        with reading(current_run().settings) as db:
+        with reading(current_run().settings, statement_seconds=_LOOK_SECONDS) as db:
             drills = last_drills(db)
     except RoomUnreachableError:
         return "not known: the ops database did not answer"

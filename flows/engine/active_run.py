@@ -124,12 +124,12 @@ class ActiveRun:
             )
         return self.kept.pop(0)
 
-    def skip(self, index: int, *, name: str, command: str) -> KeptStep | None:
-        """The same, for a step that is not done then, which is recorded."""
+    def skip(self, index: int, *, name: str, command: str, shown: str) -> KeptStep | None:
+        """The same, for a step that is not done then, which is recorded. Of `shown` no secret is part."""
         kept = self.next_kept(name, command)
         if kept is not None:
             self.record(StepSkipped(self.id, attempt=self.attempt, step=replace(kept, index=index)))
-            self.story.step_kept(index, name, command)
+            self.story.step_kept(index, name, shown)
         return kept
 
 

@@ -30,7 +30,7 @@ def approval(name: str, question: str, *, timeout: float, advice: str = "") -> N
     if run.plan is not None:
         run.plan.append(PlannedStep(index, name, f"wait for `ops approve`: {asked}", timeout, {}, preflight=False))
         return
-    if run.skip(index, name=name, command=about) is not None:
+    if run.skip(index, name=name, command=about, shown=about) is not None:
         return
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}

@@ -73,6 +73,7 @@ class Page:
         self._over = threading.Event()
         self._awaited = threading.Event()
         self._settled = threading.Event()
+        self._ended = threading.Event()
 
     def say(self, text: str, *, level: int = logging.INFO) -> None:
         """Show a line about a step or the run, however much was shown before."""
@@ -88,7 +89,7 @@ class Page:
             self._add(text, level=level, name=name, task_run_id=task_run_id)
             return
         self._lines_left = 0
-        self._add(f"[no more output of this run is shown here; {self._rest} has all of it]", level=level, name=STEP)
+        self._add(f"[no more output of this run is shown here; {self._rest} has more]", level=level, name=STEP)
 
     @contextmanager
     def sent(self, request: Requests, *, look: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -98,7 +99,7 @@ class Page:
         """
         # the settings of this context: how Prefect's client asks
         thread = threading.Thread(
-            target=copy_context().run, args=(self._keep_sending, request, look), name="page", daemon=True
+            target=copy_context().run, args=(self._send_and_end, request, look), name="page", daemon=True
         )
         thread.start()
         try:
@@ -109,11 +110,16 @@ class Page:
             self._awaited.set()  # nothing may be left: it ends at once then
 
     def settle(self) -> None:
-        """Return when all is sent, when Prefect did not take it, or after LAST_SECONDS."""
-        if self._waiting or self.artifacts.unsent:
+        """Return when all is sent, when Prefect did not take it, or after LAST_SECONDS; at once when nothing sends."""
+        if self._unsent:
             self._settled.clear()
             self._awaited.set()
-            self._settled.wait(LAST_SECONDS)
+            if not self._ended.is_set():
+                self._settled.wait(LAST_SECONDS)
+
+    @property
+    def _unsent(self) -> bool:
+        return bool(self._waiting) or self.artifacts.unsent
 
     def _add(self, text: str, *, level: int, name: str, task_run_id: str | None = None) -> None:
         with self._adding:
@@ -131,6 +137,13 @@ class Page:
             }
             self._waiting.append(line | ({"task_run_id": task_run_id} if task_run_id else {}))
 
+    def _send_and_end(self, request: Requests, look: Callable[[], None]) -> None:
+        try:
+            self._keep_sending(request, look)
+        finally:
+            self._ended.set()
+            self._settled.set()
+
     def _keep_sending(self, request: Requests, look: Callable[[], None]) -> None:
         pause = SEND_SECONDS
         with _without_retries():  # what is asked here is asked again by itself
@@ -146,7 +159,7 @@ class Page:
                 finally:
                     if awaited:
                         self._settled.set()
-                if sent and self._over.is_set():
+                if sent and self._over.is_set() and not self._unsent:
                     return
                 pause = SEND_SECONDS if sent else min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -156,7 +169,12 @@ class Page:
             while self._waiting:
                 self._send_lines(request)
             self.artifacts.send(request, at_once=at_once)
-        except httpx.HTTPError as error:
+        except (
+            httpx.HTTPError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # the last ones for an answer of another kind
             log.debug("the page of run %s: %s", self._run_id, error)
             return False
         return True

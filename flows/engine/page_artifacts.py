@@ -51,9 +51,8 @@ class Artifacts:
         self._wanted[artifact.key] = artifact
 
     def remove(self, key: str) -> None:
-        """Show none under this key."""
-        if key in self._wanted:
-            self._wanted[key] = None
+        """Show none under this key, also of an earlier attempt."""
+        self._wanted[key] = None
 
     @property
     def unsent(self) -> bool:
@@ -89,7 +88,7 @@ class Artifacts:
                 values = {"key": key, "type": artifact.type, "data": artifact.data}
                 about = {"description": artifact.description, "flow_run_id": str(self._run_id)}
                 self._ids[key] = request("POST", "/artifacts/", json=values | about).json()["id"]
-        except httpx.HTTPError:
+        except Exception:
             self._ids = None  # what Prefect did, it will say
             raise
 

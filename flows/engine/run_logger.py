@@ -8,6 +8,7 @@ environment, so that they hold wherever a run is executed.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import prefect
 from flows.engine.page import Page
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
-_ENGINE = str(Path(prefect.__file__).parent)
+_ENGINE = f"{Path(prefect.__file__).parent}{os.sep}"  # and not prefect_shell, beside it
 
 
 class _OnPage(logging.Handler):
@@ -28,10 +29,16 @@ class _OnPage(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.pathname.startswith(_ENGINE):
             return
+        try:
+            self._show(record)
+        except Exception:  # what is said of a run must not fail it
+            self.handleError(record)
+
+    def _show(self, record: logging.LogRecord) -> None:
         name, task = getattr(record, "task_run_name", None) or record.name, getattr(record, "task_run_id", None)
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # arguments that do not fit the message
+        except Exception:  # arguments that do not fit the message, whatever they raise
             text = str(record.msg)
         self._page.output(text, level=record.levelno, name=str(name), task_run_id=str(task) if task else None)
 

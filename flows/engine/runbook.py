@@ -91,8 +91,8 @@ def runbook(
                     run.story.failed(described, interrupted=interrupted)
                     raise
                 _kill_leftovers(run)
-                run.story.succeeded(result)
                 run.record(RunClosed.of(run.id, attempt=run.attempt, result=result))
+                run.story.succeeded(result)
                 return result
 
         # Prefect reads annotations where the wrapper stands; here they are read where the runbook stands

@@ -19,7 +19,7 @@ from flows.shell.environment import step_environment
 from flows.shell.masking import MASK, SecretPatterns
 from flows.shell.output import OutputLimits
 from flows.shell.run import ShellFailedError, ShellResult, ShellTimeoutError, run_shell
-from opsdb.errors import StepError, StepFailedError
+from opsdb.errors import StepError, StepFailedError, UsageError
 from opsdb.record.entries import StepFinished, StepStarted
 from opsdb.runs.lookup import short_id
 from opsdb.shown import shown_lines
@@ -81,7 +81,8 @@ def step(
         shown = {**(env or {}), **dict.fromkeys(secrets or (), MASK.decode())}
         run.plan.append(PlannedStep(index, name, command, timeout, shown, preflight=False))
         return StepOutput(name, None)
-    if kept := run.skip(index, name=name, command=command):
+    masked = _masked(command, secrets or {})
+    if kept := run.skip(index, name=name, command=command, shown=masked):
         return StepOutput(name, str((kept.result or {}).get("stdout", "")))
 
     def execute() -> ShellResult:
@@ -100,7 +101,7 @@ def step(
                 on_line=get_run_logger().info,
                 grace_seconds=run.settings.timings.grace,
                 limits=OutputLimits(log_bytes=run.settings.log_max_bytes),
-                rest=f"`ops logs {short_id(run.id)} --step {index}` has all of it",
+                rest=f"`ops logs {short_id(run.id)} --step {index}` has more",
             )
         except (ShellFailedError, ShellTimeoutError) as error:
             _note_result(run, name=name, result=error.result)
@@ -113,7 +114,7 @@ def step(
         index=index,
         name=name,
         command=command,
-        shown=SecretPatterns(secrets).mask(command) if secrets else command,
+        shown=masked,
         timeout=timeout,
         work=execute,
         given=lambda result: {"stdout": result.stdout},
@@ -121,6 +122,14 @@ def step(
         progress=progress,
     )
     return StepOutput(name, result.stdout)
+
+
+def _masked(command: str, secrets: Mapping[str, str]) -> str:
+    """The command as it is shown. Of one whose secrets cannot be masked nothing is: the step says why, and fails."""
+    try:
+        return SecretPatterns(secrets).mask(command) if secrets else command
+    except (UsageError, ValueError):
+        return MASK.decode()
 
 
 def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
@@ -172,7 +181,7 @@ def action(
     if run.plan is not None:
         run.plan.append(PlannedStep(index, name, about, 0, {}, preflight=preflight))
         return work() if preflight else None
-    kept = run.next_kept(name, about) if preflight else run.skip(index, name=name, command=about)
+    kept = run.next_kept(name, about) if preflight else run.skip(index, name=name, command=about, shown=about)
     known = kept.result["value"] if kept and kept.result else None
     if kept and not preflight:
         return cast("T", known)

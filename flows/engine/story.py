@@ -86,7 +86,7 @@ class Story:
         self._put_steps()
 
     def step_kept(self, index: int, name: str, command: str) -> None:
-        """A step is not done again, since it succeeded in an earlier attempt."""
+        """A step is not done again, since it succeeded in an earlier attempt; of its command no secret is part."""
         what = _one_line(command, _COMMAND_CHARACTERS)
         self._rows[index] = row = _Row(index, shown(name), "kept", None, None, what)
         self._page.say(f"Step {index} {row.name} is not done again: it succeeded in an earlier attempt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flows.backup.told import RESTORES, restore_command
 from flows.engine.facts import Facts, listed
 from flows.engine.markdown import code, text
 from opsdb.amounts import seconds
@@ -24,8 +25,7 @@ def restore_facts(_parameters: Mapping[str, Any], result: Mapping[str, Any]) -> 
 
 def drill_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Facts:
     """A drill: what was proven of which backup."""
-    again = f"ops run odoo_db_restore -p backup={result['backup']} -p odoo_db={parameters['odoo_db']}_restored"
-    return Facts(_proof(result), [again], "Restore it into a new database, of any name that is free:")
+    return Facts(_proof(result), [restore_command(str(result["backup"]), parameters)], RESTORES)
 
 
 def _proof(result: Mapping[str, Any]) -> list[tuple[str, str]]:

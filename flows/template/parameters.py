@@ -177,14 +177,12 @@ def _text(name: str, declared: Parameter, place: Place, *, item: bool = False) -
 
 
 def _rule(declared: Parameter, place: Place) -> str:
-    rules = []
-    if declared.words:
-        return f"Takes {declared.words}."
+    rules = [f"Takes {declared.words}."] if declared.words else []
     if place.where == "command":
         rules.append(f"Allowed: {IN_WORDS}.")
     elif place.where == "argument" and declared.pattern is None:
         rules.append("One line, without a dash or blank in front.")
-    if declared.pattern is not None:
+    if declared.pattern is not None and not declared.words:
         rules.append(f"The whole of it matches {declared.pattern}")
     return " ".join(rules)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import yaml
@@ -19,6 +20,8 @@ from opsdb.settings import Settings
 log = logging.getLogger(__name__)
 
 FILE = "kinds-known.json"
+_ROOM = "secrets.json"
+"""What every OPS_HOME has from the first start of its room on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,36 +34,44 @@ class KindNames:
     """What it executed at some time."""
     complete: bool = True
     """False while prefect.yaml or a template cannot be read: then any word may be a name."""
+    remembered: bool = True
+    """False in a room of an earlier version, which kept no names: then any word may be one that was taken away."""
 
     @property
     def named(self) -> frozenset[str]:
         """What is, or was, the name of a runbook."""
         return self.here | self.before
 
-    def accept(self, word: str) -> bool:
-        """Whether the word is, was, or may be the name of a runbook."""
-        return not self.complete or word in self.named
+    @property
+    def certain(self) -> bool:
+        """Whether a word that is not named here never was the name of a runbook."""
+        return self.complete and self.remembered
 
 
 def read_kind_names(settings: Settings) -> KindNames:
     """The names that prefect.yaml, the templates and the memory of this OPS_HOME have. Never raises."""
     before = _read_memory(settings)
+    remembered = (settings.home / FILE).exists() or not (settings.home / _ROOM).exists()
     try:
         here = frozenset(known_kinds(settings))
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return KindNames(here=frozenset(), before=before, complete=False)
+        return KindNames(here=frozenset(), before=before, complete=False, remembered=remembered)
     complete = all(file.kind is not None for file in template_files(settings))
-    return KindNames(here=here, before=before, complete=complete)
+    return KindNames(here=here, before=before, complete=complete, remembered=remembered)
 
 
-def remember_kinds(settings: Settings) -> None:
-    """Keep the names that are here now, for the time when one of them is not. Never raises."""
+def remember_kinds(settings: Settings, *, gone: Iterable[str] = ()) -> None:
+    """Keep the names that are here now, for the time when one of them is not, and those that are `gone` already.
+
+    Never raises.
+    """
     names = read_kind_names(settings)
-    if names.here <= names.before:
-        return  # also where nothing can be read
+    known = names.named | set(gone)
+    if known <= names.before or not (names.complete or names.remembered):
+        return  # also where nothing can be read, and where it cannot be seen yet which names are gone
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_private(settings.home / FILE, json.dumps(sorted(names.named)))
+        replace_private(settings.home / FILE, json.dumps(sorted(known)))
     except OSError as error:
         log.warning("%s: %s; a runbook that is taken away is then unknown", settings.home / FILE, error.strerror)
 

@@ -95,9 +95,9 @@ def short_id(run_id: UUID) -> str:
 
 
 @contextmanager
-def reading(settings: Settings) -> Iterator[Connection]:
+def reading(settings: Settings, *, statement_seconds: float = 30) -> Iterator[Connection]:
     """A read-only view of the ops database at one moment. Raises RoomUnreachableError that says what to do."""
-    engine = connect(settings, application="cli")
+    engine = connect(settings, application="cli", statement_seconds=statement_seconds)
     try:
         with reachable(), engine.connect() as db:
             yield db.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

@@ -1,4 +1,4 @@
-"""`ops down`: what is said of the runs that it ends."""
+"""`ops down`: what is said of the runs that it ends. `ops up`: what is refused before anything starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from cli import room as command
 from deployments.room import room as rooms
 from deployments.room.room import Stopped
-from opsdb.errors import RoomUnreachableError
+from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs import lookup
 from opsdb.states import RunStatus
 from tests.support.runs_made_up import details
@@ -43,3 +43,12 @@ def test_down_needs_no_database(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(lookup, "reading", away)
     command.down()
     assert capsys.readouterr().out == "The room (pid 7) is stopped.\n"
+
+
+def test_up_refuses_authorities_that_the_alerter_could_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "run", lambda *_, **__: pytest.fail("the room was started"))
+    monkeypatch.setenv("OPS_ALERT_CA_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(UsageError, match=r"OPS_ALERT_CA_FILE: .*/none\.pem: No such file"):
+        command.up()

@@ -91,6 +91,22 @@ def test_runbook_that_was_taken_away_stops_nothing_and_is_named(tmp_path: Path) 
         read_orders(room(tmp_path / "another", urls=f"tidy_up={URL}"))
 
 
+def test_room_of_an_earlier_version_starts_with_a_runbook_that_was_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "secrets.json").write_text("{}")  # and no names were kept
+    settings = room(tmp_path, urls=f"critical,tidy_up={URL} backup_all={URL}", thresholds="failed:tidy_up=0")
+    gone = read_orders(settings).gone
+    assert gone == ["backup_all", "tidy_up"]
+    for word in ("critcal", "Critical", "WARN", "warnings", "stuck", "*"):
+        with pytest.raises(UsageError, match="OPS_ALERT_URLS: entry 1: "):
+            read_orders(room(tmp_path, urls=f"{word}={URL}"))
+    with pytest.raises(UsageError, match="did you mean 'failed'"):
+        read_orders(room(tmp_path, thresholds="faild:tidy_up=0"))
+    remember_kinds(settings, gone=gone)
+    assert read_orders(settings).gone == gone  # and at the next start
+    with pytest.raises(UsageError, match="unknown word 'another'"):
+        read_orders(room(tmp_path, urls=f"another={URL}"))
+
+
 def test_while_a_template_cannot_be_read_any_name_may_be_its_runbook(tmp_path: Path) -> None:
     templates = tmp_path / "templates"
     templates.mkdir()

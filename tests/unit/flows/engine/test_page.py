@@ -115,7 +115,7 @@ def test_output_of_a_run_is_bounded_and_lines_about_steps_are_not(limits: PageLi
         page.say("step ends")
     assert prefect.messages[0] == "out 0"
     assert prefect.messages[-2:] == [
-        "[no more output of this run is shown here; `ops logs 1234` has all of it]",
+        "[no more output of this run is shown here; `ops logs 1234` has more]",
         "step ends",
     ]
     assert len(prefect.messages) <= 11
@@ -161,6 +161,29 @@ def test_what_prefect_refuses_for_good_keeps_nothing_back() -> None:
     assert any("are missing here" in message for message in prefect.messages)
 
 
+def test_what_changes_while_a_request_is_under_way_is_sent_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "LAST_SECONDS", 20)
+    prefect, page, under_way, go_on = Prefect(), Page(uuid4()), threading.Event(), threading.Event()
+    page.artifacts.none_yet()
+
+    def request(method: str, path: str, **more: Any) -> httpx.Response:
+        if path == "/logs/":
+            under_way.set()
+            assert go_on.wait(10)
+        return prefect(method, path, **more)
+
+    with page.sent(request):
+        page.artifacts.put(Artifact("key", "markdown", "is running"))
+        wait_for(lambda: prefect.artifacts, seconds=10, what="it is shown")
+        page.say("The run succeeded")
+        assert under_way.wait(10)
+        page.artifacts.put(Artifact("key", "markdown", "succeeded"))
+        threading.Timer(0.1, go_on.set).start()
+        began = time.monotonic()
+    assert prefect.artifacts["1"]["data"] == "succeeded"
+    assert time.monotonic() - began < 5
+
+
 def test_end_of_a_run_does_not_wait_for_a_prefect_that_hangs() -> None:
     hangs, hung = threading.Event(), threading.Event()
 
@@ -203,6 +226,43 @@ def test_closed_client_ends_the_thread() -> None:
     with page.sent(request):
         page.say("one")
     wait_for(lambda: "page" not in [one.name for one in threading.enumerate()], seconds=10, what="its thread ended")
+
+
+def test_nothing_waits_for_a_thread_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "LAST_SECONDS", 20)
+
+    def request(_method: str, _path: str, **_more: Any) -> httpx.Response:
+        raise RuntimeError("the client was closed")
+
+    page = Page(uuid4())
+    began = time.monotonic()
+    with page.sent(request):
+        page.say("one")
+        wait_for(lambda: "page" not in [one.name for one in threading.enumerate()], seconds=10, what="its thread ended")
+        page.settle()
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b"7"])
+def test_answer_that_is_none_of_prefects_ends_nothing(answer: bytes) -> None:
+    prefect = Prefect()
+    answers = iter([answer])
+
+    def request(method: str, path: str, **more: Any) -> httpx.Response:
+        answered = prefect(method, path, **more)
+        if path == "/artifacts/" and (wrong := next(answers, None)) is not None:
+            return httpx.Response(200, content=wrong)
+        return answered
+
+    page = Page(uuid4())
+    page.artifacts.none_yet()
+    with page.sent(request):
+        page.artifacts.put(Artifact("key", "markdown", "is running"))
+        wait_for(lambda: prefect.artifacts, seconds=10, what="it is made")
+        page.settle()
+        page.artifacts.put(Artifact("key", "markdown", "succeeded"))
+    wait_for(lambda: not page.artifacts.unsent, seconds=10, what="it is sent")
+    assert [one["data"] for one in prefect.artifacts.values()] == ["succeeded"]
 
 
 def test_what_is_looked_at_is_shown_while_the_run_goes_on() -> None:

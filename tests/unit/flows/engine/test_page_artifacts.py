@@ -97,6 +97,19 @@ def test_artifact_that_is_removed_goes_and_one_that_never_was_is_not_asked_for()
     assert prefect.asked == ["POST /artifacts/", "DELETE /artifacts/1"]
 
 
+def test_artifact_of_an_earlier_attempt_is_removed_though_this_one_never_made_it() -> None:
+    prefect, run_id = Prefect(), uuid4()
+    first = Artifacts(run_id)
+    first.put(ONE)
+    first.send(prefect, at_once=True)
+    second = Artifacts(run_id)
+    second.remove(ONE.key)
+    assert second.unsent
+    second.send(prefect, at_once=True)
+    assert prefect.artifacts == {}
+    assert not second.unsent
+
+
 def test_artifact_that_prefect_refuses_keeps_no_other_back() -> None:
     prefect = Prefect()
     answers = iter([422])

@@ -46,6 +46,31 @@ def test_logger_of_a_run_writes_to_the_page_at_info_whatever_prefect_inherits() 
     assert [(one.handlers, one.level, one.propagate) for one in map(logging.getLogger, LOGGERS)] == before
 
 
+class Unprintable:
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+def test_what_cannot_be_said_fails_no_run() -> None:
+    prefect = Prefect()
+    page = Page(uuid4())
+    with page.sent(prefect), logging_to(page):
+        get_logger("prefect.flow_runs").info("%(missing)s", {"given": 1})
+        get_logger("prefect.flow_runs").info("it is %s", Unprintable())
+        get_logger("prefect.flow_runs").info(Unprintable())
+    assert prefect.messages == ["%(missing)s", "it is %s"]
+
+
+def test_library_beside_prefect_is_heard() -> None:
+    prefect = Prefect()
+    page = Page(uuid4())
+    with page.sent(prefect), logging_to(page):
+        beside = flow_engine.__file__.replace("/prefect/", "/prefect_shell/")
+        fields: dict[str, Any] = {"msg": "PID 7 triggered", "levelno": logging.INFO, "name": LOGGERS[0]}
+        logging.getLogger(LOGGERS[0]).handle(logging.makeLogRecord({**fields, "pathname": beside}))
+    assert prefect.messages == ["PID 7 triggered"]
+
+
 def test_engine_of_prefect_is_not_heard() -> None:
     prefect = Prefect()
     page = Page(uuid4())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from flows.backup.parameters import BackupOrDatabase, OdooDatabase, OptionalTarget
 from flows.restore.told import drill_facts, restore_facts
 
 PROOF: dict[str, Any] = {
@@ -35,3 +39,17 @@ def test_drill_says_what_was_proven_and_how_it_is_restored() -> None:
     assert dict(facts.rows)["restored in"] == "1 min 01 s"
     assert dict(facts.rows)["missing files"] == "`a.filestore`"
     assert facts.commands == ["ops run odoo_db_restore -p backup=shop_20260101T000000Z.dump -p odoo_db=shop_restored"]
+
+
+def test_command_of_a_drill_finds_the_backup_and_names_a_database_that_may_be() -> None:
+    parameters = {"odoo_db": "s" * 63, "backup": "", "backup_dir": "/my folder", "target": "offsite"}
+    [command] = drill_facts(parameters, PROOF).commands
+    given = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
+    assert given == {
+        "backup": PROOF["backup"],
+        "odoo_db": f"{'s' * 54}_restored",
+        "backup_dir": "/my folder",
+        "target": "offsite",
+    }
+    for name, type_ in (("odoo_db", OdooDatabase), ("backup", BackupOrDatabase), ("target", OptionalTarget)):
+        assert TypeAdapter(type_).validate_python(given[name]) == given[name]

@@ -21,6 +21,7 @@ from flows.template.model import Parameter, PlainStep
 from flows.template.parameters import Place, as_text, form_parameter
 from flows.template.reading import ReadTemplate, read_template
 from flows.template.run import environment_of, runbook_of
+from flows.template.words import IN_WORDS
 from tests.support.hostile import PAYLOADS
 
 SEED = Path(__file__).parents[3] / "seed_templates"
@@ -330,7 +331,7 @@ def test_form_describes_every_parameter(tmp_path: Path) -> None:
 def test_pattern_is_explained_in_the_words_of_its_template() -> None:
     declared = Parameter(pattern="/[a-z]*", words="an absolute path", description="Where to look.")
     one = form_parameter("folder", declared, Place("command"))
-    assert one.description == "Where to look. Takes an absolute path."
+    assert one.description == f"Where to look. Takes an absolute path. Allowed: {IN_WORDS}."
     assert TypeAdapter(one.annotation).json_schema()["errorMessage"] == "an absolute path"
     with pytest.raises(ValidationError, match="'tmp' is not an absolute path"):
         TypeAdapter(one.annotation).validate_python("tmp")

@@ -97,6 +97,8 @@ def test_definition_is_the_meaning_and_changes_with_it(tmp_path: Path) -> None:
     assert read(tmp_path, description="", requeue=1).template.definition == before
     assert read(tmp_path, description="a").template.definition != before
     assert read(tmp_path, steps=[{**STEP, "timeout": 6}]).template.definition != before
+    explained, plain = ({"where": {"pattern": "/[a-z]*", **words}} for words in ({"words": "a path"}, {}))
+    assert read(tmp_path, params=explained).template.definition == read(tmp_path, params=plain).template.definition
     assert len(before) == 64
 
 
