@@ -19,7 +19,7 @@ from tests.acceptance.faults.runs import done, in_prefect, ops, shown
 from tests.acceptance.faults.test_going_on_cut_off import asking_meets, wait_gone
 from tests.support.waiting import wait_for
 
-ASKS = b"waits until "
+ASKS = b'"waits until '  # of the state: the run's page says it inside a line
 
 
 def wait_postponed(lab: Lab, run: UUID) -> None:

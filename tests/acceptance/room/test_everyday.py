@@ -59,7 +59,7 @@ def test_which_backups_failed_this_week_and_why(desk: Desk, database: str) -> No
     assert database not in page.replace("there are:", "").partition("there is no")[0]
     documents = desk.json(*asked)
     assert {one["status"] for one in documents} == {"failed"}
-    assert next(one for one in documents if one["id"] == failed["id"])["why"].startswith("Preflight: there is no")
+    assert next(one for one in documents if one["id"] == failed["id"])["why"].startswith("UnknownDatabase: there is no")
     assert [one["id"] for one in desk.json("runs", "--for", "odoo_not_there")] == [failed["id"]]
     assert desk.json("runs", "--for", "odoo_not_there", "--since", "2200-01-01") == []
 

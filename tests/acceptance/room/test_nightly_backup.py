@@ -217,9 +217,12 @@ def test_what_somebody_set_of_a_schedule_stays_and_is_named_until_it_is_reset(de
         assert "time of schedule nightly is cron 0 3 * * *, timezone UTC, the file says cron 0 2 * * *" in said
         desk.ops("deploy", "--reset", DEPLOYMENT, timeout=100).fine()
         (after,) = api.deployment(DEPLOYMENT)["schedules"]
-        assert (after["active"], after["parameters"], after["schedule"]["cron"]) == (True, {}, "0 2 * * *")
+        assert (after["active"], after["parameters"], after["schedule"]["cron"]) == (
+            *(True, schedule["parameters"]),
+            "0 2 * * *",
+        )
     finally:
-        api.patch(path, active=False, parameters={}, schedule=schedule["schedule"])
+        api.patch(path, active=False, parameters=schedule["parameters"], schedule=schedule["schedule"])
 
 
 def test_prefect_plans_the_night_itself(desk: Desk, api: Api) -> None:

@@ -70,9 +70,8 @@ def test_page_of_a_backup_shows_its_steps_its_result_and_how_to_restore_it(
     pages.open_run(run["id"], tab="Artifacts")
     key = f"backup-{database.replace('_', '-')}"
     pages.page.get_by_text(key).first.click()
-    expect(
-        pages.page.get_by_text(f"ops run odoo_db_restore -p backup={run['result']['file'].rpartition('/')[2]}")
-    ).to_be_visible()
+    restores = f"ops run odoo_db_restore -p backup={run['result']['file'].rpartition('/')[2]}"
+    expect(pages.page.get_by_text(restores).first).to_be_visible()
     picture(pages, "artifact.png")
 
 
@@ -91,7 +90,7 @@ def test_page_of_a_failed_run_says_why_without_our_code(
     desk: Desk, api: Api, pages: Pages, store: Callable[..., str]
 ) -> None:
     block = store("breaks", "echo all fine so far", "echo the disk is on fire >&2; exit 7")
-    run = api.wait_terminal(api.start("stored_command-lane-b", block=block))
+    run = api.wait_terminal(api.start("stored_command/stored_command-lane-b", block=block))
     pages.open_run(run["id"])
     for said in ("all fine so far", "the disk is on fire", "exit code 7"):
         expect(pages.page.get_by_text(said).first).to_be_visible()

@@ -53,7 +53,7 @@ def test_run_that_dies_is_told_in_time_and_once(
         print(f"{how}: told after {time.monotonic() - since:.1f} s")
         wait_for(lambda: len(told(chat, run_id)) > 1, seconds=60, what="so is the one of its end")
     time.sleep(5)
-    assert told(chat, run_id) == [FIRING, RESOLVED]
+    assert told(chat, run_id) == [f"{line}: `sleeper · stored command`" for line in (FIRING, RESOLVED)]
     text = next(text for text in chat.texts if run_id in text)
     worker = desk.json("show", run_id)["claimed_by"]
     lines = text.splitlines()[1:4]

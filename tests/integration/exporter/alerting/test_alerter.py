@@ -256,7 +256,7 @@ def test_removed_destination_is_given_up_and_the_new_one_is_told(
 ) -> None:
     with alerting(settings, "mmost://127.0.0.1:9/gonegonegone"):
         stuck(lab)
-        until(lambda: lab.sql("SELECT 1 FROM ops.alert_deliveries WHERE reason = 'connection'"))
+        until(lambda: lab.sql("SELECT 1 FROM ops.alert_deliveries WHERE reason = 'refused'"))
     with alerting(settings, chat.url):
         until(lambda: chat.posts)
     [row] = lab.sql("SELECT reason FROM ops.alert_deliveries WHERE dead_at IS NOT NULL")
