@@ -24,7 +24,7 @@ from prefect.utilities.callables import parameter_schema
 from deployments.server.client import pages
 from deployments.server.declared import QUEUES, DeclaredDeployment, DeclaredSchedule, Loaded
 from deployments.server.form import NOTHING_KNOWN, Offers, form_of
-from deployments.server.merge import MISSING, Kept, Merge
+from deployments.server.merge import MISSING, Kept, Merge, given
 from deployments.server.planned import first_due, plan_from
 from deployments.server.when import is_when, when_of
 from opsdb.errors import OpsError
@@ -215,7 +215,8 @@ def _gone(had: Mapping[str, DeploymentSchedule], merge: Merge) -> list[str]:
         time, active, parameters = _setting_names(slug)
         if time in merge.declared or time not in merge.last:
             continue
-        unchanged = (schedule.active, schedule.parameters) == (merge.last[active], merge.last[parameters])
+        said = merge.last[active], given(merge.last[parameters])
+        unchanged = (schedule.active, given(schedule.parameters)) == said
         if merge.reset or (unchanged and is_when(schedule.schedule, merge.last[time])):
             found.append(slug)
         else:

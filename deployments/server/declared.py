@@ -9,13 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from prefect.flows import Flow, load_flow_from_entrypoint
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import to_jsonable_python
 
+from deployments.server.merge import given
 from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
 from opsdb.kinds.names import current_name, deployment_name
@@ -35,6 +45,8 @@ QUEUES = ("urgent", "high", "default", "low")
 """In order of priority: Prefect serves a queue with a lower number first, from 1."""
 
 
+Parameters = Annotated[dict[str, JsonValue], AfterValidator(given)]
+"""Of a deployment or a schedule: what is null there counts as not given."""
 TEMPLATE_SCHEDULE = "template"
 """The slug of the schedule that a template asks for: it goes when the template no longer does."""
 
@@ -88,7 +100,7 @@ class DeclaredSchedule(_Part):
     model_config = ConfigDict(extra="allow")
     slug: str
     active: bool = True
-    parameters: dict[str, JsonValue] = {}
+    parameters: Parameters = {}
 
     @property
     def when(self) -> dict[str, JsonValue]:
@@ -143,7 +155,7 @@ class DeclaredDeployment(_Part):
     version: str | None = None
     description: str | None = None
     tags: list[str]
-    parameters: dict[str, JsonValue] = {}
+    parameters: Parameters = {}
     enforce_parameter_schema: bool = True
     concurrency_limit: int | None = Field(None, ge=1)
     schedules: list[DeclaredSchedule] = []

@@ -70,11 +70,7 @@ class Merge:
     def set_by_hand(self, setting: str, *, found: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters that somebody set in Prefect: neither the file says them, nor did it when it was applied."""
         said = (self.declared[setting], self.last.get(setting, {}))
-        return {
-            name: value
-            for name, value in found.items()
-            if value is not None and all(value != one.get(name) for one in said)
-        }
+        return {name: value for name, value in given(found).items() if all(value != one.get(name) for one in said)}
 
     def settled_parameters(
         self, setting: str, *, found: Mapping[str, Any], beneath: Mapping[str, Any] = MappingProxyType({})
@@ -87,7 +83,7 @@ class Merge:
         declared, last = self.declared[setting], self.last.get(setting, {})
         if self.reset:
             return dict(declared)
-        settled = {name: value for name, value in found.items() if value is not None}
+        settled = given(found)
         for name in dict.fromkeys((*declared, *last, *settled)):
             wanted, had = declared.get(name), settled.get(name)
             if wanted is not None and had is None and last.get(name) is None and name in beneath:
@@ -99,7 +95,12 @@ class Merge:
             else:
                 words = setting.replace("parameters", f"parameter {name}", 1)
                 self.kept.append(Kept(self.deployment, words, had, wanted))
-        return {name: value for name, value in settled.items() if value is not None}
+        return given(settled)
+
+
+def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters without those that are null: the form writes null for what nobody filled in."""
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _words(value: Any) -> str:

@@ -329,6 +329,18 @@ def test_schedule_that_the_file_no_longer_names_goes_unless_somebody_changed_it(
     assert len(file.kept) == 1
 
 
+def test_schedule_whose_form_somebody_only_opened_goes_when_the_file_no_longer_names_it(
+    file: File, client: SyncPrefectClient
+) -> None:
+    file.apply(schedules=[YEARLY | {"parameters": {"command": "x", "days": None}}])
+    [schedule] = (had := file.read()).schedules
+    assert schedule.parameters == {"command": "x"}
+    saved = {"command": "x", "days": None, "target": None}  # null for each field that is empty
+    client.update_deployment_schedule(had.id, schedule.id, active=True, schedule=schedule.schedule, parameters=saved)
+    file.apply(schedules=[])
+    assert (file.read().schedules, file.kept) == ([], [])
+
+
 def test_tags_that_somebody_added_stay_and_those_that_the_file_no_longer_names_go(
     file: File, client: SyncPrefectClient
 ) -> None:

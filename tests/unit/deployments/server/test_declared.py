@@ -13,6 +13,7 @@ import yaml
 from prefect.cli.deploy._config import _load_deploy_configs_and_actions
 from rich.console import Console
 
+from deployments.server.apply import settings_of
 from deployments.server.declared import _importable, declared_deployments
 from opsdb.errors import OpsError
 from opsdb.kinds.kinds import registered_deployments
@@ -112,3 +113,10 @@ def test_file_beside_prefect_yaml_shadows_no_module(tmp_path: Path) -> None:
     assert found is not None
     assert found.origin != str(tmp_path / "this.py")
     assert sys.path == before
+
+
+def test_null_counts_as_not_given(tmp_path: Path) -> None:
+    schedule = {**ENTRY["schedules"][0], "parameters": {"a": None, "b": False}}
+    [one] = declared_deployments(write(tmp_path, parameters={"c": None, "d": 0}, schedules=[schedule]), [])
+    assert settings_of(one)["parameters"] == one.parameters == {"d": 0}
+    assert settings_of(one)["parameters of schedule night"] == one.schedules[0].parameters == {"b": False}

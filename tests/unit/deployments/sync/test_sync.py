@@ -13,6 +13,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from deployments.sync import sync
+from deployments.sync.marks import read_watermark
 from opsdb.settings import Settings
 
 
@@ -26,7 +27,7 @@ def test_states_are_recorded_before_runs_are_named(monkeypatch: pytest.MonkeyPat
 
     async def in_database(work: Any, *_: object) -> object:
         done.append(getattr(work, "__name__", "watermark"))
-        return datetime(2026, 1, 1, tzinfo=UTC) if work is sync.read_watermark else []
+        return datetime(2026, 1, 1, tzinfo=UTC) if work is read_watermark else []
 
     async def name(runs: list[FlowRun]) -> None:
         done.append(f"named {len(runs)}")

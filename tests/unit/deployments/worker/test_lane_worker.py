@@ -149,7 +149,7 @@ def made_ready(monkeypatch: pytest.MonkeyPatch) -> tuple[LaneWorker, FlowRun]:
 
 
 def deployed(*parameters: str) -> MagicMock:
-    schema = {"properties": {name: {} for name in parameters}}
+    schema: dict[str, dict[str, object]] = {"properties": {name: {} for name in parameters}}
     return MagicMock(
         entrypoint="flows.a.a", parameter_openapi_schema=schema, pull_steps=[], job_variables={}, tags=[], id=uuid4()
     )
