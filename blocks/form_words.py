@@ -19,6 +19,8 @@ WORDS = "errorMessage"
 """Where a schema has them: the keyword that validators in JavaScript (ajv-errors) have made common."""
 OFFERS = "x-offers"
 """Where it has the `Offer` of a field, until the form is made."""
+MAY_BE_NULL = "x-may-be-null"
+"""Where it says until then that a null is taken, too."""
 SHOWN = 80
 """Characters of a wrong value in an error."""
 
@@ -90,3 +92,21 @@ class OrEmpty:
 
     def _check(self, value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> Any:
         return "" if value in (None, "") else check(value)
+
+
+@dataclass(frozen=True, slots=True)
+class OrNothing:
+    """Lets a null, or a zero, stand for a number that was not given: runs and schedules of earlier versions have it.
+
+    The form has a plain field for it, as for `OrEmpty`, and shows it empty: its description says what that stands for.
+    """
+
+    instead: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Put the number in its place."""
+        return core_schema.no_info_before_validator_function(lambda given: given or self.instead, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The same schema, with a mark for whoever makes the form."""
+        return {**handler(core), MAY_BE_NULL: True}

@@ -169,7 +169,7 @@ def odoo_fresh_deploy(
         region: Region of the droplet.
         size: Size of a new droplet.
         image: Image of a new droplet.
-        approval_minutes: Minutes to wait for an approval, where it asks.
+        approval_minutes: Minutes to wait for an approval, where it asks. Empty for 60.
     """
     started = time.monotonic()
     settings = current_run().settings

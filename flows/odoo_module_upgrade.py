@@ -166,6 +166,7 @@ def odoo_module_upgrade(
         health_url: Address that answers with success when Odoo is up. Empty for what the block says, or
             http://localhost:8069/web/health.
         approval_minutes: Minutes to wait for an approval, once the code is there, where OPS_UPGRADE_APPROVAL is on.
+            Empty for 60.
     """
     started = time.monotonic()
     asked = {"repo_dir": repo_dir, "compose_file": compose_file, "service": odoo_service, "health_url": health_url}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from blocks.form_words import OFFERS, Offer
+from blocks.form_words import MAY_BE_NULL, OFFERS, Offer
 from opsdb.shown import shown
 
 Offers = Mapping[Offer, Sequence[str]]
@@ -33,9 +33,10 @@ def form_of(schema: Mapping[str, Any], offers: Offers, before: Mapping[str, Any]
 
 
 def _field(field: Mapping[str, Any], offers: Offers, before: Mapping[str, Any]) -> dict[str, Any]:
-    made = {name: value for name, value in field.items() if name != OFFERS}
-    if made.get("default") in ("", {}):  # there is nothing to show, and without one Prefect takes a null as well
-        del made["default"]
+    made = {name: value for name, value in field.items() if name not in (OFFERS, MAY_BE_NULL)}
+    # where there is nothing to show: without a default Prefect takes a null as well
+    if made.get("default") in ("", {}) or MAY_BE_NULL in field:
+        made.pop("default", None)
     if OFFERS in field:
         what = Offer(field[OFFERS])
         examples = list(offers[what] if what in offers else before.get("examples") or [])

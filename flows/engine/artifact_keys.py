@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from opsdb.kinds.subjects import SECRET_LIKE
 
 _PLAIN = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _LONGEST = 100
@@ -29,9 +31,18 @@ SUBJECTS: dict[str, tuple[str, str | None]] = {
 """What the key of a kind begins with, and the parameter that names the subject."""
 
 
-def subject_of(kind: str, parameters: Mapping[str, Any], *, exclusive: str | None) -> str | None:
-    """What a run is about: a template's is the parameter that it has for itself, else its first one."""
-    name = SUBJECTS[kind][1] if kind in SUBJECTS else exclusive or next(iter(parameters), None)
+def subject_of(
+    kind: str, parameters: Mapping[str, Any], *, exclusive: str | None, named: Iterable[str] = ()
+) -> str | None:
+    """What a run is about: a template's is the parameter that it has for itself, else the first one of its name, else
+    its first one. One that is called as secrets are it never is.
+    """
+    ours = [
+        name
+        for name in (exclusive, *named, *parameters)
+        if name and name in parameters and not SECRET_LIKE.search(name)
+    ]
+    name = SUBJECTS[kind][1] if kind in SUBJECTS else next(iter(ours), None)
     value = parameters.get(name) if name else None
     return None if value is None else str(value)
 

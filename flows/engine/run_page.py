@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from prefect import Flow
 from prefect.context import FlowRunContext
 
 from flows.engine.active_run import ActiveRun
@@ -14,6 +15,7 @@ from flows.engine.facts import Explain
 from flows.engine.page import Page
 from flows.engine.run_logger import logging_to
 from flows.engine.story import Story
+from opsdb.kinds.subjects import Subject, subject_of
 from opsdb.runs.lookup import short_id
 
 
@@ -41,8 +43,15 @@ def page_of(run: ActiveRun, context: FlowRunContext, told: Told) -> Iterator[Non
         attempt=run.attempt,
         parameters=told.parameters,
         exclusive=told.exclusive,
+        called=_called(context.flow) if context.flow else None,
         explain=told.explain,
         progress=run.meter.latest,
     )
     with page.sent(cast(Any, context.client).request, look=run.story.show_progress), logging_to(page):
         yield
+
+
+def _called(flow: Flow[..., Any]) -> Subject:
+    """What runs of it are called, as `ops deploy` has it: the name that Prefect has may still be one of its own."""
+    declared = getattr(flow.fn, "subject", None)
+    return subject_of(flow.name, declared, flow.parameters.model_dump(exclude_unset=True))

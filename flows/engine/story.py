@@ -17,6 +17,7 @@ from flows.engine.markdown import block, code, table, text
 from flows.engine.page import Page
 from flows.engine.page_artifacts import Artifact
 from opsdb.amounts import seconds
+from opsdb.kinds.subjects import REFERENCE, Subject
 from opsdb.progress import Progress
 from opsdb.runs.lookup import short_id
 from opsdb.shown import QUOTE, shown
@@ -54,6 +55,7 @@ class Story:
         attempt: int = 1,
         parameters: Mapping[str, Any] | None = None,
         exclusive: str | None = None,
+        called: Subject | None = None,
         explain: Explain = result_facts,
         progress: Callable[[], Mapping[int, Progress | None]] = dict,
     ) -> None:
@@ -61,9 +63,10 @@ class Story:
         self._run = short_id(run_id)
         self._attempt = attempt
         self._parameters = parameters or {}
-        subject = subject_of(kind, self._parameters, exclusive=exclusive)
-        self._key = artifact_key(kind, subject)
-        self._title = f"{text(kind)} of {text(subject)}" if subject else text(kind)
+        called = called or Subject(kind=kind, pattern=kind)
+        named = REFERENCE.findall(called.pattern)
+        self._key = artifact_key(kind, subject_of(kind, self._parameters, exclusive=exclusive, named=named))
+        self._title = text(called.name(self._parameters))
         self._explain = explain
         self._progress = progress
         self._rows: dict[int, _Row] = {}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from blocks import fields
-from blocks.form_words import InWords, OrEmpty
+from blocks.form_words import InWords, OrEmpty, OrNothing
 from flows.backup.parameters import each_once
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -36,7 +36,7 @@ OdooModules = Annotated[
     Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True}),
     AfterValidator(each_once),
 ]
-ApprovalMinutes = Annotated[int, Field(ge=0, le=7 * 24 * 60), BeforeValidator(lambda given: given or APPROVAL_MINUTES)]
+ApprovalMinutes = Annotated[int, Field(ge=0, le=7 * 24 * 60), OrNothing(APPROVAL_MINUTES)]
 GitRef = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"),

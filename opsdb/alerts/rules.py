@@ -95,17 +95,20 @@ QUERIES = {
           SELECT params->>'odoo_db' AS database, min(created_at) AS first_at,
                  max(greatest(created_at, started_at)) AS last_at,  -- a retry is as old as its run
                  left((array_agg(error->>'type' ORDER BY created_at DESC) FILTER (WHERE status = 'failed'))[1], 200)
-                   AS last_error
-          FROM ops.runs
+                   AS last_error,
+                 bool_or(CASE WHEN error->>'type' = 'UnknownDatabase' THEN tick IS NOT NULL OR EXISTS (
+                           SELECT FROM ops.run_states st WHERE st.run_id = r.id AND st.message LIKE 'started by run %')
+                         END) AS unattended  -- by a schedule, or by the night's run
+          FROM ops.runs r
           WHERE kind = 'odoo_db_backup'
                 AND created_at BETWEEN clock_timestamp() - interval '30 days' AND clock_timestamp()
           GROUP BY 1),
         watched AS (
-          SELECT t.database, t.first_at, t.last_error FROM tried t
+          SELECT t.database, t.first_at, t.last_error, t.unattended FROM tried t
           WHERE NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule = 'backup' AND e.subject = t.database
                             AND CAST(e.facts->>'forgotten_at' AS timestamptz) > t.last_at)
           UNION ALL  -- what is open stays open, however long nobody tries
-          SELECT e.subject, NULL, e.facts->>'last_error' FROM ops.alert_episodes e
+          SELECT e.subject, NULL, e.facts->>'last_error', true FROM ops.alert_episodes e
           WHERE e.rule = 'backup' AND e.resolved_at IS NULL
                 AND NOT EXISTS (SELECT FROM tried t WHERE t.database = e.subject))
         SELECT w.database AS subject, 'room' AS lane, 'odoo_db_backup' AS kind, NULL::uuid AS run_id,
@@ -117,8 +120,9 @@ QUERIES = {
                WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params->>'odoo_db' = w.database
                ORDER BY params->>'odoo_db', finished_at DESC LIMIT 1) verified ON true
         WHERE w.database IS NOT NULL
-              -- a name that was mistyped: it never had a backup, and the server has no such database
-              AND (verified.at IS NULL AND w.last_error = 'UnknownDatabase') IS NOT TRUE
+              -- a name that somebody mistyped: it never had a backup, and the server has no such database; but what
+              -- a schedule names nobody else would miss
+              AND (verified.at IS NULL AND w.last_error = 'UnknownDatabase' AND w.unattended IS NOT TRUE) IS NOT TRUE
               AND (extract(epoch FROM clock_timestamp() - coalesce(verified.at, w.first_at)) <= :seconds) IS NOT TRUE
         """,
     Rule.LEFTOVERS: """

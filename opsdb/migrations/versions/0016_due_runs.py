@@ -33,7 +33,8 @@ VIEWS = {
                 AND NOT (status = 'queued' AND coalesce(due_at, created_at) > statement_timestamp())) counted
     """,
     # A backup run succeeds only when its dump was verified. A database whose backups all failed is not fresh either;
-    # what never had one and is not on the server, by its last failure, is a name that was mistyped.
+    # what never had one and is not on the server, by its last failure, is a name that was mistyped, unless a schedule
+    # or the night's run tried it.
     "backup_freshness": """
         SELECT database, last_verified_at,
                round(extract(epoch FROM statement_timestamp() - last_verified_at)) AS age_seconds,
@@ -46,12 +47,16 @@ VIEWS = {
                       FILTER (WHERE status = 'succeeded'))[1] AS last_size_bytes,
                      max(finished_at) FILTER (WHERE status = 'failed') AS last_failed_at,
                      (array_agg(error ->> 'type' ORDER BY finished_at DESC) FILTER (WHERE status = 'failed'))[1]
-                       AS last_error
-              FROM ops.runs
+                       AS last_error,
+                     bool_or(CASE WHEN error ->> 'type' = 'UnknownDatabase' THEN tick IS NOT NULL OR EXISTS (
+                               SELECT FROM ops.run_states st
+                               WHERE st.run_id = r.id AND st.message LIKE 'started by run %')
+                             END) AS unattended
+              FROM ops.runs r
               WHERE kind = 'odoo_db_backup' AND params ->> 'odoo_db' > ''
                 AND NOT (status = 'queued' AND coalesce(due_at, created_at) > statement_timestamp())
               GROUP BY 1) backups
-        WHERE (last_verified_at IS NULL AND last_error = 'UnknownDatabase') IS NOT TRUE
+        WHERE (last_verified_at IS NULL AND last_error = 'UnknownDatabase' AND unattended IS NOT TRUE) IS NOT TRUE
         ORDER BY database
     """,
     # one that is queued and not due yet is planned

@@ -217,8 +217,10 @@ def test_name_that_was_mistyped_is_not_a_database(settings: Settings, admin: psy
     failed("made_since", 1, '\'{"type": "StepFailed"}\'')
     backup(admin, "succeeded", "dropped", 30)
     failed("dropped", 1, unknown)
+    failed("of_a_schedule", 1, unknown)
+    admin.execute("UPDATE ops.runs SET tick = 'x' WHERE params ->> 'odoo_db' = 'of_a_schedule'")
     rows = read(settings, "SELECT database, fresh FROM ops.backup_freshness")
-    assert rows == [("dropped", False), ("made_since", False)]
+    assert rows == [("dropped", False), ("made_since", False), ("of_a_schedule", False)]
 
 
 MARKS = {

@@ -9,7 +9,9 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools import validate
 
+from deployments.server.form import NOTHING_KNOWN, form_of
 from flows.nightly_backup import nightly_backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore
@@ -61,6 +63,17 @@ def test_description_is_markdown_for_operators(runbook: Flow[..., Any]) -> None:
     assert after.strip() == ""
     assert "`" not in prose
     assert f"ops run {runbook.name}" in command
+
+
+@pytest.mark.parametrize("runbook", [odoo_fresh_deploy, odoo_module_upgrade], ids=lambda one: one.name)
+def test_minutes_that_an_earlier_version_left_null_are_taken_by_prefects_server(runbook: Flow[..., Any]) -> None:
+    form = form_of(parameter_schema(runbook).model_dump(), NOTHING_KNOWN, None)
+    field = form["properties"]["approval_minutes"]
+    assert (field["type"], "anyOf" in field, "default" in field) == ("integer", False, False)
+    assert "Empty for 60." in field["description"]
+    one_field = {**form, "properties": {"approval_minutes": field}, "required": []}
+    for minutes, right in ((None, True), (5, True), ("soon", False), (-1, False)):
+        assert (not validate({"approval_minutes": minutes}, one_field)) is right, minutes
 
 
 @ALL

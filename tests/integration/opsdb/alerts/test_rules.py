@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 from opsdb.alerts.episodes import open_fenced
 from opsdb.alerts.rules import apply_rules, forget_database
 from opsdb.alerts.thresholds import parse_thresholds
+from opsdb.runs.origins import started_by_run
 from opsdb.runs.workers import remove_worker, write_worker_heartbeat
 from tests.support.alerts_lab import Lab
 from tests.support.documents import ROOT
@@ -316,6 +317,20 @@ def test_backup_does_not_hold_of_a_name_that_was_mistyped(lab: Lab) -> None:
     assert holds(lab, "backup") == ["dropped"]
     backup(lab, 1, "failed", "nope")  # it is there by now
     assert set(holds(lab, "backup")) == {"dropped", "nope"}
+
+
+def test_backup_holds_of_a_name_that_a_schedule_or_the_night_has_wrong(lab: Lab) -> None:
+    for database in ("by_schedule", "by_night", "by_hand"):
+        run = backup(lab, 27, "failed", database)
+        lab.set(run, """error = '{"type": "UnknownDatabase"}'""")
+        if database == "by_schedule":
+            lab.set(run, "tick = 'x'")
+        if database == "by_night":
+            said = started_by_run("1234abcd", "nightly_backup")
+            lab.sql("UPDATE ops.run_states SET message = :said WHERE run_id = :id", said=said, id=run)
+    assert set(holds(lab, "backup")) == {"by_schedule", "by_night"}
+    pass_days(lab, 40)  # nobody tried for a month
+    assert set(holds(lab, "backup")) == {"by_schedule", "by_night"}
 
 
 def test_backup_does_not_watch_what_is_planned_for_later(lab: Lab) -> None:

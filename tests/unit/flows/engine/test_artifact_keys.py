@@ -44,3 +44,11 @@ def test_subject_is_the_main_parameter() -> None:
     assert subject_of("template", {"folder": "/", "host": "a"}, exclusive="host") == "a"
     assert subject_of("template", {"folder": "/"}, exclusive=None) == "/"
     assert subject_of("template", {}, exclusive=None) is None
+
+
+def test_subject_is_what_the_name_of_a_run_names_and_never_a_secret() -> None:
+    parameters = {"api_token": "hush", "deep": 3, "folder": "/srv"}
+    assert subject_of("template", parameters, exclusive=None) == "3"
+    assert subject_of("template", parameters, exclusive=None, named=["missing", "folder"]) == "/srv"
+    assert subject_of("template", parameters, exclusive="deep", named=["folder"]) == "3"
+    assert subject_of("template", {"api_token": "hush"}, exclusive="api_token", named=["api_token"]) is None

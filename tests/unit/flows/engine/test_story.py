@@ -13,6 +13,7 @@ import pytest
 from flows.engine.facts import Explain, Facts, result_facts
 from flows.engine.page import Page
 from flows.engine.story import MOST_STEPS, Story
+from opsdb.kinds.subjects import Subject
 from opsdb.progress import Progress
 from tests.unit.flows.engine.test_page import Prefect
 
@@ -154,3 +155,14 @@ def test_table_of_steps_is_bounded() -> None:
     for number in range(MOST_STEPS + 50):
         told.story.step_begins(number, "step", "true")
     assert len(json.loads(told.artifacts[f"{KEY}--steps"])) == MOST_STEPS
+
+
+def test_page_is_headed_by_what_the_run_is_called() -> None:
+    page, prefect = Page(RUN), Prefect()
+    called = Subject(kind="tidy_up", pattern="${params.folder} · tidy up")
+    parameters = {"api_token": "hush", "folder": "/srv/*"}
+    with page.sent(prefect):
+        Story(page, run_id=RUN, kind="tidy_up", parameters=parameters, called=called).begins()
+    [one] = prefect.artifacts.values()
+    assert one["data"].startswith(r"## /srv/\* · tidy up is running")
+    assert "hush" not in str(one)
