@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.acceptance.room.api import Api
-from tests.acceptance.room.desk import Desk
+from tests.acceptance.room.desk import Desk, processes_with
 from tests.acceptance.room.pages import Pages, pages_of
+from tests.support.waiting import stopped, wait_for
 
 PICTURES = os.environ.get("OPS_TEST_PICTURES")
 """Folder for the pictures of the documentation, which `make pictures` names."""
@@ -66,10 +67,11 @@ def test_page_of_a_backup_shows_its_steps_its_result_and_how_to_restore_it(
     pages.open_run(run["id"])
     for said in ("step 4 pg_dump", "step 7 verify", "succeeded"):
         expect(pages.page.get_by_text(said).first).to_be_visible()
+    pages.page.locator("canvas").first.wait_for()
     picture(pages, "finished-run.png")
     pages.open_run(run["id"], tab="Artifacts")
     key = f"backup-{database.replace('_', '-')}"
-    pages.page.get_by_text(key).first.click()
+    pages.page.get_by_text(key, exact=True).first.click()
     restores = f"ops run odoo_db_restore -p backup={run['result']['file'].rpartition('/')[2]}"
     expect(pages.page.get_by_text(restores).first).to_be_visible()
     picture(pages, "artifact.png")
@@ -77,13 +79,22 @@ def test_page_of_a_backup_shows_its_steps_its_result_and_how_to_restore_it(
 
 def test_page_of_a_running_backup_shows_how_far_it_is(desk: Desk, pages: Pages, production: str) -> None:
     started = desk.json("run", "odoo_db_backup", "--lane", "A", "-p", f"odoo_db={production}")
-    pages.open_run(started["id"])
-    expect(pages.page.get_by_text("pg_dump").first).to_be_visible()
-    expect(pages.page.get_by_text("Running").first).to_be_visible()
-    picture(pages, "running-run.png")
-    pages.open_run(started["id"], tab="Artifacts")
-    expect(pages.page.get_by_text("MB").first).to_be_visible()
+    dumps = wait_for(lambda: dumping(started["id"]), seconds=60, what="pg_dump works")
+    with stopped(dumps):  # it would be over before somebody has looked
+        pages.open_run(started["id"])
+        expect(pages.page.get_by_text("Step 4 pg_dump begins").first).to_be_visible()
+        expect(pages.page.get_by_text("Running").first).to_be_visible()
+        pages.page.locator("canvas").first.wait_for()
+        picture(pages, "running-run.png")
+        pages.open_run(started["id"], tab="Artifacts")
+        expect(pages.page.get_by_text("backup-odoo-prod--progress").first).to_be_visible()
+        expect(pages.page.get_by_text("Step 4 pg_dump: ").first).to_be_visible()
     assert desk.ops("cancel", started["id"], "--wait").code == 0
+
+
+def dumping(run_id: str) -> list[int]:
+    """The pg_dump of a run."""
+    return [pid for pid, argv in processes_with(f"OPS_RUN_ID={run_id}").items() if "--format=custom" in argv]
 
 
 def test_page_of_a_failed_run_says_why_without_our_code(
