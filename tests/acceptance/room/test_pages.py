@@ -19,6 +19,18 @@ PICTURES = os.environ.get("OPS_TEST_PICTURES")
 """Folder for the pictures of the documentation, which `make pictures` names."""
 
 
+ASKS = """
+kind: ask_first
+description: Restarts a service after somebody has approved it.
+params: {service: {description: The service.}}
+steps:
+  - name: restart
+    approval: {question: "Restart ${params.service} in production?", timeout: 3600}
+    command: echo restarted ${params.service}
+    timeout: 60
+"""
+
+
 @pytest.fixture(scope="module")
 def pages(desk: Desk, api: Api) -> Iterator[Pages]:
     """A tab in which somebody is logged in."""
@@ -108,3 +120,37 @@ def test_page_of_a_failed_run_says_why_without_our_code(
     text = pages.text()
     assert "Traceback" not in text
     assert ".py" not in text
+
+
+def test_list_of_deployments_names_each_once_in_order(desk: Desk, pages: Pages) -> None:
+    pages.open("/v2/deployments?limit=100")
+    links = pages.page.locator("a[href*='/deployments/deployment/']")
+    links.first.wait_for()
+    names = [name for name in links.all_inner_texts() if name]
+    assert len(names) == len(set(names))
+    assert names == sorted(names)
+    assert {f"odoo_db_backup-lane-{lane}" for lane in "abcd"} | {"nightly-backup"} <= set(names)
+    picture(pages, "prefect-ui.png")
+
+
+def test_approval_is_asked_on_the_page_and_given_in_its_dialog(desk: Desk, pages: Pages) -> None:
+    template = Path(desk.settings["OPS_TEMPLATES"]) / "ask_first.yaml"
+    template.parent.mkdir(exist_ok=True)
+    template.write_text(ASKS)
+    desk.ops("deploy", timeout=300).fine()
+    run = desk.json("run", "ask_first", "--lane", "D", "-p", "service=odoo")
+    wait_for(lambda: desk.json("show", run["id"])["waits_for_approval"], seconds=60, what="it asks")
+    pages.open_run(run["id"])
+    expect(pages.page.get_by_text("Restart odoo in production?").first).to_be_visible()
+    pages.page.get_by_role("button", name="Open menu").first.click()
+    pages.page.get_by_role("menuitem", name="Resume").click()
+    dialog = pages.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Restart odoo in production?")
+    picture(pages, "approval.png")
+    dialog.get_by_role("button", name=re.compile("Resume|Submit")).click()
+    shown = wait_for(
+        lambda: (seen := desk.json("show", run["id"])) and seen["status"] == "succeeded" and seen,
+        seconds=60,
+        what="it goes on",
+    )
+    assert any("approved in Prefect" in event["message"] for event in shown["events"]), shown["events"]
