@@ -18,7 +18,7 @@ def browser_context() -> Iterator[BrowserContext]:
     chromium = program("chromium", package="chromium")
     with sync_playwright() as playwright:
         # the sandbox needs rights that root in a container lacks; only the room's own pages are opened
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         context = browser.new_context(viewport={"width": 1400, "height": 1000}, timezone_id="UTC", locale="en-GB")
         context.set_default_timeout(PAGE_SECONDS * 1000)
         expect.set_options(timeout=PAGE_SECONDS * 1000)
