@@ -114,5 +114,5 @@ def _print_description(text: str) -> None:
         elif console.is_terminal:
             console.print(Markdown(part, hyperlinks=False))
         else:
-            say(part.strip())
+            say(part.strip().replace("**", ""))  # what stands out on a terminal
     say("")

@@ -92,7 +92,7 @@ def test_every_form_is_typed_described_and_enforced(api: Api) -> None:
         for name, field in schema["properties"].items():
             assert field.get("description"), (each["name"], name)
             assert isinstance(field.get("type"), str) or "enum" in field, (each["name"], name)
-            empty = field.get("type") in ("string", "object")  # which says so: it may be left empty, or be null
+            empty = field.get("type") in ("string", "object") or "Empty for" in field["description"]  # or may be null
             assert name in schema.get("required", []) or "default" in field or empty, (each["name"], name)
 
 

@@ -40,7 +40,7 @@ def test_urgent_run_overtakes_ten_that_wait_and_says_what_it_waits_for(
     assert (document["status"], document["priority"]) == ("queued", 20)
     (lane,) = document["waits_for"]
     full = "lane C is full (1 of 1, OPS_LANE_LIMIT here says 3: `ops deploy` sets it)"
-    assert lane.startswith(f"{full}: {holder[-8:]} stored_command (for ")
+    assert lane.startswith(f"{full}: {holder[-8:]} holder · stored command (for ")
     _, before = desk.json("show", waiting[-1])["waits_for"]
     assert before == "10 runs wait in lane C and go first"
     desk.ops("cancel", holder).fine()

@@ -48,7 +48,7 @@ def test_file_becomes_a_runbook_and_stops_being_one(desk: Desk, api: Api, folder
     assert "deployments: 4 written" in answer.out
     assert deployed(api) == {f"{KIND}-lane-{lane}" for lane in "abcd"}
     form = api.deployment(f"{KIND}/{KIND}-lane-c")
-    assert form["tags"] == ["runbook", "template", "lane-c"]
+    assert form["tags"] == ["template", "lane-c", "runbook"]
     assert form["parameter_openapi_schema"]["properties"]["name"]["description"].startswith("Whom to greet. Allowed: ")
 
     run = desk.run(KIND, "-p", "name=Ada_L:1", "--lane", "C")
