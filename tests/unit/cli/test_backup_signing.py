@@ -180,6 +180,6 @@ def test_list_marks_what_is_unsigned(home: Path, capsys: pytest.CaptureFixture[s
     unsigned(home, 2)
     make_backup(home / "backups", "odoo", NOW - timedelta(days=1))
     make_app()(["backups"], prog_name="ops", standalone_mode=False)
-    newest, oldest = capsys.readouterr().out.splitlines()[-2:]
+    newest, oldest = (line for line in capsys.readouterr().out.splitlines() if line.startswith("odoo_"))
     assert "signed with an unknown key" in newest
     assert "; unsigned" in oldest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.server import unchanged
+from deployments.server import code, unchanged
 from opsdb.settings import Settings
 
 
@@ -48,5 +48,5 @@ def test_more_files_than_can_be_looked_at_are_always_compared(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert unchanged.digest_of_what_is_read(settings)
-    monkeypatch.setattr(unchanged, "MOST_FILES", 10)
+    monkeypatch.setattr(code, "MOST_FILES", 10)
     assert unchanged.digest_of_what_is_read(settings) is None
