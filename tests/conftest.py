@@ -29,6 +29,7 @@ def pytest_configure() -> None:
 
     What a shell without job control starts in the background ignores SIGINT, and hands that down.
     """
+    os.environ.pop("COLUMNS", None)  # what xdist says of the terminal: a test's own output is no terminal
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # an example takes as long as the machine is busy: what hangs ends by the timeout of its test
