@@ -32,7 +32,7 @@ WHERE backup IS NOT NULL AND finished_at IS NOT NULL
 ORDER BY backup, finished_at DESC
 """
 _SUMS = """
-SELECT name, artifacts.sha256 FROM ops.artifacts JOIN ops.runs ON runs.id = artifacts.run_id
+SELECT artifacts.name, artifacts.sha256 FROM ops.artifacts JOIN ops.runs ON runs.id = artifacts.run_id
 WHERE runs.kind = 'odoo_db_backup' AND artifacts.kind = 'file' AND artifacts.sha256 IS NOT NULL
 """
 # one look into the index for each database, however many backups it has: its own order is asked for, to the letter

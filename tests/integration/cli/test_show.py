@@ -92,6 +92,8 @@ class Waits:
 @pytest.fixture
 def lane_d(client: SyncPrefectClient) -> Iterator[None]:
     """Lane D with its queue `high`, as they should be; gone afterwards."""
+    with suppress(ObjectNotFound):  # of another test on this server
+        client.delete_work_pool("lane-d")
     client.create_work_pool(WorkPoolCreate(name="lane-d", type="process"))
     client.create_work_queue("high", work_pool_name="lane-d")
     yield
