@@ -67,7 +67,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
         "A message as it was written, once for all that it goes to",
         {"event": "firing, repeat or resolved", "body": "The text, in Markdown"},
     ),
-    "alert_silences": ("A rule of which nothing new is told for a while", {"until_at": "Until when"}),
+    "alert_silences": ("A rule whose new alerts are held back for a while", {"until_at": "Until when"}),
     "alert_totals": ("How often deliveries ended so, ever", {"outcome": "delivered, or why it failed"}),
     "artifacts": (
         "Something that a run made: a file, a link, or a text of at most 1 MB",

@@ -26,7 +26,7 @@ class _Retired:
 
 
 class Forks:
-    """The process that run processes are forked from. It is started again if it dies, and anew by `renew`."""
+    """The process that run processes are forked from. It is started again if it dies, and by `renew`."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")

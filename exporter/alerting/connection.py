@@ -28,7 +28,7 @@ class Way:
 def find_way(host: str, port: int, *, secure: bool, verify: bool, seconds: float) -> Way:
     """The way to a server, not connected yet. HTTPS_PROXY, HTTP_PROXY and NO_PROXY count, in either case.
 
-    ALL_PROXY does not: it mostly names one of another kind. Raises ProxyError for a proxy that is none of `http://`.
+    ALL_PROXY does not: it mostly names one of another kind. Raises ProxyError for a proxy of another scheme than http.
     """
     proxy = _proxy(host, port, "https" if secure else "http")
     via = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)

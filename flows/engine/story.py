@@ -44,7 +44,7 @@ class _Row:
 
 
 class Story:
-    """Tells one attempt. Whatever it is told it makes harmless; nothing of it waits, or raises for what was said."""
+    """Describes one attempt on its page. Escapes all text that it is given; never waits, and never raises because of it."""
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ class Rule(StrEnum):
 
     @property
     def calm(self) -> bool:
-        """Whether the end of an episode of it is told after a while, since what it was about may soon come back."""
+        """Whether the end of an episode is reported after a delay, since the cause may soon come back."""
         return not self.final and self is not Rule.APPROVAL
 
     @property

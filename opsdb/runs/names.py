@@ -37,7 +37,7 @@ class Verb(StrEnum):
 
 
 def find_by_name(db: Connection, name: str, verb: Verb | None) -> UUID:
-    """The run that `named_run` finds. Raises UsageError when there is none of that name, and as that does."""
+    """Find the run by `named_run`. Raises UsageError as that does, and when no run has the name."""
     meant = named_run(db, name, verb)
     if meant is None:
         raise UsageError(
