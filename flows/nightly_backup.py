@@ -24,10 +24,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Scheduled
 from pydantic import Field
 
-from flows.backup.database import Database
 from flows.backup.folder import backup_folder
 from flows.backup.night import Outlook, Todo, Try, Window, named, not_backed_up, outlook, why_wait
 from flows.backup.parameters import BackupFolder, OdooDatabases, OptionalTarget, RetentionDays
+from flows.backup.reachable import find_unreachable
 from flows.backup.told import night_facts
 from flows.engine.active_run import current_run
 from flows.engine.ops_database import in_ops
@@ -145,27 +145,7 @@ def _check_begin(databases: list[str], night: Night) -> str | None:
     if current_run().plan is None:
         return None
     about = f"connect to {', '.join(databases)}"
-    return action("preflight", lambda: _unreachable(databases, night.window), about=about, preflight=True)
-
-
-def _unreachable(databases: list[str], window: Window) -> str | None:
-    """Which databases cannot be reached, a line each, and what a run does about them; None when all can."""
-    wrong = []
-    for database in databases:
-        try:
-            Database(database, current_run().settings.odoo_url).connect().close()
-        except PreflightError as error:
-            wrong.append(f"{database}: {error}")
-    if not wrong:
-        return None
-    allowed = int(window.allowed.total_seconds() // 60)
-    others = "backs up the others, and " if len(wrong) < len(databases) else ""
-    lines = [
-        f"{len(wrong)} of {len(databases)} databases cannot be reached now:",
-        *wrong,
-        f"A run {others}tries these again for {allowed} minutes. It fails if they stay away",
-    ]
-    return "\n".join(lines)
+    return action("preflight", lambda: find_unreachable(databases, night.window), about=about, preflight=True)
 
 
 def _make_session(session_id: UUID, due_at: datetime | None) -> None:

@@ -6,7 +6,6 @@ reports arrive, nor on how often: that is what lets the worker, the run process 
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -281,23 +280,3 @@ def _status(state: State, *, nothing_ran: bool) -> RunStatus:
     if state.type == "COMPLETED" and nothing_ran:
         return RunStatus.CANCELLED
     return state.status
-
-
-def rewrites(states: Iterable[State]) -> list[tuple[State, State]]:
-    """The pairs in which one terminal state was overwritten by another, oldest first.
-
-    Prefect's state that follows a verdict of the room's, as it should, overwrites nothing.
-    """
-    ordered = in_order(states)
-    return [
-        (before, after)
-        for before, after in itertools.pairwise(ordered)
-        if before.status.terminal
-        and after.status.terminal
-        and not (before.source == "room" and after.status is before.status)
-    ]
-
-
-def approvals(states: Iterable[State]) -> list[tuple[State, State]]:
-    """The pairs of a state that waited for an approval and the one that followed, whatever that was, oldest first."""
-    return [(before, after) for before, after in itertools.pairwise(in_order(states)) if before.waits_for_approval]

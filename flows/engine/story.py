@@ -44,7 +44,7 @@ class _Row:
 
 
 class Story:
-    """Describes one attempt on its page. Escapes all text that it is given; never waits, and never raises because of it."""
+    """Describes one attempt on its page. Escapes all text that it is given; never waits, and raises for none of it."""
 
     def __init__(
         self,

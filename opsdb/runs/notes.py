@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlmodel import col
 
 from opsdb.runs.lookup import short_id
 from opsdb.schedules.rules import TickEnd
-from opsdb.states import NEVER_RESUMED, RESUMING, SWITCHED_OFF, Disregarded, Life, State, approvals, rewrites
+from opsdb.states import NEVER_RESUMED, RESUMING, SWITCHED_OFF, Disregarded, Life, State, in_order
 from opsdb.storable import storable
 from opsdb.tables import RunEvent, RunStep
 
@@ -102,3 +103,23 @@ def _disregarded(db: Connection, run_id: UUID, one: Disregarded, *, attempt: int
 
 def _said(state: State) -> dict[str, Any]:
     return {"state": state.name, "message": state.message}
+
+
+def rewrites(states: Iterable[State]) -> list[tuple[State, State]]:
+    """The pairs in which one terminal state was overwritten by another, oldest first.
+
+    Prefect's state that follows a verdict of the room's, as it should, overwrites nothing.
+    """
+    ordered = in_order(states)
+    return [
+        (before, after)
+        for before, after in itertools.pairwise(ordered)
+        if before.status.terminal
+        and after.status.terminal
+        and not (before.source == "room" and after.status is before.status)
+    ]
+
+
+def approvals(states: Iterable[State]) -> list[tuple[State, State]]:
+    """The pairs of a state that waited for an approval and the one that followed, whatever that was, oldest first."""
+    return [(before, after) for before, after in itertools.pairwise(in_order(states)) if before.waits_for_approval]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsdb.runs.notes import approvals, rewrites
 from opsdb.states import (
     APPROVAL,
     AWAITS_SLOT,
@@ -20,10 +21,8 @@ from opsdb.states import (
     STATUS_OF_PREFECT,
     RunStatus,
     State,
-    approvals,
     fold,
     postponed_message,
-    rewrites,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
