@@ -7,28 +7,14 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from exporter.metrics.collector import Collector, Room, Row
+from opsdb.runs.backups import LAST_BACKUPS
 
-# one look into the index for each database, however many backups it has: its own order is asked for, to the letter
-SQL = """
-WITH RECURSIVE known(name) AS (
-    SELECT (SELECT params ->> 'odoo_db' FROM ops.runs
-            WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' > ''
-            ORDER BY params ->> 'odoo_db' LIMIT 1)
-    UNION ALL
-    SELECT (SELECT params ->> 'odoo_db' FROM ops.runs
-            WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' > known.name
-            ORDER BY params ->> 'odoo_db' LIMIT 1)
-    FROM known WHERE known.name IS NOT NULL
-)
-SELECT known.name, extract(epoch FROM last.finished_at)::double precision,
-       CASE WHEN jsonb_typeof(last.result -> 'size_bytes') = 'number'
-            THEN (last.result ->> 'size_bytes')::double precision END
-FROM known CROSS JOIN LATERAL (
-    SELECT finished_at, result FROM ops.runs
-    WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' = known.name
-    ORDER BY params ->> 'odoo_db', finished_at DESC LIMIT 1
-) last LIMIT 500
-"""
+SQL = f"""{LAST_BACKUPS}
+SELECT database, extract(epoch FROM finished_at)::double precision,
+       CASE WHEN jsonb_typeof(result -> 'size_bytes') = 'number'
+            THEN (result ->> 'size_bytes')::double precision END
+FROM last_backups
+"""  # noqa: S608 - of texts of ours
 
 
 def families(rows: Sequence[Row], _room: Room) -> Iterator[Metric]:

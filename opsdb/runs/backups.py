@@ -36,7 +36,7 @@ SELECT artifacts.name, artifacts.sha256 FROM ops.artifacts JOIN ops.runs ON runs
 WHERE runs.kind = 'odoo_db_backup' AND artifacts.kind = 'file' AND artifacts.sha256 IS NOT NULL
 """
 # one look into the index for each database, however many backups it has: its own order is asked for, to the letter
-_PROOFS = """
+LAST_BACKUPS = """
 WITH RECURSIVE known(name) AS (
     SELECT (SELECT params ->> 'odoo_db' FROM ops.runs
             WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' > ''
@@ -46,18 +46,22 @@ WITH RECURSIVE known(name) AS (
             WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' > known.name
             ORDER BY params ->> 'odoo_db' LIMIT 1)
     FROM known WHERE known.name IS NOT NULL
-), drills AS (
-    SELECT regexp_replace(backup, '_[0-9]{8}T[0-9]{6}Z[.]dump$', '') AS name, max(finished_at) AS at
+), last_backups AS (
+    SELECT known.name AS database, last.finished_at, last.result
+    FROM known CROSS JOIN LATERAL (
+        SELECT finished_at, result FROM ops.runs
+        WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' = known.name
+        ORDER BY params ->> 'odoo_db', finished_at DESC LIMIT 1
+    ) last LIMIT 500
+)"""
+"""The beginning of a query on `last_backups`: the newest backup of each database, 500 of them at most."""
+_PROOFS = f"""{LAST_BACKUPS}, drills AS (
+    SELECT regexp_replace(backup, '_[0-9]{{8}}T[0-9]{{6}}Z[.]dump$', '') AS name, max(finished_at) AS at
     FROM (DRILLS) restored GROUP BY 1
 )
-SELECT known.name AS database, last.finished_at AS backup_at, last.result ->> 'size_bytes' AS size_bytes,
-       drills.at AS drill_at
-FROM known CROSS JOIN LATERAL (
-    SELECT finished_at, result FROM ops.runs
-    WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params ->> 'odoo_db' = known.name
-    ORDER BY params ->> 'odoo_db', finished_at DESC LIMIT 1
-) last LEFT JOIN drills ON drills.name = known.name
-ORDER BY last.finished_at LIMIT 500
+SELECT database, finished_at AS backup_at, result ->> 'size_bytes' AS size_bytes, drills.at AS drill_at
+FROM last_backups LEFT JOIN drills ON drills.name = database
+ORDER BY finished_at
 """.replace("DRILLS", _DRILLS)
 
 
