@@ -65,12 +65,12 @@ def examine(block: str | None = None) -> list[Finding]:
     except UsageError as error:
         advice = "correct it; nothing else can be looked at before"
         return presentable([Finding("settings", Check("settings", str(error), advice))], secrets=[])
-    from cli.doctor.host import known_secrets
     from deployments.server import access
 
     with suppress(OpsError):  # what is wrong with the secrets is a finding
         access.use(settings)  # before anything imports Prefect
     from cli.doctor.blocks import check_blocks
+    from cli.doctor.host import known_secrets
 
     if block is not None:
         found = [Finding("blocks", check) for check in check_blocks(settings, block)]

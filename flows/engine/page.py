@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
-from prefect.context import SettingsContext, get_settings_context
 
 from flows.engine.page_artifacts import REFUSED, Artifacts, Requests
 from flows.shell.output import printable
+
+if TYPE_CHECKING:
+    from prefect.context import SettingsContext
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +203,8 @@ class Page:
 
 def _without_retries() -> SettingsContext:
     """Prefect's settings but for the retries of its client. `temporary_settings` takes 30 ms: half of a short run."""
+    from prefect.context import SettingsContext, get_settings_context  # commands that see no run say first where it is
+
     now = get_settings_context()
     client = now.settings.client.model_copy(update={"max_retries": 0})
     return SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client}))

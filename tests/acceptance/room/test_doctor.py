@@ -12,7 +12,7 @@ import pytest
 from blocks.block_types import BLOCK_TYPES
 from tests.acceptance.room.api import Api
 from tests.acceptance.room.desk import Desk
-from tests.support.commands import Answer
+from tests.support.commands import Answer, run_ops_anew
 from tests.support.mattermost import TOKEN, Mattermost
 from tests.support.silent_server import silent_server
 
@@ -37,6 +37,15 @@ def fill_in(api: Api, slug: str, name: str, **data: Any) -> str:
     schema = api.post("/block_schemas/filter", block_schemas=wanted)[0]
     facts = {"name": name, "data": data, "block_type_id": block_type["id"], "block_schema_id": schema["id"]}
     return str(api.post("/block_documents/", **facts)["id"])
+
+
+def test_room_that_runs_is_reached_by_a_command_in_a_python_of_its_own(desk: Desk) -> None:
+    answer = run_ops_anew("doctor", "--json", env=desk.env, cwd=desk.home.parent)  # others are forked, Prefect loaded
+    found = checks(answer)
+    assert ("prefect", "reached") not in found, found
+    assert any(area == "prefect" and one["ok"] for (area, _), one in found.items())
+    listed = run_ops_anew("runbooks", "--json", env=desk.env, cwd=desk.home.parent)
+    assert json.loads(listed.fine())
 
 
 @pytest.fixture(scope="module")

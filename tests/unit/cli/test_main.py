@@ -108,6 +108,14 @@ def test_word_alone_imports_no_other_file() -> None:
     assert not loaded & {"prefect", "sqlalchemy", "sqlmodel", "psycopg", "jsonschema", "flows.backup"}
 
 
+def test_no_command_imports_prefect_before_it_was_said_where_the_room_is() -> None:
+    """Prefect reads its settings when it is loaded: `ops doctor` said of a running room that none runs."""
+    code = "import sys; from cli.main import make_app; make_app(); import cli.doctor.host, flows.backup.folder; "
+    code += "print('prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.parametrize("word", ["status", "settings"])
 def test_command_that_needs_no_database_imports_nothing_of_one(word: str) -> None:
     code = f"import sys; from cli.main import make_app; make_app('{word}'); print(*sys.modules)"
