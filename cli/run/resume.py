@@ -103,7 +103,7 @@ def _check(view: RunView, *, session_cancelled: bool) -> None:
     if not run.status.terminal:
         raise UsageError(f"run {name} is {run.status}, not over: `ops cancel {name} --wait` ends it")
     if run.status is RunStatus.SUCCEEDED:
-        raise UsageError(f"run {name} succeeded: to do it once more, start another: ops run {run.kind}")
+        raise UsageError(f"run {name} succeeded: `ops rerun {name}` starts another with the same parameters")
     if session_cancelled:
         raise UsageError(
             f"session {run.session_id} of run {name} was cancelled, and none of its runs starts any more: to do it "
