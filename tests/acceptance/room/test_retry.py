@@ -32,7 +32,7 @@ def test_failed_run_is_retried_with_its_parameters_and_keeps_both_attempts(
     assert (shown["status"], shown["attempt"], shown["error"]) == ("succeeded", 2, None)
     assert {step["attempt"]: step["status"] for step in shown["steps"]} == {1: "failed", 2: "succeeded"}
     assert any("with `ops retry`" in (state["message"] or "") for state in shown["states"])
-    assert "succeeded: to do it once more" in desk.ops("retry", run).refused(2)
+    assert "succeeded: `ops rerun " in desk.ops("retry", run).refused(2)
     assert desk.json("show", run)["attempt"] == 2
 
 
