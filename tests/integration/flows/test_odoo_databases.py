@@ -37,6 +37,13 @@ def mark(postgres: str) -> Iterator[str]:
             db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests left on this server is looked at as well, on a machine with other work to do."""
+    monkeypatch.setattr(databases, "MOST", 10_000)
+    monkeypatch.setattr(databases, "ALL_SECONDS", 60.0)
+
+
 def found_with(mark: str, postgres: str) -> list[str]:
     found = find_odoo_databases(postgres.format(database="postgres"))
     assert found is not None
