@@ -35,7 +35,7 @@ SHARED := --dist=loadscope --no-loadscope-reorder --numprocesses
 test: install    ## unit and integration tests, and a real proof of each promise, in about 10 minutes
 	@$(BIN)/pytest -m 'not gate and not soak' $(SHARED)=3  # one more than there are cores: many wait
 
-gate: install    ## all that, every fault case and every page of the room, in about 25 minutes
+gate: install    ## all that, every fault case and every page of the room, in under an hour
 	@$(BIN)/pytest -m 'not soak' $(SHARED)=3
 
 faults: install  ## the fault cases alone: everything is killed, stopped and cut off

@@ -15,6 +15,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
 from blocks.check import Check
+from blocks.checkout import UNCLEAN
 from blocks.fields import CheckoutFolder, ComposeFile, ComposeService, HealthUrl, SshDestination, SshPort
 from blocks.inherited import inherited
 from blocks.ssh import KNOWN_HOSTS_ONLY, SSH_OPTIONS, agent_env
@@ -24,24 +25,44 @@ Judge = Callable[["OdooHost", str, str], Check]
 
 HOST_SECONDS = 12.0
 """Longer than what the parts of the script may take together: 5 s to connect, twice 3 s for Docker."""
+STATUS_SECONDS = 60
+"""What `git status` may take beyond that before an upgrade: it reads a large checkout from a slow disk when nothing of
+it is cached."""
+CHECK_STATUS_SECONDS = 12
+"""The same in `ops doctor`, where somebody waits."""
 
 # Each line is a name, and what is wrong or what was seen, separated by a tab. Nothing is changed.
-CODE = """\
-say() { printf '%s\\t%s\\t%s\\n' "$1" "$2" "$(tr -s '[:space:]' ' ' <<< "$3")"; }
+CODE = f"""\
+{UNCLEAN}
+say() {{ printf '%s\\t%s\\t%s\\n' "$1" "$2" "$(tr -s '[:space:]' ' ' <<< "$3")"; }}
 missing=
 for program in bash git docker curl; do command -v "$program" > /dev/null || missing+=" $program"; done
 if [ -n "$missing" ]; then say programs wrong "not on the PATH:$missing"; else say programs ok ""; fi
 if ! [ -e "$REPO/.git" ]; then
   say checkout wrong "no git checkout"
-elif said=$(git -C "$REPO" log -1 --format='%h of %cs' 2>&1); then
-  say checkout ok "$said"
-else
+elif ! said=$(git -C "$REPO" log -1 --format='%h of %cs' 2>&1); then
   say checkout wrong "$said"
+else
+  code=0 status_until=$((SECONDS + STATUS_SECONDS))
+  changed=$(cd -- "$REPO" && unclean 2> /dev/null) || code=$?
+  if [ "$code" -eq 124 ]; then
+    say checkout slow "$STATUS_SECONDS"
+  elif [ "$code" -ne 0 ]; then
+    say checkout wrong "git status fails there: $(cd -- "$REPO" && unclean 2>&1 > /dev/null | tail -n 1)"
+  elif [ -n "$changed" ]; then
+    say checkout changed "$changed"
+  else
+    say checkout ok "$said"
+  fi
 fi
 """
 # Odoo is asked while Docker is.
 RUNNING = """\
-exec {health}< <(curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$HEALTH_URL" 2>&1 && echo well)
+asked=$HEALTH_URL
+case "$asked" in
+  */web/health | */web/health/) asked="${asked%/}?db_server_status=1" ;;  # without it, it is well with PostgreSQL away
+esac
+exec {health}< <(curl --fail --silent --show-error --max-time 5 --output /dev/null -- "$asked" 2>&1 && echo well)
 if ! cd -- "$REPO" 2> /dev/null || ! [ -f "$COMPOSE_FILE" ]; then
   say service wrong "no compose file $COMPOSE_FILE"
 elif ! said=$(timeout 3 docker compose -f "$COMPOSE_FILE" config --services < /dev/null 2>&1); then
@@ -103,40 +124,47 @@ class OdooHost(Block):
     health_url: HealthUrl = Field(
         default="http://localhost:8069/web/health",
         title="Health address",
-        description="Address that answers with success when Odoo is up, as Odoo's host itself reaches it.",
+        description="Address that answers with success when Odoo is up, as Odoo's host itself reaches it. An upgrade "
+        "asks for the login page of its database as well, at the same host and port.",
     )
 
     def check(self) -> list[Check]:
         """Look whether the host is reached, the checkout and the service are there, and Odoo answers."""
-        return _run_checks(self, CODE + RUNNING, {**_CODE, **_RUNNING})
+        return _run_checks(self, CODE + RUNNING, {**_CODE, **_RUNNING}, status_seconds=CHECK_STATUS_SECONDS)
 
 
 def check_code(host: OdooHost) -> list[Check]:
     """Look for programs and checkout alone: an Odoo that does not run may be upgraded as well."""
-    return _run_checks(host, CODE, _CODE)
+    return _run_checks(host, CODE, _CODE, status_seconds=STATUS_SECONDS)
 
 
-def _run_checks(host: OdooHost, checks: str, judges: Mapping[str, Judge]) -> list[Check]:
+def _run_checks(host: OdooHost, checks: str, judges: Mapping[str, Judge], *, status_seconds: int) -> list[Check]:
     """Run the shell text of the checks, on Odoo's host, and say what its lines mean."""
-    words = ["bash"]
-    if host.ssh_destination:
-        words = ["ssh", *SSH_OPTIONS, KNOWN_HOSTS_ONLY, f"-oPort={host.ssh_port}", "--", host.ssh_destination, "bash"]
-    values = {
-        "REPO": host.repo_dir,
-        "COMPOSE_FILE": host.compose_file,
-        "SERVICE": host.service,
-        "HEALTH_URL": host.health_url,
-    }
-    script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+    limit = HOST_SECONDS + status_seconds
+    values = {"SERVICE": host.service, "STATUS_SECONDS": str(status_seconds)}
     try:
-        code, said, complaint = _run([*words, "-s"], f"main() {{\n{script}{checks}}}\nmain\n")
-    except FileNotFoundError:
-        return [Check(words[0], "not on the PATH of this host", f"install {words[0]}")]
+        code, said, complaint = run_there(host, checks, values, seconds=limit)
+    except FileNotFoundError as error:
+        return [Check(str(error.filename), "not on the PATH of this host", f"install {error.filename}")]
     if code is None:
-        found = f"no answer within {HOST_SECONDS:g} s"
+        found = f"no answer within {limit:g} s"
         return [Check("reached", found, "look at the host: its load, its Docker daemon, the network between")]
     reached = _reached(host, code, complaint)
     return [reached, *judge_lines(host, said, judges)] if reached.ok else [reached]
+
+
+def run_there(host: OdooHost, script: str, values: Mapping[str, str], *, seconds: float) -> tuple[int | None, str, str]:
+    """Run shell text on the host, with these variables, `REPO`, `COMPOSE_FILE` and `HEALTH_URL`.
+
+    Returns the exit code (None after so many seconds, 255 where ssh failed), stdout and stderr. Raises
+    FileNotFoundError where bash or ssh is not here.
+    """
+    words = ["bash"]
+    if host.ssh_destination:
+        words = ["ssh", *SSH_OPTIONS, KNOWN_HOSTS_ONLY, f"-oPort={host.ssh_port}", "--", host.ssh_destination, "bash"]
+    place = {"REPO": host.repo_dir, "COMPOSE_FILE": host.compose_file, "HEALTH_URL": host.health_url}
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in {**place, **values}.items())
+    return _run([*words, "-s"], f"main() {{\n{exports}{script}}}\nmain\n", seconds)
 
 
 def _reached(host: OdooHost, code: int, complaint: str) -> Check:
@@ -181,6 +209,21 @@ def _programs(_host: OdooHost, state: str, detail: str) -> Check:
 def _checkout(host: OdooHost, state: str, detail: str) -> Check:
     if state == "ok":
         return Check("checkout", f"{host.repo_dir} is at {detail}")
+    if state == "changed":
+        advice = (
+            "commit or stash it there, or end the merge or rebase (a submodule: commit it, or git submodule update): "
+            "an upgrade checks another commit out. Remove index.lock where no git runs"
+        )
+        return Check("checkout", f"{host.repo_dir} was changed by hand: {detail}", advice)
+    if state == "slow":
+        found = f"{host.repo_dir}: git status did not end within {detail} s, which says what was changed by hand"
+        return Check("checkout", found, "look at the disk of that host, then run git status there, and try again")
+    if "dubious ownership" in detail:
+        advice = (
+            f"let the user that runs this there own the checkout, or have it trust it: git config --global --add "
+            f"safe.directory {host.repo_dir}"
+        )
+        return Check("checkout", f"{host.repo_dir} belongs to another user, and git refuses it", advice)
     return Check("checkout", f"{host.repo_dir}: {detail}", "correct the block's checkout, or clone the code there")
 
 
@@ -205,8 +248,8 @@ _CODE: dict[str, Judge] = {"programs": _programs, "checkout": _checkout}
 _RUNNING: dict[str, Judge] = {"service": _service, "health": _health}
 
 
-def _run(words: list[str], script: str) -> tuple[int | None, str, str]:
-    """The exit code (None after `HOST_SECONDS`), and what was said. Nothing of it is left running here."""
+def _run(words: list[str], script: str, seconds: float) -> tuple[int | None, str, str]:
+    """The exit code (None after so many seconds), and what was said. Nothing of it is left running here."""
     process = subprocess.Popen(
         words,
         env=inherited() | agent_env(),
@@ -217,7 +260,7 @@ def _run(words: list[str], script: str) -> tuple[int | None, str, str]:
         start_new_session=True,
     )
     try:
-        said, complaint = process.communicate(script.encode(), timeout=HOST_SECONDS)
+        said, complaint = process.communicate(script.encode(), timeout=seconds)
     except subprocess.TimeoutExpired:
         return None, "", ""
     finally:

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
+from cli.account import account
 from cli.columns import Columns
-from cli.options import JsonOption, storable
+from cli.options import JsonOption, one_of, storable
 from cli.text import alert_subject, console, moment, print_json, safe_line, say
 from cli.text import show as show_columns
 from exporter.alerting.routes import read_orders
+from exporter.alerting.wordings import WORDINGS, filled_in
 from opsdb.alerts.episodes import Rule
-from opsdb.alerts.incidents import silence
+from opsdb.alerts.incidents import acknowledge, silence
 from opsdb.alerts.read import Figures, read_figures, read_incidents, read_undelivered
 from opsdb.alerts.rules import forget_database
-from opsdb.alerts.words import one_of_these
+from opsdb.amounts import read_length
 from opsdb.database import writing
 from opsdb.errors import OpsError, UsageError
 from opsdb.runs.lookup import reading
 from opsdb.settings import Settings, load_settings
 
 RULES = ", ".join(Rule)
-LENGTH = re.compile(r"(\d{1,5})([smhd])")
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 LONGEST = timedelta(days=30)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    alerts = typer.Typer(help="What is wrong, and who was told.", invoke_without_command=True)
+    alerts = typer.Typer(help="What is wrong, since when, and who takes care of it.", invoke_without_command=True)
     alerts.callback()(show)
     alerts.command("test")(test)
+    alerts.command("ack")(acknowledge_alert)
     alerts.command("silence")(silence_rule)
     alerts.command("forget")(forget)
     app.add_typer(alerts, name="alerts", rich_help_panel="The room")
@@ -46,6 +46,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """List alerts that last or ended within a day, and messages that did not arrive.
+
+    Each with the kind and the databases that it is about, and who acknowledged it.
 
     Example: ops alerts --json
     """
@@ -59,6 +61,8 @@ def show(
         return
     if incidents:
         show_columns(_incidents(incidents))
+        for line in _advice(incidents):
+            say(line)
     else:
         say("No active alerts; none resolved in the last 24 h")
     for row in undelivered:
@@ -72,7 +76,7 @@ def show(
 
 
 def test() -> None:
-    """Send a test message to every address of OPS_ALERT_URLS, now, and tell what became of it.
+    """Send a test message to every address of OPS_ALERT_URLS, now, and say what became of it.
 
     Exit code 2 when one did not take it.
     """
@@ -96,6 +100,23 @@ def test() -> None:
         raise OpsError(f"{failed} of {len(destinations)} did not take the test message; docs/alerts.md says what to do")
 
 
+def acknowledge_alert(
+    alert: Annotated[
+        int, typer.Argument(metavar="ALERT", help="Its number, as messages and `ops alerts` show it.", min=1)
+    ],
+) -> None:
+    """Say that you take care of an alert that lasts: no more reminders of what was reported so far.
+
+    What joins it is reported, and so is its end. Everybody sees in `ops alerts` who has it.
+
+    Example: ops alerts ack 12
+    """
+    with writing(load_settings(), application="cli") as db:
+        before = acknowledge(db, alert, account())
+    had = f"; {before} had it before" if before and before != account() else ""
+    console.print(f"alert {alert} acknowledged by {account()}: no more reminders of it{had}", markup=False)
+
+
 def silence_rule(
     rule: Annotated[str, typer.Argument(metavar="RULE", help=f"One of {RULES}.", show_default=False)],
     *,
@@ -103,18 +124,15 @@ def silence_rule(
         str, typer.Option("--for", metavar="LENGTH", help="As in 30m, 2h or 1d, at most 30d; 0m ends a silence.")
     ] = "2h",
 ) -> None:
-    """Say nothing new of a rule for a while. What lasts at the end of it is told then.
+    """Report nothing new of a rule for a while. What lasts at the end of it is reported then.
 
     Example: ops alerts silence worker_lost --for 2h
     """
-    try:
-        chosen = Rule(rule)
-    except ValueError:
-        raise UsageError(f"RULE: {one_of_these(rule, Rule, what='rule')}") from None
+    chosen = one_of(Rule, rule, "RULE")
     settings = load_settings()
     with writing(settings, application="cli") as db:
-        until = silence(db, chosen, read_length(length))
-    console.print(f"nothing new is told of {chosen} until {until:%Y-%m-%d %H:%M:%S} UTC", markup=False)
+        until = silence(db, chosen, _silence(length))
+    console.print(f"nothing new of {chosen} is reported until {until:%Y-%m-%d %H:%M:%S} UTC", markup=False)
 
 
 def forget(
@@ -130,21 +148,22 @@ def forget(
     with writing(load_settings(), application="cli") as db:
         found = forget_database(db, database)
     if not found:
-        raise UsageError(f"DATABASE: no backup alert lasts of {database[:70]!r}: `ops alerts` lists what lasts")
+        raise UsageError(
+            f"DATABASE: no backup alert is active for {database[:70]!r}. Hint: `ops alerts` lists those that are"
+        )
     console.print(f"no backup of {database} is expected any more, until somebody starts one", markup=False)
 
 
-def read_length(words: str) -> timedelta:
-    """A length of time such as 30m, 2h or 1d. Raises UsageError."""
-    match = LENGTH.fullmatch(words)
-    length = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else None
+def _silence(words: str) -> timedelta:
+    """How long a silence lasts. Raises UsageError."""
+    length = read_length(words)
     if length is None or length > LONGEST:
-        raise UsageError(f"--for {words[:50]!r}: want a number and s, m, h or d, at most 30d, as in `--for 2h`")
+        raise UsageError(f"--for {words[:50]!r}: expected a number and s, m, h, d or w, at most 30d, as in `--for 2h`")
     return length
 
 
 def _incidents(incidents: list[dict[str, Any]]) -> Columns:
-    table = Columns.of("alert", "rule", "lane", "since", "state", "subjects")
+    table = Columns.of("alert", "rule", "lane", "since", "state", "kind?", "database", "subjects")
     for row in incidents:
         named = ", ".join(map(alert_subject, row["subjects"]))
         more = row["episodes"] - len(row["subjects"])
@@ -154,10 +173,23 @@ def _incidents(incidents: list[dict[str, Any]]) -> Columns:
             row["lane"],
             moment(row["opened_at"], row["now"]),
             _state(row),
+            safe_line(", ".join(row["kinds"]), width=100),
+            safe_line(", ".join(row["databases"]), width=200),
             safe_line(named + (f" +{more}" if more else ""), width=500),
             style="dim" if row["resolved_at"] else "bold red",
         )
     return table
+
+
+def _advice(incidents: list[dict[str, Any]]) -> list[str]:
+    """What each rule that holds means and what to do about the first alert of it, a line each."""
+    first = {Rule(row["rule"]): row for row in reversed(incidents) if not row["resolved_at"]}
+    lines = []
+    for rule, row in first.items():
+        wording, subject = WORDINGS[rule], row["subjects"][0]
+        what = filled_in(wording.advice, run=alert_subject(subject).removeprefix("run "), name=subject)
+        lines.append(f"\nalert {row['id']}, {wording.title}: {what}")
+    return lines
 
 
 def _state(row: dict[str, Any]) -> str:
@@ -165,7 +197,9 @@ def _state(row: dict[str, Any]) -> str:
         return f"over {moment(row['resolved_at'], row['now'])}"
     if row["silenced_until"]:
         return f"silent until {moment(row['silenced_until'], row['now'])}"
-    return "told" if row["told_at"] else "not told yet"
+    if row["acknowledged_by"]:
+        return f"{safe_line(row['acknowledged_by'], width=40)} has it"
+    return "reported" if row["told_at"] else "not reported yet"
 
 
 def _orders_remarks(settings: Settings) -> list[str]:
@@ -182,8 +216,10 @@ def _remarks(settings: Settings, figures: Figures) -> list[str]:
     from deployments.room.readiness import ALERTER_SECONDS, alerter_works
 
     remarks = []
-    if settings.alert_urls is None:
-        remarks.append("Nobody is told: OPS_ALERT_URLS is not set here. docs/alerts.md says how to connect Mattermost.")
+    if settings.alert_urls is None and not figures.delivered_total:
+        remarks.append(
+            "Alerts go to nobody: OPS_ALERT_URLS is not set here. docs/alerts.md says how to connect Mattermost."
+        )
     if figures.last_cycle_at is None:
         remarks.append("The alerter never ran here.")
     elif not alerter_works(settings.ops_url):

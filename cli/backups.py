@@ -13,6 +13,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from cli import backup_keys
+from cli.backup_nights import nights
 from cli.backup_signing import sign
 from cli.columns import Columns
 from cli.options import DatabaseArgument, FolderOption, JsonOption, folder_of_backups
@@ -23,6 +24,7 @@ from flows.backup.repository import Backup, Repository
 from flows.offsite.owner import NotOursError, check_owner
 from opsdb.amounts import seconds, size
 from opsdb.errors import OpsError, UsageError
+from opsdb.near_names import did_you_mean
 from opsdb.runs.backups import CopyMade, Drill, copies_made, last_drills
 from opsdb.runs.lookup import reading, short_id
 from opsdb.settings import Settings, load_settings
@@ -35,6 +37,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     backups = typer.Typer(help=_HELP, cls=_ListsByDefault, no_args_is_help=False, subcommand_metavar="[COMMAND]")
     backups.command("list")(list_)
+    backups.command("nights")(nights)
     backups.command("sign")(sign)
     backup_keys.register(backups)
     app.add_typer(backups, name="backups", rich_help_panel="Runs")
@@ -49,7 +52,7 @@ class _ListsByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-_HELP = """Backups: what there is, and who signed it.
+_HELP = """Backups: what there is, who signed it, and on how many nights it was fresh.
 
 Without a command it lists them, with the arguments and options of `ops backups list`.
 
@@ -104,7 +107,10 @@ def list_(
         say(safe_line(where, width=1000))
         show(_table(documents, recorded=record is not None))
         if database is not None and documents[0]["good"]:
-            given = [f"odoo_db={database}_test", f"backup={documents[0]['file']}"]
+            given = [
+                f"odoo_db={database}_{now:%Y%m%d_%H%M}",  # nobody has one of that name
+                f"backup={documents[0]['file']}",
+            ]
             given += [f"target={target}"] * bool(target) + [f"backup_dir={where}"] * (folder is not None)
             words = [word for pair in given for word in ("-p", pair)]
             say(f"Restore the newest: {shlex.join(['ops', 'run', 'odoo_db_restore', *words, '--wait'])}")
@@ -112,7 +118,8 @@ def list_(
         to = f" -p target={target}" if target else ""
         of = f" of {database}" if database else ""
         made = f"ops run odoo_db_backup -p odoo_db={database or 'NAME'}{to}"
-        say(safe_line(f"No backups{of} in {where}. Make one: {made}", width=1000), to=errors)
+        meant = did_you_mean(database, {one.name.database for one in repository.backups(None)}) if database else ""
+        say(safe_line(f"No backups{of} in {where}.{meant or f' Make one: {made}'}", width=1000), to=errors)
     if check and not all(one["good"] for one in documents):
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""`ops db`: the database of the record, and the logins that read it."""
+"""`ops db`: the database of the record, what of it is old, and the logins that read it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from rich.table import Table
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 
+from cli.columns import Columns
 from cli.options import JsonOption
-from cli.text import console, errors, print_json, say
+from cli.text import console, errors, print_json, say, show
+from opsdb.amounts import size
 from opsdb.database import GONE, first_line
 from opsdb.errors import OpsError, UsageError
 from opsdb.logins import (
@@ -26,6 +28,7 @@ from opsdb.logins import (
     remove_login,
     replace_password,
 )
+from opsdb.migrate import check_migrated
 from opsdb.public_access import maintaining
 from opsdb.settings import Settings, load_settings
 
@@ -36,7 +39,7 @@ LONGEST_PASSWORD = 1024
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     db = typer.Typer(help="The ops database, and the logins that read it.", no_args_is_help=True)
-    for command in (upgrade, login, logins):
+    for command in (upgrade, prune, login, logins):
         db.command()(command)
     app.add_typer(db, name="db", rich_help_panel="The room")
 
@@ -50,6 +53,39 @@ def upgrade() -> None:
 
     revision = upgrade_databases(load_settings())
     console.print(f"the schema ops stands at revision {revision}", markup=False)
+
+
+def prune(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete what is old: runs that ended OPS_RETENTION_DAYS ago, here and in Prefect, and output of steps.
+
+    It goes in small transactions, beside the room's work. Ended at any moment, the next one goes on. Runs that others
+    build on stay, as those that prove a backup; docs/retention.md lists them. A room does this by itself once a day,
+    unless OPS_PRUNE says otherwise.
+
+    Example: ops db prune --dry-run
+    """
+    from deployments.prune.prune import prune as delete_old
+
+    settings = load_settings()
+    check_migrated(settings)
+    with console.status("Looking for what is old ..." if dry_run else "Deleting what is old ..."):
+        amounts = delete_old(settings, by="person", dry=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "deleted": amounts.document()})
+        return
+    if not amounts.count:
+        say("Nothing is old enough to go.")
+        return
+    table = Columns.of("what", ">would go" if dry_run else ">deleted", ">size", "oldest")
+    for name, amount in amounts.by_name.items():
+        if amount.count:
+            oldest = f"{amount.oldest_at:%Y-%m-%d}" if amount.oldest_at else ""
+            table.add(name, f"{amount.count:,}", size(amount.bytes), oldest)
+    show(table)
 
 
 def login(

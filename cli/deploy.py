@@ -88,7 +88,7 @@ def _load(settings: Settings) -> None:
 def _offers(settings: Settings) -> dict[Offer, list[str]]:
     """What the forms name. A server of databases that does not answer is no reason not to deploy."""
     from blocks.form_words import Offer
-    from flows.odoo.databases import find_odoo_databases
+    from flows.backup.odoo_databases import find_odoo_databases
 
     databases = find_odoo_databases(settings.odoo_url)
     found = {Offer.BACKUP_FOLDER: [str(settings.backups)]}

@@ -21,7 +21,7 @@ FILES = {
     "cli.settings": ("settings",),
     "cli.runbooks": ("runbooks",),
     "cli.runs": ("run", "runs", "show", "logs"),
-    "cli.run_control": ("cancel", "retry", "rerun", "approve"),
+    "cli.run_control": ("cancel", "retry", "rerun", "approve", "rollback"),
     "cli.stats": ("stats",),
     "cli.board": ("board",),
     "cli.schedule": ("schedule",),
@@ -32,8 +32,10 @@ FILES = {
     "cli.parts": ("worker", "sync", "exporter", "alerter"),
     "cli.deploy": ("deploy",),
     "cli.db": ("db",),
+    "cli.hosting": ("render", "size", "cost"),
 }
 """Where the words are that may follow `ops`, in the order of its help."""
+os.environ.setdefault("DO_NOT_TRACK", "1")  # or Prefect, once it is imported, reports to its makers that it is used
 OUTPUT_LOST = 4
 """The exit code of a command that did its work, while what it said could not be written."""
 

@@ -11,6 +11,7 @@ import typer
 
 from cli.completion import complete_databases, complete_kinds, complete_lanes, complete_runs
 from opsdb.errors import UsageError
+from opsdb.near_names import did_you_mean
 from opsdb.states import RunStatus
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ def not_blank(text: T, *, what: str) -> T:
     return text
 
 
+def check_kind(kind: str | None, settings: Settings, *, what: str) -> None:
+    """Raise UsageError for a name of which no run is found and that never was a runbook of this room."""
+    from opsdb.kinds.kind_names import read_kind_names
+
+    names = read_kind_names(settings)
+    if kind is not None and kind not in names.named and names.certain:
+        known = sorted(names.here)
+        raise UsageError(f"{what}: no runbook {kind[:60]!r}.{did_you_mean(kind, known)} There are: {', '.join(known)}")
+
+
 def lane_of(text: str) -> Lane:
     """The lane that is named `b`, `B` or `lane-b`. Raises UsageError."""
     from opsdb.tables import Lane
@@ -101,4 +112,7 @@ def one_of(choices: type[E], text: str, option: str) -> E:
     try:
         return choices(text)
     except ValueError:
-        raise UsageError(f"{option}: invalid value {text!r} (choose from {', '.join(choices)})") from None
+        meant = did_you_mean(text, choices)
+        raise UsageError(
+            f"{option}: invalid value {text[:50]!r} (choose from {', '.join(choices)}){'.' * bool(meant)}{meant}"
+        ) from None

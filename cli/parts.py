@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -64,12 +65,17 @@ def sync() -> None:
 
     settings = load_settings()
     access.use(settings)
+    from deployments.prune.daily import keep_pruning
     from deployments.server.plan_watch import PlanWatch
+    from deployments.sync.sync import Beside
     from deployments.sync.sync import sync as follow
 
-    watch = {"plans": lambda client, engine: PlanWatch(client, engine).keep_watching()}
+    beside: dict[str, Beside] = {
+        "plans": lambda client, engine: PlanWatch(client, engine).keep_watching(),
+        "prune": partial(keep_pruning, settings),
+    }
     await_start()
-    _run_until_told(follow(settings, beside=watch))
+    _run_until_told(follow(settings, beside=beside))
 
 
 def exporter(

@@ -84,11 +84,11 @@ def down() -> None:
         )
     stopped = room.stop_room(settings)
     if stopped.report is not None:
-        console.print(f"The room (pid {stopped.report.pid}) is stopped.", highlight=False)
+        console.print(f"The room (pid {stopped.report.pid}) is stopped.")
     elif stopped.leftovers:
-        console.print(f"Stopped what a killed room had left: {', '.join(stopped.leftovers)}.", highlight=False)
+        console.print(f"Stopped what a killed room had left: {', '.join(stopped.leftovers)}.")
     else:
-        console.print(f"No room runs in {settings.home}.", markup=False, highlight=False)
+        console.print(f"No room runs in {settings.home}.", markup=False)
 
 
 def _executing(settings: Settings) -> list[str]:
@@ -195,7 +195,7 @@ def _start_demo(settings: Settings) -> subprocess.Popen[bytes]:
 
     made = demo.make_databases(settings)
     console.print(f"demo databases made: {', '.join(made)}" if made else "demo databases: there already")
-    console.print(f"$ ops {' '.join(DEMO_RUN)}", style="bold", highlight=False)
+    console.print(f"$ ops {' '.join(DEMO_RUN)}", style="bold")
     return subprocess.Popen([sys.executable, "-m", "cli", *DEMO_RUN], env=os.environ | as_environment(settings))
 
 
@@ -203,10 +203,10 @@ def _report_demo(code: int, report: RoomReport, *, detached: bool) -> int:
     if code:
         console.print(f"The demo's run ended with exit code {code}.", style="bold red")
         return code if code in (1, 2, 3) else 1
-    console.print(f"Prefect UI: {report.ui}  (`{own_name()} password` prints its password)", highlight=False)
+    console.print(f"Prefect UI: {report.ui}  (`{own_name()} password` prints its password)")
     console.print("Try next:" if detached else "Try next, in another terminal:")
     for command in DEMO_NEXT:
-        console.print(f"  {own_name()} {command}", style="bold", highlight=False, soft_wrap=True)
+        console.print(f"  {own_name()} {command}", style="bold", soft_wrap=True)
     return 0
 
 

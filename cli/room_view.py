@@ -64,7 +64,7 @@ class Progress:
             now = _news(part)
             if self._said.get(part.name, ("waiting", 0, 0)) != now:
                 self._said[part.name] = now
-                console.print(_line(part), style=STYLE.get(part.state, "dim"), markup=False, highlight=False)
+                console.print(_line(part), style=STYLE.get(part.state, "dim"), markup=False)
 
 
 def welcome(report: RoomReport, home: Path, *, detached: bool) -> Panel:

@@ -1,4 +1,4 @@
-"""The commands that change what becomes of a run: cancel, retry, rerun, approve."""
+"""The commands that change what becomes of a run, or of what it did: cancel, retry, rerun, approve, rollback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WaitOption = Annotated[bool, typer.Option("--wait", help="Show the steps as they
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (cancel, retry, rerun, approve):
+    for command in (cancel, retry, rerun, approve, rollback):
         app.command(rich_help_panel="Runs")(command)
 
 
@@ -119,3 +119,33 @@ def approve(run: RunArgument, as_json: JsonOption = False) -> None:
     from opsdb.settings import load_settings
 
     approve_run(load_settings(), run=run, as_json=as_json)
+
+
+def rollback(
+    run: RunArgument,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take it back at once: ask for no approval.")] = False,
+    wait: WaitOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show the steps and the rows that were written since; start nothing; exit with 1 if it would fail.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an upgrade back: database, filestore and code of before, in a run of odoo_upgrade_rollback.
+
+    The run counts what was written since, names it by table, and waits for `ops approve` before it changes anything.
+    What is taken back stays on the server, under a name with the id of the upgrade, until you drop it. The same command
+    finishes a rollback that was killed.
+
+    Example: ops rollback last:odoo_module_upgrade --dry-run
+
+    Example: ops rollback 1f3a9c0b --wait
+    """
+    from cli.run.rollback import rollback_run
+    from opsdb.settings import load_settings
+
+    rollback_run(load_settings(), run=run, yes=yes, wait=wait, dry_run=dry_run, as_json=as_json)

@@ -16,6 +16,7 @@ from cli.options import (
     LaneOption,
     OneRunArgument,
     RunArgument,
+    check_kind,
     lane_of,
     not_blank,
     one_of,
@@ -79,7 +80,8 @@ def run(
 ) -> None:
     """Start a run of a runbook.
 
-    Everything is checked first: when something is wrong, nothing is started.
+    The parameters are checked first: when one is wrong, or names a database that is nearly the name of one on the
+    server, nothing is started. What else could stop the run, it checks before it changes anything, as --dry-run does.
 
     Example: ops run odoo_db_backup -p odoo_db=odoo_prod --wait
 
@@ -152,8 +154,11 @@ def runs(
         "session": session,
         "since": read_since(since) if since is not None else None,
     }
-    with reading(load_settings()) as db:
+    settings = load_settings()
+    with reading(settings) as db:
         found = list_runs(db, **filters, limit=limit)
+    if not found:
+        check_kind(kind, settings, what="--kind")
     if as_json:
         print_json([run_document(view) for view in found])
     elif found:

@@ -159,16 +159,17 @@ def _cancel_runs(settings: Settings, session_id: UUID) -> list[UUID]:
 
     seen: set[UUID] = set()
     cancelled: list[UUID] = []
+    by = f"cancelled by {account()} with `ops session cancel`"
     with prefect_server.connect(settings) as server:
         while left := [run for run in server.unfinished_of_session(session_id) if run not in seen]:
             for run_id in left:
                 seen.add(run_id)
                 with suppress(UsageError):  # it ended meanwhile
-                    server.cancel(run_id, message=f"its session was cancelled by {account()}")
+                    server.cancel(run_id, message=by)
                     cancelled.append(run_id)
     with writing(settings, application="cli") as db:
         for run_id in unfinished_deleted(db, session_id):
-            if cancel_deleted(db, run_id=run_id, by=f"its session was cancelled by {account()}"):
+            if cancel_deleted(db, run_id=run_id, by=by):
                 cancelled.append(run_id)
     return cancelled
 

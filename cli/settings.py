@@ -46,7 +46,7 @@ def settings(
             lines([(f"{row['name']:<24}", value)]), style="dim" if row["from"] == "default" else None, soft_wrap=True
         )
         if meanings:
-            console.print(f"  {row['meaning']}", style="dim", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {row['meaning']}", style="dim", markup=False, soft_wrap=True)
 
 
 def _row(name: str, loaded: Loaded[Settings]) -> dict[str, Any]:

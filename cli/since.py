@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from opsdb.amounts import read_length
 from opsdb.errors import UsageError
 
-_LENGTH = re.compile(r"(\d{1,5})([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d)?")
 HELP = "Only those of this long, as in 30m, 12h, 7d, or since a date (UTC), as in 2026-11-23."
 
@@ -16,8 +15,8 @@ HELP = "Only those of this long, as in 30m, 12h, 7d, or since a date (UTC), as i
 def read_since(words: str) -> timedelta | datetime:
     """What `--since` names: a length of time before now, or a time in UTC. Raises UsageError."""
     text = words.strip()
-    if found := _LENGTH.fullmatch(text):
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if (length := read_length(text)) is not None:
+        return length
     try:
         if _DATE.fullmatch(text):
             return datetime.fromisoformat(text).replace(tzinfo=UTC)

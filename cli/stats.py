@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.columns import Columns
 from cli.completion import complete_kinds
-from cli.options import JsonOption, storable
+from cli.options import JsonOption, check_kind, storable
 from cli.since import HELP, read_since
 from cli.text import errors, lines, moment, print_json, safe_line, say, show
 from opsdb.amounts import seconds
@@ -56,14 +56,18 @@ def stats(
 
     storable(kind or "", what="KIND")
     length = read_since(since)
-    with reading(load_settings()) as db:
+    settings = load_settings()
+    with reading(settings) as db:
         found = read_stats(db, since=length, kind=kind)
         failures = list_runs(db, kind=kind, status=RunStatus.FAILED, since=length, limit=LAST_FAILURES)
+    if not found:
+        check_kind(kind, settings, what="KIND")
     if as_json:
         print_json({"since": since, "stats": [_document(one) for one in found], "failures": _failures(failures)})
     elif not found:
         of = f" of {safe_line(kind)}" if kind else ""
-        say(f"No run{of} ended since then ({safe_line(since)}): try --since 365d, or `ops runs`", to=errors)
+        when = f"{'in the last' if isinstance(length, timedelta) else 'since'} {safe_line(since)}"
+        say(f"No run{of} has ended {when}: try --since 365d, or `ops runs`", to=errors)
     elif kind is None:
         show(_table([one for one in found if one.in_all], first="kind"))
         say("More of one: ops stats KIND")

@@ -35,8 +35,8 @@ class Output(Console):
         return ConsoleDimensions(UNBROKEN, found.height) if wide else found
 
 
-console = Output()
-errors = Output(stderr=True)
+console = Output(highlight=False)
+errors = Output(stderr=True, highlight=False)
 
 STATUS_STYLE = {
     "queued": "dim",
@@ -61,7 +61,7 @@ _SHOWN |= dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
 def say(line: str, *, style: str | None = None, to: Console = console) -> None:
     """Print a line for people, safe to show: its brackets are no markup, and no width breaks it."""
-    to.print(safe_text(line), style=style, markup=False, highlight=False, soft_wrap=True)
+    to.print(safe_text(line), style=style, markup=False, soft_wrap=True)
 
 
 def show(renderable: RenderableType, *, to: Console = console) -> None:
@@ -143,13 +143,30 @@ def result_rows(result: Any) -> list[tuple[str, str]]:
         return [("result", value_text(result))]
     known = [name for name in FIRST if name in result]
     names = known + sorted(name for name in result if name not in known)
-    return [_row(name, result[name]) for name in names if result[name] is not None]
+    return [row for name in names if result[name] is not None for row in _rows(name, result[name])]
 
 
 def value_text(value: Any) -> str:
     """A value on one line: text as it is, everything else as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return safe_line(text, width=LONGEST)
+
+
+def _rows(name: str, value: Any) -> list[tuple[str, str]]:
+    """One row, or one for each part of what holds counts, texts and lists by their names."""
+    if not isinstance(value, Mapping) or not any(isinstance(part, Mapping | list) for part in value.values()):
+        return [_row(name, value)]
+    rows = (_row(key, part) for key, part in value.items() if part is not None)
+    return [(f"{safe_line(name, width=40)}: {label}", text) for label, text in rows]
+
+
+def _by_name(values: Mapping[str, Any]) -> str:
+    """Some values with their names; of counts, how many of them are 0."""
+    zeros = [name for name, value in values.items() if value == 0 and not isinstance(value, bool)]
+    if len(zeros) > 1:
+        rest = {name: value for name, value in values.items() if name not in zeros}
+        return f"{_by_name(rest)}; {len(zeros)} others 0" if rest else f"0 of each of {len(zeros)}"
+    return ", ".join(f"{safe_line(name)} {value_text(value)}" for name, value in values.items()) or "none"
 
 
 def _row(name: str, value: Any) -> tuple[str, str]:
@@ -161,6 +178,8 @@ def _row(name: str, value: Any) -> tuple[str, str]:
         return label.removesuffix("_seconds"), seconds(float(value))
     if isinstance(value, str) and name.endswith("_at"):
         return label, _time(value)
+    if isinstance(value, Mapping) and not any(isinstance(part, Mapping | list) for part in value.values()):
+        return label, _by_name(value)
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
         return label, ", ".join(value_text(item) for item in value) or "none"
     return label, value_text(value)

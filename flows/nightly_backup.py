@@ -20,8 +20,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling, Scheduled
+from prefect.states import Cancelling
 from pydantic import Field
 
 from flows.backup.folder import backup_folder
@@ -30,18 +29,16 @@ from flows.backup.parameters import BackupFolder, OdooDatabases, OptionalTarget,
 from flows.backup.reachable import find_unreachable
 from flows.backup.told import night_facts
 from flows.engine.active_run import current_run
+from flows.engine.child_runs import NotStartedError, start_child_run
 from flows.engine.ops_database import in_ops
 from flows.engine.postponement import postpone
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.offsite.target import find_target
-from opsdb.database import first_line
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError
-from opsdb.kinds.names import deployment_name
-from opsdb.kinds.subjects import name_of_run
+from opsdb.runs.backups import set_to_completed
 from opsdb.runs.lookup import reading, short_id
-from opsdb.runs.origins import started_by_run
-from opsdb.runs.prefect_runs import queue_of, state_of, tags_of
+from opsdb.runs.prefect_runs import state_of
 from opsdb.runs.sessions import is_cancelled, make_session, tag_of
 from opsdb.tables import Lane
 
@@ -52,10 +49,6 @@ PRIORITY = 10
 DATABASES = ["odoo_prod", "odoo_staging"]
 
 LatenessMinutes = Annotated[int, Field(ge=1, le=1440)]
-
-
-class NotStartedError(StepFailedError):
-    """Prefect started no backup; at the next try it may."""
 
 
 @runbook(
@@ -198,7 +191,7 @@ class Night:
                 state = state_of(run.state)
                 started_at = run.created or state.at
                 found[database].append(Try(number=int(number), run_id=run.id, started_at=started_at, state=state))
-        return found
+        return _marked(found)
 
     def start(self, found: Outlook, now: datetime) -> Outlook:
         """Start the next backup of a database. Raises StepFailedError when the session was cancelled."""
@@ -225,23 +218,16 @@ class Night:
         self.check_session([database])
         parameters = {"odoo_db": database, **self.parameters}
         with get_client(sync_client=True) as client:
-            try:
-                deployment = client.read_deployment_by_name(f"{BACKUP}/{deployment_name(BACKUP, LANE.pool)}")
-                run = client.create_flow_run_from_deployment(
-                    deployment.id,
-                    name=_name_of(parameters),
-                    parameters=parameters,
-                    tags=tags_of(priority=PRIORITY, session_id=self.session_id),
-                    work_queue_name=queue_of(PRIORITY),
-                    idempotency_key=f"{self._key(database)}{number}",
-                    state=Scheduled(message=started_by_run(short_id(current_run().id), "nightly_backup")),
-                )
-            except ObjectNotFound:
-                raise NotStartedError(
-                    f"{database}: odoo_db_backup is not deployed to lane {LANE}: `ops deploy` puts it there"
-                ) from None
-            except httpx.HTTPError as error:
-                raise NotStartedError(f"{database}: Prefect started no backup: {first_line(error)}") from error
+            run = start_child_run(
+                client,
+                starter="nightly_backup",
+                kind=BACKUP,
+                lane=LANE,
+                parameters=parameters,
+                priority=PRIORITY,
+                session_id=self.session_id,
+                key=f"{self._key(database)}{number}",
+            )
             try:
                 self.check_session([database])
             except StepFailedError:
@@ -269,13 +255,19 @@ class Night:
         return f"nightly-backup:{self.tick}:{database}:"
 
 
-def _name_of(parameters: dict[str, Any]) -> str | None:
-    """What a backup is called; None where that is left to the sync, for the database does not answer."""
+def _marked(found: dict[str, list[Try]]) -> dict[str, list[Try]]:
+    """The same, with what somebody set to Completed marked so. While nobody can ask the record, Prefect is believed."""
+    completed = [one.run_id for tries in found.values() for one in tries if one.good]
+    if not completed:
+        return found
     try:
         with reading(current_run().settings) as db:
-            return name_of_run(db, BACKUP, parameters)
+            by_hand = set_to_completed(db, completed)
     except RoomUnreachableError:
-        return None
+        return found
+    for database, tries in found.items():
+        found[database] = [replace(one, set_to_completed=one.run_id in by_hand) for one in tries]
+    return found
 
 
 def _cancel(client: SyncPrefectClient, run: FlowRun, database: str) -> None:

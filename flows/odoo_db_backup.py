@@ -7,17 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from blocks.target_store import TargetError
-from flows.backup.database import Database, Source, check_source
-from flows.backup.draft import Draft, clear_leftovers, leftover_bytes
-from flows.backup.dump import DEADLINE_SECONDS, write_backup
-from flows.backup.folder import Folder, backup_folder, check_space
-from flows.backup.keyring import Keyring, room_keyring
-from flows.backup.manifest import Manifest
+from flows.backup.database import Database
+from flows.backup.dump import DEADLINE_SECONDS
+from flows.backup.folder import Folder, backup_folder
+from flows.backup.keyring import room_keyring
+from flows.backup.making import check_backup, make_backup
 from flows.backup.parameters import BackupFolder, ExistingDatabase, OptionalTarget, RetentionDays
 from flows.backup.repository import Backup
 from flows.backup.told import backup_facts
 from flows.engine.active_run import current_run
-from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import action
 from flows.offsite.target import PRUNE_SECONDS, UPLOAD_SECONDS, find_target
@@ -26,7 +24,7 @@ from flows.restore.ready import check_restorable
 from flows.restore.restore import DEADLINE_SECONDS as DRILL_SECONDS
 from flows.restore.restore import drill
 from flows.restore.sandbox import CannotDrillHereError
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import StepFailedError
 
 MARGIN_SECONDS = 120  # preflight, publish and prune, and what lies between the steps
 LONGEST_SECONDS = (
@@ -81,29 +79,15 @@ def odoo_db_backup(
     folder, keyring = backup_folder(backup_dir), room_keyring(run.settings)
     source = action(
         "preflight",
-        lambda: _preflight(database, folder, keyring),
+        lambda: check_backup(database, folder, keyring),
         about=f"check programs, database {odoo_db}, its rows' visibility, and room in {folder.path}",
         preflight=True,
     )
     place = find_target(target, folder) if target else None
-    with Draft(folder.path, odoo_db, clock=source.clock) as draft:
-        action(
-            "reserve",
-            lambda: _reserve(draft, folder, keyring),
-            about=f"remove what killed runs left of {odoo_db} in {folder.path}, and reserve the backup's name",
-            must_run_again=True,  # it ends with its process
-        )
-        manifest = write_backup(source, draft)
-        manifest_bytes = action(
-            "publish",
-            lambda: draft.publish(manifest, keyring.make_own()),
-            about=f"ln {draft.partial(manifest.file)} {draft.dump}, after its manifest",
-        )
-    backup = folder.written(draft.name, manifest, manifest_bytes=manifest_bytes or 0)
-    _record_files(backup)
-    result = _result(backup, manifest)
+    backup = make_backup(source, folder, keyring)
+    result = _result(backup)
     if restore_drill:
-        result["drill"] = _drill(backup, folder, manifest)
+        result["drill"] = _drill(backup, folder)
     result["pruned"] = action(
         "prune",
         lambda: _prune(backup, retention_days),
@@ -117,39 +101,18 @@ def odoo_db_backup(
     return result | {"duration_seconds": round(time.monotonic() - started, 3)}
 
 
-def _preflight(database: Database, folder: Folder, keyring: Keyring) -> Source:
-    """All that can be seen before anything changes."""
-    keyring.own()
-    if missing := missing_programs(*PROGRAMS["odoo_db_backup"]):
-        raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils and grep")
-    source = check_source(database, current_run().settings)
-    there = folder.check()
-    freed = leftover_bytes(there, database.name) if there == folder.path else 0
-    earlier = folder.backups(database.name)
-    check_space(there, source.needed_bytes(earlier, folder.path), freed_bytes=freed)
-    return replace(source, last=next((one.manifest for one in reversed(earlier) if one.verified), None))
-
-
-def _reserve(draft: Draft, folder: Folder, keyring: Keyring) -> None:
-    folder.prepare()
-    keyring.make_own()
-    if leftovers := clear_leftovers(folder.path, draft.name.database):
-        current_run().event("removed what killed backups left", level="warning", files=leftovers)
-    draft.reserve()
-
-
-def _drill(backup: Backup, folder: Folder, manifest: Manifest) -> dict[str, Any]:
+def _drill(backup: Backup, folder: Folder) -> dict[str, Any]:
     """What was proven. A host that cannot try the backup says nothing about it."""
     try:
         ready = action(
             "restore preflight",
             lambda: replace(check_restorable(backup, folder, drill=True), needed=backup.name.companions),
-            about=f"check programs and disk for the restore of {manifest.file}",
+            about=f"check programs and disk for the restore of {backup.name.dump}",
             preflight=True,
         )
         return drill(ready)
     except CannotDrillHereError as error:
-        current_run().event(f"{manifest.file} was not drilled: {error}", level="warning")
+        current_run().event(f"{backup.name.dump} was not drilled: {error}", level="warning")
         return {"not_drilled": str(error)}
 
 
@@ -162,29 +125,10 @@ def _prune(backup: Backup, retention_days: int) -> list[str]:
         ) from error
 
 
-def _record_files(backup: Backup) -> None:
-    """Register the files of the backup as artifacts of the current run."""
-    run = current_run()
-    for one in backup.manifest.files if backup.manifest else ():
-        run.artifact(
-            kind="file",
-            name=one.file,
-            storage_path=backup.repository.url(one.file),
-            size_bytes=one.size_bytes,
-            sha256=one.sha256,
-            mime_type="application/octet-stream",
-        )
-    manifest = backup.name.manifest
-    run.artifact(
-        kind="file",
-        name=manifest,
-        storage_path=backup.repository.url(manifest),
-        size_bytes=backup.sizes[manifest],
-        mime_type="application/json",
-    )
-
-
-def _result(backup: Backup, manifest: Manifest) -> dict[str, Any]:
+def _result(backup: Backup) -> dict[str, Any]:
+    manifest = backup.manifest
+    if manifest is None:
+        raise StepFailedError(f"{backup.url} has no manifest")
     return {
         "file": backup.url,
         "manifest": backup.repository.url(backup.name.manifest),

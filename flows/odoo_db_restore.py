@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.backup.attachments import differing_attachments, stored
 from flows.backup.contents import summary
-from flows.backup.folder import Folder, backup_folder
-from flows.backup.keyring import Signature
-from flows.backup.manifest import File, Manifest
-from flows.backup.names import parse_name
+from flows.backup.folder import backup_folder
 from flows.backup.parameters import (
     NO_ROLES,
     BackupFolder,
@@ -24,25 +18,30 @@ from flows.backup.parameters import (
     RolesInstead,
     TemplateDatabase,
 )
-from flows.backup.postgres import Connection, connect
-from flows.backup.repository import Backup
+from flows.backup.postgres import connect
+from flows.copies.choice import Choice, ask_production, choose, say
+from flows.copies.neutral import NEUTRALISE_SECONDS, Neutralising
+from flows.copies.odoo_sql import ask_odoo, find_odoo
+from flows.copies.original import is_odoo
+from flows.copies.own_rules import OwnRules, check_own_rules, read_own_rules, rewritten_bytes
+from flows.copies.unnamed_files import remove_unnamed
 from flows.engine.active_run import current_run
+from flows.engine.approval import approval
 from flows.engine.runbook import runbook
 from flows.engine.step import action
-from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, check_new_folder, unpacked
+from flows.odoo.parameters import APPROVAL_MINUTES, OptionalHealthUrl, OptionalHost
+from flows.restore.filestore import FILESTORE_SECONDS, Unpacked, compare_unpacked, unpacked
 from flows.restore.load import ANALYZE_SECONDS
-from flows.restore.loader import is_superuser
-from flows.restore.properties import foresee, with_roles
-from flows.restore.ready import Ready, look_up, warn_of_lost
-from flows.restore.restore import DEADLINE_SECONDS, names_in, proof, restored
-from flows.restore.roles import choose_roles, owners_in, read_roles
+from flows.restore.lookup import Found, check_copy, find_copy, left_packed
+from flows.restore.ready import Ready
+from flows.restore.restore import DEADLINE_SECONDS, proof, restored
 from flows.restore.scratch import Scratch
 from flows.restore.told import restore_facts
-from opsdb.errors import PreflightError, StepFailedError
+from opsdb.errors import PreflightError
 
 
 @runbook(
-    deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS,
+    deadline_seconds=DEADLINE_SECONDS + ANALYZE_SECONDS + FILESTORE_SECONDS + NEUTRALISE_SECONDS,
     exclusive="odoo_db",
     explain=restore_facts,
     subject="${params.odoo_db} · restore of ${params.backup}",
@@ -58,6 +57,9 @@ def odoo_db_restore(
     unsigned: bool = False,
     roles: RolesInstead = NO_ROLES,
     missing_roles: Literal["refuse", "leave"] = "refuse",
+    as_production: bool = False,
+    odoo_host: OptionalHost = "",
+    base_url: OptionalHealthUrl = "",
 ) -> dict[str, Any]:
     """Restore a backup into a new database, compare it with what was dumped, and only then give it its name.
 
@@ -65,7 +67,8 @@ def odoo_db_restore(
     restore to a new name, look at it, and switch over yourself.
 
     **What it changes:** it makes one new database, with the owner, privileges and settings of then as far as the room's
-    role may give them. What it cannot give is named before the restore begins, and in the result.
+    role may give them. What it cannot give is named before the restore begins, and in the result. An Odoo is
+    neutralised before it gets its name, unless as_production is on: it sends no mail and runs no jobs.
 
     **What it needs:** a backup that is signed by this room, PostgreSQL's programs, and room on the disk.
 
@@ -88,44 +91,60 @@ def odoo_db_restore(
         roles: Other roles for those of the backup, such as {"odoo": "odoo_test"}. Empty for roles of the same names.
         missing_roles: What to do when the server lacks a role of the backup: refuse the restore, or leave what that
             role owned to the room's role and drop its privileges.
+        as_production: Do not neutralise an Odoo: its jobs, mail and payments go on as soon as it is served. The run
+            waits for an approval where the server has a database with the same database.uuid.
+        odoo_host: Odoo Host block whose Odoo gives the statements that neutralise its modules. Empty for those of the
+            room alone.
+        base_url: Address that a neutralised Odoo takes for its own, in links for instance. Empty for
+            http://localhost:8069.
     """
     started = time.monotonic()
     folder = backup_folder(backup_dir)
     attachments = Path(filestore_dir) if filestore_dir else None
-    ready = action(
-        "preflight",
-        lambda: _warned(
-            _with_roles(
-                _look_up(
-                    folder,
-                    backup,
-                    odoo_db,
-                    attachments,
-                    target=target or None,
-                    unsigned=unsigned,
-                    template=template or None,
-                ),
-                roles,
-                leave_missing=missing_roles == "leave",
-                owner=f"{odoo_db}_owner",
-            ),
-            attachments,
-        ),
-        about=f"check that there is no database {odoo_db}; find {backup} in {folder.path}; "
-        "check programs, roles and disk",
-        preflight=True,
-    )
+    host = None if as_production else find_odoo(odoo_host)
+
+    def find() -> tuple[Found, Choice, OwnRules]:
+        _check_free(odoo_db)
+        found = find_copy(folder, backup, target=target)
+        own = OwnRules() if as_production else read_own_rules(found.manifest.database, current_run().settings)
+        return found, choose(odoo=is_odoo(found), as_production=as_production), own
+
+    def prepare() -> tuple[Ready, str | None]:
+        ready = check_copy(
+            found,
+            attachments=attachments,
+            template=template,
+            unsigned=unsigned,
+            roles=roles,
+            missing_roles=missing_roles,
+            owner=f"{odoo_db}_owner",
+            rewritten_bytes=rewritten_bytes(own, found.manifest),
+        )
+        check_own_rules(own, ready, current_run().settings.odoo_url)
+        return ready, ask_production(ready, odoo_db) if choice.as_production else None
+
+    about = f"check that there is no database {odoo_db}; find {backup} in {folder.path}, and whether it is an Odoo's"
+    found, choice, own = action("find", find, about=about, preflight=True)
+    say(choice, odoo_db, own)
+    ready, question = action("preflight", prepare, about="check programs, roles and disk", preflight=True)
+    if question:
+        approval("approve_production", question, timeout=60 * APPROVAL_MINUTES)
+    change = None
+    if not choice.as_production:  # the backup may be an Odoo's after all
+        said = ask_odoo(host, ready.manifest.database)
+        change = Neutralising(odoo_db, choice.how, own=own, base_url=base_url, odoo_sql=said)
     with (
-        restored(ready) as done,
+        restored(ready, change) as done,
         unpacked(done.files, ready.backup.name, attachments) as files,
     ):
         if attachments is not None and ready.manifest.attachments is not None:
             action(
                 "unpacked attachments",
-                lambda: _compare_unpacked(ready.manifest, done.scratch, files),
+                lambda: compare_unpacked(ready.manifest, done.named, files),
                 about="read every unpacked file that ir_attachment names, and compare its SHA-1",
                 must_run_again=True,
             )
+        remove_unnamed(files, change)
         refused = action(
             "publish",
             lambda: _publish(done.scratch, odoo_db, files, ready),
@@ -136,9 +155,11 @@ def odoo_db_restore(
         current_run().event(f"not restored: {summary(not_restored)}", level="warning")
     packed = ready.manifest.filestore
     if packed is not None and attachments is None and packed.file not in done.missing:
-        not_restored.append(_left_packed(packed))
+        not_restored.append(left_packed(packed))
     return proof(ready, done) | {
         "database": odoo_db,
+        "published": choice.how,
+        "neutralised": change.told() if change else None,
         "not_restored": not_restored,
         "filestore": str(attachments) if attachments else None,
         "duration_seconds": round(time.monotonic() - started, 3),
@@ -154,108 +175,8 @@ def _publish(scratch: Scratch, database: str, files: Unpacked, ready: Ready) -> 
         raise
 
 
-def _compare_unpacked(manifest: Manifest, scratch: Scratch, files: Unpacked) -> None:
-    if manifest.attachments is None or files.partial is None:
-        return
-    names = names_in(scratch)
-    if wrong := differing_attachments(manifest.attachments, names, stored(files.partial, names)):
-        raise StepFailedError(f"the filestore was not unpacked as it was: {summary(wrong)}")
-
-
-def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool, owner: str) -> Ready:
-    """Choose the roles, and say what cannot be brought back, before anything begins. Raises PreflightError."""
-    run = current_run()
-    with connect(run.settings.odoo_url) as server:
-        if not ready.trusted:
-            return _of_nobody(server, ready, instead, owner)
-        roles = choose_roles(
-            server,
-            ready.manifest,
-            instead=instead,
-            leave_missing=leave_missing,
-            roles_sql=read_roles(ready.backup),
-        )
-        properties = ready.manifest.properties
-        if properties is None:
-            run.event("owner and settings of the database are not restored: not recorded", level="warning")
-            return replace(ready, roles=roles)
-        properties = with_roles(properties, roles, owner=server.info.user)
-        if foreseen := foresee(server, properties, owners=owners_in(ready.manifest, roles)):
-            run.event(f"the room's role cannot restore: {summary(foreseen)}", level="warning", properties=foreseen)
-    return replace(ready, roles=roles, properties=properties)
-
-
-def _of_nobody(server: Connection, ready: Ready, instead: Mapping[str, str], owner: str) -> Ready:
-    """Nothing vouches for the backup: it belongs to a role of its own. Whose its things were, may have been made up."""
-    if instead:
-        raise PreflightError(
-            "roles: a backup that is not trusted gives nothing to other roles. Hint: leave roles empty"
-        )
-    if not is_superuser(server):
-        return ready
-    if server.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (owner,)).fetchone():
-        raise PreflightError(
-            f"there is a role {owner} already, and what nothing vouches for is to belong to a new one of that name. "
-            "Hint: choose another odoo_db, or drop that role"
-        )
-    told = (
-        f"nothing vouches for the backup: all of it will belong to a new role {owner}, without privileges and settings"
-    )
-    current_run().event(told, level="warning")
-    return replace(ready, owner=owner)
-
-
-def _look_up(
-    folder: Folder,
-    backup: str,
-    database: str,
-    attachments: Path | None,
-    *,
-    target: str | None,
-    unsigned: bool,
-    template: str | None,
-) -> Ready:
+def _check_free(database: str) -> None:
+    """Raise PreflightError where there is a database of that name."""
     with connect(current_run().settings.odoo_url) as server:
         if server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone():
             raise PreflightError(f"there is a database {database} already, and it is not touched: choose a new name")
-    if (name := parse_name(backup)) is not None:
-        ready = look_up(folder, name.database, backup, target, drill=False, template=template)
-    elif backup.endswith(".dump"):
-        raise PreflightError(f"{backup} is not the name of a backup. Hint: `ops backups` lists them")
-    else:  # a database
-        ready = look_up(folder, backup, None, target, drill=False, template=template)
-        current_run().event(f"restores {ready.backup.name.dump}, the newest good backup of {backup}")
-    if not unsigned and (refusal := _refusal(ready.backup) or ready.weakness):
-        raise PreflightError(refusal)
-    if attachments is not None:
-        check_new_folder(ready.backup, ready.manifest, attachments)
-        ready = replace(ready, needed=(ready.backup.name.filestore,))
-    return ready
-
-
-def _warned(ready: Ready, attachments: Path | None) -> Ready:
-    """Say what is not restored, once nothing refuses the rest any more."""
-    warn_of_lost(ready)
-    files = ready.manifest.filestore
-    if attachments is None and files is not None and files.file not in ready.backup.lost:
-        current_run().event(f"not restored: {_left_packed(files)}", level="warning")
-    return ready
-
-
-def _left_packed(files: File) -> str:
-    return f"the filestore ({files.note}) stays packed. Hint: filestore_dir=FOLDER unpacks it"
-
-
-def _refusal(backup: Backup) -> str | None:
-    """Why nothing vouches for the backup."""
-    if backup.signed:
-        return None
-    if backup.signature is Signature.UNKNOWN_KEY:
-        return (
-            f"{backup.name.dump} was signed by another room. Hint: import that room's key with "
-            "`ops backups key import`, or restore it with unsigned=true if you trust who made it"
-        )
-    return (
-        f"{backup.name.dump} is unsigned: anybody may have made it. Hint: `ops backups sign` signs the backups in the "
-        "folder after a check of their sums; or restore it with unsigned=true if you trust who made it"
-    )

@@ -13,6 +13,7 @@ from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.runbook import runbook
 from flows.engine.step import StepOutput, action, step
 from flows.odoo.droplet import PROVISION, WAIT_FOR_SSH, on_droplet
+from flows.odoo.health import wait_healthy
 from flows.odoo.parameters import (
     APPROVAL_MINUTES,
     ApprovalMinutes,
@@ -28,7 +29,7 @@ from flows.odoo.parameters import (
     SshKeys,
 )
 from flows.odoo.repositories import approve_deploy, check_allowed
-from flows.odoo.site import CHECK_OUT, wait_healthy
+from flows.odoo.site import CHECK_OUT, SETTLED
 from flows.odoo.told import deploy_facts
 from opsdb.errors import PreflightError
 from opsdb.settings import Settings
@@ -43,7 +44,7 @@ ODOO_SECONDS = 600
 NGINX_SECONDS = 120
 DNS_SECONDS = 300
 SSL_SECONDS = 120
-SMOKE_SECONDS = 30
+SMOKE_SECONDS = 120
 MARGIN_SECONDS = 60  # preflight, and what lies between the steps
 STOP_SECONDS = 10  # of a step's time, for what ends by itself, here or on the droplet, before the step does
 
@@ -70,6 +71,7 @@ else
   mv -T -- "$REPO.ops-clone" "$REPO"
 fi
 {CHECK_OUT}
+{SETTLED}
 missing=()
 for file in scripts/setup-firewall.sh scripts/install-postgresql.sh scripts/deploy/bootstrap_from_tag.sh \\
     scripts/setup-nginx.sh "$COMPOSE_FILE"; do
@@ -120,7 +122,7 @@ SMOKE = wait_healthy("https://$DOMAIN/web/health")
     + MARGIN_SECONDS,
     exclusive="droplet_name",
     explain=deploy_facts,
-    version="2",
+    version="3",
     subject="${params.domain} · deploy",
 )
 def odoo_fresh_deploy(

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
+_LENGTH = re.compile(r"(\d{1,5})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def read_length(text: str) -> timedelta | None:
+    """Read a length of time: 30s, 15m, 12h, 7d, 2w. None for any other text."""
+    found = _LENGTH.fullmatch(text)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+
 
 def seconds(value: float | None) -> str:
     """A duration: 4.2 s, 3 min 05 s, 2 h 10 min."""

@@ -61,10 +61,10 @@ def connect(
     return _connect(driver_url(settings.ops_url), settings, role, application, statement_seconds)
 
 
-def connect_to_prefect(settings: Settings, *, application: str) -> Engine:
-    """An engine for Prefect's database, for the little that its API cannot do: decisions 31 and 35. As `connect`."""
+def connect_to_prefect(settings: Settings, *, application: str, statement_seconds: float = 30) -> Engine:
+    """An engine for Prefect's database, for what its API cannot do: decisions 31, 35 and 50. As `connect`."""
     url = driver_url(settings.ops_url, database=settings.prefect_database)
-    return _connect(url, settings, None, application, 30)
+    return _connect(url, settings, None, application, statement_seconds)
 
 
 def _connect(url: URL, settings: Settings, role: str | None, application: str, statement_seconds: float) -> Engine:

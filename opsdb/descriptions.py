@@ -33,6 +33,10 @@ ANYWHERE = {
     "count": "How many",
     "label": "The outcome that was counted, or the upper end of a histogram's bucket",
     "value": "The sum of what was measured, in seconds",
+    "database": "The Odoo database",
+    "last_verified_at": "When its last verified backup was made; empty when it never had one",
+    "last_size_bytes": "The size of that backup",
+    "last_failed_at": "When an attempt last failed",
     "due_at": "When it was to start, where somebody chose the time",
     "reason": "Why",
     "made_by": "Who made it",
@@ -57,15 +61,24 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
     "alert_episodes": (
         "One period in which a rule held for one subject: also of what was over before anybody looked",
         {"subject": "What the rule held of: a run and its attempt, a database, a host, a schedule"}
-        | {"facts": "What was known of it, for the message"},
+        | {"facts": "What was known of it, for the message", "end_told_at": "When its end was reported"},
     ),
     "alert_incidents": (
         "What operators hear of together: one rule in one lane, from its first episode to the report of its end",
-        {"closed_at": "When its end was told, and nothing continues it any more"},
+        {
+            "closed_at": "When its end was reported, and nothing continues it any more",
+            "acknowledged_at": "When somebody said that they take care of it: no reminders of what was reported before",
+            "acknowledged_by": "Who that was",
+        },
     ),
     "alert_messages": (
         "A message as it was written, once for all that it goes to",
-        {"event": "firing, repeat or resolved", "body": "The text, in Markdown"},
+        {
+            "event": "firing, repeat, ended or resolved",
+            "level": "critical, failure, warning, info or success: how it looks to whoever gets it",
+            "title": "Its first line, in plain text",
+            "body": "The text, in Markdown",
+        },
     ),
     "alert_silences": ("A rule whose new alerts are held back for a while", {"until_at": "Until when"}),
     "alert_totals": ("How often deliveries ended so, ever", {"outcome": "delivered, or why it failed"}),
@@ -89,12 +102,25 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
     "backup_freshness": (
         "The last verified backup of each database that somebody tried to back up",
         {
-            "database": "The Odoo database",
-            "last_verified_at": "When its last verified backup was made; empty when it never had one",
             "age_seconds": "How old that is",
             "fresh": "Whether it is younger than 26 hours",
-            "last_size_bytes": "The size of that backup",
-            "last_failed_at": "When an attempt last failed",
+        },
+    ),
+    "backup_nights": (
+        "On how many of the last 30 nights each database had, at 06:00 UTC, a verified backup younger than 26 hours",
+        {
+            "fresh_nights": "On how many nights it had one",
+            "nights": "How many nights are judged: those since somebody first tried to back it up",
+            "last_without_at": "The last night without one; empty when there was none",
+        },
+    ),
+    "databases": (
+        "A database that somebody tried to back up; a name that was mistyped is none",
+        {
+            "first_tried_at": "When somebody first tried to back it up",
+            "last_tried_at": "When somebody last did",
+            "last_error": "Why its last failed backup failed; empty where a verified one ended later",
+            "watched": "Whether somebody tried within 31 days, and nobody has had its alert forgotten since",
         },
     ),
     "deployed": (
@@ -122,6 +148,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
         "A counter of the metrics, or one bucket of a histogram, as far as it is added up",
         {"latest_at": "When it last happened"},
     ),
+    "prunes": ("What was deleted because it was old", {"started_by": "By whom", "deleted": "How much of what"}),
     "room_locks": ("Work of the room that one process does at a time", {"name": "The work"}),
     "run_events": (
         "Something that happened in a run and that an operator may want to know",
@@ -153,7 +180,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
             "error": "Why it failed",
             "definition": "The version of the runbook that it is a step of",
             "progress": "How far it is, while it runs",
-            "must_run_again": "Whether what it made lives no longer than its attempt",
+            "must_run_again": "Whether what it made lives no longer than its attempt, or is put back if it fails",
         },
     ),
     "run_templates": (
@@ -265,10 +292,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
             "unfinished": "Those that are not over",
         },
     ),
-    "sync_marks": (
-        "How far a work of the room is, and when it last said so",
-        {"name": "The work", "at": "How far it is, or since when it goes on"},
-    ),
+    "sync_marks": ("How far a work of the room is", {"name": "The work", "at": "How far, or since when it goes on"}),
     "workers": (
         "A lane that a worker process serves",
         {"name": "The worker", "lane": "Lane A to D", "host": "Its host"},

@@ -40,7 +40,9 @@ def check_postgresql_url(variable: str, url: str) -> None:
     except ValueError:  # a port that is none
         good = False
     if not good:
-        raise UsageError(f"{variable}: want postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #")
+        raise UsageError(
+            f"{variable}: expected postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
+        )
 
 
 def _inside(folder: Path) -> Iterator[Path]:

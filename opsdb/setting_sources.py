@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from opsdb.errors import UsageError
+from opsdb.near_names import near_name
 from opsdb.setting_types import WORDS, expanded
 from opsdb.settings_file import SettingsFile, find_files
 
@@ -193,5 +193,5 @@ def _shown(value: object) -> str:
 
 
 def _nearest(key: str, model: type[BaseModel]) -> str:
-    close = difflib.get_close_matches(key.lower().removeprefix("ops_"), model.model_fields, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else "`ops settings` lists them"
+    near = near_name(key.lower().removeprefix("ops_"), model.model_fields)
+    return f"did you mean {near}?" if near else "`ops settings` lists them"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -30,7 +30,6 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: expanded(path).absolute())]
 IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
 
-
 _LOOPBACK_PORT = re.compile(r"(?:(?P<host>localhost|127\.[0-9.]{5,11}|\[::1\]):)?(?P<port>[0-9]{1,5})")
 
 
@@ -49,6 +48,25 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
+_PRIVATE = [
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")  # RFC 1918, 6598, 4193
+]
+
+
+def _private_address(value: str) -> str:
+    try:
+        address = ip_address(value)
+    except ValueError:
+        address = None
+    if address is None or not (address.is_loopback or any(address in network for network in _PRIVATE)):
+        raise ValueError(
+            "expected an IP address of loopback or of a private network, as in 10.0.0.5; 0.0.0.0 is all of them"
+        )
+    return str(address)
+
+
+PrivateAddress = Annotated[str, AfterValidator(_private_address)]
 LoopbackPort = Annotated[str, AfterValidator(_loopback_port)]
 
 
@@ -95,6 +113,17 @@ def _host_names(value: str) -> str:
 
 HostNames = Annotated[str, AfterValidator(_host_names), WORDS]
 Thresholds = Annotated[str, WORDS]
+_MENTION = re.compile(r"@[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def _mentions(value: str) -> str:
+    names = value.split()
+    if wrong := [name for name in names if not _MENTION.fullmatch(name)]:
+        raise ValueError(f"{wrong[0]!r} is not a mention: expected names of users or groups, as in `@ops-on-call`")
+    return " ".join(names)
+
+
+Mention = Annotated[str, AfterValidator(_mentions), WORDS]
 
 
 def _server_address(value: str) -> str:

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 from opsdb.errors import UsageError
+from opsdb.retention_settings import RetentionSettings
 from opsdb.setting_checks import check_home, check_postgresql_url
 from opsdb.setting_sources import Loaded, load, variable
 from opsdb.setting_types import (
@@ -17,7 +18,9 @@ from opsdb.setting_types import (
     HostNames,
     IpAddress,
     LoopbackPort,
+    Mention,
     Port,
+    PrivateAddress,
     Repositories,
     SecretWebAddress,
     ServerAddress,
@@ -31,7 +34,7 @@ RENAMED = {"prefect_ui_url": "server_url"}
 """Settings by the name that they had before, which is still taken."""
 
 
-class Settings(BaseModel):
+class Settings(RetentionSettings):
     """The room's settings. Durations are seconds, sizes are bytes."""
 
     model_config = ConfigDict(validate_default=True, extra="forbid")
@@ -53,7 +56,10 @@ class Settings(BaseModel):
         description="Database of the Prefect server, on the same PostgreSQL server; made if it is missing.",
     )
     prefect_port: Port = Field(4200, description="Loopback port of the Prefect server and its UI.")
-    health_port: Port = Field(3000, description="Loopback port of the worker's `/health`.")
+    health_port: Port = Field(3000, description="Port of the worker's `/health`.")
+    health_address: PrivateAddress = Field(
+        "127.0.0.1", description="IP address of `/health`, without TLS: of loopback or a private network, for probes."
+    )
     exporter_port: Port = Field(9464, description="Port of the metrics for Prometheus, `/metrics`.")
     exporter_address: IpAddress = Field(
         "127.0.0.1",
@@ -104,18 +110,16 @@ class Settings(BaseModel):
         None,
         description="Odoo's `filestore` folder, with one folder for each database. When set, backups hold that too.",
     )
+    backup_objective: int = Field(28, ge=0, le=30, description="Of 30 nights, how many should have a fresh backup.")
     backup_roots: AbsolutePaths = Field(
         (),
         description="Folders, with colons between, in which runs may read and write backups, beside the room's own.",
     )
     filestore_roots: AbsolutePaths = Field(
-        (),
-        description="Folders, with colons between, in which runs may read filestores and unpack them, beside "
-        "OPS_FILESTORE_DIR.",
+        (), description="Further folders, with colons between, in which runs may read and unpack filestores."
     )
     odoo_database_url: SecretStr | None = Field(
-        None,
-        description="PostgreSQL server that holds the Odoo databases. Default: the room's own server.",
+        None, description="PostgreSQL server that holds the Odoo databases. Default: the room's own server."
     )
     drill_on_server: bool = Field(
         False,
@@ -125,7 +129,7 @@ class Settings(BaseModel):
     pg_bin: Path | None = Field(
         None,
         description="Folder of pg_dump, pg_restore and pg_dumpall. Default: those of the server's major version or the "
-        "next newer one, of the embedded PostgreSQL, below /usr/lib/postgresql or on PATH.",
+        "next newer one, with TLS if the server is reached so: embedded, in /usr/lib/postgresql or ~/.pg0, or on PATH.",
     )
     prefect_yaml: AbsolutePath = Field(
         Path(__file__).parent.parent / "prefect.yaml",
@@ -153,7 +157,6 @@ class Settings(BaseModel):
     upgrade_approval: bool = Field(
         False, description="Let `odoo_module_upgrade` wait for an approval before modules are upgraded."
     )
-
     alert_urls: SecretStr | None = Field(
         None,
         description="Where alerts go: Apprise addresses between blanks. `critical=`, `warning=` or names of runbooks, "
@@ -164,6 +167,7 @@ class Settings(BaseModel):
         description="PEM file of further authorities whose certificates are trusted at every place that alerts go to, "
         "and at OPS_DEADMAN_URL.",
     )
+    alert_mention: Mention = Field("", description="Whom critical alerts call in Mattermost, as in `@ops-on-call`.")
     alert_thresholds: Thresholds = Field(
         "",
         description="Seconds that something lasts before it is alerted of, between blanks: `queued=900 "
@@ -179,7 +183,6 @@ class Settings(BaseModel):
         description="Where operators reach the room, with a path if it has one, as in `https://ops.example.org/room`. "
         "Links begin with it, and its host is one that the room's ports answer to. Default: the loopback address.",
     )
-
     allowed_hosts: HostNames = Field(
         "",
         description="Further host names by which clients reach the room's ports, between blanks. Those of loopback and "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -29,6 +29,11 @@ class RunStatus(StrEnum):
         """Whether the run is over."""
         return self in TERMINAL
 
+    @property
+    def told(self) -> str:
+        """The end of a sentence about a run, as `has succeeded` or `is running`."""
+        return f"{'was' if self == 'cancelled' else 'has' if self.terminal else 'is'} {self}"
+
 
 TERMINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
 
@@ -44,11 +49,8 @@ STATUS_OF_PREFECT = {
     "CANCELLED": RunStatus.CANCELLED,
 }
 
-
 CLAIMED_BY = "claimed by "
 """How the message of a Pending state begins that names the worker: the claim and its owner are one fact."""
-
-
 APPROVAL = "waits for approval"
 """How the message of a Paused state begins that a run's own process asked for: nothing of it runs until it goes on.
 A run that somebody suspends from outside goes on running."""
@@ -78,6 +80,14 @@ class FenceReason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     CLAIM_TIMEOUT = "ClaimTimeout"
     CANCELLED = "Cancelled"
+
+
+NOT_TRIED_AGAIN = (FenceReason.DEADLINE_EXCEEDED, "Refused")
+"""Ends after which another attempt would end the same way."""
+TRIED_AGAIN_WITHIN = timedelta(minutes=1)
+"""How long after a death the next attempt may take to be asked for. After that something is wrong with the room."""
+REQUEUE_WITHIN = timedelta(hours=1)
+"""How long after a death the next attempt is asked for at all: Prefect, or the host of the run, was away until then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +183,11 @@ class Life:
     """With which state the attempt ended; None while it has not."""
     disregarded: tuple[Disregarded, ...]
     """What somebody set by hand in Prefect and what changes nothing, oldest first."""
+
+    @property
+    def began_again_by_itself(self) -> bool:
+        """Whether the room started this attempt after a death, from the first step, and nobody asked for it."""
+        return not self.continues and self.begun_at is not None and self.begun_at != self.started_at
 
 
 def postponed_message(until_at: datetime, reason: str) -> str:

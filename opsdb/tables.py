@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUUID
 from sqlmodel import Field
 
+from opsdb.proven import FAILED_BACKUP, GOOD_BACKUP, OTHER_BACKUP
 from opsdb.schema import SCHEMA, Table, json_column, one_of, run_id_column, time_column
 from opsdb.states import RunStatus
 
@@ -54,6 +55,11 @@ class StepStatus(enum.StrEnum):
     INTERRUPTED = "interrupted"
     SUSPENDED = "suspended"
     SKIPPED = "skipped"
+
+
+def by_database(name: str, order: str, *, where: str) -> Index:
+    """An index that finds a backup of a database without a look at its others: the first in this order."""
+    return Index(name, text("(params ->> 'odoo_db')"), text(order), postgresql_where=text(where))
 
 
 class Session(Table, table=True):
@@ -92,14 +98,12 @@ class Run(Table, table=True):
         Index("ix_runs_status_lane", "status", "lane"),
         Index("ix_runs_created_at", "created_at"),
         Index("ix_runs_name", "name"),
-        # the last good backup of each database, without a look at its history
-        Index(
-            "ix_runs_last_backup",
-            text("(params ->> 'odoo_db')"),
-            text("finished_at DESC"),
-            postgresql_where=text("kind = 'odoo_db_backup' AND status = 'succeeded'"),
-        ),
-        Index("ix_runs_backups", "created_at", postgresql_where=text("kind = 'odoo_db_backup'")),
+        # of each database its last good backup, its first and last try that made none, and its last failure
+        by_database("ix_runs_last_backup", "finished_at DESC", where=GOOD_BACKUP),
+        by_database("ix_runs_first_tries", "LEAST(created_at, started_at)", where=OTHER_BACKUP),
+        by_database("ix_runs_last_tries", "GREATEST(created_at, started_at) DESC", where=OTHER_BACKUP),
+        by_database("ix_runs_failed_backups", "finished_at DESC", where=FAILED_BACKUP),
+        Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_runs_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 

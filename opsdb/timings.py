@@ -55,6 +55,8 @@ class Timings:
     """How long the process of a run that is over may take to end."""
     cancel: float = 5.0
     """How long a run's own worker has to cancel it: as long as its step has between TERM and KILL."""
+    put_back: float = 180.0
+    """How long a run that is cancelled may take, beyond that, to put back what it must not leave half done."""
     grace: float = 5.0
     """Between TERM and KILL, for the processes of a run."""
     report: float = 45.0
@@ -77,6 +79,11 @@ class Timings:
     def lease(self) -> float:
         """How long a process whose run may be given to another goes on without an answer of the ops database."""
         return self.lost - self.lease_margin
+
+    @property
+    def room_stop(self) -> float:
+        """How long a room may take to stop: every part has its own limit, after which it is killed."""
+        return 105.0 + self.drain
 
     @property
     def outage(self) -> float:

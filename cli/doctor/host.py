@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from flows.restore.sandbox import server_programs
 from flows.restore.walls import find_walls
 from opsdb.errors import OpsError, PreflightError
 from opsdb.kinds.kinds import registered_kinds
+from opsdb.near_names import near_name
 from opsdb.setting_sources import SETTLED
 from opsdb.settings import RENAMED, Settings
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
@@ -45,9 +45,9 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterat
     given = {name for name, value in environment.items() if name.startswith("OPS_") and value}
     wrong = False
     for name in sorted(given - known - SET_BY_US):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        meant = f"did you mean {close[0]}?" if close else "`ops --help` lists the settings; unset it"
-        yield Check(name, "is no setting: it does nothing", meant)
+        near = near_name(name, known, alike=0.75)
+        meant = f"did you mean {near}?" if near else "`ops --help` lists the settings; unset it"
+        yield Check(name, "unknown setting, ignored", meant)
         wrong = True
     for name in sorted(given & known):
         if PLACEHOLDER.search(environment[name]):
@@ -91,15 +91,16 @@ def check_templates(settings: Settings) -> Iterator[Check]:
 def check_pg_dump(settings: Settings) -> Iterator[Check]:
     """Look for a pg_dump for the server of the Odoo databases, and whether what it writes can be restored there."""
     with connect(settings.odoo_url) as server:
-        access = access_of(server, settings.pg_bin)
+        try:
+            access = access_of(server, settings.pg_bin)
+            prove_loading(access)
+        except PreflightError as error:
+            found, _, hint = str(error).partition(" Hint: ")
+            yield Check("pg_dump", found, hint or "docs/backups.md, Versions")
+            return
     version, programs = access.server_version.split()[0], access.programs
-    try:
-        prove_loading(access)
-    except PreflightError as error:
-        yield Check("pg_dump", str(error), "docs/backups.md, Versions")
-        return
-    found = f"{programs.version} in {programs.pg_dump.parent}; restores into the server of version {version}: proven"
-    yield Check("pg_dump", f"{found} with an empty dump")
+    found = f"{programs.version} in {programs.pg_dump.parent}; restores into the server of version {version}"
+    yield Check("pg_dump", f"{found}{', over TLS' * access.encrypted}: proven with an empty dump")
 
 
 def _server_version(settings: Settings) -> str:

@@ -23,7 +23,7 @@ from deployments.room.report import GOOD, RoomReport, current_report
 from exporter.alerting.authorities import read_authorities
 from exporter.alerting.destinations import reach
 from exporter.alerting.routes import read_orders
-from opsdb.alerts.read import read_undelivered
+from opsdb.alerts.read import read_reached, read_undelivered
 from opsdb.errors import OpsError
 from opsdb.listener import check_listener
 from opsdb.runs.lookup import kinds_used, reading, short_id
@@ -123,14 +123,19 @@ def check_alerts(settings: Settings) -> Iterator[Check]:
         found = f"no alerter has worked for {ALERTER_SECONDS:g} s: nobody hears what is wrong"
         why = explain_silence(settings, "alerter") or Silence(found, "start the room, or `ops alerter`; see its log")
         yield Check("alerter", why.found, why.advice)
-    destinations = reach(settings, read_orders(settings).routes)
-    if not destinations:
-        yield Check("destinations", "nobody is told of anything", "set OPS_ALERT_URLS: docs/alerts.md")
-        return
-    names = ", ".join(one.name for one in destinations)
-    yield Check("destinations", f"{names}; `ops alerts test` sends a message")
     with reading(settings) as db:
         dead = [row for row in read_undelivered(db) if row["dead_at"]]
+        reached = read_reached(db)
+    destinations = reach(settings, read_orders(settings).routes)
+    if destinations:
+        names = ", ".join(one.name for one in destinations)
+        yield Check("destinations", f"{names}; `ops alerts test` sends a message")
+    elif reached:  # as a secret it may be set where the room is started, and nowhere else
+        yield Check("destinations", f"OPS_ALERT_URLS is not set here; the room's alerts reached {', '.join(reached)}")
+    else:
+        yield Check(
+            "destinations", "alerts go nowhere: OPS_ALERT_URLS is not set", "set OPS_ALERT_URLS: docs/alerts.md"
+        )
     if dead:
         yield Check("delivery", f"{len(dead)} messages were given up", "`ops alerts` lists them with the reason")
 

@@ -14,7 +14,7 @@ from deployments.server import runs as prefect_server
 from deployments.server.runs import Cancelled, PrefectServer, UnknownRunError
 from opsdb.database import writing
 from opsdb.errors import RoomUnreachableError, UsageError
-from opsdb.runs.deleted import cancel_deleted, note_cancelled
+from opsdb.runs.deleted import cancel_deleted
 from opsdb.runs.lookup import find_run, full_id, reading, short_id
 from opsdb.runs.names import Verb
 from opsdb.runs.runs import recorded_states
@@ -47,13 +47,13 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
     if wait and not state.status.terminal:
         errors.print(
             f"Run {name} is still being cancelled after {WAIT_SECONDS:.0f} s. "
-            f"`ops show {name}` tells when it is over; `ops status` tells whether its worker lives.",
+            f"`ops show {name}` shows when it is over; `ops status` shows whether its worker lives.",
             markup=False,
             soft_wrap=True,
         )
         raise typer.Exit(1)
     if wait and not as_json:
-        console.print(f"Run {name} is {state.status}.", markup=False, highlight=False)
+        console.print(f"Run {name} {state.status.told}.", markup=False)
 
 
 def _resolve(settings: Settings, text: str) -> UUID:
@@ -71,7 +71,7 @@ def _resolve(settings: Settings, text: str) -> UUID:
 def ask_to_cancel(settings: Settings, server: PrefectServer, run_id: UUID, *, message: str) -> Cancelled:
     """Ask for the end of a run, where its state is: in the ops database when it was deleted in Prefect."""
     try:
-        answer = server.cancel(run_id, message=message)
+        return server.cancel(run_id, message=message)
     except UnknownRunError:
         with writing(settings, application="cli") as db:
             asked = cancel_deleted(db, run_id=run_id, by=message)
@@ -83,15 +83,6 @@ def ask_to_cancel(settings: Settings, server: PrefectServer, run_id: UUID, *, me
                 f"run {short_id(run_id)} was deleted in Prefect and is over: there is nothing to cancel"
             ) from None
         return Cancelled(state=states[-1], asked=True)
-    if answer.asked and answer.state.status.terminal:
-        _note(settings, run_id, message)
-    return answer
-
-
-def _note(settings: Settings, run_id: UUID, message: str) -> None:
-    """Record who cancelled a run that waited: Prefect leaves out the message of such a state."""
-    with suppress(RoomUnreachableError), writing(settings, application="cli") as db:
-        note_cancelled(db, run_id=run_id, message=message)
 
 
 def cancel_if_session_cancelled(settings: Settings, server: PrefectServer, *, run_id: UUID, session_id: UUID) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import typer
 
 from cli.account import account
+from cli.options import check_kind
 from cli.run.cancel import WAIT_SECONDS, ask_to_cancel
 from cli.run.view import called, runs_table, status_text
 from cli.text import console, errors, print_json, say, show
@@ -44,6 +45,8 @@ def cancel_all(
     """
 
     found = _unfinished(settings, kind=kind, lane=lane, about=about)
+    if not found:
+        check_kind(kind, settings, what="--kind")
     if found and not yes:
         _confirm(found, as_json=as_json)
     said: dict[UUID, str] = {}

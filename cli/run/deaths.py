@@ -10,10 +10,10 @@ from uuid import UUID
 
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import reading, short_id
-from opsdb.runs.retries import TRIED_AGAIN_WITHIN, read_retries
+from opsdb.runs.retries import read_retries
 from opsdb.runs.runs import recorded_states
 from opsdb.settings import Settings
-from opsdb.states import State, fold
+from opsdb.states import TRIED_AGAIN_WITHIN, State, fold
 
 DECISION_SECONDS = 3.0
 """How long after a death may still be recorded how often the run may be tried."""

@@ -49,7 +49,7 @@ def follow_lane(settings: Settings, lane: Lane, *, follow: bool, pause: Callable
                 say(f"{error} Waiting for it.", to=errors, style="yellow")
             away = True
         if not began and not shown:
-            say(f"No run executes in lane {lane}{': waiting for one' if follow else ''}.", to=errors, style="dim")
+            say(f"No run is running in lane {lane}{': waiting for one' if follow else ''}.", to=errors, style="dim")
         began = True
         if not follow:
             return
@@ -82,7 +82,7 @@ class _RunLog:
     def print_news(self, settings: Settings, details: RunDetails) -> None:
         """Print what is new of it: its steps, their lines, its end."""
         run = details.view.run
-        self._say(f"run {short_id(run.id)} ({called(run)}) is {run.status}")
+        self._say(f"run {short_id(run.id)} ({called(run)}) {run.status.told}")
         for log in step_logs(settings, details, attempt=run.attempt):
             tail = self._tails.get((run.attempt, log.step.index))
             if tail is None:

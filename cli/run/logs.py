@@ -94,7 +94,7 @@ def _follow(
     progress, at_line_start = ProgressLine(errors), True
     deaths = Deaths(settings=settings, run_id=run_id)
     if not details.steps:
-        errors.print(f"run {short_id(run_id)} is {details.view.run.status}: waiting for its first step", markup=False)
+        errors.print(f"run {short_id(run_id)} {details.view.run.status.told}: waiting for its first step", markup=False)
     while not reader_left():  # `ops logs RUN --follow | grep -m1 word`
         run = details.view.run
         logs = step_logs(settings, details, attempt=current)
@@ -136,7 +136,7 @@ def _follow(
     write(b"")
     if step is not None:
         choose(step_logs(settings, details, attempt=current), step)
-    errors.print(f"run {short_id(run_id)} is {details.view.run.status}", markup=False)
+    errors.print(f"run {short_id(run_id)} {details.view.run.status.told}", markup=False)
 
 
 def _header(log: StepLog) -> None:
@@ -166,7 +166,7 @@ def _nothing(details: RunDetails, attempt: int | None) -> str:
     earlier = [step.attempt for step in details.steps if step.attempt < shown]
     which = f"attempt {shown} of run" if earlier or shown < run.attempt else "run"
     yet = "" if run.status.terminal or shown < run.attempt else " yet"
-    found = f"{which} {short_id(run.id)}, which is {run.status}, has no steps{yet}"
+    found = f"{which} {short_id(run.id)}, which {run.status.told}, has no steps{yet}"
     return f"{found}; that before it has: --attempt {max(earlier)}" if earlier else found
 
 

@@ -49,9 +49,9 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
 def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as_json: bool) -> None:
     """Start a run once more, with its parameters, in its lane; with `from_failed` without the steps that succeeded.
 
-    Raises UsageError when it is not over, when it succeeded, when its session was cancelled, when its processes are not
-    known to be gone, and when what it did before does not stand any more, and typer.Exit with 1 when it was waited for
-    and did not succeed.
+    Raises UsageError when it is not over, when it succeeded, when Prefect does not have it any more, when its session
+    was cancelled, when its processes are not known to be gone, and when what it did before does not stand any more, and
+    typer.Exit with 1 when it was waited for and did not succeed.
     """
     with reading(settings) as db:
         view = _read(db, run, Verb.RETRY)
@@ -62,7 +62,13 @@ def retry_run(settings: Settings, *, run: str, from_failed: bool, wait: bool, as
         # by the database's clock: Prefect compares it with its own, which ours may not be
         how = "from its failed step " if from_failed else ""
         message = f"retried {how}by {account()} with `ops retry`"
-        server.retry(view.run.id, at=view.now, message=message, keep_steps=from_failed)
+        try:
+            server.retry(view.run.id, at=view.now, message=message, keep_steps=from_failed)
+        except prefect_server.UnknownRunError:
+            raise UsageError(
+                f"Prefect does not have run {name} any more and cannot start it again: somebody deleted it there, or "
+                f"it was old. `ops rerun {name}` starts another with the same parameters"
+            ) from None
         cancel_if_session_cancelled(settings, server, run_id=view.run.id, session_id=view.run.session_id)
         document = {"id": view.run.id, "short_id": name, "kind": view.run.kind, "lane": view.run.lane}
         if not as_json:
@@ -101,7 +107,7 @@ def _read(db: Connection, run: str, verb: Verb) -> RunView:
 def _check(view: RunView, *, session_cancelled: bool) -> None:
     run, name = view.run, short_id(view.run.id)
     if not run.status.terminal:
-        raise UsageError(f"run {name} is {run.status}, not over: `ops cancel {name} --wait` ends it")
+        raise UsageError(f"run {name} {run.status.told} and is not over: `ops cancel {name} --wait` ends it")
     if run.status is RunStatus.SUCCEEDED:
         raise UsageError(f"run {name} succeeded: `ops rerun {name}` starts another with the same parameters")
     if session_cancelled:

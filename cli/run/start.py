@@ -11,6 +11,7 @@ from cli.account import account
 from cli.options import storable
 from cli.run.cancel import cancel_if_session_cancelled
 from cli.run.end import wait_for
+from cli.run.mistyped import check_databases
 from cli.run.params import check_values, given_ones, parameters, split_assignments
 from cli.text import errors, print_json, safe_line, say, value_text
 from deployments.server import runs as prefect_server
@@ -56,6 +57,7 @@ def start_run(
 
             show_dry_run(settings, kind=kind, lane=lane, params={**startable.defaults, **params}, as_json=as_json)
             return
+        check_databases(settings, {**startable.defaults, **params}, schema=startable.schema)
         session_id = None
         if session is not None:
             known = idempotency_key is not None and server.knows_key(startable, idempotency_key)
@@ -210,5 +212,5 @@ def _announce(document: dict[str, Any], *, new: bool) -> None:
     if new:
         say(f"Run {document['short_id']} ({name}) waits in lane {lane}.")
     else:
-        say(f"Run {document['short_id']} ({name}) was started before under this key; it is {document['status']}.")
+        say(f"Run {document['short_id']} ({name}) was started before under this key; it {document['status'].told}.")
     say(f"{document['id']}  {document['address']}")

@@ -33,7 +33,7 @@ class StepLog:
                 return "not done again: `--attempt` with an earlier number shows what it wrote"
             if self.step.finished_at is None:
                 return "no output yet on this host"
-            return f"the file is not on this host, or was removed: {self.path}"
+            return f"the file is not on this host, or was deleted as old (OPS_LOG_DAYS): {self.path}"
         return None
 
 

@@ -168,7 +168,6 @@ def _write(
     change_schedule(
         schedules.client,
         one,
-        now=schedules.now,
         schedule=None if is_when(one.schedule, when_of(wanted)) else wanted,
         parameters=None if given == one.entry.parameters else given,
         active=None if active == one.entry.active else active,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from cli.run.params import given_ones, parameters, split_assignments
 from deployments.server.schedules import RunbookSchedule
 from opsdb.errors import UsageError
 from opsdb.kinds.kinds import entrypoint_of
+from opsdb.near_names import did_you_mean
 from opsdb.schedules.blackouts import Blackout, read_blackout
 from opsdb.schedules.catch_up import CatchUp, read_catch_up
 from opsdb.schedules.cron_words import FIVE_FIELDS, check_cron, cron_of, days_field, minute_and_hour
@@ -143,8 +143,7 @@ def _wanted_databases(one: RunbookSchedule, schema: dict[str, Any], wish: Wish) 
         wanted.append(name)
     for name in wish.remove_db:
         if name not in wanted:
-            close = difflib.get_close_matches(name, wanted, n=1)
-            meant = f" Did you mean {close[0]}?" if close else ""
+            meant = did_you_mean(name, wanted)
             raise UsageError(f"--remove-db {name!r}: is not among them.{meant} There are: {', '.join(wanted)}")
         wanted.remove(name)
     if not wanted:

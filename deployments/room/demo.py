@@ -54,6 +54,13 @@ CREATE TABLE ir_attachment (
     mimetype varchar, file_size integer, checksum varchar(40), store_fname varchar, db_datas bytea
 );
 CREATE TABLE ir_config_parameter (id serial PRIMARY KEY, key varchar NOT NULL UNIQUE, value text NOT NULL);
+CREATE TABLE ir_model_data (id serial PRIMARY KEY, module varchar, name varchar, model varchar, res_id integer);
+CREATE TABLE ir_cron (id serial PRIMARY KEY, cron_name varchar, active boolean);
+CREATE TABLE ir_mail_server (
+    id serial PRIMARY KEY, name varchar NOT NULL, smtp_host varchar, smtp_port integer, smtp_user varchar,
+    smtp_pass varchar, smtp_encryption varchar NOT NULL, smtp_authentication varchar NOT NULL, active boolean
+);
+CREATE TABLE mail_mail (id serial PRIMARY KEY, email_to text, state varchar);
 """
 
 ROWS = """
@@ -104,7 +111,16 @@ SELECT 'scan-' || n || '.pdf', 'sale.order', n, 'binary', 'application/pdf', 200
 FROM generate_series(1, %(orders)s / 10) n;
 INSERT INTO ir_config_parameter (key, value)
 VALUES ('database.uuid', gen_random_uuid()::text), ('web.base.url', 'http://odoo.example.com'),
-       ('database.is_neutralized', 'false');
+       ('database.secret', gen_random_uuid()::text), ('database.is_neutralized', 'false');
+INSERT INTO ir_cron (cron_name, active)
+VALUES ('Base: Auto-vacuum internal data', true), ('Mail: Email Queue Manager', true),
+       ('Sale: send pending emails', true);
+INSERT INTO ir_model_data (module, name, model, res_id) VALUES ('base', 'autovacuum_job', 'ir.cron', 1);
+INSERT INTO ir_mail_server (name, smtp_host, smtp_port, smtp_encryption, smtp_authentication, active)
+VALUES ('Outgoing', 'smtp.example.com', 587, 'starttls', 'login', true);
+INSERT INTO mail_mail (email_to, state)
+SELECT 'contact' || n || '@example.com', CASE WHEN n % 10 = 0 THEN 'outgoing' ELSE 'sent' END
+FROM generate_series(1, 200) n;
 """
 
 INDEXES = """

@@ -26,7 +26,7 @@ def check_ports(settings: Settings) -> None:
 
     Raises UsageError that names the first one which is taken, and the setting that moves it.
     """
-    _listen("127.0.0.1", settings.health_port, setting="health_port").close()
+    _listen(settings.health_address, settings.health_port, setting="health_port").close()
     _listen(settings.exporter_address, settings.exporter_port, setting="exporter_port").close()
     if settings.database_address is not None:
         address, port = settings.database_address

@@ -109,7 +109,7 @@ def start_detached(settings: Settings, *, on_turn: OnTurn) -> RoomReport:
         return _wait_ready(settings, process, on_turn=on_turn, log=log, begin=begin)
     except BaseException:
         process.terminate()  # Ctrl-C: it stops what it started
-        process.wait(stop_seconds(settings))
+        process.wait(settings.timings.room_stop)
         raise
 
 
@@ -138,17 +138,12 @@ class Stopped:
     leftovers: tuple[str, ...] = ()
 
 
-def stop_seconds(settings: Settings) -> float:
-    """How long the room may take to stop: every part has its own limit, after which it is killed."""
-    return 105.0 + settings.timings.drain
-
-
 def stop_room(settings: Settings) -> Stopped:
     """Stop the room that runs here, or what a killed one left.
 
     Raises OpsError when it does not end in time.
     """
-    home, seconds = settings.home, stop_seconds(settings)
+    home, seconds = settings.home, settings.timings.room_stop
     report = current_report(home)
     if report is None:
         return Stopped(leftovers=tuple(stop_leftovers(home)))

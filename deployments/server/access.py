@@ -11,14 +11,13 @@ import binascii
 import json
 import os
 import secrets as random_secrets
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from sqlalchemy.engine import make_url
 
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.listener import check_listener, guard
@@ -155,7 +154,8 @@ def server_env(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(ui_folder(settings)),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        # its runs go with those of the record: `ops db prune`
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
         "DO_NOT_TRACK": "1",
     }
 
@@ -170,6 +170,8 @@ def _origins(settings: Settings) -> list[str]:
 
 def prefect_database_url(settings: Settings) -> tuple[str, dict[str, str]]:
     """Prefect's database as asyncpg spells it, and the TLS files for its environment. May hold a password."""
+    from sqlalchemy.engine import make_url  # 0.3 s, for the one process that starts Prefect's server
+
     url = make_url(settings.ops_url).set(drivername="postgresql+asyncpg", database=settings.prefect_database)
     query: dict[str, Any] = {}
     tls: dict[str, str] = {}
@@ -227,6 +229,11 @@ def write_profile(settings: Settings) -> None:
             *(f"{key} = {json.dumps(item)}" for key, item in values.items()),
         ]
     replace_private(path, "\n".join(lines) + "\n")
+
+
+def prefect_command(words: str) -> str:
+    """A command of Prefect's own as it works in any shell, once `use` was called: `PREFECT_HOME=... prefect WORDS`."""
+    return f"PREFECT_HOME={shlex.quote(os.environ.get('PREFECT_HOME', '.ops/prefect'))} prefect {words}"
 
 
 def _random_auth_string() -> str:

@@ -1,14 +1,13 @@
 """Write deployments and their schedules to Prefect's server: what differs, and nothing else.
 
-Prefect deletes the runs that it has planned for a deployment that is written, and plans new ones within a minute. They
-are planned here at once, from the moment before: no due time is lost, and none stands twice.
+The server deletes the runs that it has planned for a deployment that is written, and plans new ones at once: see
+`planning`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -25,7 +24,6 @@ from deployments.server.client import pages
 from deployments.server.declared import QUEUES, DeclaredDeployment, DeclaredSchedule, Loaded
 from deployments.server.form import NOTHING_KNOWN, Offers, form_of
 from deployments.server.merge import MISSING, Kept, Merge, given
-from deployments.server.planned import first_due, plan_from
 from deployments.server.when import is_when, when_of
 from opsdb.errors import OpsError
 
@@ -116,8 +114,7 @@ def _own_fields(one: Loaded, form: dict[str, Any]) -> dict[str, Any]:
 
 
 def _create(client: SyncPrefectClient, flow_id: UUID, declared: DeclaredDeployment, fields: dict[str, Any]) -> None:
-    begun_at = datetime.now(UTC)
-    deployment_id = client.create_deployment(
+    client.create_deployment(
         flow_id,
         declared.name,
         **fields,
@@ -127,8 +124,6 @@ def _create(client: SyncPrefectClient, flow_id: UUID, declared: DeclaredDeployme
         schedules=[_new_schedule(schedule) for schedule in declared.schedules],
         concurrency_limit=declared.concurrency_limit,
     )
-    if declared.schedules:
-        plan_from(client, deployment_id, begun_at)
 
 
 def _update(
@@ -139,7 +134,6 @@ def _update(
     merge: Merge,
 ) -> bool:
     """Whether Prefect had to be told."""
-    begun_at = datetime.now(UTC)
     fields = own | _settled_fields(declared, before, merge)
     update = DeploymentUpdate(**{"work_queue_name": before.work_queue_name} | fields)  # else a pool means its `default`
     told = update.model_dump(mode="json", exclude_unset=True, exclude={"concurrency_limit"})
@@ -151,10 +145,8 @@ def _update(
     for schedule in declared.schedules:
         differs |= _apply_schedule(client, before, schedule, had.get(schedule.slug), merge)
     for slug in _gone(had, merge):
-        begun_at, differs = min(begun_at, first_due(client, before.id) or begun_at), True
+        differs = True
         client.delete_deployment_schedule(before.id, had[slug].id)
-    if differs and before.schedules and not before.paused:
-        plan_from(client, before.id, begun_at)
     return differs
 
 

@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun, StateType, WorkPool, WorkQue
 from prefect.client.schemas.responses import DeploymentResponse
 
 from blocks.check import Check
+from deployments.server.access import prefect_command
 from deployments.server.client import answering, pages, prefect_client, runbook_deployments
 from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
 from deployments.server.obstacles import clear_queue, closed_lane, closed_queue
@@ -95,7 +96,7 @@ def judge_lane(lane: Lane, pool: WorkPool | None, queues: list[WorkQueue], *, li
         return Check(subject, f"limited in Prefect: {found}", "; ".join(clear_queue(lane, one.name) for one in limited))
     if pool.concurrency_limit != limit:
         found = f"executes {pool.concurrency_limit or 'any number of'} runs at once, OPS_LANE_LIMIT here says {limit}"
-        command = f"prefect work-pool set-concurrency-limit {pool.name} {limit}"
+        command = prefect_command(f"work-pool set-concurrency-limit {pool.name} {limit}")
         return Check(subject, found, f"{DEPLOY} with the OPS_LANE_LIMIT that is right, or `{command}`")
     return Check(subject, f"{limit} runs at once, queues in order")
 

@@ -6,7 +6,6 @@ ones. `prefect deploy --all` writes the same deployments, with the commit as ver
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -45,6 +44,7 @@ from opsdb.kinds.names import current_full_name, deployment_name
 from opsdb.kinds.subjects import subject_of, write_subjects
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.migrate import check_migrated
+from opsdb.near_names import did_you_mean
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.setting_sources import SETTLED
 from opsdb.settings import Settings
@@ -110,8 +110,7 @@ def _check_names(names: Collection[str], known: list[str]) -> None:
     """Raises UsageError for a name that no deployment has."""
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            meant = f" Did you mean {close[0]}?" if close else ""
+            meant = did_you_mean(name, known, alike=0.4)
             raise UsageError(f"--reset: there is no deployment {name!r}.{meant} There are: {', '.join(sorted(known))}")
 
 

@@ -40,8 +40,10 @@ def _field(field: Mapping[str, Any], offers: Offers, before: Mapping[str, Any]) 
     if OFFERS in field:
         what = Offer(field[OFFERS])
         examples = list(offers[what] if what in offers else before.get("examples") or [])
+        if what in offers or examples:
+            made["examples"] = examples  # also when there is none yet: `ops run` knows by it what is to exist
         if examples:
-            made |= {"examples": examples, "description": f"{made.get('description', '')} {_sentence(what, examples)}"}
+            made |= {"description": f"{made.get('description', '')} {_sentence(what, examples)}"}
     return made
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from deployments.server.access import prefect_command
 from opsdb.errors import UsageError
 from opsdb.runs.lookup import short_id
 from opsdb.states import AWAITS_SLOT
@@ -95,14 +96,15 @@ def closed_lane(lane: Lane, pool: WorkPool | None, *, slots: int) -> Obstacle | 
     if pool is None:
         return Obstacle(found=f"lane {lane} was deleted in Prefect", advice="`ops deploy` makes it again")
     if pool.is_paused:
+        command = prefect_command(f"work-pool resume {pool.name}")
         return Obstacle(
             found=f"lane {lane} is paused in Prefect and starts nothing",
-            advice=f"resume the work pool {pool.name} in the Prefect UI, or `prefect work-pool resume {pool.name}`",
+            advice=f"resume the work pool {pool.name} in the Prefect UI, or `{command}`",
         )
     if pool.concurrency_limit == 0:
         return Obstacle(
             found=f"lane {lane} executes nothing: the concurrency limit of its work pool in Prefect is 0",
-            advice=f"`prefect work-pool set-concurrency-limit {pool.name} {slots}`",
+            advice=f"`{prefect_command(f'work-pool set-concurrency-limit {pool.name} {slots}')}`",
         )
     return None
 
@@ -110,7 +112,7 @@ def closed_lane(lane: Lane, pool: WorkPool | None, *, slots: int) -> Obstacle | 
 def closed_queue(lane: Lane, queue: WorkQueue) -> Obstacle | None:
     """Why a queue of a lane starts nothing."""
     if queue.is_paused:
-        command = f"prefect work-queue resume {queue.name} --pool {lane.pool}"
+        command = prefect_command(f"work-queue resume {queue.name} --pool {lane.pool}")
         return Obstacle(
             found=f"queue {queue.name} of lane {lane} is paused in Prefect and starts nothing",
             advice=f"resume it in the Prefect UI, Work Pools, {lane.pool}, or `{command}`",
@@ -125,7 +127,7 @@ def closed_queue(lane: Lane, queue: WorkQueue) -> Obstacle | None:
 
 def clear_queue(lane: Lane, queue: str) -> str:
     """The command that takes the limit of a queue away."""
-    return f"`prefect work-queue clear-concurrency-limit {queue} --pool {lane.pool}`"
+    return f"`{prefect_command(f'work-queue clear-concurrency-limit {queue} --pool {lane.pool}')}`"
 
 
 def not_due(run: FlowRun, now: datetime) -> Obstacle | None:
@@ -215,7 +217,7 @@ def _of_deployment(client: SyncPrefectClient, run: FlowRun) -> Iterator[Obstacle
 def limit_obstacle(client: SyncPrefectClient, deployment: DeploymentResponse) -> Obstacle | None:
     """Why the concurrency limit of a deployment lets nothing start, ever."""
     limit = deployment.global_concurrency_limit
-    update = f"prefect gcl update deployment:{deployment.id}"
+    update = prefect_command(f"gcl update deployment:{deployment.id}")
     nothing = f"its deployment {deployment.name} starts nothing: its own concurrency limit in Prefect"
     if limit is None:
         return None

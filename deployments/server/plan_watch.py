@@ -1,7 +1,7 @@
 """Looks each minute at what Prefect lets lanes execute, and at whether it plans the runs of all schedules.
 
-A schedule that never fires, set by somebody in the Prefect UI, ends the planning of all others of its deployment: it is
-paused, and the others are planned at once. What was seen is kept for the metrics and for alerts.
+A schedule that never fires, set by somebody in the Prefect UI, is paused: see decision 32. What was seen is kept for
+the metrics and for alerts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -85,13 +85,12 @@ class PlanWatch:
         return [(f"{kinds[one.flow_id]}/{one.name}", one) for one in found if one.schedules and one.flow_id in kinds]
 
     async def _pause_impossible(self, scheduled: list[tuple[str, DeploymentResponse]]) -> dict[UUID, str]:
-        """Pause what never fires, so that the schedules beside it do. Returns why it does not, by schedule.
+        """Pause what never fires. Returns why it does not, by schedule.
 
         What has fired and is over stays: it harms nobody.
         """
         faults = {}
         for name, deployment in scheduled:
-            paused = False
             for schedule in _active(deployment):
                 try:
                     await self._next_fire(schedule)
@@ -100,9 +99,6 @@ class PlanWatch:
                         continue
                     faults[schedule.id] = str(error)
                     await self._pause(name, deployment, schedule, error)
-                    paused = True
-            if paused:
-                await self._plan_now(deployment.id)
         return faults
 
     async def _next_fire(self, schedule: DeploymentSchedule) -> datetime:
@@ -114,20 +110,12 @@ class PlanWatch:
     async def _pause(
         self, name: str, deployment: DeploymentResponse, schedule: DeploymentSchedule, error: ImpossibleScheduleError
     ) -> None:
-        log.warning(
-            "schedule %s of %s paused, since it keeps the others from planning: %s", _name(schedule), name, error
-        )
+        log.warning("schedule %s of %s paused: %s", _name(schedule), name, error)
         try:
             await self._client.update_deployment_schedule(deployment.id, schedule.id, active=False)
         except ObjectNotFound:
             return  # deleted meanwhile
         schedule.active = False
-
-    async def _plan_now(self, deployment_id: UUID) -> None:
-        """Have Prefect plan at once what it took away when a schedule was changed: its scheduler comes in a minute."""
-        since = datetime.now(UTC) - timedelta(seconds=5)
-        body = {"start_time": since.isoformat()}
-        await self._client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment_id}, json=body)
 
     async def _plans(
         self, scheduled: list[tuple[str, DeploymentResponse]], faults: dict[UUID, str]

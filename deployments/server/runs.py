@@ -151,7 +151,7 @@ class PrefectServer:
 
         before = self.state(run_id)
         if before.status.terminal:
-            raise UsageError(f"run {short_id(run_id)} is {before.status} already: there is nothing to cancel")
+            raise UsageError(f"run {short_id(run_id)} {before.status.told} already: there is nothing to cancel")
         if before.type == "CANCELLING":
             return Cancelled(state=before, asked=False)
         with answering(self._client):
@@ -163,7 +163,7 @@ class PrefectServer:
         if after.type in ("CANCELLED", "CANCELLING"):  # asked for, and again by the client, which got no answer
             return Cancelled(state=after, asked=True)
         if after.status.terminal:
-            raise UsageError(f"run {short_id(run_id)} is {after.status} already: there is nothing to cancel")
+            raise UsageError(f"run {short_id(run_id)} {after.status.told} already: there is nothing to cancel")
         reason = getattr(answer.details, "reason", None) or answer.status.value
         raise UsageError(f"Prefect does not cancel run {short_id(run_id)}: {reason}")
 
@@ -198,7 +198,7 @@ class PrefectServer:
 
         before = self.state(run_id)
         if not before.status.terminal:
-            raise UsageError(f"run {run_id} is {before.status} in Prefect, not over")
+            raise UsageError(f"run {run_id} {before.status.told} in Prefect and is not over")
         with answering(self._client):
             flow_run = self._client.read_flow_run(run_id)
             try:

@@ -60,7 +60,7 @@ def judge_schedule(
     except ImpossibleScheduleError as error:
         return _judge_impossible(name, schedule, error)
     if not schedule.active:
-        how = f"prefect deployment schedule resume {name.partition(',')[0]} {schedule.id}"
+        how = f"ops schedule set {name.replace(', ', '/')} --resume"
         return Check(name, f"its schedule {label(schedule)} is paused: nothing starts by it; `{how}`")
     if planned_at is not None:
         return Check(name, f"next scheduled for {planned_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +21,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from deployments.server.client import PAGE, runbook_deployments
 from deployments.server.declared import DeclaredDeployment, DeclaredSchedule
-from deployments.server.planned import plan_from
 from deployments.server.when import is_when
 from opsdb.database import writing
 from opsdb.errors import UsageError
 from opsdb.kinds.names import former_full_name
+from opsdb.near_names import did_you_mean
 from opsdb.runs.prefect_runs import LANE_OF_POOL
 from opsdb.schedules.store import KnownRules, Said, write_declared
 from opsdb.schedules.times import Schedule, when, zone_of
@@ -116,8 +115,7 @@ def find_schedule(schedules: Sequence[RunbookSchedule], name: str) -> RunbookSch
     several = [one.name for one in schedules if one.name.startswith(f"{name}/")]
     if several:
         raise UsageError(f"NAME: {name!r} has several schedules (choose from {', '.join(several)})")
-    close = difflib.get_close_matches(name, [one.name for one in schedules], n=1, cutoff=0.4)
-    meant = f" Did you mean {close[0]}?" if close else ""
+    meant = did_you_mean(name, [one.name for one in schedules], alike=0.4)
     raise UsageError(f"NAME: no schedule {name!r}.{meant} There are: {', '.join(one.name for one in schedules)}")
 
 
@@ -125,15 +123,11 @@ def change_schedule(
     client: SyncPrefectClient,
     one: RunbookSchedule,
     *,
-    now: datetime,
     schedule: Schedule | None = None,
     parameters: Mapping[str, Any] | None = None,
     active: bool | None = None,
 ) -> None:
-    """Write what is given of a schedule, as the Prefect UI does, and have its next runs planned at once.
-
-    `now` is a moment before, by Prefect's clock.
-    """
+    """Write what is given of a schedule, as the Prefect UI does."""
     client.update_deployment_schedule(
         one.deployment.id,
         one.id,
@@ -142,8 +136,6 @@ def change_schedule(
         schedule=schedule or one.schedule,
         parameters=dict(one.entry.parameters if parameters is None else parameters),
     )
-    if not one.deployment.paused:
-        plan_from(client, one.deployment.id, now)
 
 
 def last_ticks(

@@ -14,7 +14,7 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 
-from deployments.server import schedule_changes, state_rules
+from deployments.server import planning, schedule_changes, state_rules
 from deployments.server.guard import guarded
 from deployments.server.old_names import with_old_names
 from deployments.server.protocol import TimelyProtocol
@@ -25,9 +25,10 @@ from opsdb.start_signal import await_start
 
 
 def application() -> Any:
-    """The ASGI app that is served: Prefect's own, API and UI, with the room's rules about states, behind the guard."""
+    """The ASGI app that is served: Prefect's own, API and UI, with the room's rules, behind the guard."""
     state_rules.install()
     schedule_changes.install()
+    planning.install()
     speak_in_words()
     return guarded(with_old_names(create_app(final=True)), load_settings())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from deployments.server.client import runbook_deployments
 from opsdb.errors import UsageError
 from opsdb.kinds.kinds import switch_of
 from opsdb.kinds.names import deployment_name
+from opsdb.near_names import did_you_mean
 from opsdb.tables import Lane
 
 if TYPE_CHECKING:
@@ -89,6 +89,4 @@ def unknown_kind(kind: str, kinds: list[str]) -> UsageError:
         )
     if not kinds:
         return UsageError(f"KIND: {kind!r} is not deployed, nor is any other runbook: `ops deploy` deploys them")
-    close = difflib.get_close_matches(kind, kinds, n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
-    return UsageError(f"KIND: no runbook {kind!r}.{meant} There are: {', '.join(sorted(kinds))}")
+    return UsageError(f"KIND: no runbook {kind!r}.{did_you_mean(kind, kinds)} There are: {', '.join(sorted(kinds))}")

@@ -1,4 +1,5 @@
-"""The room's own rules about states in Prefect's server: what cannot be paused is not, and a question is shown.
+"""The room's own rules about states in Prefect's server: what cannot be paused is not, a question is shown, and what
+waits keeps the words with which it is cancelled.
 
 They are part of every change of a state, forced ones included: Prefect's pages force what they set, and automations and
 bulk requests end here as well. `docs/decisions/0034-a-run-shows-itself.md` says why.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Callable
 from typing import Any, cast
 from uuid import uuid4
 
@@ -15,7 +17,11 @@ from fastapi import HTTPException, status
 from prefect.input.run_input import keyset_from_base_key
 from prefect.server.database import orm_models
 from prefect.server.models.flow_run_input import create_flow_run_input
-from prefect.server.orchestration.core_policy import CoreFlowPolicy, MinimalFlowPolicy
+from prefect.server.orchestration.core_policy import (
+    BypassCancellingFlowRunsWithNoInfra,
+    CoreFlowPolicy,
+    MinimalFlowPolicy,
+)
 from prefect.server.orchestration.rules import FlowRunUniversalTransform, OrchestrationContext
 from prefect.server.schemas.core import FlowRunInput, FlowRunPolicy
 from prefect.server.schemas.states import State, StateType
@@ -83,6 +89,17 @@ class ShowQuestion(FlowRunUniversalTransform):
             await cast(Any, create_flow_run_input)(session=context.session, flow_run_input=made)
 
 
+class CancelWithReason(BypassCancellingFlowRunsWithNoInfra):
+    """Let a run that waits be cancelled at once, as Prefect does, which by itself drops who asked for it, and why."""
+
+    async def reject_transition(self, state: State | None, reason: str) -> None:
+        """Called by Prefect's rule with the state that is set instead of Cancelling."""
+        asked = self.context.proposed_state
+        if state is not None and asked is not None:
+            state = state.model_copy(update={"message": asked.message})
+        await super().reject_transition(state, reason)
+
+
 def asks(state: State | None) -> bool:
     """Whether a run's own process set this state, to wait for an approval."""
     return state is not None and state.type == StateType.PAUSED and (state.message or "").startswith(APPROVAL)
@@ -91,9 +108,13 @@ def asks(state: State | None) -> bool:
 def install() -> None:
     """Add the rules to the policies by which Prefect's server of this process sets states; at most once."""
     for policy in POLICIES:
-        theirs = policy.priority
-        if RefusePause not in theirs():
-            policy.priority = staticmethod(lambda theirs=theirs: [RefusePause, ShowQuestion, *theirs()])  # type: ignore[method-assign]
+        if RefusePause not in policy.priority():
+            policy.priority = staticmethod(_with_ours(policy.priority))  # type: ignore[method-assign]
+
+
+def _with_ours(theirs: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
+    replaced: dict[Any, Any] = {BypassCancellingFlowRunsWithNoInfra: CancelWithReason}
+    return lambda: [RefusePause, ShowQuestion, *(replaced.get(rule, rule) for rule in theirs())]
 
 
 async def _is_runbook(context: Context) -> bool:

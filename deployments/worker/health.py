@@ -10,6 +10,7 @@ from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any
 
@@ -48,14 +49,30 @@ def report(
     return 200 if healthy else 503, body
 
 
-class HealthServer:
-    """Serves `/health` on loopback. Use as a context manager. Raises OSError for the port."""
+def answered_hosts(address: str, known: Collection[str]) -> Collection[str] | None:
+    """The host names to which `/health` on an address answers; None is all of them.
 
-    def __init__(self, engine: Engine, *, port: int, worker_id: str, hosts: Collection[str] = LOOPBACK) -> None:
+    Beyond loopback it answers to any: a platform's probe asks by an address that nobody knows before.
+    """
+    return known if ip_address(address).is_loopback else None
+
+
+class HealthServer:
+    """Serves `/health`. Use as a context manager. Raises OSError for the port."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        address: str = "127.0.0.1",
+        port: int,
+        worker_id: str,
+        hosts: Collection[str] = LOOPBACK,
+    ) -> None:
         self._check = DatabaseCheck(engine)
         self._worker_id = worker_id
         self._started_at = time.monotonic()
-        self._server = HttpServer("127.0.0.1", port, self._answer, hosts=hosts, name="ops-health")
+        self._server = HttpServer(address, port, self._answer, hosts=answered_hosts(address, hosts), name="ops-health")
 
     def __enter__(self) -> HealthServer:
         self._server.__enter__()

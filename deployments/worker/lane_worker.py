@@ -152,7 +152,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
                 self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
 
     async def _cancel_run(self, flow_run_id: UUID) -> None:
-        """Cancel one of our runs. It ends within the kill ladder of its step, or is killed."""
+        """Cancel one of our runs. It ends, and puts back what it must, within its time, or is killed."""
         self._cancelled.add(flow_run_id)
         process = self.processes.get(flow_run_id)
         if process is None:
@@ -161,6 +161,11 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         with anyio.move_on_after(self._timings.stop):
             await process.wait()
             return
+        _, entered = entry_of(self._settings, flow_run_id)
+        if entered is not None and entered.puts_back:
+            with anyio.move_on_after(self._timings.put_back):
+                await process.wait()
+                return
         process.kill()
 
     async def _claim(self, flow_run: FlowRun) -> int | None:

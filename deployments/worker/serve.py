@@ -50,10 +50,17 @@ async def serve(settings: Settings, lanes: Sequence[Lane]) -> None:
     ]
     engine = connect(settings, application="worker", statement_seconds=2)
     try:
-        health = HealthServer(engine, port=settings.health_port, worker_id=worker_name(), hosts=settings.known_hosts)
+        health = HealthServer(
+            engine,
+            address=settings.health_address,
+            port=settings.health_port,
+            worker_id=worker_name(),
+            hosts=settings.known_hosts,
+        )
     except OSError as error:
         raise UsageError(
-            f"port {settings.health_port} of /health: {error.strerror}; OPS_HEALTH_PORT sets it"
+            f"port {settings.health_port} of /health on {settings.health_address}: {error.strerror}; "
+            "OPS_HEALTH_PORT and OPS_HEALTH_ADDRESS set it"
         ) from error
     # what the worker asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
     with health, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):

@@ -18,14 +18,17 @@ from sqlalchemy.exc import DBAPIError
 
 from exporter.alerting.authorities import read_authorities, trusting
 from exporter.alerting.destinations import reach
+from exporter.alerting.links import links_of
 from exporter.alerting.messages import render
 from exporter.alerting.outage import Outage
+from exporter.alerting.outlook import read_outlook
 from exporter.alerting.reasons import failure_of
 from exporter.alerting.routes import read_orders
 from exporter.alerting.sender import Sender
-from opsdb.alerts.incidents import Draft, Report, prune, write_messages
+from opsdb.alerts.incidents import Draft, prune, write_messages
 from opsdb.alerts.outbox import forget_others
 from opsdb.alerts.read import overdue_messages
+from opsdb.alerts.report import Report
 from opsdb.alerts.rules import apply_rules
 from opsdb.database import GONE, connect, first_line
 from opsdb.kinds.kind_names import remember_kinds
@@ -131,10 +134,11 @@ class Alerter:
                 raise
             log.warning("alerter: the rules could not be looked at: %s", first_line(error))
 
-    def _write_message(self, report: Report) -> Draft:
+    def _write_message(self, db: Connection, report: Report) -> Draft:
         severity = report.incident.rule.severity
         wanting = [one.name for one in self._destinations if one.wants(severity, report.kinds)]
-        return Draft(body=render(report, ui_url=self._settings.server_address), destinations=wanting)
+        message = render(report, links=links_of(self._settings), outlook=read_outlook(db, report))
+        return Draft(message=message, destinations=wanting)
 
     def _send_signs_of_life(self, stop: threading.Event) -> None:
         """Ask for OPS_DEADMAN_URL while alerts work and messages arrive: its service warns when that ends."""

@@ -6,36 +6,31 @@ An address is a secret as a whole: what is shown, logged and stored is a destina
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
-import sys
-import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from exporter.alerting.reasons import failure_of, failure_of_status
+import exporter.alerting.apprise_log  # noqa: F401 - before anything can log there
 from exporter.alerting.routes import BLOCK, Route, read_routes
 from opsdb.alerts.episodes import Severity
-from opsdb.alerts.outbox import Failure
+from opsdb.alerts.outbox import Failure, Message
 from opsdb.errors import UsageError
 from opsdb.kinds.kind_names import read_kind_names
 from opsdb.settings import Settings
 
-APPRISE_STATUS = re.compile(r"error=(\d{3})\b")
-REFUSED = "SMTP recipient"
 EXAMPLE = "mmosts://ops@chat.example.org/TOKEN/?to=ops-alerts"
 
 
 class Notifier(Protocol):
-    """A way to one place. `post` tries once: None when the Markdown arrived. It never raises, and takes seconds."""
+    """A way to one place. `post` tries once: None when the message arrived. It never raises, and takes seconds."""
 
-    def post(self, text: str) -> Failure | None: ...
+    def post(self, message: Message) -> Failure | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Somebody who is told. Without severities, or without kinds, it is told of all of them."""
+    """Somebody who hears of alerts. Without severities, or without kinds, of all of them."""
 
     name: str
     severities: frozenset[Severity]
@@ -47,9 +42,9 @@ class Destination:
         severe = not self.severities or severity in self.severities
         return severe and (not self.kinds or not kinds or not self.kinds.isdisjoint(kinds))
 
-    def send(self, body: str) -> Failure | None:
-        """Try once to deliver a text in Markdown. None when it arrived. Never raises; takes seconds."""
-        return self.notifier.post(body)
+    def send(self, message: Message) -> Failure | None:
+        """Try once to deliver a message. None when it arrived. Never raises; takes seconds."""
+        return self.notifier.post(message)
 
 
 def read_destinations(settings: Settings) -> list[Destination]:
@@ -83,8 +78,8 @@ def _notifiers(settings: Settings, url: str, number: int) -> list[Notifier]:
             )
         return [WebhookBlock(settings, name)]
     from apprise import Apprise, AppriseAsset
-    from apprise.common import OverflowMode
 
+    from exporter.alerting.apprise_notifier import AppriseNotifier
     from exporter.alerting.mattermost import SCHEMES, MattermostWebhook, is_webhook
 
     scheme = url.partition("://")[0].lower()
@@ -96,22 +91,21 @@ def _notifiers(settings: Settings, url: str, number: int) -> list[Notifier]:
             raise _unknown(scheme, number) from None
         if is_webhook(whole):
             channels = [channel for _, channel in whole.targets]
-            if not channels:
-                return [whole]
-            return [MattermostWebhook(**{**parsed, "targets": [f"#{channel}"]}) for channel in channels]
+            one_each = [MattermostWebhook(**{**parsed, "targets": [f"#{channel}"]}) for channel in channels] or [whole]
+            for webhook in one_each:
+                webhook.mention = settings.alert_mention
+            return list(one_each)
     # without redirects: one that leads to a login page would count as success
     notifier = Apprise.instantiate(url, asset=AppriseAsset(http_redirects=False))
     if notifier is None:
         raise _unknown(scheme, number)
-    if "overflow=" not in url:
-        notifier.overflow_mode = OverflowMode.SPLIT
-    return [_AppriseNotifier(notifier)]
+    return [AppriseNotifier(notifier, overflows="overflow=" not in url)]
 
 
 def _unknown(scheme: str, number: int) -> UsageError:
     shown = scheme if re.fullmatch(r"[a-z]{1,20}", scheme) else "?"
     return UsageError(
-        f"OPS_ALERT_URLS: entry {number} ({shown}://...) is no address that Apprise knows. Entries stand between "
+        f"OPS_ALERT_URLS: entry {number} ({shown}://...) is not an address that Apprise knows. Entries stand between "
         f"blanks, as in `{EXAMPLE}`"
     )
 
@@ -120,63 +114,3 @@ def _name(url: str, position: int) -> str:
     """A name that stays the same as long as the address does, and from which the address cannot be guessed."""
     digest = hashlib.scrypt(f"{position} {url}".encode(), salt=b"ops alert destination", n=2**14, r=8, p=1, dklen=4)
     return f"{url.partition('://')[0].lower()}-{digest.hex()}"
-
-
-class _Capture(logging.Filter):
-    """Lets nothing through, and keeps what Apprise says nowhere but in its log, per thread: the HTTP status, the error
-    that it handles at that moment, and that a recipient was refused."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if match := APPRISE_STATUS.search(record.getMessage()):
-            self.seen.status = int(match[1])
-        if (error := sys.exc_info()[1]) is not None:
-            self.seen.failure = failure_of(error)
-        elif str(record.msg).startswith(REFUSED):
-            self.seen.failure = Failure(reason="recipient", lasting=True)
-        return False
-
-
-_capture = _Capture()
-
-
-def _keep_apprise_quiet() -> None:
-    """Apprise's log holds tokens, and the log of what most of its notifiers use the path of each request.
-
-    The errors of mail are in its log of details alone; so all of it is captured, and nothing is shown.
-    """
-    apprise = logging.getLogger("apprise")
-    apprise.setLevel(logging.DEBUG)
-    apprise.addFilter(_capture)
-    logging.getLogger("urllib3.connectionpool").addFilter(_above_debug)
-
-
-def _above_debug(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG
-
-
-_keep_apprise_quiet()  # before anything can log there
-
-
-class _AppriseNotifier:
-    """One of Apprise's hundred. It tells success from failure; the reason is the HTTP status that its log names."""
-
-    def __init__(self, notifier: Any) -> None:
-        self._notifier = notifier
-
-    def post(self, text: str) -> Failure | None:
-        from apprise.common import NotifyFormat
-
-        seen = _capture.seen
-        seen.status, seen.failure = None, None
-        try:
-            if self._notifier.notify(body=text, body_format=NotifyFormat.MARKDOWN):
-                return None
-        except Exception as error:  # whatever a notifier of a hundred does, the others go on
-            return failure_of(error)
-        if seen.status is not None:
-            return failure_of_status(seen.status)
-        return seen.failure or Failure(reason="error")

@@ -20,21 +20,24 @@ from apprise.plugins.mattermost import MattermostMode, NotifyMattermost
 
 from exporter.alerting.connection import Way, find_way
 from exporter.alerting.reasons import failure_of, failure_of_status
-from opsdb.alerts.outbox import Failure
+from opsdb.alerts.outbox import Failure, Level, Message
 
 SCHEMES = (NotifyMattermost.protocol, NotifyMattermost.secure_protocol)
 EXCHANGE_SECONDS = 15.0
 """Longest time for one post, whatever the server does; well below the lease of a delivery."""
-POST_CHARACTERS = 16_383
-"""What Mattermost keeps in one post. A longer text becomes several."""
 OK_BODY = b"ok"
 
 
 class MattermostWebhook(NotifyMattermost):  # type: ignore[no-untyped-call]  # Apprise is typed in part only
     """Apprise's notifier for Mattermost, which says how a post ended."""
 
-    def post(self, text: str) -> Failure | None:
-        """Post the text once. None when Mattermost took it. Never raises, never logs."""
+    mention: str = ""
+    """Whom a critical message calls, as in `@ops-on-call`; empty for nobody."""
+
+    def post(self, message: Message) -> Failure | None:
+        """Post the message once. None when Mattermost took it. Never raises, never logs."""
+        calls = self.mention and message.level is Level.CRITICAL
+        text = f"{message.body}\n{self.mention}" if calls else message.body
         channel = {"channel": self.targets[0][1]} if self.targets else {}
         icon = {"icon_url": self.icon_url} if self.icon_url else {}
         payload = {"text": text, "username": self.user or "Ops Control Room", **channel, **icon}
@@ -95,7 +98,7 @@ def retry_after(headers: http.client.HTTPMessage) -> float | None:
 
 @contextmanager
 def _deadline(connection: http.client.HTTPConnection) -> Iterator[threading.Event]:
-    """Cut the connection after `EXCHANGE_SECONDS`: a socket's own timeout begins anew with each byte."""
+    """Cut the connection after `EXCHANGE_SECONDS`: a socket's own timeout begins again with each byte."""
     late = threading.Event()
 
     def cut() -> None:

@@ -1,175 +1,192 @@
-"""What alerts say: what happened, to what, and what to do. Pure; the same report gives the same text."""
+"""What alerts say: what happened, to what, what the room does next, what to do. Pure: the same report, the same text.
+
+The first lines of an alert about a run are those that the user asked for.
+"""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from opsdb.alerts.episodes import ROOM, Rule
-from opsdb.alerts.incidents import Report, Subject
-from opsdb.web.addresses import run_address, runs_address
+from exporter.alerting.links import Links
+from exporter.alerting.markup import LONGEST, in_title, known, quoted, without_credentials
+from exporter.alerting.wordings import FAILED_ADVICE, TRIED_AGAIN_ADVICE, WORDINGS, Wording, filled_in
+from opsdb.alerts.episodes import ROOM, Rule, Severity
+from opsdb.alerts.outbox import Level, Message
+from opsdb.alerts.report import RESOLVED_BY, Report, RunNow, Subject
+from opsdb.amounts import seconds
+from opsdb.runs.lookup import short_id
+from opsdb.states import RunStatus
 
-LONGEST = 100
-LONGEST_ERROR = 200
+LONGEST_ERROR = 300
+LONGEST_QUESTION = 500
 SHORT = 60
 """Characters of a value in a line of a list."""
-LONGEST_QUESTION = 500
+OF_ATTEMPT = ("silent_seconds", "deadline_at", "waiting_since", "pids")
+"""The facts that are about one attempt."""
 KINDS = 5
-NOTHING = "`-`"
-"""What stands for an empty value."""
+"""Sorts of runs that are named."""
+DATABASES = 5
+"""Databases that are named."""
+ICONS = {Level.CRITICAL: "🚨", Level.FAILURE: "🔴", Level.WARNING: "⚠️", Level.INFO: "⚪", Level.SUCCESS: "✅"}
 
 
-@dataclass(frozen=True)
-class Wording:
-    """How a rule speaks. `todo` may hold `{run}`, the short id of the first run."""
-
-    title: str
-    noun: str
-    todo: str
-
-
-WORDINGS = {
-    Rule.STUCK: Wording(
-        "Stuck Run Detected",
-        "runs",
-        "Its process died or fell silent. The room kills what is left of the run and fails it. See whether the "
-        "worker's host is well, then `ops show {run}` for what was done, before you start it again.",
-    ),
-    Rule.OVERDUE: Wording(
-        "Run Past Its Deadline",
-        "runs",
-        "The room stops the run and fails it. `ops logs {run}` shows where it hung; if it only needs longer, give its "
-        "runbook more time.",
-    ),
-    Rule.CLAIM: Wording(
-        "Claimed Run Did Not Start",
-        "runs",
-        "A worker took the run and did not begin; the room puts it back where that is safe. Look at that worker's log "
-        "and at the load of its host.",
-    ),
-    Rule.QUEUED: Wording(
-        "Run Queued Too Long",
-        "runs",
-        "`ops show {run}` says what it waits for: a slot, a worker, or something that is paused or limited in Prefect, "
-        "with the command that takes it away.",
-    ),
-    Rule.FAILED: Wording(
-        "Run Failed",
-        "runs",
-        "`ops show {run}` tells the step and its error, `ops logs {run}` its output. This ends with the next success "
-        "of its kind for the same database, and after a day without one.",
-    ),
-    Rule.APPROVAL: Wording(
-        "Run Waits For Approval",
-        "runs",
-        "`ops approve {run}`, or Resume on the run's page in the Prefect UI, says yes; `ops cancel {run}` says no. "
-        "`ops show {run}` shows what it did so far. Without an answer in time it fails.",
-    ),
-    Rule.BACKUP: Wording(
-        "No Verified Backup",
-        "databases",
-        "Start one with `ops run odoo_db_backup -p odoo_db=NAME --wait`. If that fails, its error says why; if it "
-        "works, find out why the schedule did not start it. This lasts until one is verified; `ops alerts forget NAME` "
-        "ends it for a database that is gone for good.",
-    ),
-    Rule.LEFTOVERS: Wording(
-        "Processes Left Behind",
-        "runs",
-        "Nobody confirmed that the run's processes are gone: look for them on its worker's host by OPS_RUN_ID in their "
-        "environment, and do not start the run again before they are.",
-    ),
-    Rule.WORKER_LOST: Wording(
-        "Worker Lost",
-        "hosts",
-        "Its lanes start no run there. See whether the host is up and `ops worker` runs, else start it; a host that "
-        "was retired is forgotten after a day.",
-    ),
-    Rule.SYNC_BEHIND: Wording(
-        "The Room Is Blind",
-        "parts",
-        "What runs do is not recorded meanwhile, and none is ended; running ones go on. `ops status` tells what is "
-        "down, its log in OPS_HOME/log says why. Alerts about single runs wait until it is back.",
-    ),
-    Rule.SCHEDULE: Wording(
-        "Schedule Without Runs",
-        "schedules",
-        "Nothing starts by this schedule. One that never fires also keeps Prefect from planning those beside it: the "
-        "room has paused it, correct or delete it in the Prefect UI, Deployments. Otherwise `ops doctor` says what to "
-        "do, and the end of prefect.log in OPS_HOME/log what became of schedule_deployments.",
-    ),
-}
-
-
-def render(report: Report, *, ui_url: str) -> str:
-    """The message, in Mattermost's Markdown, well below 16,383 characters."""
+def render(report: Report, *, links: Links, outlook: str = "") -> Message:
+    """The message, well below Mattermost's 16,383 characters. `outlook` says what the room does next about the first
+    run, in Markdown."""
     wording = WORDINGS[report.incident.rule]
-    parts = (_head(report, wording), _rest(report, wording, ui_url), [""], _foot(report, wording), [_sign(report)])
-    return "\n".join(line for part in parts for line in part)
+    level, title = _level(report), _title(report, wording)
+    since = f" (since {_moment(report.incident.opened_at)})" if report.event == "repeat" else ""
+    head = f"{ICONS[level]} **{title}**{_about(report, quoted)}{since}"
+    plain = f"{ICONS[level]} {title}{_about(report, in_title)}{since}"
+    parts = (
+        [head],
+        _first(report, links, outlook),
+        _others(report, links),
+        _foot(report, wording, level),
+    )
+    return Message(level=level, title=plain, body="\n".join(line for part in parts for line in part))
 
 
-def _head(report: Report, wording: Wording) -> list[str]:
-    name = report.subjects[0].run_name if report.count == 1 else None
-    named = f": {quoted(name)}" if name else ""
-    if report.event == "resolved":
-        return [f"✅ **Resolved: {wording.title}**{named}"]
-    icon = "🚨" if report.incident.rule.severity == "critical" else "⚠️"
-    lines = [f"{icon} **{wording.title}**{named}"]
-    return lines if report.event == "firing" else [f"{lines[0]} (since {_moment(report.incident.opened_at)})"]
+def _level(report: Report) -> Level:
+    """How bad it is. The end of an alert is green only when nothing is left that failed, or may yet fail."""
+    rule = report.incident.rule
+    critical = rule.severity is Severity.CRITICAL
+    if not _ends(report):
+        return Level.CRITICAL if critical else Level.WARNING
+    if report.statuses.get(RunStatus.FAILED) and rule is not Rule.LEFTOVERS:
+        return Level.CRITICAL if critical else Level.FAILURE
+    return Level.SUCCESS if report.statuses.keys() <= {RunStatus.SUCCEEDED} else Level.INFO
 
 
-def _rest(report: Report, wording: Wording, ui_url: str) -> list[str]:
-    first, *others = report.subjects
-    lines = [f"- {label}: {value}" for label, value in _fields(report, first).items()]
-    if first.run_id is not None:
-        lines.append(f"- [Open the run]({_link(ui_url, first)})")
-    if report.count == 1:
-        return lines
-    kinds = ", ".join(f"{count} {quoted(kind, longest=SHORT)}" for kind, count in list(report.kinds.items())[:KINDS])
-    more = f", and {len(report.kinds) - KINDS} other kinds" if len(report.kinds) > KINDS else ""
+def _ends(report: Report) -> bool:
+    """Whether it says how something ended."""
+    return report.event in ("ended", "resolved")
+
+
+def _title(report: Report, wording: Wording) -> str:
+    if not _ends(report):
+        return wording.title
+    ends = {Level.SUCCESS: "Resolved", Level.INFO: "Over"}
+    if report.subjects[0].facts.get("answer"):
+        ends[Level.INFO] = "Answered"
+    return f"{ends.get(_level(report), 'Ended In Failure')}: {wording.title}"
+
+
+def _about(report: Report, shown: Callable[[str], str]) -> str:
+    """What the message is about, behind its title."""
+    first = report.subjects[0]
+    if report.count > 1:
+        return ": " + ", ".join([_counted(report), *_some(report.databases, shown)])
+    name = first.name if first.run_id is None else first.run and first.run.name
+    return f": {shown(name)}" if name and report.incident.rule is not Rule.SYNC_BEHIND else ""
+
+
+def _counted(report: Report) -> str:
     where = "" if report.incident.lane == ROOM else f" in lane {report.incident.lane}"
-    lines += ["", f"**{report.count:,} {wording.noun}{where}**" + (f": {kinds}{more}" if kinds else "")]
-    lines += [_line(subject, ui_url) for subject in others]
-    if hidden := report.count - len(report.subjects):
-        lines.append(f"- +{hidden:,} more: [all runs]({runs_address(ui_url)}), or `ops alerts`")
+    return f"{report.count:,} {WORDINGS[report.incident.rule].noun}{where}"
+
+
+def _some(names: Sequence[str], shown: Callable[[str], str]) -> list[str]:
+    return [*map(shown, names[:DATABASES]), *(["and more"] if len(names) > DATABASES else [])]
+
+
+def _first(report: Report, links: Links, outlook: str) -> list[str]:
+    """The first subject, with all that is known of it."""
+    subject = report.subjects[0]
+    lines = [f"- {label}: {value}" for label, value in _fields(report, subject).items()]
+    if outlook:
+        lines.append(f"- Next: {outlook}")
+    if subject.run_id is not None:
+        lines.append(f"- {links.run('Open the run', subject.run_id)}{links.limits}")
     return lines
 
 
-def _foot(report: Report, wording: Wording) -> list[str]:
-    if report.event == "resolved":
+def _others(report: Report, links: Links) -> list[str]:
+    """How many there are, and the others in a line each."""
+    if report.count == 1:
         return []
-    run_id = report.subjects[0].run_id
-    return ["**What to do:** " + wording.todo.replace("{run}", run_id.hex[-8:] if run_id else "")]
+    kinds = [f"{count} {quoted(kind, longest=SHORT)}" for kind, count in list(report.kinds.items())[:KINDS]]
+    if (more := len(report.kinds) - KINDS) > 0:
+        kinds.append(f"{more} other kinds")
+    head = f"**{_counted(report)}**" + (f": {', '.join(kinds)}" if kinds else "")
+    if report.databases:
+        head += f"; databases {', '.join(_some(report.databases, quoted))}"
+    lines = ["", head]
+    if _ends(report) and report.statuses:
+        lines.append("Became: " + ", ".join(f"{count:,} {status}" for status, count in report.statuses.items()))
+    lines += ["", *(_line(report, subject, links) for subject in report.subjects[1:])]
+    if hidden := report.count - len(report.subjects):
+        lines.append(f"- +{hidden:,} more: {links.runs('all runs')}, or `ops alerts`")
+    return lines
 
 
-def _sign(report: Report) -> str:
+def _foot(report: Report, wording: Wording, level: Level) -> list[str]:
     incident = report.incident
     lane = "the room" if incident.lane == ROOM else f"lane {incident.lane}"
-    return f"Alert {incident.id}, {incident.rule.severity}, {lane}, since {_moment(incident.opened_at)}"
+    sign = f"Alert {incident.id}, {incident.rule.severity}, {lane}, since {_moment(incident.opened_at)}"
+    over, first = _ends(report), report.subjects[0]
+    advice = wording.advice
+    if over:
+        advice = FAILED_ADVICE if level in (Level.CRITICAL, Level.FAILURE) else ""
+    elif incident.rule.final and _is_tried_again(first):
+        advice = TRIED_AGAIN_ADVICE
+    advice = filled_in(advice, run=short_id(first.run_id) if first.run_id else "", name=first.name)
+    lines = ["", f"**What to do:** {advice}"] if advice else []
+    return [
+        *lines,
+        "",
+        sign if report.event == "resolved" else f"{sign}. `ops alerts ack {incident.id}` ends its reminders.",
+    ]
 
 
 def _fields(report: Report, subject: Subject) -> dict[str, str]:
     """What is known of the first subject, trusted or in a code span. A run's first three are the seed's."""
-    facts = subject.facts
+    facts, run = subject.facts, subject.run
     fields = {}
-    if subject.run_id is not None:
-        fields = {"Run ID": known(subject.run_id), "Kind": known(subject.kind), "Worker": known(facts.get("worker"))}
+    if run is not None:
+        worker = run.worker if _is_tried_again(subject) else facts.get("worker")
+        fields = {"Run ID": known(subject.run_id), "Kind": known(subject.kind), "Worker": known(worker)}
         fields |= {"Lane": known(report.incident.lane), "Session": known(facts.get("session"))}
-    if report.event == "resolved" and facts.get("became"):
-        attempt = facts.get("now_attempt") or facts.get("attempt")
-        again = isinstance(attempt, int) and attempt != facts.get("attempt")
-        became = known(facts["became"])
-        fields["Became"] = became + (f", attempt {attempt}" if became and again else "")
-    return {label: value for label, value in (fields | _special(facts)).items() if value}
+        fields |= _of_run(report, subject, run)
+    if _is_tried_again(subject):
+        facts = {name: value for name, value in facts.items() if name not in OF_ATTEMPT}
+    return {label: value for label, value in (*fields.items(), *_special(facts).items()) if value}
+
+
+def _is_tried_again(subject: Subject) -> bool:
+    """Whether its run is in another attempt than the one that the alert began with."""
+    return subject.run is not None and subject.run.attempt != subject.facts.get("attempt", subject.run.attempt)
+
+
+def _of_run(report: Report, subject: Subject, run: RunNow) -> dict[str, str]:
+    """How the run stands now."""
+    failed = run.status == RunStatus.FAILED
+    rule, over, tried = report.incident.rule, _ends(report), _is_tried_again(subject)
+    asks = rule is Rule.APPROVAL and not run.finished_at
+    told = not asks and RESOLVED_BY not in subject.facts and (over or tried or (failed and rule is not Rule.FAILED))
+    status = known(run.status) + (f", attempt {run.attempt}" if tried else "")
+    lasted = ""
+    if run.started_at and run.finished_at and run.finished_at > run.started_at:
+        lasted = f", after {seconds((run.finished_at - run.started_at).total_seconds())}"
+    ended = f"{_moment(run.finished_at)}{lasted}" if run.finished_at else ""
+    return {
+        "Database": known(run.database),
+        "Step": "" if asks else known(run.step),
+        "Error": _error(run.error),
+        "Became" if over else "Status": status if told else "",
+        "Started": _moment(run.started_at),
+        "Failed" if failed else "Ended": ended,
+    }
 
 
 def _special(facts: Mapping[str, Any]) -> dict[str, str]:
     """The facts that only some rules have."""
     silent, lanes, pids = facts.get("silent_seconds"), facts.get("lanes"), facts.get("pids")
     missing = {"prefect": "the Prefect server does not answer", "sync": "`ops sync` does not run"}
+    good = _success(facts)
+    verified = good and "database" in facts
     return {
         "Question": known(facts.get("question"), longest=LONGEST_QUESTION),
         "Answer": known(facts.get("answer"), longest=LONGEST_ERROR),
@@ -180,12 +197,13 @@ def _special(facts: Mapping[str, Any]) -> dict[str, str]:
         "Deployment": known(facts.get("deployment")),
         "Schedule": known(facts.get("schedule")),
         "When": known(facts.get("expression")),
-        "Error": known(facts.get("error"), longest=LONGEST_ERROR),
+        "Cause": _error(facts.get("error") if "deployment" in facts else None),
         "Processes": known(", ".join(map(str, pids))) if isinstance(pids, list) else "",
         "Database": known(facts.get("database")),
-        "Last verified": (_moment(facts["verified_at"]) or "never") if "verified_at" in facts else "",
+        "Last verified": (_moment(facts["verified_at"]) or "never") if "verified_at" in facts and not verified else "",
         "Ended by": "an operator, with `ops alerts forget`" if facts.get("forgotten_at") else "",
-        "Last error": known(facts.get("last_error")),
+        "Last error": "" if verified else _error(facts.get("last_error")),
+        "Resolved by": good,
         "Host's worker": known(facts.get("worker")) if isinstance(lanes, list) else "",
         "Lanes": known(", ".join(map(str, lanes))) if isinstance(lanes, list) else "",
         "Last sign of life": _moment(facts.get("heartbeat_at") or facts.get("heard_at")),
@@ -193,19 +211,41 @@ def _special(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _line(subject: Subject, ui_url: str) -> str:
-    facts = subject.facts
+def _success(facts: Mapping[str, Any]) -> str:
+    """The run that made it good, where one did."""
+    run = facts.get(RESOLVED_BY)
+    if not isinstance(run, dict):
+        return ""
+    parts = [known(run.get("name")), known(str(run.get("id") or "")[-8:])]
+    at = _moment(run.get("at"))
+    return " ".join(part for part in parts if part) + (f", succeeded {at}" if at else "")
+
+
+def _line(report: Report, subject: Subject, links: Links) -> str:
+    facts, run = subject.facts, subject.run
     worker = known(facts.get("worker"), longest=SHORT)
-    if subject.run_id is None:
+    if run is None or subject.run_id is None:
         return f"- {worker or quoted(subject.name, longest=SHORT)}"
-    parts = [f"[{subject.run_id}]({_link(ui_url, subject)})", known(subject.run_name or subject.kind, longest=SHORT)]
-    parts += [f"on {worker}" if worker else ""]
-    parts += [known(facts.get(fact), longest=SHORT) for fact in ("became", "question", "answer")]
-    return "- " + " ".join(filter(None, parts))
+    over = _ends(report) or run.finished_at
+    parts = [
+        known(run.name or subject.kind, longest=SHORT),
+        known(run.status) if over else "",
+        _moment(run.finished_at),
+    ]
+    parts += [
+        f"in {known(run.step, longest=SHORT)}:" if run.step and run.error else "",
+        _error(run.error, longest=LONGEST),
+    ]
+    parts += [known(facts.get(fact), longest=SHORT) for fact in ("question", "answer")]
+    good = _success(facts)
+    parts += [f"resolved by {good}," if good else "", f"on {worker}" if worker else ""]
+    return "- " + " ".join(filter(None, [*parts, links.run(short_id(subject.run_id), subject.run_id)]))
 
 
-def _link(ui_url: str, subject: Subject) -> str:
-    return run_address(ui_url, subject.run_id) if subject.run_id else runs_address(ui_url)
+def _error(value: object, *, longest: int = LONGEST_ERROR) -> str:
+    """The first line of an error."""
+    line = next((line for line in str(value or "").splitlines() if known(line)), None)
+    return known(line and without_credentials(line), longest=longest)
 
 
 def _moment(value: object) -> str:
@@ -218,60 +258,38 @@ def _moment(value: object) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else ""
 
 
-def outage_begins(since: datetime) -> str:
-    """The database does not answer: told from memory, since nothing can be read or kept."""
-    return "\n".join(
-        [
-            "🚨 **The Ops Database Does Not Answer**",
-            f"- Since: {_moment(since)}",
-            "",
-            "**What to do:** `ops status`, then the log of PostgreSQL, its disk and its host. Running runs go on and "
-            "their records catch up; nothing is ended meanwhile, and no other alert comes before it is back.",
-        ]
+def outage_begins(since: datetime) -> Message:
+    """The database does not answer: said from memory, since nothing can be read or kept."""
+    return _plain(
+        Level.CRITICAL,
+        "The Ops Database Does Not Answer",
+        f"- Since: {_moment(since)}",
+        "",
+        "**What to do:** `ops status`, then the log of PostgreSQL, its disk and its host. Running runs go on and their "
+        "records catch up; nothing is ended meanwhile, and no other alert comes before it is back.",
     )
 
 
-def outage_ends(since: datetime) -> str:
+def outage_ends(since: datetime) -> Message:
     """It answers again."""
-    return f"✅ **Resolved: The Ops Database Does Not Answer**\n- It was away since {_moment(since)} and answers again."
-
-
-def trial(destination: str) -> str:
-    """What `ops alerts test` sends."""
-    return "\n".join(
-        [
-            "🔔 **Test of the Ops Control Room's Alerts**",
-            f"- Destination: {quoted(destination)}",
-            "- Nothing happened: somebody typed `ops alerts test`.",
-        ]
+    return _plain(
+        Level.SUCCESS,
+        "Resolved: The Ops Database Does Not Answer",
+        f"- It was away since {_moment(since)} and answers again.",
     )
 
 
-def known(value: object, *, longest: int = LONGEST) -> str:
-    """A value as `quoted` gives it; empty for one that is not known, which no message names."""
-    span = "" if value is None else quoted(value, longest=longest)
-    return "" if span == NOTHING else span
+def trial(destination: str) -> Message:
+    """What `ops alerts test` sends."""
+    return _plain(
+        Level.INFO,
+        "Test of the Ops Control Room's Alerts",
+        f"- Destination: {quoted(destination)}",
+        "- Nothing happened: somebody typed `ops alerts test`.",
+    )
 
 
-def quoted(value: object, *, longest: int = LONGEST) -> str:
-    """A value that somebody else chose, in a code span that it cannot leave: there Mattermost sees no mention or link.
-
-    It is on one line, with at most `longest` characters of it.
-    """
-    line = "".join(_plain(character) for character in str(value)[: longest * 4])
-    line = " ".join(line.split())
-    if len(line) > longest:
-        line = line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    if not line:
-        return NOTHING
-    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
-    pad = " " if "`" in line else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
-
-
-def _plain(character: str) -> str:
-    # controls, what reorders or hides text, surrogates, line and paragraph separators
-    category = unicodedata.category(character)
-    if category in ("Zl", "Zp") or character in "\t\n\r\v\f\x85":
-        return " "
-    return "\N{REPLACEMENT CHARACTER}" if category in ("Cc", "Cf", "Cs", "Co", "Cn") else character
+def _plain(level: Level, title: str, *lines: str) -> Message:
+    return Message(
+        level=level, title=f"{ICONS[level]} {title}", body="\n".join([f"{ICONS[level]} **{title}**", *lines])
+    )

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from exporter.alerting.messages import outage_begins, outage_ends
+from opsdb.alerts.outbox import Message
 
 log = logging.getLogger(__name__)
 
 TELL_AFTER_SECONDS = 30.0
-"""A restart of the database takes less: nobody is told of those."""
+"""A restart of the database takes less: nobody hears of those."""
 
 
 class Outage:
@@ -41,7 +42,7 @@ class Outage:
                 self._since = self._since or datetime.now(UTC)
             self._answers = answers
 
-    def message(self, destination: str) -> str | None:
+    def message(self, destination: str) -> Message | None:
         """What the destination is to be told now, if anything."""
         with self._lock:
             if self._since is None or self._answers is None:
@@ -52,7 +53,7 @@ class Outage:
             lasted = time.monotonic() - self._down_at
             return outage_begins(self._since) if lasted >= TELL_AFTER_SECONDS and not told else None
 
-    def note_told(self, destination: str, message: str) -> None:
+    def note_told(self, destination: str, message: Message) -> None:
         """The destination has the message."""
         with self._lock:
             if self._since is not None and message == outage_begins(self._since):

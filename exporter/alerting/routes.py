@@ -6,14 +6,15 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from exporter.alerting.links import links_of
 from opsdb.alerts.episodes import Rule, Severity
 from opsdb.alerts.thresholds import Thresholds, parse_thresholds
-from opsdb.alerts.words import did_you_mean
 from opsdb.errors import UsageError
 from opsdb.kinds.kind_names import KindNames, read_kind_names
 from opsdb.kinds.template_files import KIND
+from opsdb.near_names import did_you_mean, near_name
 from opsdb.settings import Settings
-from opsdb.web.hosts import LOOPBACK, host_name
+from opsdb.web.hosts import LOOPBACK
 
 BLOCK = "block:"
 """How an address begins that is the name of a block in Prefect."""
@@ -63,9 +64,7 @@ def read_orders(settings: Settings) -> Orders:
     thresholds = parse_thresholds(settings.alert_thresholds, names.named if names.certain else None)
     named = {kind for route in routes for kind in route.kinds} | set(thresholds.named)
     gone = sorted(named - names.here) if names.complete else []
-    here = (host_name(urlsplit(settings.server_address).netloc) or "") in LOOPBACK and any(
-        one.leaves_host for one in routes
-    )
+    here = links_of(settings).only_on is not None and any(one.leaves_host for one in routes)
     return Orders(routes=routes, thresholds=thresholds, gone=gone, links_end_here=here)
 
 
@@ -94,7 +93,7 @@ def _may_name(word: str, names: KindNames) -> bool:
     """Whether a word is, was, or where that is not known may be, the name of a runbook and no slip of a severity."""
     if word in names.named or names.certain:
         return word in names.named
-    return bool(re.match(KIND, word)) and word not in set(Rule) and not did_you_mean(word, Severity)
+    return bool(re.match(KIND, word)) and word not in set(Rule) and near_name(word, Severity) is None
 
 
 def _unknown(word: str, names: KindNames) -> str:
@@ -106,4 +105,4 @@ def _unknown(word: str, names: KindNames) -> str:
         return f"unknown word before =. {hint}"
     if word in set(Rule):
         return f"{word!r} is a rule, whose severity is {Rule(word).severity.value!r}. {hint}"
-    return f"unknown word {word!r}{did_you_mean(word, [*Severity, *known]) or '.'} {hint}"
+    return f"unknown word {word!r}.{did_you_mean(word, [*Severity, *known])} {hint}"

@@ -48,7 +48,7 @@ class Sender:
             leased = lease(db, destination=self._destination.name)
         if leased is None:
             return False
-        failure = self._destination.send(leased.body)  # outside any transaction
+        failure = self._destination.send(leased.message)  # outside any transaction
         with self._engine.begin() as db:
             if failure is None:
                 note_delivered(db, leased)
@@ -78,7 +78,7 @@ class Sender:
             return True
         self._attempts += 1
         self._wait_until = time.monotonic() + wait_seconds(self._attempts, failure)
-        log.warning("outage not told to %s: %s", self._destination.name, _words(failure))
+        log.warning("outage not reported to %s: %s", self._destination.name, _words(failure))
         return False
 
 

@@ -14,7 +14,7 @@ import httpx
 
 from exporter.alerting.mattermost import MattermostWebhook
 from exporter.alerting.reasons import failure_of
-from opsdb.alerts.outbox import Failure
+from opsdb.alerts.outbox import Failure, Message
 from opsdb.listener import guard
 from opsdb.settings import Settings
 
@@ -33,14 +33,14 @@ class WebhookBlock:
     def __post_init__(self) -> None:
         guard(self.settings.prefect_port)
 
-    def post(self, text: str) -> Failure | None:
-        """Post the text once. None when Mattermost took it. Never raises, never logs."""
+    def post(self, message: Message) -> Failure | None:
+        """Post the message once. None when Mattermost took it. Never raises, never logs."""
         failure = self._read()
         if self._known is None:
             return failure or Failure(reason="configuration", lasting=True)
         if failure is not None and failure.lasting:
             return failure
-        return self._known.post(text)
+        return self._known.post(message)
 
     def _read(self) -> Failure | None:
         try:
@@ -53,6 +53,7 @@ class WebhookBlock:
             if answer.status_code != httpx.codes.OK:  # no such block, or not our password
                 return Failure(reason="configuration", lasting=True, http_status=answer.status_code)
             self._known = webhook(answer.json()["data"])
+            self._known.mention = self.settings.alert_mention
         except httpx.HTTPError as error:
             return failure_of(error)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from exporter.dashboards.events import events
 from exporter.dashboards.panels import board, lines, number
 from exporter.dashboards.queries import age, once, rate, series
 
@@ -16,6 +17,7 @@ def alerting() -> Dashboard:
     failures = rate("ops_alert_delivery_failures_total")
     return (
         board("alerting", "Ops room: alerting and exporter", tells="Whether operators hear of it, and what that costs.")
+        .annotations(events())
         .with_panel(
             number(
                 "Alerter's last look",

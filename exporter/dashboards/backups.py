@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from exporter.dashboards.events import events
 from exporter.dashboards.panels import board, choice, lines, number
 from exporter.dashboards.queries import age, once, quantile, rate
 
@@ -19,6 +20,7 @@ def backups() -> Dashboard:
     size = once("ops_backup_size_bytes", DATABASE)
     return (
         board("backups", "Ops room: backups", tells="How fresh and how large the verified backups are.")
+        .annotations(events(KIND))
         .with_variable(choice("database", "ops_backup_last_success_timestamp_seconds", several=True))
         .with_panel(
             number(
@@ -38,6 +40,25 @@ def backups() -> Dashboard:
                 tells="An alert fires when it is less than half of the largest in a week.",
                 legend=NAME,
                 unit="bytes",
+                width=12,
+            )
+        )
+        .with_panel(
+            number(
+                "Nights with a fresh backup",
+                once("ops_backup_fresh_nights", DATABASE),
+                tells="Of the last 30 nights: at 06:00 UTC the last verified backup was younger than 26 hours.",
+                legend=NAME,
+                width=12,
+            )
+        )
+        .with_panel(
+            number(
+                "Nights without one",
+                f"{once('ops_backup_judged_nights', DATABASE)} - {once('ops_backup_fresh_nights', DATABASE)}",
+                tells="Since the database was first backed up. An alert fires above what OPS_BACKUP_OBJECTIVE allows.",
+                legend=NAME,
+                limits=[(1, "yellow"), (3, "red")],
                 width=12,
             )
         )

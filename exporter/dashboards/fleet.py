@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from exporter.dashboards.events import events
 from exporter.dashboards.panels import board, lines, number
 from exporter.dashboards.queries import QUEUED, RUNNING, once, quantile, rate
 
@@ -12,11 +13,12 @@ def fleet() -> Dashboard:
     """One row of numbers that should be green, then four graphs."""
     return (
         board("fleet", "Ops room: fleet overview", tells="The whole room at a glance.")
+        .annotations(events())
         .with_panel(
             number(
                 "Database",
-                "max(ops_up)",
-                tells="Whether the exporter reads the ops database.",
+                "max(ops_exporter_collector_success)",
+                tells="Whether the exporter gets anything out of the ops database.",
                 words={"0": "away", "1": "answers"},
                 limits=[(0, "red"), (1, "green")],
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from exporter.dashboards.events import events
 from exporter.dashboards.panels import board, choice, heat, lines, number
 from exporter.dashboards.queries import RUNNING, once, quantile, rate, series, since
 
@@ -15,6 +16,7 @@ def kind() -> Dashboard:
     """For the chosen kind, over all lanes."""
     return (
         board("kind", "Ops room: one kind", tells="One kind of runbook, over all lanes.")
+        .annotations(events(KIND))
         .with_variable(choice("kind", "ops_runs_created_total", several=False))
         .with_panel(
             number(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from exporter.dashboards.events import events
 from exporter.dashboards.panels import board, choice, heat, lines, number
 from exporter.dashboards.queries import QUEUED, once, quantile, rate, series, since
 
@@ -17,6 +18,7 @@ def lanes() -> Dashboard:
     waiting = f"sum by (lane) ({once('ops_runs', LANE, QUEUED)})"
     return (
         board("lanes", "Ops room: lanes and queues", tells="Who serves the lanes, what fills them, how long runs wait.")
+        .annotations(events(LANE))
         .with_variable(choice("lane", "ops_lane_slots", several=True))
         .with_panel(
             number(

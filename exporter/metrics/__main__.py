@@ -19,7 +19,12 @@ log = logging.getLogger("ops.exporter")
 
 def serve(settings: Settings, stop: threading.Event) -> None:
     """Serve the metrics until `stop` is set. Raises UsageError when the address cannot be used."""
-    room = Room(kinds=_kinds(settings), lane_limit=settings.lane_limit, lost_seconds=settings.timings.lost)
+    room = Room(
+        kinds=_kinds(settings),
+        lane_limit=settings.lane_limit,
+        lost_seconds=settings.timings.lost,
+        backup_objective=settings.backup_objective,
+    )
     scraper = Scraper(settings.ops_url, room)
     with MetricsServer(settings, scraper):
         address = f"{settings.exporter_address} port {settings.exporter_port}"

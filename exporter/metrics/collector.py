@@ -23,6 +23,7 @@ class Room:
     lanes: tuple[str, ...] = ("A", "B", "C", "D")
     lane_limit: int = 3
     lost_seconds: float = 30.0
+    backup_objective: int = 28
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ FROM ops.room_locks l LEFT JOIN LATERAL (
     SELECT a.pid, a.usename
     FROM pg_locks t JOIN pg_stat_activity a ON a.pid = t.pid
     WHERE t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock' AND t.transactionid = l.xmax LIMIT 1) holder ON true
+WHERE l.name <> 'prune' -- a pass may take hours, and keeps nobody from their work
 """
 
 

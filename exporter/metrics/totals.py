@@ -40,13 +40,17 @@ def families(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
     success = GaugeMetricFamily(
         "ops_run_last_success_timestamp_seconds", "When a run last succeeded.", labels=["kind", "lane"]
     )
+    failure = GaugeMetricFamily(
+        "ops_run_last_failure_timestamp_seconds", "When a run last failed.", labels=["kind", "lane"]
+    )
     for kind, lane in pairs:
         created.add_metric([kind, lane], found.get(("created", kind, lane, ""), (0,))[0])
         for outcome in OUTCOMES:
             finished.add_metric([kind, lane, outcome], found.get(("finished", kind, lane, outcome), (0,))[0])
-        if good := found.get(("finished", kind, lane, "succeeded")):
-            success.add_metric([kind, lane], good[2])
-    yield from (created, finished, success)
+        for family, outcome in ((success, "succeeded"), (failure, "failed")):
+            if last := found.get(("finished", kind, lane, outcome)):
+                family.add_metric([kind, lane], last[2])
+    yield from (created, finished, success, failure)
 
     duration = HistogramMetricFamily(
         "ops_run_duration_seconds", "From start to end, each attempt for itself.", labels=["kind", "lane"]

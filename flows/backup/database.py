@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
@@ -17,13 +16,17 @@ from flows.backup.contents import check_server
 from flows.backup.filestore import check_filestore, estimate_filestore
 from flows.backup.loading import prove_loading
 from flows.backup.manifest import Locale, Manifest
+from flows.backup.odoo_databases import find_odoo_databases
 from flows.backup.postgres import Access, Connection, access_of, connect, connect_quietly, find_neighbour
 from flows.backup.programs import major_of
 from flows.backup.repository import Backup
 from opsdb.errors import PreflightError, UnknownDatabaseError
+from opsdb.near_names import did_you_mean
 from opsdb.settings import Settings
 from opsdb.shown import shown
 
+FILESTORE = "the filestore"
+"""How its archive is called among what needs room; it is hardly smaller than its files."""
 _SHOWN = 20  # names in one message
 _DUMPED = """nspname !~ '^pg_' AND nspname <> 'information_schema' AND NOT EXISTS (
     SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')"""
@@ -54,9 +57,8 @@ class Database:
             db.rollback()
 
     def connect(self) -> Connection:
-        """Connect to it. Raises PreflightError; UnknownDatabaseError names the databases that exist.
-
-        One that allows no connections exists.
+        """Connect to it. Raises PreflightError, UnknownDatabaseError when there is none, which one that allows no
+        connections is not. The latter names those with Odoo's tables, or all where none has them.
         """
         try:
             return connect_quietly(self.url, database=self.name)
@@ -69,10 +71,10 @@ class Database:
                 raise PreflightError(f"database {self.name!r} allows no connections: {opening}") from error
             if self.name in found.open:
                 raise
-            close = get_close_matches(self.name, found.open)
-            listed = [*close, *(name for name in found.open if name not in close)]
-            names = ", ".join(map(shown, listed[:_SHOWN])) or "none"
-            raise UnknownDatabaseError(f"there is no database {self.name!r}; there are: {names}") from error
+            listed = find_odoo_databases(self.url) or found.open
+            names = (", ".join(map(shown, listed[:_SHOWN])) or "none") + " and more" * (len(listed) > _SHOWN)
+            meant = did_you_mean(self.name, found.open)
+            raise UnknownDatabaseError(f"there is no database {self.name!r}.{meant} There are: {names}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Source:
     """The server's time: hosts that back up one database agree on the order of its backups."""
     last: Manifest | None = None
     """Of its last good backup in the folder, by which this one says how far it is."""
+    needed: Mapping[str, int] = field(default_factory=dict)
+    """What needed_bytes() found in its preflight."""
 
     def needed_bytes(self, earlier: list[Backup], folder: Path) -> dict[str, int]:
         """What its dump and its filestore's archive may need on disk in a folder of backups, by what earlier ones took.
@@ -102,7 +106,7 @@ class Source:
         """
         good = [one.manifest for one in earlier if one.verified and one.manifest]
         dump = min(self.tables_bytes, good[-1].size_bytes * 3 // 2) if good else self.tables_bytes
-        return {"the dump": dump, "the filestore": estimate_filestore(self.filestore, good, folder)}
+        return {"the dump": dump, FILESTORE: estimate_filestore(self.filestore, good, folder)}
 
 
 def check_source(database: Database, settings: Settings) -> Source:
@@ -112,7 +116,7 @@ def check_source(database: Database, settings: Settings) -> Source:
         access = access_of(db, settings.pg_bin)
         check_server(db)
         check_readable(db)
-        if access.programs.major != major_of(access.server_version):
+        if access.encrypted or access.programs.major != major_of(access.server_version):
             prove_loading(access)
         row, asked = _row(db, "SELECT clock_timestamp()"), time.monotonic()
         return Source(

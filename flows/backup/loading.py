@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from opsdb.errors import PreflightError
 from opsdb.processes.find import RUN_ID_VARIABLE
 
 PROBE_SECONDS = 60
+_NOT_CONNECTED = re.compile(r"connection to server .* failed:|could not connect to|sslmode value ")
 
 # From 17 on, pg_restore begins every connection with `SET transaction_timeout = 0`, which servers before 17 do not
 # know. There --exit-on-error would end each restore with its first statement. Without it pg_restore goes on after any
@@ -111,6 +113,12 @@ def _run(access: Access, command: list[str], variables: Mapping[str, str], *, st
     if done.returncode:
         said = "; ".join(done.stderr.strip().splitlines()[-2:]) or f"it did not end within {PROBE_SECONDS} s"
         programs, server = access.programs, access.server_version
+        if _NOT_CONNECTED.search(done.stderr):
+            raise PreflightError(
+                f"{programs.pg_dump.parent} ({programs.version}) cannot connect as the room does: {said}. "
+                "Hint: see that these programs can read the certificates that OPS_ODOO_DATABASE_URL names, or set "
+                "OPS_PG_BIN to a folder of others"
+            )
         raise PreflightError(
             f"a backup could not be restored into this server, PostgreSQL {server}, by {programs.pg_restore} "
             f"({programs.version}), as an empty dump shows: {said}. Install the client programs of PostgreSQL "

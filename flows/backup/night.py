@@ -10,8 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from opsdb.runs.lookup import short_id
-from opsdb.runs.retries import TRIED_AGAIN_WITHIN
-from opsdb.states import RunStatus, State
+from opsdb.states import TRIED_AGAIN_WITHIN, RunStatus, State
 
 LONGEST = timedelta(hours=7)
 """More than a backup may take by its own deadline."""
@@ -58,10 +57,19 @@ class Try:
     started_at: datetime
     """When the night had it started."""
     state: State
+    set_to_completed: bool = False
+    """Whether it failed, and somebody set it to Completed in Prefect since: that makes no backup."""
+
+    @property
+    def good(self) -> bool:
+        """Whether it made a verified backup."""
+        return self.state.status is RunStatus.SUCCEEDED and not self.set_to_completed
 
     @property
     def error(self) -> str:
         """Why it failed, in one line."""
+        if self.set_to_completed:
+            return "somebody set it to Completed in Prefect since, which makes no backup"
         message = (self.state.message or "").removeprefix("Flow run encountered an exception: ")
         return " ".join(message.split()) or self.state.name
 
@@ -102,7 +110,7 @@ class Outlook:
 def outlook(database: str, tries: Iterable[Try], *, window: Window, now: datetime) -> Outlook:
     """What to do about a database after these tries."""
     ordered = sorted(tries, key=lambda each: each.number)
-    good = next((each for each in ordered if each.state.status is RunStatus.SUCCEEDED), None)
+    good = next((each for each in ordered if each.good), None)
     latest = good or (ordered[-1] if ordered else None)
 
     def todo(what: Todo, *, at: datetime = now, reason: str = "") -> Outlook:

@@ -78,6 +78,7 @@ BackupOrDatabase = Annotated[
     str,
     Field(pattern=rf"{_FILE_PATTERN}|{DATABASE_PATTERN}", max_length=100),
     InWords("the file name of a backup, such as odoo_prod_20261125T231116Z.dump, or a database's name"),
+    Offers(Offer.DATABASES),
 ]
 """A database stands for its newest good backup."""
 OptionalFile = Annotated[BackupFile, OrEmpty()]

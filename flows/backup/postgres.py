@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -38,6 +38,7 @@ _TUNING = {
 }
 # client_encoding: pg_dump would write its dump in it. service: its values are in use already. passfile: ours is used.
 _DROPPED = _TUNING | {"client_encoding", "service", "passfile", "application_name"}
+_ENCRYPTING = {"require", "verify-ca", "verify-full"}  # what sslmode says where nothing goes out in plaintext
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def connect(
     """
     if not POSTGRESQL_URL.fullmatch(url):
         raise PreflightError(
-            f"{URL_VARIABLE}: want postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
+            f"{URL_VARIABLE}: expected postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
         )
     try:
         parameters = {"connect_timeout": str(connect_seconds), **_KEEPALIVES, **conninfo_to_dict(url)}
@@ -133,7 +134,8 @@ def program_env(db: Connection) -> dict[str, str]:
     """The connection `db` as libpq's environment variables, without its password.
 
     Taken from the open connection and not from the URL: the programs bring a libpq of their own, whose default socket
-    folder may be another one, and of several hosts it is this one that was checked.
+    folder may be another one, and of several hosts it is this one that was checked. Where it is encrypted, theirs is
+    encrypted or refused: with sslmode=prefer, programs without TLS would connect in plaintext.
     Raises PreflightError for a parameter that matters and that has no variable.
     """
     variables = {
@@ -149,7 +151,18 @@ def program_env(db: Connection) -> dict[str, str]:
     used = {name: value for name, value in used.items() if name not in _DROPPED}
     if missing := sorted(used.keys() - variables.keys()):
         raise PreflightError(f"{URL_VARIABLE}: pg_dump cannot be given {', '.join(missing)} without showing it")
-    return {variables[name]: value for name, value in used.items()} | {"PGAPPNAME": APPLICATION}
+    return {variables[name]: value for name, value in (used | _protection(db)).items()} | {"PGAPPNAME": APPLICATION}
+
+
+def _protection(db: Connection) -> dict[str, str]:
+    """The parameters by which programs connect as safely as `db`, whatever their libpq does by default."""
+    if db.info.host.startswith(("/", "@")):
+        return {"sslmode": "disable"}  # sslmode means nothing to a socket, but programs without TLS refuse others
+    if not db.pgconn.ssl_in_use:
+        return {}
+    asked = db.info.get_parameters().get("sslmode")
+    # a Kerberos ticket would have them take GSSAPI's encryption in place of TLS, which checks no certificate
+    return {"sslmode": asked if asked in _ENCRYPTING else "require", "gssencmode": "disable"}
 
 
 @contextmanager
@@ -184,6 +197,11 @@ class Access:
     variables: dict[str, str]
     password: str = field(repr=False)
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether their connection is encrypted, or refused: as the room's own is."""
+        return _is_encrypted(self.variables)
+
     @contextmanager
     def environment(self) -> Iterator[dict[str, str]]:
         """Their environment, with a password file for as long as the block lasts."""
@@ -192,12 +210,21 @@ class Access:
 
 
 def access_of(db: Connection, pg_bin: Path | None, *, dumped_by: str | None = None) -> Access:
-    """How programs reach the server of an open connection, and read what `dumped_by` wrote. Raises PreflightError."""
+    """How programs reach the server of an open connection, and read what `dumped_by` wrote.
+
+    Raises PreflightError, also where the connection is encrypted and theirs could not be.
+    """
     version = db.info.parameter_status("server_version") or str(db.info.server_version // 10000)
+    variables = program_env(db)
+    tls = _is_encrypted(variables)
     return Access(
-        programs=find_programs(pg_bin, server_version=version, dumped_by=dumped_by),
+        programs=find_programs(pg_bin, server_version=version, dumped_by=dumped_by, tls=tls),
         server_version=version,
         superuser=db.info.parameter_status("is_superuser") == "on",
-        variables=program_env(db),
+        variables=variables,
         password=db.info.password,
     )
+
+
+def _is_encrypted(variables: Mapping[str, str]) -> bool:
+    return variables.get("PGSSLMODE") in _ENCRYPTING

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from flows.engine.page import Page
 from flows.engine.progress import Meter
 from flows.engine.story import Story
 from opsdb.errors import PreflightError, StepError, UsageError
 from opsdb.record.entries import ArtifactMade, Entry, Event, StepSkipped
+from opsdb.runs.events import event_id_of
 from opsdb.runs.kept_steps import KeptStep
 from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
@@ -58,6 +59,8 @@ class ActiveRun:
     For runbooks with `exclusive`, which have their parameter's resource by then: decision 9 says why in that order.
     A run in no lane is not recorded, so it can hold nothing.
     """
+    release: Callable[[str], None] = lambda _resource: None
+    """Let others have a resource that was acquired, before the attempt ends."""
     end_process: Callable[[], None] = lambda: None
     """Ends this process, and all that is left of the run, without another word: the run was taken from it."""
     step_numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -73,6 +76,10 @@ class ActiveRun:
     """The steps so far whose work ends with this attempt."""
     version: str = ""
     """That of the runbook."""
+    puts_back: bool = False
+    """Whether it is in a block of steps that are put back when they do not end well."""
+    left: dict[str, Any] | None = None
+    """What it left and put back, for the result of a run that did not end well."""
     meter: Meter = field(default_factory=Meter)
     """How far the running step is."""
     page: Page = field(default_factory=Page)
@@ -91,7 +98,7 @@ class ActiveRun:
 
     def event(self, message: str, *, level: str = "info", once: str = "", **data: Any) -> None:
         """Record something that an operator may want to know; under the same name `once`, it is recorded once."""
-        event_id = uuid5(self.id, once) if once else uuid4()
+        event_id = event_id_of(self.id, once) if once else uuid4()
         self.record(Event(self.id, message=shown_lines(message), level=level, data=data, id=event_id))
 
     def artifact(self, *, kind: str, name: str, **columns: Any) -> None:

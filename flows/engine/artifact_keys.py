@@ -26,6 +26,8 @@ SUBJECTS: dict[str, tuple[str, str | None]] = {
     "odoo_fresh_deploy": ("deploy", "droplet_name"),
     "odoo_module_upgrade": ("upgrade", "odoo_db"),
     "odoo_restore_drill": ("drill", "odoo_db"),
+    "odoo_staging_copy": ("copy", "odoo_db"),
+    "odoo_upgrade_rollback": ("rollback", "odoo_db"),
     "stored_command": ("stored-command", "block"),
 }
 """What the key of a kind begins with, and the parameter that names the subject."""

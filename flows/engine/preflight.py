@@ -19,6 +19,8 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "odoo_fresh_deploy": ("bash", "awk", "curl", "doctl", "getent", "ssh"),
     "odoo_module_upgrade": ("bash", "curl", "docker", "git"),
     "odoo_restore_drill": ("bash", "sha256sum", "timeout"),
+    "odoo_staging_copy": ("bash", "comm", "cut", "find", "grep", "sed", "sha256sum", "sort", "timeout", "xargs"),
+    "odoo_upgrade_rollback": ("bash", "curl", "docker", "git", "sha256sum", "timeout"),
     "stored_command": ("bash",),
 }
 """Beside those of PostgreSQL, which are looked for in more places. An upgrade on another host needs bash and ssh."""

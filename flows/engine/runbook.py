@@ -33,6 +33,7 @@ from opsdb.record.entries import RunClosed, RunOpened, RunSuspended
 from opsdb.record.journal import Journal, journal_dir
 from opsdb.record.recorder import Recorder, deliver_abandoned
 from opsdb.runs.kept_steps import Kept, read_kept
+from opsdb.runs.locks import release_resource
 from opsdb.runs.prefect_runs import facts_of, state_of
 from opsdb.settings import load_settings
 from opsdb.shown import shown_lines
@@ -87,7 +88,11 @@ def runbook(
                     _kill_leftovers(run)
                     interrupted = not isinstance(error, Exception)
                     described = _describe(error)
-                    run.record(RunClosed.of(run.id, attempt=run.attempt, error=described, interrupted=interrupted))
+                    run.record(
+                        RunClosed.of(
+                            run.id, attempt=run.attempt, result=run.left, error=described, interrupted=interrupted
+                        )
+                    )
                     run.story.failed(described, interrupted=interrupted)
                     raise
                 _kill_leftovers(run)
@@ -172,6 +177,13 @@ def _acquire(run: ActiveRun, resource: str, deadline_seconds: float) -> None:
         engine.dispose()
 
 
+def _release(run: ActiveRun, resource: str) -> None:
+    try:
+        in_ops(run.settings, lambda db: release_resource(db, resource=resource, run_id=run.id, attempt=run.attempt))
+    except OpsError as error:
+        run.event(f"others wait for {resource.replace(':', ' ', 1)} until this run ends: {error}", level="warning")
+
+
 @contextmanager
 def _open_run(
     deadline_seconds: float, max_attempts: int, resource: str | None, version: str, told: Told
@@ -203,6 +215,7 @@ def _open_run(
     began = time.monotonic()
     run.clock = lambda: life.latest.at + timedelta(seconds=time.monotonic() - began)
     run.acquire = lambda resource: _acquire(run, resource, deadline_seconds)
+    run.release = lambda resource: _release(run, resource)
     orders = LaneOrders(run_id=run.id, fenced=run.fenced)
     run.end_process = orders.fenced
     recorder = Recorder(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
@@ -88,21 +90,22 @@ def step(
     def execute() -> ShellResult:
         log_path = run.log_dir / f"{index:02d}-{name}.log"
         try:
-            result = run_shell(
-                command,
-                timeout_seconds=timeout,
-                env={**(env or {}), **(progress.environment if progress else {})},
-                secrets=secrets or {},
-                run_id=str(run.id),
-                step=str(index),
-                name=name,
-                log_path=log_path,
-                working_dir=working_dir or Path("/"),
-                on_line=get_run_logger().info,
-                grace_seconds=run.settings.timings.grace,
-                limits=OutputLimits(log_bytes=run.settings.log_max_bytes),
-                rest=f"`ops logs {short_id(run.id)} --step {index}` has more",
-            )
+            with log_kept(run, log_path):
+                result = run_shell(
+                    command,
+                    timeout_seconds=timeout,
+                    env={**(env or {}), **(progress.environment if progress else {})},
+                    secrets=secrets or {},
+                    run_id=str(run.id),
+                    step=str(index),
+                    name=name,
+                    log_path=log_path,
+                    working_dir=working_dir or Path("/"),
+                    on_line=get_run_logger().info,
+                    grace_seconds=run.settings.timings.grace,
+                    limits=OutputLimits(log_bytes=run.settings.log_max_bytes),
+                    rest=f"`ops logs {short_id(run.id)} --step {index}` has more",
+                )
         except (ShellFailedError, ShellTimeoutError) as error:
             _note_result(run, name=name, result=error.result)
             raise
@@ -132,12 +135,19 @@ def _masked(command: str, secrets: Mapping[str, str]) -> str:
         return MASK.decode()
 
 
+@contextmanager
+def log_kept(run: ActiveRun, path: Path) -> Iterator[None]:
+    """Register the log that a command writes, however it ends: that of one which is cancelled is wanted the most."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a command that was never started has none
+            size = path.stat().st_size
+            run.artifact(kind="file", name=path.name, storage_path=str(path), size_bytes=size, mime_type="text/plain")
+
+
 def _note_result(run: ActiveRun, *, name: str, result: ShellResult) -> None:
-    """Register the log of a step, and what an operator should know of its end."""
-    path = result.log_path
-    run.artifact(
-        kind="file", name=path.name, storage_path=str(path), size_bytes=result.log_bytes, mime_type="text/plain"
-    )
+    """Say what an operator should know of the end of a step."""
     if result.log_error:
         run.event(f"the log of step {name} is not complete: {result.log_error}", level="warning")
     if result.survivors:
@@ -236,7 +246,7 @@ def _recorded(
     run.make_sure_of(name)
     key: dict[str, Any] = {"attempt": run.attempt, "index": index}
     about: dict[str, Any] = {"name": name, "command": command, "definition": run.version}
-    run.record(StepStarted(run.id, **key, **about, timeout_seconds=timeout))
+    run.record(StepStarted(run.id, **key, **about, timeout_seconds=timeout, must_run_again=run.puts_back))
     run.story.step_begins(index, name, shown)
     try:
         with run.meter.measuring(index, progress):
@@ -245,7 +255,8 @@ def _recorded(
         status = StepStatus.FAILED if isinstance(error, Exception) else StepStatus.CANCELLED
         exit_code = error.exit_code if isinstance(error, StepError) else None
         message = shown_lines(str(error)) or type(error).__name__
-        run.record(StepFinished(run.id, **key, status=status, exit_code=exit_code, error=message))
+        ended: dict[str, Any] = {"status": status, "exit_code": exit_code, "must_run_again": run.puts_back}
+        run.record(StepFinished(run.id, **key, **ended, error=message))
         run.story.step_ended(index, status, exit_code=exit_code, error=message)
         raise
     exit_code = result.exit_code if isinstance(result, ShellResult) else None

@@ -26,6 +26,9 @@ def _ref(ref: str) -> str:
 APPROVAL_MINUTES = 60
 """How long an approval is waited for when nobody says."""
 
+UPGRADE_MINUTES = 240
+"""The longest that an upgrade may take."""
+
 OdooModule = Annotated[
     str,
     Field(pattern=r"^[a-z][a-z0-9_]{0,62}$"),
@@ -37,6 +40,9 @@ OdooModules = Annotated[
     AfterValidator(each_once),
 ]
 ApprovalMinutes = Annotated[int, Field(ge=0, le=7 * 24 * 60), OrNothing(APPROVAL_MINUTES)]
+# Zero is no wish: a null of an empty form field becomes one.
+UpgradeMinutes = Annotated[int, Field(ge=0, le=UPGRADE_MINUTES), OrNothing(0)]
+Attempt = Annotated[int, Field(ge=0, le=1_000_000), OrNothing(0)]
 GitRef = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"),
@@ -89,6 +95,11 @@ ComposeService = Annotated[
 ]
 HealthUrl = Annotated[
     fields.HealthUrl, InWords("an http or https address without a query, such as http://localhost:8069/web/health")
+]
+RunId = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+    InWords("the whole id of a run, such as 5f0c5c1e-6c0e-4d38-9a0e-0d5e1f3a9c0b; `ops show RUN` shows it"),
 ]
 OptionalCheckout = Annotated[CheckoutFolder, OrEmpty()]
 OptionalComposeFile = Annotated[ComposeFile, OrEmpty()]

@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from flows.backup.contents import differences as contents_differences
+from flows.backup.contents import summary
 from flows.backup.extensions import differing_extensions
 from flows.backup.grants import RoleMap, joined, roles_in, with_roles, without_roles
 from flows.backup.inventory import ROLES, Definition, Inventory, read_objects, unquoted
 from flows.backup.manifest import Manifest
 from flows.backup.postgres import Connection
 from flows.restore.normal_form import read_again
+from opsdb.errors import StepFailedError
 
 _SHOWN = 60  # characters of a definition in a message
 # Texts that are the same on every version. Other ones depend on how a version shows expressions.
@@ -20,6 +22,9 @@ _PORTABLE = {"schema", "column", "sequence", "type", "comment", *ROLES}
 # What a new database has before anything is restored, and what a version of an extension has or has not.
 _USUAL = {("schema", "public"), ("extension", "plpgsql")}
 _OF_EXTENSIONS = "function of an extension"
+NOT_MADE = {"event trigger", "publication"}
+"""Only a superuser may make these, and they are left out."""
+_OF_NOT_MADE = tuple(f"{what} {kind} " for what in ("comment", "owner of") for kind in sorted(NOT_MADE))
 
 
 def differences_from(
@@ -36,6 +41,12 @@ def differences_from(
         dumped_by = int(re.split(r"\D", manifest.server_version)[0])
         wrong += differing_objects(manifest.inventory, db, dumped_by=dumped_by, roles=roles, without=without)
     return wrong
+
+
+def check_same(wrong: list[str]) -> None:
+    """Raise StepFailedError for differences, but for what is left out."""
+    if wrong := [one for one in wrong if not one.startswith(_OF_NOT_MADE)]:
+        raise StepFailedError(f"the restored database is not what was dumped: {summary(wrong)}")
 
 
 def same_major(manifest: Manifest, db: Connection) -> bool:

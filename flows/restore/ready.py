@@ -26,8 +26,9 @@ from flows.restore.fetch import find_at_target
 from flows.restore.loader import is_superuser
 from flows.restore.prepare import check_contents, check_template
 from flows.restore.sandbox import server_programs
-from flows.restore.server import check_free, check_login, check_may_create
+from flows.restore.server import check_free, check_login, check_may_create, foresee_full_disk
 from opsdb.errors import PreflightError
+from opsdb.near_names import near_name
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
 
 
@@ -96,10 +97,17 @@ def find_backup(folder: Folder, database: str, file: str | None, target: Target 
     elsewhere = f" and {target.store.place}" if target else ""
     if file is None:
         raise PreflightError(
-            f"{folder.path}{elsewhere} holds no backup of {database} that can be restored: make one with odoo_db_backup"
+            f"{folder.path}{elsewhere} holds no backup of {database} that can be restored. Hint: "
+            + (_nearly(folder, database) or "make one with odoo_db_backup")
         )
     shown_files = ", ".join(one.name.dump for one in folder.backups(database)[-3:]) or "none"
     raise PreflightError(f"{folder.path}{elsewhere} holds no backup {file}; its newest of {database}: {shown_files}")
+
+
+def _nearly(folder: Folder, database: str) -> str:
+    """A hint at the database with backups whose name is nearly the same; empty where there is none."""
+    near = near_name(database, sorted({one.name.database for one in folder.backups()} - {database}))
+    return f"there are backups of {near}" if near else ""
 
 
 def goes_on_without(file: str, manifest: Manifest) -> str:
@@ -114,6 +122,13 @@ def warn_of_lost(ready: Ready) -> None:
     for file in ready.backup.lost:
         url, without = ready.backup.repository.url(file), goes_on_without(file, ready.manifest)
         current_run().event(f"{url} is missing or not whole: {without}", level="warning")
+
+
+def restorable_manifest(backup: Backup) -> Manifest:
+    """The manifest of a backup whose dump is whole, by its size. Raises PreflightError for any other."""
+    if backup.manifest is None or not backup.restorable:
+        raise PreflightError(f"{backup.url} cannot be restored: {backup.fault()}. Hint: choose another backup")
+    return backup.manifest
 
 
 def look_up(
@@ -134,17 +149,25 @@ def look_up(
 
 
 def check_restorable(
-    backup: Backup, folder: Folder, target: Target | None = None, *, drill: bool, template: str | None = None
+    backup: Backup,
+    folder: Folder,
+    target: Target | None = None,
+    *,
+    drill: bool,
+    template: str | None = None,
+    planned: bool = False,
+    rewritten_bytes: int = 0,
 ) -> Ready:
     """Check programs, role and disk for the restore of a backup. Changes nothing. Raises PreflightError.
 
-    A drill takes place on a server of its own, unless OPS_DRILL_ON_SERVER is set.
+    A drill takes place on a server of its own, unless OPS_DRILL_ON_SERVER is set. `rewritten_bytes` are written besides
+    those of the database once it is there. Of a backup that is only `planned`,
+    no file is there to be read.
     """
-    run, manifest = current_run(), backup.manifest
+    run = current_run()
     if missing := missing_programs(*PROGRAMS["odoo_restore_drill"]):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}. Install coreutils")
-    if manifest is None or not backup.restorable:
-        raise PreflightError(f"{backup.url} cannot be restored: {backup.fault()}. Hint: choose another backup")
+    manifest = restorable_manifest(backup)
     # a dump is compressed: four times its size where the manifest does not know better
     needed = manifest.database_bytes or 4 * manifest.size_bytes
     if drill and not run.settings.drill_on_server:
@@ -163,10 +186,12 @@ def check_restorable(
             check_login(server)
         if unknown := check_free(server, needed_bytes=needed):
             run.event(f"free space of the server was not checked: {unknown}", level="warning")
+        elif full := foresee_full_disk(server, needed_bytes=needed, rewritten_bytes=rewritten_bytes):
+            run.event(full, level="warning")
         ready = Ready(backup, manifest, access.programs, folder, target, server=None, template=template)
         if template:
             check_template(server, template, manifest)
-        if target is None:  # else its contents are known when it is fetched
+        if target is None and not planned:  # else its contents are known when it is fetched
             with (folder.path / manifest.file).open("rb") as dump:
                 check_contents(server, read_archive(dump), template=template)
     return ready

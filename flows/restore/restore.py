@@ -22,7 +22,8 @@ from flows.backup.postgres import Connection
 from flows.engine.active_run import current_run
 from flows.engine.progress import read
 from flows.engine.step import action, step
-from flows.restore.comparison import compared, differences_from, same_major
+from flows.restore.change import Change, changed
+from flows.restore.comparison import NOT_MADE, check_same, compared, differences_from, same_major
 from flows.restore.fetch import DOWNLOAD_SECONDS, Fetched
 from flows.restore.handover import Handed, hand_over
 from flows.restore.load import RESTORE_SECONDS, analyze, load_dump
@@ -50,9 +51,6 @@ while read -r sum path name; do
 done <<<"$SUMS"
 """
 _DAMAGED = re.compile(r"^damaged: (\S+)$", re.MULTILINE)
-# Only a superuser may make these, and they are left out.
-_NOT_MADE = {"event trigger", "publication"}
-_OF_NOT_MADE = tuple(f"{what} {kind} " for what in ("comment", "owner of") for kind in sorted(_NOT_MADE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +68,17 @@ class Restored:
     handed: Handed
     missing: tuple[str, ...]
     """The files of the backup that are lost or damaged: it was restored without them."""
+    named: set[str]
+    """The files that rows of the backup name."""
 
 
 @contextmanager
-def restored(ready: Ready) -> Iterator[Restored]:
+def restored(ready: Ready, change: Change | None = None) -> Iterator[Restored]:
     """Fetch the backup if it is elsewhere, check its bytes, restore it into a scratch database, and compare it.
 
-    The database is dropped at the end, unless it was kept. Raises StepFailedError where the dump is not whole, or a
-    file that is needed besides; any other that is damaged is an event.
+    `change` is made after that, and before anything in the database gets its owner. The database is dropped at the
+    end, unless it was kept. Raises StepFailedError where the dump is not whole, or a file that is needed besides; any
+    other that is damaged is an event.
     """
     run, manifest = current_run(), ready.manifest
     if ready.server is None:
@@ -106,7 +107,7 @@ def restored(ready: Ready) -> Iterator[Restored]:
         tablespace = manifest.properties.tablespace if manifest.properties and ready.properties else None
         scratch = Scratch(url, run_id=run.id, locale=manifest.locale, template=ready.template, tablespace=tablespace)
         stack.enter_context(closing(scratch))
-        yield _restored_into(scratch, ready, files, walls)
+        yield _restored_into(scratch, ready, files, walls, change)
 
 
 def _check_sums(ready: Ready, files: OpenFiles) -> None:
@@ -124,7 +125,9 @@ def _check_sums(ready: Ready, files: OpenFiles) -> None:
         current_run().event(f"{file} is damaged: {goes_on_without(file, manifest)}", level="warning")
 
 
-def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tuple[str, ...]) -> Restored:
+def _restored_into(
+    scratch: Scratch, ready: Ready, files: OpenFiles, walls: tuple[str, ...], change: Change | None
+) -> Restored:
     manifest, dump = ready.manifest, files.paths[ready.manifest.file]
     thrown_away = ready.server is not None
     # dropped when the attempt ends
@@ -148,7 +151,19 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
         about = "collect the planner's statistics of all tables"
         action("analyze", lambda: analyze(scratch.connect_to_load), about=about)
     # last of all that executes code of the dump: what was compared is handed over
-    action("compare", lambda: _compare(manifest, scratch), about=_compared(manifest))
+    named: set[str] = set()
+    action("compare", lambda: _compare(manifest, scratch, named), about=_compared(manifest))
+    archive = files.paths.get(manifest.filestore.file) if manifest.filestore else None
+    if manifest.attachments is not None and archive is not None:
+        action(
+            "attachments",
+            lambda: _compare_attachments(manifest, named, archive),
+            about="read every file that ir_attachment names in the filestore's archive, and compare its SHA-1",
+            must_run_again=True,
+            progress=read(archive),
+        )
+    if change is not None:
+        changed(change, scratch, manifest)
     handed = Handed()
     # what an unsigned archive says of owners and privileges is somebody's text, and is not executed
     if ready.roles is not None and ready.trusted:
@@ -159,19 +174,10 @@ def _restored_into(scratch: Scratch, ready: Ready, files: OpenFiles, walls: tupl
             must_run_again=True,
         )
         handed = given or handed
-    archive = files.paths.get(manifest.filestore.file) if manifest.filestore else None
-    if manifest.attachments is not None and archive is not None:
-        action(
-            "attachments",
-            lambda: _compare_attachments(manifest, scratch, archive),
-            about="read every file that ir_attachment names in the filestore's archive, and compare its SHA-1",
-            must_run_again=True,
-            progress=read(archive),
-        )
     version = prepared.access.server_version
     missing = tuple(one.file for one in manifest.files if one.file not in files.paths)
     return Restored(
-        scratch, seconds, files, version, walls if scratch.login else (), prepared.left_out, handed, missing
+        scratch, seconds, files, version, walls if scratch.login else (), prepared.left_out, handed, missing, named
     )
 
 
@@ -201,7 +207,7 @@ def proof(ready: Ready, done: Restored) -> dict[str, Any]:
     }
 
 
-def names_in(scratch: Scratch) -> set[str]:
+def _names_in(scratch: Scratch) -> set[str]:
     """The files that the rows of a restored database name."""
     with scratch.connect() as db:
         pin_settings(db, statement_seconds=COMPARE_SECONDS)
@@ -222,19 +228,24 @@ def _compared(manifest: Manifest) -> str:
     return "compare all objects with the manifest, and count and hash the rows of all tables"
 
 
-def _compare(manifest: Manifest, scratch: Scratch) -> None:
-    """Rows and definitions, over the login that loaded them: to read a definition again executes it."""
+def _compare(manifest: Manifest, scratch: Scratch, named: set[str]) -> None:
+    """Rows and definitions, over the login that loaded them: to read a definition again executes it.
+
+    `named` gets the files that rows name.
+    """
     with scratch.connect_to_load() as db:
         try:
             pin_settings(db, statement_seconds=COMPARE_SECONDS)
             wrong = (
-                differences_from(manifest, db, without={*ROLES, *_NOT_MADE})
+                differences_from(manifest, db, without={*ROLES, *NOT_MADE})
                 if manifest.contents
                 else _count(manifest, db)
             )
         except psycopg.Error as error:
             raise StepFailedError(f"cannot compare the restored database: {first_line(error)}") from error
-    _check(wrong)
+    check_same(wrong)
+    if manifest.attachments is not None:
+        named.update(_names_in(scratch))
 
 
 def _hand_over(ready: Ready, scratch: Scratch, prepared: Prepared) -> Handed:
@@ -253,23 +264,18 @@ def _hand_over(ready: Ready, scratch: Scratch, prepared: Prepared) -> Handed:
         )
         if manifest.inventory is not None and not handed.refused:
             only_roles = manifest.model_copy(update={"contents": None, "extensions": None})
-            _check(differences_from(only_roles, db, roles=handed.roles, without=KINDS))
+            check_same(differences_from(only_roles, db, roles=handed.roles, without=KINDS))
     if handed.other_owners:
         told = "these have other owners than in the dump, since code of other roles could have changed them meanwhile"
         current_run().event(told, level="warning", other_owners=list(handed.other_owners))
     return handed
 
 
-def _check(wrong: list[str]) -> None:
-    if wrong := [one for one in wrong if not one.startswith(_OF_NOT_MADE)]:
-        raise StepFailedError(f"the restored database is not what was dumped: {summary(wrong)}")
-
-
-def _compare_attachments(manifest: Manifest, scratch: Scratch, archive: str) -> None:
+def _compare_attachments(manifest: Manifest, named: set[str], archive: str) -> None:
     if manifest.attachments is None:
         return
     try:
-        wrong = differing_attachments(manifest.attachments, names_in(scratch), archived(archive))
+        wrong = differing_attachments(manifest.attachments, named, archived(archive))
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise StepFailedError(f"the archive of the filestore cannot be read: {error}") from error
     if wrong:

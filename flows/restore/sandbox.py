@@ -20,7 +20,7 @@ from typing import Self
 from psycopg import sql
 
 from flows.backup.postgres import connect
-from flows.backup.programs import Programs, embedded_programs
+from flows.backup.programs import Programs, embedded_programs, version_of
 from flows.engine.active_run import current_run
 from flows.restore.loader import loader_name
 from flows.restore.own_folder import OwnFolder
@@ -74,19 +74,19 @@ class CannotDrillHereError(PreflightError):
 
 
 def server_programs(restored_by: Programs) -> Path:
-    """The folder with the programs of a server that takes what pg_restore reads: beside it, else the wheel's.
+    """The folder with the programs of a server that takes what pg_restore reads: beside it if it runs, or the wheel's.
 
     Raises CannotDrillHereError.
     """
     beside = restored_by.pg_restore.parent
-    if all((beside / name).is_file() for name in ("postgres", "initdb")):
+    if all(version_of(beside / name) for name in ("postgres", "initdb")):
         return beside
     embedded = embedded_programs()
     if embedded is not None and embedded.major >= restored_by.major:
         return embedded.pg_restore.parent
     raise CannotDrillHereError(
-        f"cannot be drilled here: there is no server beside {restored_by.pg_restore}. Hint: install PostgreSQL "
-        f"{restored_by.major}, server programs too, or set OPS_DRILL_ON_SERVER"
+        f"cannot be drilled here: no server that runs here is beside {restored_by.pg_restore}. Hint: install "
+        f"PostgreSQL {restored_by.major}, server programs too, or set OPS_DRILL_ON_SERVER"
     )
 
 

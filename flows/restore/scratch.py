@@ -7,6 +7,7 @@ belongs to a role of the run where the room may make one, and PUBLIC may not con
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
@@ -17,6 +18,7 @@ from flows.backup.postgres import Connection, Login, connect
 from flows.backup.properties import Properties
 from flows.engine.active_run import current_run
 from flows.restore.claim import claim, claim_lasting, claimed, end_sessions
+from flows.restore.creation import create_database, in_tablespace
 from flows.restore.loader import drop_loader, is_superuser, make_loader, rename_loader
 from flows.restore.properties import bring_back
 from opsdb.database import first_line
@@ -66,7 +68,7 @@ class Scratch:
         """Make the database, and its login. Raises StepFailedError where that cannot be done."""
         server = self._hold()
         try:
-            _drop(server, self.name)  # of an earlier attempt of this run
+            drop_database(server, self.name)  # of an earlier attempt of this run
             drop_loader(server, self._run_id)
             if is_superuser(server):
                 self.login = make_loader(server, self._run_id, comment=_comment(self._run_id))
@@ -119,20 +121,29 @@ class Scratch:
         name = sql.Identifier(self.name)
         owner = sql.Identifier(self.login.user) if self.login else sql.SQL("CURRENT_USER")
         return [
-            _create(name, self._locale, self.template, version=server.info.server_version)
-            + _in_tablespace(server, self._tablespace),
+            create_database(name, self._locale, self.template, version=server.info.server_version)
+            + in_tablespace(server, self._tablespace),
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(_comment(self._run_id))),
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name),
             sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner),
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name),
         ]
 
-    def keep_as(self, name: str, properties: Properties | None = None, *, owner: str | None = None) -> list[str]:
+    def keep_as(
+        self,
+        name: str,
+        properties: Properties | None = None,
+        *,
+        owner: str | None = None,
+        first: Callable[[Connection], None] = lambda _server: None,
+        at_last: Callable[[], None] = lambda: None,
+    ) -> list[str]:
         """Give it its final name and its properties, at once, and let in who may connect.
 
-        With an `owner`, a name that no role has, its login becomes that role, which nobody logs in as; else nothing may
-        belong to it any more. Returns phrases for the properties that the server refused. Raises StepFailedError where
-        the name is taken, or the database is gone.
+        In the same transaction, `first` makes room for it, and `at_last` is called when all of it is there. With an
+        `owner`, a name that no role has, its login becomes that role, which nobody logs in as; else nothing may belong
+        to it any more. Returns phrases for the properties that the server refused. Raises StepFailedError where the
+        name is taken, or the database is gone.
         """
         refused: list[str] = []
         if self._server is None:
@@ -144,6 +155,7 @@ class Scratch:
         server = self._held(self._server)
         try:
             with server.transaction():
+                first(server)
                 server.execute(rename)
                 for statement in open_up:
                     server.execute(sql.SQL(statement).format(sql.Identifier(name)))
@@ -153,6 +165,7 @@ class Scratch:
                     rename_loader(server, self._run_id, owner, database=name)
                 elif self.login:
                     drop_loader(server, self._run_id)
+                at_last()
         except psycopg.errors.InvalidCatalogName as error:
             raise StepFailedError(
                 f"the restored database {self.name} is not there any more: somebody dropped it, or another run took it "
@@ -170,7 +183,7 @@ class Scratch:
             return
         server = self._held(self._server)
         try:
-            _drop(server, self.name)
+            drop_database(server, self.name)
             drop_loader(server, self._run_id)
         except psycopg.Error as error:
             raise StepFailedError(f"the scratch database {self.name} cannot be dropped: {first_line(error)}") from error
@@ -230,7 +243,7 @@ def drop_leftovers(url: str) -> list[str]:
             claim(server, str(name))
             if claimed(server, str(name)):
                 continue
-            _drop(server, str(name))
+            drop_database(server, str(name))
             drop_loader(server, UUID(match[1]))
             dropped.append(str(name))
         dropped += _drop_loaders(server)
@@ -256,36 +269,13 @@ def _drop_loaders(server: Connection) -> list[str]:
     return dropped
 
 
-def _create(name: sql.Identifier, locale: Locale | None, template: str | None, *, version: int) -> sql.Composed:
-    """Without connections: whoever connects to every new database shall not get in before PUBLIC is kept out."""
-    words = sql.SQL("CREATE DATABASE {} TEMPLATE {} IS_TEMPLATE true ALLOW_CONNECTIONS false")
-    create = words.format(name, sql.Identifier(template or "template0"))
-    if locale is None or template:
-        return create
-    options = {"ENCODING": locale.encoding, "LC_COLLATE": locale.collate, "LC_CTYPE": locale.ctype}
-    if locale.provider in ("i", "b") and locale.locale and version >= 150000:
-        options["LOCALE_PROVIDER"] = "icu" if locale.provider == "i" else "builtin"
-        options["ICU_LOCALE" if locale.provider == "i" else "BUILTIN_LOCALE"] = locale.locale
-    elif version >= 150000:
-        options["LOCALE_PROVIDER"] = "libc"
-    given = [sql.SQL(f"{word} {{}}").format(sql.Literal(value)) for word, value in options.items()]
-    return create + sql.SQL(" ") + sql.SQL(" ").join(given)
-
-
 def _pinned(db: Connection) -> Connection:
     db.execute("SET search_path = ''")  # the database may have a setting that names hostile functions
     return db
 
 
-def _in_tablespace(server: Connection, name: str | None) -> sql.Composable:
-    """Where the server has it and the login may use it. Preflight has named one that cannot be had."""
-    query = "SELECT pg_catalog.has_tablespace_privilege(oid, 'CREATE') FROM pg_catalog.pg_tablespace WHERE spcname = %s"
-    row = server.execute(query, (name,)).fetchone() if name else None
-    return sql.SQL(" TABLESPACE {}").format(sql.Identifier(str(name))) if row and row[0] else sql.SQL("")
-
-
-def _drop(server: Connection, name: str) -> None:
-    """With every connection to it, if there is such a database."""
+def drop_database(server: Connection, name: str) -> None:
+    """Drop it with every connection to it, if there is such a database."""
     if not server.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone():
         return
     server.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -46,8 +48,47 @@ def check_login(server: Connection) -> None:
         )
 
 
-def check_free(server: Connection, *, needed_bytes: int) -> str | None:
-    """The server's disk has room for the restored database. Returns why that cannot be told, where it cannot."""
+def check_free(server: Connection, *, needed_bytes: int, beside: Sequence[tuple[Path, int]] = ()) -> str | None:
+    """The server's disk has room for the restored database, and for what is put into other folders `beside` it, by
+    their bytes, where they are on that disk.
+
+    Returns why that cannot be told, where it cannot. Raises PreflightError.
+    """
+    found = _find_disk(server)
+    if isinstance(found, str):
+        return found
+    others = sum(size for other, size in beside if on_one_disk(other, found.folder))
+    if found.free_bytes < needed_bytes + others + MARGIN_BYTES:
+        more = f", what else is put on that disk {megabytes(others)}" if others else ""
+        raise PreflightError(
+            f"the disk of the server's files, {found.folder}, has {megabytes(found.free_bytes)} free; the restored "
+            f"database may need {megabytes(needed_bytes)}{more}, and {megabytes(MARGIN_BYTES)} must stay: make room"
+        )
+    return None
+
+
+def foresee_full_disk(server: Connection, *, needed_bytes: int, rewritten_bytes: int) -> str | None:
+    """A sentence for a warning, where the disk has room for the restored database and perhaps not for rows that are
+    written again in it: how many these are, nobody knows before."""
+    found = _find_disk(server)
+    if isinstance(found, str) or found.free_bytes >= needed_bytes + rewritten_bytes + MARGIN_BYTES:
+        return None
+    return (
+        f"the disk of the server's files, {found.folder}, may become full: it has {megabytes(found.free_bytes)} free, "
+        f"the restored database may need {megabytes(needed_bytes)}, and its rules for anonymising up to "
+        f"{megabytes(rewritten_bytes)} more. Make room, or delete rows in neutralize.sql first"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    folder: Path
+    """The server's, or the one above that may be looked into."""
+    free_bytes: int
+
+
+def _find_disk(server: Connection) -> _Disk | str:
+    """The disk of the server's files, or why that cannot be told."""
     if not (server.info.host.startswith("/") or server.info.hostaddr in ("127.0.0.1", "::1")):
         return f"the server is on another host, {server.info.host}"
     try:
@@ -62,10 +103,9 @@ def check_free(server: Connection, *, needed_bytes: int) -> str | None:
     except PermissionError:
         while not os.access(folder, os.F_OK):
             folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + MARGIN_BYTES:
-        raise PreflightError(
-            f"the disk of the server's files, {folder}, has {megabytes(free)} free; the restored database may need "
-            f"{megabytes(needed_bytes)} and {megabytes(MARGIN_BYTES)} must stay: make room"
-        )
-    return None
+    return _Disk(folder, shutil.disk_usage(folder).free)
+
+
+def on_one_disk(one: Path, other: Path) -> bool:
+    """Whether what is put into one folder takes room from the other."""
+    return one.stat().st_dev == other.stat().st_dev

@@ -16,6 +16,8 @@ def restore_facts(_parameters: Mapping[str, Any], result: Mapping[str, Any]) -> 
     left = result.get("not_restored") or []
     found = [
         ("new database", code(result["database"])),
+        ("published", text(result.get("published", "as it is"))),
+        *_neutralised(result.get("neutralised")),
         *_proof(result),
         ("not restored", "; ".join(text(one) for one in left) if left else "nothing: all of it is there"),
         ("filestore", code(result["filestore"]) if result.get("filestore") else "not unpacked"),
@@ -26,6 +28,19 @@ def restore_facts(_parameters: Mapping[str, Any], result: Mapping[str, Any]) -> 
 def drill_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Facts:
     """A drill: what was proven of which backup."""
     return Facts(_proof(result), [restore_command(str(result["backup"]), parameters)], RESTORES)
+
+
+def _neutralised(done: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if done is None:
+        return []
+    refused = done["refused"]
+    found = [
+        ("rows changed", "; ".join(f"{text(name)} {rows:,}" for name, rows in done["rows_changed"].items()) or "none"),
+        ("looked for afterwards", f"{len(done['left'])} kinds of what a copy must not have: nothing is left"),
+        ("refused by the server", "; ".join(text(name) for name in refused) if refused else "nothing"),
+    ]
+    own = sorted(done["own_files"])
+    return [*found, ("own files", listed(own) if own else "none")]
 
 
 def _proof(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from flows.template.unsafe_places import UnsafePlaces, secrets_shown
 from flows.template.words import PREFIX, check_parameter_name, obeyed
 from opsdb.kinds.subjects import REFERENCE
 from opsdb.kinds.template_files import TemplateError, read_content
+from opsdb.near_names import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,8 @@ def _wanted(template: Template) -> tuple[list[str], dict[str, list[str]]]:
             problems.append(f"{where}: {field}: {error}")
         for field, name in named:
             if template.params is not None and name not in template.params:
-                close = difflib.get_close_matches(name, template.params, n=1)
-                meant = f". Did you mean {close[0]}?" if close else ": declare it, or leave out `params` altogether"
+                meant = did_you_mean(name, template.params)
+                meant = f".{meant}" if meant else ": declare it, or leave out `params` altogether"
                 problems.append(f"{where}: {field}: {name} is not among the declared params{meant}")
             elif template.params is None:
                 try:
@@ -263,8 +263,7 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
             fields = _fields(parts[part]) if part in parts else fields
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(words[-1], fields, n=1)
-        message = f"no such field. {f'Did you mean {close[0]}? ' if close else ''}There are: {', '.join(fields)}"
+        message = f"no such field.{did_you_mean(words[-1], fields)} There are: {', '.join(fields)}"
     elif item["type"] == "missing":
         message = "is missing"
     elif no_number:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from opsdb.states import FenceReason
+from opsdb.states import NOT_TRIED_AGAIN, REQUEUE_WITHIN, TRIED_AGAIN_WITHIN, FenceReason
 
 ROOM = "room"
 """Stands for the lane of what belongs to no lane."""
@@ -95,13 +95,21 @@ WHERE r.id = :id AND st.type = 'CRASHED' AND r.outcome IS NULL
 ON CONFLICT DO NOTHING
 """)
 
+# over is over: not while the room may yet try again what died, nor while that other attempt lasts. It has an hour for
+# that while Prefect is away, or nobody has said that the processes are gone.
 RESOLVE_FENCED = text("""
-UPDATE ops.alert_episodes e
-SET resolved_at = clock_timestamp(),
-    facts = e.facts || jsonb_build_object('became', coalesce(r.status, 'deleted'), 'now_attempt', r.attempt)
-FROM ops.alert_episodes o LEFT JOIN ops.runs r ON r.id = o.run_id
+UPDATE ops.alert_episodes e SET resolved_at = clock_timestamp()
+FROM ops.alert_episodes o LEFT JOIN ops.runs r ON r.id = o.run_id LEFT JOIN ops.run_states st ON st.id = r.state_id
 WHERE e.id = o.id AND o.resolved_at IS NULL AND o.rule = ANY(:final)
-      AND (r.id IS NULL OR r.finished_at IS NOT NULL OR r.attempt > (o.facts->>'attempt')::int)
+      AND (r.id IS NULL
+           OR (r.finished_at IS NOT NULL
+               AND NOT (r.status = 'failed' AND st.type = 'CRASHED' AND r.deleted_at IS NULL
+                        AND (r.max_attempts > 1 OR (r.started_at IS NULL AND r.claimed_at IS NOT NULL))
+                        AND NOT st.name = ANY(:not_tried_again)
+                        AND EXISTS (SELECT FROM ops.sessions s WHERE s.id = r.session_id AND s.status <> 'cancelled')
+                        AND r.updated_at > clock_timestamp() - CASE
+                          WHEN :hearing AND (r.fenced_at IS NULL OR r.reaped_at IS NOT NULL)
+                          THEN CAST(:tried_again_within AS interval) ELSE CAST(:requeue_within AS interval) END)))
 """)
 
 
@@ -117,6 +125,12 @@ def open_crashed(db: Connection, run_id: UUID) -> None:
     db.execute(OPEN_CRASHED, {"id": run_id, "rule": Rule.STUCK.value, "final": FINAL})
 
 
-def resolve_fenced(db: Connection) -> None:
-    """End the episodes of runs that are over, have begun another attempt, or are gone."""
-    db.execute(RESOLVE_FENCED, {"final": FINAL})
+def resolve_fenced(db: Connection, *, hearing: bool) -> None:
+    """End the episodes of runs that are over, in whatever attempt, or are gone.
+
+    Which of those that died are tried again says `opsdb.runs.retries`. Here all count that may be, for as long as that
+    takes. `hearing`: whether Prefect answers, without which nothing is tried again.
+    """
+    values = {"final": FINAL, "not_tried_again": list(NOT_TRIED_AGAIN), "hearing": hearing}
+    values |= {"tried_again_within": TRIED_AGAIN_WITHIN, "requeue_within": REQUEUE_WITHIN}
+    db.execute(RESOLVE_FENCED, values)

@@ -1,20 +1,27 @@
 """Episodes become incidents, and incidents messages: what is sent, and when, by the database's clock.
 
-An incident is reported once when it begins, again every `REPEAT` while it lasts, and once when it is over. Its episodes
-are those of one rule in one lane, so that 10,000 of them make one message.
+An incident is reported once when it begins, again every `REPEAT` while it lasts and nobody acknowledged it, once for
+each end that somebody waits for, and once when it is over. Its episodes are those of one rule in one lane, so that
+10,000 of them make one message.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
-from uuid import UUID
+from typing import Literal
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from opsdb.alerts.episodes import Rule
+from opsdb.alerts.outbox import Message
+from opsdb.alerts.report import NEWS, Event, Incident, Report, read_report
+from opsdb.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 SETTLE = timedelta(seconds=5)
 """From the first episode to the message: two heartbeats are as far apart, so one message tells what died at once."""
@@ -23,64 +30,19 @@ JOIN = timedelta(minutes=5)
 REPEAT = timedelta(hours=4)
 CALM = timedelta(minutes=10)
 """How long all must be well before that is reported. What comes back sooner continues the incident."""
-SHOWN = 10
-"""Subjects that a message lists."""
 KEPT_DAYS = 30
 """How long incidents and silences that are over are kept."""
-
-Event = Literal["firing", "repeat", "resolved"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Incident:
-    """An incident as it stands at `now`."""
-
-    id: int
-    rule: Rule
-    lane: str
-    opened_at: datetime
-    told_at: datetime | None
-    resolved_at: datetime | None
-    untold: int
-    silenced: bool
-    now: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What one episode is about."""
-
-    name: str
-    kind: str | None
-    run_name: str | None = None
-    """What the run is called."""
-    run_id: UUID | None
-    facts: dict[str, Any]
-    opened_at: datetime
-    resolved_at: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """All that a message says. `subjects` are the first of `count`."""
-
-    event: Event
-    incident: Incident
-    count: int
-    lasting: int
-    kinds: dict[str, int]
-    subjects: Sequence[Subject]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """A message as it was written, and to which destinations it goes."""
 
-    body: str
+    message: Message
     destinations: Sequence[str]
 
 
-Write = Callable[[Report], Draft]
+Write = Callable[[Connection, Report], Draft]
 
 GROUP = text("""
 WITH opened AS (
@@ -99,38 +61,43 @@ FROM ops.alert_incidents j,
                              WHERE e.incident_id = j.id AND e.resolved_at IS NULL) AS one) lasts
 WHERE i.id = j.id AND i.closed_at IS NULL AND lasts.one = (i.resolved_at IS NOT NULL)
 """)
-UNCLOSED = text("""
-SELECT i.id, i.rule, i.lane, i.opened_at, i.told_at, i.resolved_at, clock_timestamp() AS now,
-       (SELECT count(*) FROM ops.alert_episodes e WHERE e.incident_id = i.id AND e.told_at IS NULL) AS untold,
+UNCLOSED = text(f"""
+SELECT i.id, i.rule, i.lane, i.opened_at, i.told_at, i.resolved_at, i.acknowledged_at, clock_timestamp() AS now,
+       e.untold, e.ended, e.end_told_at,
        EXISTS (SELECT FROM ops.alert_silences s WHERE s.rule = i.rule AND s.until_at > clock_timestamp()) AS silenced
-FROM ops.alert_incidents i WHERE i.closed_at IS NULL ORDER BY i.id
-""")
-COUNTS = text("""
-SELECT coalesce(kind, '') AS kind, count(*) AS count, count(*) FILTER (WHERE resolved_at IS NULL) AS lasting
-FROM ops.alert_episodes WHERE incident_id = :id AND (:all OR resolved_at IS NULL OR told_at IS NULL)
-GROUP BY 1 ORDER BY 2 DESC, 1
-""")
-FIRST = text("""
-SELECT subject AS name, kind, run_id, facts, opened_at, resolved_at,
-       (SELECT r.name FROM ops.runs r WHERE r.id = run_id) AS run_name
-FROM ops.alert_episodes
-WHERE incident_id = :id AND (:all OR resolved_at IS NULL OR told_at IS NULL)
-ORDER BY told_at IS NOT NULL, id LIMIT :shown
-""")
+FROM ops.alert_incidents i,
+     LATERAL (SELECT count(*) FILTER (WHERE e.told_at IS NULL) AS untold, count(*) FILTER (WHERE {NEWS}) AS ended,
+                     max(e.end_told_at) AS end_told_at
+              FROM ops.alert_episodes e LEFT JOIN ops.runs r ON r.id = e.run_id WHERE e.incident_id = i.id) e
+WHERE i.closed_at IS NULL ORDER BY i.id
+""")  # noqa: S608 - a constant
 MARK_TOLD = text("""
 WITH told AS (UPDATE ops.alert_episodes SET told_at = clock_timestamp() WHERE incident_id = :id AND told_at IS NULL)
 UPDATE ops.alert_incidents SET told_at = clock_timestamp() WHERE id = :id
 """)
+MARK_ENDED = text(f"""
+UPDATE ops.alert_episodes o SET end_told_at = clock_timestamp()
+FROM ops.alert_episodes e LEFT JOIN ops.runs r ON r.id = e.run_id
+WHERE o.id = e.id AND e.incident_id = :id AND {NEWS}
+""")  # noqa: S608 - a constant
 CLOSE = text("UPDATE ops.alert_incidents SET closed_at = clock_timestamp() WHERE id = :id")
 STORE = text("""
 WITH message AS (
-  INSERT INTO ops.alert_messages (incident_id, event, body) VALUES (:id, :event, :body) RETURNING id)
+  INSERT INTO ops.alert_messages (incident_id, event, level, title, body)
+  VALUES (:id, :event, :level, :title, :body) RETURNING id)
 INSERT INTO ops.alert_deliveries (message_id, destination)
 SELECT message.id, d FROM message, unnest(CAST(:destinations AS text[])) AS d
-WHERE :event <> 'resolved'
+WHERE :event <> 'resolved' OR :level IN ('critical', 'failure')  -- nobody should have to wait for bad news
    OR EXISTS (SELECT FROM ops.alert_messages m JOIN ops.alert_deliveries heard ON heard.message_id = m.id
               WHERE m.incident_id = :id AND heard.destination = d AND heard.dead_at IS NULL)
 """)
+ACKNOWLEDGED_BY = text(
+    "SELECT acknowledged_by FROM ops.alert_incidents WHERE id = :id AND resolved_at IS NULL AND closed_at IS NULL "
+    "FOR UPDATE"
+)
+ACKNOWLEDGE = text(
+    "UPDATE ops.alert_incidents SET acknowledged_at = clock_timestamp(), acknowledged_by = :by WHERE id = :id"
+)
 
 SILENCE = text("""
 INSERT INTO ops.alert_silences (rule, until_at) VALUES (:rule, clock_timestamp() + :length)
@@ -147,15 +114,18 @@ PRUNE = (
 def due(incident: Incident) -> Event | Literal["close"] | None:
     """Which message an incident needs now. `close` ends it without one, since none was sent."""
     i = incident
-    if i.silenced and i.told_at is None:
-        return "close" if i.resolved_at is not None else None
     if i.told_at is None:
-        return "firing" if i.now >= i.opened_at + SETTLE else None
+        if i.resolved_at is not None and (i.silenced or not i.untold):
+            return "close"
+        return "firing" if not i.silenced and i.now >= i.opened_at + SETTLE else None
     if i.resolved_at is not None:
         over = CALM if i.rule.calm else timedelta(0)
         return "resolved" if i.now >= i.resolved_at + over else None
+    if i.ended and not i.silenced and (i.rule is Rule.APPROVAL or i.now - (i.end_told_at or i.told_at) >= JOIN):
+        return "ended"
     waited = i.now - i.told_at
-    if not i.silenced and (waited >= REPEAT or (i.untold and waited >= JOIN)):
+    reminds = waited >= REPEAT and (i.acknowledged_at is None or i.acknowledged_at < i.told_at)
+    if not i.silenced and (reminds or (i.untold and waited >= JOIN)):
         return "repeat"
     return None
 
@@ -174,12 +144,36 @@ def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
         if event == "close" or (incident.resolved_at is not None and not anybody):
             db.execute(CLOSE, {"id": incident.id})
         elif event is not None and anybody:
-            draft = write(_report(db, incident, event))
-            values = {"id": incident.id, "event": event, "body": draft.body, "destinations": list(draft.destinations)}
-            db.execute(STORE, values)
-            db.execute(CLOSE if event == "resolved" else MARK_TOLD, {"id": incident.id})
+            try:
+                with db.begin_nested():
+                    _store(db, write(db, read_report(db, incident, event)), incident, event)
+            except DBAPIError:
+                raise
+            except Exception:  # the others are reported all the same
+                log.exception("alert %d: an error of ours; going on", incident.id)
+                continue
             told += 1
     return told
+
+
+def _store(db: Connection, draft: Draft, incident: Incident, event: Event) -> None:
+    values = {"id": incident.id, "event": event, "destinations": list(draft.destinations)}
+    db.execute(STORE, values | asdict(draft.message))
+    done = {"resolved": CLOSE, "ended": MARK_ENDED}.get(event, MARK_TOLD)
+    db.execute(done, {"id": incident.id})
+
+
+def acknowledge(db: Connection, incident_id: int, by: str) -> str | None:
+    """Note that somebody takes care of an incident: no more reminders of what was told so far.
+
+    Returns who had done so before; None when nobody had. Raises UsageError when it is not active.
+    """
+    before = db.execute(ACKNOWLEDGED_BY, {"id": incident_id}).one_or_none()
+    if before is None:
+        raise UsageError(f"ALERT: alert {incident_id} is not active. Hint: `ops alerts` lists those that are")
+    db.execute(ACKNOWLEDGE, {"id": incident_id, "by": by})
+    name: str | None = before.acknowledged_by
+    return name
 
 
 def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
@@ -192,17 +186,3 @@ def prune(db: Connection) -> None:
     """Forget what was over a month ago, and workers that were not heard of for a day."""
     for statement in PRUNE:
         db.execute(text(statement), {"days": KEPT_DAYS} if ":days" in statement else {})
-
-
-def _report(db: Connection, incident: Incident, event: Event) -> Report:
-    values = {"id": incident.id, "all": event == "resolved"}
-    counts = db.execute(COUNTS, values).all()
-    rows = db.execute(FIRST, values | {"shown": SHOWN})
-    return Report(
-        event=event,
-        incident=incident,
-        count=sum(row[1] for row in counts),
-        lasting=sum(row.lasting for row in counts),
-        kinds={row.kind: row[1] for row in counts if row.kind},
-        subjects=[Subject(**row._mapping) for row in rows],
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
@@ -44,6 +45,27 @@ PATIENCE_SECONDS = 86_400.0
 """A message that could not be delivered for that long is dead: kept, counted, and not tried again."""
 
 
+class Level(StrEnum):
+    """How a message looks to whoever gets it: critical ones and failures are red, warnings yellow, success green."""
+
+    CRITICAL = "critical"
+    FAILURE = "failure"
+    WARNING = "warning"
+    INFO = "info"
+    SUCCESS = "success"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What is said, whatever the destination makes of it."""
+
+    level: Level
+    title: str
+    """In plain text, on one line."""
+    body: str
+    """In Markdown. Its first line is the title, as it looks there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Leased:
     """A message to be sent now. `attempt` counts from 1."""
@@ -52,7 +74,7 @@ class Leased:
     incident_id: int
     destination: str
     attempt: int
-    body: str
+    message: Message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +105,12 @@ WHERE m.id = d.message_id AND (d.message_id, d.destination) = (
                       AND w.retry_after_seconds IS NOT NULL AND w.next_attempt_at > clock_timestamp())
   -- one that is refused for what it says must not keep back the others
   ORDER BY p.attempts, p.message_id LIMIT 1 FOR UPDATE OF p SKIP LOCKED)
-RETURNING d.message_id, m.incident_id, d.destination, d.attempts AS attempt, m.body
+RETURNING d.message_id, m.incident_id, d.destination, d.attempts AS attempt, m.level, m.title, m.body
 """)
 DROP_UNHEARD = text("""
 DELETE FROM ops.alert_deliveries d USING ops.alert_messages m
-WHERE m.id = d.message_id AND m.event = 'resolved' AND d.destination = :destination
-  AND d.delivered_at IS NULL AND d.dead_at IS NULL
+WHERE m.id = d.message_id AND m.event = 'resolved' AND m.level NOT IN ('critical', 'failure')
+  AND d.destination = :destination AND d.delivered_at IS NULL AND d.dead_at IS NULL
   AND NOT EXISTS (SELECT FROM ops.alert_deliveries h JOIN ops.alert_messages hm ON hm.id = h.message_id
                   WHERE hm.incident_id = m.incident_id AND h.destination = d.destination
                     AND h.message_id < d.message_id AND h.dead_at IS NULL)
@@ -126,7 +148,7 @@ WITH gone AS (
   WHERE delivered_at IS NULL AND dead_at IS NULL AND NOT destination = ANY(:known)
   RETURNING message_id)
 UPDATE ops.alert_incidents i SET told_at = NULL
-WHERE i.closed_at IS NULL AND i.id IN (
+WHERE i.resolved_at IS NULL AND i.closed_at IS NULL AND i.id IN (
   SELECT m.incident_id FROM ops.alert_messages m JOIN gone ON gone.message_id = m.id)
   AND NOT EXISTS (SELECT FROM ops.alert_messages m JOIN ops.alert_deliveries d ON d.message_id = m.id
                   WHERE m.incident_id = i.id AND d.destination = ANY(:known) AND d.dead_at IS NULL)
@@ -137,7 +159,15 @@ def lease(db: Connection, *, destination: str) -> Leased | None:
     """Take the oldest message that is due for a destination, for `LEASE_SECONDS`; None when there is none."""
     db.execute(DROP_UNHEARD, {"destination": destination})
     row = db.execute(LEASE, {"destination": destination, "lease": LEASE_SECONDS}).one_or_none()
-    return None if row is None else Leased(**row._mapping)
+    if row is None:
+        return None
+    return Leased(
+        message_id=row.message_id,
+        incident_id=row.incident_id,
+        destination=row.destination,
+        attempt=row.attempt,
+        message=Message(level=Level(row.level), title=row.title, body=row.body),
+    )
 
 
 def note_delivered(db: Connection, leased: Leased) -> None:

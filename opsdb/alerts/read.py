@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from opsdb.alerts.outbox import DELIVERED
+from opsdb.alerts.report import DATABASE
 
 STATES = ("untold", "told", "silenced")
 """Of an episode that lasts."""
@@ -30,17 +31,22 @@ SELECT
   (SELECT jsonb_object_agg(outcome, count) FROM ops.alert_totals) AS totals,
   (SELECT updated_at FROM ops.sync_marks WHERE name = 'alerts') AS last_cycle_at
 """
-INCIDENTS = text("""
-SELECT i.id, i.rule, i.lane, i.opened_at, i.told_at, i.resolved_at, c.episodes, c.lasting, c.subjects,
-       s.until_at AS silenced_until, clock_timestamp() AS now
+INCIDENTS = text(f"""
+SELECT i.id, i.rule, i.lane, i.opened_at, i.told_at, i.resolved_at, i.acknowledged_at, i.acknowledged_by,
+       c.episodes, c.lasting, c.subjects, c.kinds, c.databases, s.until_at AS silenced_until, clock_timestamp() AS now
 FROM ops.alert_incidents i
      LEFT JOIN ops.alert_silences s ON s.rule = i.rule AND s.until_at > clock_timestamp(),
-     LATERAL (SELECT count(*) AS episodes, count(*) FILTER (WHERE resolved_at IS NULL) AS lasting,
-                     (array_agg(subject ORDER BY id))[1:10] AS subjects
-              FROM ops.alert_episodes e WHERE e.incident_id = i.id) c
+     LATERAL (SELECT count(*) AS episodes, count(*) FILTER (WHERE e.resolved_at IS NULL) AS lasting,
+                     (array_agg(e.subject ORDER BY e.resolved_at IS NOT NULL, e.id))[1:10] AS subjects,
+                     coalesce(array_agg(DISTINCT e.kind) FILTER (WHERE e.kind IS NOT NULL), '{{}}') AS kinds,
+                     coalesce((array_agg(DISTINCT about.database)
+                               FILTER (WHERE about.database IS NOT NULL))[1:10], '{{}}') AS databases
+              FROM ops.alert_episodes e LEFT JOIN ops.runs r ON r.id = e.run_id,
+                   LATERAL (SELECT {DATABASE} AS database) about
+              WHERE e.incident_id = i.id) c
 WHERE i.closed_at IS NULL OR i.closed_at > clock_timestamp() - interval '1 day'
 ORDER BY i.closed_at IS NULL DESC, i.opened_at DESC LIMIT 100
-""")
+""")  # noqa: S608 - a constant
 UNDELIVERED = text("""
 SELECT d.message_id, m.incident_id, m.event, d.destination, d.attempts, d.next_attempt_at, d.dead_at, d.reason,
        d.http_status
@@ -86,6 +92,12 @@ def read_incidents(db: Connection) -> list[dict[str, Any]]:
 def read_undelivered(db: Connection) -> list[dict[str, Any]]:
     """What waits to be delivered, or was given up, newest first."""
     return [row._asdict() for row in db.execute(UNDELIVERED)]
+
+
+def read_reached(db: Connection) -> list[str]:
+    """The names of the destinations that took a message which is still kept, in order."""
+    taken = text("SELECT DISTINCT destination FROM ops.alert_deliveries WHERE delivered_at IS NOT NULL ORDER BY 1")
+    return list(db.scalars(taken))
 
 
 def overdue_messages(db: Connection) -> bool:

@@ -2,27 +2,30 @@
 
 Each query gives the subjects of which its rule holds now. `ripe` is false where that may be the mark of an outage in
 which nobody could have done better: such a subject opens nothing, and what is open stays open. All ages are by the
-database's clock.
+database's clock; what an index is to find is compared with statement_timestamp(), which stands still meanwhile.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from opsdb.alerts.answers import note_answers
+from opsdb.alerts.endings import ABOUT, LOOKED_BACK, note_ends
 from opsdb.alerts.episodes import Rule, resolve_fenced
 from opsdb.alerts.thresholds import Thresholds
+from opsdb.database import GONE, first_line
+from opsdb.proven import SUCCEEDED
 from opsdb.watch import Mark, is_fresh, keep_watch
+
+log = logging.getLogger(__name__)
 
 OUTAGE_SECONDS = 15.0
 """When nobody looked for longer, the time of what could not be seen meanwhile starts again."""
-
-ABOUT = "coalesce(r.resource, 'odoo_db:' || (r.params->>'odoo_db'), '')"
-"""What a run is about: a run that never began has no resource yet, and a drill needs none."""
 
 QUERIES = {
     Rule.QUEUED: """
@@ -53,30 +56,30 @@ QUERIES = {
     Rule.FAILED: f"""
         WITH bad AS MATERIALIZED (
           SELECT r.id, r.attempt, r.lane, r.kind, r.session_id, r.claimed_by, r.finished_at, r.updated_at, t.seconds,
-                 left(r.error->>'type', 200) AS error, {ABOUT} AS about
+                 {ABOUT} AS about
           FROM ops.runs r,
                LATERAL (SELECT coalesce((CAST(:by_kind AS jsonb) ->> r.kind)::float8, :seconds) AS seconds) t
-          WHERE r.created_at > clock_timestamp() - interval '3 days' AND r.status = 'failed'
+          WHERE r.finished_at > statement_timestamp() - interval '{LOOKED_BACK}' AND r.status = 'failed'
                 AND r.updated_at > clock_timestamp() - interval '1 day' AND t.seconds < 'Infinity'),
         good AS MATERIALIZED (
           SELECT r.kind, {ABOUT} AS about, max(r.finished_at) AS at
           FROM ops.runs r
-          WHERE EXISTS (SELECT FROM bad) AND r.kind IN (SELECT kind FROM bad) AND r.status = 'succeeded'
-                AND r.created_at > clock_timestamp() - interval '3 days'
+          WHERE EXISTS (SELECT FROM bad) AND r.kind IN (SELECT kind FROM bad) AND {SUCCEEDED}
+                AND r.finished_at > statement_timestamp() - interval '{LOOKED_BACK}'
           GROUP BY 1, 2)
         -- a session that tries the same thing again, as a night does, says nothing new when that fails, too
         SELECT DISTINCT ON (bad.kind, bad.session_id, coalesce(nullif(bad.about, ''), bad.id::text))
                bad.id || '/' || bad.attempt AS subject, bad.lane::text AS lane, bad.kind, bad.id AS run_id,
-               jsonb_build_object('attempt', bad.attempt, 'session', s.name, 'worker', bad.claimed_by,
-                                  'error', bad.error) AS facts,
+               jsonb_build_object('attempt', bad.attempt, 'session', s.name, 'worker', bad.claimed_by) AS facts,
                extract(epoch FROM clock_timestamp() - bad.updated_at) > bad.seconds AS ripe
         FROM bad
              JOIN ops.sessions s ON s.id = bad.session_id
              LEFT JOIN good ON good.kind = bad.kind AND good.about = bad.about
         WHERE (good.at > bad.finished_at) IS NOT TRUE
-              -- those were reported as stuck, overdue or not started
+              -- those are reported as stuck, overdue or not started, up to the end of whatever attempt
               AND NOT EXISTS (SELECT FROM ops.alert_episodes o WHERE o.rule IN ('stuck', 'overdue', 'claim')
-                              AND o.subject = bad.id || '/' || bad.attempt)
+                              AND o.run_id = bad.id
+                              AND (o.resolved_at IS NULL OR o.resolved_at >= bad.finished_at))
         ORDER BY bad.kind, bad.session_id, coalesce(nullif(bad.about, ''), bad.id::text), bad.finished_at, bad.id""",  # noqa: S608 - a constant
     Rule.APPROVAL: """
         SELECT r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
@@ -90,40 +93,15 @@ QUERIES = {
                                        AND st.message LIKE 'waits for approval%'
         WHERE r.status = 'queued' AND r.finished_at IS NULL
               AND extract(epoch FROM clock_timestamp() - st.recorded_at) > :seconds""",
+    # what is open stays open, however long nobody tries
     Rule.BACKUP: """
-        WITH tried AS (
-          SELECT params->>'odoo_db' AS database, min(created_at) AS first_at,
-                 max(greatest(created_at, started_at)) AS last_at,  -- a retry is as old as its run
-                 left((array_agg(error->>'type' ORDER BY created_at DESC) FILTER (WHERE status = 'failed'))[1], 200)
-                   AS last_error,
-                 bool_or(CASE WHEN error->>'type' = 'UnknownDatabase' THEN tick IS NOT NULL OR EXISTS (
-                           SELECT FROM ops.run_states st WHERE st.run_id = r.id AND st.message LIKE 'started by run %')
-                         END) AS unattended  -- by a schedule, or by the night's run
-          FROM ops.runs r
-          WHERE kind = 'odoo_db_backup'
-                AND created_at BETWEEN clock_timestamp() - interval '30 days' AND clock_timestamp()
-          GROUP BY 1),
-        watched AS (
-          SELECT t.database, t.first_at, t.last_error, t.unattended FROM tried t
-          WHERE NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule = 'backup' AND e.subject = t.database
-                            AND CAST(e.facts->>'forgotten_at' AS timestamptz) > t.last_at)
-          UNION ALL  -- what is open stays open, however long nobody tries
-          SELECT e.subject, NULL, e.facts->>'last_error', true FROM ops.alert_episodes e
-          WHERE e.rule = 'backup' AND e.resolved_at IS NULL
-                AND NOT EXISTS (SELECT FROM tried t WHERE t.database = e.subject))
-        SELECT w.database AS subject, 'room' AS lane, 'odoo_db_backup' AS kind, NULL::uuid AS run_id,
-               jsonb_build_object('database', w.database, 'verified_at', verified.at,
-                                  'last_error', w.last_error) AS facts, true AS ripe
-        FROM watched w
-             LEFT JOIN LATERAL (  -- in the index's own order, to the letter
-               SELECT coalesce(outcome_at, finished_at) AS at FROM ops.runs
-               WHERE kind = 'odoo_db_backup' AND status = 'succeeded' AND params->>'odoo_db' = w.database
-               ORDER BY params->>'odoo_db', finished_at DESC LIMIT 1) verified ON true
-        WHERE w.database IS NOT NULL
-              -- a name that somebody mistyped: it never had a backup, and the server has no such database; but what
-              -- a schedule names nobody else would miss
-              AND (verified.at IS NULL AND w.last_error = 'UnknownDatabase' AND w.unattended IS NOT TRUE) IS NOT TRUE
-              AND (extract(epoch FROM clock_timestamp() - coalesce(verified.at, w.first_at)) <= :seconds) IS NOT TRUE
+        SELECT d.database AS subject, 'room' AS lane, 'odoo_db_backup' AS kind, NULL::uuid AS run_id,
+               jsonb_build_object('database', d.database, 'verified_at', d.last_verified_at,
+                                  'last_error', d.last_error) AS facts, true AS ripe
+        FROM ops.databases d
+        WHERE (d.watched OR EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule = 'backup'
+                                    AND e.subject = d.database AND e.resolved_at IS NULL))
+              AND extract(epoch FROM statement_timestamp() - coalesce(d.last_verified_at, d.first_tried_at)) > :seconds
         """,
     Rule.LEFTOVERS: """
         SELECT DISTINCT ON (r.id) r.id || '/' || r.attempt AS subject, r.lane::text AS lane, r.kind, r.id AS run_id,
@@ -131,7 +109,7 @@ QUERIES = {
                                   'pids', e.data->'pids') AS facts,
                extract(epoch FROM clock_timestamp() - e.created_at) > :seconds AS ripe
         FROM ops.run_events e JOIN ops.runs r ON r.id = e.run_id JOIN ops.sessions s ON s.id = r.session_id
-        WHERE e.level = 'error' AND e.created_at > clock_timestamp() - interval '1 day'
+        WHERE e.level = 'error' AND e.created_at > statement_timestamp() - interval '1 day'
               AND (e.data->'pids' IS NOT NULL OR e.data->>'reaped' = 'false')
               AND r.reaped_at IS NULL AND coalesce((e.data->>'attempt')::int, r.attempt) = r.attempt
         ORDER BY r.id, e.created_at""",
@@ -181,8 +159,16 @@ WHERE i.rule = :rule AND i.closed_at IS NULL
 ORDER BY id
 """)
 """Open episodes, and those that may be continued."""
+TRIED_AGAIN = text("""
+SELECT e.subject FROM ops.alert_episodes e JOIN ops.runs r ON r.id = e.run_id
+WHERE e.rule = 'failed' AND e.resolved_at IS NULL AND r.finished_at IS NULL
+""")
+"""Failures whose run somebody has tried again: what comes of that is not known yet."""
 RESOLVE = text("UPDATE ops.alert_episodes SET resolved_at = clock_timestamp() WHERE id = ANY(:ids)")
-REOPEN = text("UPDATE ops.alert_episodes SET resolved_at = NULL, facts = facts - 'forgotten_at' WHERE id = ANY(:ids)")
+REOPEN = text(
+    "UPDATE ops.alert_episodes SET resolved_at = NULL, facts = facts - 'forgotten_at' - 'resolved_by' "
+    "WHERE id = ANY(:ids)"
+)
 OPEN = text("""
 INSERT INTO ops.alert_episodes (rule, lane, subject, kind, run_id, facts)
 SELECT :rule, lane, subject, kind, run_id, facts
@@ -198,13 +184,22 @@ WHERE rule = 'backup' AND subject = :database AND resolved_at IS NULL
 
 
 def apply_rules(db: Connection, thresholds: Thresholds) -> None:
-    """Apply every rule once. Episodes open and end in the caller's transaction."""
+    """Apply every rule once. Episodes open and end in the caller's transaction.
+
+    A rule that fails keeps no other from being looked at.
+    """
     seen = keep_watch(db, Mark.ALERTER, outage_seconds=OUTAGE_SECONDS)
-    resolve_fenced(db)
     hearing = is_fresh(db, Mark.PREFECT, outage_seconds=OUTAGE_SECONDS)
+    resolve_fenced(db, hearing=hearing)
     for rule in QUERIES:
         if rule not in NEEDS_SYNC or hearing:
-            _apply(db, rule, thresholds, since=seen.since)
+            try:
+                with db.begin_nested():
+                    _apply(db, rule, thresholds, since=seen.since)
+            except DBAPIError as error:
+                if isinstance(error, GONE):
+                    raise
+                log.warning("the rule %s could not be looked at: %s", rule, first_line(error))
 
 
 def forget_database(db: Connection, database: str) -> bool:
@@ -227,10 +222,10 @@ def _apply(db: Connection, rule: Rule, thresholds: Thresholds, *, since: datetim
     known = {row.subject: row for row in db.execute(KNOWN, {"rule": rule.value})}
     # compared here and not in SQL: planned without statistics, 10,000 subjects took the server more than 30 s
     found = {} if thresholds.off(rule) else {row.subject: row for row in db.execute(text(query), values)}
-    if over := [row.id for row in known.values() if row.resolved_at is None and row.subject not in found]:
+    lasting = {row.subject for row in db.execute(TRIED_AGAIN)} if rule is Rule.FAILED else set()
+    if over := [row.id for row in known.values() if row.resolved_at is None and row.subject not in {*found, *lasting}]:
         db.execute(RESOLVE, {"ids": over})
-        if rule is Rule.APPROVAL:
-            note_answers(db, over)
+        note_ends(db, rule, over)
     ripe = [row for row in found.values() if row.ripe]
     again = [known[row.subject].id for row in ripe if row.subject in known and known[row.subject].resolved_at]
     if again:

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, T
 from sqlalchemy.dialects.postgresql import UUID as PgUUID
 from sqlmodel import Field
 
+from opsdb.alerts.outbox import Level
 from opsdb.schema import SCHEMA, Table, json_column, number_column, one_of, time_column
 
 
@@ -30,6 +31,8 @@ class AlertIncident(Table, table=True):
     told_at: datetime | None = Field(default=None, sa_column=time_column())
     resolved_at: datetime | None = Field(default=None, sa_column=time_column())
     closed_at: datetime | None = Field(default=None, sa_column=time_column())
+    acknowledged_at: datetime | None = Field(default=None, sa_column=time_column())
+    acknowledged_by: str | None = Field(default=None, sa_column=Column(Text))
 
 
 class AlertEpisode(Table, table=True):
@@ -57,6 +60,7 @@ class AlertEpisode(Table, table=True):
     opened_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
     told_at: datetime | None = Field(default=None, sa_column=time_column())
     resolved_at: datetime | None = Field(default=None, sa_column=time_column())
+    end_told_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class AlertMessage(Table, table=True):
@@ -64,7 +68,8 @@ class AlertMessage(Table, table=True):
 
     __tablename__ = "alert_messages"
     __table_args__ = (
-        one_of("event", ("firing", "repeat", "resolved")),
+        one_of("event", ("firing", "repeat", "ended", "resolved")),
+        one_of("level", Level),
         Index("ix_alert_messages_incident_id", "incident_id"),
     )
 
@@ -75,6 +80,8 @@ class AlertMessage(Table, table=True):
     event: str = Field(sa_column=Column(Text, nullable=False))
     body: str = Field(sa_column=Column(Text, nullable=False))
     created_at: datetime | None = Field(default=None, sa_column=time_column(default_now=True, null=False))
+    level: str = Field(sa_column=Column(Text, nullable=False))
+    title: str = Field(sa_column=Column(Text, nullable=False))
 
 
 class AlertDelivery(Table, table=True):

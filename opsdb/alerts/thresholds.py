@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from opsdb.alerts.episodes import Rule
-from opsdb.alerts.words import did_you_mean
 from opsdb.errors import UsageError
+from opsdb.near_names import did_you_mean
 
 OFF = math.inf
 DEFAULTS = {
@@ -23,7 +23,7 @@ DEFAULTS = {
 }
 """The rules whose threshold is set here, in seconds. The others' are the sweeper's own settings."""
 BY_KIND = (Rule.QUEUED, Rule.FAILED)
-UNATTENDED = ("nightly_backup", "odoo_db_backup", "odoo_restore_drill")
+UNATTENDED = ("nightly_backup", "odoo_db_backup", "odoo_restore_drill", "odoo_staging_copy")
 """The runbooks that a schedule starts: nobody watches them fail."""
 KIND_DEFAULTS = {(Rule.FAILED, kind): 30.0 for kind in UNATTENDED}
 """They stand where no threshold is given for all of the rule's kinds. The room's own retries come within that time."""
@@ -84,4 +84,4 @@ def _wrong(word: str, *, near: tuple[str, Iterable[str]] | None = None) -> Usage
     if near is None:
         return UsageError(f"{shown}: expected {form} As in `{EXAMPLE}`")
     name, known = near
-    return UsageError(f"{shown}: unknown {name[:63]!r}{did_you_mean(name, known) or '.'} Hint: {form}")
+    return UsageError(f"{shown}: unknown {name[:63]!r}.{did_you_mean(name, known)} Hint: {form}")

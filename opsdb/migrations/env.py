@@ -4,6 +4,7 @@ from alembic import context
 
 from opsdb import deployed, plan_tables, room_locks, tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.alerts import tables as alerts_tables  # noqa: F401 - the metadata holds what was imported
+from opsdb.retention import tables as retention_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.runs import template_versions, totals  # noqa: F401 - the metadata holds what was imported
 from opsdb.schedules import tables as schedules_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.schema import SCHEMA, Table

@@ -6,10 +6,11 @@ pid and start time together, so that a stranger who got the same pid later is ne
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -26,6 +27,8 @@ class RunProcess:
     pid: int
     start_ticks: int
     boot: str
+    puts_back: bool = False
+    """Whether it has something to put back before it ends, and is given the time for that when it is cancelled."""
 
     @property
     def alive(self) -> bool:
@@ -41,10 +44,22 @@ def enter(settings: Settings, *, run_id: UUID, attempt: int) -> Path:
     ticks = own.start_ticks if own else 0
     process = RunProcess(run_id=str(run_id), attempt=attempt, pid=os.getpid(), start_ticks=ticks, boot=boot_id())
     path = folder / f"{run_id}.json"
+    _write(path, process)
+    return path
+
+
+def note_putting_back(settings: Settings, run_id: UUID, puts_back: bool) -> None:
+    """Enter whether this process, which is that of a run, has something to put back. Says nothing of a full disk."""
+    path, process = entry_of(settings, run_id)
+    if process is not None and process.pid == os.getpid():
+        with contextlib.suppress(OSError):
+            _write(path, replace(process, puts_back=puts_back))
+
+
+def _write(path: Path, process: RunProcess) -> None:
     new = path.with_suffix(f".{os.getpid()}")
     new.write_text(json.dumps(asdict(process)))
     new.rename(path)
-    return path
 
 
 def entry_of(settings: Settings, run_id: UUID) -> tuple[Path, RunProcess | None]:

@@ -164,7 +164,8 @@ class RunClosed(Entry, op="run_closed"):
 
 @dataclass(frozen=True, kw_only=True)
 class StepStarted(Entry, op="step_started"):
-    """A step has started. Indexes count from 1. `definition` is the version of its runbook."""
+    """A step has started. Indexes count from 1. `definition` is the version of its runbook; with `must_run_again` what
+    it does is put back unless it ends well."""
 
     attempt: int
     index: int
@@ -172,6 +173,7 @@ class StepStarted(Entry, op="step_started"):
     command: str
     timeout_seconds: float
     definition: str | None = None
+    must_run_again: bool = False
 
     def apply(self, db: Connection) -> None:
         columns = _without(vars(self), "made")

@@ -73,7 +73,10 @@ def end_deleted(db: Connection, *, run_id: UUID, attempt: int, type_: str, name:
 
 
 def cancel_deleted(db: Connection, *, run_id: UUID, by: str) -> bool:
-    """End a run of which Prefect knows nothing: its process finds that it was taken from it. False when it is over."""
+    """End a run of which Prefect knows nothing: its process finds that it was taken from it. False when it is over.
+
+    `by` says who did, as in `cancelled by ben with ...`: no state of Prefect's says it.
+    """
     note_deleted(db, run_id)
     fenced = db.execute(
         update(Run)
@@ -84,15 +87,9 @@ def cancel_deleted(db: Connection, *, run_id: UUID, by: str) -> bool:
         )
     )
     if fenced.rowcount:
-        note_cancelled(db, run_id=run_id, message=by)
-    return bool(fenced.rowcount)
-
-
-def note_cancelled(db: Connection, *, run_id: UUID, message: str) -> None:
-    """Record once who cancelled a run, where no state of Prefect's says it; nothing when the run is not recorded."""
-    event = {"id": uuid5(run_id, "cancelled without Prefect"), "run_id": run_id, "level": "info", "message": message}
-    if db.scalar(select(col(Run.id)).where(col(Run.id) == run_id)) is not None:
+        event = {"id": uuid5(run_id, "cancelled without Prefect"), "run_id": run_id, "level": "info", "message": by}
         db.execute(insert(RunEvent).values(event | {"data": {}}).on_conflict_do_nothing())
+    return bool(fenced.rowcount)
 
 
 def unfinished_deleted(db: Connection, session_id: UUID) -> list[UUID]:

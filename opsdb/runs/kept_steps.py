@@ -17,6 +17,8 @@ from opsdb.runs.lookup import short_id
 from opsdb.tables import Run, RunStep, StepResult, StepStatus
 
 DONE = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+SEALED_FROM = "sealed_from"
+"""In the value of a step that seals those before it: the number of the first. What they made stands, see lasting()."""
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -32,6 +34,11 @@ class KeptStep:
     """The version of the runbook that it was a step of."""
     exit_code: int | None
     result: dict[str, Any] | None
+
+    @property
+    def sealed_from(self) -> int | None:
+        """The number of the first step that this one seals; None where it seals none."""
+        return _sealed_from(self.result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +114,12 @@ def _check(db: Connection, *, run_id: UUID, kept: Sequence[Row[Any]], version: s
     name = short_id(run_id)
     instead = f"`ops retry {name}` starts with the first step"
     kind = db.scalar(select(col(Run.kind)).where(col(Run.id) == run_id))
+    sealed = {
+        index
+        for step in kept
+        if (first := _sealed_from(step.result)) is not None
+        for index in range(first, step._mapping["index"])
+    }
     for step in kept:
         if step.definition is None:
             raise UsageError(f"run {name}: its steps were recorded before steps could be kept. {instead}")
@@ -115,7 +128,7 @@ def _check(db: Connection, *, run_id: UUID, kept: Sequence[Row[Any]], version: s
             raise UsageError(
                 f"run {name}: the runbook {kind} has changed since its steps ran (version {versions}). {instead}"
             )
-        if step.must_run_again:
+        if step.must_run_again and step._mapping["index"] not in sealed:
             raise UsageError(
                 f"run {name}: step {step.index}, {step.name}, succeeded and must run again all the same, for what it "
                 f"made ended with its attempt. {instead}"
@@ -124,6 +137,12 @@ def _check(db: Connection, *, run_id: UUID, kept: Sequence[Row[Any]], version: s
     if other is not None:
         what = (resource or "").replace(":", " ", 1)
         raise UsageError(f"run {name}: run {short_id(other)} did the same to {what} after its steps ran. {instead}")
+
+
+def _sealed_from(result: dict[str, Any] | None) -> int | None:
+    value = (result or {}).get("value")
+    first = value.get(SEALED_FROM) if isinstance(value, dict) else None
+    return first if isinstance(first, int) else None
 
 
 def _may_stand(recorded: str, version: str) -> bool:

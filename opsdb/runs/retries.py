@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 from sqlmodel import col
 
 from opsdb.runs.runs import recorded_states
-from opsdb.states import RESUMING, FenceReason, RunStatus, fold
+from opsdb.states import NOT_TRIED_AGAIN, REQUEUE_WITHIN, RESUMING, Life, RunStatus, fold
 from opsdb.tables import Run, RunState, Session
 
-TRIED_AGAIN_WITHIN = timedelta(minutes=1)
-"""How long after a death the next attempt may take to be asked for. After that something is wrong with the room."""
-FINAL_REASONS = (FenceReason.DEADLINE_EXCEEDED, "Refused")
-"""Ends after which another attempt would end the same way."""
 ATTEMPTS_TO_START = 3
-REQUEUE_WITHIN = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +57,7 @@ def read_retries(db: Connection, *, run_id: UUID | None = None) -> list[Retry]:
             (col(Run.max_attempts) > 1) | unborn,
             col(Run.updated_at) > func.clock_timestamp() - REQUEUE_WITHIN,
             col(RunState.type) == "CRASHED",
-            col(RunState.name).not_in(FINAL_REASONS),
+            col(RunState.name).not_in(NOT_TRIED_AGAIN),
             col(Run.fenced_at).is_(None) | col(Run.reaped_at).is_not(None),
             *([] if run_id is None else [col(Run.id) == run_id]),
         )
@@ -70,7 +65,7 @@ def read_retries(db: Connection, *, run_id: UUID | None = None) -> list[Retry]:
     found = []
     for row in rows.all():
         life = fold(recorded_states(db, run_id=row.id))
-        if life.crashes < (row.max_attempts if life.started_at else ATTEMPTS_TO_START):
+        if _left(life, row.max_attempts) > 0:
             name = RESUMING if life.continues and life.started_at is None else "AwaitingRetry"
             retry = Retry(
                 run_id=row.id,
@@ -82,3 +77,26 @@ def read_retries(db: Connection, *, run_id: UUID | None = None) -> list[Retry]:
             )
             found.append(retry)
     return found
+
+
+def read_tries_left(db: Connection, run_id: UUID) -> int:
+    """How often the room would try a run again, once it died: that it is dead already counts, too.
+
+    0 where its end is of a kind after which nothing is tried again, or somebody cancelled its session.
+    """
+    row = db.execute(
+        select(col(Run.max_attempts), col(Run.fence_reason), col(Run.deleted_at), col(Session.status))
+        .join(Session, col(Run.session_id) == col(Session.id))
+        .where(col(Run.id) == run_id)
+    ).one_or_none()
+    if row is None or row.deleted_at is not None or row.status == "cancelled" or row.fence_reason in NOT_TRIED_AGAIN:
+        return 0
+    life = fold(recorded_states(db, run_id=run_id))
+    if life.end is not None and (life.end.type != "CRASHED" or life.end.name in NOT_TRIED_AGAIN):
+        return 0
+    return max(0, _left(life, row.max_attempts) - (life.end is None))
+
+
+def _left(life: Life, max_attempts: int) -> int:
+    """How many deaths it may yet have before the last."""
+    return (max_attempts if life.started_at else ATTEMPTS_TO_START) - life.crashes

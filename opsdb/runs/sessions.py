@@ -79,13 +79,23 @@ def join_session(db: Connection, text: str) -> UUID:
     """
     session_id = spelled_id(text)
     if session_id is None:
-        return newest_session(db, text) or make_session(db, name=text)
-    status = db.scalar(select(col(Session.status)).where(col(Session.id) == session_id))
+        newest = newest_session(db, text)
+        return newest if newest is not None and _touch(db, newest) else make_session(db, name=text)
+    status = _touch(db, session_id)
     if status is None:
         raise UsageError(f"--session: there is no session {session_id}; `ops session list` shows them")
     if status == "cancelled":
         raise UsageError(f"--session: {session_id} was cancelled, no run can join it")
     return session_id
+
+
+def _touch(db: Connection, session_id: UUID) -> str | None:
+    """Let a session be in use from now on, so that an old and empty one is not deleted before the run is recorded.
+
+    Returns its status, None where it is gone.
+    """
+    touched = update(Session).where(col(Session.id) == session_id).values(updated_at=func.clock_timestamp())
+    return db.scalar(touched.returning(col(Session.status)))
 
 
 def newest_session(db: Connection, name: str) -> UUID | None:

@@ -32,7 +32,11 @@ from opsdb.watch import Mark, keep_watch
 CANDIDATES = text("""
 SELECT r.id,
        CASE
-         WHEN s.type = 'CANCELLING' AND s.recorded_at < now - make_interval(secs => :cancel) THEN 'Cancelled'
+         WHEN s.type = 'CANCELLING' AND s.recorded_at < now - make_interval(secs => :cancel) AND NOT (
+           s.recorded_at > now - make_interval(secs => :put_back)
+           AND greatest(r.heartbeat_at, :watching_since) > now - make_interval(secs => :lost)
+           AND EXISTS (SELECT FROM ops.run_steps p WHERE p.run_id = r.id AND p.attempt = r.attempt
+                       AND p.must_run_again AND p.status <> 'succeeded')) THEN 'Cancelled'
          WHEN r.deadline_at < now THEN 'DeadlineExceeded'
          WHEN s.type = 'CANCELLING' THEN NULL
          WHEN r.status = 'running' AND greatest(r.heartbeat_at, :watching_since) < now - make_interval(secs => :lost)
@@ -70,7 +74,7 @@ def sweep(db: Connection, settings: Settings) -> list[Fence]:
     Returns what this call fenced.
     """
     timings = settings.timings
-    limits = {"lost": timings.lost, "claim": timings.claim, "cancel": timings.cancel}
+    limits = {"lost": timings.lost, "claim": timings.claim, "cancel": timings.cancel, "put_back": timings.put_back}
     seen = keep_watch(db, Mark.SWEEPER, outage_seconds=timings.outage)
     watches = {
         "watching_since": seen.since,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from opsdb.amounts import read_length
+
 GRACE = timedelta(minutes=5)
 """How late a tick may begin and still be in time: a lane may be full, a room may be restarting."""
 LONGEST = timedelta(days=30)
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_ONCE = re.compile(r"once within (\d{1,5})\s*([mhd])")
+_ONCE = "once within "
 _RIGHT = "expected skip, all, or `once within 2h` (a number and m, h or d)"
 
 
@@ -45,10 +45,9 @@ def read_catch_up(text: str) -> CatchUp:
     words = " ".join(text.lower().split())
     if words in (Mode.SKIP, Mode.ALL):
         return CatchUp(Mode(words))
-    found = _ONCE.fullmatch(words)
-    if found is None:
+    within = read_length(words.removeprefix(_ONCE)) if words.startswith(_ONCE) else None
+    if within is None or within.seconds % 60:
         raise ValueError(f"{text[:60]!r} is not a catch-up rule: {_RIGHT}")
-    within = timedelta(**{_UNITS[found[2]]: int(found[1])})
     if not GRACE <= within <= LONGEST:
         raise ValueError(f"{text[:60]!r}: expected a time between 5m and 30d")
     return CatchUp(Mode.ONCE, within)

@@ -1,7 +1,7 @@
 """When a schedule fires next, as Prefect's scheduler will find it, and why one never does.
 
-One schedule that its scheduler cannot evaluate ends the planning of all schedules of its deployment, and only the
-server's log says so: such a schedule is refused wherever the room takes one.
+By itself Prefect then plans no other schedule of that deployment either, and only its server's log says so: such a
+schedule is refused wherever the room takes one.
 """
 
 from __future__ import annotations

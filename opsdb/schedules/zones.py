@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from zoneinfo import ZoneInfo, available_timezones
+
+from opsdb.near_names import near_name
 
 HOST_ZONES = {"localtime", "Factory", "posixrules"}
 NEAR = 0.75
@@ -21,6 +22,6 @@ def read_zone(name: str) -> ZoneInfo:
     if name in zones:
         return ZoneInfo(name)
     by_lower = {zone.lower(): zone for zone in zones} | {zone.rpartition("/")[2].lower(): zone for zone in zones}
-    close = difflib.get_close_matches(name.lower().replace(" ", "_"), by_lower, n=1, cutoff=NEAR)
-    meant = f" Did you mean {by_lower[close[0]]}?" if close else " Expected a name as in Europe/Rome"
+    near = near_name(name.replace(" ", "_"), by_lower, alike=NEAR)
+    meant = f" Did you mean {by_lower[near]}?" if near else " Expected a name as in Europe/Rome"
     raise ValueError(f"{name[:60]!r} is not a time zone.{meant}")

@@ -17,10 +17,12 @@ from prefect.settings import (
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     temporary_settings,
 )
+from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from deployments.server import access
+from deployments.server.client import pages
 from deployments.sync.marks import write_watermark
 from opsdb.database import connect
 from opsdb.runs.sweeper import sweep
@@ -87,6 +89,16 @@ def client(prefect_room: Settings) -> Iterator[SyncPrefectClient]:
         get_client(sync_client=True) as client,
     ):
         yield client
+        leave_nothing_to_do(client, prefect_room)
+
+
+def leave_nothing_to_do(client: SyncPrefectClient, room: Settings) -> None:
+    """Delete the schedules and runs of a test: the server would go on planning them, and each sync reads them."""
+    for deployment in list(pages(client.read_deployments)):
+        if deployment.schedules:
+            client.delete_deployment(deployment.id)
+    with psycopg.connect(make_conninfo(room.ops_url, dbname=room.prefect_database)) as db:
+        db.execute("DELETE FROM flow_run WHERE id IN (SELECT id FROM flow_run FOR UPDATE SKIP LOCKED)")
 
 
 @pytest.fixture(scope="session")

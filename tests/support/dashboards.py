@@ -14,7 +14,7 @@ CHOSEN = {"$lane": ".*", "$database": ".*", "$kind": "odoo_db_backup"}
 
 @dataclass(frozen=True)
 class Query:
-    """One query of one panel."""
+    """One query of one panel, or of lines over all of them."""
 
     dashboard: str
     panel: str
@@ -45,3 +45,9 @@ QUERIES = [
     for panel in panels(file)
     for target in panel["targets"]
 ]
+ANNOTATIONS = [
+    Query(file.stem, one["name"], one["target"]["expr"], f"{one['titleFormat']}, {one['textFormat']}")
+    for file in FILES
+    for one in json.loads(file.read_text())["annotations"]["list"]
+]
+"""Their values are times, in milliseconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ INLINE = re.compile(r"`([^`\n]+)`")
 
 def inline_codes(text: str) -> list[str]:
     return INLINE.findall(FENCE.sub("", text))
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """The lines of all `sh` blocks, joined where they end with a backslash, without comments."""
+    for language, block in FENCE.findall(text):
+        if language == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip() and not line.lstrip().startswith("#"):
+                    yield line
 
 
 def check_ops(arguments: list[str], *, complete: bool) -> None:

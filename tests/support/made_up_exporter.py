@@ -56,6 +56,7 @@ class Room:
     durations: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
     waits: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
     successes: dict[tuple[str, ...], float] = field(default_factory=dict)
+    failures: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def step(self, now: float) -> None:
         """Let happen what happens until `now`."""
@@ -86,6 +87,7 @@ class Room:
         if outcome == "succeeded":
             self.successes[run.kind, run.lane] = self.now
         if outcome == "failed":
+            self.failures[run.kind, run.lane] = self.now
             self.counts["delivered",] += 1
             self.counts["undelivered", "http_503"] += 1
 
@@ -115,6 +117,8 @@ class Room:
                 yield from (((*pair, outcome), self.counts["finished", *pair, outcome]) for pair in pairs)
         elif name == "ops_run_last_success_timestamp_seconds":
             yield from self.successes.items()
+        elif name == "ops_run_last_failure_timestamp_seconds":
+            yield from self.failures.items()
         else:
             yield from self._beside_runs()[name].items()
 
@@ -138,6 +142,9 @@ class Room:
             "ops_up": {(): 1},
             "ops_backup_last_success_timestamp_seconds": {name: self.now - age for name, age in databases.items()},
             "ops_backup_size_bytes": {("odoo_prod",): 812e6, ("odoo_staging",): 95e6},
+            "ops_backup_fresh_nights": {("odoo_prod",): 30, ("odoo_staging",): 11},
+            "ops_backup_judged_nights": {("odoo_prod",): 30, ("odoo_staging",): 12},
+            "ops_backup_objective_nights": {(): 28},
             "ops_alert_episodes": {("untold",): 0, ("told",): firing, ("silenced",): 0},
             "ops_alert_outbox_pending": {(): firing},
             "ops_alert_outbox_dead": {(): 0},

@@ -56,7 +56,7 @@ class _Handler(socketserver.StreamRequestHandler):
             self._say("354 go on")
             body = b""
             while (line := self.rfile.readline()) not in (b".\r\n", b""):
-                body += line
+                body += line.removeprefix(b".")  # the client doubles it where a line begins with one
             mail.mails.append(body)
             self._say("250 taken")
         elif verb == "QUIT":

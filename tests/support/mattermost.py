@@ -104,13 +104,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.headers["Content-Type"].startswith("application/json"):
             return 400, b'{"id":"web.incoming_webhook.parse.app_error"}'
         post = json.loads(raw)
-        if not str(post.get("text", "")).strip():
+        if not str(post.get("text", "")).strip() and not post.get("attachments"):
             return 400, b'{"id":"web.incoming_webhook.text.app_error"}'
         if post.get("channel") == "gone":
             return 404, b'{"id":"web.incoming_webhook.channel.app_error"}'
-        text = post["text"]
+        text = post.get("text", "")
         with self.server.chat.lock:
-            for start in range(0, len(text), POST_CHARACTERS):
+            for start in range(0, max(1, len(text)), POST_CHARACTERS):
                 self.server.chat.posts.append({**post, "text": text[start : start + POST_CHARACTERS]})
         return 200, b"ok"
 

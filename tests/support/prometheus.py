@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,21 @@ class Prometheus:
         return result
 
 
-def configuration(target: str) -> str:
-    """The configuration that the room ships, with this checkout, this target, and a second for each interval."""
-    shipped = (ROOT / "exporter" / "provisioning" / "prometheus.yml").read_text()
-    changes = {"/opt/ops-control-room": str(ROOT), "127.0.0.1:9464": target, "15s": "1s"}
+def configuration(target: str, *, alertmanager: str, rules: Path) -> str:
+    """The configuration that the room ships, with these addresses, a second for each interval, and bases of links."""
+    changes = {
+        "/opt/ops-control-room/exporter/rules": str(rules),
+        "127.0.0.1:9464": target,
+        "127.0.0.1:9093": alertmanager,
+        "15s": "1s",
+    }
+    shipped = with_changes("prometheus.yml", changes)
+    return re.sub(r"^  # (external_labels:|  ops_\w+:.*)$", r"  \1", shipped, flags=re.MULTILINE)
+
+
+def with_changes(name: str, changes: Mapping[str, str]) -> str:
+    """A file of `exporter/provisioning`, with texts replaced that must all be in it."""
+    shipped = (ROOT / "exporter" / "provisioning" / name).read_text()
     for old, new in changes.items():
         assert old in shipped
         shipped = shipped.replace(old, new)
@@ -54,10 +66,17 @@ def configuration(target: str) -> str:
 
 
 @contextmanager
-def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
-    """Run Debian's Prometheus below `folder` on a free loopback port, stopped by its own pid."""
+def scraping(
+    target: str, folder: Path, *, alertmanager: str = "", rules: Path = ROOT / "exporter" / "rules"
+) -> Iterator[Prometheus]:
+    """Run Debian's Prometheus below `folder` on a free loopback port, stopped by its own pid.
+
+    `target` and `alertmanager` are `host:port`; without the latter nobody hears of alerts.
+    """
     binary = program("prometheus", package="prometheus")
-    (folder / "prometheus.yml").write_text(configuration(target))
+    (folder / "prometheus.yml").write_text(
+        configuration(target, alertmanager=alertmanager or f"127.0.0.1:{free_port()}", rules=rules)
+    )
     port = free_port()
     argv = [
         binary,
@@ -69,11 +88,12 @@ def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
     ]
     log = folder / "prometheus.log"
     with child(argv, os.environ, log) as process:
-        _wait_until_ready(f"http://127.0.0.1:{port}", process, log)
+        wait_until_ready(f"http://127.0.0.1:{port}", process, log)
         yield Prometheus(f"http://127.0.0.1:{port}")
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for a Prometheus, or an Alertmanager, which has the same sign of life. Raises RuntimeError with its log."""
     for _ in range(600):
         if process.poll() is not None:
             break
@@ -83,4 +103,4 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
         except httpx.HTTPError:
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"Prometheus did not come up: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"{log.stem} did not come up: {log.read_text()[-2000:]}")

@@ -123,7 +123,7 @@ class FakePrefect:
     def cancel(self, run_id: UUID, *, message: str) -> Cancelled:
         now = self.state(run_id)
         if now.status.terminal:
-            raise UsageError(f"run {run_id} is {now.status} already: there is nothing to cancel")
+            raise UsageError(f"run {run_id} {now.status.told} already: there is nothing to cancel")
         return Cancelled(state=state("CANCELLED", message=message), asked=True)
 
 

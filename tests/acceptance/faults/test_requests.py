@@ -190,3 +190,14 @@ def test_runbook_that_cannot_be_loaded_fails_its_own_run_only(
     assert client.read_flow_run(broken).state_type is StateType.FAILED
     lab.wait_status(whole, "succeeded", seconds=30)
     lab.kill("worker")
+
+
+def test_limits_of_tags_hold_up_neither_a_run_nor_its_steps(lab: Lab, client: SyncPrefectClient, start: Start) -> None:
+    client.create_concurrency_limit(tag="runbook", concurrency_limit=0)
+    try:
+        assert client.read_global_concurrency_limit_by_name("tag:runbook").limit == 0
+        run_id = start("once")
+        assert "runbook" in client.read_flow_run(run_id).tags
+        lab.wait_status(run_id, "succeeded")
+    finally:
+        client.delete_concurrency_limit_by_tag("runbook")

@@ -144,22 +144,28 @@ def store(desk: Desk) -> Callable[..., str]:
     return save
 
 
-@pytest.fixture(scope="package")
-def save_target(desk: Desk) -> Callable[..., str]:
-    """Fills in a Backup Target block, through Prefect's client. Returns the block's name."""
+def save_block(desk: Desk, kind: str, name: str, **fields: str) -> None:
+    """Fill in a block of a class, such as `backup_target.BackupTarget`, through Prefect's client."""
+    module, _, kind = kind.rpartition(".")
     code = (
         "import json, sys\n"
         "from deployments.server import access\n"
         "from opsdb.settings import load_settings\n"
         "access.use(load_settings())\n"
-        "from blocks.backup_target import BackupTarget\n"
-        "BackupTarget.register_type_and_schema()\n"
-        "BackupTarget(**json.load(sys.stdin)).save(sys.argv[1], overwrite=True)\n"
+        f"from blocks.{module} import {kind} as kind\n"
+        "kind.register_type_and_schema()\n"
+        "kind(**json.load(sys.stdin)).save(sys.argv[1], overwrite=True)\n"
     )
+    argv, given = [desk.command()[0], "-c", code, name], json.dumps(fields).encode()
+    subprocess.run(argv, env=desk.env, cwd=desk.home.parent, input=given, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="package")
+def save_target(desk: Desk) -> Callable[..., str]:
+    """Fills in a Backup Target block. Returns the block's name."""
 
     def save(name: str, **fields: str) -> str:
-        argv, given = [desk.command()[0], "-c", code, name], json.dumps(fields).encode()
-        subprocess.run(argv, env=desk.env, cwd=desk.home.parent, input=given, check=True, capture_output=True)
+        save_block(desk, "backup_target.BackupTarget", name, **fields)
         return name
 
     return save

@@ -22,6 +22,8 @@ KINDS = (
     "odoo_fresh_deploy",
     "odoo_module_upgrade",
     "odoo_restore_drill",
+    "odoo_staging_copy",
+    "odoo_upgrade_rollback",
     "stored_command",
 )
 LANES = ("lane-a", "lane-b", "lane-c", "lane-d")
@@ -72,6 +74,7 @@ def test_every_kind_is_deployed_to_every_lane(api: Api) -> None:
     in_one_lane = {
         ("nightly_backup", "nightly-backup", "lane-a"),
         ("odoo_restore_drill", "weekly-restore-drill", "lane-a"),
+        ("odoo_staging_copy", "weekly-staging-copy", "lane-a"),
     }
     assert deployed == {(kind, f"{kind}-{lane}", lane) for kind in KINDS for lane in LANES} | in_one_lane
 
@@ -208,6 +211,6 @@ def test_deploying_again_changes_nothing_neither_by_ops_nor_by_prefect(desk: Des
     desk.ops("deploy", timeout=100).fine()
     assert everything(api) == before
     said = desk.ops("deploy", timeout=100).fine()
-    assert f"deployments: 0 written, {len(KINDS) * len(LANES) + 2} as they were" in said
+    assert f"deployments: 0 written, {len(KINDS) * len(LANES) + 3} as they were" in said
     assert f"block types registered: {', '.join(one.get_block_type_slug() for one in BLOCK_TYPES)}" in said
     assert everything(api) == before

@@ -86,7 +86,7 @@ def test_production_is_restored_to_a_test_name_by_the_command_that_the_list_show
     assert restored["status"] == "succeeded", restored
     assert restored["result"]["backup"] == Path(made["result"]["file"]).name
     with desk.database("postgres") as db:
-        db.execute(f"DROP DATABASE {database}_test WITH (FORCE)".encode())
+        db.execute(f"DROP DATABASE {restored['params']['odoo_db']} WITH (FORCE)".encode())
 
 
 def test_everything_is_stopped(desk: Desk, talker: Callable[..., dict[str, Any]]) -> None:
@@ -119,7 +119,8 @@ def test_why_it_does_not_start(desk: Desk, api: Api, database: str) -> None:
         board = desk.ops("board", "--once").fine()
         assert run["short_id"] in board.partition("Queue")[2]
         desk.ops("cancel", "last").fine()
-        assert desk.json("show", run["id"])["why"] == f"cancelled by {ACCOUNT} with `ops cancel`"
+        said = f"cancelled by {ACCOUNT} with `ops cancel`"
+        wait_for(lambda: desk.json("show", run["id"])["why"] == said, seconds=30, what="its end is recorded")
     finally:
         api.patch("/work_pools/lane-d", is_paused=False)
 

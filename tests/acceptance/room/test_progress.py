@@ -119,8 +119,12 @@ def terminal(desk: Desk) -> Iterator[Callable[..., Terminal]]:
 
 
 def dumping(desk: Desk, run: str) -> dict[str, Any] | None:
-    """How far the dump of a run is, as `--json` has it."""
-    steps = {step["name"]: step for step in desk.json("show", run)["steps"]}
+    """How far the dump of a run is, as `--json` has it. None for a run that was started a moment ago as well."""
+    answer = desk.ops("show", run, "--json")
+    if answer.code:
+        assert "One just started appears in seconds" in answer.err, answer
+        return None
+    steps = {step["name"]: step for step in json.loads(answer.out)["steps"]}
     found: dict[str, Any] | None = steps.get("pg_dump", {}).get("progress")
     return found
 
@@ -142,7 +146,8 @@ def test_every_command_shows_how_far_a_dump_is_and_nothing_once_it_is_over(
     with slowly(slow):
         live = terminal(*backup, "--wait")
         wait_for(lambda: re.search(SHOWN, live.read()), seconds=90, what="a live line of --wait")
-        run = desk.json("runs", "--status", "running", "--limit", "1")[0]["short_id"]
+        [found] = wait_for(lambda: desk.json("runs", "--status", "running", "--limit", "1"), what="it is listed")
+        run = found["short_id"]
         followed = terminal("logs", run, "--follow")
         with (tmp_path / "plain").open("wb") as plain:
             piped = subprocess.Popen(

@@ -6,6 +6,8 @@ import pytest
 
 from tests.acceptance.room.desk import Desk
 from tests.support.hostile_database import hostile_database
+from tests.support.live_odoo import make_live_odoo
+from tests.support.waiting import wait_for
 
 
 @pytest.mark.promise(9)
@@ -54,3 +56,29 @@ def test_owner_of_a_database_gains_nothing_in_a_room(desk: Desk) -> None:
         restored = desk.run("odoo_db_restore", "-p", f"odoo_db={new}", "-p", f"backup={listed['file']}")
         assert restored["status"] == "succeeded", restored
         assert hostile.harm() == []
+
+
+@pytest.mark.promise(12)
+def test_copy_of_an_odoo_is_neutralised_and_production_waits_for_a_person(desk: Desk) -> None:
+    name = "live_in_a_room"
+    make_live_odoo(desk.url("{database}"), name, owner="postgres")
+    desk.run("odoo_db_backup", "-p", f"odoo_db={name}")
+    parameters = ("-p", f"backup={name}", "-p", f"odoo_db={name}_copy")
+    planned = desk.json("run", "odoo_db_restore", *parameters, "--dry-run")["steps"]
+    assert planned[1]["command"].startswith(f"{name}_copy will be published neutralised")
+    copied = desk.run("odoo_db_restore", *parameters)
+    assert copied["status"] == "succeeded", copied
+    with desk.database(f"{name}_copy") as db:
+        assert db.execute("SELECT count(*) FROM ir_cron WHERE active").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM mail_mail WHERE state = 'outgoing'").fetchone() == (0,)
+    again = ("-p", f"backup={name}", "-p", f"odoo_db={name}_again", "-p", "as_production=true")
+    run = desk.json("run", "odoo_db_restore", *again)["id"]
+    question = f"publish {name}_again as production? {name} has the same database.uuid"
+    wait_for(lambda: question in "".join(desk.json("show", run)["waits_for"]), seconds=30, what="it asks")
+    desk.ops("approve", run).fine()
+    wait_for(lambda: desk.json("show", run)["status"] == "succeeded", seconds=60, what="it is restored")
+    with desk.database(f"{name}_again") as db:
+        assert db.execute("SELECT count(*) FROM mail_mail WHERE state = 'outgoing'").fetchone() == (1,)
+    with desk.database("postgres") as db:
+        for database in (name, f"{name}_copy", f"{name}_again"):
+            db.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())

@@ -90,8 +90,8 @@ def test_schedule_is_changed_shown_and_set_back(desk: Desk, database: str) -> No
         (("set", "nightly-backup", "--cron", "0 0 30 2 *"), "never fires"),
         (("set", "nightly-backup", "--add-db", "postgres"), "hold no Odoo data"),
         (
-            ("set", "nightly-backup", "--add-db", "pre_fect"),
-            "--add-db: there is no database 'pre_fect'; there are: prefect",
+            ("set", "nightly-backup", "--add-db", "odoo_prd"),
+            "--add-db: there is no database 'odoo_prd'.",
         ),
         (("set", "nightly-backup"), "say what to change"),
         (("override", "nightly-backup", "--at", "2030-12-25T02:00", "--reason", " "), "--reason: must not be empty"),

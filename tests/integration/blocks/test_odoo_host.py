@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import threading
 import time
@@ -14,7 +16,11 @@ import pytest
 
 from blocks import odoo_host
 from blocks.odoo_host import OdooHost
+from cli.doctor.blocks import BLOCK_SECONDS, REQUEST_SECONDS
+from cli.doctor.doctor import CHECK_SECONDS
 from tests.support.children import free_port
+from tests.support.other_user import NOBODY
+from tests.support.programs import needs_root
 from tests.support.silent_server import silent_server
 from tests.support.ssh_server import SshServer, ssh_server
 from tests.support.stand_ins.docker import Docker, docker
@@ -26,7 +32,7 @@ COMPOSE = "deploy/docker-compose.prod.yml"
 def health() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/web/health" else 502)
+            self.send_response(200 if self.path == "/web/health?db_server_status=1" else 502)
             self.end_headers()
 
         def log_message(self, *_words: object) -> None:
@@ -80,8 +86,9 @@ def over(far: SshServer, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("daemon")
-def test_host_of_the_worker_is_well(checkout: Path, health: str) -> None:
-    checks = facts(checkout, health).check()
+@pytest.mark.parametrize("end", ["", "/"])
+def test_host_of_the_worker_is_well(checkout: Path, health: str, end: str) -> None:
+    checks = facts(checkout, health + end).check()
     assert [check.subject for check in checks if check.ok] == ["reached", "programs", "checkout", "service", "health"]
 
 
@@ -104,6 +111,9 @@ def test_each_thing_that_is_not_there_is_told_by_itself(checkout: Path, health: 
     daemon.stopped = True
     assert "odoo does not run" in wrong(facts(checkout, health))["service"]
     assert list(wrong(facts(checkout / "nowhere", health))) == ["checkout", "service"]
+    (checkout / COMPOSE).write_text("services: {odoo: {}}\n")
+    found = wrong(facts(checkout, health))
+    assert f"{checkout} was changed by hand: M {COMPOSE}: commit or stash it there" in found["checkout"]
 
 
 def test_missing_programs_are_named(checkout: Path, health: str, far: SshServer, path_folder: Path) -> None:
@@ -158,6 +168,7 @@ def test_host_that_hangs_is_given_up_and_leaves_nothing(
     checkout: Path, health: str, far: SshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(odoo_host, "HOST_SECONDS", 1.0)
+    monkeypatch.setattr(odoo_host, "CHECK_STATUS_SECONDS", 0)
     began = time.monotonic()
     with silent_server() as port:
         found = wrong(facts(checkout, health, **over(far, ssh_port=port)))
@@ -165,6 +176,38 @@ def test_host_that_hangs_is_given_up_and_leaves_nothing(
     assert time.monotonic() - began < 5
     left = subprocess.run(["pgrep", "-f", f"{far.folder}/ssh-config"], capture_output=True, check=False)
     assert left.stdout == b""
+
+
+@pytest.mark.usefixtures("daemon")
+def test_git_status_that_does_not_end_in_time_is_the_reason(
+    checkout: Path, health: str, path_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git, real = path_folder / "git", shutil.which("git")
+    git.write_text(f'#!/bin/sh\ncase " $* " in *" status "*) exec sleep 60 ;; esac\nexec {real} "$@"\n')
+    git.chmod(0o755)
+    monkeypatch.setattr(odoo_host, "STATUS_SECONDS", 1)
+    [reached, programs, found] = odoo_host.check_code(facts(checkout, "http://127.0.0.1:9/"))
+    assert (reached.ok, programs.ok or "docker" in programs.found, found.ok) == (True, True, False)
+    assert f"{checkout}: git status did not end within 1 s" in found.found
+    assert "look at the disk" in found.advice
+    monkeypatch.setattr(odoo_host, "STATUS_SECONDS", 60)
+    monkeypatch.setattr(odoo_host, "CHECK_STATUS_SECONDS", 1)
+    assert wrong(facts(checkout, health)) == {"checkout": f"{found.found}: {found.advice}"}
+
+
+def test_doctor_waits_for_what_a_host_says_of_its_git_status() -> None:
+    """Else it would say no more than that a check did not end."""
+    longest = odoo_host.HOST_SECONDS + odoo_host.CHECK_STATUS_SECONDS
+    assert longest < BLOCK_SECONDS
+    assert BLOCK_SECONDS + REQUEST_SECONDS < CHECK_SECONDS
+
+
+@needs_root
+def test_checkout_of_another_user_says_how_git_trusts_it(checkout: Path) -> None:
+    os.chown(checkout, NOBODY, NOBODY)
+    found = odoo_host.check_code(facts(checkout, "http://127.0.0.1:9/"))[-1]
+    assert found.found == f"{checkout} belongs to another user, and git refuses it"
+    assert f"git config --global --add safe.directory {checkout}" in found.advice
 
 
 def test_look_before_an_upgrade_asks_neither_docker_nor_odoo_and_shows_ssh_no_secret(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from exporter.alerting.messages import render
+from cli.account import account
+from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.runs.lookup import short_id
 from tests.integration.cli.conftest import Ops
 from tests.support.alerts_lab import Lab
 from tests.support.mattermost import TOKEN, Mattermost, listening
+from tests.support.reports import written
 
 
 def test_alerts_of_a_quiet_room(ops: Ops) -> None:
@@ -37,16 +40,41 @@ def test_alerts_that_last_are_listed_for_people_and_programs(ops: Ops, lab: Lab)
     assert code == 0
     assert "queued" in out
     assert f"run {short_id(run_id)}" in out
+    assert f"Run Queued Too Long: `ops show {short_id(run_id)}` says what it waits for" in out
     assert "message to main waits: not tried yet" in out
     document = json.loads(ops("alerts", "--json")[1])
     assert [(row["rule"], row["lane"], row["lasting"]) for row in document["alerts"]] == [("queued", "A", 1)]
     assert (document["episodes"], document["pending"]) == ({"untold": 0, "told": 1, "silenced": 0}, 1)
 
 
+def test_alerts_name_kind_database_and_who_has_them(ops: Ops, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lab.thresholds = parse_thresholds("failed=0")
+    for database in ("odoo_prod", "odoo_staging"):
+        lab.finish(lab.run(kind="odoo_db_backup", params=json.dumps({"odoo_db": database})))
+    lab.cycle()
+    lab.pass_seconds(6)
+    lab.cycle()
+    [row] = json.loads(ops("alerts", "--json")[1])["alerts"]
+    assert (row["kinds"], row["databases"]) == (["odoo_db_backup"], ["odoo_prod", "odoo_staging"])
+    out = ops("alerts")[1]
+    assert re.search(r"reported +(odoo_db_backup +)?odoo_prod, odoo_staging", out), out
+    code, said, _ = ops("alerts", "ack", str(row["id"]))
+    assert (code, said) == (0, f"alert {row['id']} acknowledged by {account()}: no more reminders of it\n")
+    assert f"{account()} has it" in ops("alerts")[1]
+    lab.pass_seconds(5 * 3600)
+    assert lab.cycle() == []
+
+
+def test_alert_that_does_not_last_cannot_be_acknowledged(ops: Ops) -> None:
+    code, _, err = ops("alerts", "ack", "7")
+    assert (code, "alert 7 is not active" in err) == (2, True)
+
+
 def test_silence_holds_and_can_be_ended(ops: Ops, lab: Lab) -> None:
     lab.run(status="queued", state="SCHEDULED", state_name="Late", age=1000)
     code, out, _ = ops("alerts", "silence", "queued", "--for", "2h")
-    assert (code, out[:38]) == (0, "nothing new is told of queued until 20")
+    assert (code, out[:42]) == (0, "nothing new of queued is reported until 20")
     lab.cycle()
     lab.pass_seconds(6)
     assert lab.cycle() == []
@@ -70,14 +98,14 @@ def test_database_that_is_gone_is_forgotten_and_another_is_refused(ops: Ops, lab
     lab.cycle()
     lab.pass_seconds(601)
     assert lab.cycle() == [("resolved", "backup", "room", 1)]
-    assert "Ended by: an operator" in render(lab.reports[-1], ui_url="http://ui")
+    assert "Ended by: an operator" in written(lab.reports[-1]).body
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("nonsense",), "unknown rule 'nonsense' (choose from stuck, overdue,"),
-        (("Stuck",), "unknown rule 'Stuck', did you mean 'stuck'?"),
+        (("nonsense",), "RULE: invalid value 'nonsense' (choose from stuck, overdue,"),
+        (("Stuck",), "). Did you mean stuck?"),
         (("queued", "--for", "soon"), "--for 2h"),
         (("queued", "--for", "31d"), "at most 30d"),
     ],
@@ -96,11 +124,11 @@ def test_word_that_means_nothing_is_refused_where_it_is_read(
     monkeypatch.setenv("OPS_ALERT_URLS", f"critcal=mmost://127.0.0.1/{TOKEN}")
     code, _, err = ops(*command)
     assert code == 2
-    assert "OPS_ALERT_URLS: entry 1: unknown word 'critcal', did you mean 'critical'?" in err
+    assert "OPS_ALERT_URLS: entry 1: unknown word 'critcal'. Did you mean critical?" in err
     assert TOKEN not in err
     code, out, _ = ops("alerts")
     assert code == 0
-    assert "did you mean 'critical'?" in " ".join(out.split())
+    assert "Did you mean critical?" in " ".join(out.split())
 
 
 def test_trial_reaches_every_destination_and_says_which_it_did_not(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +136,7 @@ def test_trial_reaches_every_destination_and_says_which_it_did_not(ops: Ops, mon
     with listening(Mattermost()) as good, listening(Mattermost(moods=[403])) as bad:
         monkeypatch.setenv("OPS_ALERT_URLS", good.url)
         assert ops("alerts", "test")[0] == 0
-        assert good.texts[0].startswith("🔔 **Test of the Ops Control Room's Alerts**")
+        assert good.texts[0].startswith("⚪ **Test of the Ops Control Room's Alerts**")
         monkeypatch.setenv("OPS_ALERT_URLS", f"{good.url} critical={bad.url}")
         code, out, err = ops("alerts", "test")
     assert code == 2

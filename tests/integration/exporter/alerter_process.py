@@ -21,7 +21,7 @@ def die(*_: object, **__: object) -> bool:
 
 
 PLACES = {
-    "before the message is stored": (alerts_incidents, "_report"),
+    "before the message is stored": (alerts_incidents, "read_report"),
     "before it is leased": (sender, "lease"),
     "leased and not sent": (Destination, "send"),
     "sent and not noted": (sender, "note_delivered"),

@@ -87,12 +87,13 @@ Insert = Callable[..., None]
 
 INSERT = """
 INSERT INTO ops.runs (id, session_id, kind, lane, status, attempt, params, result, created_at, claimed_at, started_at,
-                      heartbeat_at, finished_at, state_id, state_at)
+                      heartbeat_at, finished_at, state_id, state_at, outcome)
 SELECT gen_random_uuid(), (SELECT id FROM ops.sessions LIMIT 1), %(kind)s, %(lane)s, %(status)s, %(attempt)s,
        %(params)s::jsonb, %(result)s::jsonb,
        now() - make_interval(secs => %(created)s), now() - make_interval(secs => %(claimed)s),
        now() - make_interval(secs => %(started)s), now() - make_interval(secs => %(heartbeat)s),
-       now() - make_interval(secs => %(finished)s), gen_random_uuid(), now() - make_interval(secs => %(created)s)
+       now() - make_interval(secs => %(finished)s), gen_random_uuid(), now() - make_interval(secs => %(created)s),
+       %(outcome)s
 FROM generate_series(1, %(count)s)
 """
 
@@ -102,8 +103,10 @@ def insert(db: psycopg.Connection[Any]) -> Insert:
     """Inserts runs; times are seconds ago, None for never."""
 
     def run(kind: str, lane: str, status: str, *, count: int = 1, **seconds_ago: Any) -> None:
-        given = {"created": 100, "claimed": None, "started": None, "heartbeat": None, "finished": None}
-        given |= {"params": "{}", "result": None, "attempt": 1} | seconds_ago
+        given: dict[str, Any] = {"created": 100, "claimed": None, "started": None, "heartbeat": None, "finished": None}
+        given |= {"params": "{}", "result": None, "attempt": 1}
+        given["outcome"] = status if status in ("succeeded", "failed") else None
+        given |= seconds_ago
         db.execute(INSERT, {"kind": kind, "lane": lane, "status": status, "count": count, **given})
 
     return run

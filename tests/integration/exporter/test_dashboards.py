@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import made_up_exporter
-from tests.support.dashboards import QUERIES, Query
+from tests.support.dashboards import ANNOTATIONS, QUERIES, Query
 from tests.support.families import FAMILIES
 from tests.support.programs import program
 from tests.support.prometheus import Prometheus, scraping
@@ -20,12 +20,13 @@ from tests.support.rules import ALERTS, RECORDS
 
 RATE_INTERVAL = "10s"
 PATIENCE_SECONDS = 60
+WARM_UP_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
 def exporter_address() -> Iterator[str]:
     """What is scraped, as `host:port`: an exporter of a room in which runs succeeded, failed, waited and stuck."""
-    with made_up_exporter.serving() as address:
+    with made_up_exporter.serving(warm_up_seconds=WARM_UP_SECONDS) as address:
         yield address
 
 
@@ -55,13 +56,23 @@ def test_every_family_is_there_with_its_type(exporter_address: str) -> None:
     assert {name: type_ for name, type_ in told.items() if name.startswith("ops_")} == wanted
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=str)
+@pytest.mark.parametrize("query", [*QUERIES, *ANNOTATIONS], ids=str)
 def test_panel_is_answered_with_data(prometheus: Prometheus, deadline: float, query: Query) -> None:
     while not (series := prometheus.now(query.filled(RATE_INTERVAL))) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert series, query.expression
     labels = set(re.findall(r"{{(\w+)}}", query.legend))
     assert all(labels <= set(one["metric"]) for one in series)
+
+
+@pytest.mark.parametrize("query", ANNOTATIONS, ids=str)
+def test_line_stands_at_the_second_of_its_event(prometheus: Prometheus, deadline: float, query: Query) -> None:
+    while not (series := prometheus.now(query.filled(RATE_INTERVAL))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert series
+    for one in series:
+        seconds = float(one["value"][1]) / 1000
+        assert time.time() - WARM_UP_SECONDS - 60 < seconds <= time.time()
 
 
 def test_no_rule_fails(prometheus: Prometheus, deadline: float) -> None:

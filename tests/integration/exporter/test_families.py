@@ -11,12 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from exporter.metrics.collector import Room
 from exporter.metrics.scrape import COLLECTORS, SESSION
 from opsdb.database import PatientConnection, connect
 from opsdb.runs.workers import write_worker_heartbeat
 from opsdb.settings import Settings
 from opsdb.tables import Lane
-from tests.integration.exporter.conftest import Insert, Served
+from tests.integration.exporter.conftest import Insert, Served, serving
 from tests.support.families import FAMILIES
 from tests.support.programs import program
 
@@ -127,6 +128,41 @@ def test_values_are_those_of_the_room(served: Served) -> None:
         assert said(name, **labels) is None
 
 
+def test_nights_are_those_of_the_view_and_the_objective_that_of_the_settings(
+    settings: Settings, insert: Insert, db: psycopg.Connection[Any]
+) -> None:
+    for night in range(5):
+        hours = 24 * night + 25
+        insert(
+            "odoo_db_backup",
+            "A",
+            "succeeded" if night != 2 else "failed",
+            params='{"odoo_db": "prod"}',
+            created=hours * 3600 + 60,
+            finished=hours * 3600,
+        )
+    insert("odoo_db_backup", "A", "failed", params='{"odoo_db": "never"}', created=3600, finished=3590)
+    with serving(settings, Room(backup_objective=25)) as served:
+        said = served.scrape()
+    rows = db.execute("SELECT database, fresh_nights, nights FROM ops.backup_nights").fetchall()
+    assert [name for name, _, _ in rows] == ["never", "prod"]
+    for name, fresh, judged in rows:
+        assert said("ops_backup_fresh_nights", database=name) == fresh
+        assert said("ops_backup_judged_nights", database=name) == judged
+    assert {name: judged for name, _, judged in rows}["prod"] in (5, 6)
+    assert said("ops_backup_last_success_timestamp_seconds", database="never") is None
+    assert said("ops_backup_objective_nights") == 25
+
+
+def test_failed_backup_that_somebody_set_to_completed_is_no_success(insert: Insert, served: Served) -> None:
+    of_prod = {"params": '{"odoo_db": "prod"}'}
+    insert("odoo_db_backup", "A", "succeeded", finished=9000, **of_prod)
+    insert("odoo_db_backup", "A", "succeeded", finished=10, outcome="failed", **of_prod)
+    said = served.scrape()
+    at = said("ops_backup_last_success_timestamp_seconds", database="prod")
+    assert at == pytest.approx(time.time() - 9000, abs=30)
+
+
 def test_registered_kind_is_there_at_zero_before_its_first_run(served: Served) -> None:
     said = served.scrape()
     for lane in "ABCD":
@@ -192,6 +228,7 @@ def test_no_statement_scans_the_history(
 ) -> None:
     prod = '{"odoo_db": "prod"}'
     insert("odoo_db_backup", "A", "succeeded", count=finished, started=90, finished=50, params=prod)
+    insert("odoo_db_backup", "A", "failed", count=3, started=90, finished=50, params='{"odoo_db": "never"}')
     insert("deploy", "A", "running", count=active, started=5, heartbeat=1)
     if analyzed:
         db.execute("ANALYZE ops.runs")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import odoo_db_backup as module
+from flows.backup import making as module
 from flows.backup.repository import Backup
 from flows.odoo_db_backup import odoo_db_backup
 from flows.odoo_db_restore import odoo_db_restore

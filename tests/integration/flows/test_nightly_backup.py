@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 
 from flows import nightly_backup as module
 from flows.backup.night import Window
+from flows.engine import child_runs
 from flows.engine.active_run import ActiveRun, activated
 from flows.engine.suspension import Suspension
 from flows.nightly_backup import Night
@@ -31,9 +32,11 @@ from opsdb.errors import StepFailedError
 from opsdb.record.entries import Entry, Event
 from opsdb.runs.lookup import short_id
 from opsdb.runs.prefect_runs import tags_of
+from opsdb.runs.runs import apply_states
 from opsdb.runs.sessions import cancel_session, make_session, tag_of
 from opsdb.settings import Settings
 from opsdb.states import State, fold
+from tests.support.recorded_runs import make_facts, make_states
 
 pytestmark = pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs' attempted")  # steps without a flow
 
@@ -106,7 +109,7 @@ def test_backup_that_starts_while_its_session_is_cancelled_is_cancelled_too(
         cancel(engine, night.session_id)
         return tags_of(**given)
 
-    monkeypatch.setattr(module, "tags_of", tags)
+    monkeypatch.setattr(child_runs, "tags_of", tags)
     with pytest.raises(StepFailedError, match="was cancelled"):
         night.start_try("one", 1)
     [run] = runs_of(client, night.session_id)
@@ -129,7 +132,7 @@ def test_backup_that_could_not_be_cancelled_with_its_session_is_told(
     def unanswered(*_: object, **__: object) -> None:
         raise httpx.ReadTimeout("no answer")
 
-    monkeypatch.setattr(module, "tags_of", tags)
+    monkeypatch.setattr(child_runs, "tags_of", tags)
     monkeypatch.setattr(SyncPrefectClient, "set_flow_run_state", unanswered)
     with pytest.raises(StepFailedError, match="was cancelled"):
         night.start_try("one", 1)
@@ -255,6 +258,18 @@ def test_night_fails_with_what_is_not_backed_up_when_its_time_is_over(rehearsal:
     )
 
 
+def test_night_tries_again_what_failed_and_was_set_to_completed(rehearsal: Rehearsal, engine: Engine) -> None:
+    rehearsal.attempt(0, "one")
+    rehearsal.ends("one:1", Failed(message="no room"))
+    rehearsal.ends("one:1", Completed())
+    facts = make_facts(id=rehearsal.tries()["one:1"].id)
+    with engine.begin() as db:
+        for state in make_states("RUNNING", "FAILED", "COMPLETED"):
+            apply_states(db, facts=facts, states=[state])
+    _, why = rehearsal.attempt(1, "one")
+    assert why.startswith("one failed, tried again at ")
+
+
 def test_night_waits_for_a_backup_that_takes_longer_than_the_time_allowed(rehearsal: Rehearsal) -> None:
     rehearsal.attempt(0, "one")
     until, why = rehearsal.attempt(300, "one")
@@ -286,7 +301,7 @@ def test_backup_that_prefect_refuses_keeps_no_other_one_back(
     monkeypatch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", refusing)
     _, why = rehearsal.attempt(0, "one", "two")
     assert why.startswith("the backup of two is not over; one failed, tried again at ")
-    assert rehearsal.warnings() == ["one: Prefect started no backup: refused"]
+    assert rehearsal.warnings() == ["one: Prefect started no run of odoo_db_backup: refused"]
     monkeypatch.undo()
     rehearsal.attempt(5, "one", "two")
     assert rehearsal.tries().keys() == {"one:1", "two:1"}

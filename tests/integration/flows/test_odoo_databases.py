@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from flows.odoo import databases
-from flows.odoo.databases import find_odoo_databases
+from flows.backup import odoo_databases as databases
+from flows.backup.odoo_databases import find_odoo_databases
 
 ODOO = "CREATE TABLE public.ir_module_module (id int)"
 

@@ -13,7 +13,7 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 from psycopg import sql
 
-from flows import odoo_db_backup as module
+from flows.backup import making as module
 from flows.backup.names import BackupName
 from flows.backup.postgres import connect
 from flows.engine.active_run import ActiveRun
@@ -111,8 +111,12 @@ def test_odd_retention_is_refused(days: int) -> None:
         odoo_db_backup.validate_parameters({"odoo_db": "odoo", "retention_days": days})
 
 
-def test_missing_database_is_refused_with_those_that_exist(database: str, folder: Path) -> None:
-    with pytest.raises(UnknownDatabaseError, match=f"no database '{database}x'; there are: .*{database}\\b"):
+def test_missing_database_is_refused_with_those_that_exist(
+    database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.backup.database._SHOWN", 10_000)  # other tests leave databases
+    monkeypatch.setattr("flows.backup.database.find_odoo_databases", lambda _url: None)  # Odoo's among them
+    with pytest.raises(UnknownDatabaseError, match=f"no database '{database}x'.*There are: .*{database}\\b"):
         odoo_db_backup(f"{database}x")
     assert not folder.exists()
 
@@ -121,6 +125,7 @@ def test_names_of_other_databases_forge_no_line_of_an_error(
     database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.backup.database._SHOWN", 10_000)  # other tests leave databases
+    monkeypatch.setattr("flows.backup.database.find_odoo_databases", lambda _url: None)  # Odoo's among them
     name = f"{database}x\nrun \x1b[2K\u202e"
     create, drop = (sql.SQL(f"{verb} DATABASE {{}}").format(sql.Identifier(name)) for verb in ("CREATE", "DROP"))
     with connect(load_settings().odoo_url) as server:

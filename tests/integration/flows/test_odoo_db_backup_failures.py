@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import odoo_db_backup as module
 from flows.backup import dump
+from flows.backup import making as module
 from flows.backup.database import Source, check_source
 from flows.backup.folder import Folder
 from flows.engine.dry_run import dry_run

@@ -284,6 +284,8 @@ def test_database_instead_of_a_file_means_its_newest_good_backup(database: str, 
     assert (result["backup"], result["database"]) == (newest.name, f"{database}_copy")
     with pytest.raises(PreflightError, match="holds no backup of odoo_unknown that can be restored"):
         odoo_db_restore(f"{database}_next", "odoo_unknown")
+    with pytest.raises(PreflightError, match=rf"Hint: there are backups of {database}_other"):
+        odoo_db_restore(f"{database}_next", f"{database}_othr")
     with pytest.raises(PreflightError, match=r"odoo_prod.dump is not the name of a backup. Hint: `ops backups`"):
         odoo_db_restore(f"{database}_next", "odoo_prod.dump")
 

@@ -18,7 +18,7 @@ from flows.engine.dry_run import dry_run
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from opsdb.errors import PreflightError, StepFailedError, StepTimeoutError
 from opsdb.settings import load_settings
-from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, marked
+from tests.integration.flows.odoo_sites import COMPOSE, Site, ending, git, half_done, upgrading
 from tests.support.children import free_port
 from tests.support.ssh_server import SshServer, ssh_server
 from tests.support.tiers import in_soak
@@ -67,7 +67,7 @@ def arguments(process: psutil.Process) -> list[str]:
 
 def left(site: Site, far: SshServer) -> list[str]:
     """What is alive over there, in the container and before it."""
-    return [f"{pid} in the container" for pid in marked(site.database)] + [
+    return [f"{pid} in the container" for pid in upgrading(site)] + [
         f"{process.pid} {' '.join(arguments(process))}" for process in far.programs()
     ]
 
@@ -77,10 +77,17 @@ def test_upgrade_over_ssh_runs_every_step_over_there(site: Site, far: SshServer)
     result = upgrade(site)
     assert result["commit"] == commit == git(site.checkout, "rev-parse", "HEAD")
     assert result["modules"] == {"sale": {"before": "18.0.1", "after": "18.0.2"}}
-    assert site.odoo_calls()[0][:4] == ["-d", site.database, "-u", "sale"]
-    assert ["compose", "-f", COMPOSE, "restart", "odoo"] in site.daemon.calls
-    assert far.logins == 6, "the preflight, and each step that touches the host"
+    assert site.upgrades()[0][:4] == ["-d", site.database, "-u", "sale"]
+    assert ["compose", "-f", COMPOSE, "up", "--detach", "--no-deps", "odoo"] in site.daemon.calls
+    assert far.logins == 12, "three looks of the preflight, and each step that touches the host"
     assert far.programs() == []
+
+
+def test_changed_checkout_over_there_is_refused_before_anything_is_asked(site: Site, far: SshServer) -> None:
+    (site.checkout / COMPOSE).write_text("changed by hand\n")
+    with pytest.raises(PreflightError, match=f"{far.destination}: checkout: .* was changed by hand: M {COMPOSE}"):
+        upgrade(site)
+    assert (far.logins, site.daemon.calls) == (1, [])
 
 
 def test_host_whose_key_nobody_knows_ends_the_run_before_anything_changes(site: Site, far: SshServer) -> None:
@@ -98,12 +105,13 @@ def test_dry_run_over_ssh_looks_and_changes_nothing(site: Site, far: SshServer) 
     facts = {"odoo_db": site.database, "modules": ["sale"], "odoo_host": "far", "odoo_service": "web"}
     planned = dry_run(odoo_module_upgrade, facts, settings=load_settings())
     assert planned.error is None
-    noted, pulled = planned.steps[1:3]
+    steps = {one.name: one for one in planned.steps}
+    noted, pulled = steps["note_versions"], steps["pull_latest"]
     place = f"{far.destination} port {far.port}, service web of {COMPOSE} in {site.checkout}"
     assert noted.command == f"note the versions of the modules, at {place}"
-    assert (pulled.name, pulled.environment["SSH_DESTINATION"]) == ("pull_latest", far.destination)
+    assert pulled.environment["SSH_DESTINATION"] == far.destination
     assert (pulled.environment["REPO"], pulled.environment["ODOO_SERVICE"]) == (str(site.checkout), "web")
-    assert far.logins == 1
+    assert far.logins == 3
     assert git(site.checkout, "rev-parse", "HEAD") == before
 
 
@@ -126,13 +134,13 @@ def test_arguments_show_where_ssh_connects_and_nothing_else_of_the_run(
     everywhere: list[str] = []
 
     def look() -> None:
-        wait_for(lambda: bool(marked(site.database)))
-        odoo, over_there = marked(site.database), far.programs()
+        wait_for(lambda: half_done(site))
+        odoo, over_there = upgrading(site), far.programs()
         there.extend(" ".join(arguments(process)) for process in over_there)
         everywhere.extend(" ".join(arguments(process)) for process in psutil.process_iter())
         for process in psutil.Process().children(recursive=True):
             if process not in over_there and process.pid not in odoo:
-                here.extend(arguments(process))
+                here.extend(word for word in arguments(process) if not word.startswith("postgres:"))
         for pid in odoo:
             os.kill(pid, signal.SIGKILL)
 
@@ -151,19 +159,19 @@ def test_arguments_show_where_ssh_connects_and_nothing_else_of_the_run(
     ("end", "words"),
     [
         ("connection", "exit code 255"),
-        *in_soak([("client", "killed by SIGKILL"), ("timeout", "ran longer than 14 s")]),
+        *in_soak([("client", "killed by SIGKILL"), ("timeout", "ran longer than 20 s")]),
     ],
 )
 def test_upgrade_whose_connection_ends_is_ended_over_there_too(
     site: Site, far: SshServer, monkeypatch: pytest.MonkeyPatch, end: str, words: str
 ) -> None:
     site.manner.write_text("hangs")
-    monkeypatch.setattr(module, "STOP_SECONDS", -60)  # neither limit helps, over there or in the container
+    monkeypatch.setattr(module, "ENDING_SECONDS", -60)  # no limit over there helps
     if end == "timeout":
-        monkeypatch.setattr(module, "UPGRADE_SECONDS", 14)
+        monkeypatch.setattr(module, "find_minutes", lambda *_, **__: 80 / 60)
 
     def cut() -> None:
-        wait_for(lambda: bool(marked(site.database)))
+        wait_for(lambda: half_done(site))
         for process in {"client": clients(far), "connection": far.connections(), "timeout": []}[end]:
             process.kill()
 
@@ -171,7 +179,7 @@ def test_upgrade_whose_connection_ends_is_ended_over_there_too(
     with ending(cut), pytest.raises(error, match=words):
         upgrade(site)
     wait_for(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
-    assert [call for call in site.daemon.calls if "restart" in call] == []
+    assert (site.modules()["stock"], site.daemon.stopped) == (("installed", "18.0.1"), False)
 
 
 @pytest.mark.gate
@@ -180,11 +188,12 @@ def test_upgrade_that_is_cancelled_is_ended_over_there_too(
 ) -> None:
     site.manner.write_text("hangs")
     run = start_flow(site.database, "odoo_module_upgrade", modules=["sale"], odoo_host="far")
-    wait_for(lambda: bool(marked(site.database)), seconds=60)
+    wait_for(lambda: half_done(site), seconds=60)
     run.send_signal(signal.SIGTERM)
     assert run.wait(30) != 0
     wait_for(lambda: left(site, far) == [], seconds=PROMISED_SECONDS)
-    assert [call for call in site.daemon.calls if "restart" in call] == [], (tmp_path / "flow.log").read_text()
+    assert site.modules()["stock"] == ("installed", "18.0.1"), (tmp_path / "flow.log").read_text()
+    assert not site.daemon.stopped
 
 
 @pytest.mark.soak  # it takes a minute to know
@@ -192,13 +201,13 @@ def test_connection_that_falls_silent_is_given_up_after_40_s_and_the_limit_ends_
     site: Site, far: SshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.manner.write_text("hangs")
-    monkeypatch.setattr(module, "UPGRADE_SECONDS", 75)
-    monkeypatch.setattr(module, "STOP_SECONDS", 15)
+    monkeypatch.setattr(module, "find_minutes", lambda *_, **__: 1)
+    monkeypatch.setattr(module, "ENDING_SECONDS", 15)
     silent = 0.0
 
     def fall_silent() -> None:
         nonlocal silent
-        wait_for(lambda: bool(marked(site.database)))
+        wait_for(lambda: half_done(site))
         for process in far.connections():
             process.suspend()
         silent = time.monotonic()
@@ -206,5 +215,5 @@ def test_connection_that_falls_silent_is_given_up_after_40_s_and_the_limit_ends_
     with ending(fall_silent), pytest.raises(StepFailedError, match=r"Timeout, server 127\.0\.0\.1 not responding"):
         upgrade(site)
     assert 30 < time.monotonic() - silent < 50
-    assert marked(site.database) != [], "over there nothing is noticed before the limit"
+    assert site.modules()["stock"] == ("installed", "18.0.1"), "put back over a connection of its own"
     wait_for(lambda: left(site, far) == [], seconds=30 + PROMISED_SECONDS)

@@ -18,6 +18,7 @@ from opsdb.database import connect, driver_url
 from opsdb.descriptions import ANYWHERE, RELATIONS
 from opsdb.kinds import subjects  # noqa: F401 - the metadata holds what was imported
 from opsdb.migrate import alembic_config, head, upgrade
+from opsdb.retention import tables as retention_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.runs import template_versions, totals  # noqa: F401 - the metadata holds what was imported
 from opsdb.schedules import tables as schedules_tables  # noqa: F401 - the metadata holds what was imported
 from opsdb.schema import SCHEMA, Table
@@ -148,6 +149,55 @@ def test_history_from_before_the_metrics_is_counted_once(empty_database: str, se
     engine.dispose()
     assert [tuple(row[:3]) for row in rows] == [("created", "", 3), ("finished", "failed", 3)]
     assert rows[1][3].startswith("2026-01-01")
+
+
+HISTORY = """
+INSERT INTO ops.runs (id, session_id, kind, lane, status, outcome, params, result, error, tick, created_at, started_at,
+                      finished_at, outcome_at, due_at, state_id, state_at)
+SELECT gen_random_uuid(), session.id, 'odoo_db_backup', 'A', one.status, one.outcome,
+       jsonb_build_object('odoo_db', 'db_' || n % 40), jsonb_build_object('size_bytes', n),
+       CASE WHEN one.outcome = 'failed' THEN jsonb_build_object('message', n % 3, 'type', one.error) END,
+       CASE WHEN n % 40 < 5 THEN 'x' END,
+       at.at, CASE WHEN one.status <> 'queued' THEN at.at + interval '1 minute' * (n % 7 - 2) END,
+       CASE WHEN one.status IN ('succeeded', 'failed', 'cancelled') THEN at.at + interval '1 hour' END,
+       CASE WHEN one.outcome <> '' THEN at.at + interval '59 minutes' END,
+       CASE WHEN one.status = 'queued' THEN at.at END, gen_random_uuid(), at.at
+FROM ops.sessions session, generate_series(1, 20000) n,
+     -- of some databases all failed, of some by an unknown name; of some the last one was good
+     LATERAL (SELECT timestamptz '2026-06-01Z' + interval '1 minute' * ((n::bigint * 7919) % 20011) AS at) at,
+     LATERAL (SELECT (ARRAY['succeeded', 'failed', 'failed', 'cancelled', 'set', 'queued', 'running'])
+                       [1 + (n / 40) % CASE WHEN n % 4 = 0 THEN 7 ELSE 5 END] AS word) word,
+     LATERAL (SELECT CASE WHEN n % 40 < 15 AND word IN ('succeeded', 'set') THEN 'failed' ELSE word END AS word) made,
+     LATERAL (SELECT CASE made.word WHEN 'set' THEN 'succeeded' ELSE made.word END AS status,
+                     CASE WHEN made.word IN ('failed', 'set') THEN 'failed'
+                          WHEN made.word = 'succeeded' THEN 'succeeded' END AS outcome,
+                     CASE WHEN n % 40 < 10 THEN 'UnknownDatabase' ELSE 'StepFailed' END AS error) one
+"""
+
+
+def test_databases_are_the_same_after_the_migration_that_looks_them_up(empty_database: str, settings: Settings) -> None:
+    engine = create_engine(driver_url(empty_database))
+    query = text(
+        "SELECT database, first_tried_at, last_tried_at, last_failed_at, last_verified_at, last_size_bytes, "
+        "watched, last_error FROM ops.databases ORDER BY 1"
+    )
+    with engine.begin() as db:
+        db.execute(text("CREATE SCHEMA ops AUTHORIZATION ops_owner"))
+        db.execute(text("SET LOCAL ROLE ops_owner"))
+        command.upgrade(alembic_config(db), "0019")
+        db.execute(text("INSERT INTO ops.sessions (id, name) VALUES (gen_random_uuid(), 'old')"))
+        db.execute(text(HISTORY))
+        before = db.execute(query).all()
+    upgrade(settings.model_copy(update={"database_url": SecretStr(empty_database)}))
+    with engine.connect() as db:
+        after = db.execute(query).all()
+    engine.dispose()
+    assert len(after) == 35  # five names are mistyped ones
+    assert [row[:-1] for row in after] == [row[:-1] for row in before]
+    made_good = {row.database for row in after if row.last_verified_at and row.last_verified_at > row.last_failed_at}
+    assert len(made_good) > 5
+    errors = {row.database: None if row.database in made_good else row.last_error for row in before}
+    assert {row.database: row.last_error for row in after} == errors
 
 
 @pytest.mark.gate

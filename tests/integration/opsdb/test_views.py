@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
+from opsdb.alerts.episodes import Rule
+from opsdb.alerts.rules import QUERIES
 from opsdb.database import connect
 from opsdb.runs.sweeper import sweep
 from opsdb.settings import Settings
@@ -26,7 +28,10 @@ VIEWS = (
     "runs_by_status_and_lane",
     "hourly_error_rate_7d",
     "backup_freshness",
+    "backup_nights",
+    "databases",
 )
+OF_THE_ROOM = ("backup_nights", "databases")  # the room itself reads them, too
 READERS = ("ops_monitor", "superset_ro")
 
 
@@ -37,9 +42,11 @@ def admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 
 
 def add(db: psycopg.Connection[Any], status: str, *, kind: str = "k", lane: str = "A", **columns: str) -> None:
-    """A run; the values of `columns` are SQL."""
+    """A run that ended by its own process; the values of `columns` are SQL."""
     if status in ("succeeded", "failed", "cancelled"):
         columns = {"finished_at": "now()"} | columns
+    if status in ("succeeded", "failed"):
+        columns = {"outcome": f"'{status}'"} | columns
     values = {"id": "gen_random_uuid()", "state_id": "gen_random_uuid()", "state_at": "now()"} | columns
     values |= {"kind": f"'{kind}'", "lane": f"'{lane}'", "status": f"'{status}'", "session_id": "(SELECT id FROM s)"}
     db.execute(
@@ -67,6 +74,7 @@ def test_views_answer_on_an_empty_database(settings: Settings, role: str) -> Non
     assert read(settings, "TABLE ops.avg_duration_by_kind_7d", role=role) == []
     assert read(settings, "TABLE ops.stuck_runs", role=role) == []
     assert read(settings, "TABLE ops.backup_freshness", role=role) == []
+    assert read(settings, "TABLE ops.backup_nights", role=role) == []
     grid = {(lane, status, 0) for lane in Lane for status in ("planned", *RunStatus)}
     assert set(read(settings, "TABLE ops.runs_by_status_and_lane", role=role)) == grid
     hours = read(settings, "TABLE ops.hourly_error_rate_7d", role=role)
@@ -80,7 +88,7 @@ def test_nobody_else_reads_them(settings: Settings, admin: psycopg.Connection[An
     admin.execute(f"CREATE ROLE {stranger}")
     admin.execute(f"GRANT USAGE ON SCHEMA ops TO {stranger}")
     try:
-        for role in ("ops_writer", stranger):
+        for role in [stranger] + ["ops_writer"] * (view not in OF_THE_ROOM):
             with pytest.raises(ProgrammingError, match=f"permission denied for view {view}"):
                 read(settings, f"TABLE ops.{view}", role=role)
     finally:
@@ -121,12 +129,15 @@ def test_success_rate_of_unfinished_runs_is_not_known(settings: Settings, admin:
     assert read(settings, "SELECT success_rate, total_runs FROM ops.success_rate_24h") == [(None, 1)]
 
 
+OLD = "now() - interval '8 days'"
+
+
 def test_durations_are_by_kind_and_longest_first(settings: Settings, admin: psycopg.Connection[Any]) -> None:
     for kind, seconds in (("short", 10), ("long", 100), ("long", 300)):
-        add(admin, "succeeded", kind=kind, started_at=f"now() - interval '{seconds} s'")
+        add(admin, "succeeded", kind=kind, started_at=f"now() - interval '{seconds} s'", created_at=OLD)
     add(admin, "failed", kind="short", started_at="now() - interval '1 day'")
     add(admin, "succeeded", kind="short")  # nobody saw it start
-    add(admin, "succeeded", kind="old", started_at="now() - interval '1 s'", created_at="now() - interval '8 days'")
+    add(admin, "succeeded", kind="old", started_at=f"{OLD} - interval '1 s'", finished_at=OLD, created_at="now()")
     rows = [(kind, *map(float, values)) for kind, *values in read(settings, "TABLE ops.avg_duration_by_kind_7d")]
     assert rows == [("long", 200, 290, 2), ("short", 10, 10, 1)]
 
@@ -204,6 +215,18 @@ def test_backup_freshness_is_by_the_last_verified_one(settings: Settings, admin:
     ]
 
 
+@pytest.mark.promise(9)
+def test_failed_backup_that_somebody_set_to_completed_is_not_fresh(
+    settings: Settings, admin: psycopg.Connection[Any]
+) -> None:
+    backup(admin, "failed", "prod", 2)
+    admin.execute("UPDATE ops.runs SET status = 'succeeded', created_at = now() - interval '10 days'")
+    assert read(settings, "SELECT database, fresh, last_verified_at FROM ops.backup_freshness") == [
+        ("prod", False, None)
+    ]
+    assert read(settings, "SELECT fresh_nights FROM ops.backup_nights") == [(0,)]
+
+
 def test_name_that_was_mistyped_is_not_a_database(settings: Settings, admin: psycopg.Connection[Any]) -> None:
     unknown = "'" + json.dumps({"type": "UnknownDatabase"}) + "'"
 
@@ -221,6 +244,96 @@ def test_name_that_was_mistyped_is_not_a_database(settings: Settings, admin: psy
     admin.execute("UPDATE ops.runs SET tick = 'x' WHERE params ->> 'odoo_db' = 'of_a_schedule'")
     rows = read(settings, "SELECT database, fresh FROM ops.backup_freshness")
     assert rows == [("dropped", False), ("made_since", False), ("of_a_schedule", False)]
+
+
+NIGHT = "date_trunc('day', now() - interval '6 hours', 'UTC') + interval '6 hours'"  # the last one that is judged
+
+
+def verified(db: psycopg.Connection[Any], database: str, nights_ago: int, hours_before: float, **columns: str) -> None:
+    """A good backup that ended so long before 06:00 UTC of a night, and was begun a minute before that."""
+    at = f"{NIGHT} - interval '{24 * nights_ago} hours' - interval '{hours_before} hours'"
+    made = {"created_at": f"{at} - interval '1 minute'", "finished_at": at}
+    params = f"'{json.dumps({'odoo_db': database})}'"
+    add(db, "succeeded", kind="odoo_db_backup", params=params, **(made | columns))
+
+
+def nights(settings: Settings) -> dict[str, tuple[int, int, int | None]]:
+    """Fresh and judged nights by database, and how many nights ago the last one without was."""
+    query = f"SELECT database, fresh_nights, nights, extract(day FROM {NIGHT} - last_without_at) FROM ops.backup_nights"
+    return {name: (fresh, of, None if ago is None else int(ago)) for name, fresh, of, ago in read(settings, query)}
+
+
+def test_nights_count_what_was_fresh_at_six(settings: Settings, admin: psycopg.Connection[Any]) -> None:
+    for night in range(40):
+        verified(admin, "well", night, 3)
+        if night not in (4, 9):  # at six the one of the night before is 27 hours old
+            verified(admin, "missed", night, 3)
+        if night % 2 == 0:
+            verified(admin, "every_other", night, 3)
+    for night in range(12):
+        verified(admin, "new", night, 3)
+    verified(admin, "today", 0, -0.02)  # first tried a few seconds after six
+    verified(admin, "edge", 0, 26)  # a moment too old for its night, and fresh for the one before
+    verified(admin, "edge", 2, 25.99)  # fresh for two nights
+    assert nights(settings) == {
+        "well": (30, 30, None),
+        "missed": (28, 30, 4),
+        "every_other": (15, 30, 1),
+        "new": (12, 12, None),
+        "today": (0, 0, None),
+        "edge": (3, 4, 0),
+    }
+
+
+def test_night_counts_from_the_first_try_and_without_a_slip(settings: Settings, admin: psycopg.Connection[Any]) -> None:
+    def tried(database: str, nights_ago: int, error: str = "StepFailed", **columns: str) -> None:
+        at = f"{NIGHT} - interval '{24 * nights_ago} hours' - interval '1 hour'"
+        params, why = f"'{json.dumps({'odoo_db': database})}'", f"'{json.dumps({'type': error})}'"
+        given = {"params": params, "created_at": at, "finished_at": at, "error": why} | columns
+        add(admin, "failed", kind="odoo_db_backup", **given)
+
+    tried("never", 4)
+    tried("mistyped", 4, "UnknownDatabase")
+    tried("of_a_schedule", 4, "UnknownDatabase", tick="'x'")
+    verified(admin, "back", 200, 3)  # taken off its schedule for months: those nights count
+    tried("back", 1)
+    verified(admin, "stopped", 35, 3)  # nobody has tried it within the time that is judged
+    for gone in ("forgotten", "tried_since"):
+        verified(admin, gone, 9, 3)
+        admin.execute(
+            "INSERT INTO ops.alert_episodes (rule, lane, subject, kind, opened_at, resolved_at, facts) VALUES "
+            "('backup', 'room', %s, 'odoo_db_backup', now(), now(), "
+            "jsonb_build_object('forgotten_at', now() - interval '2 minutes'))",
+            [gone],
+        )
+    tried("tried_since", 0, created_at="now() - interval '1 minute'", finished_at="now()")
+    assert nights(settings) == {
+        "never": (0, 5, 0),
+        "of_a_schedule": (0, 5, 0),
+        "back": (0, 30, 0),
+        "tried_since": (1, 10, 0),
+    }
+    watched = {row[0] for row in read(settings, "SELECT database FROM ops.databases")}
+    assert watched == {*nights(settings), "stopped", "forgotten"}
+    alerted = QUERIES[Rule.BACKUP].replace(":seconds", "0")
+    with psycopg.connect(settings.ops_url) as room:
+        subjects = {row[0] for row in room.execute(alerted.encode()).fetchall()}
+    assert subjects == watched - {"stopped", "forgotten"}  # the room's own alert calls the same names databases
+
+
+def test_night_counts_what_was_verified_before_prefect_heard_of_it(
+    settings: Settings, admin: psycopg.Connection[Any]
+) -> None:
+    late = {"finished_at": f"{NIGHT} + interval '2 hours'", "outcome_at": f"{NIGHT} - interval '1 hour'"}
+    verified(admin, "late", 0, 2, **late)
+    assert nights(settings) == {"late": (1, 1, None)}
+
+
+def test_nights_do_not_depend_on_the_readers_time_zone(settings: Settings, admin: psycopg.Connection[Any]) -> None:
+    for night in range(40):
+        verified(admin, "well", night, 26 if night % 2 else 1)
+    admin.execute("SET TIME ZONE 'America/New_York'")  # clocks were put back within 30 days, or an hour is off
+    assert admin.execute("SELECT fresh_nights, nights FROM ops.backup_nights").fetchone() == (30, 30)
 
 
 MARKS = {

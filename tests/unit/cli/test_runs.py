@@ -154,7 +154,7 @@ def test_cancel_by_full_id_needs_no_database(prefect: FakePrefect) -> None:
 
 def test_cancel_of_a_finished_run_is_refused(prefect: FakePrefect) -> None:
     prefect.states = [state("COMPLETED")]
-    with pytest.raises(UsageError, match="is succeeded already"):
+    with pytest.raises(UsageError, match="has succeeded already"):
         ops("cancel", str(uuid4()))
 
 

@@ -64,6 +64,27 @@ def test_result_of_another_shape_is_said_as_it_is() -> None:
     ]
 
 
+def test_result_with_parts_is_said_part_by_part() -> None:
+    neutralised = {
+        "rows_changed": {"waiting mail": 2, "scheduled jobs": 13},
+        "refused": {},
+        "left": {"waiting mail": 0, "scheduled jobs": 0, "keys": 0},
+        "not_installed": ["letters", "mailings"],
+        "files_removed": 1,
+        "own_files": {"a.neutralize.sql": "ff"},
+    }
+    assert result_rows({"neutralised": neutralised, "target": {"url": "/b", "note": None, "kept": 1}}) == [
+        ("neutralised: rows_changed", "waiting mail 2, scheduled jobs 13"),
+        ("neutralised: refused", "none"),
+        ("neutralised: left", "0 of each of 3"),
+        ("neutralised: not_installed", "letters, mailings"),
+        ("neutralised: files_removed", "1"),
+        ("neutralised: own_files", "a.neutralize.sql ff"),
+        ("target", "url /b, note null, kept 1"),
+    ]
+    assert result_rows({"left": {"a": 0, "b": 3, "c": 0}}) == [("left", "b 3; 2 others 0")]
+
+
 def test_long_values_are_neither_cut_nor_broken_and_hostile_ones_are_safe() -> None:
     console = Console(file=io.StringIO(), width=40)
     console.print(Group(lines(result_rows({**BACKUP, HOSTILE: HOSTILE}), indent="  ")), crop=False)

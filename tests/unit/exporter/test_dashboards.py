@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.dashboards.__main__ import FOLDER, dashboards
-from tests.support.dashboards import FILES, QUERIES, Query, panels
+from exporter.dashboards.events import DEPLOYS
+from opsdb.kinds.kinds import registered_kinds
+from tests.support.dashboards import ANNOTATIONS, FILES, QUERIES, Query, panels
+from tests.support.documents import ROOT
 from tests.support.families import FAMILIES
 from tests.support.promql import metrics_in, selectors_in
 from tests.support.rules import ALERTS, RECORDS
@@ -18,7 +22,7 @@ FROM_PROMETHEUS = {"up", "scrape_duration_seconds", "scrape_samples_scraped"}
 LABELS = {name: {*family.labels, "le"} for family in FAMILIES for name in family.sample_names}
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-each_query = pytest.mark.parametrize("query", QUERIES, ids=str)
+each_query = pytest.mark.parametrize("query", [*QUERIES, *ANNOTATIONS], ids=str)
 
 
 def test_dashboards_are_as_generated() -> None:
@@ -40,7 +44,9 @@ def test_recorded_series_are_used() -> None:
 
 
 def test_every_family_is_seen_somewhere() -> None:
-    read = [rule["expr"] for _, rule in [*ALERTS.values(), *RECORDS.values()]] + [q.filled("1m") for q in QUERIES]
+    read = [rule["expr"] for _, rule in [*ALERTS.values(), *RECORDS.values()]] + [
+        q.filled("1m") for q in (*QUERIES, *ANNOTATIONS)
+    ]
     seen = {name for expression in read for name in metrics_in(expression)}
     assert [family.name for family in FAMILIES if not family.sample_names & seen] == []
 
@@ -68,3 +74,17 @@ def test_panels_are_explained_and_do_not_overlap(file: Path) -> None:
 def test_dashboards_have_addresses_of_their_own() -> None:
     uids = [json.loads(file.read_text())["uid"] for file in FILES]
     assert len(set(uids)) == len(uids) == len(list(FOLDER.glob("*.json")))
+
+
+def test_every_dashboard_has_lines_for_failures_and_deploys() -> None:
+    drawn = {(query.dashboard, query.panel) for query in ANNOTATIONS}
+    assert drawn == {(file.stem, name) for file in FILES for name in ("Failed", "Deploys started", "Deploys done")}
+    for file in FILES:
+        for one in json.loads(file.read_text())["annotations"]["list"]:
+            assert one["datasource"] == {"type": "prometheus", "uid": "$datasource"}
+            assert (one["enable"], one["useValueForTime"]) == (True, True)
+
+
+def test_deploys_are_runbooks_that_there_are() -> None:
+    [kinds] = re.findall(r'kind=~"(.*)"', DEPLOYS)
+    assert set(kinds.split("|")) <= set(registered_kinds(ROOT / "prefect.yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.documents import check_ops, inline_codes
+from exporter.dashboards.__main__ import dashboards
+from tests.support.documents import ROOT, check_ops, inline_codes
 from tests.support.families import FAMILIES
 from tests.support.programs import program
 from tests.support.promql import metrics_in
@@ -78,7 +80,38 @@ def test_rule_reads_metrics_that_are_exported(name: str) -> None:
 def test_alert_says_what_happened_and_what_to_do(alert: str) -> None:
     rule = ALERTS[alert][1]
     assert rule["labels"]["severity"] in ("critical", "warning")
-    assert set(rule["annotations"]) == {"summary", "description"}
+    assert set(rule["annotations"]) - {"dashboard_url"} == {"summary", "description", "runbook_url"}
     for code in inline_codes(rule["annotations"]["description"]):
         if code.startswith("ops "):
             check_ops(re.sub(r"\{\{.*?\}\}", "A", code).split()[1:], complete=False)
+
+
+@each_alert
+def test_alert_leads_to_its_heading(alert: str) -> None:
+    link = ALERTS[alert][1]["annotations"]["runbook_url"]
+    assert link == f'{{{{ or $externalLabels.ops_docs "docs" }}}}/prometheus-alerts.md#{alert.lower()}'
+
+
+def test_every_alert_has_a_heading_and_every_heading_its_alert() -> None:
+    page = (ROOT / "docs" / "prometheus-alerts.md").read_text()
+    sections = re.findall(r"^## (.+)\n\n(\w+)\. ", page, re.MULTILINE)
+    assert len(sections) == page.count("\n## ")
+    assert sorted(sections) == sorted((name, rule["labels"]["severity"].title()) for name, (_, rule) in ALERTS.items())
+
+
+@each_alert
+def test_alert_leads_to_a_dashboard_that_there_is(alert: str) -> None:
+    link = ALERTS[alert][1]["annotations"].get("dashboard_url")
+    if link is None:  # no panel shows it
+        assert alert in ("OpsLockHeld", "OpsScheduleWithoutRuns")
+        return
+    found = re.fullmatch(
+        r"{{ with \$externalLabels\.ops_grafana }}{{ \. }}/d/([\w-]+)"
+        r"(?:\?var-(\w+)={{ \$labels\.(\w+) \| urlquery }})?{{ end }}",
+        link,
+    )
+    assert found is not None, link
+    board = next(one for one in map(json.loads, dashboards().values()) if one["uid"] == found[1])
+    chosen = {variable["name"] for variable in board["templating"]["list"]} - {"datasource"}
+    assert {name for name in (found[2], found[3]) if name} <= chosen
+    assert found[2] == found[3]

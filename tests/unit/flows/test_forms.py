@@ -18,6 +18,8 @@ from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from flows.odoo_restore_drill import odoo_restore_drill
+from flows.odoo_staging_copy import odoo_staging_copy
+from flows.odoo_upgrade_rollback import odoo_upgrade_rollback
 from flows.stored_command import stored_command
 from flows.template.reading import read_template
 from flows.template.run import runbook_of
@@ -26,7 +28,8 @@ from opsdb.settings import Settings
 
 RUNBOOKS: list[Flow[..., Any]] = [
     nightly_backup, odoo_db_backup, odoo_db_restore, odoo_fresh_deploy, odoo_module_upgrade, odoo_restore_drill,
-    stored_command, *(runbook_of(read_template(file.path)) for file in template_files(Settings())),
+    odoo_staging_copy, odoo_upgrade_rollback, stored_command,
+    *(runbook_of(read_template(file.path)) for file in template_files(Settings())),
 ]  # fmt: skip
 ALL = pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda one: one.name)
 

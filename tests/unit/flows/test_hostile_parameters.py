@@ -17,6 +17,8 @@ from flows.odoo_db_restore import odoo_db_restore
 from flows.odoo_fresh_deploy import odoo_fresh_deploy
 from flows.odoo_module_upgrade import odoo_module_upgrade
 from flows.odoo_restore_drill import odoo_restore_drill
+from flows.odoo_staging_copy import odoo_staging_copy
+from flows.odoo_upgrade_rollback import odoo_upgrade_rollback
 from flows.stored_command import stored_command
 from tests.support.hostile import HARMLESS, HOSTILE
 
@@ -28,6 +30,20 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
         "backup_dir": "/good",
         "filestore_dir": "/good",
         "target": "good",
+        "template": "good",
+        "roles": {"good": "good"},
+        "missing_roles": "leave",
+        "odoo_host": "good",
+        "base_url": "http://good.example.com/",
+    },
+    odoo_staging_copy: {
+        "odoo_db": "good",
+        "backup": "good_20260101T000000Z.dump",
+        "filestore_dir": "/good",
+        "backup_dir": "/good",
+        "target": "good",
+        "odoo_host": "good",
+        "base_url": "http://good.example.com/",
         "template": "good",
         "roles": {"good": "good"},
         "missing_roles": "leave",
@@ -48,7 +64,10 @@ FINE: dict[Flow[..., Any], dict[str, Any]] = {
         "compose_file": "good.yml",
         "odoo_service": "good",
         "health_url": "http://localhost/web",
+        "protect": "dump",
+        "rollback": "ask",
     },
+    odoo_upgrade_rollback: {"odoo_db": "good", "upgrade": "5f0c5c1e-6c0e-4d38-9a0e-0d5e1f3a9c0b"},
     odoo_fresh_deploy: {
         "droplet_name": "good",
         "domain": "good.example",

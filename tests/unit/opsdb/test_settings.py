@@ -109,3 +109,26 @@ def test_roots_are_absolute(value: str, home: Path, monkeypatch: pytest.MonkeyPa
 def test_roots_stand_between_colons(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPS_BACKUP_ROOTS", "/srv/one:/srv/two:")
     assert load_settings().backup_folders == (home / "backups", Path("/srv/one"), Path("/srv/two"))
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "::1", "10.0.0.5", "172.16.3.4", "192.168.1.1", "100.64.0.9", "fd00::2"]
+)
+def test_health_may_be_on_loopback_or_a_private_address(
+    home: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("OPS_HEALTH_ADDRESS", address)
+    assert load_settings().health_address == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0", "::", "203.0.113.7", "8.8.8.8", "2001:db8::1", "localhost", "10.0.0.5:3000"],  # noqa: S104  # refused
+)
+def test_health_is_on_no_address_that_others_reach(home: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """It has neither TLS nor a password, and shows why a database is away."""
+    monkeypatch.setenv("OPS_HEALTH_ADDRESS", address)
+    with pytest.raises(
+        UsageError, match=r"OPS_HEALTH_ADDRESS: expected an IP address of loopback or of a private network"
+    ):
+        load_settings()

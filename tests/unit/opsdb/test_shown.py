@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cli.run.view import error_lines
 from cli.text import safe_line, say, value_text
-from exporter.alerting.messages import quoted
+from exporter.alerting.markup import quoted
 from flows.backup.contents import summary
 from opsdb.database import first_line
 from opsdb.errors import OpsError, PreflightError, UsageError

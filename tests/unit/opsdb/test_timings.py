@@ -48,6 +48,7 @@ def test_timings_of_a_room_are_these() -> None:
         "outcome": 10,
         "exit": 10,
         "cancel": 5,
+        "put_back": 180,
         "grace": 5,
         "report": 45,
         "report_every": 2,

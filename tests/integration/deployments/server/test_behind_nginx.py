@@ -1,4 +1,4 @@
-"""The room behind a real nginx, with the configuration of docs/prefect-ui.md: below a path and without one."""
+"""The room behind a real nginx, with what `ops render nginx` makes: below a path and without one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import json
 import logging
 import re
 import socket
-import subprocess
+import ssl
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import copy_context
-from pathlib import Path
 
 import httpx
 import pytest
@@ -32,12 +29,10 @@ from websockets.typing import Origin, Subprotocol
 from deployments.server.guard import App, guarded
 from opsdb.settings import Settings
 from tests.support.children import free_port
-from tests.support.documents import FENCE, ROOT
-from tests.support.programs import program
+from tests.support.web_server import NAME, ask, nginx, site_on_loopback
 
 PASSWORD = "ops:" + "p" * 43
 BASIC = {"Authorization": f"Basic {base64.b64encode(PASSWORD.encode()).decode()}"}
-NAME = "ops.example.org"
 
 
 @pytest.fixture(scope="module", params=["", "/room"], ids=["at its root", "below a path"])
@@ -45,7 +40,7 @@ def room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Prefect's own app behind the guard, and the path of its address."""
     from prefect.server.api.server import create_app  # takes seconds
 
-    settings = Settings(server_url=f"http://{NAME}{request.param}")
+    settings = Settings(server_url=f"https://{NAME}{request.param}")
     levels = {name: logging.getLogger(name).level for name in (*logging.Logger.manager.loggerDict, "root")}
     with temporary_settings(
         {
@@ -66,72 +61,39 @@ def room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def port(room: tuple[App, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Where nginx answers for the room."""
     app, path = room
-    behind = free_port()
+    behind, before = free_port(), free_port()
     server = uvicorn.Server(
         uvicorn.Config(app, port=behind, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     )
     thread = threading.Thread(target=copy_context().run, args=[server.run])
     thread.start()
+    site = site_on_loopback(port=before, plain_port=free_port(), path=path, prefect_port=behind)
     try:
-        with nginx(tmp_path_factory.mktemp("nginx"), path=path, behind=behind) as found:
-            yield found
+        with nginx(tmp_path_factory.mktemp("nginx"), site):
+            yield before
     finally:
         server.should_exit = True
         thread.join()
 
 
-@contextmanager
-def nginx(folder: Path, *, path: str, behind: int) -> Iterator[int]:
-    """A server of nginx's with the block of the document, on a port without TLS."""
-    block = next(
-        text for language, text in FENCE.findall((ROOT / "docs/prefect-ui.md").read_text()) if language == "nginx"
-    )
-    port = free_port()
-    block = (
-        re.sub(r"\n *ssl_\w+ [^\n]*", "", block).replace("443 ssl", f"127.0.0.1:{port}").replace("4200", str(behind))
-    )
-    if path:
-        assert "location / {" in block
-        block = block.replace("location / {", f"location {path}/ {{")
-    ways = "".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (folder / "conf").write_text(
-        f"daemon off; pid {folder}/pid; error_log {folder}/log; events {{}}\n"
-        f"http {{ access_log off; {ways}\n{block}}}\n"
-    )
-    command = [program("nginx", package="nginx-light"), "-c", str(folder / "conf"), "-e", str(folder / "log")]
-    with subprocess.Popen(command) as process:
-        try:
-            until = time.monotonic() + 20
-            while not (folder / "pid").exists() and time.monotonic() < until:
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.02)
-            yield port
-        finally:
-            process.terminate()
-
-
-def get(port: int, path: str, *, host: str = NAME, **headers: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host, **headers}, timeout=20, trust_env=False)
-
-
 def test_browser_is_led_to_the_page_whose_scripts_and_api_are_there(port: int, room: tuple[App, str]) -> None:
     _, path = room
-    led = get(port, f"{path}/", Accept="text/html")
+    led = ask(port, f"{path}/", Accept="text/html")
     assert (led.status_code, httpx.URL(led.headers["Location"]).path) == (307, f"{path}/v2/")
-    page = get(port, f"{path}/v2/runs/flow-run/x", Accept="text/html")
+    page = ask(port, f"{path}/v2/runs/flow-run/x", Accept="text/html")
     scripts = re.findall(r'<script[^>]+src="([^"]+)"', page.text)
     assert scripts
     for script in scripts:
-        assert get(port, script).headers["Content-Type"].startswith(("text/javascript", "application/javascript"))
-    api = get(port, f"{path}/ui-settings").json()["api_url"]
-    assert get(port, f"{api}/health").text == "true"
+        assert ask(port, script).headers["Content-Type"].startswith(("text/javascript", "application/javascript"))
+    api = ask(port, f"{path}/ui-settings").json()["api_url"]
+    assert ask(port, f"{api}/health").text == "true"
 
 
 def test_client_elsewhere_reaches_the_api_with_the_password_alone(port: int, room: tuple[App, str]) -> None:
     _, path = room
-    assert get(port, f"{path}/api/admin/version").status_code == 401
-    assert get(port, f"{path}/api/admin/version", **BASIC).status_code == 200
-    assert get(port, f"{path}/api/docs", **BASIC).status_code == 404
+    assert ask(port, f"{path}/api/admin/version").status_code == 401
+    assert ask(port, f"{path}/api/admin/version", **BASIC).status_code == 200
+    assert ask(port, f"{path}/api/docs", **BASIC).status_code == 404
 
 
 def test_web_socket_is_opened_through_it(port: int, room: tuple[App, str]) -> None:
@@ -139,10 +101,11 @@ def test_web_socket_is_opened_through_it(port: int, room: tuple[App, str]) -> No
     with (
         socket.create_connection(("127.0.0.1", port), timeout=20) as client,
         connect(
-            f"ws://{NAME}:{port}{path}/api/events/out",
+            f"wss://{NAME}:{port}{path}/api/events/out",
             sock=client,
+            ssl=ssl._create_unverified_context(),  # noqa: S323  # the certificate is nobody's
             subprotocols=[Subprotocol("prefect")],
-            origin=Origin(f"http://{NAME}"),
+            origin=Origin(f"https://{NAME}"),
             close_timeout=1,
         ) as opened,
     ):
@@ -151,5 +114,5 @@ def test_web_socket_is_opened_through_it(port: int, room: tuple[App, str]) -> No
 
 
 def test_name_that_the_room_does_not_know_is_refused(port: int, room: tuple[App, str]) -> None:
-    answer = get(port, f"{room[1]}/api/health", host="evil.example.net")
+    answer = ask(port, f"{room[1]}/api/health", host="evil.example.net")
     assert answer.status_code == 421

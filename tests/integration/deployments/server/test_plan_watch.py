@@ -88,7 +88,7 @@ def test_schedule_that_never_fires_is_paused_and_the_others_are_planned_at_once(
     assert found["leap"].fault.startswith("cron '0 0 30 2 *' never fires")
     assert (found["good"].fault, found["good"].planned_at is not None) == (None, True)
     assert "schedule leap of kind-" in caplog.text
-    assert "paused, since it keeps the others from planning: cron '0 0 30 2 *' never fires" in caplog.text
+    assert "paused: cron '0 0 30 2 *' never fires" in caplog.text
     assert look()["leap"].fault is not None  # until somebody changes it
     client.update_deployment_schedule(deployment, leap, schedule=CronSchedule(cron="0 0 1 2 *"))
     assert look()["leap"].fault is None
@@ -116,9 +116,15 @@ def test_schedule_without_a_planned_run_is_noticed_unless_none_is_due_for_long(
     schedule(client, deployment, "good", IntervalSchedule(interval=timedelta(minutes=30)))
     schedule(client, deployment, "yearly", YEARLY)
     schedule(client, deployment, "over", RRuleSchedule(rrule="FREQ=DAILY;COUNT=3"))
-    for run in planned(client, deployment):  # where Prefect's scheduler has come just now
-        client.delete_flow_run(run.id)
-    first = look()
+    first: dict[str, Any] = {}
+
+    def unplanned() -> bool:  # Prefect's scheduler may come just now, also between the two
+        for run in planned(client, deployment):
+            client.delete_flow_run(run.id)
+        first.update(look())
+        return first["good"].unplanned_since is not None
+
+    wait_for(unplanned, seconds=60, what="a schedule without a planned run is noticed")
     assert {name: first[name].unplanned_since is not None for name in ("good", "yearly", "over")} == {
         "good": True,  # Prefect's scheduler comes in a minute
         "yearly": False,

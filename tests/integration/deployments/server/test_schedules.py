@@ -103,7 +103,7 @@ def test_changed_schedule_is_planned_at_once_and_each_due_time_once(client: Sync
     now = datetime.now(UTC)
     planned(client, one.deployment.id, start=now, end=now + timedelta(days=800))
     wanted = CronSchedule(cron="30 3 2 1 *", timezone="Asia/Manila")
-    change_schedule(client, one, now=now, schedule=wanted, parameters={"command": "x"})
+    change_schedule(client, one, schedule=wanted, parameters={"command": "x"})
     runs = runs_of(client, one.deployment.id)
     due = [run.expected_start_time for run in runs]
     assert len(due) == len(set(due))
@@ -124,7 +124,7 @@ def test_tick_that_is_near_is_neither_lost_nor_doubled_by_changes(client: SyncPr
     one = make({"s": IntervalSchedule(interval=timedelta(seconds=1), anchor_date=anchor, timezone="UTC")})
     begin = datetime.now(UTC)
     for number in range(20):
-        change_schedule(client, one, now=datetime.now(UTC) - timedelta(seconds=1), parameters={"n": number})
+        change_schedule(client, one, parameters={"n": number})
     end = datetime.now(UTC)
     due = [run.expected_start_time for run in runs_of(client, one.deployment.id)]
     seconds = sorted(int((at - anchor).total_seconds()) for at in due if at and begin <= at <= end)
@@ -133,12 +133,12 @@ def test_tick_that_is_near_is_neither_lost_nor_doubled_by_changes(client: SyncPr
 
 def test_paused_schedule_and_paused_deployment_are_not_planned(client: SyncPrefectClient, make: Make) -> None:
     one = make({"s": YEARLY})
-    change_schedule(client, one, now=datetime.now(UTC), active=False)
+    change_schedule(client, one, active=False)
     assert runs_of(client, one.deployment.id) == []
     client.pause_deployment(one.deployment.id)
     [paused] = [each for each in read_schedules(client) if each.id == one.id]
     assert (paused.state, paused.runs) == ("deployment paused", False)
-    change_schedule(client, paused, now=datetime.now(UTC), active=True)
+    change_schedule(client, paused, active=True)
     assert runs_of(client, one.deployment.id) == []
 
 

@@ -100,8 +100,9 @@ def test_run_whose_tag_was_taken_away_is_recorded_to_its_end(
         eventually(lambda: statuses(engine, kind), {run.id: "succeeded"}, 30)
 
 
-def test_runs_that_are_deleted_at_once_are_cancelled_and_those_that_run_go_on(
-    client: SyncPrefectClient, kind: str, deployment_id: UUID, engine: Engine, syncing: Syncing
+@pytest.mark.parametrize("deleted", ["runs", "their deployment"])
+def test_what_waits_is_cancelled_and_what_runs_goes_on_when_all_is_deleted_at_once(
+    *, client: SyncPrefectClient, kind: str, deployment_id: UUID, engine: Engine, syncing: Syncing, deleted: str
 ) -> None:
     runs = [client.create_flow_run_from_deployment(deployment_id).id for _ in range(12)]
     for run in runs[:4]:
@@ -109,10 +110,18 @@ def test_runs_that_are_deleted_at_once_are_cancelled_and_those_that_run_go_on(
     expected = dict.fromkeys(runs[:4], "running") | dict.fromkeys(runs[4:], "queued")
     with syncing():
         eventually(lambda: statuses(engine, kind), expected, 30)
-        for run in runs:
-            client.delete_flow_run(run)
+        path: Any = "/flow_runs/bulk_delete" if deleted == "runs" else "/deployments/bulk_delete"
+        ids = runs if deleted == "runs" else [deployment_id]
+        wanted = {path.split("/")[1]: {"id": {"any_": [str(one) for one in ids]}}}
+        assert len(client.request("POST", path, json=wanted).json()["deleted"]) == len(ids)
         eventually(lambda: statuses(engine, kind), expected | dict.fromkeys(runs[4:], "cancelled"), 30)
-        eventually(lambda: ["it goes on" in "".join(events(engine, run)) for run in runs[:4]], [True] * 4)
+        if deleted == "runs":
+            eventually(lambda: ["it goes on" in "".join(events(engine, run)) for run in runs[:4]], [True] * 4)
+        else:  # they are in Prefect, and end there
+            for run in runs[:4]:
+                walk(client, run, Completed())
+            ended = dict.fromkeys(runs[:4], "succeeded") | dict.fromkeys(runs[4:], "cancelled")
+            eventually(lambda: statuses(engine, kind), ended, 30)
 
 
 def test_state_that_was_set_by_hand_is_told_by_an_event_and_set_right_in_prefect(

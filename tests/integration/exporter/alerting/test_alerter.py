@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from exporter.alerting import alerter, outage, sender
 from exporter.alerting.alerter import Alerter
 from exporter.alerting.destinations import Destination
-from opsdb.alerts.outbox import Failure
+from opsdb.alerts.outbox import Failure, Message
 from opsdb.alerts.read import read_figures
 from opsdb.database import connect
 from opsdb.settings import Settings
@@ -118,7 +118,7 @@ def test_stuck_run_and_its_end_arrive_once_each(lab: Lab, settings: Settings, ch
         )
         lab.finish(run_id)
         until(lambda: len(chat.posts) == 2)
-        assert chat.texts[1].startswith("✅ **Resolved: Stuck Run Detected**")
+        assert chat.texts[1].startswith("🚨 **Ended In Failure: Stuck Run Detected**")
         time.sleep(1)
     assert len(chat.posts) == 2
     with lab.engine.connect() as db:
@@ -142,7 +142,7 @@ def test_killed_at_any_step_the_next_one_delivers(lab: Lab, settings: Settings, 
         until(lambda: len(chat.posts) == before + 2)
         time.sleep(1)
     titles = [text.splitlines()[0] for text in chat.texts]
-    firing, resolved = "🚨 **Stuck Run Detected**", "✅ **Resolved: Stuck Run Detected**"
+    firing, resolved = "🚨 **Stuck Run Detected**", "🚨 **Ended In Failure: Stuck Run Detected**"
     assert titles == [firing] * (before + 1) + [resolved]  # twice only where nobody can know that it arrived
     assert TOKEN not in (settings.home / "alerter.log").read_text()
 
@@ -167,9 +167,9 @@ def test_two_alerters_tell_what_one_would(
 ) -> None:
     send = Destination.send
 
-    def slowly(self: Destination, body: str) -> Failure | None:
+    def slowly(self: Destination, message: Message) -> Failure | None:
         time.sleep(0.5)  # in which the other one looks for something to send
-        return send(self, body)
+        return send(self, message)
 
     monkeypatch.setattr(Destination, "send", slowly)
     second = settings.model_copy(update={"home": settings.home.parent / other})
@@ -179,7 +179,7 @@ def test_two_alerters_tell_what_one_would(
         lab.finish(run_id)
         until(lambda: len(chat.posts) == 2)
         time.sleep(0.75)  # in which the other one would send it as well
-    assert [text[0] for text in chat.texts] == ["🚨", "✅"]
+    assert [text[0] for text in chat.texts] == ["🚨", "🚨"]
 
 
 def test_second_alerter_of_a_room_takes_over_at_the_end_of_the_first(
@@ -214,7 +214,7 @@ def test_outage_of_mattermost_is_waited_out_in_order(lab: Lab, settings: Setting
         assert waits[0].w < 50  # so that it arrives within a minute of the return
         chat.moods = [200]
         until(lambda: hurry(lab) and len(chat.posts) == 2)
-    assert [text[:1] for text in chat.texts] == ["🚨", "✅"]
+    assert [text[:1] for text in chat.texts] == ["🚨", "🚨"]
     with lab.engine.connect() as db:
         assert read_figures(db).failed_total["server"] >= 19
 

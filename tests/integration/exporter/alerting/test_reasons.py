@@ -18,6 +18,7 @@ from exporter.alerting.destinations import read_destinations
 from opsdb.alerts.outbox import REASONS, Failure
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
+from tests.support.alerts_lab import message
 from tests.support.certificates import make_certificate
 from tests.support.children import free_port
 from tests.support.documents import ROOT
@@ -63,9 +64,9 @@ def send(url: str, *, home: Path | None = None, ca_file: Path | None = None) -> 
     settings = Settings(home=home or Path("/nowhere"), alert_urls=SecretStr(url), alert_ca_file=ca_file)
     [destination] = read_destinations(settings)
     if home is None:
-        return destination.send("hello")
+        return destination.send(message("hello"))
     with trusting(settings):
-        return destination.send("hello")
+        return destination.send(message("hello"))
 
 
 def reason(url: str) -> tuple[str, bool]:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from exporter.alerting.destinations import Destination, read_destinations
 from opsdb.errors import UsageError
 from opsdb.settings import Settings
+from tests.support.alerts_lab import message
 from tests.support.foreign_listener import foreign_listener
 from tests.support.mattermost import TOKEN, Mattermost, listening
 from tests.support.programs import needs_root
@@ -82,9 +83,9 @@ def destination(prefect: Prefect, tmp_path: Path) -> Destination:
 def test_message_goes_where_the_block_says(chat: Mattermost, prefect: Prefect, destination: Destination) -> None:
     assert destination.name == "block:ops-alerts"
     assert TOKEN not in repr(destination)
-    assert destination.send("one") is None
+    assert destination.send(message("one")) is None
     prefect.data = {**(prefect.data or {}), "channels": ["#night"]}  # changed in the UI
-    assert destination.send("two") is None
+    assert destination.send(message("two")) is None
     assert TOKEN not in repr(destination)
     assert [(post["text"], post.get("channel")) for post in chat.posts] == [("one", None), ("two", "night")]
 
@@ -92,12 +93,12 @@ def test_message_goes_where_the_block_says(chat: Mattermost, prefect: Prefect, d
 def test_while_prefect_is_away_what_was_read_last_is_used(
     chat: Mattermost, prefect: Prefect, destination: Destination
 ) -> None:
-    assert destination.send("one") is None
+    assert destination.send(message("one")) is None
     prefect.status = 503
-    assert destination.send("two") is None
+    assert destination.send(message("two")) is None
     prefect.shutdown()
     prefect.server_close()
-    assert destination.send("three") is None
+    assert destination.send(message("three")) is None
     assert chat.texts == ["one", "two", "three"]
 
 
@@ -105,12 +106,12 @@ def test_while_prefect_is_away_what_was_read_last_is_used(
 def test_while_another_user_has_prefects_port_he_hears_nothing(
     chat: Mattermost, prefect: Prefect, destination: Destination, tmp_path: Path
 ) -> None:
-    assert destination.send("one") is None
+    assert destination.send(message("one")) is None
     with foreign_listener(prefect.server_port, tmp_path / "heard") as foreign:
         prefect.shutdown()
         prefect.server_close()
         foreign.wait_until("listening")
-        assert destination.send("two") is None
+        assert destination.send(message("two")) is None
         assert foreign.heard == []
     assert chat.texts == ["one", "two"]
 
@@ -132,19 +133,19 @@ def test_block_that_cannot_be_used_is_a_failure_that_says_why(
     prefect: Prefect, destination: Destination, change: dict[str, Any], wanted: tuple[str, bool, int | None]
 ) -> None:
     vars(prefect).update(change)
-    failure = destination.send("text")
+    failure = destination.send(message("text"))
     assert failure is not None
     assert (failure.reason, failure.lasting, failure.http_status) == wanted
 
 
 def test_wrong_password_and_a_server_that_is_away(prefect: Prefect, destination: Destination, tmp_path: Path) -> None:
     (tmp_path / "secrets.json").write_text(json.dumps({"prefect_auth_string": "ops:wrong"}))
-    failure = destination.send("text")
+    failure = destination.send(message("text"))
     assert failure is not None
     assert (failure.reason, failure.http_status) == ("configuration", 401)
     prefect.shutdown()
     prefect.server_close()
-    failure = destination.send("text")
+    failure = destination.send(message("text"))
     assert failure is not None
     assert failure.reason == "refused"
 

@@ -92,7 +92,7 @@ def test_dry_run_of_a_night_tells_what_it_starts_and_what_cannot_be_reached(data
     ]
     first, second, last = str(planned.error).splitlines()
     assert first == "1 of 2 databases cannot be reached now:"
-    assert second.startswith("| no_such_shop: there is no database 'no_such_shop'; there are: ")
+    assert second.startswith("| no_such_shop: there is no database 'no_such_shop'. There are: ")
     assert last == "| A run backs up the others, and tries these again for 120 minutes. It fails if they stay away"
     assert not folder.exists()
 

@@ -17,7 +17,7 @@ from opsdb.runs.runs import apply_states, facts_of_row
 from opsdb.runs.sweeper import fence_run, sweep
 from opsdb.settings import Settings
 from opsdb.states import State
-from tests.support.alerts_lab import Lab
+from tests.support.alerts_lab import Lab, message
 
 
 @pytest.fixture
@@ -218,7 +218,8 @@ def test_two_alerters_at_once_tell_once(lab: Lab, settings: Settings) -> None:
         with lab.engine.begin() as db:
             if try_lock(db, Lock.ALERTER):
                 apply_rules(db, lab.thresholds)
-                write_messages(db, lambda report: Draft(body="b", destinations=["main"]), anybody=True)
+                draft = Draft(message=message("b"), destinations=["main"])
+                write_messages(db, lambda _db, _report: draft, anybody=True)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(cycle, range(24)))

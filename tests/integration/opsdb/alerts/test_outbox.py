@@ -30,7 +30,8 @@ def put(lab: Lab, *events: str, destination: str = "main", lane: str = "A") -> l
     made = []
     for event in events:
         [message] = lab.sql(
-            "INSERT INTO ops.alert_messages (incident_id, event, body) VALUES (:i, :e, :e) RETURNING id",
+            "INSERT INTO ops.alert_messages (incident_id, event, level, title, body) VALUES (:i, :e, 'info', :e, :e) "
+            "RETURNING id",
             i=incident.id,
             e=event,
         )

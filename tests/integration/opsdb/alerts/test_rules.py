@@ -17,6 +17,8 @@ from opsdb.runs.workers import remove_worker, write_worker_heartbeat
 from tests.support.alerts_lab import Lab
 from tests.support.documents import ROOT
 
+DAY = 86_400.0
+
 
 @pytest.fixture
 def lab(engine: Engine) -> Lab:
@@ -259,6 +261,28 @@ def test_failed_ends_with_a_success_of_the_same_database_only(lab: Lab, kind: st
     assert holds(lab, "failed") == []
 
 
+def test_failed_holds_of_a_run_that_was_asked_for_long_ago(lab: Lab) -> None:
+    """A deploy waits for its approval over the holidays, a run was planned for next week: what counts is its end."""
+    lab.thresholds = parse_thresholds("failed:deploy=0")
+    old = ended(lab, "deploy", "failed", resource="droplet_name:one", age=20 * DAY)
+    remembered = ended(lab, "deploy", "failed", resource="droplet_name:two")
+    lab.set(remembered, "finished_at = now() - interval '4 days'")  # Prefect has it still, and a new room reads it
+    assert holds(lab, "failed") == [f"{old}/1"]
+    good = ended(lab, "deploy", "succeeded", resource="droplet_name:one", age=20 * DAY)
+    assert holds(lab, "failed") == []
+    [row] = lab.sql("SELECT facts FROM ops.alert_episodes WHERE rule = 'failed'")
+    assert row.facts["resolved_by"]["id"] == str(good)
+
+
+@pytest.mark.promise(15)
+def test_failed_does_not_end_with_a_run_that_somebody_set_to_completed(lab: Lab) -> None:
+    failed = ended(lab, "odoo_db_backup", "failed", "odoo_prod")
+    other = ended(lab, "odoo_db_backup", "failed", "odoo_prod")
+    assert holds(lab, "failed") == [f"{failed}/1"]
+    lab.mark(other)
+    assert holds(lab, "failed") == [f"{failed}/1"]
+
+
 def test_failed_tells_once_of_what_a_session_tries_again_until_it_succeeds(lab: Lab) -> None:
     first = ended(lab, "odoo_db_backup", "failed", "odoo_prod")
     assert holds(lab, "failed") == [f"{first}/1"]
@@ -287,7 +311,8 @@ def test_failed_backup_is_one_message(lab: Lab) -> None:
     lab.pass_seconds(6)
     assert lab.cycle() == [("firing", "failed", "A", 1)]
     [subject] = lab.reports[-1].subjects
-    assert (subject.kind, subject.facts["error"]) == ("odoo_db_backup", "StepFailed")
+    assert subject.run is not None
+    assert (subject.kind, subject.run.error, subject.run.database) == ("odoo_db_backup", "full", "odoo_prod")
     assert lab.cycle() == []
 
 
@@ -304,6 +329,19 @@ def test_backup_holds_26_hours_after_the_last_verified_one(lab: Lab, hours: floa
     backup(lab, hours)
     backup(lab, 1, "failed")
     assert holds(lab, "backup") == found
+
+
+@pytest.mark.promise(9)
+def test_backup_that_somebody_set_to_completed_is_none(lab: Lab) -> None:
+    backup(lab, 30)
+    failed = backup(lab, 27, "failed")
+    assert holds(lab, "backup") == ["odoo_prod"]
+    lab.mark(failed)
+    assert holds(lab, "backup") == ["odoo_prod"]
+    lab.thresholds = parse_thresholds("backup=off")
+    assert holds(lab, "backup") == []
+    [row] = lab.sql("SELECT facts FROM ops.alert_episodes WHERE rule = 'backup'")
+    assert "resolved_by" not in row.facts
 
 
 def test_backup_does_not_hold_of_a_name_that_was_mistyped(lab: Lab) -> None:
@@ -349,9 +387,6 @@ def test_backup_holds_of_a_database_that_never_had_one(lab: Lab) -> None:
     assert holds(lab, "backup") == ["never"]
     backup(lab, 0, database="never")
     assert holds(lab, "backup") == []
-
-
-DAY = 86_400.0
 
 
 def pass_days(lab: Lab, days: float) -> None:

@@ -13,9 +13,9 @@ from opsdb.settings import Settings
 
 INSERT = """
 INSERT INTO ops.runs (id, kind, lane, status, params, result, created_at, started_at, finished_at, session_id,
-                      state_id, state_at)
+                      state_id, state_at, outcome)
 VALUES (:id, :kind, 'A', :status, '{}', CAST(:result AS jsonb), now(), now(), now() - :ago * interval '1 hour',
-        :session, gen_random_uuid(), now())
+        :session, gen_random_uuid(), now(), :outcome)
 """
 
 
@@ -27,14 +27,18 @@ def test_last_good_restore_of_each_backup_counts(settings: Settings) -> None:
                 text("INSERT INTO ops.sessions (id, name) VALUES (gen_random_uuid(), 's') RETURNING id")
             ).scalar_one()
 
-            def run(kind: str, status: str, ago: int, result: object) -> UUID:
+            def run(kind: str, status: str, ago: int, result: object, outcome: str | None = None) -> UUID:
                 made = uuid4()
                 values = {"id": made, "kind": kind, "status": status, "ago": ago, "session": session}
+                values |= {"outcome": outcome or status}
                 db.execute(text(INSERT), {**values, "result": json.dumps(result)})
                 return made
 
             run("odoo_restore_drill", "succeeded", 5, {"backup": "a.dump", "restore_seconds": 4})
             newest = run("odoo_restore_drill", "succeeded", 2, {"backup": "a.dump", "restore_seconds": 2.5})
+            # that failed, and that somebody set to Completed
+            run("odoo_restore_drill", "succeeded", 1, {"backup": "a.dump"}, outcome="failed")
+            run("odoo_db_backup", "succeeded", 1, {"drill": {"backup": "b.dump"}}, outcome="failed")
             run("odoo_restore_drill", "failed", 1, {"backup": "a.dump", "restore_seconds": 1})
             inline = run("odoo_db_backup", "succeeded", 3, {"file": "/x/b.dump", "drill": {"backup": "b.dump"}})
             run("odoo_db_backup", "succeeded", 3, {"file": "/x/c.dump"})
@@ -63,9 +67,12 @@ def test_copies_of_backups_that_succeeded_count(settings: Settings) -> None:
                 text("INSERT INTO ops.sessions (id, name) VALUES (gen_random_uuid(), 's') RETURNING id")
             ).scalar_one()
 
-            def run(status: str, ago: int, target: object, kind: str = "odoo_db_backup") -> UUID:
+            def run(
+                status: str, ago: int, target: object, kind: str = "odoo_db_backup", outcome: str | None = None
+            ) -> UUID:
                 made = uuid4()
                 values = {"id": made, "kind": kind, "status": status, "ago": ago, "session": session}
+                values |= {"outcome": outcome or status}
                 db.execute(text(INSERT), {**values, "result": json.dumps({"file": "/x/a.dump", "target": target})})
                 return made
 
@@ -76,6 +83,7 @@ def test_copies_of_backups_that_succeeded_count(settings: Settings) -> None:
             first = run("succeeded", 2, far)
             caught_up = run("succeeded", 4, both)
             run("failed", 3, far)
+            run("succeeded", 3, far, outcome="failed")  # somebody set it to Completed
             run("failed", 3, both)
             run("succeeded", 3, None)
             run("succeeded", 3, {"block": "far"})
@@ -101,6 +109,7 @@ def test_sums_of_files_are_those_that_backups_recorded(settings: Settings) -> No
 
             def made(kind: str, name: str, sha256: str | None, artifact: str = "file") -> None:
                 run = {"id": uuid4(), "kind": kind, "status": "succeeded", "ago": 1, "session": session, "result": "{}"}
+                run |= {"outcome": "succeeded"}
                 db.execute(text(INSERT), run)
                 row = {"id": uuid4(), "run": run["id"], "kind": artifact, "name": name, "sha": sha256}
                 columns = "(id, run_id, kind, name, sha256) VALUES (:id, :run, :kind, :name, :sha)"

@@ -66,3 +66,28 @@ def test_steps_of_another_version_do_not_stand(recorded: str | None, version: st
     run = insert_run(engine, definition=recorded)
     with engine.begin() as db, pytest.raises(UsageError, match=told):
         read_kept(db, run_id=run, attempts=range(1, 2), version=version, resource=None)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_steps_that_end_with_their_attempt_stand_once_what_they_made_is_sealed(engine: Engine, sealed: bool) -> None:
+    run = insert_run(engine, definition="1")
+    with engine.begin() as db:
+        db.execute(
+            text("UPDATE ops.run_steps SET must_run_again = index = 1, status = 'succeeded' WHERE run_id = :run"),
+            {"run": run},
+        )
+        if sealed:
+            db.execute(
+                text(
+                    "INSERT INTO ops.step_results (run_id, attempt, index, result)"
+                    " VALUES (:run, 1, 2, jsonb_build_object('value', jsonb_build_object('sealed_from', 1)))"
+                ),
+                {"run": run},
+            )
+    with engine.begin() as db:
+        if not sealed:
+            with pytest.raises(UsageError, match="step 1, build, succeeded and must run again"):
+                read_kept(db, run_id=run, attempts=range(1, 2), version="1", resource=None)
+            return
+        standing = read_kept(db, run_id=run, attempts=range(1, 2), version="1", resource=None)
+    assert [step.sealed_from for step in standing.steps] == [None, 1]

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from flows.engine.exclusion import exclude_others
 from opsdb.errors import PreflightError
 from opsdb.record.entries import RunClosed, apply_line
-from opsdb.runs.locks import holder_of, take_resource
+from opsdb.runs.locks import holder_of, release_resource, take_resource
 from opsdb.runs.lookup import read_run
 from opsdb.runs.runs import RunFacts, apply_states
 from opsdb.runs.sweeper import fence_run
@@ -29,10 +29,12 @@ def resource() -> str:
     return f"odoo_db:{uuid4().hex}"
 
 
-def make_run(engine: Engine, run_id: UUID | None = None, *, type_: str = "RUNNING", seconds: int = 0) -> UUID:
+def make_run(
+    engine: Engine, run_id: UUID | None = None, *, type_: str = "RUNNING", seconds: int = 0, created: datetime = BEGUN
+) -> UUID:
     """A run that has come to a state, so many seconds after the beginning."""
     run_id = run_id or uuid4()
-    facts = RunFacts(id=run_id, kind="k", lane=Lane.A, priority=0, session_id=None, params={}, created_at=BEGUN)
+    facts = RunFacts(id=run_id, kind="k", lane=Lane.A, priority=0, session_id=None, params={}, created_at=created)
     state = State(id=uuid4(), at=BEGUN + timedelta(seconds=seconds), type=type_, name=type_.title())
     with engine.begin() as db:
         apply_states(db, facts=facts, states=[state])
@@ -84,6 +86,18 @@ def test_run_that_waits_for_its_next_attempt_holds_nothing(engine: Engine, resou
     assert taken(engine, resource, second)
     make_run(engine, first, type_="RUNNING", seconds=3)
     assert not taken(engine, resource, first, attempt=2)
+
+
+def test_holder_alone_releases_it_before_its_end(engine: Engine, resource: str) -> None:
+    first, second = make_run(engine), make_run(engine)
+    assert taken(engine, resource, first)
+    assert taken(engine, f"{resource} of the run itself", first)
+    for run, attempt in ((second, 1), (first, 2), (first, 1)):
+        assert not taken(engine, resource, second)
+        with engine.begin() as db:
+            release_resource(db, resource=resource, run_id=run, attempt=attempt)
+    assert taken(engine, resource, second)
+    assert not taken(engine, f"{resource} of the run itself", second)
 
 
 def test_outcome_that_its_process_recorded_frees_it_before_prefect_says_so(engine: Engine, resource: str) -> None:
@@ -162,6 +176,33 @@ def wait_for(engine: Engine, resource: str, run_id: UUID, told: list[str], *, se
     )
 
 
+def test_of_runs_that_would_wait_for_each_other_the_last_gives_way_and_the_others_go_on(
+    engine: Engine, resource: str
+) -> None:
+    runs = [make_run(engine, created=BEGUN + timedelta(seconds=number)) for number in range(3)]
+    own = [f"{resource}_{number}" for number in range(3)]
+    for run, one in zip(runs, own, strict=True):
+        assert taken(engine, one, run)
+    wanted = {runs[0]: own[1], runs[1]: own[2], runs[2]: own[0]}  # each the next one's
+    told: list[str] = []
+
+    def refusal_of(run: UUID) -> str:
+        with pytest.raises(PreflightError) as refused:
+            wait_for(engine, wanted[run], run, told, seconds=0)
+        return str(refused.value)
+
+    assert "timed out" in refusal_of(runs[2])  # no circle yet
+    assert "timed out" in refusal_of(runs[0])
+    assert "timed out" in refusal_of(runs[1])  # closes it, and is not the last of them
+    assert refusal_of(runs[2]).startswith(f"run {runs[0].hex[-8:]} holds odoo_db")
+    make_run(engine, runs[2], type_="FAILED", seconds=1)
+    wait_for(engine, wanted[runs[1]], runs[1], told)
+    make_run(engine, runs[1], type_="COMPLETED", seconds=1)
+    wait_for(engine, wanted[runs[0]], runs[0], told)
+    for run in runs:
+        make_run(engine, run, type_="COMPLETED", seconds=2)
+
+
 def seen(engine: Engine, run_id: UUID) -> tuple[Run, UUID | None]:
     """A run as `ops show` finds it, and whom it waits for."""
     with engine.connect() as db:
@@ -187,7 +228,7 @@ def test_run_that_has_one_resource_waits_for_another_and_its_deadline_counts_fro
     told: list[str] = []
     wait_for(engine, resource, waiter, told)
     assert (told, seen(engine, waiter)[1]) == ([], None)
-    with pytest.raises(PreflightError, match=f"in vain: run {holder.hex[-8:]}, which holds odoo_host"):
+    with pytest.raises(PreflightError, match=f"timed out after .*: run {holder.hex[-8:]}, which holds odoo_host"):
         wait_for(engine, host, waiter, told, seconds=1)
     assert told == [f"waits for run {holder.hex[-8:]}, which holds {host.replace(':', ' ')}"]
     run, kept_by = seen(engine, waiter)

@@ -14,7 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from opsdb.proven import GOOD_BACKUP
 from opsdb.record.entries import RunClosed, StepFinished, StepStarted, apply_line
+from opsdb.runs.backups import set_to_completed
 from opsdb.runs.runs import apply_states
 from opsdb.states import SWITCHED_OFF, RunStatus, State
 from opsdb.tables import StepStatus
@@ -122,6 +124,45 @@ def test_a_run_keeps_its_own_error_whether_it_comes_before_the_failed_state_or_a
         if not error_first:
             apply_line(db, closed.line())
     assert row_of(engine, facts.id)["error"]["message"] == "disk full"
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("said", ["failed", None])
+def test_failed_run_that_is_set_to_completed_keeps_the_word_of_its_process(engine: Engine, said: str | None) -> None:
+    facts, good = make_facts(), make_facts()
+    running, failed, completed = make_states("RUNNING", "FAILED", "COMPLETED")
+    with engine.begin() as db:
+        apply_states(db, facts=facts, states=[running])
+        if said:
+            closed = RunClosed.of(facts.id, attempt=1, error={"type": "X", "message": "y", "stack": None})
+            apply_line(db, closed.line())
+        apply_states(db, facts=facts, states=[failed])
+        apply_states(db, facts=facts, states=[completed])
+        apply_states(db, facts=good, states=[replace(running, id=uuid4())])
+        apply_line(db, RunClosed.of(good.id, attempt=1, result={}).line())
+        apply_states(db, facts=good, states=[replace(completed, id=uuid4())])
+        assert set_to_completed(db, [facts.id, good.id]) == {facts.id}
+        proofs = db.execute(text("SELECT id FROM ops.runs WHERE " + GOOD_BACKUP)).scalars().all()
+    row = row_of(engine, facts.id)
+    assert (row["status"], row["outcome"]) == ("succeeded", said)
+    assert proofs == [good.id]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "by_hand"),
+    [
+        (["RUNNING", "CRASHED", "SCHEDULED", "PENDING", "RUNNING"], False),  # the second one's outcome is in the spool
+        (["RUNNING", "CRASHED", "SCHEDULED", "PENDING", "RUNNING", "FAILED"], True),
+        (["RUNNING"], False),
+    ],
+)
+def test_success_that_the_record_has_yet_to_hear_of_was_set_by_nobody(
+    engine: Engine, attempts: list[str], by_hand: bool
+) -> None:
+    facts = make_facts()
+    with engine.begin() as db:
+        apply_states(db, facts=facts, states=make_states(*attempts, "COMPLETED"))
+        assert set_to_completed(db, [facts.id]) == ({facts.id} if by_hand else set())
 
 
 def test_a_retry_forgets_the_error_of_the_attempt_before(engine: Engine) -> None:

@@ -29,6 +29,34 @@ def test_running_run_is_lost_after_30_s_without_a_heartbeat(case: Case, seconds:
     assert case.row().status == "running"  # the verdict waits until its processes are gone
 
 
+@pytest.mark.parametrize(
+    ("flagged", "cancelled", "beat", "reasons"),
+    [
+        (True, 6, 1, []),
+        (True, 179, 1, []),
+        (True, 181, 1, ["Cancelled"]),
+        (True, 31, 31, ["Cancelled"]),
+        (False, 6, 1, ["Cancelled"]),
+    ],
+)
+def test_cancelled_run_that_puts_back_is_given_three_minutes_as_long_as_it_lives(
+    case: Case, flagged: bool, cancelled: float, beat: float, reasons: list[str]
+) -> None:
+    case.states("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
+    step = StepStarted(case.id, attempt=1, index=1, name="a", command="", timeout_seconds=1, must_run_again=flagged)
+    with case.engine.begin() as db:
+        apply_line(db, step.line())
+        db.execute(
+            text(
+                "UPDATE ops.run_states SET recorded_at = clock_timestamp() - make_interval(secs => :ago) "
+                "WHERE run_id = :run AND type = 'CANCELLING'"
+            ),
+            {"ago": cancelled, "run": case.id},
+        )
+    case.age(beat)
+    assert case.sweep() == reasons
+
+
 @pytest.mark.promise(3)
 def test_verdict_is_written_once_its_processes_are_gone(case: Case) -> None:
     case.states("PENDING", "RUNNING")

@@ -240,7 +240,7 @@ def test_problems_stand_with_what_to_do_and_what_passed_is_counted() -> None:
 def test_exit_code_says_whether_something_needs_doing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], advice: str, code: int
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda _block: [Finding("it", Check("s", "f", advice))])
+    monkeypatch.setattr(doctor, "examine", lambda _block, *, days: [Finding("it", Check("s", "f", advice))])
     monkeypatch.setattr(sys, "argv", ["ops", "doctor", "--json"])
     with pytest.raises(SystemExit) as ended:
         main.main()

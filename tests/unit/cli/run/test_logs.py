@@ -42,7 +42,7 @@ def test_all_logs_have_a_header_each_and_are_safe(
 ) -> None:
     show(settings, follow=follow)
     out = capsys.readouterr().out
-    assert "== 1 preflight: succeeded, exit code 0 ==\n(the file is not on this host, or was removed: " in out
+    assert "== 1 preflight: succeeded, exit code 0 ==\n(the file is not on this host, or was deleted" in out
     assert "== 2 pg_dump: failed, exit code 1 ==\nred \N{REPLACEMENT CHARACTER}\nno newline\n" in out
 
 

@@ -167,6 +167,13 @@ def test_use_points_the_process_at_the_room_and_away_from_any_other(
     assert {name for name in access.FOREIGN if name in os.environ} == {"PREFECT_API_URL"}
 
 
+def test_deploy_that_changes_nothing_imports_no_sqlalchemy() -> None:
+    modules = "cli.deploy, deployments.server.access, deployments.server.unchanged, flows.backup.odoo_databases"
+    code = f"import sys, {modules}; print('sqlalchemy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_access_does_not_import_prefect() -> None:
     code = "import sys, deployments.server.access, deployments.room.room; print('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

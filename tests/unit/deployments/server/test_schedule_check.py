@@ -31,7 +31,7 @@ def off(when: SCHEDULE_TYPES) -> DeploymentSchedule:
         (on(NIGHTLY), PLANNED, 60, False, "next scheduled for 2026-01-02 02:00 UTC"),
         (on(NIGHTLY), None, 1, False, "was deployed just now"),
         (on(NIGHTLY), None, 60, True, "it will not start"),
-        (off(NIGHTLY), None, 60, False, "its schedule slug is paused: nothing starts by it; `prefect deployment"),
+        (off(NIGHTLY), None, 60, False, "its schedule slug is paused: nothing starts by it; `ops schedule set"),
         (on(CronSchedule(cron="0 0 1 12 *")), None, 60, False, "next due at 2026-12-01 00:00 UTC"),
         (on(LEAP), PLANNED, 60, True, "Prefect plans none of the schedules beside it"),
         (off(LEAP), None, 60, True, "cron '0 0 30 2 *' never fires"),

@@ -8,7 +8,7 @@ import pytest
 from prefect.server.schemas.states import State, StateType
 
 from deployments.server import state_rules
-from deployments.server.state_rules import LANE, POLICIES, RefusePause, ShowQuestion, asks
+from deployments.server.state_rules import LANE, POLICIES, CancelWithReason, RefusePause, ShowQuestion, asks
 from deployments.worker.lane_worker import LaneWorker
 from opsdb.states import APPROVAL
 
@@ -26,6 +26,8 @@ def test_rules_hold_once_in_the_policy_for_asked_and_the_one_for_forced_states(p
     state_rules.install()
     assert list(policy.priority()) == before
     assert before[:2] == [RefusePause, ShowQuestion]
+    assert CancelWithReason in before
+    assert CancelWithReason.__base__ not in before
     assert len(before) > 4
 
 

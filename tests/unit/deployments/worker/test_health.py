@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployments.worker.health import MEMORY_LIMIT_BYTES, Memory, report
+from deployments.worker.health import MEMORY_LIMIT_BYTES, Memory, answered_hosts, report
 
 MEGABYTE = 1024 * 1024
 
@@ -34,3 +34,10 @@ def test_health_without_the_database_is_the_error_whatever_the_memory() -> None:
     memory = Memory(used=MEMORY_LIMIT_BYTES * 2, peak=MEMORY_LIMIT_BYTES * 2)
     answer = report(worker_id="w", uptime_seconds=1, memory=memory, database_error="connection refused")
     assert answer == (503, {"status": "unhealthy", "error": "connection refused"})
+
+
+def test_health_answers_to_any_host_name_beyond_loopback_alone() -> None:
+    """A platform's probe asks by the address of a container, which nobody knows before."""
+    known = {"ops.example.org"}
+    assert (answered_hosts("127.0.0.1", known), answered_hosts("::1", known)) == (known, known)
+    assert (answered_hosts("10.0.0.5", known), answered_hosts("fd00::2", known)) == (None, None)

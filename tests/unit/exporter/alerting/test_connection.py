@@ -7,6 +7,7 @@ import pytest
 from exporter.alerting.connection import find_way
 from exporter.alerting.mattermost import MattermostWebhook
 from opsdb.alerts.outbox import Failure
+from tests.support.alerts_lab import message
 
 
 @pytest.fixture(autouse=True)
@@ -32,4 +33,4 @@ def test_proxy_of_another_kind_is_named_as_what_somebody_must_change(
 ) -> None:
     monkeypatch.setenv(f"{scheme}_proxy", proxy)
     webhook = MattermostWebhook(host="chat.example.org", token="h5xkq3zt1pgj8bdu7rwmcn4eya", secure=scheme == "https")
-    assert webhook.post("hello") == Failure(reason="proxy", lasting=True)
+    assert webhook.post(message("hello")) == Failure(reason="proxy", lasting=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -70,6 +71,15 @@ def test_failed_backup_is_tried_again_after_a_pause_and_the_reason_is_said() -> 
     assert look(failed, at=5.2).todo is Todo.TRY_NOW
     again = look(failed, tried("RUNNING", at=5.3, number=2), at=6)
     assert again.todo is Todo.WAIT
+
+
+@pytest.mark.promise(9)
+def test_failed_backup_that_somebody_set_to_completed_is_tried_again() -> None:
+    marked = replace(tried("COMPLETED", at=1), set_to_completed=True)
+    later = look(marked, at=2)
+    assert later.todo is Todo.TRY_LATER
+    assert later.reason == ("run 00000001 failed: somebody set it to Completed in Prefect since, which makes no backup")
+    assert look(marked, tried("COMPLETED", at=9, number=2), at=10).outcome["run"] == str(UUID(int=2))
 
 
 def test_what_failed_is_given_up_when_no_pause_is_left_before_the_end() -> None:

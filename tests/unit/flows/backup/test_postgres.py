@@ -65,26 +65,45 @@ class StandInInfo:
         return self.parameters
 
 
-def env_of(parameters: dict[str, str]) -> dict[str, str]:
-    return program_env(cast(Connection, SimpleNamespace(info=StandInInfo(parameters))))
+def env_of(parameters: dict[str, str], *, host: str = "/run/postgresql", tls: bool = False) -> dict[str, str]:
+    pgconn = SimpleNamespace(ssl_in_use=tls)
+    return program_env(cast(Connection, SimpleNamespace(info=StandInInfo(parameters, host), pgconn=pgconn)))
 
 
 def test_program_env_is_the_open_connection() -> None:
     given = {"host": "a,b", "port": "1,2", "sslmode": "verify-full", "sslrootcert": "/ca.pem", "user": "odoo"}
-    assert env_of(given) == {
-        "PGHOST": "/run/postgresql",
+    assert env_of(given, host="b", tls=True) == {
+        "PGHOST": "b",
         "PGPORT": "5433",
         "PGUSER": "odoo",
         "PGDATABASE": "odoo",
         "PGSSLMODE": "verify-full",
         "PGSSLROOTCERT": "/ca.pem",
+        "PGGSSENCMODE": "disable",
         "PGAPPNAME": "ops-backup",
     }
 
 
+@pytest.mark.promise(17)
+@pytest.mark.parametrize("given", ["prefer", "allow", None, "require", "verify-ca", "verify-full"])
+def test_program_env_encrypts_what_the_open_connection_does(given: str | None) -> None:
+    env = env_of({"sslmode": given} if given else {}, host="db.example", tls=True)
+    assert env["PGSSLMODE"] == (given if given in {"verify-ca", "verify-full"} else "require")
+    assert env["PGGSSENCMODE"] == "disable"  # else a Kerberos ticket stands in for a certificate that is checked
+
+
+@pytest.mark.parametrize(("given", "env"), [({"sslmode": "prefer"}, "prefer"), ({}, None)])
+def test_program_env_asks_for_no_tls_where_the_open_connection_has_none(given: dict[str, str], env: str | None) -> None:
+    assert env_of(given, host="db.example").get("PGSSLMODE") == env
+
+
+def test_program_env_of_a_socket_suits_programs_without_tls() -> None:
+    assert env_of({"sslmode": "verify-full"})["PGSSLMODE"] == "disable"  # libpq ignores it there
+
+
 def test_program_env_does_not_change_the_dumps_encoding() -> None:
     env = env_of({"client_encoding": "LATIN1", "service": "x", "keepalives_idle": "5", "application_name": "a"})
-    assert env.keys() == {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME"}
+    assert env.keys() == {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME", "PGSSLMODE"}
 
 
 def test_program_env_refuses_what_cannot_be_passed_on_and_does_not_show_it() -> None:

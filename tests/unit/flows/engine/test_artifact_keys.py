@@ -18,6 +18,7 @@ KINDS = [*SUBJECTS, "disk_space", "disk", "space", "backup", "backup_odoo", "res
     [
         ("odoo_db_backup", "odoo_prod", "backup-odoo-prod"),
         ("odoo_restore_drill", "odoo_prod", "drill-odoo-prod"),
+        ("odoo_staging_copy", "odoo_prod", "copy-odoo-prod"),
         ("nightly_backup", None, "nightly-backup"),
         ("disk_space", None, "disk-space"),
         ("disk_space", "data", "disk-space--data"),

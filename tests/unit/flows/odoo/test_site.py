@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from blocks import odoo_host
 from blocks.odoo_host import OdooHost
 from flows.odoo import site
 from flows.odoo.site import check_checkout, host_resource
 from opsdb.errors import PreflightError
+from tests.integration.flows.odoo_sites import git
 
 
 @pytest.mark.parametrize("spelling", ["shop.example", "root@shop.example", "odoo@Shop.EXAMPLE", "shop.example."])
@@ -29,7 +31,10 @@ def test_own_host_is_the_same_over_ssh_and_another_one_is_another() -> None:
 
 def test_upgrade_does_not_move_the_code_of_the_control_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("room", "odoo"):
-        (tmp_path / name / ".git").mkdir(parents=True)
+        (tmp_path / name).mkdir()
+        git(tmp_path / name, "init", "-q")
+        git(tmp_path / name, "commit", "-q", "--allow-empty", "-m", "first")
+    monkeypatch.setattr(odoo_host, "CODE", odoo_host.CODE.replace("bash git docker curl", "bash git"))
     monkeypatch.setattr(site, "_OWN_CODE", tmp_path / "room")
     (tmp_path / "link").symlink_to(tmp_path / "room")
     check_checkout(OdooHost(repo_dir=str(tmp_path / "odoo")))

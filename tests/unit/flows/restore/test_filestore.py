@@ -134,3 +134,20 @@ def test_links_and_names_of_a_filestore_are_kept(tmp_path: Path) -> None:
     done, into = unpack(tmp_path, member("./ab/a\nb"), link, member("./ab/hard", tarfile.LNKTYPE, link="./ab/a\nb"))
     assert done.returncode == 0, done.stderr
     assert (into / "ab/link").read_bytes() == (into / "ab/hard").read_bytes() == b"x\n"
+
+
+def test_removing_files_follows_no_link_and_says_what_is_left(tmp_path: Path) -> None:
+    precious = tmp_path / "outside" / "key"
+    precious.parent.mkdir()
+    precious.write_text("precious")
+    settings = Settings(home=tmp_path / "home", filestore_dir=tmp_path)
+    run = ActiveRun(uuid4(), 1, settings, lambda _: None, in_lane=False)
+    with activated(run), closing(Unpacked(tmp_path / "shop")) as files:
+        files.open(tmp_path / "shop")
+        assert files.partial is not None
+        (files.partial / "ab").mkdir(parents=True)
+        (files.partial / "ab" / "key").touch()
+        (files.partial / "cd").symlink_to(precious.parent)
+        assert files.remove({"ab/key", "cd/key", "ef/key"}) == 1
+        assert files.holds({"ab/key", "cd/key", "ef/key"}) == ["cd/key"]
+    assert precious.read_text() == "precious"

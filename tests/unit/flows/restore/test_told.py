@@ -23,15 +23,30 @@ PROOF: dict[str, Any] = {
 
 
 def test_restore_names_the_new_database_and_what_is_not_in_it() -> None:
-    result = {**PROOF, "database": "shop_test", "not_restored": ["owner <x>"], "filestore": None}
+    result = {**PROOF, "database": "shop_test", "published": "neutralised: <a>", "not_restored": ["owner <x>"]}
     rows = dict(restore_facts({}, result).rows)
     assert rows["new database"] == "`shop_test`"
+    assert rows["published"] == r"neutralised\: \<a\>"
     assert rows["not restored"] == r"owner \<x\>"
     assert rows["compared"] == "1,234 rows in 5 tables"
     assert rows["filestore"] == "not unpacked"
     whole = dict(restore_facts({}, {**result, "not_restored": [], "rows_compared": None}).rows)
     assert whole["not restored"] == "nothing: all of it is there"
     assert whole["compared"] == "no rows: the backup has no counts"
+
+
+def test_copy_says_in_words_what_was_done_to_it() -> None:
+    done = {
+        "rows_changed": {"scheduled jobs": 1300, "res_partner.email: hash": 2},
+        "refused": {"bank tokens": "no"},
+        "left": {"scheduled jobs": 0, "webhooks": 0},
+        "own_files": {"shop.anonymise.yaml": "ff"},
+    }
+    rows = dict(restore_facts({}, {**PROOF, "database": "shop_test", "neutralised": done}).rows)
+    assert rows["rows changed"] == r"scheduled jobs 1,300; res\_partner\.email\: hash 2"
+    assert rows["looked for afterwards"] == "2 kinds of what a copy must not have: nothing is left"
+    assert (rows["refused by the server"], rows["own files"]) == ("bank tokens", "`shop.anonymise.yaml`")
+    assert "rows changed" not in dict(restore_facts({}, {**PROOF, "database": "shop_test", "neutralised": None}).rows)
 
 
 def test_drill_says_what_was_proven_and_how_it_is_restored() -> None:

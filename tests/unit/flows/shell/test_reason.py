@@ -152,6 +152,89 @@ WRITTEN = {
         "               ^\n\n2026-03-01 02:00:03,123 77 INFO shop odoo.service.server: Initiating shutdown\n",
         'psycopg2.errors.UndefinedColumn: column "x_new" does not exist',
     ),
+    "odoo whose view does not fit": (
+        "2026-03-01 02:00:02,123 77 ERROR shop odoo.modules.registry: Failed to load registry \n"
+        "2026-03-01 02:00:02,123 77 CRITICAL shop odoo.service.server: Failed to initialize database `shop`. \n"
+        "Traceback (most recent call last):\n"
+        '  File "/opt/odoo/odoo/tools/convert.py", line 548, in _tag_root\n    raise ParseError(msg) from None\n'
+        "odoo.tools.convert.ParseError: while parsing /mnt/addons/shop/views/v.xml:1\n"
+        "Error while parsing or validating view:\n\n"
+        "Element '<field name=\"no_such_field_x\">' cannot be located in parent view\n\n"
+        "View error context:\n{'file': '/mnt/addons/shop/views/v.xml',\n 'view': ir.ui.view(996,)}\n\n"
+        "2026-03-01 02:00:03,123 77 INFO shop odoo.service.server: Initiating shutdown \n",
+        "odoo.tools.convert.ParseError: while parsing /mnt/addons/shop/views/v.xml:1 Error while parsing or validating "
+        "view: Element '<field name=\"no_such_field_x\">' cannot be located in parent view",
+    ),
+    "odoo that says where and not why": (
+        "2026-03-01 02:00:02,123 77 CRITICAL shop odoo.service.server: Failed to initialize database `shop`. \n"
+        'Traceback (most recent call last):\n  File "a.py", line 3, in ref\n    raise ValueError(text)\n'
+        "ValueError: External ID not found in the system: base.no_such_view\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        'Traceback (most recent call last):\n  File "b.py", line 3, in _tag_root\n    raise ParseError(text)\n'
+        "odoo.tools.convert.ParseError: while parsing /mnt/addons/shop/views/v.xml:1, somewhere inside\n"
+        '<record id="v1" model="ir.ui.view"/>\n'
+        "2026-03-01 02:00:03,123 77 INFO shop odoo.service.server: Initiating shutdown \n",
+        "ValueError: External ID not found in the system: base.no_such_view (odoo.tools.convert.ParseError: while "
+        "parsing /mnt/addons/shop/views/v.xml:1, somewhere inside)",
+    ),
+    "odoo without a traceback": (
+        "2026-03-01 02:00:01,123 77 WARNING shop odoo.addons.base.models.ir_ui_view: Element cannot be found\n"
+        "View error context:\n{'name': 'error: x'}\n"
+        "2026-03-01 02:00:02,123 77 ERROR shop odoo.modules.loading: Some modules are not loaded: ['x']\n"
+        "2026-03-01 02:00:03,123 77 CRITICAL shop odoo.service.server: it cannot go on\n",
+        "odoo.modules.loading: Some modules are not loaded: ['x']",
+    ),
+    "odoo that survived an error and failed later": (
+        "2026-03-01 02:00:01,123 77 ERROR shop odoo.addons.mail: could not send \n"
+        'Traceback (most recent call last):\n  File "a.py", line 3, in send\n    raise OSError(text)\n'
+        "OSError: no mail server\n"
+        "2026-03-01 02:00:02,123 77 INFO shop odoo.modules.loading: Loading module sale (3/9)\n"
+        "2026-03-01 02:00:03,123 77 ERROR shop odoo.modules.loading: Some modules are not loaded: ['x']\n"
+        "2026-03-01 02:00:03,123 77 CRITICAL shop odoo.service.server: it cannot go on\n",
+        "odoo.modules.loading: Some modules are not loaded: ['x']",
+    ),
+    "odoo that warned with a traceback, and docker that failed": (
+        "2026-03-01 02:00:01,123 77 WARNING shop odoo.addons.mail: could not send\n"
+        'Traceback (most recent call last):\n  File "a.py", line 3, in send\n    raise OSError(text)\n'
+        "OSError: no mail server\n"
+        "2026-03-01 02:00:02,123 77 INFO shop odoo.modules.loading: Loading module sale (3/9)\n"
+        "Error response from daemon: the container is gone\n",
+        "Error response from daemon: the container is gone",
+    ),
+    "odoo that an exception ends in the middle": (
+        "2026-03-01 02:00:02,123 77 INFO shop odoo.modules.loading: Loading module sale (3/9)\n"
+        'Traceback (most recent call last):\n  File "a.py", line 3, in load\n    raise OSError(text)\n'
+        "OSError: no file\nerror: it cannot be had\n",
+        "OSError: no file",
+    ),
+    "odoo that only warned": (
+        "2026-03-01 02:00:01,123 77 WARNING shop odoo.addons.mail: could not send\n"
+        'Traceback (most recent call last):\n  File "a.py", line 3, in send\n    raise OSError(text)\n'
+        "OSError: no mail server\n"
+        "2026-03-01 02:00:02,123 77 INFO shop odoo.service.server: Initiating shutdown\n",
+        "OSError: no mail server",
+    ),
+    "odoo whose farewell follows the reason": (
+        "2026-03-01 02:00:02,123 77 ERROR shop odoo.modules.registry: Failed to load registry\n"
+        'Traceback (most recent call last):\n  File "a.py", line 3, in load\n    raise KeyError(text)\n'
+        "KeyError: 'sale.order'\n"
+        "2026-03-01 02:00:02,123 77 CRITICAL shop odoo.service.server: Failed to initialize database `shop`.\n",
+        "KeyError: 'sale.order'",
+    ),
+    "time limit of a step": (
+        "2026-03-01 02:00:02,123 77 ERROR shop odoo.sql_db: bad query\nThe reason: time limit of 290 s reached\n",
+        "time limit of 290 s reached",
+    ),
+    "docker whose container is there": (
+        ' Container shop-db-1  Running\nError response from daemon: Conflict. The container name "/x" is in use\n'
+        "see the daemon's log\n",
+        'Error response from daemon: Conflict. The container name "/x" is in use',
+    ),
+    "docker compose with remarks": (
+        'WARN[0000] /srv/c.yml: the attribute `version` is obsolete, it cannot be used\ntime="2026" level=warning '
+        'msg="The \\"X\\" variable is not set. Defaulting to a blank string; cannot"\nno such service: web\n',
+        "no such service: web",
+    ),
     "python that failed while it failed": (
         "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nKeyError: 'a'\n\n"
         "During handling of the above exception, another exception occurred:\n\n"

@@ -55,7 +55,8 @@ def test_thresholds_are_read() -> None:
 
 
 def test_what_runs_unattended_has_a_threshold_unless_another_is_given() -> None:
-    unattended = dict.fromkeys(("nightly_backup", "odoo_db_backup", "odoo_restore_drill"), 30.0)
+    kinds = ("nightly_backup", "odoo_db_backup", "odoo_restore_drill", "odoo_staging_copy")
+    unattended = dict.fromkeys(kinds, 30.0)
     assert parse_thresholds("").kinds_of(Rule.FAILED) == unattended
     one_off = parse_thresholds("failed:odoo_db_backup=off failed:k=5").kinds_of(Rule.FAILED)
     assert one_off == unattended | {"odoo_db_backup": OFF, "k": 5}

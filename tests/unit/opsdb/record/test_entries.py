@@ -12,7 +12,7 @@ from opsdb.record.entries import ArtifactMade, StepFinished, read_line
 from opsdb.states import State
 from tests.support.journals import OLD_JOURNAL
 
-ADDED: dict[object, dict[str, object]] = {"run_opened": {"tick": None}}
+ADDED: dict[object, dict[str, object]] = {"run_opened": {"tick": None}, "step_started": {"must_run_again": False}}
 """What later versions say as well."""
 OLD_LINES = [json.loads(line) for line in OLD_JOURNAL.read_text().splitlines()]
 

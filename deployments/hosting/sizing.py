@@ -1,0 +1,93 @@
+"""How large a host has to be: the formulas and the table of the deployment guide, beside what was measured here.
+
+The guide (section 1) sizes for workers of four runs each. A worker of this room serves all lanes from one process, so
+the memory that was measured is per worker and per run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+RUNS_PER_WORKER = 4
+LANES = 4
+GB_PER_WORKER = 0.5
+GB_FOR_SYSTEM = 2.0
+MOST_RUNS = 400
+"""Four lanes of 100, the most that OPS_LANE_LIMIT allows."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A row of the guide's table. `usd` is a price for a month, as of 2026-01."""
+
+    name: str
+    droplet: str
+    vcpus: int
+    gb: float
+    workers: int
+    runs: int
+    usd: int
+
+
+TIERS = {
+    tier.name: tier
+    for tier in (
+        Tier("dev", "s-2vcpu-4gb", 2, 4, 2, 8, 24),
+        Tier("small", "s-4vcpu-8gb", 4, 8, 3, 12, 48),
+        Tier("medium", "s-8vcpu-16gb", 8, 16, 5, 20, 96),
+        Tier("large", "c-8", 8, 16, 10, 40, 168),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of `benchmarks/lanes.md`; a test compares them with it. Memory is in MB, of sleeping runs."""
+
+    idle_mb: float = 221
+    forty_runs_mb: float = 1737
+    sync_mb: float = 105
+    cpu_seconds_per_run: float = 0.74
+    """Of the worker with its children, Prefect's server, PostgreSQL and the sync together, for a run of little work."""
+
+    @property
+    def mb_per_run(self) -> float:
+        """What a run adds to its worker."""
+        return (self.forty_runs_mb - self.idle_mb) / 40
+
+
+MEASURED = Measured()
+
+
+@dataclass(frozen=True)
+class Size:
+    """What so many runs at once need: by the guide's formulas, and by what was measured."""
+
+    runs: int
+    workers: int
+    cores: float
+    gb: float
+    tier: Tier | None
+    lane_limit: int
+    worker_mb: float
+    sync_mb: float
+    cpu_seconds_per_run: float
+
+
+def size_for(runs: int) -> Size:
+    """The size for that many runs at once, from 1 to MOST_RUNS. `tier` is the smallest that is enough, if one is."""
+    workers = math.ceil(runs / RUNS_PER_WORKER)
+    cores, gb = workers / 2, workers * GB_PER_WORKER + GB_FOR_SYSTEM
+    enough = [tier for tier in TIERS.values() if tier.runs >= runs and tier.vcpus >= cores and tier.gb >= gb]
+    return Size(
+        runs=runs,
+        workers=workers,
+        cores=cores,
+        gb=gb,
+        tier=min(enough, key=lambda tier: tier.runs, default=None),
+        lane_limit=math.ceil(runs / LANES),
+        worker_mb=round(MEASURED.idle_mb + runs * MEASURED.mb_per_run),
+        sync_mb=MEASURED.sync_mb,
+        cpu_seconds_per_run=MEASURED.cpu_seconds_per_run,
+    )

@@ -1,0 +1,54 @@
+"""Sizes: the formulas and the table of the guide agree, and the measured figures are those of the report."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from deployments.hosting.sizing import LANES, MEASURED, MOST_RUNS, TIERS, Tier, size_for
+from opsdb.settings import Settings
+from tests.support.documents import ROOT
+
+REPORT = (ROOT / "benchmarks" / "lanes.md").read_text()
+
+
+@pytest.mark.parametrize("tier", TIERS.values(), ids=TIERS)
+def test_each_row_of_the_table_is_enough_for_what_the_formulas_ask(tier: Tier) -> None:
+    found = size_for(tier.runs)
+    assert (found.workers, found.tier) == (tier.workers, tier)
+    assert found.cores == tier.workers / 2
+    assert found.gb == tier.workers * 0.5 + 2
+    assert found.cores <= tier.vcpus
+    assert found.gb <= tier.gb
+
+
+@pytest.mark.parametrize(
+    ("runs", "workers", "tier", "lane_limit"),
+    [(1, 1, "dev", 1), (8, 2, "dev", 2), (9, 3, "small", 3), (13, 4, "medium", 4), (21, 6, "large", 6)],
+)
+def test_runs_between_two_rows_take_the_larger(runs: int, workers: int, tier: str, lane_limit: int) -> None:
+    found = size_for(runs)
+    assert (found.workers, found.tier, found.lane_limit) == (workers, TIERS[tier], lane_limit)
+
+
+def test_more_runs_than_the_table_has_get_no_row_but_their_figures() -> None:
+    found = size_for(MOST_RUNS)
+    assert (found.tier, found.workers, found.cores, found.gb) == (None, 100, 50, 52)
+    assert Settings(lane_limit=found.lane_limit).lane_limit * LANES == MOST_RUNS
+
+
+def ours(measure: str) -> float:
+    """The figure of this room in the report."""
+    (found,) = re.findall(rf"^\| {re.escape(measure)} \| ([\d.]+) \|", REPORT, re.MULTILINE)
+    return float(found)
+
+
+def test_measured_figures_are_those_of_the_report() -> None:
+    assert MEASURED.idle_mb == ours("memory, PSS of the tree (MB): no run")
+    assert MEASURED.forty_runs_mb == ours("memory, PSS of the tree (MB): 40 sleeping runs")
+    assert MEASURED.sync_mb == ours("beside it, `ops sync` (MB)")
+    burst = "CPU seconds per run (burst of 100): "
+    parts = ("worker, its children and all steps", "Prefect's server", "PostgreSQL", "`ops sync`")
+    assert MEASURED.cpu_seconds_per_run == pytest.approx(sum(ours(burst + part) for part in parts))
+    assert size_for(12).worker_mb == pytest.approx(ours("memory, PSS of the tree (MB): 12 sleeping runs"), rel=0.02)
