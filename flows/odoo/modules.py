@@ -18,6 +18,11 @@ from opsdb.shown import shown
 MARKS = ("to install", "to upgrade", "to remove")
 """The states of modules that the next Odoo to load the database changes."""
 _SHOWN = 20
+_UNLIKE_ODOO = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InsufficientPrivilege,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ def read_modules(database: str, *, url: str) -> dict[str, Module]:
     with Database(database, url).reading() as db:
         try:
             return read_modules_of(db)
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege) as error:
+        except _UNLIKE_ODOO as error:
             raise PreflightError(f"{database} shows no Odoo modules: {first_line(error)}") from None
 
 
@@ -48,7 +53,7 @@ def read_uuid(database: str, *, url: str) -> str | None:
     with Database(database, url).reading() as db:
         try:
             row = db.execute("SELECT value FROM public.ir_config_parameter WHERE key = 'database.uuid'").fetchone()
-        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
+        except _UNLIKE_ODOO:
             return None
     return str(row[0]) if row and row[0] else None
 

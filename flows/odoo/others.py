@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import psycopg
+
 from blocks.odoo_host import OdooHost
 from flows.backup.odoo_databases import find_odoo_databases
 from flows.engine.active_run import current_run
@@ -31,7 +33,7 @@ def name_others(database: str, host: OdooHost, *, url: str) -> None:
         databases=others,
     )
     for name in others[:SHOWN]:
-        with suppress(PreflightError):  # it is somebody else's, and may be closed to the room
+        with suppress(PreflightError, psycopg.Error):  # it is somebody else's, and may be closed to the room or locked
             if marked := name_marked(read_modules(name, url=url)):
                 run.event(
                     f"modules of {name} are marked: {marked}. If {host.service} serves it too, Odoo carries that out "

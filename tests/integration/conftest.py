@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import psycopg
 import pytest
@@ -117,9 +118,8 @@ def bucket(buckets: BucketServer) -> str:
 
 
 @pytest.fixture
-def path_folder(short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that comes first on this host's PATH, short enough for a socket."""
-    folder = short_folder / tmp_path.name[-12:]
-    folder.mkdir()
+    folder = Path(mkdtemp(dir=short_folder))
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return folder
