@@ -8,7 +8,6 @@ from typing import Any
 from blocks.odoo_host import OdooHost
 from flows.backup.parameters import ExistingDatabase
 from flows.engine.active_run import current_run
-from flows.engine.approval import approval
 from flows.engine.preflight import PROGRAMS, missing_programs
 from flows.engine.put_back import put_back_unless_done
 from flows.engine.runbook import runbook
@@ -62,12 +61,12 @@ from flows.odoo.site import CHECK_OUT, check_checkout, describe_place, find_host
 from flows.odoo.take_back import refuse_in_the_middle
 from flows.odoo.time_limit import find_minutes
 from flows.odoo.told import upgrade_facts
+from flows.odoo.upgrade_approval import CODE_SECONDS, wait_for_approval
 from flows.odoo.upgrade_shell import ASK, ASSETS, IMAGE, NOTE_COMMIT, START, STOP, UPGRADE, WAIT
 from opsdb.errors import PreflightError, StepFailedError
 
 ASK_SECONDS = 120
 PULL_SECONDS = 300  # submodules may be new
-CODE_SECONDS = 60
 IMAGE_SECONDS = 900
 STOP_SECONDS = 60
 ASSETS_SECONDS = 300
@@ -80,7 +79,7 @@ ENDING_SECONDS = 10  # of a step's time, for what ends before the step does
 @runbook(
     deadline_seconds=ASK_SECONDS
     + PULL_SECONDS
-    + 2 * CODE_SECONDS
+    + 4 * CODE_SECONDS
     + IMAGE_SECONDS
     + PROTECT_SECONDS
     + STOP_SECONDS
@@ -92,7 +91,7 @@ ENDING_SECONDS = 10  # of a step's time, for what ends before the step does
     + MARGIN_SECONDS,
     max_attempts=2,  # the second one only puts back what a killed process left, and says so
     exclusive="odoo_db",
-    version="5",
+    version="6",
     explain=upgrade_facts,
     subject="${params.odoo_db} · upgrade ${params.modules}",
 )
@@ -123,7 +122,8 @@ def odoo_module_upgrade(
     **What it needs:** a checkout that nobody changed by hand, modules that are installed, no module that somebody
     marked, and docker, git and curl where Odoo runs. All that is checked before anything changes, and that Odoo works
     with the database that the room sees. Which code Odoo's container will load is checked before Odoo is stopped: that
-    of the checkout, and none that is older than the database. With OPS_UPGRADE_APPROVAL it asks before the upgrade.
+    of the checkout, and none that is older than the database. With OPS_UPGRADE_APPROVAL it asks before the upgrade, and
+    the code of before is checked out while it waits.
 
     ```
     ops run odoo_module_upgrade -p odoo_db=odoo_staging -p modules=sale,stock --wait
@@ -148,7 +148,7 @@ def odoo_module_upgrade(
             verified backup with the filestore, copy for a copy of both on the server, none for nothing.
         rollback: What happens when the upgrade fails after it touched the database: ask for a rollback that waits for
             an approval, on_failure for one that begins at once, never for none.
-        approval_minutes: Minutes to wait for an approval, once the code is there, where OPS_UPGRADE_APPROVAL is on.
+        approval_minutes: Minutes to wait for an approval, once the code was seen, where OPS_UPGRADE_APPROVAL is on.
             Empty for 60.
     """
     started = time.monotonic()
@@ -200,17 +200,14 @@ def odoo_module_upgrade(
     commit_before = note_place(odoo_db, host, found_at.word("commit"), found_at.word("head"))
     values["COMMIT"] = run_on_host(CHECKS_OUT, CHECK_OUT, PULL_SECONDS).word("after")
     note_checked_out(host, values["COMMIT"])
-    values["COMMIT_BEFORE"] = commit_before
-    with code_back_unless_done(Upgrade(odoo_db, host, before, values["COMMIT"], commit_before)):
+    upgrade = Upgrade(odoo_db, host, before, values["COMMIT"], commit_before)
+    with code_back_unless_done(upgrade):
         said = run_on_host("image", IMAGE, IMAGE_SECONDS).stdout  # nobody waits for a download while Odoo is stopped
         if said is not None:
             check_code(wanted, before, said)
-    if run.settings.upgrade_approval:
-        question = f"upgrade {', '.join(wanted)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
-        approval("approve_upgrade", question, timeout=60 * approval_minutes)
-    elif approval_minutes != APPROVAL_MINUTES:
-        run.event("nobody is asked to approve: OPS_UPGRADE_APPROVAL is off", level="warning")
-    upgrade = Upgrade(odoo_db, host, before, values["COMMIT"], commit_before, began_earlier=goes_on_with_modules())
+    question = f"upgrade {', '.join(wanted)} in {odoo_db} to commit {values['COMMIT'][:12]}?"
+    wait_for_approval(question, approval_minutes, upgrade, values, run_on_host)
+    upgrade.began_earlier = goes_on_with_modules()
     with taken_back_on_failure(odoo_db, rollback):
         with put_back_unless_done(upgrade.put_back, about=upgrade.about, seconds=PUT_BACK_SECONDS):
             run_on_host("stop_odoo", STOP, STOP_SECONDS)

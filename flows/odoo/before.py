@@ -110,9 +110,9 @@ def note_place(database: str, host: OdooHost, commit: str, head: str = "") -> st
 
 
 def note_checked_out(host: OdooHost, commit: str) -> None:
-    """Record which commit this attempt has checked out."""
+    """Record which commit this attempt checks out."""
     run = current_run()
-    run.event(f"{host.repo_dir} is at {commit[:12]} now", once=f"{_CHECKED_OUT} {run.attempt}", commit=commit)
+    run.event(f"{host.repo_dir} is to be at {commit[:12]}", once=f"{_CHECKED_OUT} {run.attempt}", commit=commit)
 
 
 def read_commit_before() -> str | None:

@@ -34,10 +34,30 @@ class Shop:
     site: Site
     programs: Path
 
-    def upgrade(self) -> dict[str, Any]:
+    @property
+    def wanted(self) -> list[str]:
+        """The words of an upgrade of `sale`."""
         place = [f"repo_dir={self.site.checkout}", f"health_url={self.site.health}"]
         words = [word for one in ("odoo_db=shop", "modules=sale", *place) for word in ("-p", one)]
-        return self.desk.run("odoo_module_upgrade", *words)
+        return ["odoo_module_upgrade", *words]
+
+    def upgrade(self) -> dict[str, Any]:
+        return self.desk.run(*self.wanted)
+
+    def asks(self, run: str) -> dict[str, Any]:
+        """The run when it waits for an approval."""
+
+        def shown() -> Any:
+            document: dict[str, Any] = self.desk.json("show", run)
+            return document if document["waits_for_approval"] or document["status"] == "failed" else None
+
+        document: dict[str, Any] = wait_for(shown, seconds=120, what="it asks")
+        assert document["waits_for_approval"], document
+        return document
+
+    def code(self) -> str:
+        """The commit that is checked out."""
+        return git(self.site.checkout, "rev-parse", "HEAD")
 
     def over(self, run: str, *, attempt: int) -> dict[str, Any]:
         """The run when that attempt of it is over."""
@@ -63,14 +83,16 @@ class Shop:
 
 
 @pytest.fixture
-def shop(own_folder: Path, tmp_path: Path, shared_folder: Path) -> Iterator[Shop]:
+def shop(own_folder: Path, tmp_path: Path, shared_folder: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """A test may give the room more settings."""
     programs, client, files = own_folder / "pg", own_folder / "bin", tmp_path / "filestore"
     for folder in (programs, client, files, files / "shop"):
         folder.mkdir(mode=0o700)
     for name in ("pg_dump", "pg_restore", "pg_dumpall"):
         (programs / name).symlink_to(PROGRAMS / name)
     facts = {"OPS_PG_BIN": str(programs), "OPS_FILESTORE_DIR": str(files)}
-    desk = Desk(own_folder / ".ops", {**facts, "PATH": f"{client}:{os.environ['PATH']}"})
+    facts |= getattr(request, "param", {}) | {"PATH": f"{client}:{os.environ['PATH']}"}
+    desk = Desk(own_folder / ".ops", facts)
     desk.home.mkdir(mode=0o700)
     copy_cluster(shared_folder, EmbeddedPostgres(desk.home / "postgres"))
     try:
@@ -147,3 +169,34 @@ def test_rollback_that_is_killed_is_begun_once_more_by_the_room_which_says_what_
     assert (shop.site.modules(), git(shop.site.checkout, "rev-parse", "HEAD")) == (modules, before)
     assert not shop.site.daemon.stopped
     assert shop.desk.json("show", started["id"])["attempt"] == 2
+
+
+@pytest.mark.parametrize("shop", [{"OPS_UPGRADE_APPROVAL": "true"}], indirect=True)
+def test_upgrade_that_waits_for_an_approval_has_the_code_of_before_under_odoo(shop: Shop) -> None:
+    """An Odoo that is started meanwhile, after a crash for instance, loads what fits its database."""
+    before, commit = shop.code(), shop.site.commit("second")
+    run = json.loads(shop.desk.ops("run", *shop.wanted, "--json").fine())["id"]
+    asked = shop.asks(run)
+    assert (shop.code(), git(shop.site.checkout, "status", "--porcelain")) == (before, "")
+    shop.desk.ops("cancel", run).fine()
+    assert shop.over(run, attempt=asked["attempt"] + 1)["status"] == "cancelled"
+    assert shop.code() == before
+
+    shop.desk.ops("retry", run).fine()
+    asked = shop.asks(run)
+    git(shop.site.checkout, "checkout", "-q", "-b", "by_hand")
+    git(shop.site.checkout, "commit", "-q", "--allow-empty", "-m", "by hand")
+    by_hand = shop.code()
+    shop.desk.ops("approve", run).fine()
+    said = shop.over(run, attempt=asked["attempt"] + 1)
+    assert "something else has checked it out while this upgrade waited" in said["error"]["message"]
+    assert (shop.code(), shop.site.upgrades(), shop.site.daemon.stopped) == (by_hand, [], False)
+
+    git(shop.site.checkout, "checkout", "-q", "--detach", before)
+    shop.desk.ops("retry", run).fine()
+    asked = shop.asks(run)
+    shop.desk.ops("approve", run).fine()
+    done = shop.over(run, attempt=asked["attempt"] + 1)
+    assert done["status"] == "succeeded", done
+    assert (shop.code(), done["result"]["commit_before"]) == (commit, before)
+    assert UPGRADED.items() <= shop.site.modules().items()

@@ -64,7 +64,13 @@ def test_dry_run_shows_whether_the_room_asks_before_an_upgrade(site: Site, monke
     assert planned.warnings == ["nobody is asked to approve: OPS_UPGRADE_APPROVAL is off"]
     monkeypatch.setenv("OPS_UPGRADE_APPROVAL", "true")
     planned = dry_run(odoo_module_upgrade, facts | {"approval_minutes": 0}, settings=load_settings())
-    assert [one.name for one in planned.steps][5:8] == ["pull_latest", "image", "approve_upgrade"]
+    assert [one.name for one in planned.steps][5:10] == [
+        "pull_latest",
+        "image",
+        "code_of_before",
+        "approve_upgrade",
+        "code_of_upgrade",
+    ]
 
 
 def test_what_the_health_check_would_not_take_is_a_warning_before_anything_changes(site: Site) -> None:
