@@ -14,10 +14,11 @@ from tests.support.browser import browser_context
 
 
 class Pages:
-    """One tab. `errors` are those of its code."""
+    """One tab. `errors` are those of its code, `origin` where the room is for this browser."""
 
-    def __init__(self, page: Page, desk: Desk, api: Api) -> None:
+    def __init__(self, page: Page, desk: Desk, api: Api, *, origin: str = "") -> None:
         self.page = page
+        self.origin = origin or f"http://127.0.0.1:{desk.ports[0]}"
         self._desk = desk
         self._api = api
         self.errors: list[str] = []
@@ -25,7 +26,7 @@ class Pages:
 
     def open(self, path: str) -> None:
         """Go to a path of the UI, or to a whole address."""
-        self.page.goto(path if path.startswith("http") else f"http://127.0.0.1:{self._desk.ports[0]}{path}")
+        self.page.goto(path if path.startswith("http") else f"{self.origin}{path}")
 
     def log_in(self) -> None:
         """Type the password that the page asks for."""
