@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
 from uuid import UUID
 
@@ -52,20 +53,14 @@ def test_long_history_goes_while_runs_are_followed_and_no_counter_moves(  # noqa
     old = f"old-{kind}"
     make_old_runs(room, days=100, count=count, kind=old)
     backups = set(make_old_runs(room, days=200, count=3, kind="odoo_db_backup", database="shop"))
-    with engine.begin() as db:
-        db.execute(text("UPDATE ops.prunes SET finished_at = finished_at - interval '25 hours'"))
-        db.execute(text("INSERT INTO ops.sync_marks (name, at) VALUES ('sync', clock_timestamp())"))
     scraper = Scraper(room.ops_url, Room(kinds=(old, kind)))
-    before, followed, lags, scrapes = counters(scraper, old), [], [], []
+    before, followed = counters(scraper, old), list[UUID]()
     assert float(count) in before.values()
 
-    def ended() -> object:
-        with engine.connect() as db:
-            found: str | None = db.scalar(text(OVER))
-            return found
-
-    with syncing():
-        while ended() is None:
+    def follow(over: Callable[[], bool]) -> tuple[list[float], list[float]]:
+        """Run one after the other until it is over. Seconds until each is recorded, and those of a scrape."""
+        lags, scrapes = list[float](), list[float]()
+        while not over():
             run = client.create_flow_run_from_deployment(deployment_id)
             walk(client, run.id, Pending(), Running(), Completed())
             began = time.monotonic()
@@ -75,11 +70,28 @@ def test_long_history_goes_while_runs_are_followed_and_no_counter_moves(  # noqa
             began = time.monotonic()
             assert counters(scraper, old) == before
             scrapes.append(time.monotonic() - began)
+        return lags, scrapes
+
+    def ended() -> object:
+        with engine.connect() as db:
+            found: str | None = db.scalar(text(OVER))
+            return found
+
+    with syncing():
+        quiet = follow(lambda: len(followed) == 20)
+    with engine.begin() as db:
+        db.execute(text("UPDATE ops.prunes SET finished_at = finished_at - interval '25 hours'"))
+        db.execute(
+            text("INSERT INTO ops.sync_marks (name, at) VALUES ('sync', clock_timestamp()) ON CONFLICT DO NOTHING")
+        )
+    with syncing():
+        pruning = follow(lambda: ended() is not None)
         with engine.begin() as db:  # as if it had never followed anything
             db.execute(text("DELETE FROM ops.sync_marks WHERE name = 'sync'"))
         eventually(lambda: _is_there(engine, "SELECT FROM ops.sync_marks WHERE name = 'sync'"), True, 60)
-    for what, seconds in (("recorded", lags), ("scraped", scrapes)):
-        print(f"{len(seconds)} times {what}: median {median(seconds):.2f} s, most {max(seconds):.2f} s")
+    for when, measured in (("before", quiet), ("while pruning", pruning)):
+        for what, seconds in zip(("recorded", "scraped"), measured, strict=True):
+            print(f"{when}: {len(seconds)} times {what}: median {median(seconds):.2f} s, most {max(seconds):.2f} s")
     assert ended() == str(count - 1)
     assert list(statuses(engine, old).values()) == ["succeeded"]  # the last of its kind
     assert set(statuses(engine, "odoo_db_backup")) == backups
