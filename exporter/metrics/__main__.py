@@ -24,6 +24,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         lane_limit=settings.lane_limit,
         lost_seconds=settings.timings.lost,
         backup_objective=settings.backup_objective,
+        prunes=settings.prune,
     )
     scraper = Scraper(settings.ops_url, room)
     with MetricsServer(settings, scraper):

@@ -24,6 +24,8 @@ class Room:
     lane_limit: int = 3
     lost_seconds: float = 30.0
     backup_objective: int = 28
+    prunes: bool | None = None
+    """Whether it prunes by itself; None where that is as the room was made."""
 
 
 @dataclass(frozen=True)

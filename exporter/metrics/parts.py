@@ -1,5 +1,5 @@
-"""The room's own parts: which workers serve the lanes, what those may execute, how far the sync is, which schedules
-have runs, who holds the room's locks, and what the alerter has done and has to do."""
+"""The room's own parts: which workers serve the lanes, what those may execute, how far the sync is, when what is old was
+last deleted, which schedules have runs, who holds the room's locks, and what the alerter has done and has to do."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ UNION ALL
 SELECT 'mark', name, '', extract(epoch FROM updated_at)::double precision FROM ops.sync_marks
 WHERE name IN ('sync', 'totals')
 UNION ALL
+SELECT 'pruned', started_by, '', extract(epoch FROM max(finished_at))::double precision FROM ops.prunes
+WHERE finished_at IS NOT NULL GROUP BY started_by
+UNION ALL
 SELECT 'slots', lane, '', coalesce(slots, 'Infinity'::double precision) FROM ops.lane_limits
 UNION ALL
 SELECT 'planned', deployment, name, (fault IS NULL AND unplanned_since IS NULL)::int
@@ -33,7 +36,7 @@ WHERE l.name <> 'prune' -- a pass may take hours, and keeps nobody from their wo
 
 
 def _workers_and_sync(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
-    """Workers by lane, when the sync last brought what Prefect knows and added up counts, and who holds a lock."""
+    """Workers by lane, when the sync last brought what Prefect knows, added up counts and pruned, who holds a lock."""
     found: dict[tuple[str, str], float] = {(what, name): value for what, name, _, value in rows}
     workers = GaugeMetricFamily("ops_workers", "Worker processes that serve the lane.", labels=["lane"])
     for lane in room.lanes:
@@ -47,13 +50,19 @@ def _workers_and_sync(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
     for family, mark in ((synced, "sync"), (folded, "totals")):
         if ("mark", mark) in found:
             family.add_metric([], found["mark", mark])
+    pruned = GaugeMetricFamily(
+        "ops_prune_last_end_timestamp_seconds", "When the room last came to the end of deleting what is old."
+    )
+    by_itself = [found[key] for by in ("room", "installation") if (key := ("pruned", by)) in found]
+    if by_itself and (("pruned", "installation") in found if room.prunes is None else room.prunes):
+        pruned.add_metric([], max(by_itself))
     held = GaugeMetricFamily(
         "ops_lock_held", "1 while a session of the role holds a lock of the room.", labels=["lock", "role"]
     )
     for what, name, role, value in rows:
         if what == "lock":
             held.add_metric([name, role], value)
-    yield from (workers, synced, folded, held)
+    yield from (workers, synced, folded, pruned, held)
 
 
 def _lanes_and_schedules(rows: Sequence[Row], room: Room) -> Iterator[Metric]:

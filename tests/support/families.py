@@ -52,6 +52,7 @@ FAMILIES = (
     Family("ops_alerter_last_cycle_timestamp_seconds", "gauge"),
     Family("ops_sync_last_event_timestamp_seconds", "gauge"),
     Family("ops_totals_last_fold_timestamp_seconds", "gauge"),
+    Family("ops_prune_last_end_timestamp_seconds", "gauge"),
     Family("ops_lock_held", "gauge", ("lock", "role")),
     Family("ops_exporter_collector_duration_seconds", "gauge", ("collector",)),
     Family("ops_exporter_collector_success", "gauge", ("collector",)),

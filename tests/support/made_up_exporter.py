@@ -153,6 +153,7 @@ class Room:
             "ops_alerter_last_cycle_timestamp_seconds": {(): self.now},
             "ops_sync_last_event_timestamp_seconds": {(): self.now},
             "ops_totals_last_fold_timestamp_seconds": {(): self.now},
+            "ops_prune_last_end_timestamp_seconds": {(): self.now - 3600},
             "ops_schedule_planned": {("nightly_backup/nightly-backup", "nightly"): 1},
             "ops_lock_held": {("alerter", ""): 0, ("totals", ""): 0, ("verdicts", ""): 0},
             "ops_exporter_collector_duration_seconds": {name: self.dice.uniform(0.001, 0.004) for name in collectors},

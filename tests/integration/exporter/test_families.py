@@ -58,6 +58,11 @@ def busy(insert: Insert, db: psycopg.Connection[Any]) -> None:
         "VALUES ('sync', '2020-01-01', now()), ('totals', '2020-01-01', now())"
     )
     db.execute("INSERT INTO ops.workers (name, lane, host) VALUES ('a-1', 'A', 'a'), ('b-2', 'A', 'b')")
+    db.execute("UPDATE ops.prunes SET finished_at = now() - interval '9 hours'")
+    db.execute(
+        "INSERT INTO ops.prunes (started_by, finished_at) "
+        "VALUES ('room', now() - interval '2 hours'), ('room', NULL), ('person', now())"
+    )
     db.execute("INSERT INTO ops.lane_limits (lane, slots) VALUES ('A', 0), ('C', NULL), ('D', 2)")
     db.execute(
         "INSERT INTO ops.schedule_plans (id, deployment, name, expression, active, planned_at, fault, unplanned_since) "
@@ -95,6 +100,7 @@ def test_values_are_those_of_the_room(served: Served) -> None:
     assert [said("ops_lane_slots", lane=lane) for lane in "ACD"] == [0, math.inf, 2]
     named = {"deployment": "n/n"}
     assert [said("ops_schedule_planned", **named, schedule=name) for name in ("good", "leap", "lost")] == [1, 0, 0]
+    assert said("ops_prune_last_end_timestamp_seconds") == pytest.approx(now - 7200, abs=60)
     assert said("ops_lane_slots_used", lane="B") == 6
     assert said("ops_workers", lane="A") == 2
     assert said("ops_workers", lane="B") == 0
