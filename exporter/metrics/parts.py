@@ -1,5 +1,5 @@
-"""The room's own parts: which workers serve the lanes, what those may execute, how far the sync is, when what is old was
-last deleted, which schedules have runs, who holds the room's locks, and what the alerter has done and has to do."""
+"""The room's own parts: which workers serve the lanes, what those may execute, how far the sync is, when what is old
+was last deleted, which schedules have runs, who holds the room's locks, and what the alerter has done and has to do."""
 
 from __future__ import annotations
 

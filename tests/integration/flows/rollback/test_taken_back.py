@@ -2,152 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from flows.backup.folder import MARGIN_BYTES
-from flows.engine.active_run import ActiveRun
 from flows.engine.dry_run import dry_run
 from flows.odoo import aside, rollback
 from flows.odoo.aside import name_before, name_broken
 from flows.odoo_upgrade_rollback import odoo_upgrade_rollback
 from flows.restore import server
 from opsdb.errors import PreflightError, StepFailedError
-from opsdb.runs.lookup import list_runs, reading
-from opsdb.settings import Settings, load_settings
-from tests.integration.flows.conftest import content
-from tests.integration.flows.odoo_sites import COMPOSE, Site, git
-from tests.integration.flows.recorded import recorded, run_killed_after, told_by_next_attempt
+from opsdb.settings import load_settings
+from tests.integration.flows.odoo_sites import COMPOSE, git
+from tests.integration.flows.rollback.shops import Shop, work
 from tests.support.folders import files
 from tests.support.other_user import NOBODY
 from tests.support.postgres import databases
 from tests.support.programs import needs_root
 
 
-@dataclass
-class Shop:
-    """An Odoo with a filestore that was upgraded, and what it was before."""
-
-    site: Site
-    postgres: str
-    filestores: Path
-    runs: list[ActiveRun]
-    steps: list[str]
-    """The steps that succeeded, of all runs."""
-    upgrade: UUID = field(default_factory=uuid4)
-    commit: str = ""
-    upgraded: str = ""
-
-    @property
-    def database(self) -> str:
-        return self.site.database
-
-    @property
-    def url(self) -> str:
-        return self.postgres.format(database=self.database)
-
-    def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url) as db:
-            cursor = db.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    def versions(self) -> list[tuple[Any, ...]]:
-        return self.execute("SELECT name, state, latest_version FROM ir_module_module ORDER BY 1")
-
-    def do_upgrade(self, **changes: Any) -> dict[str, Any]:
-        """Upgrade, and let people and Odoo write afterwards."""
-        self.commit = git(self.site.checkout, "rev-parse", "HEAD")
-        self.upgraded = self.site.commit(f"upgrade {len(self.runs)}")
-        try:
-            return self.site.upgrade(**({"protect": "dump"} | changes))
-        finally:
-            self.upgrade = self.runs[-1].id
-
-    def roll_back(self, **changes: Any) -> dict[str, Any]:
-        facts: dict[str, Any] = {"odoo_db": self.database, "upgrade": str(self.upgrade), "ask": False}
-        result: dict[str, Any] = odoo_upgrade_rollback(**(facts | changes))
-        return result
-
-    def put_upgrade_back(self, *, keep: bool) -> None:
-        """What a rollback set aside is live again, and what it restored is there or not: faster than to upgrade."""
-        names = {"incoming": name_broken(self.upgrade), "aside": name_before(self.upgrade)}
-        comment = aside.comment_before(self.database, self.upgrade)
-        aside.swap_databases(self.url, self.database, **names, comment=comment)
-        aside.swap_filestores(self.filestores, self.database, **names)
-        if not keep:
-            with psycopg.connect(self.postgres.format(database="postgres"), autocommit=True) as db:
-                aside.drop(db, names["aside"])
-            shutil.rmtree(self.filestores / names["aside"])
-        git(self.site.checkout, "checkout", "-q", "--detach", self.upgraded)
-
-    def attach(self, text: str) -> None:
-        """An attachment, with its row and its file."""
-        name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        path = self.filestores / self.database / name[:2] / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        self.execute(f"INSERT INTO ir_attachment (store_fname) VALUES ('{name[:2]}/{name}')")
-
-    def seen(self) -> dict[str, object]:
-        """All of what production is: rows, modules, files, code, and whether Odoo runs."""
-        return {
-            "rows": content(self.url),
-            "modules": self.versions(),
-            "orders": self.execute("SELECT * FROM sale_order ORDER BY 1"),
-            "files": files(self.filestores / self.database),
-            "commit": git(self.site.checkout, "rev-parse", "HEAD"),
-            "stopped": self.site.daemon.stopped,
-            "settings": self.execute("SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d"
-                                     " ON d.oid = setdatabase WHERE datname = current_database()"),
-            "aside": self.execute("SELECT datistemplate, shobj_description(oid, 'pg_database') FROM pg_database"
-                                  " WHERE datname = current_database()"),
-        }  # fmt: skip
-
-
-@pytest.fixture
-def shop(
-    site: Site, settings: Settings, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Shop]:
-    filestores = tmp_path / "filestore"
-    monkeypatch.setenv("OPS_FILESTORE_DIR", str(filestores))
-    # as a room that was given the address of its Odoo's own database
-    monkeypatch.setenv("OPS_ODOO_DATABASE_URL", postgres.format(database=site.database))
-    monkeypatch.setenv("OPS_DATABASE_URL", settings.database_url.get_secret_value() if settings.database_url else "")
-    steps: list[str] = []
-    with recorded(heard=lambda name, status: steps.append(name) if status == "succeeded" else None) as runs:
-        made = Shop(site, postgres, filestores, runs, steps)
-        made.execute("CREATE TABLE ir_attachment (id serial, store_fname varchar)")
-        made.execute("CREATE TABLE sale_order (id serial PRIMARY KEY, name text, write_date timestamp)")
-        made.execute("INSERT INTO sale_order (name, write_date) VALUES ('S1', '2020-01-01'), ('S2', '2020-01-01')")
-        made.attach("an invoice")
-        yield made
-
-
 def in_gate(cases: list[str]) -> list[Any]:
     return [pytest.param(case, marks=pytest.mark.gate) for case in cases]
-
-
-def work(shop: Shop) -> None:
-    """What people do after an upgrade."""
-    shop.execute("INSERT INTO sale_order (name, write_date) VALUES ('S3', now() at time zone 'UTC' + interval '1 h')")
-    shop.execute(
-        "UPDATE sale_order SET name = 'S1*', write_date = now() at time zone 'UTC' + interval '1 h' WHERE id = 1"
-    )
-    shop.execute("DELETE FROM line WHERE id < 3")
-    shop.attach("another invoice")
 
 
 @pytest.mark.parametrize("protect", ["dump", "copy"])
@@ -415,109 +299,3 @@ def test_database_and_filestore_of_before_need_room_on_one_disk(shop: Shop, monk
     with pytest.raises(PreflightError, match=said):
         shop.roll_back()
     assert (shop.seen(), len(shop.site.daemon.calls)) == (after, calls)
-
-
-def killed_and_finished(
-    shop: Shop, step: str, before: dict[str, Any], after: dict[str, Any], *, env: dict[str, str]
-) -> None:
-    """A rollback is killed after a step: one database is live, and whole. The next rollback ends as if it had not."""
-    facts = {"odoo_db": shop.database, "upgrade": str(shop.upgrade), "ask": False}
-    assert run_killed_after(step, "odoo_upgrade_rollback", facts, env=env), step
-    there = databases(shop.postgres)
-    assert shop.database in there, step
-    live = (shop.versions(), len(shop.execute("SELECT 1 FROM sale_order")))
-    swapped = name_broken(shop.upgrade) in there
-    whole = before if swapped else after
-    assert live == (whole["modules"], len(whole["orders"])), step
-    assert not (swapped and name_before(shop.upgrade) in there), step
-    if swapped and step in ("swap_databases", "swap_filestores", "all_in_place", "keep_code"):
-        with pytest.raises(PreflightError, match=r"is being taken back, and that did not end: .* `ops rollback "):
-            shop.site.upgrade()
-    told = told_after_kill(shop)
-    assert told.endswith("goes on from there" if "stop_odoo" in told else "begins again"), step
-    if step in told:
-        assert step in told[: told.index("; left: ")], step
-    if "; left: " in told:
-        kept = f"is the database of before, and that of the upgrade is kept as {name_broken(shop.upgrade)}"
-        assert (kept if swapped else "is still the database of the upgrade") in told, step
-    shop.roll_back()
-    assert shop.seen() == before, step
-    assert name_before(shop.upgrade) not in databases(shop.postgres), step
-    left = sorted(one.name for one in shop.filestores.iterdir())
-    assert left == sorted([shop.database, name_broken(shop.upgrade)]), step
-
-
-def told_after_kill(shop: Shop) -> str:
-    """What the attempt says that the room begins after a kill."""
-    facts = {"odoo_db": shop.database, "upgrade": str(shop.upgrade)}
-    told = told_by_next_attempt("odoo_upgrade_rollback", facts)
-    assert "was killed, and a rollback is not repeated" in told
-    return told
-
-
-def test_rollback_killed_between_database_and_filestore_is_finished_by_the_next_one(
-    shop: Shop, prefect_client: dict[str, str]
-) -> None:
-    before = shop.seen()
-    shop.do_upgrade(protect="copy")
-    work(shop)
-    killed_and_finished(shop, "swap_databases", before, shop.seen(), env=prefect_client)
-
-
-@pytest.mark.gate
-def test_upgrade_killed_after_any_step_leaves_production_as_it_was_or_is_taken_back_by_one_command(
-    shop: Shop, prefect_client: dict[str, str]
-) -> None:
-    before = shop.seen()
-    shop.do_upgrade(protect="copy")
-    steps = [one for one in shop.steps if one not in ("preflight", "note_versions", "protection_preflight")]
-    assert (steps[0], steps[-1]) == ("ask_odoo", "wait_health")
-    shop.roll_back()
-    facts: dict[str, Any] = {"odoo_db": shop.database, "modules": ["sale"], "repo_dir": str(shop.site.checkout)}
-    facts |= {"health_url": shop.site.health, "protect": "copy"}
-    for step in steps:
-        assert shop.seen() == before, step
-        assert run_killed_after(step, "odoo_module_upgrade", facts, env=prefect_client), step
-        shop.upgrade = newest_upgrade()
-        told = told_by_next_attempt("odoo_module_upgrade", facts)
-        if step not in OF_AN_UPGRADED_DATABASE:
-            assert shop.seen() == before, step
-            assert "was killed, and an upgrade is not repeated" in told
-        if step in ("ask_odoo", "note_commit"):  # nothing was changed by then
-            with pytest.raises(PreflightError, match="changed nothing: it ended before it looked at its checkout"):
-                shop.roll_back()
-            continue
-        shop.roll_back()
-        assert shop.seen() == before, step
-    assert "upgrade_modules" in steps
-    assert len(steps) > 10
-
-
-OF_AN_UPGRADED_DATABASE = ("upgrade_modules", "check_modules", "rebuild_assets", "start_odoo", "wait_health")
-
-
-def newest_upgrade() -> UUID:
-    with reading(load_settings()) as db:
-        [view] = list_runs(db, kind="odoo_module_upgrade", limit=1)
-    return view.run.id
-
-
-@pytest.mark.gate
-@pytest.mark.parametrize("protect", ["dump", "copy"])
-def test_rollback_killed_after_any_step_is_finished_by_the_next_one(
-    shop: Shop, protect: str, prefect_client: dict[str, str]
-) -> None:
-    """All steps are found by a whole rollback first, so a new one is among them by itself."""
-    before = shop.seen()
-    shop.do_upgrade(protect=protect)
-    work(shop)
-    after = shop.seen()
-    shop.steps.clear()
-    shop.roll_back()
-    steps = [one for one in shop.steps if one not in ("preflight", "count_rows")]
-    assert (steps[0], steps[-1]) == ("leftovers of filestore" if protect == "dump" else "stop_odoo", "wait_health")
-    for step in steps:
-        shop.put_upgrade_back(keep=protect == "copy")
-        assert shop.seen() == after, step
-        killed_and_finished(shop, step, before, after, env=prefect_client)
-    assert len(steps) > (6 if protect == "copy" else 15)
