@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -11,22 +11,24 @@ import typer
 from cli.account import account
 from cli.columns import Columns
 from cli.options import JsonOption, one_of, storable
-from cli.text import alert_subject, console, moment, print_json, safe_line, say
+from cli.text import alert_subject, clock, console, moment, print_json, safe_line, say
 from cli.text import show as show_columns
 from exporter.alerting.routes import read_orders
 from exporter.alerting.wordings import WORDINGS, filled_in
 from opsdb.alerts.episodes import Rule
-from opsdb.alerts.incidents import acknowledge, silence
-from opsdb.alerts.read import Figures, read_figures, read_incidents, read_undelivered
+from opsdb.alerts.incidents import acknowledge, end_silence, silence
+from opsdb.alerts.read import Figures, read_figures, read_incidents, read_silences, read_undelivered
 from opsdb.alerts.rules import forget_database
 from opsdb.amounts import read_length
 from opsdb.database import writing
 from opsdb.errors import OpsError, UsageError
+from opsdb.near_names import did_you_mean
 from opsdb.runs.lookup import reading
 from opsdb.settings import Settings, load_settings
 
 RULES = ", ".join(Rule)
 LONGEST = timedelta(days=30)
+MOST_ALERTS = 2**63 - 1
 
 
 def register(app: typer.Typer) -> None:
@@ -45,9 +47,9 @@ def show(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """List alerts that last or ended within a day, and messages that did not arrive.
+    """List alerts that last or ended within a day, rules that are silenced, and messages that did not arrive.
 
-    Each with the kind and the databases that it is about, and who acknowledged it.
+    Each alert has the kind and the databases that it is about, and who acknowledged it.
 
     Example: ops alerts --json
     """
@@ -56,8 +58,9 @@ def show(
     settings = load_settings()
     with reading(settings) as db:
         figures, incidents, undelivered = read_figures(db), read_incidents(db), read_undelivered(db)
+        silences = read_silences(db)
     if as_json:
-        print_json({"alerts": incidents, "undelivered": undelivered, **asdict(figures)})
+        print_json({"alerts": incidents, "silences": silences, "undelivered": undelivered, **asdict(figures)})
         return
     if incidents:
         show_columns(_incidents(incidents))
@@ -65,6 +68,8 @@ def show(
             say(line)
     else:
         say("No active alerts; none resolved in the last 24 h")
+    for row in silences:
+        say(_silenced(row["rule"], row["until_at"]), style="yellow")
     for row in undelivered:
         end = "given up" if row["dead_at"] else "waits"
         status = f", HTTP {row['http_status']}" if row["http_status"] else ""
@@ -102,7 +107,8 @@ def test() -> None:
 
 def acknowledge_alert(
     alert: Annotated[
-        int, typer.Argument(metavar="ALERT", help="Its number, as messages and `ops alerts` show it.", min=1)
+        str,
+        typer.Argument(metavar="ALERT", help="Its number, as messages and `ops alerts` show it.", show_default=False),
     ],
 ) -> None:
     """Say that you take care of an alert that lasts: no more reminders of what was reported so far.
@@ -111,10 +117,11 @@ def acknowledge_alert(
 
     Example: ops alerts ack 12
     """
+    number = _number(alert)
     with writing(load_settings(), application="cli") as db:
-        before = acknowledge(db, alert, account())
+        before = acknowledge(db, number, account())
     had = f"; {before} had it before" if before and before != account() else ""
-    console.print(f"alert {alert} acknowledged by {account()}: no more reminders of it{had}", markup=False)
+    console.print(f"alert {number} acknowledged by {account()}: no more reminders of it{had}", markup=False)
 
 
 def silence_rule(
@@ -126,13 +133,21 @@ def silence_rule(
 ) -> None:
     """Report nothing new of a rule for a while. What lasts at the end of it is reported then.
 
+    `ops alerts` lists the rules that are silenced.
+
     Example: ops alerts silence worker_lost --for 2h
+
+    Example: ops alerts silence worker_lost --for 0m
     """
-    chosen = one_of(Rule, rule, "RULE")
-    settings = load_settings()
-    with writing(settings, application="cli") as db:
-        until = silence(db, chosen, _silence(length))
-    console.print(f"nothing new of {chosen} is reported until {until:%Y-%m-%d %H:%M:%S} UTC", markup=False)
+    chosen, wanted = one_of(Rule, rule, "RULE"), _silence(length)
+    with writing(load_settings(), application="cli") as db:
+        if wanted:
+            said = _silenced(chosen, silence(db, chosen, wanted))
+        elif end_silence(db, chosen):
+            said = f"alerts for {chosen} are reported again"
+        else:
+            said = f"alerts for {chosen} were not silenced: nothing changed"
+    say(said)
 
 
 def forget(
@@ -147,19 +162,35 @@ def forget(
     storable(database, what="DATABASE")
     with writing(load_settings(), application="cli") as db:
         found = forget_database(db, database)
+        active = [row for row in read_incidents(db) if row["rule"] == Rule.BACKUP and not row["resolved_at"]]
     if not found:
+        meant = did_you_mean(database, [name for row in active for name in row["subjects"]])
         raise UsageError(
-            f"DATABASE: no backup alert is active for {database[:70]!r}. Hint: `ops alerts` lists those that are"
+            f"DATABASE: no backup alert is active for {database[:70]!r}.{meant} Hint: `ops alerts` lists those that are"
         )
     console.print(f"no backup of {database} is expected any more, until somebody starts one", markup=False)
 
 
+def _number(words: str) -> int:
+    """The number of an alert. Raises UsageError."""
+    if not words.isascii() or not words.isdecimal() or not 0 < int(words) <= MOST_ALERTS:
+        raise UsageError(f"ALERT: {words[:50]!r} is not the number of an alert. Hint: `ops alerts` lists them")
+    return int(words)
+
+
 def _silence(words: str) -> timedelta:
-    """How long a silence lasts. Raises UsageError."""
+    """How long a silence lasts; 0 ends one. Raises UsageError."""
     length = read_length(words)
     if length is None or length > LONGEST:
-        raise UsageError(f"--for {words[:50]!r}: expected a number and s, m, h, d or w, at most 30d, as in `--for 2h`")
+        raise UsageError(
+            f"--for {words[:50]!r}: expected a number and s, m, h, d or w, at most 30d, as in `--for 2h`; "
+            "`--for 0m` ends a silence"
+        )
     return length
+
+
+def _silenced(rule: str, until: datetime) -> str:
+    return f"alerts for {rule} are silenced until {clock(until)}: `ops alerts silence {rule} --for 0m` ends that"
 
 
 def _incidents(incidents: list[dict[str, Any]]) -> Columns:

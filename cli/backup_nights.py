@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from cli.columns import Columns
+from cli.known_names import check_about
 from cli.options import DatabaseArgument, JsonOption
 from cli.text import errors, print_json, safe_line, say, show
-from opsdb.near_names import did_you_mean
 from opsdb.runs.backups import BackupNights, backup_nights
 from opsdb.runs.lookup import reading
 from opsdb.settings import load_settings
@@ -24,16 +24,16 @@ def nights(database: DatabaseArgument = None, *, as_json: JsonOption = False) ->
     settings = load_settings()
     with reading(settings) as db:
         found = backup_nights(db, database=database)
-        known = [one.database for one in backup_nights(db)] if database and not found else []
+    if database is not None and not found:
+        check_about(database, settings, what="DATABASE")
     if as_json:
         print_json({"objective": settings.backup_objective, "databases": [asdict(one) for one in found]})
     elif found:
         show(table(found, objective=settings.backup_objective))
     else:
         which = f"of {safe_line(database)}" if database else "of any database"
-        meant = did_you_mean(database or "", known)
         made = f"`ops run odoo_db_backup -p odoo_db={safe_line(database) if database else 'NAME'}`"
-        say(f"Nobody tried a backup {which} in the last 31 days.{meant} Make one: {made}", to=errors)
+        say(f"Nobody tried a backup {which} in the last 31 days. Make one: {made}", to=errors)
 
 
 def table(found: list[BackupNights], *, objective: int) -> Columns:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.known_names import check_about
 from cli.options import DatabaseArgument, FolderOption, folder_of_backups
 from cli.text import errors, safe_line, say
 from flows.backup.folder import Folder
@@ -44,6 +45,8 @@ def sign(
     at = Folder(folder_of_backups(folder, settings), keyring)
     at.check()
     found = at.backups(database)
+    if database is not None and not found:
+        check_about(database, settings, what="DATABASE", also={one.name.database for one in at.backups()})
     unsigned = [one for one in found if not one.signed]
     recorded = _recorded(settings) if unsigned else None
     left = 0

@@ -16,6 +16,7 @@ from cli import backup_keys
 from cli.backup_nights import nights
 from cli.backup_signing import sign
 from cli.columns import Columns
+from cli.known_names import check_about
 from cli.options import DatabaseArgument, FolderOption, JsonOption, folder_of_backups
 from cli.text import errors, print_json, safe_line, say, show
 from flows.backup.folder import Folder
@@ -80,6 +81,8 @@ def list_(
 ) -> None:
     """List the backups in the folder, the newest first: how old, how large, what proves each, and where copies are.
 
+    The size is that of all files of a backup, and not of its dump alone.
+
     Works without a room, which then cannot say which backups were restored or copied. `--target` asks the target itself
     what is there, and needs Prefect, which holds the block. Exit code 1 where `--check` finds one that is not good.
 
@@ -101,6 +104,10 @@ def list_(
         at = folder_of_backups(folder, settings)
         where, repository = str(at), Folder(at, room_keyring(settings))
     documents = [document(one, known, now=now, check=check) for one in _newest_first(repository, database)]
+    others = set[str]()
+    if database is not None and not documents:
+        others = {one.name.database for one in repository.backups()}
+        check_about(database, settings, what="DATABASE", also=others)
     if as_json:
         print_json(documents)
     elif documents:
@@ -118,7 +125,7 @@ def list_(
         to = f" -p target={target}" if target else ""
         of = f" of {database}" if database else ""
         made = f"ops run odoo_db_backup -p odoo_db={database or 'NAME'}{to}"
-        meant = did_you_mean(database, {one.name.database for one in repository.backups(None)}) if database else ""
+        meant = did_you_mean(database or "", others)
         say(safe_line(f"No backups{of} in {where}.{meant or f' Make one: {made}'}", width=1000), to=errors)
     if check and not all(one["good"] for one in documents):
         raise typer.Exit(1)
@@ -182,7 +189,7 @@ def _recorded(settings: Settings) -> Record | None:
 
 def _table(documents: list[dict[str, Any]], *, recorded: bool) -> Columns:
     """A line for each backup."""
-    table = Columns.of("file", ">age", ">size", "verification")
+    table = Columns.of("file", ">age", ">all files", "verification")
     copies = any(one["copies"] for one in documents)
     for one in documents:
         copied = _copied(one["copies"]) if copies else []

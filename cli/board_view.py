@@ -191,7 +191,7 @@ def _proofs(board: Board) -> Columns:
     table = Columns.of("database", "backup", "drill", header=False)
     for one in board.proofs:
         age = (board.now - one.backup_at).total_seconds()
-        made = "" if one.size_bytes is None else f", {size(one.size_bytes)}"
+        made = "" if one.size_bytes is None else f", dump {size(one.size_bytes)}"
         drill = "never" if one.drill_at is None else f"{_age((board.now - one.drill_at).total_seconds())} ago"
         style = "yellow" if age > 1.5 * DAY else ""
         table.add(

@@ -1,7 +1,7 @@
 """Rows of facts in columns, for a terminal of any width: no word is cut, and no command that is to be copied is broken.
 
-Where a row has no room, columns that can be spared are left out; then the last column is wrapped between words; then
-what does not fit goes on below its row, each fact with its name.
+Where a row has no room, columns that can be spared are left out, and named at the end; then the last column is wrapped
+between words; then what does not fit goes on below its row, each fact with its name.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Columns:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self.lines(options.max_width)
+        shown = self._shown(options.max_width)
+        if spared := [column.name for at, column in enumerate(self.columns) if self._holds(at) and at not in shown]:
+            yield Text(f"no room here for: {', '.join(spared)}", style="dim")
 
     def lines(self, width: int) -> Iterator[Text]:
         """The lines for a terminal of so many columns. One that holds a longer word is longer."""
@@ -61,7 +64,8 @@ class Columns:
         room = width - sum(widths[at] + GAP for at in shown[:-1])
         beside, below = shown, list[int]()
         if widths[last] > room:
-            if room >= max(NARROWEST, self._longest_unit(last)):
+            longest = self._longest_unit(last)
+            if room >= NARROWEST and (longest <= room or longest > width - GAP):  # or it is too long everywhere
                 widths[last] = room
             else:
                 beside, below = self._split(shown, widths, width)
@@ -74,12 +78,16 @@ class Columns:
 
     def _shown(self, width: int) -> list[int]:
         """The columns that hold something, without those to spare where all have no room."""
-        shown = [at for at in range(len(self.columns)) if any(cells[at].plain for cells, _ in self.rows)] or [0]
+        shown = [at for at in range(len(self.columns)) if self._holds(at)] or [0]
         for at in reversed(shown):
             total = sum(self._width(each) for each in shown) + GAP * (len(shown) - 1)
             if total > width and self.columns[at].spare:
                 shown = [each for each in shown if each != at]
         return shown
+
+    def _holds(self, at: int) -> bool:
+        """Whether a column is not empty."""
+        return any(cells[at].plain for cells, _ in self.rows)
 
     def _width(self, at: int) -> int:
         name = cell_len(self.columns[at].name) if self.header else 0
@@ -106,8 +114,8 @@ class Columns:
         wrapped = wrap(cells[last], widths[last]) if cell_len(cells[last].plain) > widths[last] else [cells[last]]
         yield self._line([*(cells[at] for at in beside[:-1]), wrapped[0]], beside, widths)
         for line in wrapped[1:]:
-            yield Text(" " * indent).append_text(line)
-        facts = [Text(f"{self.columns[at].name} ", style="dim").append_text(cells[at]) for at in below if cells[at]]
+            yield _indented(line, indent)
+        facts = [self._fact(at, cells[at]) for at in below if cells[at]]
         line = Text()
         for fact in facts:
             if line and GAP + cell_len(line.plain) + GAP + cell_len(fact.plain) > width:
@@ -119,6 +127,11 @@ class Columns:
                 line = Text("  ").join([line, fact]) if line else fact
         if line:
             yield _indented(line)
+
+    def _fact(self, at: int, cell: Text) -> Text:
+        """A cell with the name of its column, where that has one."""
+        name = self.columns[at].name
+        return Text(f"{name} ", style="dim").append_text(cell) if name else cell
 
     def _line(self, cells: list[Text], at: list[int], widths: dict[int, int]) -> Text:
         line = Text(no_wrap=True, overflow="ignore")
@@ -151,5 +164,5 @@ def wrap(text: Text, width: int) -> list[Text]:
     return found
 
 
-def _indented(line: Text) -> Text:
-    return Text(" " * GAP, no_wrap=True, overflow="ignore").append_text(line)
+def _indented(line: Text, columns: int = GAP) -> Text:
+    return Text(" " * columns, no_wrap=True, overflow="ignore").append_text(line)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from opsdb.runs.named import ABOUT
 from opsdb.shown import shown
 from opsdb.states import RunStatus
 
@@ -18,15 +19,6 @@ _OFFERED = 50
 _KINDS = "SELECT DISTINCT split_part(name, '/', 1) AS word, '' FROM ops.deployed ORDER BY word"
 _SCHEDULES = "SELECT DISTINCT name AS word, deployment FROM ops.schedule_plans ORDER BY word"
 _SESSIONS = "SELECT name AS word, status FROM ops.sessions ORDER BY created_at DESC LIMIT 200"
-# what the newest runs are about: a walk over all of them would take long
-_DATABASES = """
-SELECT DISTINCT word, '' FROM (SELECT params FROM ops.runs ORDER BY created_at DESC LIMIT 500) newest,
-  LATERAL (SELECT params ->> 'odoo_db' AS word
-           UNION ALL SELECT params ->> 'odoo_host'
-           UNION ALL SELECT params ->> 'droplet_name'
-           UNION ALL SELECT jsonb_path_query(params, '$.databases[*]') #>> '{}') named
-WHERE word IS NOT NULL ORDER BY word
-"""
 _RUNS = """
 SELECT right(replace(id::text, '-', ''), 8) AS word, coalesce(name, kind) || ' ' || status FROM ops.runs
 ORDER BY created_at DESC LIMIT 50
@@ -50,7 +42,7 @@ def complete_kinds(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_databases(incomplete: str) -> list[tuple[str, str]]:
     """The databases and hosts that the newest runs were about."""
-    return _fitting(_rows(_DATABASES), incomplete)
+    return _fitting(_rows(ABOUT), incomplete)
 
 
 def complete_runs(incomplete: str) -> list[tuple[str, str]]:

@@ -51,6 +51,7 @@ def deploy(
     from deployments.server.api import PrefectApi
 
     settings = load_settings()
+    _warn_of_other_settings(settings)
     last = None if reset else unchanged.last_deployed(settings)
     if last is None or last.read != unchanged.digest_of_what_is_read(settings):
         _load(settings)
@@ -72,6 +73,19 @@ def deploy(
     # what wrote nothing may be left out next time, and said again; what warned is looked at again
     if clean and before is not None and _look(settings, api, offers) == before:
         unchanged.note(settings, replace(before, said=tuple(said)))
+
+
+def _warn_of_other_settings(settings: Settings) -> None:
+    from deployments.room.report import differing_runbooks
+
+    if differs := differing_runbooks(settings):
+        say(
+            f"warning: {differs}: what is deployed here is not what its workers execute, and its next start deploys "
+            "what it says itself. Hint: write the setting into ops.toml of OPS_HOME, which both read, and start the "
+            "room again (docs/settings-file.md)",
+            style="yellow",
+            to=errors,
+        )
 
 
 def _load(settings: Settings) -> None:

@@ -52,8 +52,8 @@ def render(
     Example: ops render nginx --set server_url=https://ops.example.org --out /etc/nginx/sites-available
     """
     from deployments.hosting.registry import TABLES, TEMPLATES, find_template
+    from deployments.hosting.template import check_folder, write_rendered
     from deployments.hosting.template import render as render_template
-    from deployments.hosting.template import write_rendered
     from deployments.hosting.values_file import build_values, read_hosting_file
 
     if name is None:
@@ -63,6 +63,8 @@ def render(
     if values:
         _list_values(template)
         return
+    if out is not None:
+        check_folder(out)
     settings = load_settings()
     file = read_hosting_file(settings_file, settings, TABLES)
     built = build_values(template.values, name, file=file, assignments=assignments or [], settings=settings)
@@ -107,7 +109,7 @@ def size(
         return
     droplet = found.tier
     rows = [
-        ("runs at once", f"{found.runs}: OPS_LANE_LIMIT={found.lane_limit}, in each of four lanes"),
+        ("runs at once", f"{found.runs}: OPS_LANE_LIMIT={found.lane_limit}, so that four lanes admit {found.slots}"),
         ("by the guide", f"{found.workers} workers of 4 runs, {found.cores:g} cores, {found.gb:g} GB"),
         (
             "its table",
@@ -116,9 +118,11 @@ def size(
             if droplet
             else "ends at 40 runs: more than one host, or a larger one than it names",
         ),
-        ("measured", f"one worker for all lanes: {found.worker_mb:g} MB with {found.runs} runs that sleep"),
-        ("", f"beside it the sync, {found.sync_mb:g} MB; Prefect's server and PostgreSQL were not measured"),
-        ("", f"{found.cpu_seconds_per_run:g} s of CPU for each run, beside what its steps do"),
+        ("memory", f"{found.worker_mb:g} MB for one worker of all lanes with {found.slots} runs that sleep"),
+        ("", found.worker_mb_known),
+        ("", f"{found.sync_mb:g} MB for the sync, measured"),
+        ("", "not measured: Prefect's server, PostgreSQL, and what steps take"),
+        ("CPU", f"{found.cpu_seconds_per_run:g} s for each run, measured, beside what its steps do"),
     ]
     show(lines(rows))
 

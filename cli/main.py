@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from importlib import import_module
+from inspect import getdoc
 from typing import Any
 
 import typer
@@ -45,6 +46,7 @@ def make_app(word: str | None = None) -> typer.Typer:
     app = _empty_app()
     for name in [file for file, words in FILES.items() if word in words] or FILES:
         import_module(name).register(app)
+    _join_lines(app)
     return app
 
 
@@ -53,7 +55,22 @@ def make_summary() -> typer.Typer:
     app = _empty_app()
     for one in read_summaries(FILES):
         app.command(one.word, help=one.text, rich_help_panel=one.panel)(lambda: None)
+    _join_lines(app)
     return app
+
+
+def _join_lines(app: typer.Typer) -> None:
+    """Let the lines of all help end where the terminal does, and not where our source does."""
+    for one in app.registered_commands:
+        one.help = _joined(one.help or getdoc(one.callback) or "")
+    for group in (one.typer_instance for one in app.registered_groups):
+        if group is not None:
+            group.info.help = _joined(str(group.info.help or ""))
+            _join_lines(group)
+
+
+def _joined(text: str) -> str:
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _empty_app() -> typer.Typer:

@@ -90,16 +90,6 @@ def not_blank(text: T, *, what: str) -> T:
     return text
 
 
-def check_kind(kind: str | None, settings: Settings, *, what: str) -> None:
-    """Raise UsageError for a name of which no run is found and that never was a runbook of this room."""
-    from opsdb.kinds.kind_names import read_kind_names
-
-    names = read_kind_names(settings)
-    if kind is not None and kind not in names.named and names.certain:
-        known = sorted(names.here)
-        raise UsageError(f"{what}: no runbook {kind[:60]!r}.{did_you_mean(kind, known)} There are: {', '.join(known)}")
-
-
 def lane_of(text: str) -> Lane:
     """The lane that is named `b`, `B` or `lane-b`. Raises UsageError."""
     from opsdb.tables import Lane

@@ -66,8 +66,12 @@ def cancel(
         return
     from cli.run.cancel import cancel_run
 
-    if run is None or any(filters.values()) or yes:
+    if run is None:
         raise UsageError("give one RUN, or --all for every run that is not over (with --kind, --lane, --for)")
+    if yes:
+        raise UsageError("--yes goes with --all: one run is cancelled without a question. Hint: leave it out")
+    if any(filters.values()):
+        raise UsageError("--kind, --lane and --for go with --all, and not with a RUN: leave one of them out")
     cancel_run(load_settings(), run=run, wait=wait, as_json=as_json)
 
 

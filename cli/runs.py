@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.completion import complete_kinds, complete_lanes, complete_sessions, complete_statuses
+from cli.known_names import check_filters
 from cli.options import (
     LANES,
     STATUSES,
@@ -16,7 +17,6 @@ from cli.options import (
     LaneOption,
     OneRunArgument,
     RunArgument,
-    check_kind,
     lane_of,
     not_blank,
     one_of,
@@ -117,7 +117,7 @@ def runs(
     about: AboutOption = None,
     session: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Only this session, by name or id.", autocompletion=complete_sessions),
+        typer.Option(metavar="SESSION", help="Only this session, by name or id.", autocompletion=complete_sessions),
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help=SINCE_HELP)] = None,
     why: Annotated[
@@ -158,7 +158,7 @@ def runs(
     with reading(settings) as db:
         found = list_runs(db, **filters, limit=limit)
     if not found:
-        check_kind(kind, settings, what="--kind")
+        check_filters(settings, kind=kind, session=session, about=about)
     if as_json:
         print_json([run_document(view) for view in found])
     elif found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from cli.text import console, errors, lines, print_json, safe_text, say
 from opsdb.setting_sources import Loaded, is_secret, variable
 from opsdb.settings import Settings, load_with_sources
 
+IN_EFFECT = {"backup_dir": "backups", "server_url": "server_address"}
+"""Settings that others stand in for while they are not set, and where what is in effect then is found."""
+_DEFAULT = re.compile(r"Default: (.+)\.")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -25,7 +30,9 @@ def settings(
     meanings: bool = typer.Option(False, "--meanings", help="Say what each is for, too."),
     as_json: JsonOption = False,
 ) -> None:
-    """Show every setting: its value, and the variable, file or default that it comes from. Secrets are not shown.
+    """Show every setting: the value in effect, and the variable, file or default that it comes from.
+
+    Secrets are not shown.
 
     The environment counts first, then `ops.toml` of the room, then /etc/ops/ops.toml. Settings of a file take effect
     when the room is started the next time.
@@ -40,8 +47,7 @@ def settings(
     for line in loaded.warnings():
         say(line, style="yellow", to=errors)
     for row in rows:
-        shown = _shown(row)
-        value = safe_text(f"{shown}   ({row['source']})" if row["from"] != "default" else shown)
+        value = safe_text(f"{_shown(row)}   ({row['source']})")
         console.print(
             lines([(f"{row['name']:<24}", value)]), style="dim" if row["from"] == "default" else None, soft_wrap=True
         )
@@ -50,7 +56,7 @@ def settings(
 
 
 def _row(name: str, loaded: Loaded[Settings]) -> dict[str, Any]:
-    value, source = getattr(loaded.settings, name), loaded.sources[name]
+    value, source = getattr(loaded.settings, IN_EFFECT.get(name, name)), loaded.sources[name]
     field = Settings.model_fields[name]
     secret = is_secret(field)
     return {
@@ -77,9 +83,12 @@ def _plain(value: object) -> object:
 
 
 def _shown(row: Mapping[str, Any]) -> str:
+    found = _DEFAULT.search(row["meaning"]) if row["from"] == "default" else None
     if row["secret"]:
-        return "set, not shown" if row["set"] else "not set"
+        return "set, not shown" if row["set"] else f"not set: {found[1]}" if found else "not set"
     value = row["value"]
+    if value is None and found:
+        return found[1]
     if isinstance(value, list):
         return ":".join(value) or "-"
     if isinstance(value, bool):

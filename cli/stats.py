@@ -10,7 +10,8 @@ import typer
 
 from cli.columns import Columns
 from cli.completion import complete_kinds
-from cli.options import JsonOption, check_kind, storable
+from cli.known_names import check_kind
+from cli.options import JsonOption, storable
 from cli.since import HELP, read_since
 from cli.text import errors, lines, moment, print_json, safe_line, say, show
 from opsdb.amounts import seconds

@@ -46,8 +46,23 @@ STATUS_STYLE = {
     "failed": "bold red",
     "cancelled": "yellow",
 }
-FIRST = ("file", "size_bytes", "sha256")
+FIRST = ("file", "size_bytes", "all_files_bytes", "sha256")
 """What an operator looks for first in a result. The database does not keep the order of its keys."""
+_LABELS = {
+    "all_files_bytes": "size of all files",
+    "left_out": "not tried in the restore",
+    "neutralised": "made safe",
+    "neutralised: files_removed": "files removed",
+    "neutralised: left": "looked for afterwards",
+    "neutralised: not_installed": "not in this Odoo",
+    "neutralised: own_files": "own files",
+    "neutralised: refused": "refused by the server",
+    "neutralised: rows_changed": "rows changed",
+    "proven_on": "restored on PostgreSQL",
+    "size_bytes": "size of the dump",
+    "walls": "isolated by",
+}
+"""What the names in a result are called where `result_rows` does not simply say their words."""
 LONGEST = 2000
 
 _SHOWN = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
@@ -136,7 +151,7 @@ def lines(rows: Iterable[tuple[str, str]], *, indent: str = "") -> Text:
 
 
 def result_rows(result: Any) -> list[tuple[str, str]]:
-    """What a run gave back, in units that people read: `size_bytes` becomes a size, `..._seconds` a duration."""
+    """What a run gave back, in words and units that people read: `..._bytes` is a size, `..._seconds` a duration."""
     if result is None:
         return []
     if not isinstance(result, Mapping):
@@ -155,9 +170,16 @@ def value_text(value: Any) -> str:
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:
     """One row, or one for each part of what holds counts, texts and lists by their names."""
     if not isinstance(value, Mapping) or not any(isinstance(part, Mapping | list) for part in value.values()):
-        return [_row(name, value)]
-    rows = (_row(key, part) for key, part in value.items() if part is not None)
-    return [(f"{safe_line(name, width=40)}: {label}", text) for label, text in rows]
+        return [(_LABELS.get(name) or _words(name), _said(name, value))]
+    # the names of parts may be data, such as databases: they are shown as they are
+    parts = [(_LABELS.get(f"{name}: {key}") or safe_line(key, width=40), key, part) for key, part in value.items()]
+    label = _LABELS.get(name) or _words(name)
+    return [(f"{label}: {part_label}", _said(key, part)) for part_label, key, part in parts if part is not None]
+
+
+def _words(name: str) -> str:
+    """The name of a value without its unit, as words."""
+    return safe_line(name.removesuffix("_bytes").removesuffix("_seconds").replace("_", " "), width=40)
 
 
 def _by_name(values: Mapping[str, Any]) -> str:
@@ -169,20 +191,20 @@ def _by_name(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{safe_line(name)} {value_text(value)}" for name, value in values.items()) or "none"
 
 
-def _row(name: str, value: Any) -> tuple[str, str]:
-    label = safe_line(name, width=40)
+def _said(name: str, value: Any) -> str:
+    """A value in the unit that its name says."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and name.endswith("_bytes"):
-        return label.removesuffix("_bytes"), size(int(value))
+        return size(int(value))
     if number and name.endswith("_seconds"):
-        return label.removesuffix("_seconds"), seconds(float(value))
+        return seconds(float(value))
     if isinstance(value, str) and name.endswith("_at"):
-        return label, _time(value)
+        return _time(value)
     if isinstance(value, Mapping) and not any(isinstance(part, Mapping | list) for part in value.values()):
-        return label, _by_name(value)
+        return _by_name(value)
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return label, ", ".join(value_text(item) for item in value) or "none"
-    return label, value_text(value)
+        return ", ".join(value_text(item) for item in value) or "none"
+    return value_text(value)
 
 
 def _time(text: str) -> str:

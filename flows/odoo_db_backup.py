@@ -134,6 +134,7 @@ def _result(backup: Backup) -> dict[str, Any]:
         "manifest": backup.repository.url(backup.name.manifest),
         "created_at": manifest.created_at.isoformat(),
         "size_bytes": manifest.size_bytes,
+        "all_files_bytes": sum(one.size_bytes for one in manifest.files),
         "sha256": manifest.sha256,
         "tables": manifest.tables,
         "server_version": manifest.server_version,

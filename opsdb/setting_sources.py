@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from opsdb.errors import UsageError
 from opsdb.near_names import near_name
+from opsdb.refusals import refusal
 from opsdb.setting_types import WORDS, expanded
 from opsdb.settings_file import SettingsFile, find_files
 
@@ -89,7 +90,7 @@ def load(model: type[T], *, renamed: Mapping[str, str]) -> Loaded[T]:
     try:
         settings = model.model_validate({name: value for name, (value, _) in found.items()})
     except ValidationError as error:
-        wrong = [_complaint(str(item["loc"][0]), item["msg"], model, found) for item in error.errors()]
+        wrong = [_complaint(str(item["loc"][0]), refusal(item), model, found) for item in error.errors()]
         raise UsageError(f"settings: {'; '.join(wrong)}") from None
     sources = {name: found[name][1] if name in found else Source() for name in model.model_fields}
     return Loaded(settings, sources)
@@ -180,7 +181,6 @@ def _text(file: SettingsFile, key: str, value: object, field: FieldInfo) -> str:
 
 def _complaint(name: str, message: str, model: type[BaseModel], found: _Values) -> str:
     value, source = found.get(name, ("", Source(variable=variable(name))))
-    message = message.removeprefix("Value error, ")
     field = model.model_fields[name]
     place = f"{source}: {source.old_name or name}" if source.file else source.variable
     quoted = value and not (is_secret(field) or WORDS in field.metadata or _HIDDEN.search(value))

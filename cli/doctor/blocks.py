@@ -16,6 +16,7 @@ from cli.doctor.checks import Area, presentable, run_checks
 from deployments.server.client import answering, prefect_client
 from opsdb.errors import UsageError
 from opsdb.near_names import did_you_mean
+from opsdb.refusals import refusal
 from opsdb.settings import Settings
 
 REQUEST_SECONDS = 3.0
@@ -64,7 +65,7 @@ def check_stored(block: Stored) -> list[Check]:
         return BLOCK_TYPES[block.type](block.fields)
     except ValidationError as error:
         # without the values: pydantic's own text quotes them
-        wrong = "; ".join(f"{item['loc'][0] if item['loc'] else 'block'}: {item['msg']}" for item in error.errors())
+        wrong = "; ".join(f"{item['loc'][0] if item['loc'] else 'block'}: {refusal(item)}" for item in error.errors())
         return [Check("fields", wrong, "correct them in the Prefect UI, Blocks")]
 
 

@@ -58,12 +58,13 @@ def checklist(findings: Sequence[Finding]) -> Group:
     shown: list[RenderableType] = []
     for day in dict.fromkeys(one.area for one in findings):
         shown.append(Text(day, style="bold"))
-        table = Columns.of("", "what", "evidence", header=False)
+        table = Columns.of("", "", header=False)
         for one in (each for each in findings if each.area == day):
             check = one.check
-            table.add("✓" if check.ok else "·", check.subject, check.found, style="green" if check.ok else "")
+            found = f"{check.subject}: {check.found}" if check.found else check.subject
+            table.add("✓" if check.ok else "·", found, style="green" if check.ok else "")
             if not check.ok:
-                table.add("", "", f"next: {check.advice}", style="yellow")
+                table.add("", f"next: {check.advice}", style="yellow")
         shown.append(table)
     counts = Counter(one.check.ok for one in findings)
     said = f"{counts[True]} of {len(findings)} lines are done"

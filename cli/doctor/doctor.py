@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
@@ -23,6 +23,19 @@ from opsdb.settings import Settings, load_settings
 
 CHECK_SECONDS = 32.0
 """Longer than the tests of the blocks, with what it takes to read them."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the checks found, and which areas were left out because they are about a room that runs."""
+
+    findings: Sequence[Finding]
+    skipped: Sequence[str] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing needs doing."""
+        return all(one.check.ok for one in self.findings)
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +56,8 @@ def doctor(
 ) -> None:
     """Look at everything that the room stands on, and say what to do about what is wrong. Nothing is changed.
 
-    Problems come first, each with what to do. Checks that passed are counted at the end, and listed with --all.
+    Problems come first, each with what to do. Checks that passed are counted at the end, and listed with --all. While
+    the room does not run, what is about its parts is skipped, and named.
 
     With --checklist it shows instead how far this room is on its way to production, line by line: what proves that it
     is done, or the command that does it.
@@ -54,18 +68,19 @@ def doctor(
     """
     if days and (block is not None or every):
         raise UsageError("--checklist goes with neither --block nor --all: it lists its lines, all of them")
-    findings = examine(block, days=days)
+    examined = examine(block, days=days)
+    findings = examined.findings
     if days:
         _show_days(findings, as_json=as_json)
     elif as_json:
         lines = [{"area": one.area, **asdict(one.check), "ok": one.check.ok} for one in findings]
-        print_json({"ok": all(one.check.ok for one in findings), "checks": lines})
+        print_json({"ok": examined.ok, "checks": lines, "skipped": examined.skipped})
     else:
         show(problems(findings))
         if every:
             show(passed(findings))
-        show(summary(findings, listed=every))
-    raise typer.Exit(0 if all(one.check.ok for one in findings) else 1)
+        show(summary(examined, listed=every))
+    raise typer.Exit(0 if examined.ok else 1)
 
 
 def _show_days(findings: Sequence[Finding], *, as_json: bool) -> None:
@@ -77,7 +92,7 @@ def _show_days(findings: Sequence[Finding], *, as_json: bool) -> None:
         show(checklist(findings))
 
 
-def examine(block: str | None = None, *, days: bool = False) -> list[Finding]:
+def examine(block: str | None = None, *, days: bool = False) -> Examination:
     """What all checks found, or the test of one block, or the lines of the checklist.
 
     Raises UsageError for a block that is not there.
@@ -86,7 +101,7 @@ def examine(block: str | None = None, *, days: bool = False) -> list[Finding]:
         settings = load_settings()
     except UsageError as error:
         advice = "correct it; nothing else can be looked at before"
-        return presentable([Finding("settings", Check("settings", str(error), advice))], secrets=[])
+        return Examination(presentable([Finding("settings", Check("settings", str(error), advice))], secrets=[]))
     from deployments.server import access
 
     with suppress(OpsError):  # what is wrong with the secrets is a finding
@@ -94,6 +109,7 @@ def examine(block: str | None = None, *, days: bool = False) -> list[Finding]:
     from cli.doctor.blocks import check_blocks
     from cli.doctor.host import known_secrets
 
+    skipped: list[str] = []
     if days:
         from cli.doctor import checklist
         from cli.doctor.days import DAYS
@@ -102,17 +118,22 @@ def examine(block: str | None = None, *, days: bool = False) -> list[Finding]:
     elif block is not None:
         found = [Finding("blocks", check) for check in check_blocks(settings, block)]
     else:
-        found = run_checks(all_areas(settings), seconds=CHECK_SECONDS)
-    return presentable(found, secrets=known_secrets(settings))
+        from deployments.room.report import current_report
+
+        areas, of_room = areas_of_host(settings), areas_of_room(settings)
+        if settings.embedded and current_report(settings.home) is None:
+            skipped = [one.name for one in of_room]  # of what is not started, each would say so in its own words
+        else:
+            areas += of_room
+        found = run_checks(areas, seconds=CHECK_SECONDS)
+    return Examination(presentable(found, secrets=known_secrets(settings)), skipped)
 
 
-def all_areas(settings: Settings) -> list[Area]:
-    """Everything that is checked, in the order in which it is shown."""
-    from cli.doctor import database, host, record, room
-    from cli.doctor.blocks import check_blocks
-    from deployments.room.report import current_report
+def areas_of_host(settings: Settings) -> list[Area]:
+    """What is checked whether or not the room runs, in the order in which it is shown."""
+    from cli.doctor import host, room
 
-    here = [
+    return [
         Area("settings", lambda: host.check_settings(settings, os.environ)),
         Area("secrets", lambda: host.check_secrets_file(settings)),
         Area("backups", lambda: host.check_backup_keys(settings)),
@@ -124,10 +145,14 @@ def all_areas(settings: Settings) -> list[Area]:
         Area("folders", lambda: host.check_folders(settings)),
         Area("room", lambda: room.check_room(settings)),
     ]
-    if settings.embedded and current_report(settings.home) is None:
-        return here  # of what is not started, each part would say so in its own words
+
+
+def areas_of_room(settings: Settings) -> list[Area]:
+    """What is checked of a room that runs, or whose database is elsewhere, in the order in which it is shown."""
+    from cli.doctor import database, host, record, room
+    from cli.doctor.blocks import check_blocks
+
     return [
-        *here,
         Area("programs", lambda: host.check_pg_dump(settings)),
         Area("ops database", lambda: room.check_ops_database(settings)),
         Area("ops database", lambda: database.check_access(settings)),
@@ -165,14 +190,24 @@ def passed(findings: Sequence[Finding]) -> Columns:
     return table
 
 
-def summary(findings: Sequence[Finding], *, listed: bool) -> Text:
-    """How much there is to do and how many checks passed of each area, on two lines at most."""
-    wrong = sum(not one.check.ok for one in findings)
-    counts = Counter(one.area for one in findings if one.check.ok)
-    well = counts.total()
-    said = f"{wrong} problem{'' if wrong == 1 else 's'}, {well} check{'' if well == 1 else 's'} passed"
-    style = "bold red" if wrong else "green"
-    if listed or not well:
-        return Text(said, style=style)
-    areas = ", ".join(f"{area} {count}" for area, count in counts.items())
-    return Text(f"{said}: ", style=style).append(areas, style="dim").append("; --all lists them", style="dim")
+def summary(examined: Examination, *, listed: bool) -> Text:
+    """How much there is to do, how many checks passed, and how many were skipped and why, each by area."""
+    wrong = sum(not one.check.ok for one in examined.findings)
+    passed = Counter(one.area for one in examined.findings if one.check.ok)
+    text = Text(
+        f"{wrong} problem{'' if wrong == 1 else 's'}, {_count(passed)} passed", style="bold red" if wrong else "green"
+    )
+    if passed and not listed:
+        text.append(": ").append(f"{_by_area(passed)}; --all lists them", style="not bold dim")
+    if skipped := Counter(examined.skipped):
+        text.append(f"\n{_count(skipped)} skipped, because the room does not run: ", style="yellow")
+        text.append(_by_area(skipped), style="not bold dim")
+    return text
+
+
+def _count(checks: Counter[str]) -> str:
+    return "1 check" if checks.total() == 1 else f"{checks.total()} checks"
+
+
+def _by_area(checks: Counter[str]) -> str:
+    return ", ".join(f"{area} {count}" for area, count in checks.items())

@@ -19,7 +19,7 @@ from deployments.room.readiness import (
     exporter_is_ready,
     sync_is_current,
 )
-from deployments.room.report import GOOD, RoomReport, current_report
+from deployments.room.report import GOOD, RoomReport, current_report, differing_runbooks
 from exporter.alerting.authorities import read_authorities
 from exporter.alerting.destinations import reach
 from exporter.alerting.routes import read_orders
@@ -42,6 +42,9 @@ def check_room(settings: Settings) -> Iterator[Check]:
         yield Check("room", f"none runs in {settings.home}", "start it with `ops up --detach`, or give its OPS_HOME")
         return
     yield from judge_parts(report, log=settings.home / "log")
+    if differs := differing_runbooks(settings):
+        advice = "write the setting into ops.toml of OPS_HOME, which both read, and start the room again"
+        yield Check("settings", differs, advice)
 
 
 def judge_parts(report: RoomReport, *, log: Path) -> list[Check]:

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from cli.account import account
-from cli.options import check_kind
+from cli.known_names import check_filters
 from cli.run.cancel import WAIT_SECONDS, ask_to_cancel
 from cli.run.view import called, runs_table, status_text
 from cli.text import console, errors, print_json, say, show
@@ -40,13 +40,13 @@ def cancel_all(
 ) -> None:
     """Cancel every run that fits the filters and is not over, also what they start meanwhile; wait until all are over.
 
-    Raises UsageError when nobody confirmed, typer.Abort when somebody declined, and typer.Exit with 1 when a run is not
-    over after 30 s.
+    Raises UsageError when nobody confirmed, or when a filter names what nothing knows, typer.Abort when somebody
+    declined, and typer.Exit with 1 when a run is not over after 30 s.
     """
 
     found = _unfinished(settings, kind=kind, lane=lane, about=about)
     if not found:
-        check_kind(kind, settings, what="--kind")
+        check_filters(settings, kind=kind, about=about)
     if found and not yes:
         _confirm(found, as_json=as_json)
     said: dict[UUID, str] = {}

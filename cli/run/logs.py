@@ -13,6 +13,7 @@ from cli.run.safe_writer import writer
 from cli.run.step_logs import StepLog, Tail, chunks, open_log, step_logs
 from cli.text import console, errors, print_json, safe_line, say
 from opsdb.errors import UsageError
+from opsdb.near_names import did_you_mean
 from opsdb.runs.lookup import RunDetails, find_run, read_run, reading, short_id
 from opsdb.settings import Settings
 from opsdb.standard_streams import reader_left
@@ -78,7 +79,8 @@ def choose(logs: list[StepLog], wanted: str) -> StepLog:
     fits = [log for log in logs if wanted == log.step.name] or [log for log in logs if _is_number(log, wanted)]
     listed = ", ".join(f"{log.step.index} {safe_line(log.step.name)}" for log in logs)
     if not fits:
-        raise UsageError(f"--step: no step {wanted!r}. There are: {listed}")
+        meant = did_you_mean(wanted, [log.step.name for log in logs])
+        raise UsageError(f"--step: no step {wanted!r}.{meant} There are: {listed}")
     if len(fits) > 1:
         raise UsageError(f"--step: {wanted!r} names {len(fits)} steps, give the number instead: {listed}")
     return fits[0]

@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import text
 
+from cli.known_names import server_databases
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.near_names import near_name
 from opsdb.runs.lookup import reading
 from opsdb.settings import Settings
 
 _NEAR = 0.8
-_SECONDS = 2
 _AWAITED = text("""
 SELECT EXISTS (SELECT FROM ops.runs WHERE finished_at IS NULL AND params ->> 'odoo_db' = :database)
 """)
@@ -30,7 +30,7 @@ def check_databases(settings: Settings, params: Mapping[str, Any], *, schema: Ma
     doubted = [one for one in _named(params, schema) if not one[2] or _near(*one[1:])]
     if not doubted or params.get("target"):
         return
-    there = _databases(settings)
+    there = server_databases(settings)
     for name, database, _ in doubted:
         near = _near(database, there)
         if near and not _has_backups(settings, params, database) and not _is_awaited(settings, database):
@@ -57,21 +57,6 @@ def _named(params: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[tup
 def _near(database: str, names: list[str]) -> str | None:
     """The name that was meant, perhaps; None where the database is among them."""
     return None if database in names else near_name(database, names, alike=_NEAR)
-
-
-def _databases(settings: Settings) -> list[str]:
-    """All that the server has; none where it does not answer."""
-    import psycopg
-
-    from flows.backup.postgres import connect
-    from opsdb.errors import PreflightError
-
-    try:
-        with connect(settings.odoo_url, connect_seconds=_SECONDS) as server:
-            rows = server.execute("SELECT datname FROM pg_catalog.pg_database WHERE NOT datistemplate").fetchall()
-    except (PreflightError, psycopg.Error):
-        return []
-    return [str(name) for (name,) in rows]
 
 
 def _has_backups(settings: Settings, params: Mapping[str, Any], database: str) -> bool:

@@ -44,20 +44,19 @@ def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
     waits. With `why`, each says why it failed, was cancelled, or waits.
 
     Columns that say nothing are left out: priorities when all are 0, attempts when all are the first. Where there is no
-    room, so are the workers, and from where the runs were started.
+    room, so are the workers, then the kinds, which names mostly say, and then from where the runs were started.
     """
     priorities = any(view.run.priority for view in views)
     attempts = any(view.run.attempt > 1 for view in views)
     table = Columns.of(
-        *("run", "name", "kind?", "lane", ">prio", "status", ">try", "started", ">duration"),
-        *("started from?", "worker?", "why"),
+        *("run", "name", "lane", ">prio", "status", ">try", "started", ">duration"),
+        *("started from?", "kind?", "worker?", "why"),
     )
     for view in views:
         run = view.run
         table.add(
             short_id(run.id),
             called(run, width=200),
-            safe_line(run.kind, width=40),
             run.lane.value,
             str(run.priority) if priorities else "",
             _status(view),
@@ -65,6 +64,7 @@ def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
             moment(run.started_at, view.now),
             seconds(view.duration_seconds),
             safe_line(view.origin, width=40),
+            safe_line(run.kind, width=40),
             safe_line(run.claimed_by or ""),
             run_reason(view) if why else "",
         )

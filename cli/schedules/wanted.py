@@ -18,6 +18,7 @@ from deployments.server.schedules import RunbookSchedule
 from opsdb.errors import UsageError
 from opsdb.kinds.kinds import entrypoint_of
 from opsdb.near_names import did_you_mean
+from opsdb.refusals import refusal
 from opsdb.schedules.blackouts import Blackout, read_blackout
 from opsdb.schedules.catch_up import CatchUp, read_catch_up
 from opsdb.schedules.cron_words import FIVE_FIELDS, check_cron, cron_of, days_field, minute_and_hour
@@ -128,8 +129,7 @@ def _check_as_the_run_does(settings: Settings, one: RunbookSchedule, values: dic
             try:
                 TypeAdapter(parameter.annotation).validate_python(values[name])
             except ValidationError as error:
-                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise UsageError(f"parameter {name}: {reason}") from None
+                raise UsageError(f"parameter {name}: {refusal(error.errors()[0])}") from None
 
 
 def _wanted_databases(one: RunbookSchedule, schema: dict[str, Any], wish: Wish) -> list[str]:

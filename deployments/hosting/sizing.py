@@ -7,7 +7,9 @@ the memory that was measured is per worker and per run.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 RUNS_PER_WORKER = 4
 LANES = 4
@@ -45,16 +47,21 @@ TIERS = {
 class Measured:
     """Figures of `benchmarks/lanes.md`; a test compares them with it. Memory is in MB, of sleeping runs."""
 
-    idle_mb: float = 221
-    forty_runs_mb: float = 1737
+    worker_mb: Mapping[int, float] = field(default_factory=lambda: {0: 221, 4: 376, 12: 679, 40: 1737})
+    """Of one worker with its runs, by their number."""
     sync_mb: float = 105
     cpu_seconds_per_run: float = 0.74
     """Of the worker with its children, Prefect's server, PostgreSQL and the sync together, for a run of little work."""
 
-    @property
-    def mb_per_run(self) -> float:
-        """What a run adds to its worker."""
-        return (self.forty_runs_mb - self.idle_mb) / 40
+    def estimate(self, runs: int) -> tuple[float, str]:
+        """The memory of a worker with so many runs, and how that is known: in a word, and from which figures."""
+        if runs in self.worker_mb:
+            return self.worker_mb[runs], "measured"
+        points = list(pairwise(self.worker_mb.items()))
+        (low, low_mb), (high, high_mb) = next((pair for pair in points if runs < pair[1][0]), points[-1])
+        estimated = low_mb + (runs - low) * (high_mb - low_mb) / (high - low)
+        how = "interpolated" if runs < high else "extrapolated"
+        return estimated, f"{how}: {low} and {high} runs were measured"
 
 
 MEASURED = Measured()
@@ -62,15 +69,20 @@ MEASURED = Measured()
 
 @dataclass(frozen=True)
 class Size:
-    """What so many runs at once need: by the guide's formulas, and by what was measured."""
+    """What so many runs at once need: by the guide's formulas, and by what was measured.
+
+    `slots` are the runs that the lanes then admit, of which `worker_mb` is.
+    """
 
     runs: int
+    slots: int
     workers: int
     cores: float
     gb: float
     tier: Tier | None
     lane_limit: int
     worker_mb: float
+    worker_mb_known: str
     sync_mb: float
     cpu_seconds_per_run: float
 
@@ -80,14 +92,19 @@ def size_for(runs: int) -> Size:
     workers = math.ceil(runs / RUNS_PER_WORKER)
     cores, gb = workers / 2, workers * GB_PER_WORKER + GB_FOR_SYSTEM
     enough = [tier for tier in TIERS.values() if tier.runs >= runs and tier.vcpus >= cores and tier.gb >= gb]
+    lane_limit = math.ceil(runs / LANES)
+    slots = lane_limit * LANES
+    worker_mb, known = MEASURED.estimate(slots)
     return Size(
         runs=runs,
+        slots=slots,
         workers=workers,
         cores=cores,
         gb=gb,
         tier=min(enough, key=lambda tier: tier.runs, default=None),
-        lane_limit=math.ceil(runs / LANES),
-        worker_mb=round(MEASURED.idle_mb + runs * MEASURED.mb_per_run),
+        lane_limit=lane_limit,
+        worker_mb=round(worker_mb),
+        worker_mb_known=known,
         sync_mb=MEASURED.sync_mb,
         cpu_seconds_per_run=MEASURED.cpu_seconds_per_run,
     )

@@ -71,13 +71,18 @@ def render(template: Template, values: Values) -> dict[str, str]:
     }
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UsageError for a folder to write to that is not there."""
+    if not folder.is_dir():
+        raise UsageError(f"--out: there is no folder {folder.absolute()}: make it first")
+
+
 def write_rendered(template: Template, files: Files, folder: Path) -> list[Path]:
     """Write the files into a folder, each whole or not at all. Returns their paths.
 
     Raises UsageError for a folder that is not there, and for a file that no template made: that one is somebody's own.
     """
-    if not folder.is_dir():
-        raise UsageError(f"--out: there is no folder {folder.absolute()}")
+    check_folder(folder)
     paths = [folder / name for name in files]
     for path in paths:
         if path.is_symlink() or (path.exists() and marker(template.name) not in _first_line(path)):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from opsdb.errors import UsageError
 from opsdb.near_names import near_name
+from opsdb.refusals import refusal
 from opsdb.settings import Settings
 from opsdb.settings_file import SettingsFile, read_file
 
@@ -97,7 +98,7 @@ def _complaint(item: Mapping[str, Any], model: type[BaseModel], table: str, plac
 
 
 def _message(item: Mapping[str, Any]) -> str:
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = refusal(item)
     return f"{message} (found {_shown(item['input'])})" if isinstance(item["input"], str | int | float) else message
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from opsdb.processes.identity import Identity
 
@@ -97,7 +97,39 @@ def open_log(path: Path) -> Any:
     with suppress(FileNotFoundError):
         if path.stat().st_size > LOG_BYTES:
             path.replace(path.with_name(f"{path.name}.1"))
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
+    return open(path, "ab", opener=_private)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def shorten_log(path: Path) -> bool:
+    """Put aside what a log holds that has grown too large, while its program goes on appending. Returns whether it did.
+
+    The program keeps the file open, so it is copied and then emptied, at the end of a line unless none comes. Nothing
+    that is in the file is lost; what is written between the last look and the emptying, microseconds, would be.
+    """
+    try:
+        with path.open("r+b") as log:
+            size = log.seek(0, os.SEEK_END)
+            if size <= LOG_BYTES or not (_ends_a_line(log) or size > 2 * LOG_BYTES):
+                return False
+            log.seek(0)
+            with open(path.with_name(f"{path.name}.new"), "wb", opener=_private) as aside:
+                while chunk := log.read(1024 * 1024):
+                    aside.write(chunk)
+                    aside.flush()  # a disk that is full by then is noticed before anything goes
+                os.ftruncate(log.fileno(), 0)
+        path.with_name(f"{path.name}.new").replace(path.with_name(f"{path.name}.1"))
+    except OSError:  # a full disk: it is tried again, and until then the log is whole
+        return False
+    return True
+
+
+def _ends_a_line(log: BinaryIO) -> bool:
+    log.seek(-1, os.SEEK_END)
+    return log.read(1) == b"\n"
 
 
 def reap(process: subprocess.Popen[bytes]) -> int | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from opsdb.errors import UsageError
+from opsdb.setting_sources import variable
 from opsdb.settings import Settings
+from opsdb.shown import shown
 
 PORTS = ("prefect_port", "health_port", "exporter_port")
 """The settings that name a port on which the room listens."""
@@ -57,7 +59,21 @@ def _listen(address: str, port: int, *, setting: str) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, backlog=2048)
     except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = f"is in use by {_holder(port)}" if taken else f"cannot be used: {error.strerror}"
         raise UsageError(
-            f"port {port} on {address} cannot be used ({error.strerror}): stop what listens there, "
-            f"or set OPS_{setting.upper()}"
+            f"port {port} on {address} {why}. Hint: stop what listens there, or set {variable(setting)}"
         ) from error
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as `nginx (pid 12)`: processes of other users are seen by root alone."""
+    import psutil  # only where something is wrong
+
+    found = {}
+    with suppress(psutil.Error, OSError):
+        for one in psutil.net_connections("tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+                found[one.pid] = psutil.Process(one.pid).name()
+    named = [f"{shown(name)} (pid {pid})" for pid, name in sorted(found.items())]
+    return ", ".join(named) or "a process of another user, which root can see"

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,12 +14,15 @@ from typing import Literal
 
 from opsdb.errors import UsageError
 from opsdb.processes.identity import Identity, boot_id
+from opsdb.setting_sources import variable
+from opsdb.settings import Settings
 
 RoomState = Literal["starting", "ready", "not ready", "stopping", "stopped", "failed"]
 PartState = Literal["waiting", "starting", "ready", "done", "not ready", "restarting", "stopped", "dead"]
 
 GOOD: tuple[PartState, ...] = ("ready", "done")
 SILENT_SECONDS = 30.0
+_DECIDING = ("prefect_yaml", "templates", "stored_commands")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class RoomReport:
     """The whole room. `alive_at` is the monotonic clock, which all processes of one boot share.
 
     The supervisor writes `ready` once every part has been ready; `not ready` is what a reader sees when one is not now.
+    `decided_by` are the settings that it has of those that decide which runbooks there are, by `deciding_settings`.
     """
 
     pid: int
@@ -65,6 +69,7 @@ class RoomReport:
     alive_at: float = 0.0
     error: str | None = None
     parts: tuple[PartReport, ...] = field(default=())
+    decided_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def supervisor(self) -> Identity:
@@ -85,6 +90,25 @@ class RoomReport:
     def all_ready(self) -> bool:
         """Whether every part does its work."""
         return self.state == "ready" and all(part.state in GOOD for part in self.parts)
+
+
+def deciding_settings(settings: Settings) -> dict[str, str]:
+    """The settings that decide which runbooks are deployed and executed, by variable; empty for what is not set."""
+    return {variable(name): str(getattr(settings, name) or "") for name in _DECIDING}
+
+
+def differing_runbooks(settings: Settings) -> str | None:
+    """How the room that runs decides otherwise than these settings which runbooks there are; None where it does not."""
+    report = current_report(settings.home)
+    if report is None:
+        return None
+    ours = deciding_settings(settings)
+    differs = [
+        f"the room runs with {name}={theirs or '(not set)'}, and here it is {ours[name] or 'not set'}"
+        for name, theirs in report.decided_by.items()
+        if theirs != ours.get(name, theirs)
+    ]
+    return ", ".join(differs) or None
 
 
 def room_path(home: Path) -> Path:

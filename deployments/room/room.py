@@ -15,7 +15,7 @@ from deployments.room import child
 from deployments.room.disk import check_disk
 from deployments.room.parts import parts
 from deployments.room.ports import check_ports, prefect_sockets
-from deployments.room.report import RoomReport, current_report, only_supervisor, read_report
+from deployments.room.report import RoomReport, current_report, deciding_settings, only_supervisor, read_report
 from deployments.room.supervisor import Supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
@@ -47,7 +47,8 @@ def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
                 access.write_profile(settings)
                 _note_where_it_is(settings)
                 wanted = parts(settings, prefect_sockets=[one.fileno() for one in sockets])
-                Supervisor(wanted, home=settings.home, ui=settings.server_address).run(on_turn)
+                decided_by = deciding_settings(settings)
+                Supervisor(wanted, home=settings.home, ui=settings.server_address, decided_by=decided_by).run(on_turn)
     finally:
         os.umask(before)
 

@@ -88,6 +88,7 @@ class Runner:
         self._ready_since: float | None = None
         self._delay: float | None = None
         self._log_begins = 0
+        self._shorten_at = 0.0
 
     @property
     def waiting(self) -> bool:
@@ -104,6 +105,9 @@ class Runner:
 
         Raises RoomUnreachableError when it never was ready and will not be.
         """
+        if now >= self._shorten_at:
+            self._shorten_at = now + CHECK_SECONDS
+            self._log_begins = 0 if child.shorten_log(self.log) else self._log_begins
         if self.process is None:
             if self.report.state != "done" and now >= self._start_at and (may_begin or self.part.early):
                 self._start(now, may_begin=may_begin)

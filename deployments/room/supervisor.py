@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +29,9 @@ UNWRITTEN_SECONDS = 1.0
 class Supervisor:
     """Runs the parts until it is told to stop."""
 
-    def __init__(self, parts: Sequence[Part], *, home: Path, ui: str) -> None:
+    def __init__(
+        self, parts: Sequence[Part], *, home: Path, ui: str, decided_by: Mapping[str, str] | None = None
+    ) -> None:
         self._home = home
         self._runners = {part.name: Runner(part, home / "log" / f"{part.name}.log") for part in parts}
         self._stop_by: int | None = None
@@ -42,6 +44,7 @@ class Supervisor:
             state="starting",
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             ui=ui,
+            decided_by=decided_by or {},
         )
 
     def run(self, on_turn: Callable[[RoomReport], None] = lambda _report: None) -> None:

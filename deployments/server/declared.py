@@ -30,6 +30,7 @@ from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
 from opsdb.kinds.names import current_name, deployment_name
 from opsdb.kinds.template_files import PACKAGE
+from opsdb.refusals import refusal
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.schedules.blackouts import read_blackout
 from opsdb.schedules.catch_up import read_catch_up
@@ -269,7 +270,7 @@ def _entry(entry: object, where: str) -> DeclaredDeployment:
 def _first(error: ValidationError) -> str:
     """The first thing that is wrong, with its place."""
     wrong = error.errors()[0]
-    return ": ".join([*filter(None, [".".join(map(str, wrong["loc"]))]), wrong["msg"].removeprefix("Value error, ")])
+    return ": ".join([*filter(None, [".".join(map(str, wrong["loc"]))]), refusal(wrong)])
 
 
 def _twice(names: Iterable[str]) -> str | None:

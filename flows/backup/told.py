@@ -31,7 +31,8 @@ def backup_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Fa
     tables, rows = result.get("tables"), result.get("rows")
     found = [
         ("file", code(file)),
-        ("size", size(result["size_bytes"])),
+        ("size of the dump", size(result["size_bytes"])),
+        ("size of all files", size(result["all_files_bytes"])),
         ("rows", f"{rows:,} in {tables} tables" if rows is not None else f"not counted, in {tables} tables"),
         ("sha256", code(result["sha256"])),
         ("checked", "read back with `pg_restore`, and its sha256 compared with what pg_dump wrote"),

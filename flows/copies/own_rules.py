@@ -24,6 +24,7 @@ from flows.copies.literals import refusal_of_literal
 from flows.copies.statements import Statement, refused_text, split
 from flows.restore.ready import Ready
 from opsdb.errors import PreflightError
+from opsdb.refusals import refusal
 from opsdb.settings import Settings
 from opsdb.shown import shown
 from opsdb.trust import SAFE_FOLDER, who_else_may_write
@@ -161,9 +162,9 @@ def _parsed(text: str, path: Path) -> list[Rule]:
         at = [str(part) for part in first["loc"] if not isinstance(part, int)]
         number = next((part + 1 for part in first["loc"] if isinstance(part, int)), None)
         rule = f", line {_lines(text)[number - 1]}, rule {number}" if number else ""
-        in_words = first["type"] == "value_error"  # names what was given itself
+        in_words = first["type"] in ("value_error", "missing", "extra_forbidden")  # names what was given itself
         given = f", not {shown(str(first['input']))[:60]!r}" if at and not in_words else ""
-        said = first["msg"].removeprefix("Value error, ")
+        said = refusal(first)
         raise PreflightError(f"{path}{rule}: {'.'.join(at) or 'it'}: {said}{given}") from None
     first_of: dict[tuple[str, str], Rule] = {}
     for one in placed:

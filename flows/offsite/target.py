@@ -29,6 +29,7 @@ from flows.offsite.owner import check_owner
 from flows.shell.run import ShellFailedError, ShellTimeoutError
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError, StepTimeoutError
 from opsdb.places import refuse_target
+from opsdb.refusals import refusal
 
 LOOK_SECONDS = 45
 UPLOAD_SECONDS = 3600
@@ -129,8 +130,8 @@ def load_target(name: str, keyring: Keyring) -> Target:
         block = cast("BackupTarget", BackupTarget.load(name))  # a coroutine in async code only
         return Target(name, room=str(block._block_type_id), store=block.store(), keyring=keyring)
     except ValidationError as error:
-        told = error.errors(include_url=False, include_input=False, include_context=False)
-        wrong = "; ".join(": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in told)
+        told = error.errors(include_url=False, include_input=False)
+        wrong = "; ".join(": ".join([*map(str, one["loc"]), refusal(one)]) for one in told)
         raise PreflightError(f"the block backup-target/{name} is not filled in right: {wrong}") from None
     except ValueError:
         raise PreflightError(

@@ -205,9 +205,9 @@ def check_new_folder(backup: Backup, manifest: Manifest, target: Path, *, replac
     if refusal := refuse_entry(target.parent, write=True):
         raise PreflightError(f"the filestore cannot be unpacked as {target}: {refusal}")
     if target.is_symlink() or (target.exists() and not (replaces and target.is_dir())):
-        raise PreflightError(f"{target} is there already, and it is not touched: choose a new folder")
+        raise PreflightError(f"filestore_dir: {target} is there already, and it is not touched: choose a new folder")
     if not target.parent.is_dir():
-        raise PreflightError(f"there is no folder {target.parent}: make it first")
+        raise PreflightError(f"filestore_dir: there is no folder {target.parent}: make it first")
     _check_parent(target.parent, target.name)
     check_space(target.parent, {"the unpacked filestore": manifest.filestore.size_bytes})  # it is hardly less
 

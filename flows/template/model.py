@@ -83,6 +83,9 @@ class Parameter(_Part):
     max_length: StrictInt | None = Field(
         None, ge=1, le=100_000, description="Characters of the text, or of each item. Default: 1,000."
     )
+    existing: Literal["folder", "file"] | None = Field(
+        None, description="The text, or each item, is the path of such a one, which the preflight wants to be there."
+    )
     default: Scalar | list[StrictStr] | None = Field(None, description="Without one the parameter must be given.")
     secret: SecretSource | None = Field(
         None, description="No parameter of the form: the value is fetched when the run starts, and masked in output."

@@ -17,6 +17,7 @@ from flows.backup.parameters import each_once
 from flows.template.known_parameters import KNOWN, REQUIRED, FormParameter
 from flows.template.model import Parameter
 from flows.template.words import CARRIERS, IN_WORDS, LONGEST, checked, form_pattern, refusal
+from opsdb.refusals import refusal as refusal_of
 
 LONGEST_TEXT = 1_000
 LONGEST_LIST = 100
@@ -60,6 +61,8 @@ def form_parameter(name: str, declared: Parameter | None, place: Place = Place()
     known = None if any(getattr(declared, rule) is not None for rule in _RULES) else KNOWN.get(name)
     kind = known.type if known else declared.type or "string"
     rule = ""
+    if declared.existing is not None and kind not in ("string", "list"):
+        raise ValueError(f"existing: is not for type {kind}: a path is a string")
     try:
         if known is None:
             annotation, rule = _annotation(name, declared, kind, place)
@@ -73,7 +76,7 @@ def form_parameter(name: str, declared: Parameter | None, place: Place = Place()
         try:
             default = TypeAdapter(annotation).validate_python(default)
         except ValidationError as error:
-            raise ValueError(f"default: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+            raise ValueError(f"default: {refusal_of(error.errors()[0])}") from None
     description = declared.description or (known.description if known else "")
     return FormParameter(name, kind, annotation, default, f"{description} {rule}".strip())
 

@@ -29,6 +29,7 @@ from flows.template.words import PREFIX, check_parameter_name, obeyed
 from opsdb.kinds.subjects import REFERENCE
 from opsdb.kinds.template_files import TemplateError, read_content
 from opsdb.near_names import did_you_mean
+from opsdb.refusals import refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +262,9 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
                 "schedule": TemplateSchedule,
             }
             fields = _fields(parts[part]) if part in parts else fields
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = refusal(item)
     if item["type"] == "extra_forbidden":
         message = f"no such field.{did_you_mean(words[-1], fields)} There are: {', '.join(fields)}"
-    elif item["type"] == "missing":
-        message = "is missing"
     elif no_number:
         of_what = " of seconds" if words[-1].endswith(("timeout", "seconds")) else ""
         message = f"want a number{of_what}, not {item['input']!r:.40}"

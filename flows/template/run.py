@@ -113,6 +113,7 @@ class _Execution:
         problems += self._unfit()
         folders = {self._read.folder_of(one): None for _, one in self._read.template.all_steps}
         problems += [f"the folder {folder} is not there" for folder in folders if not folder.is_dir()]
+        problems += self._not_there()
         for name, source in self._read.secrets.items():
             try:
                 self._secrets[name] = _fetch(source)
@@ -121,6 +122,19 @@ class _Execution:
                 problems.append(f"secret {name}: {error}")
         if problems:
             raise PreflightError("; ".join(problems))
+
+    def _not_there(self) -> list[str]:
+        """What parameters name as `existing` and is not there; a relative path is below the template's own folder."""
+        problems = []
+        for name, declared in (self._read.template.params or {}).items():
+            if declared.existing is None:
+                continue
+            is_there = Path.is_dir if declared.existing == "folder" else Path.is_file
+            value = self._given[name]
+            for text in value if isinstance(value, list) else [value]:
+                if text and not is_there(self._read.path.parent / text):
+                    problems.append(f"parameter {name}: there is no {declared.existing} {text!r} on this host")
+        return problems
 
     def _unfit(self) -> list[str]:
         """What of the values cannot stand in a command: looked at again, where the command is made."""

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.template.known_parameters import REQUIRED, FormParameter
 from flows.template.model import Template
+from opsdb.refusals import refusal
 
 
 def schedule_mistakes(
@@ -30,7 +31,7 @@ def schedule_mistakes(
             try:
                 TypeAdapter(known[name].annotation).validate_python(value)
             except ValidationError as error:
-                yield f"{where}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+                yield f"{where}: {refusal(error.errors()[0])}"
     missing = [one.name for one in parameters if one.default is REQUIRED and one.name not in schedule.parameters]
     if missing:
         yield f"schedule: parameters: {', '.join(missing)} must be given: nobody is there to do it when it runs"

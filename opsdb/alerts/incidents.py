@@ -104,6 +104,9 @@ INSERT INTO ops.alert_silences (rule, until_at) VALUES (:rule, clock_timestamp()
 ON CONFLICT (rule) DO UPDATE SET until_at = excluded.until_at, made_at = excluded.made_at
 RETURNING until_at
 """)
+END_SILENCE = text("""
+UPDATE ops.alert_silences SET until_at = clock_timestamp() WHERE rule = :rule AND until_at > clock_timestamp()
+""")
 PRUNE = (
     "DELETE FROM ops.alert_incidents WHERE closed_at < clock_timestamp() - make_interval(days => :days)",
     "DELETE FROM ops.alert_silences WHERE until_at < clock_timestamp() - make_interval(days => :days)",
@@ -177,9 +180,14 @@ def acknowledge(db: Connection, incident_id: int, by: str) -> str | None:
 
 
 def silence(db: Connection, rule: Rule, length: timedelta) -> datetime:
-    """Silence the alerts for a rule for so long; returns until when. A length of 0 ends a silence."""
+    """Silence the alerts for a rule for so long; returns until when."""
     until: datetime = db.execute(SILENCE, {"rule": rule.value, "length": length}).scalar_one()
     return until
+
+
+def end_silence(db: Connection, rule: Rule) -> bool:
+    """Report alerts for a rule again. Returns False when it was not silenced."""
+    return db.execute(END_SILENCE, {"rule": rule.value}).rowcount > 0
 
 
 def prune(db: Connection) -> None:

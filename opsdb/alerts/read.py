@@ -53,6 +53,10 @@ SELECT d.message_id, m.incident_id, m.event, d.destination, d.attempts, d.next_a
 FROM ops.alert_deliveries d JOIN ops.alert_messages m ON m.id = d.message_id
 WHERE d.delivered_at IS NULL ORDER BY d.message_id DESC LIMIT 100
 """)
+SILENCES = text("""
+SELECT rule, made_at, until_at, clock_timestamp() AS now FROM ops.alert_silences
+WHERE until_at > clock_timestamp() ORDER BY until_at, rule
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,11 @@ def read_figures(db: Connection) -> Figures:
 def read_incidents(db: Connection) -> list[dict[str, Any]]:
     """The incidents that last, or were closed within a day: those that last first, the newest first."""
     return [row._asdict() for row in db.execute(INCIDENTS)]
+
+
+def read_silences(db: Connection) -> list[dict[str, Any]]:
+    """The rules that are silenced now, whether or not something is wrong: those that end first come first."""
+    return [row._asdict() for row in db.execute(SILENCES)]
 
 
 def read_undelivered(db: Connection) -> list[dict[str, Any]]:

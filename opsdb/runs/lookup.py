@@ -24,6 +24,7 @@ from opsdb.runs.selection import concerns, created_since
 from opsdb.schema import Table
 from opsdb.settings import Settings
 from opsdb.states import POSTPONED, RunStatus
+from opsdb.storable import storable
 from opsdb.tables import Artifact, Lane, Run, RunEvent, RunState, RunStep, Session, StepStatus
 from opsdb.timings import Timings
 
@@ -123,7 +124,8 @@ def list_runs(
 ) -> list[RunView]:
     """The newest runs that fit all filters.
 
-    `session` is the name or the id of one; `about` names a database, a host or whatever else their parameters name.
+    `session` is the name or the id of one, or 4 or more characters of the id's start or end; `about` names a database,
+    a host or whatever else their parameters name.
     """
     wanted = _views().order_by(col(Run.created_at).desc(), col(Run.id).desc()).limit(limit)
     if lane is not None:
@@ -133,7 +135,7 @@ def list_runs(
     if kind is not None:
         wanted = wanted.where(col(Run.kind) == kind)
     if session is not None:
-        wanted = wanted.where(or_(col(Session.name) == session, cast(col(Session.id), Text) == session.lower()))
+        wanted = wanted.where(session_fits(session))
     if since is not None:
         wanted = wanted.where(created_since(since))
     if about is not None:
@@ -185,6 +187,13 @@ def id_fits(column: Any, digits: str) -> ColumnElement[bool]:
     """Whether an id starts or ends with these hex digits."""
     id_text = func.replace(cast(column, Text), "-", "")
     return or_(id_text.startswith(digits), id_text.endswith(digits))
+
+
+def session_fits(text: str) -> ColumnElement[bool]:
+    """Whether a row of `ops.sessions` has that name or id, or an id that starts or ends so."""
+    digits = _digits(text)
+    named = col(Session.name) == storable(text)
+    return named if digits is None else or_(named, id_fits(col(Session.id), digits))
 
 
 def full_id(text: str) -> UUID | None:

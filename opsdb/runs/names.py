@@ -10,12 +10,15 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, select
 from sqlmodel import col
 
 from opsdb.errors import UsageError
+from opsdb.near_names import did_you_mean
 from opsdb.runs.selection import newest_first
 from opsdb.states import APPROVAL, RunStatus
 from opsdb.storable import storable
 from opsdb.tables import Run, RunState
 
 CANDIDATES = 5
+OFFERED = 500
+"""Of how many of the newest runs a name is offered that is near."""
 
 
 class Verb(StrEnum):
@@ -40,9 +43,11 @@ def find_by_name(db: Connection, name: str, verb: Verb | None) -> UUID:
     """Find the run by `named_run`. Raises UsageError as that does, and when no run has the name."""
     meant = named_run(db, name, verb)
     if meant is None:
+        newest = select(col(Run.name)).where(col(Run.name).is_not(None)).order_by(*newest_first()).limit(OFFERED)
+        names = [str(one) for one in db.scalars(newest)]
         raise UsageError(
-            f"RUN: no run has the name {name!r}, and it is not a run id. Hint: give a name as `ops runs` shows it, or "
-            "4 or more characters of the start or end of an id"
+            f"RUN: no run has the name {name!r}, and it is not a run id.{did_you_mean(name, names)} "
+            "Hint: give a name as `ops runs` shows it, or 4 or more characters of the start or end of an id"
         )
     run_id: UUID = meant.id
     return run_id

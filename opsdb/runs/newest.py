@@ -8,6 +8,9 @@ from sqlalchemy import Connection, or_, select
 from sqlmodel import col
 
 from opsdb.errors import UsageError
+from opsdb.kinds.subjects import Kind
+from opsdb.near_names import did_you_mean
+from opsdb.runs.named import ABOUT
 from opsdb.runs.selection import concerns, newest_first
 from opsdb.storable import storable
 from opsdb.tables import Run
@@ -29,6 +32,11 @@ def newest_run(db: Connection, text: str) -> UUID:
     newest = select(col(Run.id)).order_by(*newest_first()).limit(1)
     run_id: UUID | None = db.scalar(newest.where(or_(col(Run.kind) == name, concerns(name))) if name else newest)
     if run_id is None:
-        about = f" of the kind {name!r}, or about a database or host of that name" if name else ""
-        raise UsageError(f"RUN: no run{about} is recorded: `ops runs` lists them")
+        if not name:
+            raise UsageError("RUN: no run is recorded: `ops runs` lists them")
+        known = {*db.scalars(select(col(Kind.kind))), *(str(word) for word, _ in db.exec_driver_sql(ABOUT))}
+        raise UsageError(
+            f"RUN: no run of the kind {name!r}, or about a database or host of that name, is recorded."
+            f"{did_you_mean(name, known)} Hint: `ops runs` lists them"
+        )
     return run_id

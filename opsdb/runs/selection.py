@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, text
+from sqlalchemy import ColumnElement, Connection, func, or_, select, text
 from sqlmodel import col
 
 from opsdb.storable import storable
@@ -41,3 +41,8 @@ def concerns(name: str) -> ColumnElement[bool]:
     path = f'$.** ? (@ == {json.dumps(name)} || (@.type() == "string" && @ like_regex {a_file}))'
     named = text(_NAMED).bindparams(concerns_path=path)
     return or_(named, func.split_part(col(Run.resource), ":", 2) == name)
+
+
+def any_run_concerns(db: Connection, name: str) -> bool:
+    """Whether a run that is recorded is about what has that name, as `concerns` says."""
+    return bool(db.scalar(select(select(Run).where(concerns(name)).exists())))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from opsdb.errors import UsageError
-from opsdb.runs.lookup import CANDIDATES, id_fits
+from opsdb.near_names import did_you_mean
+from opsdb.runs.lookup import CANDIDATES, session_fits
 from opsdb.tables import Run, Session
 
 TAG = "session:"
+OFFERED = 200
+"""Of how many of the newest sessions a name is offered that is near."""
 
 PROGRESS = """
 SELECT p.id, p.name, s.description, p.status, p.triggered_by, p.created_at,
@@ -188,21 +190,29 @@ def read_session(db: Connection, session_id: UUID) -> SessionProgress:
 
 def find_session(db: Connection, text: str) -> UUID:
     """The one session with that name or id, or whose id starts or ends so. Raises UsageError that lists candidates."""
-    digits = text.replace("-", "").lower()
-    fits = col(Session.name) == text
-    if re.fullmatch(r"[0-9a-f]{4,32}", digits):
-        fits = or_(fits, id_fits(col(Session.id), digits))
     found = db.execute(
         select(col(Session.id), col(Session.status), col(Session.created_at))
-        .where(fits)
+        .where(session_fits(text))
         .order_by(col(Session.created_at).desc())
         .limit(CANDIDATES + 1)
     ).all()
     if not found:
-        raise UsageError(f"SESSION: no session has the name or id {text!r}: `ops session list` shows them")
+        raise _unknown(db, text, what="SESSION")
     if len(found) > 1:
         listed = ", ".join(f"{row.id} ({row.status}, {row.created_at:%Y-%m-%d %H:%M})" for row in found[:CANDIDATES])
         more = " and older ones" if len(found) > CANDIDATES else ""
         raise UsageError(f"SESSION: {text!r} fits several, give the id of one: {listed}{more}")
     session_id: UUID = found[0].id
     return session_id
+
+
+def check_session(db: Connection, text: str, *, what: str) -> None:
+    """Raise UsageError when no session has that name or id, or an id that starts or ends so."""
+    if not db.scalar(select(select(Session).where(session_fits(text)).exists())):
+        raise _unknown(db, text, what=what)
+
+
+def _unknown(db: Connection, text: str, *, what: str) -> UsageError:
+    newest = select(col(Session.name)).order_by(col(Session.created_at).desc()).limit(OFFERED)
+    meant = did_you_mean(text, db.scalars(newest).all())
+    return UsageError(f"{what}: no session has the name or id {text!r}.{meant} Hint: `ops session list` shows them")

@@ -91,7 +91,7 @@ def test_backup_says_where_the_dump_lies_its_size_and_checksum(desk: Desk, answe
     assert re.fullmatch(rf"{DATABASE}_\d{{8}}T\d{{6}}Z\.dump", dump.name)
     assert stat.S_IMODE(dump.stat().st_mode) & 0o077 == 0
     assert shown(answer, "sha256") == hashlib.sha256(dump.read_bytes()).hexdigest()
-    assert re.fullmatch(r"\d+\.\d [kM]B", shown(answer, "size"))
+    assert re.fullmatch(r"\d+\.\d [kM]B", shown(answer, "size of the dump"))
     assert list(dump.parent.glob(f".*{DATABASE}*")) == []
 
 

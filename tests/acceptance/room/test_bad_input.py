@@ -140,7 +140,7 @@ def test_room_that_does_not_run_is_said_in_one_line(own_folder: Path, arguments:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("OPS_PREFECT_PORT", "many", ("OPS_PREFECT_PORT", "integer")),
+        ("OPS_PREFECT_PORT", "many", ("OPS_PREFECT_PORT", "whole number")),
         ("OPS_LANE_LIMIT", "0", ("OPS_LANE_LIMIT", "1")),
         ("OPS_DATABASE_URL", "mysql://root:hunter2@db/x", ("OPS_DATABASE_URL", "postgresql://")),
     ],

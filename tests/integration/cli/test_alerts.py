@@ -74,13 +74,38 @@ def test_alert_that_does_not_last_cannot_be_acknowledged(ops: Ops) -> None:
 def test_silence_holds_and_can_be_ended(ops: Ops, lab: Lab) -> None:
     lab.run(status="queued", state="SCHEDULED", state_name="Late", age=1000)
     code, out, _ = ops("alerts", "silence", "queued", "--for", "2h")
-    assert (code, out[:42]) == (0, "nothing new of queued is reported until 20")
+    assert code == 0
+    assert re.fullmatch(
+        r"alerts for queued are silenced until 20\S+ \S+ UTC: `ops alerts silence queued --for 0m` ends that\n", out
+    )
     lab.cycle()
     lab.pass_seconds(6)
     assert lab.cycle() == []
     assert "silent until" in ops("alerts")[1]
-    assert ops("alerts", "silence", "queued", "--for", "0m")[0] == 0
+    assert ops("alerts", "silence", "queued", "--for", "0m")[:2] == (0, "alerts for queued are reported again\n")
+    assert ops("alerts", "silence", "queued", "--for", "0m")[1].startswith("alerts for queued were not silenced")
     assert lab.cycle() == [("firing", "queued", "A", 1)]
+
+
+def test_silences_are_listed_while_nothing_is_wrong(ops: Ops) -> None:
+    assert ops("alerts", "silence", "worker_lost", "--for", "3d")[0] == 0
+    assert ops("alerts", "silence", "queued", "--for", "1h")[0] == 0
+    out = ops("alerts")[1]
+    assert "No active alerts" in out
+    told = re.findall(r"alerts for (\w+) are silenced until .+ UTC: `ops alerts silence (\w+) --for 0m` ends that", out)
+    assert told == [("queued", "queued"), ("worker_lost", "worker_lost")]  # the first to end comes first
+    assert [one["rule"] for one in json.loads(ops("alerts", "--json")[1])["silences"]] == ["queued", "worker_lost"]
+    assert ops("alerts", "silence", "queued", "--for", "0m")[0] == 0
+    assert "queued" not in ops("alerts")[1]
+
+
+@pytest.mark.parametrize("words", ["x", "0", "-1", "1.5", "²", "", str(2**63)])
+def test_what_is_not_the_number_of_an_alert_is_refused_in_our_words(ops: Ops, words: str) -> None:
+    code, _, err = ops("alerts", "ack", "--", words)
+    assert (code, err) == (
+        2,
+        f"ops: ALERT: {words!r} is not the number of an alert. Hint: `ops alerts` lists them\n",
+    )
 
 
 def test_database_that_is_gone_is_forgotten_and_another_is_refused(ops: Ops, lab: Lab) -> None:
@@ -89,9 +114,9 @@ def test_database_that_is_gone_is_forgotten_and_another_is_refused(ops: Ops, lab
     lab.cycle()
     lab.pass_seconds(6)
     assert lab.cycle() == [("firing", "backup", "room", 1)]
-    code, _, err = ops("alerts", "forget", "odoo_new")
+    code, _, err = ops("alerts", "forget", "odoo_odl")
     assert code == 2
-    assert "'odoo_new'" in err
+    assert "'odoo_odl'. Did you mean odoo_old?" in err
     code, out, _ = ops("alerts", "forget", "odoo_old")
     assert code == 0
     assert "no backup of odoo_old is expected" in out
@@ -108,6 +133,7 @@ def test_database_that_is_gone_is_forgotten_and_another_is_refused(ops: Ops, lab
         (("Stuck",), "). Did you mean stuck?"),
         (("queued", "--for", "soon"), "--for 2h"),
         (("queued", "--for", "31d"), "at most 30d"),
+        (("queued", "--for", "never"), "; `--for 0m` ends a silence"),
     ],
 )
 def test_wrong_silence_is_one_line(ops: Ops, arguments: tuple[str, ...], words: str) -> None:

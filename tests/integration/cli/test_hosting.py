@@ -95,6 +95,7 @@ def test_names_of_templates_and_of_values_are_listed(home: Path) -> None:
                 (["nginx", "--set", "server_url"], "expected key=value"),
                 (["systemd", "--set", "home=/a b"], "expected an absolute path"),
                 (["ufw", "--out", "nowhere"], "there is no folder"),
+                (["nginx", "--set", "wrong", "--out", "nowhere"], "there is no folder"),
                 (["ufw", "--settings", "nowhere.toml"], "there is no file"),
             ]
         ),

@@ -312,6 +312,25 @@ def test_folder_that_is_missing_is_named_before_step_1(tmp_path: Path) -> None:
     assert ran.steps == [("preflight", "failed")]
 
 
+def test_path_of_a_parameter_that_is_missing_is_named_before_step_1(tmp_path: Path) -> None:
+    params = {
+        "folder": {"existing": "folder"},
+        "files": {"type": "list", "existing": "file", "default": ["made_up.json"]},
+        "other": {"min_length": 0, "existing": "folder", "default": ""},
+    }
+    path = write(tmp_path, {"command": 'echo "$PARAM_FOLDER $PARAM_FILES $PARAM_OTHER"'}, params=params)
+    assert Ran(path, folder=str(tmp_path)).error is None
+    assert Ran(path, folder=".").error is None  # as the steps see it
+    ran = Ran(path, folder=str(path), files=["made_up.json", "not_there"])
+    assert isinstance(ran.error, PreflightError)
+    assert str(ran.error) == (
+        f"parameter folder: there is no folder {str(path)!r} on this host; "
+        "parameter files: there is no file 'not_there' on this host"
+    )
+    assert ran.steps == [("preflight", "failed")]
+    assert "parameter folder: there is no folder '/nope'" in (plan(path, folder="/nope").error or "")
+
+
 def test_secrets_reach_the_command_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "from-the-worker-Vk7q")
     Secret(value="from-a-block-Xw9z").save("template-token", overwrite=True)
@@ -421,3 +440,5 @@ def test_template_that_comes_with_the_room_runs(tmp_path: Path) -> None:
     assert disk_space(folder=str(tmp_path), most_percent=100)["template"] == "disk_space.yaml"
     with pytest.raises(StepFailedError, match="more than 1 %: make room"):
         disk_space(folder=str(tmp_path), most_percent=1)
+    with pytest.raises(PreflightError, match="parameter folder: there is no folder"):
+        disk_space(folder=str(tmp_path / "nope"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from cli.columns import Columns, wrap
@@ -47,6 +49,19 @@ def test_column_to_spare_goes_first_and_the_last_one_is_wrapped_in_its_column() 
     assert "worker" not in lines[0]
     assert "host-17" not in " ".join(lines)
     assert lines[2].startswith(" " * lines[1].index("the disk"))
+
+
+@pytest.mark.parametrize(("width", "said"), [(82, ["no room here for: worker"]), (200, [])])
+def test_columns_that_were_left_out_are_named(width: int, said: list[str]) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(made(), crop=False)
+    assert [line for line in console.export_text().splitlines() if line.startswith("no room")] == said
+
+
+def test_word_that_is_longer_than_the_terminal_does_not_break_the_columns() -> None:
+    table = Columns.of("", "", header=False)
+    table.add("x", f"see {'/longer' * 10}")
+    assert drawn(table, 40) == ["x  see", f"   {'/longer' * 10}"]
 
 
 def test_what_has_no_room_stands_below_with_its_name() -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +30,14 @@ def ops(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     [
         (["run"], "ops: Missing argument 'KIND'. See `ops run --help`"),
         (["rum"], "ops: No such command 'rum'. Did you mean 'run'? See `ops --help`"),
+        (
+            ["cancel", "last", "--yes"],
+            "ops: --yes goes with --all: one run is cancelled without a question. Hint: leave it out",
+        ),
+        (
+            ["cancel", "last", "--lane", "B"],
+            "ops: --kind, --lane and --for go with --all, and not with a RUN: leave one of them out",
+        ),
         (["runs", "--nope"], "ops: No such option: --nope (Possible options: --lane, --since). See `ops runs --help`"),
         (["db", "x"], "ops: No such command 'x'. See `ops db --help`"),
     ],
@@ -62,6 +73,22 @@ def test_help_says_of_each_command_what_the_command_says_itself() -> None:
         assert (shown.help, shown.rich_help_panel) == (command.help, command.rich_help_panel), word
 
 
+@pytest.mark.parametrize("words", [["run"], ["cancel"], ["alerts", "ack"], ["backups", "sign"]])
+def test_help_breaks_lines_where_the_terminal_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert ops(monkeypatch, *words, "--help") == 0
+    text = capsys.readouterr().out.partition("\u256d")[0]
+    lines = [line.strip() for line in text.splitlines()]
+    broken = [
+        f"{line} | {after}"
+        for line, after in pairwise(lines)
+        if line and after and len(line) + 1 + len(after.split()[0]) <= 78
+    ]
+    assert broken == []
+
+
 def test_settings_are_named_with_what_they_are_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +98,27 @@ def test_settings_are_named_with_what_they_are_for(
     for name, field in Settings.model_fields.items():
         assert f"{name} " in text
         assert str(field.description) in text
+
+
+def test_settings_show_what_is_in_effect_and_where_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPS_HOME", str(tmp_path))
+    monkeypatch.setenv("OPS_PREFECT_PORT", "4311")
+    (tmp_path / "ops.toml").write_text("lane_limit = 5\n")
+    (tmp_path / "ops.toml").chmod(0o600)
+    assert ops(monkeypatch, "settings") == 0
+    shown = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()}
+    assert shown["prefect_port"] == "4311   (OPS_PREFECT_PORT in the environment)"
+    assert shown["lane_limit"] == f"5   ({tmp_path}/ops.toml, line 1)"
+    assert shown["health_port"] == "3000   (default)"
+    assert shown["backup_dir"] == f"{tmp_path}/backups   (default)"
+    assert shown["server_url"] == "http://127.0.0.1:4311   (default)"
+    assert shown["odoo_database_url"] == "not set: the room's own server   (default)"
+    assert shown["alert_urls"] == "not set   (default)"
+    assert ops(monkeypatch, "settings", "--json") == 0
+    rows = {one["name"]: one for one in json.loads(capsys.readouterr().out)["settings"]}
+    assert (rows["backup_dir"]["value"], rows["backup_dir"]["from"]) == (str(tmp_path / "backups"), "default")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["rum"], ["--version"]])

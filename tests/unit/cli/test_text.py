@@ -15,6 +15,7 @@ BACKUP = {
     "sha256": "f" * 64,
     "created_at": "2026-11-23T20:06:32+01:00",
     "size_bytes": 1_252_934,
+    "all_files_bytes": 1_300_000,
     "file": "/srv/" + "long/" * 40 + "a.dump",
     "duration_seconds": 71.2,
     "note": None,
@@ -44,9 +45,10 @@ def test_a_line_is_one_line_of_bounded_width() -> None:
 def test_result_is_said_in_units_that_people_read() -> None:
     assert result_rows(BACKUP) == [
         ("file", BACKUP["file"]),
-        ("size", "1.3 MB"),
+        ("size of the dump", "1.3 MB"),
+        ("size of all files", "1.3 MB"),
         ("sha256", "f" * 64),
-        ("created_at", "2026-11-23 19:06:32 UTC"),
+        ("created at", "2026-11-23 19:06:32 UTC"),
         ("duration", "1 min 11 s"),
         ("pruned", "none"),
         ("tables", "10"),
@@ -57,10 +59,10 @@ def test_result_of_another_shape_is_said_as_it_is() -> None:
     assert result_rows(None) == []
     assert result_rows([1, {"a": True}]) == [("result", '[1, {"a": true}]')]
     assert result_rows({"size_bytes": True, "x_seconds": "soon", "at_at": "noon", "names": ["a", "b"]}) == [
-        ("size_bytes", "true"),
-        ("at_at", "noon"),
+        ("size of the dump", "true"),
+        ("at at", "noon"),
         ("names", "a, b"),
-        ("x_seconds", "soon"),
+        ("x", "soon"),
     ]
 
 
@@ -74,13 +76,17 @@ def test_result_with_parts_is_said_part_by_part() -> None:
         "own_files": {"a.neutralize.sql": "ff"},
     }
     assert result_rows({"neutralised": neutralised, "target": {"url": "/b", "note": None, "kept": 1}}) == [
-        ("neutralised: rows_changed", "waiting mail 2, scheduled jobs 13"),
-        ("neutralised: refused", "none"),
-        ("neutralised: left", "0 of each of 3"),
-        ("neutralised: not_installed", "letters, mailings"),
-        ("neutralised: files_removed", "1"),
-        ("neutralised: own_files", "a.neutralize.sql ff"),
+        ("made safe: rows changed", "waiting mail 2, scheduled jobs 13"),
+        ("made safe: refused by the server", "none"),
+        ("made safe: looked for afterwards", "0 of each of 3"),
+        ("made safe: not in this Odoo", "letters, mailings"),
+        ("made safe: files removed", "1"),
+        ("made safe: own files", "a.neutralize.sql ff"),
         ("target", "url /b, note null, kept 1"),
+    ]
+    assert result_rows({"walls": ["no network"], "backups": {"odoo_prod": {"tries": 1}}}) == [
+        ("backups: odoo_prod", "tries 1"),  # a database is called as it is
+        ("isolated by", "no network"),
     ]
     assert result_rows({"left": {"a": 0, "b": 3, "c": 0}}) == [("left", "b 3; 2 others 0")]
 

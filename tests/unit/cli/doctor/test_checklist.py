@@ -52,13 +52,33 @@ def test_every_open_line_shows_what_to_do_and_the_end_counts() -> None:
     shown = console.export_text()
     assert [line.split() for line in shown.splitlines()] == [
         ["Day", "1"],
-        ["✓", "The", "host", "2", "cores"],
+        ["✓", "The", "host:", "2", "cores"],
         ["Day", "2"],
-        ["·", "Workers", "none"],
+        ["·", "Workers:", "none"],
         ["next:", "ops", "up", "--detach"],
         ["1", "of", "2", "lines", "are", "done"],
     ]
     assert checklist.as_document(findings)["done"] is False
+
+
+def test_checklist_looks_the_same_in_a_narrow_terminal() -> None:
+    path = "/srv/a/folder/whose/name/is/longer/than/the/terminal"
+    findings = [
+        Finding("Day 1", Check("Workers", "none of them has said anything for a while", "`ops up --detach`, and wait")),
+        Finding("Day 1", Check("Backups", path, "look there")),
+    ]
+    console = Console(width=40, record=True, file=io.StringIO())
+    console.print(checklist.checklist(findings), crop=False)
+    assert [line.rstrip() for line in console.export_text().splitlines()] == [
+        "Day 1",
+        "·  Workers: none of them has said",
+        "   anything for a while",
+        "   next: `ops up --detach`, and wait",
+        "·  Backups:",
+        f"   {path}",
+        "   next: look there",
+        "0 of 2 lines are done",
+    ]
 
 
 def test_each_line_has_a_name_of_its_own() -> None:

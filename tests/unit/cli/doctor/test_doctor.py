@@ -20,6 +20,7 @@ from blocks.check import Check
 from cli import main
 from cli.doctor import doctor, host
 from cli.doctor.checks import Area, Finding, presentable, run_checks
+from cli.doctor.doctor import Examination
 from cli.doctor.host import (
     check_backup_keys,
     check_folders,
@@ -232,32 +233,51 @@ def test_problems_stand_with_what_to_do_and_what_passed_is_counted() -> None:
     text = console.export_text()
     assert "[bold]fine[/]" in text
     assert "bad" not in text
-    assert str(doctor.summary([fine, bad], listed=True)) == "1 problem, 1 check passed"
-    assert str(doctor.summary([fine], listed=False)) == "0 problems, 1 check passed: a 1; --all lists them"
+    assert str(doctor.summary(Examination([fine, bad]), listed=True)) == "1 problem, 1 check passed"
+    assert str(doctor.summary(Examination([fine]), listed=False)) == "0 problems, 1 check passed: a 1; --all lists them"
+
+
+def test_checks_that_are_skipped_are_counted_with_the_reason() -> None:
+    examined = Examination([Finding("a", Check("s", "f"))], skipped=["sync", "prefect", "sync"])
+    said = str(doctor.summary(examined, listed=True)).splitlines()
+    assert said == [
+        "0 problems, 1 check passed",
+        "3 checks skipped, because the room does not run: sync 2, prefect 1",
+    ]
+
+
+def test_room_that_does_not_run_skips_what_is_about_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPS_HOME", str(tmp_path))
+    settings = Settings(home=tmp_path)
+    examined = doctor.examine()
+    assert list(examined.skipped) == [one.name for one in doctor.areas_of_room(settings)]
+    assert {one.area for one in examined.findings} <= {one.name for one in doctor.areas_of_host(settings)}
 
 
 @pytest.mark.parametrize(("advice", "code"), [("", 0), ("do this", 1)])
 def test_exit_code_says_whether_something_needs_doing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], advice: str, code: int
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda _block, *, days: [Finding("it", Check("s", "f", advice))])
+    monkeypatch.setattr(
+        doctor, "examine", lambda _block, *, days: Examination([Finding("it", Check("s", "f", advice))])
+    )
     monkeypatch.setattr(sys, "argv", ["ops", "doctor", "--json"])
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == code
     said = json.loads(capsys.readouterr().out)
     line = {"area": "it", "subject": "s", "found": "f", "advice": advice, "ok": not advice}
-    assert said == {"ok": not advice, "checks": [line]}
+    assert said == {"ok": not advice, "checks": [line], "skipped": []}
 
 
 def test_settings_that_cannot_be_read_are_the_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPS_LANE_LIMIT", "many")
     monkeypatch.setenv("OPS_DATABASE_URL", f"postgresql://room:a@{SECRET}/x@db/ops")
-    [found] = doctor.examine()
+    [found] = doctor.examine().findings
     assert not found.check.ok
     assert "OPS_LANE_LIMIT" in found.check.found
     monkeypatch.delenv("OPS_LANE_LIMIT")
-    [found] = doctor.examine()
+    [found] = doctor.examine().findings
     assert "OPS_DATABASE_URL" in found.check.found
     assert SECRET not in repr(found)
 
@@ -268,6 +288,6 @@ def test_secrets_that_others_may_read_are_a_finding_and_end_nothing(
     access.make_secrets(Settings(home=tmp_path))
     access.secrets_path(Settings(home=tmp_path)).chmod(0o644)
     monkeypatch.setenv("OPS_HOME", str(tmp_path))
-    wrong = [one for one in doctor.examine() if not one.check.ok]
+    wrong = [one for one in doctor.examine().findings if not one.check.ok]
     assert [one.area for one in wrong] == ["secrets", "room"]
     assert "readable by its owner alone" in wrong[0].check.found

@@ -26,7 +26,7 @@ SCHEMA = {
 def on_server(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The databases of the server; no run is about any of them."""
     found = ["odoo_prod", "odoo_shop", "postgres"]
-    monkeypatch.setattr(mistyped, "_databases", lambda _settings: found)
+    monkeypatch.setattr(mistyped, "server_databases", lambda _settings: found)
     monkeypatch.setattr(mistyped, "_is_awaited", lambda _settings, database: database == "odoo_prod2")
     return found
 

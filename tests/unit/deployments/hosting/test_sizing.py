@@ -45,10 +45,27 @@ def ours(measure: str) -> float:
 
 
 def test_measured_figures_are_those_of_the_report() -> None:
-    assert MEASURED.idle_mb == ours("memory, PSS of the tree (MB): no run")
-    assert MEASURED.forty_runs_mb == ours("memory, PSS of the tree (MB): 40 sleeping runs")
+    for runs, measured in MEASURED.worker_mb.items():
+        assert measured == ours(f"memory, PSS of the tree (MB): {f'{runs} sleeping runs' if runs else 'no run'}")
     assert MEASURED.sync_mb == ours("beside it, `ops sync` (MB)")
     burst = "CPU seconds per run (burst of 100): "
     parts = ("worker, its children and all steps", "Prefect's server", "PostgreSQL", "`ops sync`")
     assert MEASURED.cpu_seconds_per_run == pytest.approx(sum(ours(burst + part) for part in parts))
-    assert size_for(12).worker_mb == pytest.approx(ours("memory, PSS of the tree (MB): 12 sleeping runs"), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("runs", "slots", "megabytes", "known"),
+    [
+        (4, 4, 376, "measured"),
+        (5, 8, 528, "interpolated: 4 and 12 runs were measured"),
+        (12, 12, 679, "measured"),
+        (13, 16, 830, "interpolated: 12 and 40 runs were measured"),
+        (40, 40, 1737, "measured"),
+        (80, 80, 3248, "extrapolated: 12 and 40 runs were measured"),
+    ],
+)
+def test_memory_is_of_what_the_lanes_admit_and_says_how_it_is_known(
+    runs: int, slots: int, megabytes: int, known: str
+) -> None:
+    found = size_for(runs)
+    assert (found.slots, found.worker_mb, found.worker_mb_known) == (slots, megabytes, known)

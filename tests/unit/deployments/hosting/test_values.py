@@ -110,7 +110,7 @@ def test_command_line_counts_more_than_the_file_and_that_more_than_the_room(tmp_
         ("[ngnix]\n", r"unknown table 'ngnix'. Hint: did you mean nginx\?"),
         ("nginx = 3\n", r"line 1: nginx: expected a table, as in \[nginx\]"),
         ("[nginx]\nserver_url = 'http://a'\n", r"\[nginx\]: server_url: expected https://.*found 'http://a'"),
-        ("[nginx]\nprefect_port = 0\n", r"\[nginx\]: prefect_port: .*greater than or equal to 1"),
+        ("[nginx]\nprefect_port = 0\n", r"\[nginx\]: prefect_port: .*expected 1 or more"),
         ("[nginx\n", r"h\.toml is not valid TOML"),
     ],
 )

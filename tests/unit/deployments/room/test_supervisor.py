@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from deployments.room import child, supervisor
+from deployments.room import child, runner, supervisor
 from deployments.room.report import (
     RoomReport,
     current_report,
@@ -30,6 +32,7 @@ from opsdb.processes.identity import Identity, identify
 from tests.support.waiting import wait_for
 
 LIMIT_SECONDS = 20.0
+DECIDED_BY = {"OPS_TEMPLATES": "/srv/templates"}
 
 
 def part(
@@ -52,12 +55,17 @@ def supervise(home: Path, parts: list[Part], until: Callable[[RoomReport], bool]
             os.kill(os.getpid(), signal.SIGTERM)
 
     home.mkdir(parents=True, exist_ok=True)
-    Supervisor(parts, home=home, ui="http://127.0.0.1:1").run(turn)
+    Supervisor(parts, home=home, ui="http://127.0.0.1:1", decided_by=DECIDED_BY).run(turn)
     return seen[0]
 
 
 def by_name(report: RoomReport) -> dict[str, str]:
     return {each.name: each.state for each in report.parts}
+
+
+def test_report_has_the_settings_that_decide_which_runbooks_there_are(tmp_path: Path) -> None:
+    report = supervise(tmp_path, [part("one", "sleep 60")], lambda seen: seen.state == "ready")
+    assert report.decided_by == DECIDED_BY
 
 
 def test_parts_start_after_those_they_need_and_stop_in_reverse(tmp_path: Path) -> None:
@@ -234,15 +242,25 @@ def test_child_dies_with_a_killed_parent_even_when_started_with_signals_ignored(
     assert child.wait_gone(started, 5)
 
 
-def test_log_that_has_grown_too_large_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "LOG_BYTES", 10)
+def test_part_that_writes_much_has_a_log_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "LOG_BYTES", 100_000)
+    monkeypatch.setattr(runner, "CHECK_SECONDS", 0.0)
     log = tmp_path / "log" / "one.log"
-    for text in (b"first, long enough\n", b"second\n"):
-        with child.open_log(log) as file:
-            file.write(text)
-    assert log.read_bytes() == b"second\n"
-    assert log.with_name("one.log.1").read_bytes() == b"first, long enough\n"
-    assert log.stat().st_mode & 0o077 == 0
+    aside = log.with_name("one.log.1")
+    script = 'n=0; while :; do n=$((n + 1)); echo "line $n of a part that writes all the time"; done'
+    seen: list[int] = []
+
+    def enough(_report: RoomReport) -> bool:
+        if aside.exists():
+            seen.append(aside.stat().st_ino)
+        return len(set(seen)) >= 2
+
+    supervise(tmp_path, [part("one", script)], enough)
+    for file in (aside, log):
+        lines = file.read_text().splitlines()[:-1]  # it was killed within its last one, perhaps
+        assert all(re.fullmatch(r"line \d+ of a part that writes all the time", line) for line in lines)
+        numbers = [int(line.split()[1]) for line in lines]
+        assert all(after == before + 1 for before, after in pairwise(numbers))
 
 
 def test_open_socket_reaches_the_part_that_is_given_it_and_no_other(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_rules_of_schedules_are_read(tmp_path: Path) -> None:
         ),
         ({"schedule_rules": {"night": {"catch_up": "twice"}}}, "schedule_rules.night: 'twice' is not a catch-up rule"),
         ({"schedule_rules": {"night": {"blackouts": ["x"]}}}, "schedule_rules.night: 'x' is not a blackout"),
-        ({"schedule_rules": {"night": {"blackout": []}}}, "schedule_rules.night.blackout: Extra inputs"),
+        ({"schedule_rules": {"night": {"blackout": []}}}, "schedule_rules.night.blackout: is unknown"),
         (
             {"schedules": [{"slug": "n", "cron": "0 0 30 2 *"}]},
             "schedules.0: n: cron '0 0 30 2 *' never fires",

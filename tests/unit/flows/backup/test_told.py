@@ -19,6 +19,7 @@ from opsdb.settings import Settings
 RESULT = {
     "file": "/b/shop_20260101T000000Z.dump",
     "size_bytes": 1_300_000,
+    "all_files_bytes": 1_400_000,
     "rows": 74124,
     "tables": 10,
     "sha256": "ab" * 32,
@@ -56,7 +57,7 @@ def test_backup_says_what_it_holds_and_how_it_is_restored(monkeypatch: pytest.Mo
     recorded(monkeypatch, drills)
     facts = told.backup_facts({**PARAMETERS, "backup_dir": "/my folder"}, RESULT)
     rows = dict(facts.rows)
-    assert rows["size"] == "1.3 MB"
+    assert (rows["size of the dump"], rows["size of all files"]) == ("1.3 MB", "1.4 MB")
     assert rows["rows"] == "74,124 in 10 tables"
     assert rows["copies"] == "none: it is in its folder alone"
     assert rows["last drill"] == "an earlier one, 2026-01-02 03:04 UTC"

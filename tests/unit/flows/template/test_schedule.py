@@ -104,7 +104,7 @@ def test_another_schedule_makes_no_other_version(tmp_path: Path) -> None:
         (GOOD | {"blackouts": ["Fri"]}, "schedule: blackouts: 0: 'Fri' is not a blackout"),
         (GOOD | {"catchup": "all"}, "schedule: catchup: no such field. Did you mean catch_up?"),
         ({"at": "03:30"}, "schedule: parameters: folder must be given"),
-        (GOOD | {"parameters": {"folder": "x", "times": "y"}}, "schedule: parameters: times: Input should be a valid"),
+        (GOOD | {"parameters": {"folder": "x", "times": "y"}}, "schedule: parameters: times: expected a whole number"),
         (GOOD | {"parameters": {"folder": "-x"}}, "schedule: parameters: folder: '-x' is not one line"),
         (GOOD | {"parameters": {"folder": "x", "more": 1}}, "schedule: parameters: more: is no parameter of the tem"),
         (GOOD | {"parameters": {"folder": "x", "token": "s"}}, "schedule: parameters: token: is secret"),
