@@ -28,17 +28,20 @@ def roles(
 
     Example: ops db roles --dry-run
     """
-    statements = repair_roles(load_settings(), dry=dry_run)
+    statements, has_schema = repair_roles(load_settings(), dry=dry_run)
     if as_json:
         described = [_document(role) for role in ROLES.values()]
-        print_json({"dry_run": dry_run, "statements": statements, "roles": described})
-    elif statements:
+        print_json({"dry_run": dry_run, "statements": statements, "schema": has_schema, "roles": described})
+        return
+    if statements:
         say("Would execute:" if dry_run else "Executed:")
         for statement in statements:
             say(f"{statement};")
-    else:
+    elif has_schema:
         say("All roles are there, with these rights and no others in the schema ops:")
         show(_table())
+    if not has_schema:
+        say("The database has no schema ops yet. Run `ops db upgrade`, then `ops db roles` again.")
 
 
 def _table() -> Columns:

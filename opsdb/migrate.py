@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psycopg
 from alembic import command
@@ -21,7 +21,17 @@ from opsdb.database import connect, driver_url, first_line, reachable
 from opsdb.errors import OpsError, UsageError
 from opsdb.public_access import MADE_HERE
 from opsdb.rights import OWNER
-from opsdb.roles import ALL, OF_EVERY_ROOM, check_roles, execute, has_schema, plan_connections, plan_rights, plan_roles
+from opsdb.roles import (
+    ALL,
+    OF_EVERY_ROOM,
+    check_roles,
+    execute,
+    has_schema,
+    plan_connections,
+    plan_rights,
+    plan_roles,
+    roles_of_room,
+)
 from opsdb.room_locks import Holder, read_blocking
 from opsdb.settings import Settings
 
@@ -78,11 +88,18 @@ def upgrade(settings: Settings) -> str:
     return head()
 
 
-def repair_roles(settings: Settings, *, dry: bool) -> list[str]:
-    """Make the roles that are missing, and give each the rights of `opsdb.rights`. Returns the statements.
+class Repair(NamedTuple):
+    """The statements that repair the roles, and whether there is a schema in which they have rights."""
 
-    Of a database without the schema `ops`, only the roles. Dry: executes nothing. Errors as of `upgrade`; UsageError
-    for a role that may do more, and a schema of another revision.
+    statements: list[str]
+    has_schema: bool
+
+
+def repair_roles(settings: Settings, *, dry: bool) -> Repair:
+    """Make the roles that are missing, and give each the rights of `opsdb.rights`.
+
+    In a database without the schema `ops`, only make the roles. Dry: execute nothing. Raises what `upgrade` raises, and
+    UsageError for a role that may do more, or a schema of another revision.
     """
     return _change(settings, partial(_repair_roles, dry=dry), what="the roles of the database could not be repaired")
 
@@ -121,18 +138,18 @@ def _migrate(db: Connection) -> None:
     _become_owner(db)
     _lock_schema(db)
     command.upgrade(alembic_config(db), "head")
-    execute(db, plan_rights(db))
+    execute(db, plan_rights(db, roles_of_room(db)))
     describe(db)
 
 
-def _repair_roles(db: Connection, *, dry: bool) -> list[str]:
+def _repair_roles(db: Connection, *, dry: bool) -> Repair:
     _check_version(db)
     check_roles(db)
     made = plan_roles(db, ALL) + plan_connections(db)
     if not dry:
         execute(db, made)
     if not has_schema(db):
-        return made
+        return Repair(made, has_schema=False)
     if not (dry and made):  # without those it may be that the owner cannot be taken on
         _become_owner(db)
         _check_revision(db.scalar(_REVISION))
@@ -141,7 +158,7 @@ def _repair_roles(db: Connection, *, dry: bool) -> list[str]:
     rights = plan_rights(db, ALL)
     if not dry:
         execute(db, rights)
-    return made + rights
+    return Repair(made + rights, has_schema=True)
 
 
 def _become_owner(db: Connection) -> None:

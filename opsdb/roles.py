@@ -34,6 +34,10 @@ SELECT quote_ident(d.datname) FROM pg_database d
 WHERE d.datname = current_database() AND pg_has_role(d.datdba, 'USAGE')
       AND NOT has_database_privilege(:role, d.oid, 'CONNECT')
 """)
+_ADMITTED = text("""
+SELECT r.rolname::text FROM pg_namespace n, aclexplode(n.nspacl) acl JOIN pg_roles r ON r.oid = acl.grantee
+WHERE n.nspname = 'ops' AND acl.privilege_type = 'USAGE' AND NOT r.rolsuper
+""")
 # Each object of the schema, and each kind of which more are to come, with the rights that were given on it by name.
 _OBJECTS = text("""
 WITH object AS (
@@ -112,14 +116,18 @@ def plan_connections(db: Connection) -> list[str]:
     return [f"GRANT CONNECT ON DATABASE {database} TO {name}" for database, name in closed if database]
 
 
-def plan_rights(db: Connection, names: Iterable[str] | None = None) -> list[str]:
+def plan_rights(db: Connection, names: Iterable[str]) -> list[str]:
     """The statements, for the owner of the schema, that give these roles their rights and take what is beyond those.
 
     The rights are those on objects that are there, and on tables, sequences and functions that are yet to be made.
-    Without names: of each role that is there.
     """
-    roles = sorted({role.name for role in _read_roles(db, ROLES)} if names is None else set(names) & ROLES.keys())
+    roles = sorted(set(names) & ROLES.keys())
     return [*_plan_grants(db, roles), *_plan_policies(db, roles)]
+
+
+def roles_of_room(db: Connection) -> list[str]:
+    """The roles of every room, and those that were given the schema: a name that somebody else uses is no reason to."""
+    return [*OF_EVERY_ROOM, *db.scalars(_ADMITTED)]
 
 
 def has_schema(db: Connection) -> bool:

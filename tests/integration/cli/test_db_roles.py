@@ -37,6 +37,8 @@ def settings(server: str, tmp_path: Path) -> Settings:
 
 
 def test_roles_are_made_shown_and_left_alone(ops: Ops, server: str, settings: Settings) -> None:
+    code, out, _ = ops("db", "roles", "--dry-run")
+    assert (code, out.splitlines()[-1][:40]) == (0, "The database has no schema ops yet. Run ")
     upgrade(settings)
     code, out, _ = ops("db", "roles", "--dry-run")
     would = out.splitlines()

@@ -70,15 +70,28 @@ def access(server: str) -> list[list[Any]]:
         return [db.execute(query.encode()).fetchall() for query in ACCESS]
 
 
-def test_roles_come_before_the_schema_and_rights_with_it(room: Settings, server: str) -> None:
+def test_roles_come_before_the_schema_and_their_rights_with_it(room: Settings, server: str) -> None:
     planned = repair_roles(room, dry=True)
-    assert "CREATE ROLE supabase_admin NOLOGIN" in planned
+    assert ("CREATE ROLE supabase_admin NOLOGIN" in planned.statements, planned.has_schema) == (True, False)
     with psycopg.connect(server) as db:
         assert db.execute("SELECT FROM pg_roles WHERE rolname = ANY(%s)", [list(ROLES)]).rowcount == 0
     assert repair_roles(room, dry=False) == planned
-    assert repair_roles(room, dry=False) == []
+    assert repair_roles(room, dry=False) == ([], False)
     upgrade(room)
-    assert repair_roles(room, dry=False) == []
+    planned = repair_roles(room, dry=True)
+    assert all("supabase_admin" in statement for statement in planned.statements)
+    assert repair_roles(room, dry=False) == planned
+    assert repair_roles(room, dry=False) == ([], True)
+
+
+def test_upgrade_gives_nothing_to_a_role_that_only_has_the_name() -> None:
+    with short_folder() as folder, running(folder) as url:
+        room = Settings(home=folder, database_url=SecretStr(url.format(database="postgres")))
+        execute(room.ops_url, "CREATE ROLE supabase_admin LOGIN SUPERUSER")
+        upgrade(room)
+        with psycopg.connect(room.ops_url) as db:
+            held = "SELECT count(*) FROM pg_shdepend WHERE refobjid = 'supabase_admin'::regrole"
+            assert db.execute(held.encode()).fetchone() == (0,)
 
 
 @pytest.mark.parametrize(
@@ -112,12 +125,12 @@ def test_what_is_missing_comes_back_and_what_is_beyond_goes(repaired: Settings, 
     execute(server, damage)
     damaged = access(server)
     assert damaged != before
-    planned = repair_roles(repaired, dry=True)
+    planned = repair_roles(repaired, dry=True).statements
     assert planned
     assert access(server) == damaged
-    assert repair_roles(repaired, dry=False) == planned
+    assert repair_roles(repaired, dry=False).statements == planned
     assert access(server) == before
-    assert repair_roles(repaired, dry=False) == []
+    assert repair_roles(repaired, dry=False).statements == []
 
 
 def test_upgrade_repairs_rights_as_well_and_makes_no_role_for_supabase() -> None:
@@ -173,8 +186,8 @@ def test_rights_of_other_roles_stay(repaired: Settings, server: str) -> None:
     )
     try:
         policy = "ALTER POLICY readers ON ops.runs TO ops_monitor, superset_ro, neighbour"
-        assert repair_roles(repaired, dry=False) == [policy]
-        assert repair_roles(repaired, dry=False) == []
+        assert repair_roles(repaired, dry=False).statements == [policy]
+        assert repair_roles(repaired, dry=False).statements == []
         with psycopg.connect(server) as db:
             assert db.execute("SELECT has_table_privilege('neighbour', 'ops.runs', 'SELECT')").fetchone() == (True,)
     finally:
@@ -196,7 +209,7 @@ def test_who_holds_a_table_up_is_named_and_nothing_is_changed(
         ):
             repair_roles(repaired, dry=False)
         assert access(server) == damaged
-    assert repair_roles(repaired, dry=False)
+    assert repair_roles(repaired, dry=False).statements
     assert access(server) == before
 
 
@@ -228,7 +241,7 @@ def test_role_that_may_more_than_the_room_gives_is_refused(
         assert access(server) == damaged
     finally:
         execute(server, end)
-    assert repair_roles(repaired, dry=False) == ["GRANT SELECT ON TABLE ops.runs TO superset_ro"]
+    assert repair_roles(repaired, dry=False).statements == ["GRANT SELECT ON TABLE ops.runs TO superset_ro"]
 
 
 def test_login_that_may_not_make_roles_is_told_so_and_changes_nothing(repaired: Settings, server: str) -> None:
@@ -238,7 +251,7 @@ def test_login_that_may_not_make_roles_is_told_so_and_changes_nothing(repaired: 
     try:
         with pytest.raises(OpsError, match=r"permission denied .* needs CREATEROLE"):
             repair_roles(plain, dry=False)
-        assert "GRANT ops_owner TO CURRENT_USER" in repair_roles(plain, dry=True)
+        assert "GRANT ops_owner TO CURRENT_USER" in repair_roles(plain, dry=True).statements
     finally:
         execute(server, "REVOKE CONNECT ON DATABASE opsroom FROM neighbour")
     assert access(server) == before
