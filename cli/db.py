@@ -1,4 +1,4 @@
-"""`ops db`: the database of the record, what of it is old, and the logins that read it."""
+"""`ops db`: the database of the record, what of it is old, and the logins that use it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.columns import Columns
 from cli.options import JsonOption
+from cli.roles import roles
 from cli.text import console, errors, print_json, say, show
 from opsdb.amounts import size
 from opsdb.database import GONE, first_line
@@ -30,6 +31,7 @@ from opsdb.logins import (
 )
 from opsdb.migrate import check_migrated
 from opsdb.public_access import maintaining
+from opsdb.rights import READING, SUPERSET
 from opsdb.settings import Settings, load_settings
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As in superset.", show_default=False)]
@@ -38,8 +40,8 @@ LONGEST_PASSWORD = 1024
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    db = typer.Typer(help="The ops database, and the logins that read it.", no_args_is_help=True)
-    for command in (upgrade, prune, login, logins):
+    db = typer.Typer(help="The ops database, its roles and their logins.", no_args_is_help=True)
+    for command in (upgrade, roles, prune, login, logins):
         db.command()(command)
     app.add_typer(db, name="db", rich_help_panel="The room")
 
@@ -92,46 +94,57 @@ def login(
     name: NameArgument,
     *,
     role: Annotated[
-        str | None, typer.Option("--role", metavar="ROLE", help=f"What it reads as: {' or '.join(LOGIN_ROLES)}.")
+        str | None, typer.Option("--role", metavar="ROLE", help=f"Whose rights it has: {', '.join(LOGIN_ROLES)}.")
     ] = None,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="It has no password, but a client certificate with its name.")
+    ] = False,
     new: Annotated[bool, typer.Option("--new", help="Give a login that is there a new password.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Take it away, and end its connections.")] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from stdin in place of making one up.")
     ] = False,
 ) -> None:
-    """Make a login that reads the ops database: for Superset, n8n or a notebook. It can change nothing.
+    """Make a login of the ops database: one that reads, for Superset, n8n or a notebook, or one that writes.
 
-    Its password is printed once, on stdout, and kept nowhere: the server has a hash. The embedded PostgreSQL lets it in
-    at OPS_DATABASE_LISTEN.
+    Its password is printed once, on stdout, and kept nowhere: the server has a hash. The embedded PostgreSQL admits
+    only logins that read, at OPS_DATABASE_LISTEN; Supabase and workers on other hosts need a PostgreSQL of your own.
+    `ops db roles` shows what each role may do, and `ops render pg-hba` admits logins to a server over TLS.
 
     Example: ops db login superset --role superset_ro
+
+    Example: ops db login worker2 --role ops_writer --certificate
 
     Example: ops db login superset --new
     """
     if new + remove + (role is not None) > 1 or (remove and password_stdin):
         raise UsageError("--role makes a login, --new and --remove are for one that is there: choose one of them")
+    if certificate and (new or remove or password_stdin):
+        raise UsageError("--certificate makes a login without a password: leave out --new, --remove, --password-stdin")
     settings = load_settings()
     if remove:
         with _administering(settings) as db:
             remove_login(db, name)
         say(f"The login {name} is removed, and its connections are ended.")
         return
-    password = _read_password() if password_stdin else new_password()
+    role = role or SUPERSET.name
+    if settings.embedded and not new:
+        _check_comes_in(role, certificate=certificate)
+    password = None if certificate else _read_password() if password_stdin else new_password()
     with _administering(settings) as db:
-        if new:
+        if new and password is not None:
             replace_password(db, name, password=password)
         else:
-            make_login(db, name, role=role or LOGIN_ROLES[0], password=password)
-    if not password_stdin:
+            make_login(db, name, role=role, password=password)
+    if password is not None and not password_stdin:
         say("Its password, shown this once:", to=errors)
         sys.stdout.write(password + "\n")
-    for line in _how_to_connect(settings, name):
+    for line in _how_to_connect(settings, name, certificate=certificate):
         say(line, to=errors)
 
 
 def logins(*, as_json: JsonOption = False) -> None:
-    """List the logins that `ops db login` made, with what they read as and their connections.
+    """List the logins that `ops db login` made, with their role, how they prove who they are, and their connections.
 
     Example: ops db logins --json
     """
@@ -144,10 +157,10 @@ def logins(*, as_json: JsonOption = False) -> None:
         say("No logins. `ops db login NAME` makes one.")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("login", "reads as", "connections"):
+    for column in ("login", "role", "comes in by", "connections"):
         table.add_column(column, justify="right" if column == "connections" else "left")
     for one in found:
-        table.add_row(one.name, ", ".join(one.roles), str(one.connections))
+        table.add_row(one.name, ", ".join(one.roles), one.proof, str(one.connections))
     console.print(table)
 
 
@@ -172,7 +185,18 @@ def _read_password() -> str:
     return password
 
 
-def _how_to_connect(settings: Settings, name: str) -> list[str]:
+def _check_comes_in(role: str, *, certificate: bool) -> None:
+    """Raise UsageError for a login that the embedded PostgreSQL would never let in."""
+    if role in LOGIN_ROLES and role not in READING:
+        refused = f"--role: the embedded PostgreSQL admits only logins that read, and {role} writes"
+    elif certificate:
+        refused = "--certificate: the embedded PostgreSQL admits logins by their password alone"
+    else:
+        return
+    raise UsageError(f"{refused}. Hint: use a PostgreSQL of your own, see docs/operating.md")
+
+
+def _how_to_connect(settings: Settings, name: str, *, certificate: bool) -> list[str]:
     if settings.database_listen is not None:
         address = f"postgresql://{name}@{settings.database_listen}/ops?require_auth=scram-sha-256"
         return [f"It connects to {address}"]
@@ -181,4 +205,6 @@ def _how_to_connect(settings: Settings, name: str) -> list[str]:
             "The embedded PostgreSQL has a socket for the room alone: set OPS_DATABASE_LISTEN, as in 127.0.0.1:5433, "
             "and start the room again"
         ]
-    return ["It connects to the server of OPS_DATABASE_URL, as far as that server's pg_hba.conf lets it in"]
+    proof = "@certificate" if certificate else ""
+    line = f"`ops render pg-hba --set logins={name}@ADDRESS{proof}` writes such a line"
+    return [f"It connects to the server of OPS_DATABASE_URL, as far as that server's pg_hba.conf lets it in: {line}"]

@@ -1,4 +1,4 @@
-"""Logins of the ops database for programs that only read: Superset, n8n, a notebook.
+"""Logins of the ops database, for programs that read, as Superset, and for those that write: workers, Supabase.
 
 The room knows those that it made by their comment, and touches no other role. The server gets a hash: no password is
 in a statement, in its log, or in `pg_stat_activity`.
@@ -9,29 +9,32 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from typing import Literal
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, text
 
 from opsdb.errors import OpsError, UsageError
+from opsdb.rights import OWNER, READING, ROLES, WRITING
 
-LOGIN_ROLES = ("superset_ro", "ops_monitor")
-"""What a login may be: roles that only read."""
+LOGIN_ROLES = (*READING, *WRITING)
+"""What a login may be."""
 MADE_HERE = "login made by the Ops Control Room"
+BY_CERTIFICATE = f"{MADE_HERE}, for a client certificate"
 NAME = re.compile(r"(?!pg_|ops_|postgres$)[a-z_][a-z0-9_]{0,62}")
 SHORTEST_PASSWORD = 16
-CONNECTIONS = 30
-"""How many connections of a login the server takes: one that leaks them must not starve the room."""
 
 _READ = text("""
 SELECT l.rolname AS name, coalesce(array_agg(r.rolname::text ORDER BY r.rolname) FILTER (WHERE r.rolname IS NOT NULL),
                                    '{}') AS roles,
+       CASE shobj_description(l.oid, 'pg_authid') WHEN :made THEN 'password' ELSE 'certificate' END AS proof,
        (SELECT count(*) FROM pg_stat_activity a WHERE a.usename = l.rolname) AS connections
 FROM pg_roles l LEFT JOIN pg_auth_members m ON m.member = l.oid LEFT JOIN pg_roles r ON r.oid = m.roleid
-WHERE shobj_description(l.oid, 'pg_authid') = :made AND l.rolcanlogin
+WHERE shobj_description(l.oid, 'pg_authid') IN (:made, :by_certificate) AND l.rolcanlogin
 GROUP BY l.oid, l.rolname ORDER BY l.rolname
 """)
+_COMMENTS = {"made": MADE_HERE, "by_certificate": BY_CERTIFICATE}
 _KNOWN = text("SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = :name")
 _IS_SUPERUSER = text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
 _END = text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = :name")
@@ -43,6 +46,7 @@ class Login:
 
     name: str
     roles: list[str]
+    proof: Literal["password", "certificate"]
     connections: int
 
 
@@ -53,37 +57,46 @@ def new_password() -> str:
 
 def read_logins(db: Connection) -> list[Login]:
     """The logins that the room made, by name."""
-    return [Login(**row._mapping) for row in db.execute(_READ, {"made": MADE_HERE})]
+    return [Login(**row._mapping) for row in db.execute(_READ, _COMMENTS)]
 
 
-def make_login(db: Connection, name: str, *, role: str, password: str) -> None:
-    """Make a login that reads what the role reads, by its password.
+def make_login(db: Connection, name: str, *, role: str, password: str | None) -> None:
+    """Make a login with the rights of the role, by its password; without one, by a client certificate with its name.
 
-    Raises UsageError for a name that is taken or cannot be one, a role that is not for logins, a short password.
+    Raises UsageError for a name that is taken or cannot be one, a role that is not for logins or not there, a short
+    password.
     """
     check_name(name)
     if role not in LOGIN_ROLES:
         raise UsageError(f"--role: {role[:63]!r} is not a role for logins (choose from {', '.join(LOGIN_ROLES)})")
     taken, comment = _look_up(db, name)
     if taken:
-        ours = f"`ops db login {name} --new` gives it a new password" if comment == MADE_HERE else "choose another name"
-        raise UsageError(f"NAME: there is a role {name} already: {ours}")
+        ours = comment in _COMMENTS.values()
+        raise UsageError(f"NAME: there is a role {name} already: {_other_way(name) if ours else 'choose another name'}")
+    if not _look_up(db, role)[0]:
+        raise UsageError(f"--role: this server has no role {role} yet. Hint: `ops db roles` makes it")
     _execute(
         db,
         "CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "
         "CONNECTION LIMIT {limit} PASSWORD {password} IN ROLE {role}",
         name=sql.Identifier(name),
-        limit=sql.Literal(CONNECTIONS),
-        password=sql.Literal(_hashed(db, name, password)),
+        limit=sql.Literal(ROLES[role].connections),
+        password=sql.Literal(None if password is None else _hashed(db, name, password)),
         role=sql.Identifier(role),
     )
-    _execute(db, "ALTER ROLE {name} SET default_transaction_read_only = on", name=sql.Identifier(name))
-    _execute(db, "COMMENT ON ROLE {name} IS {made}", name=sql.Identifier(name), made=sql.Literal(MADE_HERE))
+    if role in READING:
+        _execute(db, "ALTER ROLE {name} SET default_transaction_read_only = on", name=sql.Identifier(name))
+    made = BY_CERTIFICATE if password is None else MADE_HERE
+    _execute(db, "COMMENT ON ROLE {name} IS {made}", name=sql.Identifier(name), made=sql.Literal(made))
 
 
 def replace_password(db: Connection, name: str, *, password: str) -> None:
-    """Give a login another password. Its connections stay. Raises UsageError for one that the room did not make."""
-    _check_ours(db, name)
+    """Give a login another password. Its connections stay.
+
+    Raises UsageError for one that the room did not make, or made for a certificate.
+    """
+    if _check_ours(db, name) == BY_CERTIFICATE:
+        raise UsageError(f"NAME: {name} comes in by a client certificate, and has no password to replace")
     hashed = _hashed(db, name, password)
     _execute(db, "ALTER ROLE {name} PASSWORD {hash}", name=sql.Identifier(name), hash=sql.Literal(hashed))
 
@@ -101,6 +114,8 @@ def remove_login(db: Connection, name: str) -> None:
 
 def check_name(name: str) -> None:
     """Raise UsageError for a name that a login may not have."""
+    if name in (OWNER, *ROLES):
+        raise UsageError(f"NAME: {name} is a role of the room: choose another name, and give --role {name}")
     if NAME.fullmatch(name) is None:
         raise UsageError(
             f"NAME: {name[:63]!r} cannot be a login here: want small letters, digits and _, at most 63, not beginning "
@@ -114,10 +129,16 @@ def check_password(password: str) -> None:
         raise UsageError(f"the password on stdin: want one line of at least {SHORTEST_PASSWORD} printable characters")
 
 
-def _check_ours(db: Connection, name: str) -> None:
+def _check_ours(db: Connection, name: str) -> str:
+    """What the room noted of the login."""
     _, comment = _look_up(db, name)
-    if comment != MADE_HERE:
+    if comment is None or comment not in _COMMENTS.values():
         raise UsageError(f"NAME: {name[:63]!r} is not a login that the room made: `ops db logins` lists those")
+    return comment
+
+
+def _other_way(name: str) -> str:
+    return f"`ops db login {name} --new` gives it a new password, `ops db login {name} --remove` takes it away"
 
 
 def _look_up(db: Connection, name: str) -> tuple[bool, str | None]:

@@ -48,7 +48,7 @@ class Settings(RetentionSettings):
     database_listen: LoopbackPort | None = Field(
         None,
         description="Port of loopback, as in 127.0.0.1:5433, on which the embedded PostgreSQL also answers to the "
-        "logins that `ops db login` makes: for Superset. Default: none, it has a socket only.",
+        "logins that `ops db login` makes and that only read: for Superset. Default: none, it has a socket only.",
     )
     prefect_database: str = Field(
         "prefect",

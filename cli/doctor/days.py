@@ -21,6 +21,7 @@ from opsdb.alerts.episodes import RULE_OF_FENCE
 from opsdb.alerts.incidents import KEPT_DAYS
 from opsdb.alerts.read import read_figures
 from opsdb.logins import read_logins
+from opsdb.rights import READING
 from opsdb.runs.evidence import Success, last_copy_made, last_success, last_told
 from opsdb.runs.lookup import reading, short_id
 from opsdb.settings import Settings
@@ -160,7 +161,7 @@ def look_at_restores(settings: Settings) -> Iterator[Check]:
 def look_at_readers(settings: Settings) -> Iterator[Check]:
     """Whether a dashboard has a login that only reads."""
     with reading(settings) as db:
-        logins = read_logins(db)
+        logins = [one for one in read_logins(db) if set(one.roles) <= set(READING)]
     if logins:
         names = ", ".join(f"{one.name} ({one.connections} connected)" for one in logins)
         yield Check("", f"logins that only read: {names}")

@@ -6,6 +6,7 @@ room's databases. Lines for other databases stay as they are.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Literal, assert_never
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -35,13 +36,18 @@ class LoginAccess(Values):
     """A client certificate bears the login's name as its common name."""
 
     @property
+    def narrowest_first(self) -> list[str]:
+        """Its networks, none before one that lies in it."""
+        return sorted(self.addresses, key=lambda one: ip_network(one).max_prefixlen - ip_network(one).prefixlen)
+
+    @property
     def method(self) -> str:
         """The proof in PostgreSQL's words."""
         match self.proof:
             case "password":
                 return "scram-sha-256"
             case "certificate":
-                return "cert"
+                return "cert clientcert=verify-full"
             case "both":
                 return "scram-sha-256 clientcert=verify-full"
             case _:

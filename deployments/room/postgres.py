@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from opsdb.errors import OpsError
-from opsdb.logins import LOGIN_ROLES
+from opsdb.rights import OWNER, READING, WRITING
 from opsdb.service_user import make_passable, service_account
 
 
@@ -37,10 +37,10 @@ SOCKET = ".s.PGSQL.{port}"
 PORT = 5432
 """What a client takes that names none: the socket is called so, whatever the port."""
 SOCKET_ACCESS = "local all all peer map=room\n"
-# a reader's role is not enough for the superuser, who is a member of some of them
+# a reader's role is not enough for the superuser, who is a member of some of them, and for who may write as well
 PORT_ACCESS = f"""\
-host all postgres all reject
-host ops {",".join(f"+{role}" for role in LOGIN_ROLES)} samehost scram-sha-256
+host all postgres,{",".join(f"+{role}" for role in (OWNER, *WRITING))} all reject
+host ops {",".join(f"+{role}" for role in READING)} samehost scram-sha-256
 """
 
 CONFIGURATION = """\

@@ -1,4 +1,4 @@
-"""Logins that read the ops database, by a real login over the port that OPS_DATABASE_LISTEN opens."""
+"""Logins of the ops database, by real logins over the port that OPS_DATABASE_LISTEN opens, and on one's own server."""
 
 from __future__ import annotations
 
@@ -83,14 +83,19 @@ def test_nobody_else_comes_in_by_the_port(desk: Ops, room: Settings) -> None:
         admin.execute(f"ALTER ROLE postgres PASSWORD '{password}'".encode())
         admin.execute(f"CREATE ROLE stranger LOGIN PASSWORD '{password}'".encode())
         admin.execute("CREATE ROLE boss SUPERUSER LOGIN")
+        admin.execute(
+            f"CREATE ROLE writes_as_well LOGIN PASSWORD '{password}' IN ROLE superset_ro, ops_writer".encode()
+        )
+        wrong = [(name, "ops") for name in ("postgres", "stranger", "boss", "writes_as_well")]
         try:
-            for name, database in (("postgres", "ops"), ("stranger", "ops"), ("boss", "ops"), ("reader", "postgres")):
+            for name, database in [*wrong, ("reader", "postgres")]:
                 with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry|rejects connection"):
                     enter(room, name, password, database=database)
         finally:
             admin.execute("ALTER ROLE postgres PASSWORD NULL")
             admin.execute("DROP ROLE stranger")
             admin.execute("DROP ROLE boss")
+            admin.execute("DROP ROLE writes_as_well")
     enter(room, "reader", password).close()
     assert desk("db", "login", "reader", "--remove")[0] == 0
 
@@ -112,7 +117,7 @@ def test_password_is_replaced_listed_nowhere_and_ends_with_the_login(
     assert own not in err
     with enter(room, "grafana", own) as held:
         document = json.loads(desk("db", "logins", "--json")[1])
-        assert document == [{"name": "grafana", "roles": ["ops_monitor"], "connections": 1}]
+        assert document == [{"name": "grafana", "roles": ["ops_monitor"], "proof": "password", "connections": 1}]
         assert "grafana" in desk("db", "logins")[1]
         assert desk("db", "login", "grafana", "--remove")[0] == 0
         with pytest.raises(psycopg.OperationalError):
@@ -130,9 +135,19 @@ def test_password_is_replaced_listed_nowhere_and_ends_with_the_login(
         (("Superset",), "", "'Superset' cannot be a login here"),
         (("postgres",), "", "'postgres' cannot be a login here"),
         (("ops_owner", "--remove"), "", "'ops_owner' is not a login that the room made"),
-        (("superset_ro",), "", "there is a role superset_ro already: choose another name"),
+        (("superset_ro",), "", "superset_ro is a role of the room: choose another name"),
+        (("supabase_admin",), "", "supabase_admin is a role of the room: choose another name"),
         (("nobody", "--new"), "", "'nobody' is not a login that the room made"),
-        (("superset", "--role", "ops_writer"), "", "choose from superset_ro, ops_monitor"),
+        (("superset", "--role", "ops_owner"), "", "choose from ops_monitor, superset_ro, ops_writer, supabase_admin"),
+        (("worker", "--role", "ops_writer"), "", "admits only logins that read, and ops_writer writes. Hint: "),
+        (
+            ("supabase", "--role", "supabase_admin"),
+            "",
+            "admits only logins that read, and supabase_admin writes. Hint: ",
+        ),
+        (("superset", "--certificate"), "", "admits logins by their password alone. Hint: "),
+        (("superset", "--certificate", "--new"), "", "leave out --new"),
+        (("superset", "--certificate", "--password-stdin"), "", "leave out --new, --remove, --password-stdin"),
         (("superset", "--role", "superset_ro", "--new"), "", "choose one of them"),
         (("superset", "--password-stdin"), "short\n", "at least 16 printable characters"),
         (("superset", "--password-stdin"), "", "at least 16 printable characters"),
@@ -190,3 +205,39 @@ def test_login_of_a_server_of_ones_own_with_createrole_makes_and_removes_others(
             admin.execute("DROP ROLE IF EXISTS superset")
             admin.execute("DROP OWNED BY keeper")
             admin.execute("DROP ROLE keeper")
+
+
+def test_login_that_writes_or_shows_a_certificate_is_made_on_a_server_of_ones_own(
+    ops: Ops, room: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(room.ops_url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE keeper LOGIN CREATEROLE")
+        admin.execute("GRANT ops_owner, ops_writer, ops_monitor TO keeper WITH ADMIN OPTION")
+        monkeypatch.setenv("OPS_DATABASE_URL", room.ops_url.replace("postgres@", "keeper@"))
+        try:
+            code, _, err = ops("db", "login", "supabase", "--role", "supabase_admin")
+            assert (code, "no role supabase_admin yet. Hint: `ops db roles` makes it" in err) == (2, True)
+            assert ops("db", "roles")[0] == 0
+            made(ops, "supabase", "--role", "supabase_admin")
+            code, out, err = ops("db", "login", "worker2", "--role", "ops_writer", "--certificate")
+            assert (code, out) == (0, "")
+            assert "`ops render pg-hba --set logins=worker2@ADDRESS@certificate` writes such a line" in err
+            code, _, err = ops("db", "login", "worker2", "--new")
+            assert (code, "has no password to replace" in err) == (2, True)
+            shown = [line.split() for line in ops("db", "logins")[1].splitlines()[1:]]
+            assert shown == [
+                ["supabase", "supabase_admin", "password", "0"],
+                ["worker2", "ops_writer", "certificate", "0"],
+            ]
+            found = admin.execute(
+                "SELECT a.rolname, a.rolpassword IS NULL, a.rolconnlimit, r.rolconfig IS NULL FROM pg_authid a "
+                "JOIN pg_roles r USING (rolname) WHERE rolname IN ('supabase', 'worker2') ORDER BY 1"
+            ).fetchall()
+            assert found == [("supabase", False, 30, True), ("worker2", True, -1, True)]
+            for name in ("supabase", "worker2"):
+                assert ops("db", "login", name, "--remove")[0] == 0
+        finally:
+            for name in ("supabase", "worker2", "supabase_admin", "keeper"):
+                if admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).rowcount:
+                    admin.execute(f"DROP OWNED BY {name} CASCADE".encode())
+                    admin.execute(f"DROP ROLE {name}".encode())

@@ -48,6 +48,15 @@ def test_value_that_would_open_the_server_is_refused(login: dict[str, Any], wron
         PgHbaValues.model_validate({"logins": [login]})
 
 
+def test_certificate_bears_the_logins_name_and_no_wider_network_comes_first() -> None:
+    assert lines({"logins": "worker@10.0.0.0/8+10.1.0.0/16+fd00::/64+10.1.2.3@certificate"})[:-1] == [
+        'hostssl "ops" "worker" 10.1.2.3/32 cert clientcert=verify-full',
+        'hostssl "ops" "worker" 10.1.0.0/16 cert clientcert=verify-full',
+        'hostssl "ops" "worker" 10.0.0.0/8 cert clientcert=verify-full',
+        'hostssl "ops" "worker" fd00::/64 cert clientcert=verify-full',
+    ]
+
+
 def test_login_that_is_given_twice_is_refused() -> None:
     one = {"login": "superset", "addresses": ["10.0.0.5/32"]}
     with pytest.raises(ValidationError, match="superset: give each login once"):
