@@ -96,7 +96,7 @@ def _migrate(db: Connection) -> None:
     _check_version(db)
     # of the first upgrades at once, one makes the roles and the schema; the others wait for it, fail, and begin again
     db.execute(text(f"SET LOCAL lock_timeout = '{UPGRADE_SECONDS:g}s'"))
-    _create_roles(db)
+    create_roles(db)
     _create_schema(db)
     db.execute(text("SET LOCAL ROLE ops_owner"))
     db.execute(text(_VERSION_TABLE))
@@ -190,7 +190,8 @@ def _create_schema(db: Connection) -> None:
         )
 
 
-def _create_roles(db: Connection) -> None:
+def create_roles(db: Connection) -> None:
+    """Make the roles of the room, unless they are there, and let this login take on those that the room works as."""
     for role in ROLES:
         if not db.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}):
             db.execute(text(f"CREATE ROLE {role} NOLOGIN"))
