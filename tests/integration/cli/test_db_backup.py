@@ -210,8 +210,7 @@ STEPS = ("put_aside", "make_roles", "load", "settle", "upgrade_databases", "_pla
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("step", "when"), [("put_aside", "before"), *((step, "after") for step in STEPS)])
 def test_restore_that_is_ended_anywhere_is_finished_by_the_same_command(
     old: Host, new: Host, backup: Path, monkeypatch: pytest.MonkeyPatch, *, step: str, when: str
 ) -> None:
@@ -363,9 +362,9 @@ def test_full_disk_leaves_nothing_of_a_backup_and_a_restore_can_be_repeated(
     old: Host, new: Host, backup: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Path(mkdtemp(prefix="disk", dir=new.home.parent.parent))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m,mode=0700", "tmpfs", str(disk)], check=True)
     try:
-        (disk / "filler").write_bytes(bytes(79_800_000))
+        (disk / "filler").write_bytes(bytes(300 * 1024 * 1024 - 200_000))
         by = ("--passphrase-file", str(passphrase))
         line = old.ops("db", "backup", "--to", str(disk), *by).refused(2)
         assert f"{disk} has" in line
@@ -379,7 +378,14 @@ def test_full_disk_leaves_nothing_of_a_backup_and_a_restore_can_be_repeated(
         assert [path.name for path in disk.iterdir()] == ["filler"]
         crowded = Host(disk / ".ops")
         assert f"{disk}/.ops has" in crowded.ops("db", "restore", str(backup), *by).err.splitlines()[-1]
+        with monkeypatch.context() as changed:
+            changed.setattr("cli.moving.restore.check_space", lambda *_args: None)
+            with pytest.raises(OpsError, match="No space left on device; nothing was changed"):
+                restored(crowded, backup)
         assert not (crowded.home / "restoring").exists()
+        (disk / "filler").unlink()
+        restored(crowded, backup)
+        assert (crowded.home / "secrets.json").read_bytes() == (old.home / "secrets.json").read_bytes()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -440,5 +446,5 @@ def test_room_comes_onto_a_server_of_ones_own_whose_login_is_no_superuser_and_ba
         answer = there.ops("db", "restore", str(file), "--replace", *by)
         assert "opsroom_before_" in answer.fine()
         embedded = Host(folder / "back" / ".ops")
-        embedded.ops("db", "restore", str(file), *by).fine()
+        embedded.ops("db", "restore", str(file), "--take-over", *by).fine()
         assert contents(embedded) == contents(old)
