@@ -105,6 +105,7 @@ def backup(old: Host, passphrase: Path, tmp_path_factory: pytest.TempPathFactory
     answer = old.ops("db", "backup", "--to", str(file), "--passphrase-file", str(passphrase), "--json")
     document = json.loads(answer.fine())
     assert (document["file"], document["verified"], document["room_ran"]) == (str(file), True, False)
+    assert document["ops_snapshot_at"] <= document["prefect_snapshot_at"]
     return file
 
 
