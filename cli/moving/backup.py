@@ -32,6 +32,7 @@ from opsdb.setting_sources import variable
 from opsdb.settings import Settings, load_with_sources
 
 FOLDER = "room-backups"
+"""In OPS_HOME, for backups that are to be copied elsewhere."""
 _UNFINISHED = "SELECT status::text, count(*) FROM ops.runs WHERE finished_at IS NULL GROUP BY 1 ORDER BY 1"
 _FILES = ("exporter_tls_cert", "exporter_tls_key", "alert_ca_file", "templates", "prefect_yaml", "pg_bin")
 """Settings that name files of an operator."""
@@ -50,9 +51,7 @@ def choose_path(settings: Settings, to: Path | None) -> Path:
     """The file of a new backup: the one that is named, or a new name in a folder. Raises UsageError."""
     name = f"room-{socket.gethostname()}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.sealed"
     if to is None:
-        folder = settings.home / FOLDER
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder / name
+        return settings.home / FOLDER / name
     path = to.absolute()
     path = path / name if path.is_dir() else path
     if not path.parent.is_dir():
@@ -66,6 +65,8 @@ def back_up(settings: Settings, path: Path, passphrase: str) -> Made:
     """Write the backup. Raises OpsError; nothing is left then that looks like one."""
     read_secrets(settings)  # a room that never started has nothing to back up
     check_whole(settings.home)
+    if path.parent == settings.home / FOLDER:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         with ExitStack() as stack:
             ran = stack.enter_context(reached_server(settings))
