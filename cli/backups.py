@@ -22,7 +22,7 @@ from cli.text import errors, print_json, safe_line, say, show
 from flows.backup.folder import Folder
 from flows.backup.keyring import Signature, room_keyring
 from flows.backup.repository import Backup, Repository
-from flows.offsite.owner import NotOursError, check_owner
+from flows.offsite.owner import NotOursError
 from opsdb.amounts import seconds, size
 from opsdb.errors import OpsError, UsageError
 from opsdb.near_names import did_you_mean
@@ -96,7 +96,7 @@ def list_(
     if target is not None:
         there = _target(settings, target)
         try:
-            check_owner(there.store, there.room)
+            there.check_owner()
         except NotOursError as error:
             say(safe_line(f"These are another room's: {error.found}", width=500), to=errors)
         where, repository = there.store.place, there.repository

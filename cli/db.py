@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 
+from cli import db_backup
 from cli.columns import Columns
 from cli.options import JsonOption
 from cli.roles import roles
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
     db = typer.Typer(help="The ops database, its roles and their logins.", no_args_is_help=True)
     for command in (upgrade, roles, prune, login, logins):
         db.command()(command)
+    db_backup.register(db)
     app.add_typer(db, name="db", rich_help_panel="The room")
 
 

@@ -62,7 +62,7 @@ def connect(
 
 
 def connect_to_prefect(settings: Settings, *, application: str, statement_seconds: float = 30) -> Engine:
-    """An engine for Prefect's database, for what its API cannot do: decisions 31, 35 and 50. As `connect`."""
+    """An engine for Prefect's database, for what its API cannot do: decisions 31, 35 and 48. As `connect`."""
     url = driver_url(settings.ops_url, database=settings.prefect_database)
     return _connect(url, settings, None, application, statement_seconds)
 

@@ -16,6 +16,7 @@ from deployments.room.disk import check_disk
 from deployments.room.parts import parts
 from deployments.room.ports import check_ports, prefect_sockets
 from deployments.room.report import RoomReport, current_report, deciding_settings, only_supervisor, read_report
+from deployments.room.restoring import check_whole
 from deployments.room.supervisor import Supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
@@ -32,14 +33,15 @@ OnTurn = Callable[[RoomReport], None]
 def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
     """Be the room until a signal ends it. All that was started is stopped on the way out.
 
-    Raises UsageError when another one runs, a port is taken, the disk is full or too few files may be open, and
-    RoomUnreachableError when a part does not start.
+    Raises UsageError when another one runs, a port is taken, the disk is full, too few files may be open or a restore
+    is not over, and RoomUnreachableError when a part does not start.
     """
     allow_open_files()
     check_disk(settings)
     before = os.umask(0o077)
     try:
         with only_supervisor(settings.home):
+            check_whole(settings.home)
             stop_leftovers(settings.home)
             check_ports(settings)
             with prefect_sockets(settings) as sockets:

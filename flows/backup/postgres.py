@@ -102,21 +102,23 @@ def connect(
     login: Login | None = None,
     options: str = "",
     connect_seconds: int = 10,
+    variable: str = URL_VARIABLE,
 ) -> Connection:
     """Connect to the server that `url` names, to its own database or as its own role or others, in autocommit.
 
     The environment variables of libpq fill in what the URL leaves open, as they do for psql; `connect_seconds` is for
-    a URL that names no time. Raises PreflightError, which never quotes the URL.
+    a URL that names no time, and `variable` is the setting that errors name. Raises PreflightError, which never quotes
+    the URL.
     """
     if not POSTGRESQL_URL.fullmatch(url):
         raise PreflightError(
-            f"{URL_VARIABLE}: expected postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
+            f"{variable}: expected postgresql://user@host:port/database, with %40 for @, %2F for /, %23 for #"
         )
     try:
         parameters = {"connect_timeout": str(connect_seconds), **_KEEPALIVES, **conninfo_to_dict(url)}
         parameters |= {"application_name": APPLICATION, "client_encoding": "UTF8"}
     except psycopg.ProgrammingError:
-        raise PreflightError(f"{URL_VARIABLE}: libpq does not understand its parameters") from None
+        raise PreflightError(f"{variable}: libpq does not understand its parameters") from None
     if database is not None:
         parameters["dbname"] = database
     if options:
@@ -127,7 +129,7 @@ def connect(
         return psycopg.connect(**parameters, autocommit=True)  # type: ignore[arg-type]
     except psycopg.OperationalError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise PreflightError(f"cannot connect to PostgreSQL ({URL_VARIABLE}): {shown(reason)}") from None
+        raise PreflightError(f"cannot connect to PostgreSQL ({variable}): {shown(reason)}") from None
 
 
 def program_env(db: Connection) -> dict[str, str]:

@@ -11,12 +11,17 @@ import random
 import socket
 import tempfile
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blocks.target_store import Store, TargetAwayError, TargetError
 
 FILE = "ops-room.json"
+VARIABLE = "ops_room"
+"""The variable in Prefect that a restore of the room leaves (docs/decisions/0050): `id`, and in `before` those whose
+places it takes over."""
 _TRIES = 4
 _SETTLE_SECONDS = 2.0
 """After which a room looks whose the place is: who looked before its file was there has written by then."""
@@ -34,13 +39,33 @@ class NotOursError(TargetError):
     """The place is not this room's. Who knows which copy is wanted may read it all the same."""
 
 
-def take_ownership(store: Store, room: str) -> None:
-    """Make the place this room's, if it is nobody's. Raises NotOursError where it is another room's."""
+@dataclass(frozen=True, slots=True)
+class RoomId:
+    """A room's id, and those that it had on other hosts, from which it moved: their places are its own."""
+
+    id: str
+    before: tuple[str, ...] = ()
+
+
+def room_id(variable: Mapping[str, Any] | None, *, otherwise: str) -> RoomId:
+    """The id that the variable says, where there is one."""
+    if not isinstance(variable, Mapping) or not isinstance(variable.get("id"), str):
+        return RoomId(otherwise)
+    return RoomId(variable["id"], tuple(str(one) for one in variable.get("before", ())))
+
+
+def take_ownership(store: Store, room: str, *, before: Collection[str] = ()) -> None:
+    """Make the place this room's, if it is nobody's, or was its own `before` it moved.
+
+    Raises NotOursError where it is another room's.
+    """
     refused = TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
     for _ in range(_TRIES):
-        if check_owner(store, room):
+        if check_owner(store, room, before=before):
             return
         try:
+            if read_owner(store) is not None:
+                store.delete(FILE)  # it names an id that this room had: whoever still has that finds the new one
             _write(store, room)
             time.sleep(_SETTLE_SECONDS)  # a store that knows no conditions takes two at once, and keeps the last
         except TargetAwayError:
@@ -49,9 +74,9 @@ def take_ownership(store: Store, room: str) -> None:
             # another run of this room writes it now, or was killed while it did
             refused = error
             time.sleep(random.uniform(0.1, 0.4))  # noqa: S311 - so that two do not meet again
-            if not check_owner(store, room):
+            if not check_owner(store, room, before=before):
                 store.drop_unfinished(lambda name: name == FILE)
-    if not check_owner(store, room):
+    if not check_owner(store, room, before=before):
         raise refused
 
 
@@ -63,13 +88,19 @@ def _write(store: Store, room: str) -> None:
         store.put(file, sha256=hashlib.sha256(written).hexdigest())
 
 
-def check_owner(store: Store, room: str) -> bool:
-    """Whether the place is this room's; False where it is nobody's. Raises NotOursError where it is another room's."""
+def check_owner(store: Store, room: str, *, before: Collection[str] = ()) -> bool:
+    """Whether the place is this room's; False where it is nobody's, or of an id that this room had `before`.
+
+    Raises NotOursError where it is another room's.
+    """
     found = read_owner(store)
+    if found is not None and found.room in before:
+        return False
     if found is not None and found.room != room:
         raise NotOursError(
             f"{store.place} belongs to another room, that of host {found.host}: {store.url(FILE)} says so",
-            advice="give this room a place of its own; if that room is gone, delete that file",
+            advice="give this room a place of its own; if that room is gone, delete that file; if this room was moved "
+            "there, stop it here",
         )
     return found is not None
 

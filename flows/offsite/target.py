@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+from prefect.variables import Variable
 from pydantic import ValidationError
 
 from blocks.backup_target import BackupTarget
@@ -25,7 +26,7 @@ from flows.backup.repository import Backup, Repository
 from flows.engine.active_run import current_run
 from flows.engine.progress import reported
 from flows.engine.step import action, step
-from flows.offsite.owner import check_owner
+from flows.offsite.owner import VARIABLE, check_owner, room_id
 from flows.shell.run import ShellFailedError, ShellTimeoutError
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError, StepTimeoutError
 from opsdb.places import refuse_target
@@ -50,11 +51,17 @@ class Target:
     store: Store = field(repr=False)
     keyring: Keyring
     """Whose copies are believed."""
+    before: tuple[str, ...] = ()
+    """The ids that the room had before it moved: their places are its own."""
 
     @property
     def repository(self) -> Repository:
         """The copies that are there."""
         return Repository(self.store, self.keyring)
+
+    def check_owner(self) -> bool:
+        """Whether the place is this room's; False where it would become so. Raises NotOursError."""
+        return check_owner(self.store, self.room, before=self.before)
 
     def upload(self, backup: Backup, folder: Folder) -> dict[str, Any]:
         """Copy the backup there, each file compared; returns what the run's result says of it."""
@@ -107,6 +114,8 @@ class Target:
         env = {"FOLDER": str(folder), "BACKUP": backup.dump, "KEYRING": str(self.keyring.folder)}
         if retention_days is not None:
             env["RETENTION_DAYS"] = str(retention_days)
+        if self.before:
+            env["ROOM_BEFORE"] = " ".join(self.before)
         network = {one: os.environ[one] for one in _NETWORK if os.environ.get(one)}
         proxies = {one: os.environ[one] for one in _PROXIES if os.environ.get(one)}
         done = step(
@@ -128,7 +137,8 @@ def load_target(name: str, keyring: Keyring) -> Target:
     """
     try:
         block = cast("BackupTarget", BackupTarget.load(name))  # a coroutine in async code only
-        return Target(name, room=str(block._block_type_id), store=block.store(), keyring=keyring)
+        room = room_id(cast("Any", Variable.get(VARIABLE)), otherwise=str(block._block_type_id))
+        return Target(name, room=room.id, before=room.before, store=block.store(), keyring=keyring)
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False)
         wrong = "; ".join(": ".join([*map(str, one["loc"]), refusal(one)]) for one in told)
@@ -180,7 +190,7 @@ def _reach(target: Target, folder: Path) -> bool:
         try:
             beside = target.store.is_beside(folder)
             target.store.look()
-            check_owner(target.store, target.room)
+            target.check_owner()
             answer.set_result(beside)
         except BaseException as error:  # whatever it is, it is raised below
             answer.set_exception(error)

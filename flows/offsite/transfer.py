@@ -1,8 +1,8 @@
 """What a step does at a backup target: `python -m flows.offsite.transfer upload|prune|catch-up|download`.
 
-A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, ROOM, FOLDER,
-BACKUP (the dump's name), KEYRING and RETENTION_DAYS. Reports its progress, and prints each file that is over, and for
-what it did lines of `word: value`.
+A process of its own, so that it ends with its step. Its environment says all: TARGET and the keys, ROOM, ROOM_BEFORE,
+FOLDER, BACKUP (the dump's name), KEYRING and RETENTION_DAYS. Reports its progress, and prints each file that is over,
+and for what it did lines of `word: value`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(order: str, environment: Mapping[str, str]) -> None:
         raise UsageError(f"BACKUP: {environment['BACKUP']} is no name of a backup")
     store = store_of(environment)
     if order != "download":  # before anything is sent or deleted
-        take_ownership(store, environment["ROOM"])
+        take_ownership(store, environment["ROOM"], before=environment.get("ROOM_BEFORE", "").split())
     work(Repository(store, _keyring(environment)), name, environment)
 
 

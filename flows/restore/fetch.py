@@ -10,7 +10,7 @@ from flows.backup.names import BackupName
 from flows.backup.repository import Backup
 from flows.engine.active_run import current_run
 from flows.engine.step import action
-from flows.offsite.owner import NotOursError, check_owner
+from flows.offsite.owner import NotOursError
 from flows.offsite.target import Target
 from flows.restore.own_folder import OwnFolder
 from opsdb.errors import PreflightError
@@ -73,7 +73,7 @@ class Fetched:
 
 def _find(target: Target, database: str, name: BackupName | None) -> Backup | None:
     try:
-        check_owner(target.store, target.room)
+        target.check_owner()
     except NotOursError as error:
         if name is None:
             raise PreflightError(f"backup target {target.name}: {error.found}: name the backup that you want") from None

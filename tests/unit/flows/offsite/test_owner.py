@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.variables import Variable
 
 from blocks.backup_target import BackupTarget
 from blocks.target_folder import FolderStore
@@ -21,7 +22,7 @@ from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from flows.offsite import owner
 from flows.offsite import target as module
-from flows.offsite.owner import FILE, NotOursError, check_owner, read_owner, take_ownership
+from flows.offsite.owner import FILE, NotOursError, RoomId, check_owner, read_owner, room_id, take_ownership
 from flows.offsite.target import Target
 from flows.offsite.transfer import main
 from flows.restore.fetch import find_at_target
@@ -52,6 +53,35 @@ def test_first_room_has_the_place_for_good_and_a_killed_claim_is_none(there: Pat
     with pytest.raises(NotOursError, match=f"belongs to another room.*{FILE}.*if that room is gone, delete that file"):
         take_ownership(store, "two")
     assert check_owner(store, "one")
+
+
+def test_room_that_moved_takes_its_place_along_and_the_old_one_is_told(there: Path) -> None:
+    store = FolderStore(there)
+    take_ownership(store, "old")
+    assert not check_owner(store, "new", before=("older", "old"))
+    take_ownership(store, "new", before=("older", "old"))
+    found = read_owner(store)
+    assert found is not None
+    assert (found.room, names(there)) == ("new", {FILE})
+    with pytest.raises(NotOursError, match=r"belongs to another room.*if this room was moved there, stop it here"):
+        take_ownership(store, "old")
+    with pytest.raises(NotOursError):
+        take_ownership(store, "a copy to look at")
+    assert check_owner(store, "new", before=("older", "old"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "found"),
+    [
+        (None, RoomId("first")),
+        ({"id": "new", "before": ["first"]}, RoomId("new", ("first",))),
+        ({"id": "new"}, RoomId("new")),
+        ({"before": ["other"]}, RoomId("first")),
+        ("somebody else's", RoomId("first")),
+    ],
+)
+def test_id_is_that_of_the_last_move(variable: Any, found: RoomId) -> None:
+    assert room_id(variable, otherwise="first") == found
 
 
 def test_backups_of_one_room_that_claim_at_once_all_go_on(there: Path) -> None:
@@ -113,6 +143,7 @@ def test_copy_of_another_room_is_read_by_name_only_and_that_is_told(here: Path, 
 def block(there: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(store=lambda: FolderStore(there), _block_type_id="ours")
     monkeypatch.setattr(BackupTarget, "load", lambda _name: made)
+    monkeypatch.setattr(Variable, "get", lambda _name: None)
     return made
 
 
