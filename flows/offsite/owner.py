@@ -64,7 +64,7 @@ def take_ownership(store: Store, room: str, *, before: Collection[str] = ()) -> 
         if check_owner(store, room, before=before):
             return
         try:
-            if read_owner(store) is not None:
+            if (found := read_owner(store)) is not None and found.room in before:
                 store.delete(FILE)  # it names an id that this room had: whoever still has that finds the new one
             _write(store, room)
             time.sleep(_SETTLE_SECONDS)  # a store that knows no conditions takes two at once, and keeps the last
