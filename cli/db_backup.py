@@ -46,7 +46,7 @@ def backup(
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Back up the room itself: the record, Prefect's database, the logins that read, and OPS_HOME with all secrets.
+    """Back up the room itself: the record, Prefect's database, its logins, and OPS_HOME with all secrets.
 
     The file is sealed with a passphrase of 16 characters or more, without which nobody can read it, and is read again
     before it gets its name. The room may run meanwhile. Backups of other databases and the output of steps are not in
