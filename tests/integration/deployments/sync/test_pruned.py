@@ -56,8 +56,8 @@ def test_long_history_goes_while_runs_are_followed_and_no_counter_moves(  # noqa
     for _ in range(count // AT_ONCE):
         make_old_runs(room, days=100, count=AT_ONCE, kind=old)
     for url in (room.ops_url, prefect_url(room)):  # as autovacuum leaves a history that came day by day
-        with psycopg.connect(url, autocommit=True) as db:
-            db.execute("VACUUM ANALYZE")
+        with psycopg.connect(url, autocommit=True) as server:
+            server.execute("VACUUM ANALYZE")
     backups = set(make_old_runs(room, days=200, count=3, kind="odoo_db_backup", database="shop"))
     scraper = Scraper(room.ops_url, Room(kinds=(old, kind)))
     before, followed = counters(scraper, old), list[UUID]()
