@@ -38,7 +38,7 @@ def roles(
         for statement in statements:
             say(f"{statement};")
     elif has_schema:
-        say("All roles are there, with these rights and no others in the schema ops:")
+        say("All roles are there, with these rights in the schema ops:")
         show(_table())
     if not has_schema:
         say("The database has no schema ops yet. Run `ops db upgrade`, then `ops db roles` again.")

@@ -61,13 +61,13 @@ WITH object AS (
 )
 SELECT o.kind, o.name, o.before, o.word, o.target, (
     SELECT coalesce(jsonb_object_agg(g.role, g.rights), '{}') FROM (
-        SELECT r.rolname AS role, jsonb_agg(acl.what) AS rights
-        FROM (
-            SELECT grantee, privilege_type AS what FROM aclexplode(o.acl)
+        SELECT r.rolname AS role, jsonb_object_agg(acl.what, acl.passed_on) AS rights
+        FROM (SELECT grantee, what, bool_or(passed_on) AS passed_on FROM (
+            SELECT grantee, privilege_type AS what, is_grantable AS passed_on FROM aclexplode(o.acl)
             UNION ALL
-            SELECT acl.grantee, format('%s (%I)', acl.privilege_type, a.attname)
+            SELECT acl.grantee, format('%s (%I)', acl.privilege_type, a.attname), acl.is_grantable
             FROM pg_attribute a, aclexplode(a.attacl) acl WHERE a.attrelid = o.id
-        ) acl JOIN pg_roles r ON r.oid = acl.grantee GROUP BY r.rolname
+        ) each GROUP BY grantee, what) acl JOIN pg_roles r ON r.oid = acl.grantee GROUP BY r.rolname
     ) g) AS given
 FROM object o ORDER BY o.before, o.kind, o.name
 """)
@@ -149,14 +149,19 @@ def _plan_grants(db: Connection, roles: list[str]) -> Iterator[str]:
     targets = defaultdict[tuple[str, ...], list[str]](list)
     for one in db.execute(_OBJECTS):
         for role in roles:
-            given = frozenset(one.given.get(role, []))
+            given = one.given.get(role, {})
             wanted = ROLES[role].rights(Kind(one.kind), one.name)
-            for verb, rights in (("REVOKE", given - wanted), ("GRANT", wanted - given)):
+            passed_on = frozenset(right for right, may_pass_on in given.items() if may_pass_on)
+            plan = (("REVOKE GRANT OPTION FOR", passed_on), ("REVOKE", given.keys() - wanted))
+            for verb, rights in (*plan, ("GRANT", wanted - given.keys())):
                 if rights:
                     targets[(one.before, verb, ", ".join(sorted(rights)), one.word, role)].append(one.target)
     for (before, verb, listed, word, role), named in targets.items():
         on = f"{word} {', '.join(named)}".strip()
-        yield f"{before}{verb} {listed} ON {on} {'TO' if verb == 'GRANT' else 'FROM'} {role}"
+        to = {"GRANT": f"TO {role}", "REVOKE": f"FROM {role}"}.get(
+            verb, f"FROM {role} CASCADE"
+        )  # and what it passed on
+        yield f"{before}{verb} {listed} ON {on} {to}"
 
 
 def _plan_policies(db: Connection, roles: list[str]) -> Iterator[str]:

@@ -108,21 +108,24 @@ def shorten_log(path: Path) -> bool:
     """Put aside what a log holds that has grown too large, while its program goes on appending. Returns whether it did.
 
     The program keeps the file open, so it is copied and then emptied, at the end of a line unless none comes. Nothing
-    that is in the file is lost; what is written between the last look and the emptying, microseconds, would be.
+    that is in the file is lost; what is written between the last look and the emptying, microseconds, would be. A full
+    disk is not made fuller: what was copied by then goes, the log stays whole, and it is tried again.
     """
+    copied = path.with_name(f"{path.name}.new")
     try:
         with path.open("r+b") as log:
             size = log.seek(0, os.SEEK_END)
             if size <= LOG_BYTES or not (_ends_a_line(log) or size > 2 * LOG_BYTES):
                 return False
             log.seek(0)
-            with open(path.with_name(f"{path.name}.new"), "wb", opener=_private) as aside:
+            with open(copied, "wb", opener=_private) as aside:
                 while chunk := log.read(1024 * 1024):
                     aside.write(chunk)
                     aside.flush()  # a disk that is full by then is noticed before anything goes
+                copied.replace(path.with_name(f"{path.name}.1"))  # killed here, it is there twice
                 os.ftruncate(log.fileno(), 0)
-        path.with_name(f"{path.name}.new").replace(path.with_name(f"{path.name}.1"))
-    except OSError:  # a full disk: it is tried again, and until then the log is whole
+    except OSError:
+        copied.unlink(missing_ok=True)
         return False
     return True
 

@@ -21,6 +21,9 @@ UNION ALL
 SELECT 'pruned', started_by, '', extract(epoch FROM max(finished_at))::double precision FROM ops.prunes
 WHERE finished_at IS NOT NULL GROUP BY started_by
 UNION ALL
+SELECT 'first prune', '', '', extract(epoch FROM min(started_at))::double precision FROM ops.prunes
+WHERE started_by = 'room' HAVING count(*) > 0
+UNION ALL
 SELECT 'slots', lane, '', coalesce(slots, 'Infinity'::double precision) FROM ops.lane_limits
 UNION ALL
 SELECT 'planned', deployment, name, (fault IS NULL AND unplanned_since IS NULL)::int
@@ -53,9 +56,10 @@ def _workers_and_sync(rows: Sequence[Row], room: Room) -> Iterator[Metric]:
     pruned = GaugeMetricFamily(
         "ops_prune_last_end_timestamp_seconds", "When the room last came to the end of deleting what is old."
     )
-    by_itself = [found[key] for by in ("room", "installation") if (key := ("pruned", by)) in found]
-    if by_itself and (("pruned", "installation") in found if room.prunes is None else room.prunes):
-        pruned.add_metric([], max(by_itself))
+    if ("pruned", "installation") in found if room.prunes is None else room.prunes:
+        ends = [found[key] for by in ("room", "installation") if (key := ("pruned", by)) in found]
+        if ends or ("first prune", "") in found:  # of an older room, none may ever have come to its end
+            pruned.add_metric([], max(ends) if ends else found["first prune", ""])
     held = GaugeMetricFamily(
         "ops_lock_held", "1 while a session of the role holds a lock of the room.", labels=["lock", "role"]
     )

@@ -112,6 +112,11 @@ def test_upgrade_gives_nothing_to_a_role_that_only_has_the_name() -> None:
         "GRANT CREATE ON SCHEMA ops TO superset_ro",
         "GRANT TRIGGER ON ops.runs TO supabase_admin",
         "GRANT USAGE ON SEQUENCE ops.prunes_id_seq TO ops_monitor",
+        "GRANT SELECT ON ops.runs TO superset_ro WITH GRANT OPTION",
+        "GRANT SELECT (id) ON ops.runs TO ops_monitor WITH GRANT OPTION",
+        f"{FUTURE} GRANT SELECT ON TABLES TO superset_ro WITH GRANT OPTION",
+        "GRANT SELECT ON ops.runs TO supabase_admin WITH GRANT OPTION; SET ROLE supabase_admin; "
+        "GRANT SELECT ON ops.runs TO neighbour; RESET ROLE",
         "DROP POLICY readers ON ops.runs",
         "DROP POLICY room ON ops.step_results",
         "ALTER POLICY room ON ops.runs TO ops_writer",

@@ -58,3 +58,19 @@ def test_log_stays_whole_where_it_cannot_be_put_aside(tmp_path: Path, monkeypatc
     (tmp_path / "one.log.new").symlink_to("/dev/full")
     assert not child.shorten_log(log)
     assert log.read_bytes() == b"a line\n" * 200
+    assert [one.name for one in tmp_path.iterdir()] == ["one.log"]
+
+
+def test_log_is_put_aside_before_it_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed between the two has it twice, and not nowhere."""
+    monkeypatch.setattr(child, "LOG_BYTES", 1000)
+    log = tmp_path / "one.log"
+    log.write_bytes(b"a line\n" * 200)
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.ftruncate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        child.shorten_log(log)
+    assert (tmp_path / "one.log.1").read_bytes() == log.read_bytes() == b"a line\n" * 200
