@@ -96,7 +96,7 @@ def test_demo_shows_a_real_backup_and_ctrl_c_leaves_nothing(own_folder: Path) ->
         text = terminal.text
         dump = Path(re.findall(r"^ *file +(\S+\.dump) *$", text, re.MULTILINE)[-1])
         assert dump.stat().st_size > 1_000_000
-        assert re.search(r"^ *size +\d\.\d MB *$", text, re.MULTILINE)
+        assert re.search(r"^ *size of the dump +\d\.\d MB *$", text, re.MULTILINE)
         assert re.search(r"^ *sha256 +[0-9a-f]{64} *$", text, re.MULTILINE)
         assert f"http://127.0.0.1:{desk.ports[0]}" in text
         assert len(re.findall(r"^  \S*ops \S+.*$", text[text.index("Try next") :], re.MULTILINE)) == 3
