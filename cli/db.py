@@ -96,7 +96,10 @@ def login(
     name: NameArgument,
     *,
     role: Annotated[
-        str | None, typer.Option("--role", metavar="ROLE", help=f"Whose rights it has: {', '.join(LOGIN_ROLES)}.")
+        str | None,
+        typer.Option(
+            "--role", metavar="ROLE", help=f"Whose rights it has: {', '.join(LOGIN_ROLES)}. Default: {SUPERSET.name}."
+        ),
     ] = None,
     certificate: Annotated[
         bool, typer.Option("--certificate", help="It has no password, but a client certificate with its name.")
@@ -138,6 +141,10 @@ def login(
             replace_password(db, name, password=password)
         else:
             make_login(db, name, role=role, password=password)
+    say(
+        f"The login {name} has a new password." if new else f"The login {name} is made, with the role {role}.",
+        to=errors,
+    )
     if password is not None and not password_stdin:
         say("Its password, shown this once:", to=errors)
         sys.stdout.write(password + "\n")

@@ -64,7 +64,10 @@ def look_at_remote_access(settings: Settings) -> Iterator[Check]:
         address, tls, may_see = db.exec_driver_sql(ACCESS).one()
         places = {place.strip() for place in address.split(",")} - {""}
         if places <= LOOPBACK:
-            yield Check("", "no other host reaches it; the room's readers come in by a port of loopback or a tunnel")
+            yield Check(
+                "",
+                "no other host reaches it: it has a socket, or a port of loopback, and no more",
+            )
         elif not tls:
             yield Check("", f"it listens on {address} without TLS", f"ssl = on in postgresql.conf, and {LINES}")
         elif not may_see:
@@ -256,8 +259,11 @@ DAYS = (
     Day(
         "Day 4: runbooks",
         (
-            ran("odoo_fresh_deploy", "ops run odoo_fresh_deploy --dry-run: docs/runbooks.md"),
-            ran("odoo_module_upgrade", "ops run odoo_module_upgrade --dry-run: docs/odoo.md"),
+            ran("odoo_fresh_deploy", "ops run odoo_fresh_deploy -p droplet_name=NAME --dry-run: docs/runbooks.md"),
+            ran(
+                "odoo_module_upgrade",
+                "ops run odoo_module_upgrade -p odoo_db=NAME -p modules=NAME --dry-run: docs/odoo.md",
+            ),
             ran("odoo_db_backup", "ops run odoo_db_backup -p odoo_db=NAME --wait"),
             Line("Backups by schedule", look_at_schedules),
             Line("A copy of a backup elsewhere", look_at_copies),

@@ -70,7 +70,8 @@ def main() -> None:
     for one in sockets:
         one.set_inheritable(False)
     await_start()
-    print(f"Prefect's server begins on {', '.join(str(one.getsockname()[:2]) for one in sockets)}", flush=True)
+    addresses = (one.getsockname()[:2] for one in sockets)
+    print(f"Prefect's server begins on {', '.join(f'{host} port {port}' for host, port in addresses)}", flush=True)
     serve(sockets)
 
 
