@@ -22,7 +22,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 OPS, PREFECT, ROLES, HOME = "ops.dump", "prefect.dump", "roles.json", "home.tar"
 PARTS = (OPS, PREFECT, ROLES, HOME)
-_LARGEST_MANIFEST = 1024 * 1024
+_LARGEST_MANIFEST = 8 * 1024 * 1024
 
 
 class Part(BaseModel):
@@ -56,7 +56,7 @@ class Manifest(BaseModel):
     prefect_snapshot_at: datetime
     """Taken right after that of the record, before either is dumped. What lies between, the sync repeats."""
     database_bytes: int
-    """What both databases take on disk."""
+    """What the room's tables take on disk in both databases."""
     unfinished: dict[str, int]
     """Runs that were not over, by their status."""
     entries: list[str]
@@ -65,6 +65,10 @@ class Manifest(BaseModel):
     """What is not in the archive, and why or what to do about it."""
     environment: list[str]
     """Settings that the room had from its environment, by name."""
+    roles: list[str] = []
+    """The roles of the record that a restore makes as they were, beside those of every room."""
+    settings_file: str = ""
+    """The text of `ops.toml` in OPS_HOME, which decides what the databases are called."""
     parts: list[Part]
 
     @property

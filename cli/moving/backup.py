@@ -30,6 +30,7 @@ from opsdb.database import first_line
 from opsdb.errors import OpsError, UsageError
 from opsdb.setting_sources import variable
 from opsdb.settings import Settings, load_with_sources
+from opsdb.settings_file import NAME as SETTINGS_FILE
 
 FOLDER = "room-backups"
 """In OPS_HOME, for backups that are to be copied elsewhere."""
@@ -75,8 +76,8 @@ def back_up(settings: Settings, path: Path, passphrase: str) -> Made:
             write_files(settings.home, files[HOME])
             ops, prefect = stack.enter_context(snapshots(settings))
             _check_space(settings, path, [ops, prefect], files[HOME].tell())
-            roles = [role.document() for role in read_roles(ops.db, superuser=ops.access.superuser)]
-            files[ROLES].write(json.dumps(roles).encode())
+            roles = read_roles(ops.db, superuser=ops.access.superuser)
+            files[ROLES].write(json.dumps([role.document() for role in roles]).encode())
             dump(ops, OPS_DUMP, files[OPS])
             dump(prefect, PREFECT_DUMP, files[PREFECT])
             parts = [describe_part(name, file) for name, file in files.items()]
@@ -89,7 +90,8 @@ def back_up(settings: Settings, path: Path, passphrase: str) -> Made:
                 pg_dump_version=ops.access.programs.version,
                 ops_snapshot_at=ops.taken_at,
                 prefect_snapshot_at=prefect.taken_at,
-                database_bytes=ops.database_bytes + prefect.database_bytes,
+                database_bytes=ops.table_bytes + prefect.table_bytes,
+                roles=[role.name for role in roles if not role.bare],
                 parts=parts,
             )
             write_archive(path, passphrase, manifest, files)
@@ -108,7 +110,7 @@ def _spool(home: Path) -> Iterator[IO[bytes]]:
 
 def _check_space(settings: Settings, path: Path, databases: list[Snapshot], files_bytes: int) -> None:
     """Both disks have room: dumps are compressed, and may take as much as their tables all the same."""
-    needed = {"the dumps": sum(one.database_bytes for one in databases)}
+    needed = {"the dumps": sum(one.table_bytes for one in databases)}
     sealed = needed | {"the files of the room": files_bytes}
     if path.parent.stat().st_dev == settings.home.stat().st_dev:
         needed["the sealed backup"] = sum(sealed.values())
@@ -129,9 +131,17 @@ def _room(settings: Settings, db: Connection) -> dict[str, object]:
         "schema_revision": str(revision[0]),
         "unfinished": {str(status): int(str(count)) for status, count in db.execute(_UNFINISHED).fetchall()},
         "entries": entries(settings.home),
+        "settings_file": _settings_file(settings.home),
         "left": _left(settings),
         "environment": _environment(),
     }
+
+
+def _settings_file(home: Path) -> str:
+    try:
+        return (home / SETTINGS_FILE).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _left(settings: Settings) -> dict[str, str]:

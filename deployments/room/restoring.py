@@ -29,6 +29,12 @@ class Begun(BaseModel):
     room: UUID
     """The new id of the room."""
     take_over: bool
+    prefect_database: str
+    """As the settings call it that count once the restore is done."""
+    server: str
+    """Where the databases are, by `restore`."""
+    keeps_settings: bool
+    """Whether this host's settings file stays, and that of the old room comes beside it."""
 
 
 def staging(home: Path) -> Path:
