@@ -108,11 +108,17 @@ def write_archive(path: Path, passphrase: str, manifest: Manifest, files: Mappin
             _name(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-        _sync_folder(path.parent)
     except FileExistsError:
         raise UsageError(f"{path} is there already. Hint: name another file; a backup overwrites none") from None
     except OSError as error:
         raise OpsError(f"{path} could not be written: {error.strerror}. Nothing is left of it") from error
+    try:
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OpsError(
+            f"{path} is whole, but its folder could not be written to the disk ({error.strerror}): it may be gone "
+            "after a power failure. Hint: check that disk, and make another backup"
+        ) from error
 
 
 def verify_archive(file: IO[bytes], passphrase: str, *, name: str) -> Manifest:
@@ -181,7 +187,7 @@ def _opened(file: IO[bytes], passphrase: str, name: str) -> Iterator[tuple[Seale
         with tarfile.open(fileobj=sealed, mode="r|", bufsize=PART_BYTES) as tar:  # type: ignore[call-overload]  # it reads
             yield sealed, tar
     except tarfile.TarError:
-        raise UsageError(f"{name} is not a backup of a room: what is sealed in it is no tar") from None
+        raise UsageError(f"{name} is not a backup of a room: its sealed content is not a tar archive") from None
 
 
 def _manifest(tar: tarfile.TarFile, name: str) -> Manifest:

@@ -16,6 +16,7 @@ from opsdb.migrate import revisions
 from opsdb.public_access import MADE_HERE, maintaining
 from opsdb.roles import OF_EVERY_ROOM, plan_roles
 from opsdb.schema import SCHEMA
+from opsdb.setting_sources import variable
 from opsdb.settings import Settings, load_with_sources
 from opsdb.settings_file import NAME as SETTINGS_FILE
 from opsdb.settings_file import parse_file
@@ -100,6 +101,17 @@ def in_effect_after(settings: Settings, manifest: Manifest, *, name: str) -> Set
             f"{settings.home} first; it stays, and that of the old room comes beside it"
         ) from None
     return settings.model_copy(update={"prefect_database": after.prefect_database})
+
+
+def lacking_settings(manifest: Manifest) -> list[str]:
+    """The settings that the old room had from its environment, and that are not set here."""
+    here = {variable(name) for name, source in load_with_sources().sources.items() if source.kind != "default"}
+    return [name for name in manifest.environment if name not in here]
+
+
+def keeps_settings(settings: Settings, manifest: Manifest) -> bool:
+    """Whether this host's settings file stays, and that of the old room comes beside it."""
+    return SETTINGS_FILE in manifest.entries and (settings.home / SETTINGS_FILE).exists()
 
 
 def check_same(begun: Begun, manifest: Manifest, settings: Settings, *, take_over: bool) -> None:

@@ -108,6 +108,11 @@ def is_there(settings: Settings, database: str) -> bool:
         return db.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone() is not None
 
 
+def aside_database(name: str, stamp: str) -> str:
+    """What a database is called once it is put aside."""
+    return f"{name[:40]}_before_{stamp}"  # a name has 63 bytes
+
+
 def put_aside(settings: Settings, database: str, new_name: str) -> None:
     """Rename a database, unless that was done, and end its connections. Raises OpsError."""
     with connected(settings, maintenance(settings)) as db:

@@ -7,8 +7,8 @@ room starts, and the same command goes on where it was interrupted. What stood t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,10 +29,12 @@ from cli.moving.checks import (
     check_versions,
     databases_of,
     in_effect_after,
+    keeps_settings,
+    lacking_settings,
     place_of,
     roles_here,
 )
-from cli.moving.databases import connected, holds, is_there, load, maintenance, put_aside
+from cli.moving.databases import aside_database, connected, holds, is_there, load, maintenance, put_aside
 from cli.moving.home_files import aside, in_the_way, unpack_files
 from cli.moving.roles import RoomRole, make_roles
 from cli.moving.server import running_server
@@ -67,14 +69,16 @@ class Restored:
     """Names of files and databases, as they are called now."""
     kept_settings: bool
     """Whether this host's settings file stayed, and that of the old room stands beside it."""
+    lacking: list[str]
+    """Settings that the old room had from its environment, and that are not set here."""
 
 
 def verify(settings: Settings, file: Path, passphrase: str, *, replace: bool, take_over: bool) -> Restored:
     """Verify a backup, and say what restoring it would do. Nothing changes. Raises OpsError."""
-    with ExitStack() as stack:
+    with _readable(settings.home), ExitStack() as stack:
         opened = stack.enter_context(_opened(file))
         if settings.home.exists():
-            stack.enter_context(only_supervisor(settings.home))
+            stack.enter_context(only_supervisor(settings.home, command="ops db restore"))
         manifest = verify_archive(opened, passphrase, name=str(file))
         check_versions(manifest, name=str(file))
         settings = in_effect_after(settings, manifest, name=str(file))
@@ -85,7 +89,7 @@ def verify(settings: Settings, file: Path, passphrase: str, *, replace: bool, ta
             found = check_target(settings, manifest, files, replace=replace)
         check_free(settings, files, found, replace=replace)
         stamp = _stamp(datetime.now(UTC))
-        keeps = _keeps_settings(settings, manifest)
+        keeps = keeps_settings(settings, manifest)
         return _outcome(settings, manifest, stamp, files, found, take_over=take_over, kept_settings=keeps)
 
 
@@ -97,7 +101,11 @@ def restore(
     `tell` gets a line for each thing that is done. Raises UsageError for a room that runs, a backup that is damaged or
     too new, and for what would be lost without `replace`; OpsError for what fails, which a repetition goes on with.
     """
-    with only_supervisor(settings.home), _opened(file) as opened:
+    with (
+        _readable(settings.home),
+        only_supervisor(settings.home, command="ops db restore"),
+        _opened(file) as opened,
+    ):
         try:
             return _restore(settings, file, opened, passphrase, replace=replace, take_over=take_over, tell=tell)
         finally:
@@ -112,6 +120,8 @@ def _restore(
         tell("verifying the backup")
         manifest = _unpack(settings, opened, passphrase, file)
         settings = in_effect_after(settings, manifest, name=str(file))
+        if lacking := lacking_settings(manifest):
+            tell(f"the old room had from its environment, and here they are not set: {', '.join(lacking)}")
     else:
         manifest = read_manifest(opened, passphrase, name=str(file))
         check_same(begun, manifest, settings, take_over=take_over)
@@ -155,7 +165,7 @@ def _untouched(settings: Settings, begun: Begun) -> bool:
     names = databases_of(settings)
     if (staging(settings.home) / _PLACING).exists():
         return False
-    there = [is_there(settings, _aside_database(names[part], begun.stamp)) for part in begun.replaced]
+    there = [is_there(settings, aside_database(names[part], begun.stamp)) for part in begun.replaced]
     loaded = [holds(settings, part, name) for part, name in names.items() if part not in begun.replaced]
     return not any(there + loaded)
 
@@ -169,13 +179,15 @@ def _unpack(settings: Settings, opened: IO[bytes], passphrase: str, file: Path) 
     needed = {"the backup": manifest.size_bytes, "the databases": manifest.database_bytes * settings.embedded}
     check_space(settings.home, needed)
     opened.seek(0)
-    place.mkdir(mode=0o700)
     try:
+        place.mkdir(mode=0o700)
         unpack_archive(opened, passphrase, name=str(file), to=place)
         (place / _FILES).mkdir(mode=0o700)
         unpack_files(place / HOME, place / _FILES)
     except OSError as error:
-        raise OpsError(f"{file} could not be unpacked into {place}: {error.strerror}; nothing was changed") from error
+        raise OpsError(
+            f"{file} could not be unpacked into {place}: {error.strerror or error}; nothing was changed"
+        ) from error
     return manifest
 
 
@@ -191,7 +203,7 @@ def _begin(settings: Settings, file: Path, manifest: Manifest, found: dict[str, 
         take_over=take_over,
         prefect_database=settings.prefect_database,
         server=place_of(settings),
-        keeps_settings=_keeps_settings(settings, manifest),
+        keeps_settings=keeps_settings(settings, manifest),
     )
     write_begun(settings.home, begun)
     return begun
@@ -207,7 +219,7 @@ def _carry_out(settings: Settings, manifest: Manifest, begun: Begun, tell: Tell)
     with connected(settings, maintenance(settings)) as db:
         make_roles(db, [RoomRole(**role) for role in json.loads((place / ROLES).read_text())])
     for part in begun.replaced:
-        put_aside(settings, names[part], _aside_database(names[part], begun.stamp))
+        put_aside(settings, names[part], aside_database(names[part], begun.stamp))
     for part, dump, options in ((OPS_PART, OPS, ()), (PREFECT_PART, PREFECT, ("--no-owner", "--no-privileges"))):
         if not holds(settings, part, names[part]):
             tell(f"loading the database {names[part]}")
@@ -219,10 +231,8 @@ def _carry_out(settings: Settings, manifest: Manifest, begun: Begun, tell: Tell)
     files = settings.home / aside(begun.stamp)
     found = {part: part in begun.replaced for part in names}
     kept = [one.name for one in files.iterdir()] if files.is_dir() else []
-    keeps = begun.keeps_settings
-    return _outcome(
-        settings, manifest, begun.stamp, sorted(kept), found, take_over=begun.take_over, kept_settings=keeps
-    )
+    decided = {"take_over": begun.take_over, "kept_settings": begun.keeps_settings}
+    return _outcome(settings, manifest, begun.stamp, sorted(kept), found, **decided)
 
 
 def _keep_roles(settings: Settings, old: Path) -> None:
@@ -247,10 +257,6 @@ def _place_files(home: Path, staged: Path, stamp: str) -> None:
         one.rename(home / name)
 
 
-def _keeps_settings(settings: Settings, manifest: Manifest) -> bool:
-    return SETTINGS_FILE in manifest.entries and (settings.home / SETTINGS_FILE).exists()
-
-
 def _outcome(
     settings: Settings,
     manifest: Manifest,
@@ -263,16 +269,27 @@ def _outcome(
 ) -> Restored:
     names = databases_of(settings)
     kept = [str(settings.home / aside(stamp) / name) for name in files]
-    kept += [f"the database {_aside_database(names[part], stamp)}" for part, there in found.items() if there]
-    return Restored(manifest=manifest, take_over=take_over, put_aside=kept, kept_settings=kept_settings)
-
-
-def _aside_database(name: str, stamp: str) -> str:
-    return f"{name[:40]}_before_{stamp}"  # a name has 63 bytes
+    kept += [f"the database {aside_database(names[part], stamp)}" for part, there in found.items() if there]
+    return Restored(
+        manifest=manifest,
+        take_over=take_over,
+        put_aside=kept,
+        kept_settings=kept_settings,
+        lacking=lacking_settings(manifest),
+    )
 
 
 def _stamp(at: datetime) -> str:
     return f"{at:%Y%m%dt%H%M%Sz}"
+
+
+@contextmanager
+def _readable(home: Path) -> Iterator[None]:
+    """Turn what the disk of OPS_HOME or the file does not allow, before anything changes, into OpsError."""
+    try:
+        yield
+    except OSError as error:
+        raise OpsError(f"{error.filename or home}: {error.strerror or error}") from error
 
 
 def _opened(file: Path) -> IO[bytes]:
