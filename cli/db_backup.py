@@ -94,8 +94,8 @@ def restore(
 ) -> None:
     """Restore the room from a file of `ops db backup`, into this OPS_HOME. No room may run in it.
 
-    All of the file is verified before anything changes. Ended at any moment, the same command goes on, and no room
-    starts until it is done. Stop the old room for good before you give --take-over.
+    All of the file is verified before anything changes. It can be interrupted at any moment: the same command goes
+    on, and no room starts until it is done. Stop the old room for good before you give --take-over.
 
     Example: ops db restore room-alpha-20260101T020000Z.sealed --dry-run
 
@@ -125,9 +125,10 @@ def restore(
     show(lines(rows))
     for name in done.put_aside:
         say(f"{'Would be put' if dry_run else 'Put'} aside: {name}")
-    if not dry_run:
-        for line in _next(done):
-            say(line)
+    if dry_run and done.lacking:
+        say(_lacking(done))
+    for line in [] if dry_run else _next(done):
+        say(line)
 
 
 def _rows(manifest: Manifest) -> list[tuple[str, str]]:
@@ -153,10 +154,8 @@ def _next(done: Restored) -> list[str]:
     found = []
     if done.kept_settings:
         found.append("The settings file of this host stays; that of the old room is ops.toml.before-move beside it.")
-    if manifest.environment:
-        found.append(
-            f"The old room had from its environment, which is not in the backup: {', '.join(manifest.environment)}"
-        )
+    if done.lacking:
+        found.append(_lacking(done))
     found.append(f"Compare `{ops} settings` with the old host: addresses, OPS_SERVER_URL and ports may still name it.")
     if manifest.unfinished:
         found.append("Runs that ran then will fail here as lost, with an event that names their host: look there.")
@@ -174,8 +173,18 @@ def _next(done: Restored) -> list[str]:
         )
     else:
         found.append(f"All lanes are paused: look around after `{ops} up --detach`, nothing is executed.")
-        found.append("To work here, stop the old room and restore again with --take-over --replace.")
+        found.append(
+            f"To work here, stop the old room for good, then `{ops} down` here, and restore again with --take-over "
+            "--replace."
+        )
     return found
+
+
+def _lacking(done: Restored) -> str:
+    return (
+        f"The old room had from its environment, and here they are not set: {', '.join(done.lacking)}. Their values "
+        "are not in the backup."
+    )
 
 
 def _document(settings: Settings, done: Restored, *, dry_run: bool) -> dict[str, Any]:
@@ -185,5 +194,6 @@ def _document(settings: Settings, done: Restored, *, dry_run: bool) -> dict[str,
         "take_over": done.take_over,
         "put_aside": done.put_aside,
         "kept_settings": done.kept_settings,
+        "lacking": done.lacking,
         "manifest": done.manifest.model_dump(mode="json"),
     }

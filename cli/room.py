@@ -39,8 +39,9 @@ def up(
 ) -> None:
     """Start the room: PostgreSQL, Prefect, the four lanes, the sync, the metrics.
 
-    It stays in the foreground: Ctrl-C stops everything it started. Exit code 2 when the room runs already. All state
-    lies in OPS_HOME (.ops here). With OPS_DATABASE_URL that PostgreSQL server is used instead of one of the room's own.
+    It stays in the foreground: Ctrl-C stops everything it started. Exit code 2 when the room runs already, 3 while
+    `ops db backup` or `ops db restore` works there. All state lies in OPS_HOME (.ops here). With
+    OPS_DATABASE_URL that PostgreSQL server is used instead of one of the room's own.
 
     Example: ops up --demo
 
@@ -147,7 +148,8 @@ def password(
     settings = load_settings()
     secrets = access.read_secrets(settings)
     if new:
-        with only_supervisor(settings.home):  # each process of a running room, and of its runs, holds the old one
+        # each process of a running room, and of its runs, holds the old one
+        with only_supervisor(settings.home, command="ops password --new"):
             secrets = access.renew_password(settings)
     sys.stdout.write(secrets.prefect_auth_string + "\n")
 

@@ -78,15 +78,17 @@ def _types(annotation: Any) -> set[Any]:
     return {annotation}.union(*(_types(part) for part in get_args(annotation)))
 
 
-def load(model: type[T], *, renamed: Mapping[str, str]) -> Loaded[T]:
+def load(model: type[T], *, renamed: Mapping[str, str], own: SettingsFile | None = None) -> Loaded[T]:
     """Read the settings: the environment first, then the files. `renamed` has the new name of each old one.
+
+    `own` is a file that is yet to be written into a room without one; it counts as if it stood there.
 
     Raises UsageError which names each variable, or file and line, that is wrong, with its value unless that may be
     secret.
     """
     found = _in_environment(model, renamed)
     if not os.environ.get(SETTLED):
-        found = _in_files(model, found, renamed) | found
+        found = _in_files(model, found, renamed, own) | found
     try:
         settings = model.model_validate({name: value for name, (value, _) in found.items()})
     except ValidationError as error:
@@ -123,12 +125,15 @@ def _in_environment(model: type[BaseModel], renamed: Mapping[str, str]) -> _Valu
     return found
 
 
-def _in_files(model: type[BaseModel], environment: _Values, renamed: Mapping[str, str]) -> _Values:
+def _in_files(
+    model: type[BaseModel], environment: _Values, renamed: Mapping[str, str], own: SettingsFile | None
+) -> _Values:
     try:
         home = expanded(environment["home"][0]).absolute() if "home" in environment else None
+        home = own.path.parent if own else home
     except ValueError as error:
         raise UsageError(f"{variable('home')}: {error}") from None
-    found = find_files(home)
+    found = find_files(home, new=own)
     values: _Values = {}
     for file in reversed(found.files):
         values |= _texts(file, model, renamed)

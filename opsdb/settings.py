@@ -26,6 +26,7 @@ from opsdb.setting_types import (
     ServerAddress,
     Thresholds,
 )
+from opsdb.settings_file import SettingsFile
 from opsdb.shown import shown
 from opsdb.timings import Timings
 from opsdb.web.hosts import LOOPBACK, bare_host_name, host_name
@@ -143,7 +144,6 @@ class Settings(RetentionSettings):
         False,
         description="Allow the runbook `stored_command`. Whoever may edit Prefect blocks then runs commands here.",
     )
-
     allowed_repositories: Repositories = Field(
         "",
         description="Repositories that `odoo_fresh_deploy` may run code of, between blanks: a URL, or one with a slash "
@@ -285,9 +285,9 @@ def load_settings() -> Settings:
     return loaded.settings
 
 
-def load_with_sources() -> Loaded[Settings]:
-    """The settings, with where each comes from. Raises as `load_settings`."""
-    loaded = load(Settings, renamed=RENAMED)
+def load_with_sources(*, own: SettingsFile | None = None) -> Loaded[Settings]:
+    """The settings, with where each comes from; `own` as for `load`. Raises as `load_settings`."""
+    loaded = load(Settings, renamed=RENAMED, own=own)
     check_home(loaded.settings.home)
     if loaded.settings.database_listen is not None and not loaded.settings.embedded:
         raise UsageError(

@@ -76,9 +76,10 @@ class Found:
     home_from: SettingsFile | None = None
 
 
-def find_files(home: Path | None) -> Found:
+def find_files(home: Path | None, *, new: SettingsFile | None = None) -> Found:
     """The files of the room in `home`, or of the one that the working folder or the host leads to.
 
+    `new` is a file that is yet to be written into a room without one; it counts as if it stood there.
     Raises UsageError for a file that another user may have written, or that cannot be read.
     """
     home, near = (home, None) if home else _nearest()
@@ -88,7 +89,7 @@ def find_files(home: Path | None) -> Found:
         home = leads.home or leads.path.parent
     if home is None:  # there is no room yet
         return Found(files=(host,) if host else ())
-    own = near if near and _same(near.path.parent, home) else read_file(home / NAME)
+    own = near if near and _same(near.path.parent, home) else read_file(home / NAME) or new
     if own and own.home and not _same(own.home, home):
         raise UsageError(
             f"{own.where('home')}: it leads to {own.home}, but this is the file of the room in {home}. "
@@ -118,6 +119,11 @@ def read_file(path: Path) -> SettingsFile | None:
             f"{path} is not read: {foreign}, and settings decide what this user executes. Hint: delete it, give it and "
             "its folders to this user or root and close them to others, or name your room: OPS_HOME=/path/to/.ops"
         )
+    return parse_file(path, text)
+
+
+def parse_file(path: Path, text: str) -> SettingsFile:
+    """The text of a settings file that may be believed, at its place. Raises UsageError when it is not TOML."""
     import tomllib  # most commands have no use for it
 
     try:

@@ -22,7 +22,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 OPS, PREFECT, ROLES, HOME = "ops.dump", "prefect.dump", "roles.json", "home.tar"
 PARTS = (OPS, PREFECT, ROLES, HOME)
-_LARGEST_MANIFEST = 1024 * 1024
+_LARGEST_MANIFEST = 8 * 1024 * 1024
 
 
 class Part(BaseModel):
@@ -56,7 +56,7 @@ class Manifest(BaseModel):
     prefect_snapshot_at: datetime
     """Taken right after that of the record, before either is dumped. What lies between, the sync repeats."""
     database_bytes: int
-    """What both databases take on disk."""
+    """What the room's tables take on disk in both databases."""
     unfinished: dict[str, int]
     """Runs that were not over, by their status."""
     entries: list[str]
@@ -65,6 +65,10 @@ class Manifest(BaseModel):
     """What is not in the archive, and why or what to do about it."""
     environment: list[str]
     """Settings that the room had from its environment, by name."""
+    roles: list[str] = []
+    """The roles of the record that a restore makes as they were, beside those of every room."""
+    settings_file: str = ""
+    """The text of `ops.toml` in OPS_HOME, which decides what the databases are called."""
     parts: list[Part]
 
     @property
@@ -104,11 +108,17 @@ def write_archive(path: Path, passphrase: str, manifest: Manifest, files: Mappin
             _name(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-        _sync_folder(path.parent)
     except FileExistsError:
         raise UsageError(f"{path} is there already. Hint: name another file; a backup overwrites none") from None
     except OSError as error:
         raise OpsError(f"{path} could not be written: {error.strerror}. Nothing is left of it") from error
+    try:
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OpsError(
+            f"{path} is whole, but its folder could not be written to the disk ({error.strerror}): it may be gone "
+            "after a power failure. Hint: check that disk, and make another backup"
+        ) from error
 
 
 def verify_archive(file: IO[bytes], passphrase: str, *, name: str) -> Manifest:
@@ -177,7 +187,7 @@ def _opened(file: IO[bytes], passphrase: str, name: str) -> Iterator[tuple[Seale
         with tarfile.open(fileobj=sealed, mode="r|", bufsize=PART_BYTES) as tar:  # type: ignore[call-overload]  # it reads
             yield sealed, tar
     except tarfile.TarError:
-        raise UsageError(f"{name} is not a backup of a room: what is sealed in it is no tar") from None
+        raise UsageError(f"{name} is not a backup of a room: its sealed content is not a tar archive") from None
 
 
 def _manifest(tar: tarfile.TarFile, name: str) -> Manifest:

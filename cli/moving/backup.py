@@ -19,8 +19,16 @@ import psycopg
 
 from cli.moving.archive import HOME, OPS, PARTS, PREFECT, ROLES, Manifest, describe_part, write_archive
 from cli.moving.databases import OPS_DUMP, PREFECT_DUMP, Snapshot, dump, snapshots
-from cli.moving.home_files import STAYS, entries, write_files
-from cli.moving.roles import read_roles
+from cli.moving.home_files import (
+    STAYS,
+    entries,
+    files_bytes,
+    goes_along,
+    left_out,
+    stays_by_settings,
+    write_files,
+)
+from cli.moving.roles import RoomRole, read_roles
 from cli.moving.server import reached_server
 from deployments.room.restoring import check_whole
 from deployments.server.access import read_secrets
@@ -28,8 +36,10 @@ from flows.backup.folder import check_space
 from flows.backup.postgres import Connection
 from opsdb.database import first_line
 from opsdb.errors import OpsError, UsageError
+from opsdb.logins import BY_CERTIFICATE
 from opsdb.setting_sources import variable
 from opsdb.settings import Settings, load_with_sources
+from opsdb.settings_file import NAME as SETTINGS_FILE
 
 FOLDER = "room-backups"
 """In OPS_HOME, for backups that are to be copied elsewhere."""
@@ -54,6 +64,11 @@ def choose_path(settings: Settings, to: Path | None) -> Path:
         return settings.home / FOLDER / name
     path = to.absolute()
     path = path / name if path.is_dir() else path
+    if goes_along(settings, path.parent):
+        raise UsageError(
+            f"--to: what is in {path.parent} is part of the next backup itself. Hint: leave --to away for {FOLDER} in "
+            "OPS_HOME, or name a folder elsewhere"
+        )
     if not path.parent.is_dir():
         raise UsageError(f"--to: there is no folder {path.parent}: is its disk mounted?")
     if os.path.lexists(path):
@@ -65,23 +80,31 @@ def back_up(settings: Settings, path: Path, passphrase: str) -> Made:
     """Write the backup. Raises OpsError; nothing is left then that looks like one."""
     read_secrets(settings)  # a room that never started has nothing to back up
     check_whole(settings.home)
+    if settings.embedded and not (settings.home / "postgres" / "data").exists():
+        raise UsageError(
+            f"there is no PostgreSQL in {settings.home}, and OPS_DATABASE_URL is not set. Hint: give this command the "
+            "environment of the room, such as /etc/ops/room.env; docs/howto/moving-a-room.md shows how"
+        )
+    without = stays_by_settings(settings)
     if path.parent == settings.home / FOLDER:
         path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         with ExitStack() as stack:
             ran = stack.enter_context(reached_server(settings))
             files = {name: stack.enter_context(_spool(settings.home)) for name in PARTS}
+            check_space(settings.home, {"the files of the room": files_bytes(settings.home, without)})
             # before the databases: what is delivered meanwhile is in both, and none is in neither
-            write_files(settings.home, files[HOME])
+            write_files(settings.home, files[HOME], without)
             ops, prefect = stack.enter_context(snapshots(settings))
             _check_space(settings, path, [ops, prefect], files[HOME].tell())
-            roles = [role.document() for role in read_roles(ops.db, superuser=ops.access.superuser)]
-            files[ROLES].write(json.dumps(roles).encode())
+            roles = read_roles(ops.db, superuser=ops.access.superuser)
+            files[ROLES].write(json.dumps([role.document() for role in roles]).encode())
             dump(ops, OPS_DUMP, files[OPS])
             dump(prefect, PREFECT_DUMP, files[PREFECT])
             parts = [describe_part(name, file) for name, file in files.items()]
             manifest = Manifest(
                 **_room(settings, ops.db),
+                left=_left(settings, roles, superuser=ops.access.superuser),
                 id=uuid4(),
                 created_at=datetime.now(UTC),
                 room_ran=ran,
@@ -89,12 +112,13 @@ def back_up(settings: Settings, path: Path, passphrase: str) -> Made:
                 pg_dump_version=ops.access.programs.version,
                 ops_snapshot_at=ops.taken_at,
                 prefect_snapshot_at=prefect.taken_at,
-                database_bytes=ops.database_bytes + prefect.database_bytes,
+                database_bytes=ops.table_bytes + prefect.table_bytes,
+                roles=[role.name for role in roles if not role.bare],
                 parts=parts,
             )
             write_archive(path, passphrase, manifest, files)
     except (OSError, psycopg.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else first_line(error)
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else first_line(error)
         raise OpsError(f"the backup could not be made ({why}): nothing is left of it") from error
     return Made(path, path.stat().st_size, manifest)
 
@@ -108,7 +132,7 @@ def _spool(home: Path) -> Iterator[IO[bytes]]:
 
 def _check_space(settings: Settings, path: Path, databases: list[Snapshot], files_bytes: int) -> None:
     """Both disks have room: dumps are compressed, and may take as much as their tables all the same."""
-    needed = {"the dumps": sum(one.database_bytes for one in databases)}
+    needed = {"the dumps": sum(one.table_bytes for one in databases)}
     sealed = needed | {"the files of the room": files_bytes}
     if path.parent.stat().st_dev == settings.home.stat().st_dev:
         needed["the sealed backup"] = sum(sealed.values())
@@ -128,13 +152,20 @@ def _room(settings: Settings, db: Connection) -> dict[str, object]:
         "prefect_version": version("prefect"),
         "schema_revision": str(revision[0]),
         "unfinished": {str(status): int(str(count)) for status, count in db.execute(_UNFINISHED).fetchall()},
-        "entries": entries(settings.home),
-        "left": _left(settings),
+        "entries": entries(settings.home, stays_by_settings(settings)),
+        "settings_file": _settings_file(settings.home),
         "environment": _environment(),
     }
 
 
-def _left(settings: Settings) -> dict[str, str]:
+def _settings_file(home: Path) -> str:
+    try:
+        return (home / SETTINGS_FILE).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _left(settings: Settings, roles: list[RoomRole], *, superuser: bool) -> dict[str, str]:
     """What is there, belongs to the room, and is not in the backup."""
     found = {
         name: why
@@ -143,7 +174,10 @@ def _left(settings: Settings) -> dict[str, str]:
     }
     named = {variable(name): getattr(settings, name) for name in _FILES if name in settings.model_fields_set}
     outside = {one: str(path) for one, path in named.items() if path and not Path(path).is_relative_to(settings.home)}
-    return found | {name: f"{path}: copy it yourself" for name, path in outside.items()}
+    found |= {name: f"{path}: copy it yourself" for name, path in outside.items()}
+    unread = [one.name for one in roles if one.login and one.comment != BY_CERTIFICATE and not superuser]
+    found |= {f"the password of {name}": f"`ops db login {name} --new` gives it one there" for name in unread}
+    return found | left_out(settings.home, stays_by_settings(settings))
 
 
 def _environment() -> list[str]:

@@ -32,7 +32,14 @@ _HOLDS = {
     "prefect": "SELECT to_regclass('public.flow_run') IS NOT NULL",
 }
 
-_EXPORT = "SELECT pg_export_snapshot(), clock_timestamp(), pg_database_size(current_database())"
+_EXPORT = "SELECT pg_export_snapshot(), clock_timestamp()"
+# The tables of the schema, or of all others: what stands beside the room in its database is not dumped with it.
+_SIZE = """
+SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm') AND (n.nspname = %s) = %s
+      AND n.nspname <> 'information_schema' AND NOT starts_with(n.nspname, 'pg_')
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class Snapshot:
     access: Access
     id: str
     taken_at: datetime
-    database_bytes: int
+    table_bytes: int
+    """What the tables that are dumped take on disk, with their indexes."""
 
 
 def connected(settings: Settings, database: str) -> Connection:
@@ -66,7 +74,12 @@ def snapshots(settings: Settings) -> Iterator[tuple[Snapshot, Snapshot]]:
             db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         taken = [(db, db.execute(_EXPORT).fetchone()) for db in (ops, prefect)]  # what takes longer comes after both
-        ops_snapshot, prefect_snapshot = [_snapshot(db, row, settings) for db, row in taken if row is not None]
+        sizes = [db.execute(_SIZE, [SCHEMA, of_room]).fetchone() for db, of_room in ((ops, True), (prefect, False))]
+        ops_snapshot, prefect_snapshot = [
+            _snapshot(db, (*row, *bytes_), settings)
+            for (db, row), bytes_ in zip(taken, sizes, strict=True)
+            if row and bytes_
+        ]
         yield ops_snapshot, prefect_snapshot
 
 
@@ -82,12 +95,22 @@ def dump(snapshot: Snapshot, options: Sequence[str], to: IO[bytes]) -> None:
 
 def holds(settings: Settings, part: str, database: str) -> bool:
     """Whether a database is there and has what a room puts into it. `part` is `ops` or `prefect`."""
-    with connected(settings, maintenance(settings)) as db:
-        if not db.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
-            return False
+    if not is_there(settings, database):
+        return False
     with connected(settings, database) as db:
         row = db.execute(_HOLDS[part].encode()).fetchone()
         return bool(row and row[0])
+
+
+def is_there(settings: Settings, database: str) -> bool:
+    """Whether the server has a database of this name."""
+    with connected(settings, maintenance(settings)) as db:
+        return db.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone() is not None
+
+
+def aside_database(name: str, stamp: str) -> str:
+    """What a database is called once it is put aside."""
+    return f"{name[:40]}_before_{stamp}"  # a name has 63 bytes
 
 
 def put_aside(settings: Settings, database: str, new_name: str) -> None:
@@ -126,8 +149,8 @@ def _url(settings: Settings, database: str) -> str:
 
 
 def _snapshot(db: Connection, row: tuple[object, ...], settings: Settings) -> Snapshot:
-    name, taken_at, database_bytes = cast("tuple[str, datetime, int]", row)
-    return Snapshot(db, access_of(db, settings.pg_bin), name, taken_at, database_bytes)
+    name, taken_at, table_bytes = cast("tuple[str, datetime, int]", row)
+    return Snapshot(db, access_of(db, settings.pg_bin), name, taken_at, table_bytes)
 
 
 def _run(

@@ -7,12 +7,10 @@ room starts, and the same command goes on where it was interrupted. What stood t
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -21,19 +19,32 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from cli.moving.archive import HOME, OPS, PREFECT, ROLES, Manifest, read_manifest, unpack_archive, verify_archive
-from cli.moving.databases import connected, holds, load, maintenance, ops_database, put_aside
+from cli.moving.checks import OPS as OPS_PART
+from cli.moving.checks import PREFECT as PREFECT_PART
+from cli.moving.checks import (
+    check_free,
+    check_same,
+    check_server,
+    check_target,
+    check_versions,
+    databases_of,
+    in_effect_after,
+    keeps_settings,
+    lacking_settings,
+    place_of,
+    roles_here,
+)
+from cli.moving.databases import aside_database, connected, holds, is_there, load, maintenance, put_aside
 from cli.moving.home_files import aside, in_the_way, unpack_files
-from cli.moving.roles import RoomRole, make_roles, read_roles
+from cli.moving.roles import RoomRole, make_roles
 from cli.moving.server import running_server
 from cli.moving.settle import settle
 from deployments.room.databases import upgrade_databases
 from deployments.room.report import only_supervisor
 from deployments.room.restoring import Begun, clear, drop_unbegun, read_begun, staging, write_begun
 from flows.backup.folder import check_space
-from flows.backup.programs import major_of
 from opsdb.database import first_line
 from opsdb.errors import OpsError, UsageError
-from opsdb.migrate import revisions
 from opsdb.private_files import replace_private
 from opsdb.public_access import maintaining
 from opsdb.roles import OF_EVERY_ROOM, execute, plan_roles
@@ -43,6 +54,7 @@ from opsdb.settings_file import NAME as SETTINGS_FILE
 OLD_SETTINGS = f"{SETTINGS_FILE}.before-move"
 """How the settings file of the old room is called where this one has its own."""
 _FILES = "home"
+_PLACING = "placing"
 
 Tell = Callable[[str], None]
 
@@ -57,39 +69,28 @@ class Restored:
     """Names of files and databases, as they are called now."""
     kept_settings: bool
     """Whether this host's settings file stayed, and that of the old room stands beside it."""
-
-
-def check_versions(manifest: Manifest, *, name: str) -> None:
-    """Raise UsageError for a backup of a room that is newer than this code."""
-    if manifest.schema_revision not in revisions():
-        raise UsageError(
-            f"{name} holds a record at revision {manifest.schema_revision}, which this version does not know: it is of "
-            f"a newer room (ops {manifest.ops_version}). Hint: install that version here first"
-        )
-    if _numbers(manifest.prefect_version) > _numbers(version("prefect")):
-        raise UsageError(
-            f"{name} holds a database of Prefect {manifest.prefect_version}, and here is Prefect {version('prefect')}. "
-            "Hint: install the version of the room that made it"
-        )
+    lacking: list[str]
+    """Settings that the old room had from its environment, and that are not set here."""
 
 
 def verify(settings: Settings, file: Path, passphrase: str, *, replace: bool, take_over: bool) -> Restored:
     """Verify a backup, and say what restoring it would do. Nothing changes. Raises OpsError."""
-    with ExitStack() as stack:
+    with _readable(settings.home), ExitStack() as stack:
         opened = stack.enter_context(_opened(file))
         if settings.home.exists():
-            stack.enter_context(only_supervisor(settings.home))
+            stack.enter_context(only_supervisor(settings.home, command="ops db restore"))
         manifest = verify_archive(opened, passphrase, name=str(file))
         check_versions(manifest, name=str(file))
-        found = dict.fromkeys(_databases(settings), False)
+        settings = in_effect_after(settings, manifest, name=str(file))
+        found, files = dict.fromkeys(databases_of(settings), False), in_the_way(settings.home)
         if not settings.embedded or (settings.home / "postgres" / "data").exists():
             stack.enter_context(running_server(settings))
-            _check_server(settings, manifest, name=str(file))
-            found = _held(settings)
-        files = in_the_way(settings.home)
-        _check_free(settings, files, found, replace=replace)
+            check_server(settings, manifest, name=str(file))
+            found = check_target(settings, manifest, files, replace=replace)
+        check_free(settings, files, found, replace=replace)
         stamp = _stamp(datetime.now(UTC))
-        return _outcome(settings, manifest, stamp, files, found, take_over=take_over)
+        keeps = keeps_settings(settings, manifest)
+        return _outcome(settings, manifest, stamp, files, found, take_over=take_over, kept_settings=keeps)
 
 
 def restore(
@@ -100,7 +101,11 @@ def restore(
     `tell` gets a line for each thing that is done. Raises UsageError for a room that runs, a backup that is damaged or
     too new, and for what would be lost without `replace`; OpsError for what fails, which a repetition goes on with.
     """
-    with only_supervisor(settings.home), _opened(file) as opened:
+    with (
+        _readable(settings.home),
+        only_supervisor(settings.home, command="ops db restore"),
+        _opened(file) as opened,
+    ):
         try:
             return _restore(settings, file, opened, passphrase, replace=replace, take_over=take_over, tell=tell)
         finally:
@@ -114,25 +119,55 @@ def _restore(
     if begun is None:
         tell("verifying the backup")
         manifest = _unpack(settings, opened, passphrase, file)
+        settings = in_effect_after(settings, manifest, name=str(file))
+        if lacking := lacking_settings(manifest):
+            tell(f"the old room had from its environment, and here they are not set: {', '.join(lacking)}")
     else:
         manifest = read_manifest(opened, passphrase, name=str(file))
-        _check_same(begun, manifest, take_over=take_over, home=settings.home)
+        check_same(begun, manifest, settings, take_over=take_over)
+        settings = settings.model_copy(update={"prefect_database": begun.prefect_database})
         tell("going on with the restore that was interrupted")
     with running_server(settings):
-        _check_server(settings, manifest, name=str(file))
+        check_server(settings, manifest, name=str(file))
         if begun is None:
-            files, found = in_the_way(settings.home), _held(settings)
-            _check_free(settings, files, found, replace=replace)
+            found = check_target(settings, manifest, in_the_way(settings.home), replace=replace)
             begun = _begin(settings, file, manifest, found, take_over=take_over)
         try:
             outcome = _carry_out(settings, manifest, begun, tell)
-        except (OSError, psycopg.Error, DBAPIError) as error:
-            why = error.strerror if isinstance(error, OSError) else first_line(error)
-            raise OpsError(
-                f"the restore stopped ({why}). Hint: correct that, then repeat the command, which goes on from here"
-            ) from error
+        except (OSError, psycopg.Error, DBAPIError, OpsError) as error:
+            raise _stopped(settings, begun, error) from error
     clear(settings.home)
     return outcome
+
+
+def _stopped(settings: Settings, begun: Begun, error: Exception) -> OpsError:
+    """What to tell of a restore that failed. One that has not renamed or loaded anything yet is given up."""
+    why = str(error) if isinstance(error, OpsError) else first_line(error)
+    if isinstance(error, OSError):
+        why = error.strerror or str(error)
+    try:
+        untouched = _untouched(settings, begun)
+    except (OSError, psycopg.Error, DBAPIError, OpsError):
+        untouched = False  # the server does not say: a repetition finds out
+    if not untouched:
+        return OpsError(
+            f"the restore stopped ({why}). Hint: correct that, then repeat the command, which goes on from here"
+        )
+    clear(settings.home)
+    return OpsError(
+        f"the restore stopped ({why}), and is given up: nothing was renamed or loaded. Hint: correct that, then "
+        "restore again"
+    )
+
+
+def _untouched(settings: Settings, begun: Begun) -> bool:
+    """Whether no database was renamed or loaded yet. Roles may have been made."""
+    names = databases_of(settings)
+    if (staging(settings.home) / _PLACING).exists():
+        return False
+    there = [is_there(settings, aside_database(names[part], begun.stamp)) for part in begun.replaced]
+    loaded = [holds(settings, part, name) for part, name in names.items() if part not in begun.replaced]
+    return not any(there + loaded)
 
 
 def _unpack(settings: Settings, opened: IO[bytes], passphrase: str, file: Path) -> Manifest:
@@ -144,13 +179,15 @@ def _unpack(settings: Settings, opened: IO[bytes], passphrase: str, file: Path) 
     needed = {"the backup": manifest.size_bytes, "the databases": manifest.database_bytes * settings.embedded}
     check_space(settings.home, needed)
     opened.seek(0)
-    place.mkdir(mode=0o700)
     try:
+        place.mkdir(mode=0o700)
         unpack_archive(opened, passphrase, name=str(file), to=place)
         (place / _FILES).mkdir(mode=0o700)
         unpack_files(place / HOME, place / _FILES)
     except OSError as error:
-        raise OpsError(f"{file} could not be unpacked into {place}: {error.strerror}; nothing was changed") from error
+        raise OpsError(
+            f"{file} could not be unpacked into {place}: {error.strerror or error}; nothing was changed"
+        ) from error
     return manifest
 
 
@@ -164,6 +201,9 @@ def _begin(settings: Settings, file: Path, manifest: Manifest, found: dict[str, 
         replaced=[part for part, there in found.items() if there],
         room=uuid4(),
         take_over=take_over,
+        prefect_database=settings.prefect_database,
+        server=place_of(settings),
+        keeps_settings=keeps_settings(settings, manifest),
     )
     write_begun(settings.home, begun)
     return begun
@@ -171,16 +211,16 @@ def _begin(settings: Settings, file: Path, manifest: Manifest, found: dict[str, 
 
 def _carry_out(settings: Settings, manifest: Manifest, begun: Begun, tell: Tell) -> Restored:
     """All that changes something. Each step is done once, however often this is repeated."""
-    place, names = staging(settings.home), _databases(settings)
-    if _OPS in begun.replaced:
+    place, names = staging(settings.home), databases_of(settings)
+    if OPS_PART in begun.replaced:
         _keep_roles(settings, settings.home / aside(begun.stamp))
-    for part in begun.replaced:
-        put_aside(settings, names[part], _aside_database(names[part], begun.stamp))
     with maintaining(settings.ops_url, maintenance(settings)) as db:
         execute(db, plan_roles(db, OF_EVERY_ROOM))
     with connected(settings, maintenance(settings)) as db:
         make_roles(db, [RoomRole(**role) for role in json.loads((place / ROLES).read_text())])
-    for part, dump, options in ((_OPS, OPS, ()), (_PREFECT, PREFECT, ("--no-owner", "--no-privileges"))):
+    for part in begun.replaced:
+        put_aside(settings, names[part], aside_database(names[part], begun.stamp))
+    for part, dump, options in ((OPS_PART, OPS, ()), (PREFECT_PART, PREFECT, ("--no-owner", "--no-privileges"))):
         if not holds(settings, part, names[part]):
             tell(f"loading the database {names[part]}")
             load(settings, names[part], place / dump, dumped_by=manifest.pg_dump_version, options=options)
@@ -191,7 +231,8 @@ def _carry_out(settings: Settings, manifest: Manifest, begun: Begun, tell: Tell)
     files = settings.home / aside(begun.stamp)
     found = {part: part in begun.replaced for part in names}
     kept = [one.name for one in files.iterdir()] if files.is_dir() else []
-    return _outcome(settings, manifest, begun.stamp, sorted(kept), found, take_over=begun.take_over)
+    decided = {"take_over": begun.take_over, "kept_settings": begun.keeps_settings}
+    return _outcome(settings, manifest, begun.stamp, sorted(kept), found, **decided)
 
 
 def _keep_roles(settings: Settings, old: Path) -> None:
@@ -199,15 +240,13 @@ def _keep_roles(settings: Settings, old: Path) -> None:
     old.mkdir(mode=0o700, exist_ok=True)
     if (old / ROLES).exists():
         return
-    with connected(settings, ops_database(settings)) as db:
-        roles = read_roles(db, superuser=db.info.parameter_status("is_superuser") == "on")
-    replace_private(old / ROLES, json.dumps([role.document() for role in roles], indent=2))
+    replace_private(old / ROLES, json.dumps([role.document() for role in roles_here(settings)], indent=2))
 
 
 def _place_files(home: Path, staged: Path, stamp: str) -> None:
     """Put what was there aside, and what was unpacked into its place, by renames."""
     old = home / aside(stamp)
-    placed = staged.with_name("placing")
+    placed = staged.with_name(_PLACING)
     if not placed.exists():
         for name in in_the_way(home):
             old.mkdir(mode=0o700, exist_ok=True)
@@ -218,69 +257,39 @@ def _place_files(home: Path, staged: Path, stamp: str) -> None:
         one.rename(home / name)
 
 
-def _check_free(settings: Settings, files: list[str], found: dict[str, bool], *, replace: bool) -> None:
-    there = [f"{settings.home / name}" for name in files]
-    there += [f"the database {name}" for part, name in _databases(settings).items() if found[part]]
-    if there and not replace:
-        shown = ", ".join(there[:5]) + f" and {len(there) - 5} more" * (len(there) > 5)
-        raise UsageError(
-            f"there is a room here already: {shown}. Hint: choose another OPS_HOME, or give --replace, which keeps all "
-            "of that under other names"
-        )
-
-
-def _check_same(begun: Begun, manifest: Manifest, *, take_over: bool, home: Path) -> None:
-    if begun.archive != manifest.id:
-        raise UsageError(
-            f"the restore of another backup, {begun.file}, was interrupted in {home}. Hint: repeat that, or choose "
-            "another OPS_HOME"
-        )
-    if begun.take_over != take_over:
-        was = "with" if begun.take_over else "without"
-        raise UsageError(f"the restore that was interrupted here began {was} --take-over: repeat it so")
-
-
-def _check_server(settings: Settings, manifest: Manifest, *, name: str) -> None:
-    with connected(settings, maintenance(settings)) as db:
-        here = db.info.parameter_status("server_version") or "0"
-    if major_of(here) < major_of(manifest.server_version):
-        raise UsageError(
-            f"{name} is of PostgreSQL {manifest.server_version}, and the server here is {here}. Hint: set "
-            f"OPS_DATABASE_URL to a server of version {major_of(manifest.server_version)} or newer"
-        )
-
-
 def _outcome(
-    settings: Settings, manifest: Manifest, stamp: str, files: list[str], found: dict[str, bool], *, take_over: bool
+    settings: Settings,
+    manifest: Manifest,
+    stamp: str,
+    files: list[str],
+    found: dict[str, bool],
+    *,
+    take_over: bool,
+    kept_settings: bool,
 ) -> Restored:
-    names = _databases(settings)
+    names = databases_of(settings)
     kept = [str(settings.home / aside(stamp) / name) for name in files]
-    kept += [f"the database {_aside_database(names[part], stamp)}" for part, there in found.items() if there]
+    kept += [f"the database {aside_database(names[part], stamp)}" for part, there in found.items() if there]
     return Restored(
         manifest=manifest,
         take_over=take_over,
         put_aside=kept,
-        kept_settings=SETTINGS_FILE in manifest.entries and (settings.home / OLD_SETTINGS).exists(),
+        kept_settings=kept_settings,
+        lacking=lacking_settings(manifest),
     )
-
-
-_OPS, _PREFECT = "ops", "prefect"
-
-
-def _databases(settings: Settings) -> dict[str, str]:
-    return {_OPS: ops_database(settings), _PREFECT: settings.prefect_database}
-
-
-def _held(settings: Settings) -> dict[str, bool]:
-    return {part: holds(settings, part, name) for part, name in _databases(settings).items()}
-
-
-def _aside_database(name: str, stamp: str) -> str:
-    return f"{name[:40]}_before_{stamp}"  # a name has 63 bytes
 
 
 def _stamp(at: datetime) -> str:
     return f"{at:%Y%m%dt%H%M%Sz}"
+
+
+@contextmanager
+def _readable(home: Path) -> Iterator[None]:
+    """Turn what the disk of OPS_HOME or the file does not allow, before anything changes, into OpsError."""
+    try:
+        yield
+    except OSError as error:
+        raise OpsError(f"{error.filename or home}: {error.strerror or error}") from error
 
 
 def _opened(file: Path) -> IO[bytes]:
@@ -288,7 +297,3 @@ def _opened(file: Path) -> IO[bytes]:
         return file.open("rb")
     except OSError as error:
         raise UsageError(f"FILE: {file} cannot be read: {error.strerror}") from None
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", text)[:3]]

@@ -34,7 +34,7 @@ def reached_server(settings: Settings) -> Iterator[bool]:
     if current_report(settings.home) is not None:
         yield True
         return
-    with only_supervisor(settings.home), running_server(settings):
+    with only_supervisor(settings.home, command="ops db backup"), running_server(settings):
         yield False
 
 

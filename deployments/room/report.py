@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from opsdb.errors import UsageError
+from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.processes.identity import Identity, boot_id
 from opsdb.setting_sources import variable
 from opsdb.settings import Settings
@@ -156,10 +156,11 @@ def _seen(part: PartReport, *, silent: bool) -> PartReport:
 
 
 @contextmanager
-def only_supervisor(home: Path) -> Iterator[None]:
+def only_supervisor(home: Path, *, command: str = "") -> Iterator[None]:
     """Be the one supervisor of this OPS_HOME. The kernel gives the lock back when the process ends.
 
-    Raises UsageError when another one runs.
+    `command` is who keeps a room from starting without being one. Raises UsageError when a room runs, and
+    RoomUnreachableError for such a command: it ends by itself, so that a later try succeeds.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(home / "room.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -167,9 +168,13 @@ def only_supervisor(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if holder := os.pread(descriptor, 200, 0).decode(errors="replace"):
+                raise RoomUnreachableError(f"{holder} works in {home}: repeat this when that is over") from None
             report = read_report(home)
             known = f" (pid {report.pid}, UI {report.ui})" if report and report.running else ""
             raise UsageError(f"the room runs already{known}: `ops status` shows it, `ops down` stops it") from None
+        os.ftruncate(descriptor, 0)  # a process that was killed has left its name there
+        os.pwrite(descriptor, f"`{command}` (pid {os.getpid()})".encode() if command else b"", 0)
         yield
     finally:
         os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,12 @@ class Begun(BaseModel):
     room: UUID
     """The new id of the room."""
     take_over: bool
+    prefect_database: str
+    """As the settings call it that count once the restore is done."""
+    server: str
+    """Where the databases are, by `restore`."""
+    keeps_settings: bool
+    """Whether this host's settings file stays, and that of the old room comes beside it."""
 
 
 def staging(home: Path) -> Path:
@@ -70,9 +77,10 @@ def check_whole(home: Path) -> None:
     """Raise UsageError where a restore is not over: half of one room would work with half of another."""
     begun = read_begun(home)
     if begun is not None:
+        command = f"ops db restore {shlex.quote(begun.file)}{' --take-over' * begun.take_over}"
         raise UsageError(
             f"the restore of {begun.file} into {home}, begun {begun.begun_at:%Y-%m-%d %H:%M} UTC, is not over. "
-            f"Hint: repeat `ops db restore {begun.file}`, which goes on with it"
+            f"Hint: repeat `{command}`, which goes on with it"
         )
 
 

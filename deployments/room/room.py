@@ -16,7 +16,7 @@ from deployments.room.disk import check_disk
 from deployments.room.parts import parts
 from deployments.room.ports import check_ports, prefect_sockets
 from deployments.room.report import RoomReport, current_report, deciding_settings, only_supervisor, read_report
-from deployments.room.restoring import check_whole
+from deployments.room.restoring import check_whole, drop_unbegun
 from deployments.room.supervisor import Supervisor
 from deployments.server import access
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
@@ -42,6 +42,7 @@ def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
     try:
         with only_supervisor(settings.home):
             check_whole(settings.home)
+            drop_unbegun(settings.home)  # what a restore that was killed had unpacked: all secrets of another room
             stop_leftovers(settings.home)
             check_ports(settings)
             with prefect_sockets(settings) as sockets:

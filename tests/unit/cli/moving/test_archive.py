@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from cli.moving import sealed
+from cli.moving import archive, sealed
 from cli.moving.archive import PARTS, Manifest, describe_part, read_manifest, unpack_archive, write_archive
 from opsdb.errors import OpsError, UsageError
 
@@ -82,6 +82,18 @@ def test_file_of_that_name_stays(
         write_archive(path, PASSPHRASE, manifest_of(files), files)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["room.sealed"]
+
+
+def test_backup_whose_folder_is_not_on_the_disk_is_not_said_to_be_gone(
+    files: dict[str, IO[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(archive, "_sync_folder", fails)
+    with pytest.raises(OpsError, match=r"room\.sealed is whole, but its folder .*Input/output error"):
+        write_archive(tmp_path / "room.sealed", PASSPHRASE, manifest_of(files), files)
+    assert (tmp_path / "room.sealed").exists()
 
 
 def test_disk_that_fails_is_named_and_nothing_is_left(

@@ -212,6 +212,15 @@ def test_second_supervisor_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_command_that_keeps_a_room_from_starting_is_named_and_may_be_waited_for(tmp_path: Path) -> None:
+    words = rf"`ops db backup` \(pid {os.getpid()}\) works in .*: repeat this when that is over"
+    working = only_supervisor(tmp_path, command="ops db backup")
+    with working, pytest.raises(RoomUnreachableError, match=words), only_supervisor(tmp_path):
+        pass
+    with only_supervisor(tmp_path), pytest.raises(UsageError, match="runs already"), only_supervisor(tmp_path):
+        pass
+
+
 PARENT = """
 import os, signal, sys, time
 from pathlib import Path
