@@ -99,7 +99,7 @@ def restore(
 
     Example: ops db restore room-alpha-20260101T020000Z.sealed --dry-run
 
-    Example: ops db restore room-alpha-20260101T020000Z.sealed --take-over; ops up --detach
+    Example: ops db restore room-alpha-20260101T020000Z.sealed --take-over && ops up --detach
     """
     from cli.moving import restore as work
     from cli.moving.passphrase import read_passphrase

@@ -18,7 +18,7 @@ from uuid import uuid4
 import psycopg
 
 from cli.moving.archive import HOME, OPS, PARTS, PREFECT, ROLES, Manifest, describe_part, write_archive
-from cli.moving.databases import OPS_DUMP, PREFECT_DUMP, Snapshot, dump, snapshots
+from cli.moving.databases import OPS_DUMP, PREFECT_DUMP, Snapshot, dump, ops_database, snapshots
 from cli.moving.home_files import (
     STAYS,
     entries,
@@ -63,6 +63,10 @@ def choose_path(settings: Settings, to: Path | None) -> Path:
     if to is None:
         return settings.home / FOLDER / name
     path = to.absolute()
+    if not path.is_dir() and path.suffix != ".sealed":
+        raise UsageError(
+            f"--to: there is no folder {path}: make it first, or mount its disk. The name of a file ends in .sealed"
+        )
     path = path / name if path.is_dir() else path
     if goes_along(settings, path.parent):
         raise UsageError(
@@ -104,7 +108,7 @@ def back_up(settings: Settings, path: Path, passphrase: str) -> Made:
             parts = [describe_part(name, file) for name, file in files.items()]
             manifest = Manifest(
                 **_room(settings, ops.db),
-                left=_left(settings, roles, superuser=ops.access.superuser),
+                left=_left(settings, roles, superuser=ops.access.superuser) | _other_databases(settings, ops.db),
                 id=uuid4(),
                 created_at=datetime.now(UTC),
                 room_ran=ran,
@@ -178,6 +182,17 @@ def _left(settings: Settings, roles: list[RoomRole], *, superuser: bool) -> dict
     unread = [one.name for one in roles if one.login and one.comment != BY_CERTIFICATE and not superuser]
     found |= {f"the password of {name}": f"`ops db login {name} --new` gives it one there" for name in unread}
     return found | left_out(settings.home, stays_by_settings(settings))
+
+
+def _other_databases(settings: Settings, db: Connection) -> dict[str, str]:
+    """Those of the room's own PostgreSQL, which stays where it is."""
+    if not settings.embedded:
+        return {}
+    own = [ops_database(settings), settings.prefect_database, "postgres"]
+    query = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> ALL (%s) ORDER BY 1"
+    names = [str(name) for (name,) in db.execute(query, [own]).fetchall()]
+    moves = "is in the room's own PostgreSQL: odoo_db_backup and odoo_db_restore take it along"
+    return {f"the database {name}": moves for name in names}
 
 
 def _environment() -> list[str]:

@@ -353,7 +353,9 @@ def test_backup_overwrites_nothing_and_a_name_that_cannot_be_is_refused(
     by = ("--passphrase-file", str(passphrase))
     assert "is there already" in old.ops("db", "backup", "--to", str(backup), *by).refused(2)
     assert "there is no folder" in old.ops("db", "backup", "--to", str(tmp_path / "no" / "where"), *by).refused(2)
-    assert "the passphrase is missing" in old.ops("db", "backup", "--to", str(tmp_path / "x")).refused(2)
+    assert "there is no folder" in old.ops("db", "backup", "--to", str(tmp_path / "nowhere"), *by).refused(2)
+    assert not (tmp_path / "nowhere").exists()
+    assert "the passphrase is missing" in old.ops("db", "backup", "--to", str(tmp_path / "x.sealed")).refused(2)
     assert "never started" in Host(tmp_path / "none").ops("db", "backup", "--to", str(tmp_path), *by).refused(3)
     assert "never started" in Host(tmp_path / "none").ops("db", "backup", *by).refused(3)
     assert [path.name for path in tmp_path.iterdir()] == []
