@@ -105,7 +105,7 @@ def repair_roles(settings: Settings, *, dry: bool) -> Repair:
 
 
 def _change(settings: Settings, work: Callable[[Connection], R], *, what: str) -> R:
-    """Do the work in one transaction as the room's own login, anew where another one was in its way."""
+    """Do the work in one transaction as the room's own login; repeat it where another one got in the way."""
     with reachable():
         engine = connect(settings, role=None, application="migrate", statement_seconds=600)
         try:

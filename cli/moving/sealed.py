@@ -33,7 +33,7 @@ class SealedWriter:
         self._waiting = bytearray()
         self._number = 0
         file.write(MAGIC + salt)
-        self._seal(b"", last=False)  # a wrong passphrase is told apart from damage by this part alone
+        self._seal(b"", last=False)  # by this part alone a wrong passphrase differs from damage
 
     def write(self, data: bytes) -> int:
         """Take more; the file gets whole parts."""

@@ -1,4 +1,4 @@
-"""Whom the server believes when it is told from where a request comes."""
+"""Which senders the server trusts to name the address that a request comes from."""
 
 from __future__ import annotations
 
