@@ -121,8 +121,11 @@ def restore(
     if as_json:
         print_json(_document(settings, done, dry_run=dry_run))
         return
-    rows = [("backup", "verified" if dry_run else "restored"), ("into", str(settings.home)), *_rows(done.manifest)]
-    show(lines(rows))
+    where = f"{' and '.join(done.databases)} on {done.server}"
+    rows = [("backup", "verified" if dry_run else "restored"), ("into", str(settings.home)), ("databases", where)]
+    show(lines([*rows, *_rows(done.manifest)]))
+    if done.runs_here:
+        say(f"A room runs in {settings.home}: stop it before the restore, with `{own_name()} down`.", to=errors)
     for name in done.put_aside:
         say(f"{'Would be put' if dry_run else 'Put'} aside: {name}")
     if dry_run and done.lacking:
@@ -142,7 +145,7 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
             f"ops {manifest.ops_version}, schema {manifest.schema_revision}, Prefect {manifest.prefect_version}, "
             f"PostgreSQL {manifest.server_version}",
         ),
-        ("databases", f"{size(manifest.database_bytes)} on disk"),
+        ("size of databases", f"{size(manifest.database_bytes)} on disk"),
         ("files", ", ".join(manifest.entries)),
         ("unfinished runs", unfinished or "none"),
     ]
@@ -193,6 +196,9 @@ def _document(settings: Settings, done: Restored, *, dry_run: bool) -> dict[str,
         "home": settings.home,
         "take_over": done.take_over,
         "put_aside": done.put_aside,
+        "server": done.server,
+        "databases": done.databases,
+        "runs_here": done.runs_here,
         "kept_settings": done.kept_settings,
         "lacking": done.lacking,
         "manifest": done.manifest.model_dump(mode="json"),

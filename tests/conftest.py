@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import hypothesis
-import psycopg
 import pytest
 from pydantic import SecretStr
 from xdist.remote import Producer
@@ -19,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from deployments.room.postgres import EmbeddedPostgres
 from opsdb.settings import Settings
 from tests.support.cluster import copy_cluster
-from tests.support.postgres import running, short_folder
+from tests.support.postgres import new_database, running, short_folder
 
 _numbers = itertools.count()
 
@@ -112,18 +111,14 @@ def postgres(short_folder: Path, shared_folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_database(postgres: str) -> str:
+def empty_database(postgres: str) -> Iterator[str]:
     """The URL of a new, empty database."""
-    name = f"empty_{next(_numbers)}"
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-    return postgres.format(database=name)
+    with new_database(postgres, f"empty_{next(_numbers)}") as url:
+        yield url
 
 
 @pytest.fixture
-def settings(postgres: str, tmp_path: Path) -> Settings:
+def settings(postgres: str, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a room with a new ops database of its own."""
-    name = f"room_{next(_numbers)}"
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f'CREATE DATABASE "{name}" TEMPLATE ops')
-    return Settings(home=tmp_path / "home", database_url=SecretStr(postgres.format(database=name)))
+    with new_database(postgres, f"room_{next(_numbers)}", template="ops") as url:
+        yield Settings(home=tmp_path / "home", database_url=SecretStr(url))

@@ -94,7 +94,7 @@ def back_up(settings: Settings, path: Path, passphrase: str) -> Made:
         path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         with ExitStack() as stack:
-            ran = stack.enter_context(reached_server(settings))
+            ran = stack.enter_context(reached_server(settings, command="ops db backup"))
             files = {name: stack.enter_context(_spool(settings.home)) for name in PARTS}
             check_space(settings.home, {"the files of the room": files_bytes(settings.home, without)})
             # before the databases: what is delivered meanwhile is in both, and none is in neither

@@ -131,8 +131,8 @@ def check_same(begun: Begun, manifest: Manifest, settings: Settings, *, take_ove
         )
 
 
-def check_server(settings: Settings, manifest: Manifest, *, name: str) -> None:
-    """Raise UsageError for a server that is older than the backup, or that a room works on."""
+def check_server(settings: Settings, manifest: Manifest, *, name: str, stopped: bool = True) -> None:
+    """Raise UsageError for a server that is older than the backup, or that a room works on while it must be stopped."""
     with connected(settings, maintenance(settings)) as db:
         here = db.info.parameter_status("server_version") or "0"
         sessions = db.execute(_SESSIONS, [list(databases_of(settings).values())]).fetchall()
@@ -141,7 +141,7 @@ def check_server(settings: Settings, manifest: Manifest, *, name: str) -> None:
             f"{name} is of PostgreSQL {manifest.server_version}, and the server here is {here}. Hint: set "
             f"OPS_DATABASE_URL to a server of version {major_of(manifest.server_version)} or newer"
         )
-    if sessions:
+    if sessions and stopped:
         who = _shown([str(row[0]) for row in sessions])
         raise UsageError(
             f"a room is connected to the databases here: {who}. Hint: stop that room (`ops down` there), or choose "

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -37,7 +38,7 @@ from cli.moving.checks import (
 from cli.moving.databases import aside_database, connected, holds, is_there, load, maintenance, put_aside
 from cli.moving.home_files import aside, in_the_way, unpack_files
 from cli.moving.roles import RoomRole, make_roles
-from cli.moving.server import running_server
+from cli.moving.server import reached_server, running_server
 from cli.moving.settle import settle
 from deployments.room.databases import upgrade_databases
 from deployments.room.report import only_supervisor
@@ -71,26 +72,31 @@ class Restored:
     """Whether this host's settings file stayed, and that of the old room stands beside it."""
     lacking: list[str]
     """Settings that the old room had from its environment, and that are not set here."""
+    server: str
+    """Where the databases are."""
+    databases: list[str]
+    """What they are called there."""
+    runs_here: bool = False
+    """Whether a room runs in this OPS_HOME, which has to be stopped before the restore."""
 
 
 def verify(settings: Settings, file: Path, passphrase: str, *, replace: bool, take_over: bool) -> Restored:
     """Verify a backup, and say what restoring it would do. Nothing changes. Raises OpsError."""
     with _readable(settings.home), ExitStack() as stack:
         opened = stack.enter_context(_opened(file))
-        if settings.home.exists():
-            stack.enter_context(only_supervisor(settings.home, command="ops db restore"))
         manifest = verify_archive(opened, passphrase, name=str(file))
         check_versions(manifest, name=str(file))
         settings = in_effect_after(settings, manifest, name=str(file))
-        found, files = dict.fromkeys(databases_of(settings), False), in_the_way(settings.home)
+        found, files, runs = dict.fromkeys(databases_of(settings), False), in_the_way(settings.home), False
         if not settings.embedded or (settings.home / "postgres" / "data").exists():
-            stack.enter_context(running_server(settings))
-            check_server(settings, manifest, name=str(file))
+            runs = stack.enter_context(reached_server(settings, command="ops db restore --dry-run"))
+            check_server(settings, manifest, name=str(file), stopped=not runs)
             found = check_target(settings, manifest, files, replace=replace)
         check_free(settings, files, found, replace=replace)
         stamp = _stamp(datetime.now(UTC))
         keeps = keeps_settings(settings, manifest)
-        return _outcome(settings, manifest, stamp, files, found, take_over=take_over, kept_settings=keeps)
+        outcome = _outcome(settings, manifest, stamp, files, found, take_over=take_over, kept_settings=keeps)
+        return replace_fields(outcome, runs_here=runs)
 
 
 def restore(
@@ -224,7 +230,7 @@ def _carry_out(settings: Settings, manifest: Manifest, begun: Begun, tell: Tell)
         if not holds(settings, part, names[part]):
             tell(f"loading the database {names[part]}")
             load(settings, names[part], place / dump, dumped_by=manifest.pg_dump_version, options=options)
-    settle(settings, room=begun.room, take_over=begun.take_over)
+    settle(settings, manifest, room=begun.room, take_over=begun.take_over)
     tell("bringing the databases up to date")
     upgrade_databases(settings)
     _place_files(settings.home, place / _FILES, begun.stamp)
@@ -276,6 +282,8 @@ def _outcome(
         put_aside=kept,
         kept_settings=kept_settings,
         lacking=lacking_settings(manifest),
+        server=place_of(settings),
+        databases=sorted(set(names.values())),
     )
 
 

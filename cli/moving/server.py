@@ -26,15 +26,16 @@ STOP_SECONDS = 30.0
 
 
 @contextmanager
-def reached_server(settings: Settings) -> Iterator[bool]:
+def reached_server(settings: Settings, *, command: str) -> Iterator[bool]:
     """Let the room's server answer during the block; yields whether the room runs.
 
-    Where it does not, it cannot be started meanwhile, and an embedded PostgreSQL runs for us alone. Raises OpsError.
+    Where it does not, it cannot be started meanwhile, for it says that `command` works there, and an embedded
+    PostgreSQL runs for us alone. Raises OpsError.
     """
     if current_report(settings.home) is not None:
         yield True
         return
-    with only_supervisor(settings.home, command="ops db backup"), running_server(settings):
+    with only_supervisor(settings.home, command=command), running_server(settings):
         yield False
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
+from cli.moving.archive import Manifest
 from cli.moving.databases import connected
-from flows.offsite.owner import VARIABLE, room_id
+from opsdb.room_identity import VARIABLE, room_id
 from opsdb.settings import Settings
 
 _READ = "SELECT value FROM public.variable WHERE name = %s"
@@ -14,13 +15,14 @@ _FIRST_ID = "SELECT id::text FROM public.block_type WHERE slug = 'backup-target'
 _WRITE = """
 INSERT INTO public.variable (name, value) VALUES (%s, %s::jsonb) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value
 """
-_HOLD = "UPDATE public.work_pool SET is_paused = true WHERE starts_with(name, 'lane-')"
+_PAUSE = "UPDATE public.work_pool SET is_paused = %s WHERE starts_with(name, 'lane-')"
 
 
-def settle(settings: Settings, *, room: UUID, take_over: bool) -> None:
-    """Give the restored room its id; with `take_over` also the places of the old one, else its lanes are paused.
+def settle(settings: Settings, manifest: Manifest, *, room: UUID, take_over: bool) -> None:
+    """Give the restored room its id; with `take_over` also the places of the old one.
 
-    Repeating it changes nothing.
+    Otherwise its lanes are paused, and it is marked as a copy of the room that the backup is of. Repeating it changes
+    nothing.
     """
     with connected(settings, settings.prefect_database) as db, db.transaction():
         row = db.execute(_READ, [VARIABLE]).fetchone()
@@ -30,6 +32,9 @@ def settle(settings: Settings, *, room: UUID, take_over: bool) -> None:
             return
         before = [*old.before, old.id] if take_over else []
         value = {"id": str(room), "before": [one for one in before if one]}
-        db.execute(_WRITE, [VARIABLE, json.dumps(value)])
         if not take_over:
-            db.execute(_HOLD.encode())
+            at = f"{manifest.ops_snapshot_at:%Y-%m-%d %H:%M} UTC"
+            value["copy_of"] = f"the room in {manifest.home} on host {manifest.host}, as of {at}"
+        db.execute(_WRITE, [VARIABLE, json.dumps(value)])
+        if not take_over or old.copy_of:  # the lanes of a copy were paused by its restore
+            db.execute(_PAUSE.encode(), [not take_over])

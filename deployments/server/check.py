@@ -23,7 +23,7 @@ from blocks.check import Check
 from deployments.server.access import prefect_command
 from deployments.server.client import answering, pages, prefect_client, runbook_deployments
 from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
-from deployments.server.obstacles import clear_queue, closed_lane, closed_queue
+from deployments.server.obstacles import TAKE_OVER, clear_queue, closed_lane, closed_queue, read_copy_of
 from deployments.server.schedule_check import check_schedules
 from opsdb.kinds.kinds import Deployed, named, registered_deployments, switched_off
 from opsdb.kinds.template_files import PACKAGE
@@ -47,9 +47,17 @@ def check_prefect(settings: Settings, *, templates: Collection[TemplateDeploymen
     with prefect_client(settings, request_seconds=REQUEST_SECONDS) as client, answering(client):
         yield judge_version(client.api_version(), version("prefect"), pinned_version())
         pools = {pool.name: pool for pool in client.read_work_pools()}
+        copy_of = read_copy_of(client)
+        if copy_of:
+            yield Check(
+                "room", f"it is a copy of {copy_of}: its lanes are paused, so that it executes nothing", TAKE_OVER
+            )
         for lane in Lane:
-            queues = client.read_work_queues(work_pool_name=lane.pool) if lane.pool in pools else []
-            yield judge_lane(lane, pools.get(lane.pool), queues, limit=settings.lane_limit)
+            pool = pools.get(lane.pool)
+            if copy_of and pool is not None and pool.is_paused:
+                continue
+            queues = client.read_work_queues(work_pool_name=lane.pool) if pool else []
+            yield judge_lane(lane, pool, queues, limit=settings.lane_limit)
         off = switched_off(settings)
         registered = registered_deployments(settings.prefect_yaml)
         wanted = {name: one for name, one in registered.items() if one.entrypoint not in off}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from deployments.server.access import prefect_command
 from opsdb.errors import UsageError
+from opsdb.room_identity import VARIABLE, room_id
 from opsdb.runs.lookup import short_id
 from opsdb.states import AWAITS_SLOT
 from opsdb.tables import Lane
@@ -30,6 +31,10 @@ IN_A_SLOT = ("PENDING", "RUNNING")
 """The types of states that Prefect counts against limits."""
 NAMED = 5
 """Runs that a line names."""
+TAKE_OVER = (
+    "leave it so while that room works; to work here, stop that room for good, then `ops down`, and restore again with "
+    "`--take-over --replace` (docs/howto/moving-a-room.md)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +85,33 @@ def read_hold(client: SyncPrefectClient, run_id: UUID, *, lane: Lane, slots: int
     named = WorkPoolFilter(name=WorkPoolFilterName(any_=[lane.pool]))
     pool = next(iter(client.read_work_pools(work_pool_filter=named)), None)
     queues = client.read_work_queues(work_pool_name=lane.pool) if pool else []
+    closed = _closed(client, lane, pool, slots=slots)
     counted = {queue.id for queue in queues if not queue.is_paused}  # as Prefect does
     return Hold(
-        obstacles=list(_obstacles(client, run, lane=lane, pool=pool, queues=queues, slots=slots)),
+        obstacles=list(_obstacles(client, run, lane=lane, pool=pool, queues=queues, closed=closed)),
         due=not_due(run, now),
-        lane_open=closed_lane(lane, pool, slots=slots) is None,
+        lane_open=closed is None,
         closed_queues=frozenset(queue.name for queue in queues if closed_queue(lane, queue)),
         slots=pool.concurrency_limit if pool else 0,
         taken=_taken(client, counted) if pool and pool.concurrency_limit and counted else 0,
     )
 
 
-def closed_lane(lane: Lane, pool: WorkPool | None, *, slots: int) -> Obstacle | None:
-    """Why a lane starts nothing at all; `slots` are those of a lane by the room's own settings."""
+def read_copy_of(client: SyncPrefectClient) -> str | None:
+    """Which room this one is a copy of, in words; None for one that works in its own right."""
+    variable = client.read_variable_by_name(VARIABLE)
+    return room_id(variable.value if variable else None, otherwise="").copy_of  # type: ignore[arg-type]  # checked there
+
+
+def closed_lane(lane: Lane, pool: WorkPool | None, *, slots: int, copy_of: str | None = None) -> Obstacle | None:
+    """Why a lane starts nothing at all; `slots` are those of a lane by the room's own settings.
+
+    `copy_of` is what `read_copy_of` returned: a copy is not resumed, for both rooms would do the same work.
+    """
     if pool is None:
         return Obstacle(found=f"lane {lane} was deleted in Prefect", advice="`ops deploy` makes it again")
+    if pool.is_paused and copy_of:
+        return Obstacle(found=f"lane {lane} is paused, because this is a copy of {copy_of}", advice=TAKE_OVER)
     if pool.is_paused:
         command = prefect_command(f"work-pool resume {pool.name}")
         return Obstacle(
@@ -107,6 +124,11 @@ def closed_lane(lane: Lane, pool: WorkPool | None, *, slots: int) -> Obstacle | 
             advice=f"`{prefect_command(f'work-pool set-concurrency-limit {pool.name} {slots}')}`",
         )
     return None
+
+
+def _closed(client: SyncPrefectClient, lane: Lane, pool: WorkPool | None, *, slots: int) -> Obstacle | None:
+    copy_of = read_copy_of(client) if pool is not None and pool.is_paused else None
+    return closed_lane(lane, pool, slots=slots, copy_of=copy_of)
 
 
 def closed_queue(lane: Lane, queue: WorkQueue) -> Obstacle | None:
@@ -155,13 +177,13 @@ def _obstacles(
     lane: Lane,
     pool: WorkPool | None,
     queues: Collection[WorkQueue],
-    slots: int,
+    closed: Obstacle | None,
 ) -> Iterator[Obstacle]:
     if run.state is not None and not run.state.is_scheduled() and not run.state.is_paused():
         found = f"it is {run.state.name} in Prefect already"
         yield Obstacle(found=found, advice="the room's record follows within seconds, see `ops status` if it does not")
         return
-    if closed := closed_lane(lane, pool, slots=slots):
+    if closed is not None:
         yield closed
     queue = next((one for one in queues if one.id == run.work_queue_id), None)
     if run.work_queue_id is None:

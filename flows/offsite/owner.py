@@ -11,17 +11,13 @@ import random
 import socket
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from blocks.target_store import Store, TargetAwayError, TargetError
 
 FILE = "ops-room.json"
-VARIABLE = "ops_room"
-"""The variable in Prefect that a restore of the room leaves (docs/decisions/0050): `id`, and in `before` those whose
-places it takes over."""
 _TRIES = 4
 _SETTLE_SECONDS = 2.0
 """After which a room looks whose the place is: who looked before its file was there has written by then."""
@@ -37,21 +33,6 @@ class Owner:
 
 class NotOursError(TargetError):
     """The place is not this room's. Who knows which copy is wanted may read it all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoomId:
-    """A room's id, and those that it had on other hosts, from which it moved: their places are its own."""
-
-    id: str
-    before: tuple[str, ...] = ()
-
-
-def room_id(variable: Mapping[str, Any] | None, *, otherwise: str) -> RoomId:
-    """The id that the variable says, where there is one."""
-    if not isinstance(variable, Mapping) or not isinstance(variable.get("id"), str):
-        return RoomId(otherwise)
-    return RoomId(variable["id"], tuple(str(one) for one in variable.get("before", ())))
 
 
 def take_ownership(store: Store, room: str, *, before: Collection[str] = ()) -> None:

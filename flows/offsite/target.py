@@ -26,11 +26,12 @@ from flows.backup.repository import Backup, Repository
 from flows.engine.active_run import current_run
 from flows.engine.progress import reported
 from flows.engine.step import action, step
-from flows.offsite.owner import VARIABLE, check_owner, room_id
+from flows.offsite.owner import check_owner
 from flows.shell.run import ShellFailedError, ShellTimeoutError
 from opsdb.errors import PreflightError, RoomUnreachableError, StepFailedError, StepTimeoutError
 from opsdb.places import refuse_target
 from opsdb.refusals import refusal
+from opsdb.room_identity import VARIABLE, room_id
 
 LOOK_SECONDS = 45
 UPLOAD_SECONDS = 3600

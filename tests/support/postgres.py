@@ -66,6 +66,17 @@ def running(
         log.close()
 
 
+@contextmanager
+def new_database(postgres: str, name: str, *, template: str = "template0") -> Iterator[str]:
+    """Make a database for the length of the block: thousands of them would fill the memory. Yields its URL."""
+    server = postgres.format(database="postgres")
+    with psycopg.connect(server, autocommit=True) as db:
+        db.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+    yield postgres.format(database=name)
+    with psycopg.connect(server, autocommit=True) as db:
+        db.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
 def databases(postgres: str) -> set[str]:
     with psycopg.connect(postgres.format(database="postgres")) as db:
         return {name for (name,) in db.execute("SELECT datname FROM pg_database").fetchall()}

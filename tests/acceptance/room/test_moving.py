@@ -177,3 +177,5 @@ def test_room_moves_to_another_host_with_all_that_it_knows(old: Desk, new: Desk,
     start_as(new, HOST)
     life.is_shown(new)
     life.goes_on(new, own_folder)
+    dry = new.ops("db", "restore", made["file"], "--take-over", "--replace", "--dry-run", *by)
+    assert (dry.code, "A room runs in " in dry.err, "database ops_before_" in dry.out) == (0, True, True), dry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ from deployments.room.report import only_supervisor
 from deployments.room.restoring import check_whole, read_begun
 from deployments.server import access
 from flows.backup.keyring import room_keyring
-from flows.offsite.owner import VARIABLE
 from opsdb.errors import OpsError, UsageError
+from opsdb.room_identity import VARIABLE
 from opsdb.settings import Settings
 from tests.support.cluster import copy_cluster
 from tests.support.commands import Answer, run_ops
@@ -192,15 +193,19 @@ def test_room_that_takes_over_has_the_old_places_and_one_that_does_not_holds_sti
     assert value["id"] != first[0]
     assert value["before"] == ([first[0]] if take_over and first[0] != "none" else [])
     assert in_prefect(new, "SELECT is_paused FROM work_pool WHERE name = 'lane-a'") == [(not take_over,)]
+    of_old = f"the room in {old.home} on host {socket.gethostname()}, as of "
+    assert str(value.get("copy_of", of_old)).startswith(of_old)
+    assert ("copy_of" in value) is not take_over
     again = Host(new.home.parent.parent / "again" / ".ops")
     file = new.home.parent / "again.sealed"
     kept = new.home.parent / "passphrase"
     kept.write_text(PASSPHRASE)
     kept.chmod(0o600)
     new.ops("db", "backup", "--to", str(file), "--passphrase-file", str(kept)).fine()
-    restored(again, file)
+    restored(again, file)  # takes over: a copy becomes a room that works
+    assert in_prefect(again, "SELECT is_paused FROM work_pool WHERE name = 'lane-a'") == [(False,)]
     (moved,) = in_prefect(again, f"SELECT value FROM variable WHERE name = '{VARIABLE}'")[0]
-    assert moved["before"] == [*value["before"], value["id"]]
+    assert moved == {"id": moved["id"], "before": [*value["before"], value["id"]]}
 
 
 class KilledError(BaseException):
@@ -301,6 +306,22 @@ def test_room_that_is_there_or_runs_and_files_that_cannot_be_trusted_are_refused
     assert not (new.home / "restoring").exists()
     assert not (new.home / "secrets.json").exists()
     assert not (new.home / "postgres").exists()
+
+
+def test_dry_run_says_what_would_be_made_and_changes_nothing(
+    old: Host, new: Host, backup: Path, passphrase: Path
+) -> None:
+    new.home.mkdir(mode=0o700, parents=True)
+    dry = ("db", "restore", str(backup), "--dry-run", "--passphrase-file", str(passphrase))
+    shown = new.ops(*dry).fine()
+    assert "ops and prefect on the embedded PostgreSQL" in shown
+    assert list(new.home.iterdir()) == []
+    before = sorted(old.home.iterdir())
+    document = json.loads(old.ops(*dry, "--replace", "--json").fine())
+    assert document["databases"] == ["ops", "prefect"]
+    assert any(name.startswith("the database ops_before_") for name in document["put_aside"])
+    assert document["runs_here"] is False
+    assert sorted(old.home.iterdir()) == before
 
 
 def refusal(host: Host, file: Path, passphrase: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -11,21 +12,21 @@ from cli.doctor.record import check_old
 from opsdb.settings import Settings
 from tests.integration.cli.conftest import Ops
 from tests.support.old_runs import make_old_runs
+from tests.support.postgres import new_database
 
 
 @pytest.fixture
-def settings(settings: Settings, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(settings: Settings, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A room with three runs that are old, in a Prefect database of its own."""
     name = f"prefect_{settings.ops_url.partition('?')[0].rpartition('/')[2]}"
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f'CREATE DATABASE "{name}" TEMPLATE prefect')
     room = settings.model_copy(update={"prefect_database": name})
     with psycopg.connect(room.ops_url) as db:
         db.execute("INSERT INTO ops.sync_marks (name, at) VALUES ('sync', now())")
-    make_old_runs(room, days=100, count=3)
-    make_old_runs(room, days=10)
     monkeypatch.setenv("OPS_PREFECT_DATABASE", name)
-    return room
+    with new_database(postgres, name, template="prefect"):
+        make_old_runs(room, days=100, count=3)
+        make_old_runs(room, days=10)
+        yield room
 
 
 def test_person_sees_what_would_go_then_what_went(ops: Ops) -> None:

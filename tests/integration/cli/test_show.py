@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import (
     DeploymentUpdate,
     GlobalConcurrencyLimitUpdate,
+    VariableCreate,
     WorkPoolCreate,
     WorkPoolUpdate,
 )
@@ -25,6 +26,7 @@ from prefect.states import Completed, Pending, Running, Scheduled
 
 from cli.run.reasons import NOTHING
 from deployments.server import access
+from opsdb.room_identity import VARIABLE
 from opsdb.runs.lookup import short_id
 from opsdb.runs.runs import apply_states
 from opsdb.runs.workers import write_worker_heartbeat
@@ -117,6 +119,20 @@ def test_paused_or_limited_lane_or_queue_is_said_with_how_to_go_on(waits: Waits,
     assert " prefect work-pool set-concurrency-limit lane-d 3`" in pool
     assert of_queue.startswith("queue high of lane D executes nothing")
     assert " prefect work-queue clear-concurrency-limit high --pool lane-d`" in of_queue
+
+
+def test_paused_lane_of_a_copy_is_not_to_be_resumed(waits: Waits, client: SyncPrefectClient) -> None:
+    client.update_work_pool("lane-d", WorkPoolUpdate(is_paused=True))
+    made = client.create_variable(
+        VariableCreate(name=VARIABLE, value={"id": "x", "copy_of": "the room in /a on host b"})
+    )
+    try:
+        [line] = waits.say()
+        assert line.startswith("lane D is paused, because this is a copy of the room in /a on host b: leave it so")
+        assert "--take-over --replace" in line
+        assert "work-pool resume" not in line
+    finally:
+        client.delete_variable_by_name(made.name)
 
 
 def test_full_lane_or_queue_is_said_as_prefect_counts(waits: Waits, client: SyncPrefectClient) -> None:

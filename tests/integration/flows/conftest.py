@@ -37,6 +37,7 @@ from tests.integration.flows.odoo_sites import Site, odoo_site
 from tests.integration.flows.targets import MEBIBYTE, Bucket
 from tests.support.backups import KEY
 from tests.support.bucket_server import BucketServer
+from tests.support.postgres import new_database
 from tests.support.tcp_proxy import TcpProxy
 
 PROGRAMS = find_programs(EMBEDDED, server_version="1")
@@ -104,12 +105,11 @@ def shop(postgres: str) -> str:
 
 
 @pytest.fixture
-def database(postgres: str, shop: str) -> str:
+def database(postgres: str, shop: str) -> Iterator[str]:
     """A database of this test alone."""
     name = f"shop_{os.getpid()}_{next(_numbers)}"  # marks what the stand-in Docker runs, on the host of other tests
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f'CREATE DATABASE "{name}" TEMPLATE {shop}')
-    return name
+    with new_database(postgres, name, template=shop):
+        yield name
 
 
 @pytest.fixture

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from opsdb.settings import Settings
+from tests.support.postgres import new_database
 
 _numbers = itertools.count()
 
 
 @pytest.fixture
-def room(settings: Settings, postgres: str) -> Settings:
+def room(settings: Settings, postgres: str) -> Iterator[Settings]:
     """A room that keeps runs for 90 days, and whose sync has recorded all that ended, a host check of today at last."""
     name = f"prefect_prune_{next(_numbers)}"
-    with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
-        db.execute(f'CREATE DATABASE "{name}" TEMPLATE prefect')
     with psycopg.connect(settings.ops_url) as db:
         db.execute("INSERT INTO ops.sync_marks (name, at) VALUES ('sync', now())")
         db.execute(
@@ -26,4 +26,5 @@ def room(settings: Settings, postgres: str) -> Settings:
             "SELECT gen_random_uuid(), id, 'host_check', 'A', 'succeeded', 'succeeded', now(), gen_random_uuid(), "
             "now() FROM today"
         )
-    return settings.model_copy(update={"prefect_database": name})
+    with new_database(postgres, name, template="prefect"):
+        yield settings.model_copy(update={"prefect_database": name})

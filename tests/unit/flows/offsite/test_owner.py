@@ -22,11 +22,12 @@ from flows.backup.names import BackupName
 from flows.engine.active_run import ActiveRun, activated
 from flows.offsite import owner
 from flows.offsite import target as module
-from flows.offsite.owner import FILE, NotOursError, RoomId, check_owner, read_owner, room_id, take_ownership
+from flows.offsite.owner import FILE, NotOursError, check_owner, read_owner, take_ownership
 from flows.offsite.target import Target
 from flows.offsite.transfer import main
 from flows.restore.fetch import find_at_target
 from opsdb.errors import PreflightError
+from opsdb.room_identity import RoomId, room_id
 from opsdb.settings import Settings
 from tests.support.backups import NOW, make_backup
 from tests.support.folders import names
@@ -76,6 +77,8 @@ def test_room_that_moved_takes_its_place_along_and_the_old_one_is_told(there: Pa
         (None, RoomId("first")),
         ({"id": "new", "before": ["first"]}, RoomId("new", ("first",))),
         ({"id": "new"}, RoomId("new")),
+        ({"id": "new", "before": [], "copy_of": "the room in /a"}, RoomId("new", copy_of="the room in /a")),
+        ({"id": "new", "copy_of": 1}, RoomId("new")),
         ({"before": ["other"]}, RoomId("first")),
         ("somebody else's", RoomId("first")),
     ],
