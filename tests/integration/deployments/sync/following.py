@@ -11,9 +11,17 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
+from prefect.states import Pending
 from sqlalchemy import Engine, text
 
+from opsdb.states import CLAIMED_BY
+
 Syncing = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
+
+
+def claimed() -> State[Any]:
+    """The state with which a worker claims a run: the room puts one back into its queue that nobody has claimed."""
+    return Pending(message=f"{CLAIMED_BY}w-1")
 
 
 def walk(client: SyncPrefectClient, run_id: UUID, *states: State[Any]) -> None:

@@ -16,7 +16,7 @@ from prefect.states import Cancelled, Completed, Pending, Running, Scheduled
 from sqlalchemy import Engine, text
 
 from opsdb.runs.sessions import make_session
-from tests.integration.deployments.sync.following import Syncing, events, eventually, statuses, walk
+from tests.integration.deployments.sync.following import Syncing, claimed, events, eventually, statuses, walk
 
 
 def test_sync_cancels_a_waiting_run_that_was_deleted_in_prefect(
@@ -96,7 +96,7 @@ def test_run_whose_tag_was_taken_away_is_recorded_to_its_end(
     with syncing():
         eventually(lambda: statuses(engine, kind), {run.id: "queued"}, 30)
         client.update_flow_run(run.id, tags=["mine"])
-        walk(client, run.id, Pending(), Running(), Completed())
+        walk(client, run.id, claimed(), Running(), Completed())
         eventually(lambda: statuses(engine, kind), {run.id: "succeeded"}, 30)
 
 
@@ -106,7 +106,7 @@ def test_what_waits_is_cancelled_and_what_runs_goes_on_when_all_is_deleted_at_on
 ) -> None:
     runs = [client.create_flow_run_from_deployment(deployment_id).id for _ in range(12)]
     for run in runs[:4]:
-        walk(client, run, Pending(), Running())
+        walk(client, run, claimed(), Running())
     expected = dict.fromkeys(runs[:4], "running") | dict.fromkeys(runs[4:], "queued")
     with syncing():
         eventually(lambda: statuses(engine, kind), expected, 30)

@@ -10,13 +10,13 @@ from uuid import UUID
 import psycopg
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Completed, Pending, Running
+from prefect.states import Completed, Running
 from sqlalchemy import Engine, text
 
 from exporter.metrics.collector import Room
 from exporter.metrics.scrape import Scraper
 from opsdb.settings import Settings
-from tests.integration.deployments.sync.following import Syncing, eventually, statuses, walk
+from tests.integration.deployments.sync.following import Syncing, claimed, eventually, statuses, walk
 from tests.support.old_runs import make_old_runs, prefect_url
 from tests.support.tiers import in_soak
 
@@ -68,7 +68,7 @@ def test_long_history_goes_while_runs_are_followed_and_no_counter_moves(  # noqa
         lags, scrapes = list[float](), list[float]()
         while not over():
             run = client.create_flow_run_from_deployment(deployment_id)
-            walk(client, run.id, Pending(), Running(), Completed())
+            walk(client, run.id, claimed(), Running(), Completed())
             began = time.monotonic()
             eventually(lambda run=run: statuses(engine, kind).get(run.id), "succeeded", 60)  # type: ignore[misc]
             lags.append(time.monotonic() - began)

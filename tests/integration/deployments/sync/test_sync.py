@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
+from prefect.states import Cancelled, Completed, Crashed, Running, Scheduled
 from sqlalchemy import Engine, text
 
 from opsdb.settings import Settings
-from tests.integration.deployments.sync.following import Syncing, eventually, statuses, wait_until_alive, walk
+from tests.integration.deployments.sync.following import Syncing, claimed, eventually, statuses, wait_until_alive, walk
 from tests.support.tiers import in_soak
 
 
@@ -45,12 +45,12 @@ def test_sync_hears_of_a_run_and_its_rewritten_end_long_before_it_polls(
         run = client.create_flow_run_from_deployment(
             deployment_id, parameters={"number": 7}, tags=["priority:15", f"session:{uuid4()}"]
         )
-        for make_state, status in ((Pending, "claimed"), (Running, "running"), (Completed, "succeeded")):
+        for make_state, status in ((claimed, "claimed"), (Running, "running"), (Completed, "succeeded")):
             walk(client, run.id, make_state())
             eventually(lambda: statuses(engine, kind).get(run.id), status)
         walk(client, run.id, Crashed())
         eventually(lambda: statuses(engine, kind).get(run.id), "failed")
-        walk(client, run.id, Scheduled(), Pending(), Running())
+        walk(client, run.id, Scheduled(), claimed(), Running())
         eventually(lambda: statuses(engine, kind).get(run.id), "running")
     with engine.connect() as db:
         row = db.execute(
