@@ -78,25 +78,34 @@ def choose_roles(
             f"{_shown([role])} ({lines.get(role, 'the backup has no line that makes it')})" for role in missing[:_SHOWN]
         )
         more = f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        left = _left_to_superuser(server, manifest, chosen | dict.fromkeys(missing), superusers)
+        leave = "" if left else ", or leave out what they own and may do with missing_roles=leave"
         raise PreflightError(
-            f"the server lacks {len(missing)} of the backup's roles: {told}{more}. Create them, or name others with "
-            'roles={"old": "new"}, or leave out what they own and may do with missing_roles=leave'
+            f"the server lacks {len(missing)} of the backup's roles: {told}{more}. Hint: create them, or name others "
+            f'with roles={{"old": "new"}}{leave}'
         )
     chosen |= dict.fromkeys(missing)
-    _check_heir(server, manifest, chosen, superusers)
+    if left := _left_to_superuser(server, manifest, chosen, superusers):
+        heir, roles = left
+        raise PreflightError(
+            f"missing_roles=leave: what belongs to {_shown(roles)} would go to {heir!r}, a superuser, with whose "
+            'rights its code would run. Hint: create the role, or name another one with roles={"old": "new"}'
+        )
     return chosen
 
 
-def _check_heir(server: Connection, manifest: Manifest, chosen: RoleMap, superusers: Collection[str]) -> None:
-    """Whoever gets what left-out roles owned, the database's owner or else the room, is no superuser."""
+def _left_to_superuser(
+    server: Connection, manifest: Manifest, chosen: RoleMap, superusers: Collection[str]
+) -> tuple[str, list[str]] | None:
+    """The superuser that would get what the left-out roles own, and these roles; None where nobody is harmed.
+
+    What they own goes to the owner of the database, or else to the room's own login.
+    """
     own = manifest.properties.owner if manifest.properties else None
     heir = (chosen.get(own, own) if own else None) or server.info.user
     owners = owners_in(manifest, {}) | ({own} if own else set())
-    if heir in superusers and (left := sorted(role for role in owners if chosen.get(role, role) is None)):
-        raise PreflightError(
-            f"missing_roles=leave: what belongs to {_shown(left)} would go to {heir!r}, a superuser, with whose rights "
-            'its code would run. Hint: create the role, or name another one with roles={"old": "new"}'
-        )
+    left = sorted(role for role in owners if chosen.get(role, role) is None)
+    return (heir, left) if left and heir in superusers else None
 
 
 def read_roles(backup: Backup) -> str:

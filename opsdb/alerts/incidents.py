@@ -122,8 +122,7 @@ def due(incident: Incident) -> Event | Literal["close"] | None:
             return "close"
         return "firing" if not i.silenced and i.now >= i.opened_at + SETTLE else None
     if i.resolved_at is not None:
-        over = CALM if i.rule.calm else timedelta(0)
-        return "resolved" if i.now >= i.resolved_at + over else None
+        return "resolved" if _over(i) else None
     if i.ended and not i.silenced and (i.rule is Rule.APPROVAL or i.now - (i.end_told_at or i.told_at) >= JOIN):
         return "ended"
     waited = i.now - i.told_at
@@ -131,6 +130,12 @@ def due(incident: Incident) -> Event | Literal["close"] | None:
     if not i.silenced and (reminds or (i.untold and waited >= JOIN)):
         return "repeat"
     return None
+
+
+def _over(incident: Incident) -> bool:
+    """Whether all has been well for so long that what comes now is a new incident."""
+    over = CALM if incident.rule.calm else timedelta(0)
+    return incident.resolved_at is not None and incident.now >= incident.resolved_at + over
 
 
 def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
@@ -144,7 +149,7 @@ def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
     for row in db.execute(UNCLOSED).all():
         incident = Incident(**(row._asdict() | {"rule": Rule(row.rule)}))
         event = due(incident)
-        if event == "close" or (incident.resolved_at is not None and not anybody):
+        if event == "close" or (not anybody and _over(incident)):
             db.execute(CLOSE, {"id": incident.id})
         elif event is not None and anybody:
             try:

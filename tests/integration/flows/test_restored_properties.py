@@ -107,7 +107,9 @@ def test_missing_role_is_named_mapped_or_left_out(postgres: str, database: str, 
         db.execute(f'DROP ROLE "{role}_ro"')
         db.execute(f'CREATE ROLE "{role}_ro"')  # of another server, one is there
     there = databases(postgres)
-    with pytest.raises(PreflightError, match=rf"'{role}' \(line \d+ of its roles: CREATE ROLE {role};\). Create them"):
+    with pytest.raises(
+        PreflightError, match=rf"'{role}' \(line \d+ of its roles: CREATE ROLE {role};\). Hint: create them"
+    ):
         odoo_db_restore(f"{database}_new", dump)
     with pytest.raises(PreflightError, match="the server has no role 'nobody'"):
         odoo_db_restore(f"{database}_new", dump, roles={role: "nobody"})
@@ -133,6 +135,9 @@ def test_superuser_gets_nothing_that_was_another_roles(postgres: str, database: 
     with psycopg.connect(postgres.format(database="postgres"), autocommit=True) as db:
         db.execute(f'DROP DATABASE "{database}"')
         db.execute(f'DROP ROLE "{role}"')
+    with pytest.raises(PreflightError, match="the server lacks") as refused:
+        odoo_db_restore(f"{database}_left", dump)
+    assert "missing_roles=leave" not in str(refused.value)  # it would be refused, as follows
     with pytest.raises(PreflightError, match=rf"what belongs to '{role}' would go to 'postgres', a superuser"):
         odoo_db_restore(f"{database}_left", dump, missing_roles="leave")
     assert not [name for name in databases(postgres) if name.startswith(database)]

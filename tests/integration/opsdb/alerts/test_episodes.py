@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from opsdb.alerts.episodes import open_fenced
+from opsdb.alerts.incidents import acknowledge
 from opsdb.alerts.thresholds import parse_thresholds
 from opsdb.room_locks import Lock, try_lock
 from opsdb.runs.runs import apply_states, facts_of_row
@@ -254,6 +255,25 @@ def test_without_anybody_to_tell_it_waits_until_there_is(lab: Lab) -> None:
     assert lab.cycle() == []
     lab.destinations = ["main"]
     assert lab.cycle() == [("firing", "queued", "A", 1)]
+
+
+def test_without_anybody_to_tell_what_comes_back_continues_the_acknowledged_alert(lab: Lab) -> None:
+    lab.destinations = []
+    run_id = queue(lab, 1000)
+    lab.cycle()
+    [incident] = lab.sql("SELECT id FROM ops.alert_incidents")
+    with lab.engine.begin() as db:
+        acknowledge(db, incident.id, "ana")
+    for seconds, closed in ((590, 0), (601, 1)):
+        lab.sql("UPDATE ops.runs SET status = 'running'")
+        lab.cycle()
+        lab.pass_seconds(seconds)
+        lab.cycle()
+        lab.set(run_id, "status = 'queued'")  # type: ignore[arg-type]
+        lab.cycle()
+        [active] = lab.sql("SELECT acknowledged_by FROM ops.alert_incidents WHERE closed_at IS NULL")
+        assert active.acknowledged_by == (None if closed else "ana")
+        assert len(lab.sql("SELECT FROM ops.alert_incidents WHERE closed_at IS NOT NULL")) == closed
 
 
 def test_thresholds_are_those_of_the_kind(engine: Engine) -> None:
