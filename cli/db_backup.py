@@ -10,6 +10,7 @@ import typer
 from cli.options import JsonOption
 from cli.text import clock, console, errors, lines, own_name, print_json, say, show
 from opsdb.amounts import size
+from opsdb.errors import UsageError
 from opsdb.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,16 @@ def backup(
             show_default=False,
         ),
     ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep",
+            min=1,
+            metavar="N",
+            help="Then delete older backups of this host from the folder, all but the newest N. Default: delete none.",
+            show_default=False,
+        ),
+    ] = None,
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,22 +63,28 @@ def backup(
     before it gets its name. The room may run meanwhile. Backups of other databases and the output of steps are not in
     it.
 
-    Example: ops db backup --to /mnt/safe --passphrase-file /etc/ops/room.passphrase
+    Example: ops db backup --to /mnt/safe --keep 14 --passphrase-file /etc/ops/room.passphrase
     """
     from cli.moving.backup import back_up, choose_path
+    from cli.moving.old_backups import delete_old
     from cli.moving.passphrase import read_passphrase
 
     settings = load_settings()
     path = choose_path(settings, to)
+    if keep is not None and to is not None and not to.is_dir():
+        raise UsageError(f"--keep: {to} is one file. Hint: name a folder with --to, in which backups are kept")
     passphrase = read_passphrase(passphrase_file, new=True)
     with console.status("Backing up the room ..."):
         made = back_up(settings, path, passphrase)
+        deleted = delete_old(path.parent, keep=keep) if keep is not None else []
     manifest = made.manifest
     if as_json:
-        document = {"file": made.path, "size_bytes": made.size_bytes, "verified": True}
+        document = {"file": made.path, "size_bytes": made.size_bytes, "verified": True, "deleted": deleted}
         print_json(document | manifest.model_dump(mode="json"))
         return
     show(lines([("file", str(made.path)), ("size", size(made.size_bytes)), *_rows(manifest)]))
+    for old in deleted:
+        say(f"Deleted: {old}")
     for name, why in manifest.left.items():
         say(f"Not in it: {name}, {why}", to=errors)
     if made.path.stat().st_dev == settings.home.stat().st_dev:

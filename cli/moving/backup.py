@@ -28,6 +28,7 @@ from cli.moving.home_files import (
     stays_by_settings,
     write_files,
 )
+from cli.moving.old_backups import new_name
 from cli.moving.roles import RoomRole, read_roles
 from cli.moving.server import reached_server
 from deployments.room.restoring import check_whole
@@ -59,15 +60,14 @@ class Made:
 
 def choose_path(settings: Settings, to: Path | None) -> Path:
     """The file of a new backup: the one that is named, or a new name in a folder. Raises UsageError."""
-    name = f"room-{socket.gethostname()}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.sealed"
     if to is None:
-        return settings.home / FOLDER / name
+        return settings.home / FOLDER / new_name()
     path = to.absolute()
     if not path.is_dir() and path.suffix != ".sealed":
         raise UsageError(
             f"--to: there is no folder {path}: make it first, or mount its disk. The name of a file ends in .sealed"
         )
-    path = path / name if path.is_dir() else path
+    path = path / new_name() if path.is_dir() else path
     if goes_along(settings, path.parent):
         raise UsageError(
             f"--to: what is in {path.parent} is part of the next backup itself. Hint: leave --to away for {FOLDER} in "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from cli.moving import archive, restore
 from cli.moving.archive import Manifest
+from cli.moving.old_backups import new_name
 from deployments.room.postgres import EmbeddedPostgres
 from deployments.room.report import only_supervisor
 from deployments.room.restoring import check_whole, read_begun
@@ -206,6 +208,19 @@ def test_room_that_takes_over_has_the_old_places_and_one_that_does_not_holds_sti
     assert in_prefect(again, "SELECT is_paused FROM work_pool WHERE name = 'lane-a'") == [(False,)]
     (moved,) = in_prefect(again, f"SELECT value FROM variable WHERE name = '{VARIABLE}'")[0]
     assert moved == {"id": moved["id"], "before": [*value["before"], value["id"]]}
+
+
+def test_folder_keeps_as_many_backups_as_was_said(old: Host, passphrase: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    earlier = folder / re.sub(r"\d{8}T", "20260101T", new_name())
+    earlier.touch()
+    by = ("--passphrase-file", str(passphrase))
+    answer = old.ops("db", "backup", "--to", str(folder), "--keep", "1", *by)
+    assert f"Deleted: {earlier}" in answer.fine()
+    assert len(list(folder.iterdir())) == 1
+    refused = old.ops("db", "backup", "--to", str(folder / "one.sealed"), "--keep", "1", *by)
+    assert (refused.code, "is one file. Hint: name a folder" in refused.err) == (2, True)
 
 
 class KilledError(BaseException):
