@@ -22,6 +22,7 @@ from tests.support.odoo_sample import make_odoo_database
 from tests.support.postgres import databases
 from tests.support.programs import program
 from tests.support.servers import SERVERS, programs_with_tls
+from tests.support.tiers import in_gate, in_soak
 from tests.support.tls_servers import TAKES_BOTH, TLS_ONLY, TlsServer, tls_server
 
 PASSWORD = "correct-horse-battery-7Q"
@@ -31,16 +32,14 @@ REFUSAL = r"the connection to the server is encrypted, and these programs are bu
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module", params=[OWN, *(pytest.param(major, marks=pytest.mark.gate) for major in (16, 18))])
+@pytest.fixture(scope="module", params=[OWN, *in_gate([16]), *in_soak([18])])
 def version(request: pytest.FixtureRequest) -> int | str:
     """A server's major version."""
     chosen: int | str = request.param
     return chosen
 
 
-@pytest.fixture(
-    scope="module", params=[TAKES_BOTH, pytest.param(TLS_ONLY, marks=pytest.mark.gate)], ids=["takes_both", "tls_only"]
-)
+@pytest.fixture(scope="module", params=[TAKES_BOTH, *in_gate([TLS_ONLY])], ids=["takes_both", "tls_only"])
 def server(version: int | str, request: pytest.FixtureRequest, short_folder: Path) -> Iterator[TlsServer]:
     """It holds `odoo_prod`; the superuser `room` logs in with a password."""
     folder = short_folder / f"tls{next(_numbers)}"
@@ -53,7 +52,7 @@ def server(version: int | str, request: pytest.FixtureRequest, short_folder: Pat
         yield server
 
 
-@pytest.fixture(params=["prefer", pytest.param("verify-full", marks=pytest.mark.gate)])
+@pytest.fixture(params=["prefer", *in_gate(["verify-full"])])
 def sslmode(server: TlsServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the room's URL says. With `prefer`, its own connection is encrypted all the same."""
     chosen: str = request.param

@@ -16,6 +16,7 @@ from deployments.room.postgres import PROGRAMS, EmbeddedPostgres
 from flows.odoo_db_backup import odoo_db_backup
 from tests.integration.flows.backup.beside import backup, create, pg_dump, uncounted, working
 from tests.support.postgres import running
+from tests.support.tiers import in_gate, in_soak
 
 _numbers = itertools.count()
 gate = pytest.mark.gate
@@ -83,9 +84,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", ["settings", *(pytest.param(case, marks=gate) for case in CASES if case != "settings")]
-)
+@pytest.mark.parametrize("case", ["settings", *in_gate(case for case in CASES if case != "settings")])
 def test_database_of_any_kind(case: str, postgres: str) -> None:
     database = create(postgres)
     with psycopg.connect(postgres.format(database=database), autocommit=True) as db:
@@ -125,7 +124,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize(
-    "encoding", ["SQL_ASCII", *(pytest.param(one, marks=gate) for one in BYTES if one != "SQL_ASCII")]
+    "encoding", ["SQL_ASCII", *in_gate(["WIN1252"]), *in_soak(["LATIN1", "KOI8R", "EUC_JP", "EUC_TW"])]
 )
 def test_database_in_any_encoding(encoding: str, postgres: str) -> None:
     database = create(postgres, options=f"ENCODING '{encoding}' LOCALE 'C'")

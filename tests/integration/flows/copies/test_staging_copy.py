@@ -25,6 +25,7 @@ from tests.integration.flows.copies.copied_odoo import Copied, copy, next_day, s
 from tests.support.folders import files
 from tests.support.live_odoo import texts
 from tests.support.postgres import databases
+from tests.support.tiers import in_gate, in_soak
 
 LiveOdoo = Callable[..., str]
 KILLED_AT = """
@@ -228,8 +229,7 @@ def killed(copied: Copied, prefect_client: dict[str, str], room: dict[str, str],
     return done.returncode != 0
 
 
-@pytest.mark.parametrize("kind", ["exchange 1", pytest.param("step", marks=pytest.mark.gate),
-                                  pytest.param("swap", marks=pytest.mark.gate)])  # fmt: skip
+@pytest.mark.parametrize("kind", ["exchange 1", *in_gate(["step"]), *in_soak(["swap"])])
 def test_killed_anywhere_leaves_one_whole_copy(
     copied: Copied, prefect_client: dict[str, str], room: dict[str, str], kind: str
 ) -> None:

@@ -14,6 +14,7 @@ from opsdb.settings import load_settings
 from tests.integration.flows.recorded import run_killed_after, told_by_next_attempt
 from tests.integration.flows.rollback.shops import Shop, work
 from tests.support.postgres import databases
+from tests.support.tiers import in_soak
 
 
 def killed_and_finished(
@@ -102,7 +103,7 @@ def newest_upgrade() -> UUID:
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("protect", ["dump", "copy"])
+@pytest.mark.parametrize("protect", ["copy", *in_soak(["dump"])])
 def test_rollback_killed_after_any_step_is_finished_by_the_next_one(
     shop: Shop, protect: str, prefect_client: dict[str, str]
 ) -> None:

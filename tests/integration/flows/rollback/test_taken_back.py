@@ -8,7 +8,6 @@ import re
 import shutil
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -28,10 +27,7 @@ from tests.support.folders import files
 from tests.support.other_user import NOBODY
 from tests.support.postgres import databases
 from tests.support.programs import needs_root
-
-
-def in_gate(cases: list[str]) -> list[Any]:
-    return [pytest.param(case, marks=pytest.mark.gate) for case in cases]
+from tests.support.tiers import in_gate
 
 
 @pytest.mark.parametrize("protect", ["dump", "copy"])
