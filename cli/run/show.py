@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from uuid import UUID
 
 from cli.run.reasons import REQUEST_SECONDS, reasons
 from cli.run.view import details_document, run_page
 from cli.text import print_json, safe_line, show
-from deployments.server.runs import connect
+from deployments.server.runs import Unrecorded, connect
 from opsdb.errors import RoomUnreachableError, UsageError
 from opsdb.runs.lookup import RunView, find_run, full_id, read_run, reading, short_id
 from opsdb.runs.waiting import kept_waiting_by, why_waiting
@@ -15,15 +16,15 @@ from opsdb.settings import Settings
 from opsdb.states import RunStatus
 from opsdb.web.addresses import run_address
 
+PATIENCE_SECONDS = 5.0
+POLL_SECONDS = 0.2
+
 
 def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
     """Print a run as `ops show` does. Raises UsageError when none is recorded under that id."""
     waiting = holder = None
+    found = _find(settings, run)
     with reading(settings) as db:
-        try:
-            found = find_run(db, run)
-        except UsageError as error:
-            raise UsageError(f"{error}{_unrecorded(settings, run)}") from None
         details = read_run(db, found)
         if details is not None and details.view.run.status is RunStatus.QUEUED:
             waiting = why_waiting(db, details.view, online_seconds=settings.timings.online)
@@ -41,16 +42,31 @@ def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
         show(run_page(details, waits_for=waits_for, address=address))
 
 
-def _unrecorded(settings: Settings, run: str) -> str:
-    """What Prefect says of a run that is not recorded, as the end of a message; nothing for a part of an id."""
-    run_id = full_id(run)
-    if run_id is None:
-        return ""
+def _find(settings: Settings, run: str) -> UUID:
+    """The run that is meant. One that was just started, and is given by its id, may be recorded in a moment.
+
+    Raises UsageError, for an id with what Prefect says of it.
+    """
+    deadline, run_id = time.monotonic() + PATIENCE_SECONDS, full_id(run)
+    while True:
+        try:
+            with reading(settings) as db:
+                return find_run(db, run)
+        except UsageError as error:
+            if run_id is None:
+                raise
+            unrecorded = _unrecorded(settings, run_id)
+            if not unrecorded.coming or time.monotonic() >= deadline:
+                raise UsageError(f"{error}. {unrecorded.why}") from None
+        time.sleep(POLL_SECONDS)
+
+
+def _unrecorded(settings: Settings, run_id: UUID) -> Unrecorded:
     try:
         with connect(settings, request_seconds=REQUEST_SECONDS) as server:
-            return f". {server.why_unrecorded(run_id)}"
+            return server.why_unrecorded(run_id)
     except (RoomUnreachableError, UsageError) as error:
-        return f". {error}"
+        return Unrecorded(str(error))
 
 
 def kept_waiting_line(view: RunView, holder: UUID) -> str:

@@ -45,6 +45,14 @@ class Cancelled:
     asked: bool
 
 
+@dataclass(frozen=True)
+class Unrecorded:
+    """Why the ops database may not have a run, as a sentence, and whether it is about to have it."""
+
+    why: str
+    coming: bool = False
+
+
 class UnknownRunError(UsageError):
     """Prefect has no such run: nobody started it, or somebody deleted it there."""
 
@@ -125,19 +133,20 @@ class PrefectServer:
         with answering(self._client):
             return read_hold(self._client, run_id, lane=lane, slots=slots, now=now)
 
-    def why_unrecorded(self, run_id: UUID) -> str:
-        """Why the ops database may not have a run, as a sentence. UsageError as of `state`."""
+    def why_unrecorded(self, run_id: UUID) -> Unrecorded:
+        """Why the ops database may not have a run. UsageError as of `state`."""
         from opsdb.runs.prefect_runs import LANE_OF_POOL, RUNBOOK_TAG
 
         run = self._flow_run(run_id)
         if RUNBOOK_TAG not in run.tags:
-            return "Prefect has it, but it is not a run of a runbook: the room records those alone"
+            return Unrecorded("Prefect has it, but it is not a run of a runbook: the room records those alone")
         if (run.work_pool_name or "") not in LANE_OF_POOL:
             where = (
                 f"in the work pool {run.work_pool_name}, which is not a lane" if run.work_pool_name else "in no lane"
             )
-            return f"Prefect has it {where}: no worker of the room takes it; start it with `ops run`"
-        return f"Prefect has it as {run.state_name}: it appears in seconds, see `ops status` if it does not"
+            return Unrecorded(f"Prefect has it {where}: no worker of the room takes it; start it with `ops run`")
+        why = f"Prefect has it as {run.state_name}: it appears in seconds, see `ops status` if it does not"
+        return Unrecorded(why, coming=True)
 
     def cancel(self, run_id: UUID, *, message: str) -> Cancelled:
         """Ask for the end of a run: at once when nothing of it runs, else its worker kills it and then says so.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Pending, Running, Scheduled
 
 from cli.run.reasons import NOTHING
+from cli.run.show import PATIENCE_SECONDS
 from deployments.server import access
 from opsdb.room_identity import VARIABLE
 from opsdb.runs.lookup import short_id
@@ -235,6 +237,25 @@ def test_without_prefect_nothing_is_claimed(lab: Lab, show: Show) -> None:
     said = show(run_id, port=free_port())
     assert f"{unknown}the room is not running: nobody listens on " in said
     assert NOTHING not in said
+
+
+def test_run_that_was_just_started_is_shown_as_soon_as_it_is_recorded(
+    waits: Waits, lab: Lab, show: Show, client: SyncPrefectClient
+) -> None:
+    made = client.create_deployment(
+        client.create_flow_from_name(f"kind-{uuid4()}"),
+        "x",
+        work_pool_name="lane-d",
+        entrypoint="x.y",
+        tags=["runbook"],
+    )
+    run_id = client.create_flow_run_from_deployment(made, work_queue_name="high").id
+    with ThreadPoolExecutor(1) as pool:
+        shown = pool.submit(show, run_id)
+        with suppress(TimeoutError):
+            raise AssertionError(shown.result(timeout=0.9 * PATIENCE_SECONDS / 2))
+        recorded(lab, run_id)
+        assert str(run_id) in shown.result(30)
 
 
 def test_run_that_is_not_recorded_says_where_prefect_has_it(
