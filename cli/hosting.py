@@ -12,6 +12,7 @@ import typer
 from cli.columns import Columns
 from cli.options import JsonOption
 from cli.text import errors, lines, print_json, safe_line, say, show
+from opsdb.amounts import size as size_of
 from opsdb.errors import UsageError
 from opsdb.settings import load_settings
 
@@ -92,22 +93,26 @@ def size(
 ) -> None:
     """Show the host that so many runs at once need: by the deployment guide, and by what was measured here.
 
+    Without an option it is for the runs that the lanes of this room admit.
+
     Example: ops size --concurrent 12
     """
-    from deployments.hosting.sizing import MOST_RUNS, TIERS, size_for
+    from deployments.hosting.sizing import LANES, MOST_RUNS, TIERS, size_for
 
-    if (concurrent is None) == (tier is None):
-        raise UsageError("give either --concurrent N or --tier NAME")
+    if concurrent is not None and tier is not None:
+        raise UsageError("--concurrent and --tier exclude each other. Hint: give one of them")
     if tier is not None and tier not in TIERS:
         raise UsageError(f"--tier: invalid value {tier!r} (choose from {', '.join(TIERS)})")
-    runs = TIERS[tier].runs if tier else concurrent or 0
+    runs = TIERS[tier].runs if tier else concurrent
+    if runs is None:
+        runs = load_settings().lane_limit * LANES
     if not 1 <= runs <= MOST_RUNS:
         raise UsageError(f"--concurrent {runs}: expected 1 to {MOST_RUNS}, four lanes of 100")
     found = size_for(runs)
     if as_json:
         print_json(asdict(found))
         return
-    droplet = found.tier
+    droplet, megabytes = found.tier, (found.worker_mb, found.sync_mb, found.others_mb)
     rows = [
         ("runs at once", f"{found.runs}: OPS_LANE_LIMIT={found.lane_limit}, so that four lanes admit {found.slots}"),
         ("by the guide", f"{found.workers} workers of 4 runs, {found.cores:g} cores, {found.gb:g} GB"),
@@ -118,10 +123,10 @@ def size(
             if droplet
             else "ends at 40 runs: more than one host, or a larger one than it names",
         ),
-        ("memory", f"{found.worker_mb:g} MB for one worker of all lanes with {found.slots} runs that sleep"),
-        ("", found.worker_mb_known),
-        ("", f"{found.sync_mb:g} MB for the sync, measured"),
-        ("", "not measured: Prefect's server, PostgreSQL, and what steps take"),
+        ("memory", f"{size_of(sum(megabytes) * 1e6)} in all, beside the system and what steps take:"),
+        ("", f"{found.worker_mb:g} MB: one worker with {found.slots} runs that sleep, {found.worker_mb_known}"),
+        ("", f"{found.sync_mb:g} MB: the sync, measured"),
+        ("", f"{found.others_mb:g} MB: Prefect's server, PostgreSQL, supervisor, alerter and exporter, measured"),
         ("CPU", f"{found.cpu_seconds_per_run:g} s for each run, measured, beside what its steps do"),
     ]
     show(lines(rows))

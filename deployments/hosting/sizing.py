@@ -45,11 +45,13 @@ TIERS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of `benchmarks/lanes.md`; a test compares them with it. Memory is in MB, of sleeping runs."""
+    """Figures of `benchmarks/lanes.md` and `memory.md`; a test compares them. Memory is in MB, of sleeping runs."""
 
     worker_mb: Mapping[int, float] = field(default_factory=lambda: {0: 221, 4: 376, 12: 679, 40: 1737})
     """Of one worker with its runs, by their number."""
     sync_mb: float = 105
+    others_mb: float = 517
+    """Of Prefect's server, PostgreSQL, the supervisor, the alerter and the exporter together, after 40 runs."""
     cpu_seconds_per_run: float = 0.74
     """Of the worker with its children, Prefect's server, PostgreSQL and the sync together, for a run of little work."""
 
@@ -84,6 +86,7 @@ class Size:
     worker_mb: float
     worker_mb_known: str
     sync_mb: float
+    others_mb: float
     cpu_seconds_per_run: float
 
 
@@ -106,5 +109,6 @@ def size_for(runs: int) -> Size:
         worker_mb=round(worker_mb),
         worker_mb_known=known,
         sync_mb=MEASURED.sync_mb,
+        others_mb=MEASURED.others_mb,
         cpu_seconds_per_run=MEASURED.cpu_seconds_per_run,
     )

@@ -112,14 +112,16 @@ def test_size_is_the_same_for_a_tier_and_its_runs(home: Path) -> None:
     by_runs = json.loads(ops(home, "size", "--concurrent", "12", "--json").fine())
     assert by_tier == by_runs
     assert by_tier["tier"]["droplet"] == "s-4vcpu-8gb"
-    assert "OPS_LANE_LIMIT=3" in ops(home, "size", "--tier", "small").fine()
+    shown = ops(home, "size", "--tier", "small").fine()
+    assert "OPS_LANE_LIMIT=3" in shown
+    assert "1.3 GB in all" in shown
+    assert ops(home, "size").fine() == shown  # three runs in each lane are the default
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "give either --concurrent N or --tier NAME"),
-        (["--tier", "small", "--concurrent", "3"], "give either --concurrent N or --tier NAME"),
+        (["--tier", "small", "--concurrent", "3"], "--concurrent and --tier exclude each other"),
         *in_gate(
             [
                 (["--tier", "huge"], "invalid value 'huge' (choose from dev, small, medium, large)"),

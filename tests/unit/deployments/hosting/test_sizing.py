@@ -11,6 +11,7 @@ from opsdb.settings import Settings
 from tests.support.documents import ROOT
 
 REPORT = (ROOT / "benchmarks" / "lanes.md").read_text()
+MEMORY = (ROOT / "benchmarks" / "memory.md").read_text()
 
 
 @pytest.mark.parametrize("tier", TIERS.values(), ids=TIERS)
@@ -48,9 +49,13 @@ def test_measured_figures_are_those_of_the_report() -> None:
     for runs, measured in MEASURED.worker_mb.items():
         assert measured == ours(f"memory, PSS of the tree (MB): {f'{runs} sleeping runs' if runs else 'no run'}")
     assert MEASURED.sync_mb == ours("beside it, `ops sync` (MB)")
+    parts = dict(re.findall(r"^\| (\w+) \| \d+ MB \| (\d+) MB \|$", MEMORY, re.MULTILINE))
+    others = {name: int(mb) for name, mb in parts.items() if name not in ("worker", "sync", "all")}
+    assert others.keys() == {"prefect", "postgres", "supervisor", "alerter", "exporter"}
+    assert MEASURED.others_mb == sum(others.values())
     burst = "CPU seconds per run (burst of 100): "
-    parts = ("worker, its children and all steps", "Prefect's server", "PostgreSQL", "`ops sync`")
-    assert MEASURED.cpu_seconds_per_run == pytest.approx(sum(ours(burst + part) for part in parts))
+    of = ("worker, its children and all steps", "Prefect's server", "PostgreSQL", "`ops sync`")
+    assert MEASURED.cpu_seconds_per_run == pytest.approx(sum(ours(burst + part) for part in of))
 
 
 @pytest.mark.parametrize(
