@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 from opsdb.errors import UsageError
@@ -24,15 +24,25 @@ NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def check_ports(settings: Settings) -> None:
-    """Look whether the ports are free that the room's parts open themselves.
+    """Look whether the ports are free on which the room's parts listen.
 
-    Raises UsageError that names the first one which is taken, and the setting that moves it.
+    Raises UsageError that names all that are taken, and the settings that move them.
     """
-    _listen(settings.health_address, settings.health_port, setting="health_port").close()
-    _listen(settings.exporter_address, settings.exporter_port, setting="exporter_port").close()
+    wanted = {
+        "prefect_port": (LOOPBACK[0], settings.prefect_port),
+        "health_port": (settings.health_address, settings.health_port),
+        "exporter_port": (settings.exporter_address, settings.exporter_port),
+    }
     if settings.database_address is not None:
-        address, port = settings.database_address
-        _listen(address, port, setting="database_listen").close()
+        wanted["database_listen"] = settings.database_address
+    taken = {}
+    for setting, (address, port) in wanted.items():
+        try:
+            _listen(address, port).close()
+        except OSError as error:
+            taken[setting] = _why(address, port, error)
+    if taken:
+        raise _refused(taken)
 
 
 @contextmanager
@@ -45,25 +55,32 @@ def prefect_sockets(settings: Settings) -> Iterator[list[socket.socket]]:
         sockets = []
         for address in LOOPBACK:
             try:
-                sockets.append(stack.enter_context(_listen(address, settings.prefect_port, setting="prefect_port")))
-            except UsageError as error:
-                missing = isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_SUCH_ADDRESS
-                if address != "::1" or not missing:  # where nobody has IPv6, nobody listens on it
-                    raise
+                sockets.append(stack.enter_context(_listen(address, settings.prefect_port)))
+            except OSError as error:
+                # where nobody has IPv6, nobody listens on it
+                if address != "::1" or error.errno not in NO_SUCH_ADDRESS:
+                    raise _refused({"prefect_port": _why(address, settings.prefect_port, error)}) from error
         yield sockets
 
 
-def _listen(address: str, port: int, *, setting: str) -> socket.socket:
-    """A socket that listens there. Raises UsageError that names the setting."""
+def _listen(address: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        return socket.create_server((address, port), family=family, backlog=2048)
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        why = f"is in use by {_holder(port)}" if taken else f"cannot be used: {error.strerror}"
-        raise UsageError(
-            f"port {port} on {address} {why}. Hint: stop what listens there, or set {variable(setting)}"
-        ) from error
+    return socket.create_server((address, port), family=family, backlog=2048)
+
+
+def _why(address: str, port: int, error: OSError) -> str:
+    """What keeps the room from a port."""
+    taken = error.errno == errno.EADDRINUSE
+    return (
+        f"port {port} on {address} {f'is in use by {_holder(port)}' if taken else f'cannot be used: {error.strerror}'}"
+    )
+
+
+def _refused(taken: Mapping[str, str]) -> UsageError:
+    """An error that names these ports, by their settings."""
+    settings = " and ".join(variable(setting) for setting in taken)
+    return UsageError(f"{'; '.join(taken.values())}. Hint: stop what listens there, or set {settings}")
 
 
 def _holder(port: int) -> str:

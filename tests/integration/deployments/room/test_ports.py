@@ -22,9 +22,17 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.mark.parametrize("setting", ["health_port", "exporter_port", "database_listen"])
+def test_all_taken_ports_are_named_at_once(tmp_path: Path, taken: int) -> None:
+    ports = {"health_port": taken, "exporter_port": taken, "prefect_port": 0}
+    with pytest.raises(UsageError) as refused:
+        check_ports(Settings.model_construct(home=tmp_path, **ports))  # type: ignore[arg-type]
+    assert str(refused.value).count(f"port {taken} on 127.0.0.1 is in use") == 2
+    assert str(refused.value).endswith("or set OPS_HEALTH_PORT and OPS_EXPORTER_PORT")
+
+
+@pytest.mark.parametrize("setting", ["prefect_port", "health_port", "exporter_port", "database_listen"])
 def test_taken_port_is_named_with_who_has_it_and_its_setting(tmp_path: Path, taken: int, setting: str) -> None:
-    free = {"health_port": 0, "exporter_port": 0}
+    free = {"health_port": 0, "exporter_port": 0, "prefect_port": 0}
     settings = Settings.model_construct(home=tmp_path, **free | {setting: taken})  # type: ignore[arg-type]
     if setting == "database_listen":
         settings.database_listen = f"127.0.0.1:{taken}"
