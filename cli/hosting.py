@@ -90,7 +90,7 @@ def size(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the host that so many runs at once need: by the deployment guide, and by what was measured here.
+    """Show the host that a number of concurrent runs needs: by the deployment guide, and by what was measured here.
 
     Example: ops size --concurrent 12
     """

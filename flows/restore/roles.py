@@ -88,7 +88,7 @@ def choose_roles(
 
 
 def _check_heir(server: Connection, manifest: Manifest, chosen: RoleMap, superusers: Collection[str]) -> None:
-    """Whoever gets what left-out roles owned, the database's owner or else the room, is no superuser."""
+    """Whoever gets what left-out roles owned, the database's owner or else the room, is not a superuser."""
     own = manifest.properties.owner if manifest.properties else None
     heir = (chosen.get(own, own) if own else None) or server.info.user
     owners = owners_in(manifest, {}) | ({own} if own else set())
