@@ -70,7 +70,7 @@ dashboards: install  ## write exporter/dashboards/*.json anew
 pictures: install  ## make the pictures of the Prefect UI in docs/ again
 	@OPS_TEST_PICTURES=docs $(BIN)/pytest tests/acceptance/room/test_pages.py
 
-docs: install    ## write docs/settings.md anew from the settings
+docs: install    ## write docs/settings.md from the settings
 	@$(BIN)/python -m tests.unit.test_docs
 
 clean:           ## remove .venv and caches; the room's state in .ops stays

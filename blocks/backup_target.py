@@ -114,7 +114,7 @@ class BackupTarget(Block):
             if not value:
                 raise ValueError(f"a bucket needs {name}")
             if value != value.strip() or not value.isprintable():
-                raise ValueError(f"{name} holds blanks or line ends at its edges, or control characters: paste it anew")
+                raise ValueError(f"{name} begins or ends with blanks, or holds control characters: paste it again")
             if len(value) < SHORTEST_KEY:
                 raise ValueError(f"{name} has fewer than {SHORTEST_KEY} characters: too short to be masked in output")
         if self.endpoint_url:
@@ -124,7 +124,7 @@ class BackupTarget(Block):
     def _check_endpoint(self, url: str) -> None:
         if not _ENDPOINT.fullmatch(url):
             raise ValueError(
-                "endpoint_url: want https://host, https://host:port or https://host/path, "
+                "endpoint_url: expected https://host, https://host:port or https://host/path, "
                 "without a login, a query, a # and %, and no part of the path empty or with a dot first"
             )
         parts = urlsplit(url)
@@ -136,10 +136,10 @@ class BackupTarget(Block):
         path = parts.path.rstrip("/")
         if host.startswith(f"{self.bucket}.") or path.endswith(f"/{self.bucket}"):
             shorter = f"{host.removeprefix(f'{self.bucket}.')}{path.removesuffix(f'/{self.bucket}')}"
-            raise ValueError(f"endpoint_url holds the bucket: want https://{shorter}")
+            raise ValueError(f"endpoint_url holds the bucket: expected https://{shorter}")
         if parts.scheme == "http" and not self.allow_http and not _is_loopback(host):
             raise ValueError(
-                "endpoint_url: want https:// - with http whoever is on the way can read the backups; "
+                "endpoint_url: expected https:// - with http whoever is on the way can read the backups; "
                 "allow_http permits it"
             )
 

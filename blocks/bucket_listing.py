@@ -18,7 +18,7 @@ _LISTING = {"Name", "Prefix", "MaxKeys", "IsTruncated", "KeyCount", "Contents"}
 def list_objects(requests: Requests, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
     """The objects whose keys begin with the prefix, and no "/" after it where the store knows delimiters.
 
-    Raises ClientError, and TargetError for a listing that does not go on.
+    Raises ClientError, and TargetError for a listing that does not continue.
     """
     place: dict[str, str] = {}  # where the next page begins
     while True:
@@ -53,7 +53,7 @@ def _checked(page: Mapping[str, Any], bucket: str) -> Mapping[str, Any]:
     """A web page of another server reads as a listing of nothing, and must not be taken for an empty bucket."""
     if _LISTING.isdisjoint(page):
         raise TargetError(
-            f"what answers for bucket {bucket} is no S3-compatible store",
+            f"what answers for bucket {bucket} is not an S3-compatible store",
             advice="correct endpoint_url of the block: some stores want a path in it, as /storage/v1/s3",
         )
     return page

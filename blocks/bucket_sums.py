@@ -1,4 +1,5 @@
-"""What a store's word for an object proves. Some stores repeat the sums that they were told, and compare nothing."""
+"""What a store's answer about an object proves. Some stores repeat the sums that they were sent, and compare
+nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from blocks.target_store import Proof
 
 
 def proof_by_word(requests: Requests, where: Mapping[str, str], head: Mapping[str, Any], sums: Sums) -> Proof | None:
-    """What of a HEAD's answer proves that the object is what has these sums; None where nothing does."""
+    """The part of a HEAD's answer that proves that the object is what has these sums; None where nothing does."""
     # encrypted with such a key, the ETag is not the MD5 of what was sent
     hidden = head.get("SSECustomerAlgorithm") or str(head.get("ServerSideEncryption", "")).startswith("aws:kms")
     etag = None if hidden else head.get("ETag")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
 AT_ONCE = 4
-"""Parts that are sent at once; so many, and one more, are in memory."""
+"""Parts that are sent at once; one more than this is in memory."""
 
 
 class _SumsRefusedError(Exception):

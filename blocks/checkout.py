@@ -29,7 +29,7 @@ last one begins with `whole` when that ended. `commit_of_before` prints the firs
 checkout did not end. Both fail where there is no mark, or somebody has checked out something else since.
 """
 
-# A gitlink that .gitmodules does not name is no submodule, and one that is not initialised stays so.
+# A gitlink that .gitmodules does not name is not a submodule, and one that is not initialised stays so.
 SUBMODULES = """\
 link_of() { git ls-tree "$1" -- "$2" 2> /dev/null | sed -n 's/^160000 commit \\([0-9a-f]*\\).*/\\1/p'; }
 submodules() {

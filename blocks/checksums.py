@@ -62,7 +62,7 @@ class Sums:
         return self._whole.hexdigest()
 
     def proof(self, *, size_bytes: int, sha256: str | None, etag: str | None) -> Proof | None:
-        """What of all that a bucket says of an object proves that it holds this file.
+        """The part of a bucket's answer about an object that proves that it holds this file.
 
         None says that nothing does, not that it is another file: an ETag may be no MD5, where the bucket encrypts, and
         a sum may be made in another way than those of S3.

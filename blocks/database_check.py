@@ -33,7 +33,7 @@ WRITER = text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ops_writer' 
 def check_database(url: str, *, writes: bool) -> list[Check]:
     """Look at the ops database as the login of `url`, which should be able to write, or should not.
 
-    Takes a few seconds at most, also when the server is silent. Nothing of the URL but host and user is told.
+    Takes a few seconds at most, also when the server is silent. Of the URL only host and user are shown.
     """
     engine = connect(
         Settings(database_url=SecretStr(url)), role=None, application="check", statement_seconds=STATEMENT_SECONDS

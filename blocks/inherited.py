@@ -9,5 +9,6 @@ INHERITED = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ",
 
 
 def inherited() -> dict[str, str]:
-    """Of this process's environment, what goes on: not the secrets by which the room reaches its own parts."""
+    """The part of this process's environment that is passed on: not the secrets by which the room reaches its own
+    parts."""
     return {name: value for name, value in os.environ.items() if name in INHERITED or re.match(r"LC_[A-Z]+\Z", name)}

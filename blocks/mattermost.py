@@ -32,7 +32,7 @@ def check_fields(fields: Mapping[str, Any]) -> list[Check]:
         checks.append(Check("token", "looks like one"))
     else:
         advice = "paste what follows /hooks/ in the webhook's address: 26 small letters and digits"
-        checks.append(Check("token", "is none of Mattermost's", advice))
+        checks.append(Check("token", "is not an address of Mattermost", advice))
     if len(channels) > 1:
         advice = "name one channel, or none; give each channel a block of its own"
         checks.append(Check("channels", f"{len(channels)} channels", advice))
@@ -43,7 +43,7 @@ def check_server(fields: Mapping[str, Any]) -> Check:
     """Whether a Mattermost answers there."""
     scheme, name, port = "https" if fields.get("secure") else "http", str(fields.get("hostname")), fields.get("port")
     if HOST.fullmatch(name) is None:  # not shown: somebody may have put the whole address there, token included
-        return Check("server", "the host name is none", "give the name or address alone, as in chat.example.org")
+        return Check("server", "the host name is not valid", "give the name or address alone, as in chat.example.org")
     host, path = f"[{name}]" if ":" in name else name, str(fields.get("path") or "").strip("/")
     where = f"{name}:{port or PORT}"
     try:

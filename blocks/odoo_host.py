@@ -156,7 +156,7 @@ def _run_checks(host: OdooHost, checks: str, judges: Mapping[str, Judge], *, sta
 def run_there(host: OdooHost, script: str, values: Mapping[str, str], *, seconds: float) -> tuple[int | None, str, str]:
     """Run shell text on the host, with these variables, `REPO`, `COMPOSE_FILE` and `HEALTH_URL`.
 
-    Returns the exit code (None after so many seconds, 255 where ssh failed), stdout and stderr. Raises
+    Returns the exit code (None after a timeout, 255 where ssh failed), stdout and stderr. Raises
     FileNotFoundError where bash or ssh is not here.
     """
     words = ["bash"]
@@ -231,7 +231,7 @@ def _service(host: OdooHost, state: str, detail: str) -> Check:
     if state == "ok":
         return Check("service", f"{host.service} runs")
     if state == "unknown":
-        return Check("service", f"{host.compose_file} has no service {host.service}", f"want one of: {detail}")
+        return Check("service", f"{host.compose_file} has no service {host.service}", f"choose from: {detail}")
     if state == "stopped":
         advice = f"start it there: docker compose -f {host.compose_file} up -d {host.service}"
         return Check("service", f"{host.service} does not run", advice)
@@ -249,7 +249,7 @@ _RUNNING: dict[str, Judge] = {"service": _service, "health": _health}
 
 
 def _run(words: list[str], script: str, seconds: float) -> tuple[int | None, str, str]:
-    """The exit code (None after so many seconds), and what was said. Nothing of it is left running here."""
+    """The exit code (None after a timeout), and the output. Nothing of it is left running here."""
     process = subprocess.Popen(
         words,
         env=inherited() | agent_env(),

@@ -73,7 +73,7 @@ class FolderStore:
         with self._asked():
             found = self.folder.stat()
             if not stat.S_ISDIR(found.st_mode):
-                raise TargetError(f"{self.folder} is no folder", advice="correct folder of the block")
+                raise TargetError(f"{self.folder} is not a folder", advice="correct folder of the block")
             self._check_safe()
             if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
                 raise TargetError(f"{self.folder} cannot be written to", advice="give it to the room's user")

@@ -103,7 +103,7 @@ class Store(Protocol):
         """Copy a file from there to `file`."""
 
     def delete(self, name: str) -> None:
-        """Delete a file. One that is not there is none to delete."""
+        """Delete a file. Deleting a missing file is not an error."""
 
     def drop_unfinished(self, ours: Callable[[str], bool]) -> list[str]:
         """Drop what broken-off put() left under names that are `ours`. Returns the names.

@@ -1,4 +1,4 @@
-"""The commands about alerts: what lasts, a test of the way to the operators, silence."""
+"""The commands about alerts: active alerts, test messages, acknowledgements and silences."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def acknowledge_alert(
         typer.Argument(metavar="ALERT", help="Its number, as messages and `ops alerts` show it.", show_default=False),
     ],
 ) -> None:
-    """Say that you take care of an alert that lasts: no more reminders of what was reported so far.
+    """Take an alert: stop reminders of what was reported so far.
 
     What joins it is reported, and so is its end. Everybody sees in `ops alerts` who has it.
 
@@ -131,7 +131,7 @@ def silence_rule(
         str, typer.Option("--for", metavar="LENGTH", help="As in 30m, 2h or 1d, at most 30d; 0m ends a silence.")
     ] = "2h",
 ) -> None:
-    """Report nothing new of a rule for a while. What lasts at the end of it is reported then.
+    """Silence a rule for a while. What is still active when the silence ends is reported then.
 
     `ops alerts` lists the rules that are silenced.
 
@@ -234,7 +234,7 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _orders_remarks(settings: Settings) -> list[str]:
-    """What of the orders means nothing, or nothing any more."""
+    """Words in OPS_ALERT_URLS and OPS_ALERT_THRESHOLDS that name nothing, or nothing any more."""
     try:
         gone = read_orders(settings).gone
     except UsageError as error:

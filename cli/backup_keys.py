@@ -35,7 +35,7 @@ def export() -> None:
 def import_() -> None:
     """Read the key of another room from standard input, and accept the backups that are signed with it.
 
-    The room goes on signing with its own.
+    The room still signs with its own.
 
     Example: ops backups key import < /some/safe/place/backup.key
     """

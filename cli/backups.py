@@ -132,7 +132,7 @@ def list_(
 
 
 def document(backup: Backup, record: Record, *, now: datetime, check: bool) -> dict[str, Any]:
-    """What is known of a backup. `good` is whether its own files speak for it: with `check` every byte, else sizes."""
+    """What is known of a backup. `good` is whether its own files verify it: with `check` every byte, else sizes."""
     name, manifest = backup.name, backup.manifest
     wrong = backup.fault(read_bytes=check)
     companions = manifest.companions if manifest else []

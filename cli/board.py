@@ -1,4 +1,4 @@
-"""`ops board`: what goes on in the room now, live in the terminal."""
+"""`ops board`: what the room is doing now, live in the terminal."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def board(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what goes on: lanes and their steps, the queue and why it waits, approvals, sessions, last proofs, alerts.
+    """Show what the room is doing: lanes and their steps, the queue and why it waits, approvals, sessions, last proofs,
+    alerts.
 
     It is drawn again each second, until Ctrl-C. All of it comes from the ops database, so it also shows while Prefect
-    is down, and goes on when the database is away for a while. Reasons that only Prefect knows: `ops show RUN`.
+    is down, and continues after an outage of the database. Reasons that only Prefect knows: `ops show RUN`.
 
     Example: ops board
 

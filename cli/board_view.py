@@ -38,7 +38,7 @@ class Section:
 
 
 def board_lines(board: Board, *, width: int, height: int | None, note: str = "") -> list[Text]:
-    """The board in lines of so many columns, at most `height` of them; with None, as many as it takes.
+    """The board in lines of `width` columns, at most `height` of them; with None, as many as it takes.
 
     Where there is no room, the longest parts are shortened first. `note` is what keeps it from being up to date.
     """

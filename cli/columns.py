@@ -1,7 +1,7 @@
 """Rows of facts in columns, for a terminal of any width: no word is cut, and no command that is to be copied is broken.
 
 Where a row has no room, columns that can be spared are left out, and named at the end; then the last column is wrapped
-between words; then what does not fit goes on below its row, each fact with its name.
+between words; then what does not fit is printed below its row, each fact with its name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNIT = re.compile(r"\S*`[^`\n]*`\S*|\S+")
 
 @dataclass(frozen=True)
 class Column:
-    """A column. One that can be spared is left out where there is no room; one that is empty always is."""
+    """A column. An optional column is left out where there is no room; an empty one always is."""
 
     name: str
     right: bool = False
@@ -57,7 +57,7 @@ class Columns:
             yield Text(f"no room here for: {', '.join(spared)}", style="dim")
 
     def lines(self, width: int) -> Iterator[Text]:
-        """The lines for a terminal of so many columns. One that holds a longer word is longer."""
+        """The lines for a terminal of `width` columns. A line that holds a longer word is longer."""
         shown = self._shown(width)
         widths = {at: self._width(at) for at in shown}
         last = shown[-1]
@@ -146,7 +146,7 @@ class Columns:
 
 
 def wrap(text: Text, width: int) -> list[Text]:
-    """The text in lines of at most so many columns, broken between words; a longer word has a longer line.
+    """The text in lines of at most `width` columns, broken between words; a longer word has a longer line.
 
     What stands between backticks is a command to be copied: it is on one line.
     """

@@ -70,7 +70,7 @@ def _rows(query: str) -> list[tuple[str, str]]:
     try:
         with _database() as db:
             return [(str(word), str(about or "")) for word, about in db.execute(query.encode())]
-    except Exception:  # whatever it is: what a shell shows while somebody types is no place for it
+    except Exception:  # whatever it is: a shell must not show it while somebody types
         return []
 
 

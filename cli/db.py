@@ -66,9 +66,9 @@ def prune(
 ) -> None:
     """Delete what is old: runs that ended OPS_RETENTION_DAYS ago, here and in Prefect, and output of steps.
 
-    It goes in small transactions, beside the room's work. Ended at any moment, the next one goes on. Runs that others
-    build on stay, as those that prove a backup; docs/retention.md lists them. A room does this by itself once a day,
-    unless OPS_PRUNE says otherwise.
+    It goes in small transactions, beside the room's work. It can be interrupted at any moment; the next pass continues.
+    Runs that others build on stay, as those that prove a backup; docs/retention.md lists them. A room does this by
+    itself once a day, unless OPS_PRUNE says otherwise.
 
     Example: ops db prune --dry-run
     """

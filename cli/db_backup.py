@@ -99,7 +99,7 @@ def restore(
         bool,
         typer.Option(
             "--take-over",
-            help="This room takes the old one's place: schedules and waiting runs go on here, and its backup targets "
+            help="This room takes the old one's place: schedules and waiting runs continue here, and its targets "
             "become this room's. Without it, all lanes are paused.",
         ),
     ] = False,
@@ -111,8 +111,8 @@ def restore(
 ) -> None:
     """Restore the room from a file of `ops db backup`, into this OPS_HOME. No room may run in it.
 
-    All of the file is verified before anything changes. It can be interrupted at any moment: the same command goes
-    on, and no room starts until it is done. Stop the old room for good before you give --take-over.
+    All of the file is verified before anything changes. It can be interrupted at any moment: the same command resumes
+    it, and no room starts until it is done. Stop the old room for good before you give --take-over.
 
     Example: ops db restore room-alpha-20260101T020000Z.sealed --dry-run
 

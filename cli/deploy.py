@@ -100,7 +100,7 @@ def _load(settings: Settings) -> None:
 
 
 def _offers(settings: Settings) -> dict[Offer, list[str]]:
-    """What the forms name. A server of databases that does not answer is no reason not to deploy."""
+    """What the forms name. Deploying does not depend on a database server that does not answer."""
     from blocks.form_words import Offer
     from flows.backup.odoo_databases import find_odoo_databases
 
@@ -110,7 +110,7 @@ def _offers(settings: Settings) -> dict[Offer, list[str]]:
 
 
 def _look(settings: Settings, api: PrefectApi, offers: Mapping[Offer, list[str]]) -> Deployed | None:
-    """What there is, in short; None when it cannot be said, also where nothing answers: to say so is Prefect's part."""
+    """What exists, in short; None when that is unknown, also where nothing answers: Prefect reports that."""
     import httpx
     import psycopg
 

@@ -91,7 +91,7 @@ def size(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the host that so many runs at once need: by the deployment guide, and by what was measured here.
+    """Show the host that a number of concurrent runs needs: by the deployment guide, and by what was measured here.
 
     Without an option it is for the runs that the lanes of this room admit.
 

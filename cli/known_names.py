@@ -1,4 +1,4 @@
-"""Names to choose by: one that nothing knows is an error that names the near one, and not an empty list."""
+"""Filters by name: an unknown name is an error that suggests a similar one, not an empty list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def check_filters(
     settings: Settings, *, kind: str | None = None, session: str | None = None, about: str | None = None
 ) -> None:
-    """Raise UsageError for the first filter that names what nothing knows: for a list of runs that came out empty."""
+    """Raise UsageError for the first filter with an unknown name. To be called when a list of runs is empty."""
     check_kind(kind, settings, what="--kind")
     if session is not None:
         from opsdb.runs.lookup import reading
@@ -42,7 +42,7 @@ def check_kind(kind: str | None, settings: Settings, *, what: str) -> None:
 
 
 def check_about(name: str, settings: Settings, *, what: str, also: Iterable[str] = ()) -> None:
-    """Raise UsageError for a database or host that no run is about, and that is no database of the server.
+    """Raise UsageError for a name that is neither a database of the server nor the subject of any run.
 
     `also` are other names that exist, to be offered. Nothing is raised where the record of runs cannot be asked: then
     nobody can say.

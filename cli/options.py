@@ -65,7 +65,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 
 
 def folder_of_backups(named: Path | None, settings: Settings) -> Path:
-    """The folder that was named, or the room's own. Raises UsageError for one that is not there."""
+    """The folder that was named, or the room's own. Raises UsageError for a missing folder."""
     at = (named or settings.backups).absolute()
     if named is not None and not os.path.isdir(at):  # noqa: PTH112 - Path.is_dir raises where it may not look
         raise UsageError(f"--dir: there is no folder {at}: is its disk mounted?")

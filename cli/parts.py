@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def worker(
     lanes: str = typer.Option("A,B,C,D", help="The lanes to serve, separated by commas."),
 ) -> None:
-    """Execute the runs of the lanes, until told to stop.
+    """Execute the runs of the lanes, until stopped.
 
     SIGTERM takes no new runs and gives running ones OPS_DRAIN_SECONDS; a second one ends them at once.
 
@@ -49,7 +49,7 @@ def worker(
     try:
         chosen = [Lane(name.strip().upper()) for name in lanes.split(",")]
     except ValueError:
-        raise UsageError(f"--lanes {lanes}: want one or more of A, B, C, D, as in `--lanes A,B`") from None
+        raise UsageError(f"--lanes {lanes}: expected one or more of A, B, C, D, as in `--lanes A,B`") from None
     allow_open_files()
     access.use(settings)
     os.environ.update(WORKER_ENV)
@@ -60,7 +60,7 @@ def worker(
 
 
 def sync() -> None:
-    """Bring what Prefect knows of runs into the ops database, until told to stop."""
+    """Copy the state of runs from Prefect into the ops database, until stopped."""
     from deployments.server import access
 
     settings = load_settings()
@@ -85,7 +85,7 @@ def exporter(
         typer.Option(metavar="NAME", help="Ask for a password and print the value of OPS_EXPORTER_BASIC_AUTH."),
     ] = None,
 ) -> None:
-    """Serve metrics for Prometheus out of the ops database, until told to stop. Alerts are `ops alerter`.
+    """Serve metrics for Prometheus from the ops database, until stopped. Alerts are `ops alerter`.
 
     They are on 127.0.0.1:9464/metrics unless OPS_EXPORTER_PORT and OPS_EXPORTER_ADDRESS say otherwise.
     """
@@ -96,7 +96,7 @@ def exporter(
 
 
 def alerter() -> None:
-    """Watch the rules and deliver alerts to the addresses of OPS_ALERT_URLS, until told to stop.
+    """Watch the rules and deliver alerts to the addresses of OPS_ALERT_URLS, until stopped.
 
     One alerter of an OPS_HOME works; a second one waits until the first has ended.
     """
@@ -112,7 +112,7 @@ def _print_hash(name: str) -> None:
     from exporter.metrics import credentials
 
     if not name or ":" in name:
-        raise UsageError("--hash-password: want a name without a colon")
+        raise UsageError("--hash-password: expected a name without a colon")
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:

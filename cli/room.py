@@ -81,7 +81,7 @@ def down() -> None:
     if current_report(settings.home) is not None and (running := _executing(settings)):
         say(
             f"Waits up to {settings.timings.drain:g} s for {', '.join(running)}. What is not over then is stopped: it "
-            "fails, or begins anew at the next `ops up` where its runbook allows that."
+            "fails, or starts over at the next `ops up` where its runbook allows that."
         )
     stopped = room.stop_room(settings)
     if stopped.report is not None:

@@ -1,4 +1,4 @@
-"""How the room's start, state and stop look on a terminal, and as plain lines where there is none."""
+"""How the room's start, state and stop look on a terminal, and as plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ def rerun(run: RunArgument, wait: WaitOption = False, as_json: JsonOption = Fals
     """Start a new run as this one was: same runbook, parameters, lane, priority and session.
 
     It takes any run, also one that succeeded. The new one has an id and a record of its own, and begins with the first
-    step. `ops retry` goes on with the same run instead, after it failed or was cancelled. Parameters are checked as
-    the runbook wants them today; what it no longer takes, or newly needs, is named, and nothing is started.
+    step. `ops retry` makes another attempt of the same run instead, after it failed or was cancelled. Parameters are
+    checked as the runbook wants them today; what it no longer takes, or newly needs, is named, and nothing is started.
 
     Example: ops rerun last:odoo_staging --wait
     """
@@ -115,7 +115,8 @@ def rerun(run: RunArgument, wait: WaitOption = False, as_json: JsonOption = Fals
 
 
 def approve(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Let a run go on that waits for an approval. `ops show` tells what it asks, `ops cancel` ends it.
+    """Approve a run that waits for an approval, so that it resumes. `ops show` shows its question, `ops cancel` ends
+    it.
 
     Example: ops approve 1f3a9c0b
     """
@@ -139,7 +140,7 @@ def rollback(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take an upgrade back: database, filestore and code of before, in a run of odoo_upgrade_rollback.
+    """Take an upgrade back: restore the previous database, filestore and code, in a run of odoo_upgrade_rollback.
 
     The run counts what was written since, names it by table, and waits for `ops approve` before it changes anything.
     What is taken back stays on the server, under a name with the id of the upgrade, until you drop it. The same command

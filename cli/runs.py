@@ -61,7 +61,7 @@ def run(
         int, typer.Option(min=-1000, max=1000, help="Higher starts earlier: over 10, 1 to 10, 0, below 0.")
     ] = 0,
     session: Annotated[
-        str | None, typer.Option(metavar="SESSION", help="Its session: an id, or a name, made if there is none.")
+        str | None, typer.Option(metavar="SESSION", help="Its session: an id, or a name; a new name makes a session.")
     ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Starting twice with the same key starts one run.")

@@ -74,7 +74,7 @@ def create(
 
 def list_(
     *,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number to show.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List sessions, the newest first, with the counts of their runs.
@@ -120,7 +120,7 @@ def show(session: SessionArgument, as_json: JsonOption = False) -> None:
     shown = [(name, text) for name, text in rows.items() if text]
     for view in starters:
         starter = f"run {short_id(view.run.id)} ({called(view.run)}), which starts its runs"
-        shown.append(("goes on", f"{starter}: {run_reason(view) or view.run.status}"))
+        shown.append(("starter", f"{starter}: {run_reason(view) or view.run.status}"))
     show_table(lines(shown, indent="  "))
     if runs:
         console.print()

@@ -44,7 +44,7 @@ def stats(
     """Show how long runs usually take, how often they succeed, and why the last ones failed.
 
     Durations are of runs that succeeded, from start to end: half of them took at most the median, 95 of 100 at most
-    p95. What somebody cancelled is no failure.
+    p95. A cancelled run does not count as a failure.
 
     Example: ops stats odoo_module_upgrade
 

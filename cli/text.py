@@ -21,7 +21,7 @@ from opsdb.shown import shown
 
 _RUN_SUBJECT = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{4}([0-9a-f]{8})(?:/\d+)?")
 UNBROKEN = 10_000
-"""The width of what is no terminal: a line in a file or a pipe is as long as it is."""
+"""The width where the output is not a terminal: a line in a file or a pipe is as long as it is."""
 
 
 class Output(Console):
@@ -75,7 +75,7 @@ _SHOWN |= dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
 
 def say(line: str, *, style: str | None = None, to: Console = console) -> None:
-    """Print a line for people, safe to show: its brackets are no markup, and no width breaks it."""
+    """Print a line for people, safe to show: its brackets are not markup, and no width breaks it."""
     to.print(safe_text(line), style=style, markup=False, soft_wrap=True)
 
 

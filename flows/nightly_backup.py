@@ -70,7 +70,7 @@ def nightly_backup(  # noqa: PLR0917 - they are passed by name
 
     **When to use it:** its schedule starts it each night. To back up one more database, add it to the schedule.
 
-    **What it changes:** what odoo_db_backup does, for each database. One that fails does not stop the others: it is
+    **What it changes:** what odoo_db_backup does, for each database. A failed backup does not stop the others: it is
     tried again, after 5 minutes and then less often. This run succeeds when all are backed up; else it fails when its
     time is over, and names what is missing. While it waits it takes no slot in the lane.
 
@@ -142,7 +142,7 @@ def _check_begin(databases: list[str], night: Night) -> str | None:
 
 
 def _make_session(session_id: UUID, due_at: datetime | None) -> None:
-    """Before any run that names it: a run of a session that is not there counts as started outside one."""
+    """Before any run that names it: a run of a missing session counts as started outside one."""
     about = f"Automated backup {due_at:%Y-%m-%d %H:%M} UTC" if due_at else "Backup of all databases, started by hand"
     triggered_by = "schedule" if due_at else "manual"
     in_ops(
@@ -210,7 +210,7 @@ class Night:
         return replace(found, todo=Todo.WAIT, at=self.window.look_again_at(now, started_at=now))
 
     def start_try(self, database: str, number: int) -> UUID:
-        """Start one try of a database. One that was started before is that run.
+        """Start one try of a database. A try that was started before is that run.
 
         Raises StepFailedError when the session was cancelled, also when that happens meanwhile: then the run is as
         well. Raises NotStartedError when Prefect refuses, or does not answer.

@@ -55,7 +55,7 @@ def odoo_db_backup(
 
     **When to use it:** before an upgrade or any other change by hand. The schedule of nightly_backup does the rest.
 
-    **What it changes:** nothing in the database, which people go on using. It writes the dump, the server's roles, a
+    **What it changes:** nothing in the database, which people can keep using. It writes the dump, the server's roles, a
     manifest of rows and sums and, where OPS_FILESTORE_DIR is set, Odoo's filestore. A backup counts only when it was
     read back.
 

@@ -91,7 +91,7 @@ def odoo_db_restore(
         roles: Other roles for those of the backup, such as {"odoo": "odoo_test"}. Empty for roles of the same names.
         missing_roles: What to do when the server lacks a role of the backup: refuse the restore, or leave what that
             role owned to the room's role and drop its privileges.
-        as_production: Do not neutralise an Odoo: its jobs, mail and payments go on as soon as it is served. The run
+        as_production: Do not neutralise an Odoo: its jobs, mail and payments run as soon as it is served. The run
             waits for an approval where the server has a database with the same database.uuid.
         odoo_host: Odoo Host block whose Odoo gives the statements that neutralise its modules. Empty for those of the
             room alone.

@@ -63,7 +63,7 @@ if [ -e "$REPO/.git" ]; then
     exit 65
   fi
 elif [ -e "$REPO" ] && [ -n "$(ls -A -- "$REPO")" ]; then
-  echo "$REPO on the droplet is no git checkout and not empty: give another repo_dir" >&2
+  echo "$REPO on the droplet is neither a git checkout nor empty: give another repo_dir" >&2
   exit 65
 else
   rm -rf -- "$REPO.ops-clone"
@@ -97,7 +97,7 @@ while :; do
   addresses=$(awk '$1 !~ /^::ffff:/ {print $1}' <<< "$found" | sort -u)
   if [ "$addresses" = "$ADDRESS" ]; then break; fi
   if (( SECONDS >= LIMIT )); then
-    echo "$DOMAIN leads to ${addresses:-no address} after $LIMIT s: want an A record of $ADDRESS alone" >&2
+    echo "$DOMAIN leads to ${addresses:-no address} after $LIMIT s: expected an A record of $ADDRESS alone" >&2
     exit 69
   fi
   sleep 2

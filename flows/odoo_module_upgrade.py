@@ -123,7 +123,7 @@ def odoo_module_upgrade(
     marked, and docker, git and curl where Odoo runs. All that is checked before anything changes, and that Odoo works
     with the database that the room sees. Which code Odoo's container will load is checked before Odoo is stopped: that
     of the checkout, and none that is older than the database. With OPS_UPGRADE_APPROVAL it asks before the upgrade, and
-    the code of before is checked out while it waits.
+    the previous code is checked out while it waits.
 
     ```
     ops run odoo_module_upgrade -p odoo_db=odoo_staging -p modules=sale,stock --wait
@@ -144,7 +144,8 @@ def odoo_module_upgrade(
             http://localhost:8069/web/health.
         upgrade_minutes: Minutes that the upgrade itself may take, at most 240. Empty for three times the longest of
             the last five of this database, at least 15 and 2 for each GB.
-        protect: What is kept of before while the service is stopped, so that the upgrade can be taken back: dump for a
+        protect: What is kept of the previous state while the service is stopped, so that the upgrade can be taken back:
+        dump for a
             verified backup with the filestore, copy for a copy of both on the server, none for nothing.
         rollback: What happens when the upgrade fails after it touched the database: ask for a rollback that waits for
             an approval, on_failure for one that begins at once, never for none.
@@ -167,7 +168,7 @@ def odoo_module_upgrade(
         about=f"check programs, {told}, that {', '.join(wanted)} are installed in {odoo_db}, and that none is marked",
         preflight=True,
     )
-    # an attempt that goes on after the upgrade finds other versions; one that finds another place does not go on
+    # an attempt that resumes after the upgrade finds other versions; one in another place does not resume
     where = describe_place(host)
     noted = action(
         "note_versions", lambda: found, about=f"note the versions of the modules, at {where}", preflight=True
@@ -239,7 +240,7 @@ def odoo_module_upgrade(
 
 
 def _prepare(database: str, modules: list[str], host: OdooHost, minutes: int) -> dict[str, Any]:
-    """The modules' versions, what tells the database from others, and the limit. PreflightError unless all is well."""
+    """The modules' versions, what distinguishes the database, and the limit. PreflightError unless all is well."""
     if missing := missing_programs(*(("bash", "ssh") if host.ssh_destination else PROGRAMS["odoo_module_upgrade"])):
         raise PreflightError(f"not on the PATH: {', '.join(missing)}")
     check_checkout(host)

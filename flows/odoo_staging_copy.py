@@ -1,4 +1,4 @@
-"""The runbook `odoo_staging_copy`: a neutralised copy of an Odoo in place of the one of before."""
+"""The runbook `odoo_staging_copy`: a neutralised copy of an Odoo in place of the previous one."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def odoo_staging_copy(
     roles: RolesInstead = NO_ROLES,
     missing_roles: Literal["refuse", "leave"] = "refuse",
 ) -> dict[str, Any]:
-    """Put a neutralised copy of production in place of the staging copy of before, database and filestore.
+    """Put a neutralised copy of production in place of the previous staging copy, database and filestore.
 
     **When to use it:** to give a team fresh data to test with, each week for instance.
 
     **What it changes:** the database odoo_db, and its filestore, are replaced at once when the new ones are whole.
-    Until then, and when anything fails, those of before stay. Whoever is connected is cut off for a moment. What was
+    Until then, and when anything fails, the previous ones stay. Whoever is connected is cut off for a moment. What was
     changed in the old copy is gone.
 
     **What it needs:** a backup that is signed by this room, and room on the disk for both. It replaces a neutralised
@@ -190,7 +190,7 @@ def odoo_staging_copy(
             "and exchange their filestores before it ends",
             must_run_again=True,
         )
-        action("drop_replaced", replaced.drop, about=f"drop {replaced.aside}, the copy of before")
+        action("drop_replaced", replaced.drop, about=f"drop {replaced.aside}, the previous copy")
     return proof(ready, done) | {
         "database": odoo_db,
         "published": choice.how,

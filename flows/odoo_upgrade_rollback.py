@@ -43,8 +43,8 @@ def odoo_upgrade_rollback(
 
     **When to use it:** after an upgrade that went wrong, right away or days later. The command ops rollback starts it.
 
-    **What it changes:** Odoo is stopped; the code goes back to the commit of before; the database and the filestore of
-    before take the places of those of now, which are set aside under a name with the upgrade's run id and dropped by
+    **What it changes:** Odoo is stopped; the code goes back to the previous commit; the previous database and filestore
+    take the places of the present ones, which are set aside under a name with the upgrade's run id and dropped by
     nobody but you. It names the rows that were written since, by table, and asks before it changes anything.
 
     **What it needs:** what the upgrade has kept (protect), and room for a second database and filestore. A rollback
@@ -77,7 +77,7 @@ def odoo_upgrade_rollback(
     since = count_written(
         "count_rows",
         found,
-        about=f"compare the rows of {odoo_db} with those of before",
+        about=f"compare the rows of {odoo_db} with the previous ones",
         words="written since",
         preflight=True,
     )

@@ -110,7 +110,7 @@ def reachable(what: str = "the ops database") -> Iterator[None]:
     except GONE as error:
         reason = first_line(error)
         raise DatabaseUnavailableError(
-            f"{what} does not answer ({reason}). `ops status` tells what runs; `ops up` starts the room."
+            f"{what} does not answer ({reason}). `ops status` shows what runs; `ops up` starts the room."
         ) from error
 
 

@@ -26,7 +26,7 @@ ANYWHERE = {
     "heartbeat_at": "When it last said that it works",
     "made_at": "When it was made",
     "opened_at": "When it began",
-    "told_at": "When operators were first told; empty while they were not",
+    "told_at": "When it was first reported; empty until then",
     "resolved_at": "When it was over; empty while it lasts",
     "rule": "The rule of docs/alerts.md",
     "status": "How it stands",
@@ -115,7 +115,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
         },
     ),
     "databases": (
-        "A database that somebody tried to back up; a name that was mistyped is none",
+        "A database that somebody tried to back up; a mistyped name does not count",
         {
             "first_tried_at": "When somebody first tried to back it up",
             "last_tried_at": "When somebody last did",
@@ -217,7 +217,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
             "fenced_at": "When the sweeper took it from its process",
             "fence_reason": "Why",
             "reaped_at": "When a worker confirmed that its processes are gone",
-            "outcome": "How it ended by its own process, before Prefect was told",
+            "outcome": "How it ended by its own process, before Prefect had it",
             "outcome_at": "When its process said so",
             "resource": "What no other run may have meanwhile, as in odoo_db:odoo_prod",
             "waits_for_resource": "What another run holds, while this one waits for it",
@@ -292,7 +292,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
             "unfinished": "Those that are not over",
         },
     ),
-    "sync_marks": ("How far a work of the room is", {"name": "The work", "at": "How far, or since when it goes on"}),
+    "sync_marks": ("How far a work of the room is", {"name": "The work", "at": "How far, or since when it runs"}),
     "workers": (
         "A lane that a worker process serves",
         {"name": "The worker", "lane": "Lane A to D", "host": "Its host"},

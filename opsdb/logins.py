@@ -118,15 +118,15 @@ def check_name(name: str) -> None:
         raise UsageError(f"NAME: {name} is a role of the room: choose another name, and give --role {name}")
     if NAME.fullmatch(name) is None:
         raise UsageError(
-            f"NAME: {name[:63]!r} cannot be a login here: want small letters, digits and _, at most 63, not beginning "
-            "with pg_ or ops_"
+            f"NAME: {name[:63]!r} cannot be a login here: expected small letters, digits and _, at most 63, not "
+            "beginning with pg_ or ops_"
         )
 
 
 def check_password(password: str) -> None:
     """Raise UsageError for a password that is too short, or that a client could not send. It is not shown."""
     if len(password) < SHORTEST_PASSWORD or not password.isprintable():
-        raise UsageError(f"the password on stdin: want one line of at least {SHORTEST_PASSWORD} printable characters")
+        raise UsageError(f"password on stdin: expected one line of at least {SHORTEST_PASSWORD} printable characters")
 
 
 def _check_ours(db: Connection, name: str) -> str:

@@ -32,7 +32,7 @@ def read_private(path: Path) -> str:
 
 
 def make_private(path: Path, text: str) -> None:
-    """Write a file that is not there yet, down to the disk, in folders that are made closed to others.
+    """Write a new file, down to the disk, in folders that are made closed to others.
 
     Of two calls at once the first one counts. Raises OSError.
     """

@@ -10,7 +10,7 @@ from typing import Any, Self
 from opsdb.amounts import seconds, size
 
 WINDOW_SECONDS = 20.0
-"""The rate is that of the last so many seconds."""
+"""The rate is that of this last period."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Progress:
 
 
 class Pace:
-    """How fast something goes on, by what was seen of it one time after another."""
+    """How fast something advances, by what was seen of it one time after another."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()

@@ -87,8 +87,8 @@ def check_roles(db: Connection) -> None:
     for role in _read_roles(db, ALL):
         if role.powers:
             raise UsageError(
-                f"the role {role.name} of this server has {', '.join(role.powers)}: the rights that the room gives are "
-                f"no limit for it. Hint: as a superuser, ALTER ROLE {role.name} NO{' NO'.join(role.powers)}; where it "
+                f"the role {role.name} of this server has {', '.join(role.powers)}: the rights that the room gives do "
+                f"not limit it. Hint: as a superuser, ALTER ROLE {role.name} NO{' NO'.join(role.powers)}; where it "
                 "belongs to another program, use another server"
             )
         if role.member_of:
@@ -126,7 +126,7 @@ def plan_rights(db: Connection, names: Iterable[str]) -> list[str]:
 
 
 def roles_of_room(db: Connection) -> list[str]:
-    """The roles of every room, and those that were given the schema: a name that somebody else uses is no reason to."""
+    """The roles of every room, and those that were given the schema: a name that somebody else uses must not."""
     return [*OF_EVERY_ROOM, *db.scalars(_ADMITTED)]
 
 

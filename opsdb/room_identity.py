@@ -18,7 +18,7 @@ class RoomId:
     id: str
     before: tuple[str, ...] = ()
     copy_of: str | None = None
-    """The room that goes on elsewhere, in words, where this one was restored without --take-over."""
+    """The room that continues elsewhere, in words, where this one was restored without --take-over."""
 
 
 def room_id(variable: Mapping[str, Any] | None, *, otherwise: str) -> RoomId:

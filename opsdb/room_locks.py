@@ -54,12 +54,12 @@ class LockedError(OpsError):
 
     def __init__(self, lock: Lock, holder: Holder | None) -> None:
         who = holder or "another process"
-        super().__init__(f"{who} holds the lock {lock}: wait for its end; whichever is ended, the next one goes on")
+        super().__init__(f"{who} holds the lock {lock}: wait for its end; whichever is ended, the next one continues")
 
 
 @dataclass(frozen=True)
 class Hindrance:
-    """What keeps a part of the room from its work. `transaction` tells two of one holder apart."""
+    """What keeps a part of the room from its work. `transaction` distinguishes two of one holder."""
 
     part: str
     what: str
@@ -116,7 +116,7 @@ class LastingLock:
     """A lock for work of minutes or hours, which is renewed between two batches of it.
 
     One transaction over all of that would keep vacuum from what was deleted since it began. Where another one takes the
-    lock between two transactions, the renewal fails, so that still only one of them goes on.
+    lock between two transactions, the renewal fails, so that still only one of them continues.
     """
 
     def __init__(self, db: Connection, lock: Lock) -> None:

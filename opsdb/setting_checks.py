@@ -37,7 +37,7 @@ def check_postgresql_url(variable: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         good = POSTGRESQL_URL.fullmatch(url) is not None and parts.path != "/" and parts.port != 0
-    except ValueError:  # a port that is none
+    except ValueError:  # an invalid port
         good = False
     if not good:
         raise UsageError(

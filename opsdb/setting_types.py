@@ -76,7 +76,7 @@ def _paths(value: object) -> object:
 
 def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     if wrong := [str(path) for path in paths if not path.is_absolute() or ".." in path.parts]:
-        raise ValueError(f"want absolute paths without `..`, with colons between, not {', '.join(wrong)}")
+        raise ValueError(f"expected absolute paths without `..`, with colons between, not {', '.join(wrong)}")
     return paths
 
 
@@ -85,7 +85,7 @@ AbsolutePaths = Annotated[tuple[Path, ...], BeforeValidator(_paths), AfterValida
 
 def _web_address(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("http://", "https://")):
-        raise ValueError("want http:// or https://")
+        raise ValueError("expected http:// or https://")
     return value
 
 
@@ -130,7 +130,7 @@ def _server_address(value: str) -> str:
     try:
         parts = urlsplit(value)
         valid = _SERVER.fullmatch(value) and host_name(parts.netloc) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is none
+    except ValueError:  # an invalid port
         valid = False
     if not valid or ".." in parts.path.split("/"):
         raise ValueError("expected http://host or https://host, with a port or a path if it has one")

@@ -64,7 +64,7 @@ class Settings(RetentionSettings):
     exporter_port: Port = Field(9464, description="Port of the metrics for Prometheus, `/metrics`.")
     exporter_address: IpAddress = Field(
         "127.0.0.1",
-        description="IP address of the metrics. One that others reach is refused without TLS or a password.",
+        description="IP address of the metrics. An address that others reach is refused without TLS or a password.",
     )
     exporter_basic_auth: SecretStr | None = Field(
         None,
@@ -90,7 +90,7 @@ class Settings(RetentionSettings):
         3.0, gt=0, le=60, description="Time between two polls by which `ops sync` closes gaps in the events."
     )
     drain_seconds: float = Field(
-        30.0, ge=0, description="Time that a worker told to end gives its runs before it stops them."
+        30.0, ge=0, description="Time that a worker gives its runs when it ends, before it stops them."
     )
     time_scale: float = Field(
         1.0,

@@ -56,7 +56,7 @@ class SettingsFile:
             raise UsageError(f"{self.where(key)}: {key}: {error}") from None
 
     def line(self, key: str) -> int | None:
-        """The number of the line on which a key stands; None where it cannot be told."""
+        """The number of the line on which a key stands; None where it is unknown."""
         written = re.compile(rf"[ \t]*[\"']?{re.escape(key)}[\"']?[ \t]*=")
         return next((number for number, text in enumerate(self.text.splitlines(), 1) if written.match(text)), None)
 

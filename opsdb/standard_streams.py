@@ -79,7 +79,8 @@ def lost_output() -> str | None:
 
 
 def reader_left() -> bool:
-    """Whether nobody reads stdout any more, without writing to it: for commands that would go on for a reader alone."""
+    """Whether nobody reads stdout any more, without writing to it: for commands that would run on for a reader
+    alone."""
     raw = _streams.get("stdout")
     if raw is None:
         return False

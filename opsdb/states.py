@@ -52,10 +52,10 @@ STATUS_OF_PREFECT = {
 CLAIMED_BY = "claimed by "
 """How the message of a Pending state begins that names the worker: the claim and its owner are one fact."""
 APPROVAL = "waits for approval"
-"""How the message of a Paused state begins that a run's own process asked for: nothing of it runs until it goes on.
-A run that somebody suspends from outside goes on running."""
+"""How the message of a Paused state begins that a run's own process asked for: nothing of it runs until it resumes. A
+run that somebody suspends from outside keeps running."""
 NEVER_RESUMED = re.compile(r"The flow was \w+ and never resumed\.")
-"""Prefect's message of the Failed state that comes when nobody let a run go on in time, or when somebody came late."""
+"""Prefect's message of the Failed state that comes when nobody approved a run in time, or when somebody came late."""
 POSTPONED = "waits until "
 """How the message of a Scheduled state begins with which a run ended its own process: it starts again at that time.
 The name stays Prefect's own, so that Prefect marks it as late when nobody takes it then."""
@@ -70,7 +70,7 @@ AWAITS_SLOT = "AwaitingConcurrencySlot"
 SWITCHED_OFF = "SwitchedOff"
 """The name of the Cancelled state of a run that waited while its kind was switched off."""
 RESUMING = "Resuming"
-"""Prefect's name of the Scheduled state with which a run goes on: what succeeded before is not done again."""
+"""Prefect's name of the Scheduled state with which a run resumes: what succeeded before is not done again."""
 
 
 class FenceReason(StrEnum):
@@ -115,7 +115,7 @@ class State:
 
     @property
     def held(self) -> bool:
-        """Whether somebody paused or suspended the run from outside. One that has started goes on all the same."""
+        """Whether somebody paused or suspended the run from outside. A run that has started continues all the same."""
         return self.type == "PAUSED" and not self.waits_for_approval
 
     @property
@@ -174,11 +174,11 @@ class Life:
     """When the first attempt started since a person or a schedule asked for the run; a later one of the room's own, or
     after the run had postponed itself, changes nothing."""
     base: int
-    """The attempt that began with the first step: what came after it, up to this one, went on from there."""
+    """The attempt that began with the first step: what came after it, up to this one, resumed from there."""
     crashes: int
     """How many attempts ended by the death of their process or their worker."""
     approval: State | None
-    """With which state somebody approved of going on in this attempt."""
+    """With which state somebody approved this attempt."""
     end: State | None
     """With which state the attempt ended; None while it has not."""
     disregarded: tuple[Disregarded, ...]
@@ -208,7 +208,7 @@ def fold(states: Iterable[State]) -> Life:
     between it and the start. Raises ValueError without states.
 
     What somebody sets by hand changes what can be changed so (decision 31): an attempt that has started is ended, or
-    goes on; one that is over begins again with a Scheduled state, or stays over; and nothing succeeds that never
+    continues; one that is over begins again with a Scheduled state, or stays over; and nothing succeeds that never
     started.
     """
     ordered = in_order({state.id: state for state in states}.values())
@@ -227,7 +227,7 @@ def fold(states: Iterable[State]) -> Life:
             continue
         if end is not None and state.type == end.type and disregarded and disregarded[-1].state is before:
             continue  # Prefect hears again how the run had ended
-        if state.puts_back:  # what began before the start that was none stands
+        if state.puts_back:  # what began before the start that did not happen stands
             begun_at = None if begun_at == started_at else begun_at
             started_at, claimed_by, claimed_at = None, None, None
         status = _status(state, nothing_ran=started_at is None and claimed_by is None and before is not None)

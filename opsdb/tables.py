@@ -138,7 +138,7 @@ class Run(Table, table=True):
     fenced_at: datetime | None = Field(default=None, sa_column=time_column())
     fence_reason: str | None = Field(default=None, sa_column=Column(Text))
     reaped_at: datetime | None = Field(default=None, sa_column=time_column())
-    # what the run process said itself of how its attempt ended, before Prefect was told
+    # what the run process said itself of how its attempt ended, before Prefect had it
     outcome: str | None = Field(default=None, sa_column=Column(Text))
     outcome_at: datetime | None = Field(default=None, sa_column=time_column())
     # what no other run may hold meanwhile, see RunLock
@@ -202,7 +202,7 @@ class RunStep(Table, table=True):
 
 
 class StepResult(Table, table=True):
-    """What the runbook got from a step, for an attempt that goes on: not for readers, and gone when the run succeeds.
+    """What the runbook got from a step, for an attempt that resumes: not for readers, and gone when the run succeeds.
 
     `{"stdout": ...}`, masked and bounded, or `{"value": ...}` of an action.
     """

@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields
 _KILLING_SECONDS = 1.0
 """What killing and saying so takes at most, on whatever scale: the kernel, and a few statements."""
 _TELLING_SECONDS = 3.0
-"""What a run process needs after its step's end, on whatever scale: Prefect is to be told, and Python ends."""
+"""What a run process needs after its step's end, on whatever scale: it reports to Prefect, and Python ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
     """All in seconds. The defaults are the room's; a test scales all of them, so that their proportions stay.
 
-    What others take (a download, a request, a fork, a step) is no part of this: it does not shrink with a scale.
+    What others take (a download, a request, a fork, a step) is not part of this: it does not shrink with a scale.
     """
 
     heartbeat: float = 5.0
@@ -64,7 +64,7 @@ class Timings:
     report_every: float = 2.0
     """Between two of these tries."""
     drain: float = 30.0
-    """How long a stopping worker lets its runs go on before it stops them."""
+    """How long a stopping worker lets its runs continue before it stops them."""
     close: float = 5.0
     """How long a worker that ends waits for its own loops."""
     beat: float = 5.0
@@ -77,7 +77,7 @@ class Timings:
 
     @property
     def lease(self) -> float:
-        """How long a process whose run may be given to another goes on without an answer of the ops database."""
+        """How long a process whose run may be given to another continues without an answer of the ops database."""
         return self.lost - self.lease_margin
 
     @property
@@ -102,5 +102,5 @@ class Timings:
         return self.grace + _TELLING_SECONDS
 
     def scaled(self, factor: float) -> Timings:
-        """All of them, so many times as long."""
+        """All of them, multiplied."""
         return Timings(**{field.name: getattr(self, field.name) * factor for field in fields(self)})

@@ -71,7 +71,7 @@ def _collect(area: Area, into: list[Check]) -> None:
 
 def presentable(findings: Sequence[Finding], *, secrets: Sequence[str]) -> list[Finding]:
     """The findings as they may be shown: on one line each, without control characters, with secrets masked."""
-    # what is shown is valid UTF-8, so a secret that is none is in no line
+    # what is shown is valid UTF-8, so no line shows a secret that is not valid UTF-8
     written = (secret.encode(errors="ignore").decode() for secret in secrets)
     patterns = SecretPatterns({secret: secret for secret in written if len(secret.strip()) >= SHORTEST_SECRET})
 

@@ -34,7 +34,7 @@ class Examination:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing needs doing."""
+        """Whether no check found a problem."""
         return all(one.check.ok for one in self.findings)
 
 
@@ -62,7 +62,7 @@ def doctor(
     With --checklist it shows instead how far this room is on its way to production, line by line: what proves that it
     is done, or the command that does it.
 
-    Exit code 0: no problem, 1: something needs doing, also when no room runs.
+    Exit code 0: no problem, 1: a problem was found, or no room runs.
 
     Example: ops doctor --block odoo-host/prod
     """
@@ -95,7 +95,7 @@ def _show_days(findings: Sequence[Finding], *, as_json: bool) -> None:
 def examine(block: str | None = None, *, days: bool = False) -> Examination:
     """What all checks found, or the test of one block, or the lines of the checklist.
 
-    Raises UsageError for a block that is not there.
+    Raises UsageError for a missing block.
     """
     try:
         settings = load_settings()

@@ -40,7 +40,7 @@ FREE_SHARE = 0.05
 
 
 def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Check]:
-    """Look for names that are no setting, and for values that were copied from a document."""
+    """Look for unknown settings, and for values that were copied from a document."""
     known = {f"OPS_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)}
     given = {name for name, value in environment.items() if name.startswith("OPS_") and value}
     wrong = False

@@ -60,7 +60,7 @@ def judge_pruning(last: LastPrune | None) -> Check:
 
 
 def judge_old(settings: Settings, old: Old) -> Check:
-    """Whether somebody has to decide: the room deletes nothing by itself, and was not told not to."""
+    """Whether somebody has to decide: the room deletes nothing by itself, and OPS_PRUNE is not set."""
     found = old.words(settings)
     if settings.prune is False or not (old.runs or old.outputs):
         return Check(SUBJECT, f"stays (OPS_PRUNE), in Prefect too: {found}")

@@ -144,8 +144,8 @@ def check_alerts(settings: Settings) -> Iterator[Check]:
 
 
 def check_orders(settings: Settings) -> Iterator[Check]:
-    """Look for words about alerts that mean nothing any more. Raises UsageError for one that never did, and for
-    authorities that are none."""
+    """Look for words about alerts that mean nothing any more. Raises UsageError for a word that never did, and
+    for a file without authorities."""
     read_authorities(settings.alert_ca_file)
     orders = read_orders(settings)
     for kind in orders.gone:

@@ -1,4 +1,5 @@
-"""What of OPS_HOME goes along when a room moves, and what stays because a room makes it again or it is of that host."""
+"""The files of OPS_HOME that move with a room, and those that stay because a room makes them again or it is of that
+host."""
 
 from __future__ import annotations
 

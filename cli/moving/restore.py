@@ -1,7 +1,7 @@
 """Restores a room from its backup into this OPS_HOME and onto this PostgreSQL server.
 
 All of the backup is verified before anything changes. From then on `OPS_HOME/restoring/begun.json` stands there: no
-room starts, and the same command goes on where it was interrupted. What stood there before is renamed, never deleted.
+room starts, and the same command resumes where it was interrupted. What stood there before is renamed, never deleted.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ def verify(settings: Settings, file: Path, passphrase: str, *, replace: bool, ta
 def restore(
     settings: Settings, file: Path, passphrase: str, *, replace: bool, take_over: bool, tell: Tell = lambda _line: None
 ) -> Restored:
-    """Restore a backup, or go on with the restore of it that was interrupted.
+    """Restore a backup, or resume an interrupted restore of it.
 
     `tell` gets a line for each thing that is done. Raises UsageError for a room that runs, a backup that is damaged or
-    too new, and for what would be lost without `replace`; OpsError for what fails, which a repetition goes on with.
+    too new, and for what would be lost without `replace`; OpsError for what fails, which a repetition resumes from.
     """
     with (
         _readable(settings.home),
@@ -132,7 +132,7 @@ def _restore(
         manifest = read_manifest(opened, passphrase, name=str(file))
         check_same(begun, manifest, settings, take_over=take_over)
         settings = settings.model_copy(update={"prefect_database": begun.prefect_database})
-        tell("going on with the restore that was interrupted")
+        tell("resuming the interrupted restore")
     with running_server(settings):
         check_server(settings, manifest, name=str(file))
         if begun is None:
@@ -147,7 +147,7 @@ def _restore(
 
 
 def _stopped(settings: Settings, begun: Begun, error: Exception) -> OpsError:
-    """What to tell of a restore that failed. One that has not renamed or loaded anything yet is given up."""
+    """The error for a restore that failed. A restore that has not renamed or loaded anything yet is given up."""
     why = str(error) if isinstance(error, OpsError) else first_line(error)
     if isinstance(error, OSError):
         why = error.strerror or str(error)
@@ -157,7 +157,7 @@ def _stopped(settings: Settings, begun: Begun, error: Exception) -> OpsError:
         untouched = False  # the server does not say: a repetition finds out
     if not untouched:
         return OpsError(
-            f"the restore stopped ({why}). Hint: correct that, then repeat the command, which goes on from here"
+            f"the restore stopped ({why}). Hint: correct that, then repeat the command; it resumes from here"
         )
     clear(settings.home)
     return OpsError(

@@ -57,7 +57,7 @@ def cancel_run(settings: Settings, *, run: str, wait: bool, as_json: bool) -> No
 
 
 def _resolve(settings: Settings, text: str) -> UUID:
-    """The run's id. One that is spelled in full needs no database: cancelling must work while it is away."""
+    """The run's id. A complete id needs no database: cancelling must work while it is away."""
     spelled = full_id(text)
     try:
         with reading(settings) as db:

@@ -40,7 +40,7 @@ def cancel_all(
 ) -> None:
     """Cancel every run that fits the filters and is not over, also what they start meanwhile; wait until all are over.
 
-    Raises UsageError when nobody confirmed, or when a filter names what nothing knows, typer.Abort when somebody
+    Raises UsageError when nobody confirmed, or when a filter has an unknown name, typer.Abort when somebody
     declined, and typer.Exit with 1 when a run is not over after 30 s.
     """
 

@@ -44,7 +44,8 @@ class Deaths:
     _seen: float = field(default=0.0, init=False)
 
     def spare(self, state: Ended) -> bool:
-        """Whether a run with this state may go on by itself, though its process died. No longer than a minute."""
+        """Whether a run with this state may be tried again by itself, though its process died. No longer than a
+        minute."""
         if state.type != "CRASHED":
             return False
         if state.id != self._latest:

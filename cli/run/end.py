@@ -38,10 +38,10 @@ def wait_for(
                 since_attempt=since_attempt,
             )
     except KeyboardInterrupt:
-        errors.print(f"No longer waiting; run {run} goes on. `ops cancel {run}` ends it.", markup=False)
+        errors.print(f"Stopped watching; run {run} is still running. `ops cancel {run}` ends it.", markup=False)
         raise typer.Exit(130) from None
     except RoomUnreachableError as error:
-        raise RoomUnreachableError(f"{error} Run {run} was started and may go on.") from error
+        raise RoomUnreachableError(f"{error} Run {run} was started and may still be running.") from error
     if as_json:
         print_json(_final_document(document, end))
     else:

@@ -27,7 +27,7 @@ STYLES = ("cyan", "green", "magenta", "yellow", "blue")
 def follow_lane(settings: Settings, lane: Lane, *, follow: bool, pause: Callable[[float], None] = time.sleep) -> None:
     """Print the end of what the runs of a lane that execute now wrote.
 
-    With `follow` go on, also with runs that start meanwhile, until Ctrl-C; an outage of the database is waited out.
+    With `follow`, continue until Ctrl-C, also with runs that start later; an outage of the database is waited out.
     Raises RoomUnreachableError when it does not answer at first.
     """
     shown: dict[UUID, _RunLog] = {}

@@ -27,7 +27,7 @@ JSON_TEXT_BYTES = 1024 * 1024
 def show_logs(
     settings: Settings, *, run: str, step: str | None, attempt: int | None, follow: bool, as_json: bool
 ) -> None:
-    """Print the output of a run's steps as `ops logs` does. Raises UsageError for a step that is not there."""
+    """Print the output of a run's steps as `ops logs` does. Raises UsageError for a missing step."""
     if follow and as_json:
         raise UsageError("--follow and --json exclude each other")
     details = _find(settings, run, patience_seconds=RECORD_SECONDS if follow else 0)

@@ -43,7 +43,7 @@ def split_assignments(assignments: Iterable[str]) -> dict[str, str]:
     for assignment in assignments:
         key, equals, value = storable(assignment, what="-p").partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"-p {assignment!r}: want key=value")
+            raise UsageError(f"-p {assignment!r}: expected key=value")
         if key.strip() in given:
             raise UsageError(f"-p {key.strip()}: given twice")
         given[key.strip()] = value

@@ -42,7 +42,7 @@ class ProgressLine:
         self._shown = ""
 
     def show(self, lines: Sequence[str], *, at: float) -> None:
-        """Show what is known now, at so many seconds by any clock."""
+        """Show what is known now, at a time in seconds by any clock."""
         if self._console.is_terminal:
             if (shown := "; ".join(lines)) != self._shown:
                 self.clear()

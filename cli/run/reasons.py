@@ -1,4 +1,4 @@
-"""Why a queued run has not started: what the ops database knows of its lane, and what Prefect holds it up with."""
+"""Why a queued run has not started: what the ops database knows of its lane, and what blocks it in Prefect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUEUE_HINT_SECONDS = 15.0
 """After which, and how often, it is looked up why a run is still queued."""
 HINTS = 2
 """The reasons that a line has room for."""
-NOTHING = "nothing holds it up: a worker takes it within seconds"
+NOTHING = "nothing is blocking it: a worker takes it within seconds"
 
 
 def reasons(settings: Settings, view: RunView, waiting: Waiting) -> list[str]:
@@ -76,19 +76,19 @@ def waiting_lines(
 ) -> list[str]:
     """Why a queued run has not started, a sentence each.
 
-    `hold` is what Prefect holds it up with, None when it was not asked, or when that is `unknown` for this reason.
+    `hold` is what blocks it in Prefect, None when Prefect was not queried, or when that is `unknown` for this reason.
     `slots` are those of a lane by the room's own settings.
     """
     name = short_id(view.run.id)
     if waiting.approval is not None:
         asks = f"it {safe_line(waiting.approval, width=500)}"
-        return [asks, f"ops approve {name} lets it go on, ops cancel {name} ends it"]
+        return [asks, f"ops approve {name} resumes it, ops cancel {name} ends it"]
     if waiting.postponed is not None:
         return [f"it {safe_line(waiting.postponed, width=500)}"]
     if waiting.held is not None:
         held = f"it was set to {safe_line(waiting.held)} in Prefect, and starts when somebody resumes it there"
         return [f"{held}: Resume on its page, or ops cancel {name} ends it"]
-    found = [f"what holds it up in Prefect is not known: {unknown}"] if unknown else []
+    found = [f"what blocks it in Prefect is not known: {unknown}"] if unknown else []
     found += [str(obstacle) for obstacle in hold.obstacles] if hold else []
     if hold and hold.due:
         return _safe([str(hold.due), *found])
@@ -101,7 +101,7 @@ def waiting_lines(
 def _of_lane(view: RunView, waiting: Waiting, hold: Hold | None, *, slots: int, durations: bool) -> list[str]:
     lane, found = view.run.lane.value, []
     if not waiting.worker_online:
-        found.append(f"no worker serves lane {lane}: `ops status` tells what runs, `ops up` starts the room")
+        found.append(f"no worker serves lane {lane}: `ops status` shows what runs, `ops up` starts the room")
     limit, taken = (hold.slots, hold.taken) if hold else (slots, len(waiting.holders))
     if limit and taken >= limit:
         less = f", OPS_LANE_LIMIT here says {slots}: `ops deploy` sets it" if limit < slots else ""

@@ -26,7 +26,7 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
     """Approve of what the run asked.
 
     Raises UsageError when it does not wait for that, or waited too long, and when what it did before it asked does not
-    stand any more: it could not go on.
+    stand any more: it could not resume.
     """
     with reading(settings) as db:
         view = _read(db, run, Verb.APPROVE)
@@ -42,7 +42,7 @@ def approve_run(settings: Settings, *, run: str, as_json: bool) -> None:
     if as_json:
         print_json({"id": view.run.id, "short_id": name, "status": state.status, "state": state.name})
     else:
-        said = f"Run {name} ({called(view.run)}) goes on as soon as lane {view.run.lane} has a slot."
+        said = f"Run {name} ({called(view.run)}) resumes as soon as lane {view.run.lane} has a slot."
         say(f"{said} Next: ops logs {name} --follow")
 
 

@@ -27,7 +27,7 @@ def writer(*, raw: bool) -> Callable[[bytes], None]:
         nonlocal held, at_line_start
         text = held + decoder.decode(chunk, final=not chunk)
         held = ""
-        if chunk:  # a line feed may follow a carriage return, and an escape sequence may go on, in the next chunk
+        if chunk:  # a line feed may follow a carriage return, and an escape sequence may continue, in the next chunk
             cut = max(text.rfind("\n"), text.rfind(" ")) + 1
             if len(text) - cut < 200:
                 text, held = text[:cut], text[cut:]

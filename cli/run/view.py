@@ -40,8 +40,8 @@ def error_lines(error: dict[str, Any] | None) -> list[str]:
 
 
 def runs_table(views: Sequence[RunView], *, why: bool = False) -> Columns:
-    """One line per run. Times are UTC. One that waits for an approval asks, one that waits for a time of its own choice
-    waits. With `why`, each says why it failed, was cancelled, or waits.
+    """One line per run. Times are UTC. Its status is `asks` while it waits for an approval, `waits` while it is
+    postponed. With `why`, each says why it failed, was cancelled, or waits.
 
     Columns that say nothing are left out: priorities when all are 0, attempts when all are the first. Where there is no
     room, so are the workers, then the kinds, which names mostly say, and then from where the runs were started.

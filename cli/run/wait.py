@@ -1,4 +1,4 @@
-"""Following a run until it is over. Prefect's own state decides; the ops database tells of the steps."""
+"""Following a run until it is over. Prefect's own state decides; the ops database has the steps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BYTES = re.compile(r"bytes: ([0-9]{1,18})")
 
 
 class States(Protocol):
-    """Who tells the state of a run: Prefect's server."""
+    """The source of a run's state: Prefect's server."""
 
     def state(self, run_id: UUID) -> State:
         """The state now. Raises RoomUnreachableError."""
@@ -60,7 +60,7 @@ class Moment:
     last_line: str = ""
     note: str = ""
     since_attempt: int = 1
-    """The attempt that is followed: what those before it did is no news."""
+    """The attempt that is followed: what those before it did is not shown."""
     spared: bool = False
     """Whether its process died and the room may try it again."""
     overdue: bool = False
@@ -227,7 +227,7 @@ class Lines:
 
 
 class LiveTable:
-    """The steps in a table that is drawn anew each second."""
+    """The steps in a table that is redrawn each second."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)

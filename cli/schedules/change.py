@@ -63,7 +63,7 @@ def apply_wish(settings: Settings, schedules: Schedules, one: RunbookSchedule, w
 
 
 def _check_there(settings: Settings, database: str) -> None:
-    """Raises UsageError, which names the nearest ones, for a database that cannot be backed up: there is none."""
+    """Raises UsageError, which names the nearest ones, for a database that cannot be backed up: it does not exist."""
     try:
         with Database(database, settings.odoo_url).connect():
             pass

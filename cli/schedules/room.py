@@ -40,7 +40,7 @@ class Schedules:
         return self.rules.get(one.id, KnownRules())
 
     def last_of(self, one: RunbookSchedule) -> tuple[FlowRun, str] | None:
-        """The newest run that a schedule wanted, with its status; None when there was none lately."""
+        """The newest run of a schedule, with its status; None without a recent run."""
         run = self.last.get(one.id)
         if run is None:
             return None

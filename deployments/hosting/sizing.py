@@ -56,7 +56,7 @@ class Measured:
     """Of the worker with its children, Prefect's server, PostgreSQL and the sync together, for a run of little work."""
 
     def estimate(self, runs: int) -> tuple[float, str]:
-        """The memory of a worker with so many runs, and how that is known: in a word, and from which figures."""
+        """The memory of a worker with this many runs, and how that is known: in a word, and from which figures."""
         if runs in self.worker_mb:
             return self.worker_mb[runs], "measured"
         points = list(pairwise(self.worker_mb.items()))
@@ -71,7 +71,7 @@ MEASURED = Measured()
 
 @dataclass(frozen=True)
 class Size:
-    """What so many runs at once need: by the guide's formulas, and by what was measured.
+    """What a number of concurrent runs needs: by the guide's formulas, and by what was measured.
 
     `slots` are the runs that the lanes then admit, of which `worker_mb` is.
     """

@@ -62,7 +62,7 @@ def render(template: Template, values: Values) -> dict[str, str]:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  # these are no pages: values.py lets nothing in that would need an escape
+        autoescape=False,  # noqa: S701  # these are not pages: values.py lets nothing in that would need an escape
     )
     head = f"{marker(template.name)}: change its values, not this file."
     return {
@@ -72,7 +72,7 @@ def render(template: Template, values: Values) -> dict[str, str]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UsageError for a folder to write to that is not there."""
+    """Raise UsageError if the folder to write to does not exist."""
     if not folder.is_dir():
         raise UsageError(f"--out: there is no folder {folder.absolute()}: make it first")
 
@@ -80,7 +80,7 @@ def check_folder(folder: Path) -> None:
 def write_rendered(template: Template, files: Files, folder: Path) -> list[Path]:
     """Write the files into a folder, each whole or not at all. Returns their paths.
 
-    Raises UsageError for a folder that is not there, and for a file that no template made: that one is somebody's own.
+    Raises UsageError for a missing folder, and for a file that no template made: that is somebody's own.
     """
     check_folder(folder)
     paths = [folder / name for name in files]

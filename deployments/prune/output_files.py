@@ -31,7 +31,7 @@ class Output:
         return Amount(count=1, bytes=self.bytes, oldest_at=self.written_at)
 
     def delete(self) -> None:
-        """Delete it. What is gone already is no error; what cannot be deleted raises OSError."""
+        """Delete it. A missing file is not an error; what cannot be deleted raises OSError."""
         try:
             if self.path.is_dir():
                 shutil.rmtree(self.path)

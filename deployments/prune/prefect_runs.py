@@ -1,7 +1,7 @@
 """Old runs in Prefect's own database, with their states, task runs, logs and artifacts.
 
-Prefect's service could delete them by itself, but it asks nobody: it would take runs that can be gone on with, and
-those that are not recorded yet, and say nothing of it. What a killed pass leaves of logs and artifacts, its service of
+Prefect's service could delete them by itself, but it asks nobody: it would delete runs that can still resume, and those
+that are not recorded yet, without a message. What a killed pass leaves of logs and artifacts, its service of
 orphans takes.
 """
 
@@ -48,7 +48,7 @@ def read_page(db: Connection, place: Place, *, cutoff: datetime) -> tuple[list[U
 def delete_runs(db: Connection, ids: Collection[UUID], *, cutoff: datetime, dry: bool = False) -> Amounts:
     """Delete those of the runs that still are over and old, with what belongs to them; only count them if `dry`.
 
-    One that Prefect has locked stays until the next time.
+    A run that Prefect has locked stays until the next time.
     """
     chosen = list(ids) if dry else list(db.scalars(_LOCK, {"ids": list(ids), "cutoff": cutoff}))
     belongings = Amounts()

@@ -78,7 +78,7 @@ class Pass:
         return self.now - timedelta(days=self.settings.retention_days)
 
     def _prefect(self) -> None:
-        """Runs in Prefect that nobody can go on with, whether the record has them or not."""
+        """Runs in Prefect that nobody can resume, whether the record has them or not."""
         cutoff = min(self.cutoff, self.recorded_until)
         place: Place | None = Place(BEGINNING)
         while place is not None and not self.stop.is_set():
@@ -205,7 +205,7 @@ def prune(
     """Delete what is old and nothing builds on, or with `dry` only say how much that is. Returns what went.
 
     Ends early when `stop` is set, and undoes what it is in the middle of. `told` hears now and then of all that went so
-    far. Raises DatabaseUnavailableError; LockedError while another pass goes on; and OpsError for files that cannot be
+    far. Raises DatabaseUnavailableError; LockedError while another pass runs; and OpsError for files that cannot be
     deleted, after all else is done.
     """
     with ExitStack() as stack:

@@ -105,7 +105,8 @@ def _private(name: str, flags: int) -> int:
 
 
 def shorten_log(path: Path) -> bool:
-    """Put aside what a log holds that has grown too large, while its program goes on appending. Returns whether it did.
+    """Put aside what a log holds that has grown too large, while its program continues to append. Returns whether it
+    did.
 
     The program keeps the file open, so it is copied and then emptied, at the end of a line unless none comes. Nothing
     that is in the file is lost; what is written between the last look and the emptying, microseconds, would be. A full

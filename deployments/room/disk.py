@@ -33,7 +33,7 @@ def describe_full(home: Path) -> str | None:
     if free is None or free >= FULL_BYTES:
         return None
     return (
-        f"the disk of {home} is full ({size(free)} free): the parts go on, but nothing is recorded and no run starts. "
+        f"the disk of {home} is full ({size(free)} free): parts run, but nothing is recorded and no run starts. "
         "Make room there; nothing has to be restarted"
     )
 

@@ -1,4 +1,4 @@
-"""Whether a program that starts still works at it: a slow start goes on, and one that hangs is ended.
+"""Whether a program that starts still works at it: a slow start continues, and one that hangs is ended.
 
 Work is CPU time of the program and of all that it started, and what it spends waiting for a CPU or a disk. A busy
 machine therefore ends no start. A program that waits for a lock that nobody gives back, or was stopped, does none.
@@ -63,7 +63,7 @@ class Effort:
             return False
 
     def _add_up(self) -> bool:
-        """Add what CPU time was used since the last look. Returns whether one of the processes wants to go on."""
+        """Add what CPU time was used since the last look. Returns whether one of the processes still has work to do."""
         wants_on = False
         try:
             own = psutil.Process(self._pid)

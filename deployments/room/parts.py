@@ -120,7 +120,7 @@ def parts(settings: Settings, *, prefect_sockets: Sequence[int]) -> list[Part]:
             pass_fds=tuple(prefect_sockets),
         )
     )
-    # a template that someone is editing is no reason to be without a room
+    # a template that someone is editing must not stop the room
     found.append(
         python("deploy", "cli deploy --skip-broken", None, after="prefect", awaited="the runbooks are deployed")
     )

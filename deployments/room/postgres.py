@@ -165,7 +165,7 @@ class EmbeddedPostgres:
             raise OpsError(f"initdb failed in {self.data_dir}: {done.stderr.strip().splitlines()[-1:]}")
 
     def _read_version(self) -> str | None:
-        """The major version that made the cluster, or None where there is none.
+        """The major version that made the cluster, or None without a cluster.
 
         The file is the service user's: no link of his is followed, no pipe waited for, no more shown than a number.
         """
@@ -179,7 +179,7 @@ class EmbeddedPostgres:
         with os.fdopen(handle, "rb") as file:
             found = file.read(16).strip()
         if not found.isdigit():
-            raise OpsError(f"{path} holds no version: {self.data_dir} is no cluster of PostgreSQL")
+            raise OpsError(f"{path} holds no version: {self.data_dir} is not a PostgreSQL cluster")
         return found.decode()
 
     def _check_version(self, made_by: str) -> None:

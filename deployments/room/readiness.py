@@ -58,7 +58,7 @@ def alerter_works(url: str, *, since: datetime | None = None) -> bool:
 
 
 def _marks_are_fresh(url: str, limits: Mapping[Mark, float]) -> bool:
-    """Whether all of the marks were left within so many seconds, by the database's clock."""
+    """Whether all of the marks were left within their limits in seconds, by the database's clock."""
     try:
         with psycopg.connect(url, connect_timeout=2, options=OPTIONS) as db:
             row = db.execute(FRESH, [[mark.value for mark in limits], list(limits.values())]).fetchone()

@@ -16,7 +16,7 @@ from opsdb.private_files import read_private, replace_private
 
 
 class Begun(BaseModel):
-    """What a restore decided before it changed anything, so that a repetition goes on with it."""
+    """What a restore decided before it changed anything, so that a repetition resumes with it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,7 +68,7 @@ def clear(home: Path) -> None:
 
 
 def drop_unbegun(home: Path) -> None:
-    """Remove what lies in the folder, unless a restore has begun that goes on with it."""
+    """Remove what lies in the folder, unless a restore has begun that resumes with it."""
     if not _path(home).exists():
         shutil.rmtree(staging(home), ignore_errors=True)
 
@@ -80,7 +80,7 @@ def check_whole(home: Path) -> None:
         command = f"ops db restore {shlex.quote(begun.file)}{' --take-over' * begun.take_over}"
         raise UsageError(
             f"the restore of {begun.file} into {home}, begun {begun.begun_at:%Y-%m-%d %H:%M} UTC, is not over. "
-            f"Hint: repeat `{command}`, which goes on with it"
+            f"Hint: repeat `{command}`, which resumes it"
         )
 
 

@@ -57,7 +57,7 @@ def run(settings: Settings, *, on_turn: OnTurn = lambda _report: None) -> None:
 
 
 def _note_where_it_is(settings: Settings) -> None:
-    """Let commands in other terminals find the room. That they cannot is no reason to be without it."""
+    """Let commands in other terminals find the room. The room runs even if they cannot."""
     ports = {name: getattr(settings, name) for name in ("prefect_port", "health_port", "exporter_port")}
     try:
         write_own(settings.home, ports, defaults={name: Settings.model_fields[name].default for name in ports})

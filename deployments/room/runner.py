@@ -181,7 +181,7 @@ class Runner:
                 user=part.user,
                 pass_fds=pass_fds,
             )
-        except OSError as error:  # a full disk, no process any more: what runs already goes on
+        except OSError as error:  # a full disk, no process any more: what runs already keeps running
             self._ended(now, code=None, how=f"cannot be started: {error}")
             return
         finally:
@@ -242,7 +242,7 @@ class Runner:
             self._change(state="not ready")
 
     def _watch(self, now: float) -> None:
-        """Note how far a start is. Raises RoomUnreachableError when it does not go on."""
+        """Note how far a start is. Raises RoomUnreachableError when it does not proceed."""
         effort = self._effort
         if effort is None or not effort.look(now):
             return
@@ -266,7 +266,7 @@ class Runner:
         part = self.part
         why = f"; {held}" if held else ""
         if stopped:
-            why = f"; somebody stopped its process (`kill -CONT {self.report.pid}` lets it go on)"
+            why = f"; somebody stopped its process (`kill -CONT {self.report.pid}` resumes it)"
         return (
             f"{part.name} was not ready after {seconds} s and did nothing for {part.silent_seconds:.0f} s{why}. "
             f"Ready means: {part.awaited}. {self.last_words()}. Hint: read that log, then `ops up` again"

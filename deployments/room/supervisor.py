@@ -27,7 +27,7 @@ UNWRITTEN_SECONDS = 1.0
 
 
 class Supervisor:
-    """Runs the parts until it is told to stop."""
+    """Runs the parts until it is stopped."""
 
     def __init__(
         self, parts: Sequence[Part], *, home: Path, ui: str, decided_by: Mapping[str, str] | None = None

@@ -99,7 +99,7 @@ def _setting_names(slug: str) -> tuple[str, str, str]:
 
 
 def _own_fields(one: Loaded, form: dict[str, Any]) -> dict[str, Any]:
-    """What of a deployment is the room's alone."""
+    """The part of a deployment that is the room's alone."""
     declared = one.declared
     fields: dict[str, Any] = {
         "entrypoint": declared.entrypoint,
@@ -133,7 +133,7 @@ def _update(
     before: DeploymentResponse,
     merge: Merge,
 ) -> bool:
-    """Whether Prefect had to be told."""
+    """Whether Prefect had to be changed."""
     fields = own | _settled_fields(declared, before, merge)
     update = DeploymentUpdate(**{"work_queue_name": before.work_queue_name} | fields)  # else a pool means its `default`
     told = update.model_dump(mode="json", exclude_unset=True, exclude={"concurrency_limit"})
@@ -177,7 +177,7 @@ def _apply_schedule(
     had: DeploymentSchedule | None,
     merge: Merge,
 ) -> bool:
-    """Whether Prefect had to be told."""
+    """Whether Prefect had to be changed."""
     time, active, parameters = _setting_names(declared.slug)
     if had is None:
         if time in merge.last and not merge.reset:

@@ -26,7 +26,7 @@ PAGE = 200
 def prefect_client(settings: Settings, *, request_seconds: float = REQUEST_SECONDS) -> Iterator[SyncPrefectClient]:
     """Prefect's own client of this room's server.
 
-    Raises RoomUnreachableError when there is none, or when what listens on its port belongs to another user.
+    Raises RoomUnreachableError without a server, or when what listens on its port belongs to another user.
     """
     from deployments.server import access
 
@@ -45,7 +45,7 @@ def prefect_client(settings: Settings, *, request_seconds: float = REQUEST_SECON
         try:
             with answering(client):
                 client.__enter__()
-        except RuntimeError as error:  # how the client says that it could not ask for the server's version
+        except RuntimeError as error:  # how the client reports that it could not read the server's version
             raise _unreachable(where, error.__cause__ or error) from error
         try:
             yield client
@@ -102,7 +102,7 @@ def _unreachable(where: str, error: BaseException) -> RoomUnreachableError:
         )
     reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
     return RoomUnreachableError(
-        f"Prefect at {where} does not answer ({reason}). `ops status` tells what runs; `ops up` starts the room."
+        f"Prefect at {where} does not answer ({reason}). `ops status` shows what runs; `ops up` starts the room."
     )
 
 

@@ -91,7 +91,7 @@ class Pool(_Part):
     @classmethod
     def _is_a_lane(cls, name: str) -> str:
         if name not in [lane.pool for lane in Lane]:
-            raise ValueError(f"{name!r} is no lane: want {', '.join(lane.pool for lane in Lane)}")
+            raise ValueError(f"{name!r} is not a lane: expected {', '.join(lane.pool for lane in Lane)}")
         return name
 
 
@@ -166,7 +166,7 @@ class DeclaredDeployment(_Part):
     @classmethod
     def _is_tagged(cls, tags: list[str]) -> list[str]:
         if RUNBOOK_TAG not in tags:
-            raise ValueError(f"want {RUNBOOK_TAG!r} among them: the room knows its deployments by it")
+            raise ValueError(f"{RUNBOOK_TAG!r} is missing: the room knows its deployments by it")
         return tags
 
     @field_validator("schedules")

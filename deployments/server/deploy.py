@@ -76,7 +76,7 @@ def deploy_everything(
     reset = [current_full_name(name) for name in reset]
     _check_names(reset, [one.declared.full_name for one in loaded])
     check_migrated(settings)  # before workers execute the code that needs it
-    with suppress(OSError):  # on a full disk they go on with what they have loaded
+    with suppress(OSError):  # on a full disk they keep what they have loaded
         note_code(settings, digest_of_code(settings) or str(uuid4()))
     try:
         with get_client(sync_client=True) as client:
@@ -96,7 +96,7 @@ def deploy_everything(
     except httpx.HTTPStatusError as error:
         raise OpsError(f"Prefect refused the lanes or schedules: {str(error)[:1000]}") from error
     except httpx.HTTPError as error:
-        raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` tells what runs") from error
+        raise RoomUnreachableError(f"Prefect's API does not answer ({error}): `ops status` shows what runs") from error
     for kept in outcome.kept:
         say(str(kept))
     as_they_were = len(loaded) - len(outcome.written)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run_of_key(client: SyncPrefectClient, startable: Startable, key: str) -> FlowRun | None:
-    """The run of a kind that was started with a key, or None. One that was deleted in Prefect has freed its key."""
+    """The run of a kind that was started with a key, or None. A run that was deleted in Prefect has freed its key."""
     from prefect.client.schemas.filters import (
         FlowFilter,
         FlowFilterId,

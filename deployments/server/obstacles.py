@@ -50,7 +50,7 @@ class Obstacle:
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """What Prefect holds a run up with. Empty: a worker takes it as soon as the lane has a free slot."""
+    """What blocks a run in Prefect. Empty: a worker takes it as soon as the lane has a free slot."""
 
     obstacles: list[Obstacle]
     due: Obstacle | None = None
@@ -159,7 +159,7 @@ def not_due(run: FlowRun, now: datetime) -> Obstacle | None:
         return None
     end = f"`ops cancel {short_id(run.id)}` ends it"
     if run.auto_scheduled and due_at == run.expected_start_time:
-        return Obstacle(found=f"its schedule wants it at {_moment(due_at)}", advice=end)
+        return Obstacle(found=f"it is scheduled for {_moment(due_at)}", advice=end)
     by = f" by {run.created_by.display_value}" if run.created_by and run.created_by.display_value else ""
     if due_at == run.expected_start_time:
         return Obstacle(found=f"it is planned for {_moment(due_at)}, as was said{by} when it was made", advice=end)

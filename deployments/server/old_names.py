@@ -1,7 +1,7 @@
-"""What asks Prefect's API for a deployment by a name of before 0.1 gets the one of now, for one release.
+"""Requests to Prefect's API for a deployment by its name from before 0.1 get the present one, for one release.
 
-So `prefect deployment run KIND/lane-a`, `run_deployment()` and scripts go on. A deployment that really has such a name
-is found by it.
+So `prefect deployment run KIND/lane-a`, `run_deployment()` and scripts still work. A deployment that really has such a
+name is found by it.
 """
 
 from __future__ import annotations

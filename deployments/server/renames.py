@@ -1,4 +1,4 @@
-"""Deployments with names of before get those of now, in place: in Prefect's database, since its API cannot rename.
+"""Deployments with old names get the present ones, in place: in Prefect's database, since its API cannot rename.
 
 A deployment keeps its id, and with it its schedules, pauses, parameters, limits and runs: nothing is moved, so nothing
 is lost, and no due time stands twice. `docs/decisions/0035-names.md` compares this with the other ways.
@@ -55,7 +55,7 @@ def _rename(prefect: Connection, known: Collection[str]) -> list[str]:
     for row in prefect.execute(FORMER, {"pools": sorted(POOLS), "tag": RUNBOOK_TAG}).all():
         before, now = row.name, current_name(row.kind, row.name)
         if not row.tagged and f"{row.kind}/{before}" not in known:
-            continue  # somebody's own, of a flow that is no runbook
+            continue  # somebody's own, of a flow that is not a runbook
         there = set(prefect.scalars(NAMES, {"flow_id": row.flow_id}))
         if now in there and f"{row.kind}/{now}" in known:
             said.append(

@@ -177,7 +177,7 @@ class PrefectServer:
         raise UsageError(f"Prefect does not cancel run {short_id(run_id)}: {reason}")
 
     def approve(self, run_id: UUID, *, at: datetime, message: str) -> State:
-        """Let a run go on that waits for an approval, at once when `at` is now by Prefect's clock; its new state.
+        """Resume a run that waits for an approval, at once when `at` is now by Prefect's clock; its new state.
 
         Raises UsageError when it does not wait for one, or waited too long.
         """
@@ -189,11 +189,11 @@ class PrefectServer:
         before = self.state(run_id)
         if not before.waits_for_approval:
             approved = self._approved(run_id)
-            raise UsageError(f"run {short_id(run_id)} waits for no approval: it is {before.name} in Prefect{approved}")
+            raise UsageError(f"run {short_id(run_id)} is not waiting for approval: {before.name} in Prefect{approved}")
         answer = self._set_once(run_id, Scheduled(name=RESUMING, scheduled_time=at, message=message))
         if answer.state is None or answer.status is not SetStateStatus.ACCEPT:
             reason = getattr(answer.details, "reason", None) or answer.status.value
-            raise UsageError(f"Prefect does not let run {short_id(run_id)} go on: {reason}")
+            raise UsageError(f"Prefect refused to resume run {short_id(run_id)}: {reason}")
         return state_of(answer.state)
 
     def retry(self, run_id: UUID, *, at: datetime, message: str, keep_steps: bool) -> None:
@@ -216,7 +216,7 @@ class PrefectServer:
                 self._client.read_deployment(flow_run.deployment_id)
             except ObjectNotFound:
                 raise UsageError(
-                    f"the deployment of run {run_id} is gone: `ops deploy` makes it anew for other runs"
+                    f"the deployment of run {run_id} was deleted: `ops deploy` makes a new one for other runs"
                 ) from None
         wanted: PrefectState[None] = (
             Scheduled(name=RESUMING, scheduled_time=at, message=message)
@@ -271,6 +271,6 @@ class PrefectServer:
 
 @contextmanager
 def connect(settings: Settings, *, request_seconds: float = REQUEST_SECONDS) -> Iterator[PrefectServer]:
-    """The Prefect server of this room. Raises RoomUnreachableError when there is none."""
+    """The Prefect server of this room. Raises RoomUnreachableError without one."""
     with prefect_client(settings, request_seconds=request_seconds) as client:
         yield PrefectServer(client)

@@ -44,7 +44,7 @@ Context = OrchestrationContext[orm_models.FlowRun, FlowRunPolicy]
 
 
 class RefusePause(FlowRunUniversalTransform):
-    """Refuse to pause a run that runs, unless its own process asks for it: it would go on all the same.
+    """Refuse to pause a run that runs, unless its own process asks for it: it would keep running all the same.
 
     Raises HTTPException, for its words are what both of Prefect's pages show.
     """
@@ -58,8 +58,8 @@ class RefusePause(FlowRunUniversalTransform):
             run = short_id(context.run.id)
             raise HTTPException(
                 status.HTTP_409_CONFLICT,
-                f"run {run} cannot be paused: its step goes on, whatever is set here. Hint: `ops cancel {run}`, or "
-                "Cancel on its page, ends it; pausing the lane keeps further runs from starting",
+                f"run {run} cannot be paused: its step keeps running, whatever is set here. Hint: `ops cancel {run}`, "
+                "or Cancel on its page, ends it; pausing the lane keeps further runs from starting",
             )
 
 

@@ -33,8 +33,8 @@ WAITS = [StateType.SCHEDULED, StateType.PAUSED]
 def remove_switched_off(client: SyncPrefectClient, settings: Settings, off: Collection[str]) -> Iterator[str]:
     """Remove the deployments of entrypoints in `off`, and yield what to say of each.
 
-    Runs that wait in them are cancelled; those that a schedule has planned for later are no more. Running ones go on.
-    Raises RoomUnreachableError when the ops database does not answer, and httpx.HTTPError.
+    Runs that wait in them are cancelled; those that a schedule has planned for later are deleted. Running ones
+    continue. Raises RoomUnreachableError when the ops database does not answer, and httpx.HTTPError.
     """
     for kind, deployment in list(runbook_deployments(client)):
         if deployment.entrypoint not in off:
@@ -79,7 +79,7 @@ def _cancel_waiting(
     cancelled = []
     for run in runs:
         if run.run_count and recorded.get(run.id) is RunStatus.RUNNING:
-            continue  # somebody paused it in Prefect: its process goes on
+            continue  # somebody paused it in Prefect: its process keeps running
         with suppress(ObjectNotFound):  # deleted meanwhile
             client.set_flow_run_state(run.id, Cancelled(name=SWITCHED_OFF, message=message), force=True)
             cancelled.append(short_id(run.id))

@@ -49,7 +49,7 @@ class Deployed:
 
 
 def same(last: Deployed, now: Deployed) -> bool:
-    """Whether a deploy would write nothing. Forms go on naming the databases of then while their server is away."""
+    """Whether a deploy would write nothing. Forms keep the last known databases while their server is away."""
     databases = last.databases if now.databases is None else now.databases
     return replace(last, said=()) == replace(now, said=(), databases=databases)
 

@@ -20,7 +20,7 @@ def schedule_of(when: Mapping[str, Any]) -> Schedule:
     """As Prefect has it. Raises ValueError."""
     kinds = [kind for name, kind in _SCHEDULES.items() if name in when]
     if len(kinds) != 1:
-        raise ValueError("wants one of cron, interval and rrule")
+        raise ValueError("expected one of cron, interval and rrule")
     return kinds[0].model_validate(when)
 
 

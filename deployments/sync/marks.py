@@ -49,7 +49,7 @@ def known_facts(db: Connection, run_id: UUID) -> RunFacts | None:
 
 def is_surprising(db: Connection, run_id: UUID, state: State) -> bool:
     """Whether a state does not follow from what is recorded: another one between them was missed, or somebody set it
-    by hand. The whole history tells which."""
+    by hand. The whole history shows which."""
     known = recorded_states(db, run_id=run_id)
     if not known:
         return False

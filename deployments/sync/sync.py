@@ -65,11 +65,11 @@ DEEP_EVERY_SECONDS = 60.0
 
 
 Beside = Callable[[PrefectClient, Engine], Awaitable[None]]
-"""Other work that goes on for as long as the sync, over its connections."""
+"""Other work that runs as long as the sync, over its connections."""
 
 
 async def sync(settings: Settings, *, beside: Mapping[str, Beside] | None = None) -> None:
-    """Follow Prefect until cancelled, with what goes on `beside`. Outages of Prefect or the database are waited out."""
+    """Follow Prefect until cancelled, with the work `beside` it. Outages of Prefect or the database are waited out."""
     engine = connect(settings, application="sync")
     try:
         # what the sync asks of Prefect it asks again by itself; with more retries it would sleep for minutes in between
@@ -285,7 +285,7 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]], *, longest_pa
         began = loop.time()
         try:
             await work()
-        except Exception as error:  # whatever it was, the sync must go on
+        except Exception as error:  # whatever it was, the sync must continue
             wait = shortest if loop.time() - began > 60 else min(longest_pause, wait * 2)
             log.warning("sync %s: %s: %s; again in %.1f s", name, type(error).__name__, first_line(error), wait)
         await asyncio.sleep(wait)

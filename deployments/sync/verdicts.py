@@ -107,8 +107,8 @@ def _verdicts(db: Connection) -> list[Push]:
 def _corrections(db: Connection) -> list[Push]:
     """Runs whose latest state was set by hand and is not what they are.
 
-    One that runs and is paused may be: that is how somebody asks that it be resumed. Else a worker would be offered a
-    Scheduled one as often as it polls, what is over would stand in Prefect as going on, and what nobody executes would
+    A run that runs and is paused may be: that is how somebody asks that it be resumed. Else a worker would be offered a
+    Scheduled one as often as it polls, what is over would stand in Prefect as running, and what nobody executes would
     never start.
     """
     latest = col(RunState.type)
@@ -150,7 +150,7 @@ def _correct(run_id: UUID, life: Life, history: Sequence[OpsState], *, now: date
     if end is not None:
         return [Push(run_id, latest.id, State(type=StateType(end.type), name=end.name, message=end.message))]
     if latest.type != "RUNNING" and life.status is RunStatus.RUNNING:
-        goes_on: State[Any] = Running(message=f"its process goes on, though {latest.name} was set by hand")
+        goes_on: State[Any] = Running(message=f"its process keeps running, though {latest.name} was set by hand")
         return [Push(run_id, latest.id, goes_on, by_hand=lambda known: known.status is RunStatus.RUNNING)]
     if before is None or before.waits_for_approval:
         return []  # its approval would be lost: it fails, and can be retried from where it was

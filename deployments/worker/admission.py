@@ -67,7 +67,7 @@ def refusal(  # noqa: PLR0911  # one return for each reason reads best
 ) -> str | None:
     """Why a lane does not execute the run, or None. Whoever reaches Prefect's API can make runs and deployments.
 
-    The files of templates are left to the run's own process: one that is just being saved is no reason to refuse.
+    The files of templates are left to the run's own process: a file that is just being saved must not refuse a run.
     """
     if flow_run.job_variables:
         return f"a lane takes no job variables, this run carries {sorted(flow_run.job_variables)}"

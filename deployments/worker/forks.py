@@ -57,10 +57,11 @@ class Forks:
         return handle
 
     def renew(self) -> None:
-        """Fork from a new process from now on, which loads the code of now. Runs that go on keep the one they have.
+        """Fork from a new process from now on, which loads the present code. Runs that have begun keep the one they
+        have.
 
         The standard library has one fork server and no word for another: what it knows of it is taken from it.
-        Raises OSError when there is no room for another process: the one of before stays.
+        Raises OSError when there is no room for another process: the previous one stays.
         """
         with self._lock:
             server = cast(Any, forkserver)._forkserver
@@ -79,11 +80,11 @@ class Forks:
 
     @property
     def retiring(self) -> bool:
-        """Whether processes of before are still there."""
+        """Whether earlier fork servers still exist."""
         return bool(self._retired or self._ended)
 
     def end_retired(self) -> None:
-        """End the processes of before whose runs are over."""
+        """End the earlier fork servers whose runs are over."""
         with self._lock:
             for one in [one for one in self._retired if all(run.over for run in one.runs)]:
                 self._retired.remove(one)

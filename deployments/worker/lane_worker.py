@@ -171,7 +171,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _claim(self, flow_run: FlowRun) -> int | None:
         """Make the run ours. Returns the attempt's number; None when another was first, or when it was cancelled.
 
-        Its history tells which attempt this is, and whether it still waits: Prefect lets a completed run be claimed.
+        Its history shows which attempt this is, and whether it still waits: Prefect lets a completed run be claimed.
         """
         history = [state_of(state) for state in await self.client.read_flow_run_states(flow_run.id)]
         if not history:
@@ -197,7 +197,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         return fold([*history, state_of(state)]).attempt
 
     async def _begin(self, flow_run: FlowRun) -> tuple[RunProcessHandle, int] | None:
-        """Claim a run and start its process. Returns it with the attempt's number, or None when there is none."""
+        """Claim a run and start its process. Returns it with the attempt's number, or None without one."""
         if self.draining or self.cut_off:
             return None  # it waits for another worker
         due_at = due_at_of(flow_run)
@@ -235,7 +235,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def _judge(
         self, flow_run: FlowRun, due_at: datetime | None, deployment: DeploymentResponse | None
     ) -> Verdict:
-        """What becomes of a run that a schedule wanted at `due_at`; it is started when none did."""
+        """What becomes of a run that a schedule planned for `due_at`; it is started when no schedule did."""
         if due_at is None or deployment is None:
             return Verdict(None)
         kind = await self._deployments.kind(flow_run)
@@ -258,7 +258,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self.processes[flow_run.id] = process
         if flow_run.id in self._cancelled:
             process.cancel()
-        elif self.draining:  # the worker may have told its processes already
+        elif self.draining:  # the worker may have signalled its processes already
             process.terminate()
         await process.started(START_SECONDS)
         return process

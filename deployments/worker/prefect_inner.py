@@ -67,7 +67,7 @@ def execute_flow(entrypoint: str, flow_run: FlowRun, known: Iterable[Related], *
 
     A runbook that can't be loaded fails its run. What is `known` of the run is not asked of the server again. `begins`
     is called when the run is Running, before the runbook's first line. A run that was deleted in Prefect is not begun;
-    one that has begun goes on. Either way the exit code says so.
+    one that has begun continues. Either way the exit code says so.
     """
     _spare_questions(known)
     deleted = _outlive_deletion()

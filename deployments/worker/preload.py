@@ -47,7 +47,7 @@ def _runbooks() -> set[str]:
 for module in (*EVERY_RUN, *sorted(_runbooks()), PACKAGE):
     try:
         importlib.import_module(module)
-    except (Exception, SystemExit):  # a run that wants it will import it again, and say why it fails; the others go on
+    except (Exception, SystemExit):  # a run that needs it imports it again, and reports why that fails
         log.exception("%s could not be loaded", module)
 
 gc.collect()

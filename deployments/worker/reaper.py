@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[UUID]]) -> int:
     """Look once at all run processes that were entered on this host. Returns how many runs were cleaned up.
 
-    `served` gives the runs whose end this worker waits for itself. A run process that lives and is not fenced goes
-    on, whoever started it: it can be cancelled through the database. Raises one of `database.GONE`.
+    `served` gives the runs whose end this worker waits for itself. A run process that lives and is not fenced
+    continues, whoever started it: it can be cancelled through the database. Raises one of `database.GONE`.
     """
     found, timings = list(entered(settings)), settings.timings
     with engine.begin() as db:
@@ -60,7 +60,7 @@ def reap(settings: Settings, engine: Engine, *, served: Callable[[], Collection[
 def _confirm_unborn(db: Connection, known: Collection[str]) -> None:
     """Say of fenced runs that no process of theirs ever entered itself here, when the worker that claimed them is gone.
 
-    One that is about to would find itself fenced before its first step.
+    A process that is about to would find itself fenced before its first step.
     """
     host = socket.gethostname()
     for run in unconfirmed(db, host=host):

@@ -128,7 +128,7 @@ class Reports:
             with self._engine.begin() as db:
                 judge_forced_end(db, run_id=run_id, attempt=attempt)
         except DBAPIError as error:
-            log.warning("run %s: the ops database was not told who ended it: %s", run_id, first_line(error))
+            log.warning("run %s: who ended it could not be recorded in the ops database: %s", run_id, first_line(error))
 
     def _end_deleted(self, run_id: UUID, *, attempt: int, state: PrefectState[Any]) -> bool:
         """Record the end of a run that Prefect does not have any more. False when the database does not answer."""

@@ -52,7 +52,7 @@ class RunProcessHandle:
         return self._process.pid or 0
 
     async def started(self, seconds: float) -> None:
-        """Return when its runbook begins, when it has ended, or after so many seconds."""
+        """Return when its runbook begins, when it has ended, or after `seconds`."""
         with contextlib.suppress(TimeoutError), self._begins:
             async with asyncio.timeout(seconds):
                 await self._readable(self._begins.fileno())

@@ -28,7 +28,7 @@ class Runbooks:
         self.forks = Forks()
 
     async def look(self) -> None:
-        """Take up what was deployed since: new runs have it, those that go on keep what they began with.
+        """Take up what was deployed since: new runs have it, those that have begun keep what they began with.
 
         What cannot be taken up is logged, and tried again at the next look.
         """
@@ -41,7 +41,7 @@ class Runbooks:
             except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
                 if (said := str(error)) != self._said:
                     self._said = said
-                    log.error("what was deployed cannot be loaded, the runbooks stay those of before: %s", said)  # noqa: TRY400
+                    log.error("what was deployed cannot be loaded, the runbooks stay as before: %s", said)  # noqa: TRY400
                 return
             self.entrypoints, self._said = entrypoints, ""
             self._code.taken_up()

@@ -40,7 +40,7 @@ PAGE = 200
 def due_at_of(flow_run: FlowRun) -> datetime | None:
     """When its schedule wanted a run that waits to be claimed; None for one that somebody asked for, or put off.
 
-    A run that has begun before goes on, however late that is: it is retried, approved, or has postponed itself.
+    A run that has begun before continues, however late that is: it is retried, approved, or has postponed itself.
     """
     state = flow_run.state
     if not flow_run.auto_scheduled or flow_run.expected_start_time is None or state is None or flow_run.run_count:

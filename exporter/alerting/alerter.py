@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 CYCLE_SECONDS = 1.0
 LOOK_EVERY = 5
-"""Cycles between two looks at the rules. What the sweeper found is told in each cycle."""
+"""Cycles between two looks at the rules. What the sweeper found is reported in each cycle."""
 PRUNE_EVERY = 3600
 DEADMAN_SECONDS = 60.0
 
@@ -107,7 +107,7 @@ class Alerter:
                     log.warning("alerter: the ops database: %s", first_line(error))
                 said = True
             except Exception:
-                log.exception("alerter: an error of ours; going on")
+                log.exception("alerter: internal error; continuing")
             stop.wait(CYCLE_SECONDS)
 
     def _cycle(self, engine: Engine, cycle: int) -> None:

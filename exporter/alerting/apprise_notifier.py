@@ -24,7 +24,7 @@ SHORT_BODY = 500
 
 
 class AppriseNotifier:
-    """It tells success from failure; the reason is the HTTP status that its log names.
+    """Its result is success or failure; the reason is the HTTP status that its log names.
 
     `overflows`: whether the address leaves it to us what becomes of a text that is too long.
     """
@@ -45,7 +45,7 @@ class AppriseNotifier:
                 title=message.title, body=text, notify_type=TYPES[message.level], body_format=text_format
             ):
                 return None
-        except Exception as error:  # whatever a notifier of a hundred does, the others go on
+        except Exception as error:  # whatever a notifier of a hundred does, the others continue
             return failure_of(error)
         if seen.status is not None:
             return failure_of_status(seen.status)

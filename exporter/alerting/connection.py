@@ -55,7 +55,7 @@ def _proxy(host: str, port: int, scheme: str) -> SplitResult | None:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         usable = parts.scheme == "http" and parts.hostname and parts.port != 0
-    except ValueError:  # it, or its port, is no address at all
+    except ValueError:  # it, or its port, is not a valid address
         usable = False
     if not usable:
         raise ProxyError("the proxy is not http://host:port")

@@ -38,7 +38,7 @@ class Destination:
     notifier: Notifier = field(repr=False)
 
     def wants(self, severity: Severity, kinds: Collection[str]) -> bool:
-        """Whether it is told of something that bad about runs of these kinds; what is of no kind concerns everybody."""
+        """Whether it gets alerts of this severity about runs of these kinds; what is of no kind concerns everybody."""
         severe = not self.severities or severity in self.severities
         return severe and (not self.kinds or not kinds or not self.kinds.isdisjoint(kinds))
 

@@ -265,8 +265,8 @@ def outage_begins(since: datetime) -> Message:
         "The Ops Database Does Not Answer",
         f"- Since: {_moment(since)}",
         "",
-        "**What to do:** `ops status`, then the log of PostgreSQL, its disk and its host. Running runs go on and their "
-        "records catch up; nothing is ended meanwhile, and no other alert comes before it is back.",
+        "**What to do:** `ops status`, then PostgreSQL's log, its disk and its host. Runs continue and their records "
+        "catch up; nothing is ended meanwhile, and no other alert comes before it is back.",
     )
 
 

@@ -1,4 +1,4 @@
-"""An outage of the ops database: it cannot keep who was told of it, so a small file in OPS_HOME does."""
+"""An outage of the ops database: it cannot keep who was notified of it, so a small file in OPS_HOME does."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Outage:
             self._answers = answers
 
     def message(self, destination: str) -> Message | None:
-        """What the destination is to be told now, if anything."""
+        """The message that the destination gets now, if any."""
         with self._lock:
             if self._since is None or self._answers is None:
                 return None

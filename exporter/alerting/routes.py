@@ -97,7 +97,7 @@ def _may_name(word: str, names: KindNames) -> bool:
 
 
 def _unknown(word: str, names: KindNames) -> str:
-    """Why a word chooses nothing. One that may be a piece of an address is not shown."""
+    """Why a word chooses nothing. A word that may be a piece of an address is not shown."""
     known = sorted(names.here)
     listed = f"{', '.join(known[:_LISTED])}{' and more' * (len(known) > _LISTED)}"
     hint = f"Hint: words before = are severities ({', '.join(Severity)}) or runbooks ({listed})"

@@ -20,7 +20,7 @@ POLL_SECONDS = 1.0
 
 
 class Sender:
-    """One destination's deliveries. Killed between any two steps, the next sender goes on from there."""
+    """One destination's deliveries. Killed between any two steps, the next sender continues from there."""
 
     def __init__(self, engine: Engine, destination: Destination, outage: Outage) -> None:
         self._engine = engine
@@ -30,20 +30,20 @@ class Sender:
         self._wait_until = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Deliver until told to stop. What is being sent then is sent to its end."""
+        """Deliver until stopped. What is being sent then is sent to its end."""
         while not stop.is_set():
             try:
                 busy = self._send_outage() or self.deliver_one()
             except DBAPIError:
                 busy = False  # the alerter says so
             except Exception:
-                log.exception("alerts to %s: an error of ours; going on", self._destination.name)
+                log.exception("alerts to %s: internal error; continuing", self._destination.name)
                 busy = False
             if not busy:
                 stop.wait(POLL_SECONDS)
 
     def deliver_one(self) -> bool:
-        """Send the next message that is due. False when there is none. Raises DBAPIError."""
+        """Send the next message that is due. False without one. Raises DBAPIError."""
         with self._engine.begin() as db:
             leased = lease(db, destination=self._destination.name)
         if leased is None:

@@ -62,13 +62,13 @@ class WebhookBlock:
 
 
 def webhook(data: dict[str, Any]) -> MattermostWebhook:
-    """The webhook that a block's fields describe. Raises ValueError, KeyError or TypeError for what is none.
+    """The webhook that a block's fields describe. Raises ValueError, KeyError or TypeError for an invalid block.
 
-    One channel, or the webhook's own: of several, each could fail alone, and the others would be told twice.
+    One channel, or the webhook's own: of several, each could fail alone, and the others would get it twice.
     """
     channels = data.get("channels") or []
     if len(channels) > 1:
-        raise ValueError("want one channel in a block; give each channel a block of its own")
+        raise ValueError("expected one channel in a block; give each channel a block of its own")
     return MattermostWebhook(
         token=data["token"],
         host=data["hostname"],

@@ -76,13 +76,13 @@ WORDINGS = {
     Rule.SYNC_BEHIND: Wording(
         "The Room Is Blind",
         "parts",
-        "What runs do is not recorded meanwhile, and none is ended; running ones go on. `ops status` names what is "
+        "What runs do is not recorded meanwhile, and none is ended; running ones continue. `ops status` names what is "
         "down, its log in OPS_HOME/log says why. Alerts about single runs wait until it is back.",
     ),
     Rule.SCHEDULE: Wording(
         "Schedule Without Runs",
         "schedules",
-        "Nothing starts by this schedule. One that never fires was paused by the room: correct or delete it in the "
+        "Nothing starts by this schedule. The room pauses one that never fires: correct or delete it in the "
         "Prefect UI, Deployments. Otherwise `ops doctor` says what to do, and the end of prefect.log in OPS_HOME/log "
         "what became of schedule_deployments.",
     ),
@@ -92,7 +92,7 @@ FAILED_ADVICE = (
     "`ops show {run}` says what was done and what was not. Once the cause is gone, `ops retry {run}` starts it again."
 )
 """What to do about a run that failed in the end."""
-TRIED_AGAIN_ADVICE = "Another attempt goes on: `ops logs {run} --follow` shows what it does. This alert ends with it."
+TRIED_AGAIN_ADVICE = "Another attempt is running: `ops logs {run} --follow` shows it. This alert ends with it."
 """What to do about a run that died and is tried again."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")

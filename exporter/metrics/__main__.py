@@ -38,7 +38,7 @@ def _kinds(settings: Settings) -> tuple[str, ...]:
     try:
         return tuple(known_kinds(settings))
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        log.warning("%s tells no kinds (%s): a kind shows after its first run", settings.prefect_yaml, error)
+        log.warning("%s lists no kinds (%s): a kind shows after its first run", settings.prefect_yaml, error)
         return ()
 
 

@@ -90,7 +90,7 @@ def _alerts(rows: Sequence[Row], _room: Room) -> Iterator[Metric]:
     """The figures of all rules and destinations together."""
     lasting, pending, dead, totals, last_cycle_at = rows[0]
     counts = {DELIVERED: 0} | dict.fromkeys(REASONS, 0) | (totals or {})
-    episodes = GaugeMetricFamily("ops_alert_episodes", "What holds now, by whether it was told.", labels=["state"])
+    episodes = GaugeMetricFamily("ops_alert_episodes", "Active episodes, by whether reported.", labels=["state"])
     for state in STATES:
         episodes.add_metric([state], (lasting or {}).get(state, 0))
     yield episodes

@@ -22,8 +22,8 @@ _PIECE_BYTES = 256 * 1024
 _SHOWN = 3  # names in one message
 _PATTERN = "^[0-9a-f]{2,3}/[0-9a-f]{40}$"
 _NAME = re.compile(_PATTERN)
-# Only of types whose output is no function that somebody wrote, and of no child: a foreign table executes what another
-# server says, with whatever login it names. A module may store elsewhere, under other names.
+# Only of types whose output is not a function that somebody wrote, and of no child: a foreign table executes what
+# another server says, with whatever login it names. A module may store elsewhere, under other names.
 _TABLES = """
 SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'store_fname' AND NOT a.attisdropped
@@ -47,7 +47,7 @@ class Attachments(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Named files that are not there, and those whose SHA-1 is not their name, in order."""
+    """Named files that are missing, and those whose SHA-1 is not their name, in order."""
 
     lost: list[str]
     damaged: list[str]
@@ -64,7 +64,7 @@ class Faults:
 
 
 def read_names(db: Connection) -> set[str] | None:
-    """The files that the database's rows name, as `xx/sha1`; None for a database that is no Odoo's."""
+    """The files that the database's rows name, as `xx/sha1`; None for a database that is not Odoo's."""
     schemas = [str(schema) for (schema,) in db.execute(_TABLES).fetchall()]
     if not schemas:
         return None

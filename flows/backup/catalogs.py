@@ -86,7 +86,7 @@ FROM pg_constraint k JOIN pg_type t ON t.oid = k.contypid JOIN pg_namespace n ON
 WHERE k.contype = 'c' AND {_ours("t", "pg_type", schema="n")}
 """  # noqa: S608 - constants
 
-# Without its name and its table's, which are the same wherever it is. One that failed to be built is not dumped.
+# Without its name and its table's, which are the same wherever it is. An index that failed to be built is not dumped.
 INDEXES = f"""
 SELECT format('%I.%I', n.nspname, x.relname), {_RELATION}, concat_ws(' ',
     CASE WHEN i.indisclustered THEN 'CLUSTERED' END, CASE WHEN i.indisreplident THEN 'REPLICA IDENTITY' END,

@@ -34,7 +34,7 @@ _OTHERS = {
 """The other catalogs of definitions, and the column with the number of what a row is of."""
 _FIRST_OWN = 16384  # below are the numbers of what initdb makes
 _TEMPORARY = "^pg_(toast_)?temp_"
-# What work with rows changes of a table, and what maintenance does, is no definition.
+# What work with rows changes of a table, and what maintenance does, is not a definition.
 _OF_ROWS = (
     "relfilenode,relpages,reltuples,relallvisible,relallfrozen,relfrozenxid,relminmxid,relhasindex,reltoastrelid,"
     "relrewrite"

@@ -21,8 +21,8 @@ _MODULUS = 2**64
 _PIECE_BYTES = 256 * 1024
 _SHOWN = 3  # differences in one message
 
-# What pg_dump writes rows of: no foreign tables, no materialized views (a restore computes them anew), and no tables
-# that belong to an extension. A partition counts for the table it is a part of: a restore may sort rows anew.
+# What pg_dump writes rows of: no foreign tables, no materialized views (a restore computes them again), and no tables
+# that belong to an extension. A partition counts for the table it is a part of: a restore may sort rows into others.
 # Columns by name: a restored child of an inherited table may have another order. Generated ones are not dumped.
 # Names go no further than the server: it writes the statements, in its own encoding.
 _TABLES = """

@@ -43,7 +43,7 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """Connected to it, in a transaction that only reads. Raises PreflightError as connect() does.
 
-        No setting outlives the transaction: behind a pooler the connection goes on to somebody else.
+        No setting outlives the transaction: behind a pooler the connection serves somebody else next.
         """
         with self.connect() as db:
             db.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE")

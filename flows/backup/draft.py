@@ -72,7 +72,7 @@ class Draft:
                     self._open(file)
                 return
             if time.monotonic() > deadline:
-                raise PreflightError(f"{self.dump} is taken, and the clock does not go on")
+                raise PreflightError(f"{self.dump} is taken, and the clock does not advance")
             time.sleep(_RETRY_SECONDS)
 
     def publish(self, manifest: Manifest, key: Key) -> int:

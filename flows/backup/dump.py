@@ -158,7 +158,7 @@ def _roles(source: Source, draft: Draft, env: dict[str, str]) -> File:
     env = env | {"PG_DUMPALL": str(source.access.programs.pg_dumpall), "ROLE_PASSWORDS": passwords}
     env |= {"GLOBALS": draft.path(draft.name.globals), "NEIGHBOUR": source.neighbour}
     output = step("globals", GLOBALS, timeout=GLOBALS_SECONDS, env=env)
-    note = "without the roles' passwords: the role is no superuser" if passwords else ""
+    note = "without the roles' passwords: the role is not a superuser" if passwords else ""
     return _written(draft.name.globals, output, note=note)
 
 

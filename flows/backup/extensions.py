@@ -41,7 +41,7 @@ def read_extensions(db: Connection) -> list[Extension]:
 
 
 def differing_extensions(expected: list[Extension], db: Connection) -> list[str]:
-    """Phrases for what is missing, too many, or in another schema. Another version is no difference: see docs."""
+    """Phrases for what is missing, too many, or in another schema. Another version is not a difference: see docs."""
     want = {one.name: one.schema_name for one in expected}
     have = {one.name: one.schema_name for one in read_extensions(db)}
     wrong = [f"extension {name} is missing" for name in want.keys() - have.keys()]

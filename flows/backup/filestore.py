@@ -104,7 +104,8 @@ def write_filestore(folder: Path | None, draft: Draft, *, last: Manifest | None)
 
 
 def check_attachments(folder: Path | None, draft: Draft, names: set[str] | None) -> Attachments | None:
-    """Which of the attachments that rows name are in the archive. One that only the filestore has fails the run."""
+    """Which of the attachments that rows name are in the archive. An attachment that only the filestore has fails the
+    run."""
     if folder is None:
         return None
     return action(

@@ -81,7 +81,7 @@ class Inventory(BaseModel):
 
     @classmethod
     def of(cls, objects: Objects) -> Inventory:
-        """Pack what was found of each kind; a kind that is not there was not read."""
+        """Pack what was found of each kind; a missing kind was not read."""
         texts = {kind: {name: one.text for name, one in found.items()} for kind, found in objects.items() if found}
         plain = json.dumps(texts, sort_keys=True, separators=(",", ":"))
         packed = base64.b85encode(zlib.compress(plain.encode(), 9)).decode()

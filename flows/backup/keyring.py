@@ -53,7 +53,7 @@ class Key:
 
 
 def parse_key(text: str) -> Key | None:
-    """The key in a line, or None where it is none."""
+    """The key in a line, or None for another line."""
     match = _KEY.fullmatch(text)
     return Key(bytes.fromhex(match[1])) if match else None
 

@@ -19,7 +19,7 @@ PROBE_SECONDS = 60
 _NOT_CONNECTED = re.compile(r"connection to server .* failed:|could not connect to|sslmode value ")
 
 # From 17 on, pg_restore begins every connection with `SET transaction_timeout = 0`, which servers before 17 do not
-# know. There --exit-on-error would end each restore with its first statement. Without it pg_restore goes on after any
+# know. There --exit-on-error would end each restore with its first statement. Without it pg_restore continues after any
 # error, counts them, and says at its very end how many there were. That line decides: it is the last one, and begins
 # with a name that nothing in the dump can know, so that no message of a function in the dump can stand for it.
 # The messages before it decide nothing: they are shown, and name the first error that is not this one.
@@ -59,7 +59,7 @@ def load_variables(access: Access, dump: str, *, database: str, options: tuple[s
         "JOBS": str(jobs),
         "OPTIONS": " ".join(options),
         "SCRATCH": database,
-        "PGAPPNAME": APPLICATION,  # else the server would be told the program's name
+        "PGAPPNAME": APPLICATION,  # else the server would get the program's name
         "DUMP": dump,
     }
 

@@ -33,7 +33,7 @@ class File(BaseModel):
 
 
 class Locale(BaseModel):
-    """What CREATE DATABASE must be told for a database of the same encoding and order of texts."""
+    """The options of CREATE DATABASE for a database of the same encoding and order of texts."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -63,7 +63,7 @@ def partial_of(name: str) -> str:
 
 
 def parse_name(dump: str) -> BackupName | None:
-    """The database and time of a dump's own name, or None when it is none of ours.
+    """The database and time of a dump's own name, or None for a name that is not ours.
 
     The time has a fixed width, so `odoo_prod_20250101T000000Z.dump` is of `odoo_prod` and of no other database.
     """

@@ -130,7 +130,7 @@ def outlook(database: str, tries: Iterable[Try], *, window: Window, now: datetim
         return todo(Todo.WAIT, at=min(at, state.at + TRIED_AGAIN_WITHIN) if dying else at)
     cancelled = state.status is RunStatus.CANCELLED and state.at >= window.begun_at  # else somebody asks for it again
     if held or cancelled:
-        paused = f"{run} is paused in Prefect since {since}, and may go on yet: ops cancel {short_id(latest.run_id)}"
+        paused = f"{run} is paused in Prefect since {since}, and may still resume: ops cancel {short_id(latest.run_id)}"
         return todo(Todo.GIVE_UP, reason=paused if held else f"{run} was cancelled, so it is not tried again")
     reason = f"{run} failed: {latest.error}"
     at = window.try_again_at(state.at)

@@ -32,7 +32,7 @@ _TEXTS = ("text", "varchar", "bpchar", "name", '"char"', 0)
 
 _CODECS = {"SQL_ASCII": "utf-8", "KOI8R": "koi8_r", "KOI8U": "koi8_u"}
 """Python's names of encodings. A database in SQL_ASCII holds any bytes: most likely they are UTF-8."""
-_NO_TEXT = "a character of its own for each byte that is no text"
+_NO_TEXT = "a character of its own for each byte that is not text"
 _FIRST = 0xF700  # in Unicode's private area: nothing that is written by hand
 _OF_BYTES = re.compile("([\uf780-\uf7ff])")
 
@@ -48,7 +48,7 @@ def codec_of(encoding: str) -> str:
 
 
 def decoded(data: bytes, codec: str) -> str:
-    """The text of these bytes. What is no text becomes characters that reencoded() knows."""
+    """The text of these bytes. What is not text becomes characters that reencoded() knows."""
     return data.decode(codec, _NO_TEXT)
 
 

@@ -122,7 +122,7 @@ def _programs_in(folder: Path) -> Programs | None:
 
 
 def version_of(program: Path) -> str | None:
-    """The version that a program of PostgreSQL prints; None for one that is not there or does not run here."""
+    """The version that a program of PostgreSQL prints; None for a missing program, or one that does not run here."""
     try:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -64,7 +64,7 @@ class Backup:
         if self.signature is Signature.WRONG:
             return "forged: the signature of its manifest was not made with the key that it names"
         if self.manifest is None:
-            return "no manifest that is as it was written"
+            return "manifest missing or altered"
         for one in self.manifest.files:
             size_differs = self.sizes.get(one.file) != one.size_bytes
             found = f"{one.file} does not have its {one.size_bytes} bytes" if size_differs else None

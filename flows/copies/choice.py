@@ -10,7 +10,7 @@ from flows.engine.active_run import current_run
 from flows.engine.step import action
 from flows.restore.ready import Ready
 
-_PRODUCTION = "as production, not neutralised: its jobs, mail and payments go on as soon as an Odoo serves it"
+_PRODUCTION = "as production, not neutralised: its jobs, mail and payments run as soon as an Odoo serves it"
 _NEUTRALISED = "neutralised: without jobs, mail and payments, with a database.uuid of its own"
 
 

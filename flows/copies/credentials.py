@@ -15,7 +15,7 @@ from flows.copies.danger import Danger
 
 _ELSEWHERE = "keys in other tables"
 _PARAMETERS = "keys to other services"
-# In these tables nearly each such name is one; in all others, a portal's `access_token` or a view's `key` is none.
+# In these tables nearly each such name is one; in all others, a portal's `access_token` or a view's `key` is not.
 _IN_KNOWN = re.compile(
     r"secret|pass|pwd|token|key|pkcs12|credential|authorization_code|hmac|sha_(request|response)|authorize_login"
     r"|merchant_account"
@@ -47,7 +47,7 @@ _KNOWN = {
     "social_account": "keys of social media",
 }
 _KEPT = {("res_users", "password"), ("res_users", "totp_secret"), ("res_users_settings", "push_to_talk_key")}
-# Its value is no key where it is a number or a yes: auth_signup.reset_password is a switch.
+# Its value is not a key where it is a number or a yes: auth_signup.reset_password is a switch.
 _PARAMETER = (
     "(key ~* 'secret|pass|pwd|token|key|credential|account_info|cloud_storage|enterprise_code|jitsi|sfu|hmac'"
     " OR key = 'report.url') AND key <> 'database.secret' AND value !~* '^(true|false|none|[0-9]*)$'"

@@ -45,7 +45,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname NOT IN ('public', 'pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
     AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') AND c.relname::pg_catalog.text = ANY (%s) ORDER BY 1
 """
-# They hold rows of before: in the order in which they were made, for one may read another.
+# They hold old rows: in the order in which they were made, for one may read another.
 _COMPUTED = """
 SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated ORDER BY c.oid
@@ -133,7 +133,7 @@ class Neutralising:
         self._follow_rules(sending, there)
         for (name,) in db.execute(_COMPUTED).fetchall():
             refresh = Statement(f"materialized view {name}", f"REFRESH MATERIALIZED VIEW {name}")
-            sending.send_one(refresh, hint="it holds rows of before; drop it in the source, or correct its query")
+            sending.send_one(refresh, hint="it still holds old rows; drop it in the source, or correct its query")
         for title, why in self._done.failed.items():
             current_run().event(f"refused while neutralising: {title}: {why}", level="warning")
         return True

@@ -51,7 +51,7 @@ def _names_modules(tables: Iterable[str]) -> bool:
 def same_odoo(ready: Ready, url: str) -> list[str] | None:
     """The databases on the server with the `database.uuid` of the backup.
 
-    None where that cannot be told: a database that could not be asked may be the one.
+    None where that is unknown: a database that could not be asked may be the one.
     """
     uuid = _uuid_in(ready)
     if uuid is None:

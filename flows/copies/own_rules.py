@@ -89,7 +89,7 @@ def _check_rules(own: OwnRules, catalogue: Catalogue, db: Connection) -> None:
 def rewritten_bytes(own: OwnRules, manifest: Manifest) -> int:
     """The disk that rules may take besides: the rows of each of their tables once more, by their share of all rows.
 
-    What one rule leaves of the rows of before is freed for the next of that table.
+    What one rule leaves of the old rows is freed for the next of that table.
     """
     size, counted = manifest.database_bytes or 4 * manifest.size_bytes, manifest.contents
     if not own.rules or counted is None or not counted.rows:

@@ -110,7 +110,7 @@ def check_may_replace(database: str, url: str) -> None:
         who = shown(str(staying[0]))
         raise PreflightError(
             f"odoo_db: role {shown(user)} may not end the sessions of {who} in {database}, which cannot be renamed "
-            f"while they last. Hint: end them, or if {who} is no superuser, GRANT pg_signal_backend TO {shown(user)}"
+            f"while they last. Hint: end them, or if {who} is not a superuser, GRANT pg_signal_backend TO {shown(user)}"
         )
     if prepared is not None:
         gid, by = (shown(str(one)) for one in prepared)
@@ -229,7 +229,7 @@ class Replaced:
                 drop_database(server, self.aside)
         except (PreflightError, psycopg.Error) as error:
             raise StepFailedError(
-                f"{self.database} was replaced, but {self.aside}, the one of before, cannot be dropped: {error}. The "
+                f"{self.database} was replaced, but {self.aside}, the previous one, cannot be dropped: {error}. The "
                 "next run drops it"
             ) from error
 

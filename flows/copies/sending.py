@@ -27,7 +27,7 @@ class Sending:
     def send_one(self, one: Statement, *, where: str = "", hint: str) -> None:
         """Send one that may not fail: no check knows what it was for.
 
-        Raises StepFailedError that names it, also where a limit is reached, and the server or its disk cannot go on.
+        Raises StepFailedError that names it, also where a limit is reached, and the server or its disk cannot continue.
         """
         try:
             self._send(one, where or one.title)

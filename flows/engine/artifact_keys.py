@@ -37,7 +37,7 @@ def subject_of(
     kind: str, parameters: Mapping[str, Any], *, exclusive: str | None, named: Iterable[str] = ()
 ) -> str | None:
     """What a run is about: a template's is the parameter that it has for itself, else the first one of its name, else
-    its first one. One that is called as secrets are it never is.
+    its first one. A parameter that is named like a secret is never used.
     """
     ours = [
         name

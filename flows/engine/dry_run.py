@@ -23,7 +23,7 @@ class DryRun:
 
     steps: list[PlannedStep]
     warnings: list[str]
-    """What the preflights would have told in events."""
+    """What the preflights would have written as events."""
     error: str | None
     """Why a run would fail, as far as it can be seen now; before it changes anything if all steps are preflights."""
 
@@ -36,7 +36,7 @@ def load_runbook(entrypoint: str) -> Flow[..., Any]:
     except (ImportError, AttributeError) as error:
         raise UsageError(f"{entrypoint} cannot be loaded here: {error}") from error
     if not isinstance(found, Flow):
-        raise UsageError(f"{entrypoint} is no runbook")
+        raise UsageError(f"{entrypoint} is not a runbook")
     return found
 
 

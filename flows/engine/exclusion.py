@@ -30,7 +30,7 @@ def exclude_others(
 ) -> None:
     """Return when the resource is this run's alone, until the run ends.
 
-    It waits for a database that is away, too: no run goes on unprotected. The run's deadline counts from when it has
+    It waits for a database that is away, too: no run continues unprotected. The run's deadline counts from when it has
     the resource; while it waits, from the end of the longest wait. It asks every `poll_seconds`. `note` gets a line
     for each thing that it begins to wait for, and one when it has the resource after all. Raises PreflightError after
     `wait_seconds`, and for the last of runs that would wait for each other in a circle. The caller's thread may be

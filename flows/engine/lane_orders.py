@@ -1,4 +1,4 @@
-"""How a run process stops when it is told to, or when it must not go on."""
+"""How a run process stops on request, or when it must not continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARK_SIGNAL = signal.SIGUSR2
 
 
 class LaneOrders:
-    """What a run process does when the database, or Prefect, tells it to stop. Called from any thread.
+    """What a run process does when the database, or Prefect, stops it. Called from any thread.
 
     `fenced` is set before anything of the run is ended, so that its steps know that they were not heard to the end.
     """

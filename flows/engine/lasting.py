@@ -17,7 +17,7 @@ _MADE = "made"
 def lasting(name: str, work: Callable[[], T], *, about: str) -> T:
     """Do the steps of `work` and then one of this name that seals them; returns what `work` returned, which is JSON.
 
-    An attempt that goes on after that one does none of them again, also of those that must run again by themselves: a
+    An attempt that resumes after that one does none of them again, also of those that must run again by themselves: a
     snapshot, for instance, which ended when the backup was published. Before it, they count as what they are.
     """
     run = current_run()

@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 
 AGAIN_SECONDS = 5.0
-"""How long an artifact stays as it is, at least, while the run goes on."""
+"""How long an artifact stays as it is, at least, while the run continues."""
 
 REFUSED = frozenset({400, 409, 413, 422})
 """Answers of Prefect to what it will never take."""

@@ -43,15 +43,15 @@ def as_preflight_errors(name: str) -> Iterator[None]:
         raise PreflightError(str(error)) from error
     except (psycopg.Error, DBAPIError) as error:
         raise PreflightError(
-            f"{name} could not ask the database, which said: {first_line(error)}. Put that right, or try again when it "
-            "is less busy: pg_stat_activity shows with what"
+            f"{name}: database query failed: {first_line(error)}. Hint: if the server is busy, look at "
+            "pg_stat_activity; otherwise correct that, and try again"
         ) from error
     except httpx.HTTPError as error:
         raise PreflightError(
-            f"{name} got no answer from Prefect ({type(error).__name__}): `ops status` tells what runs"
+            f"{name}: no answer from Prefect ({type(error).__name__}): `ops status` shows what runs"
         ) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise PreflightError(
-            f"{name} could not look: {where}{error.strerror or type(error).__name__}. Put that right, and try again"
+            f"{name}: {where}{error.strerror or type(error).__name__}. Hint: correct that, and try again"
         ) from error

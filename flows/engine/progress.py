@@ -47,7 +47,7 @@ def written(path: str | Path, *, last_bytes: int | None = None) -> Measure:
 def read(*paths: str | Path) -> Measure:
     """By how far the step's programs, or this process, are in files that they read one after another.
 
-    One that is read twice stands twice.
+    A file that is read twice stands twice.
     """
     return Measure(_Reading([str(path) for path in paths]).look)
 

@@ -49,7 +49,7 @@ class Account:
 
 @contextmanager
 def put_back_unless_done(work: Callable[[], Account], *, about: str, seconds: float) -> Iterator[None]:
-    """Do `work` when the block ends by an exception of any kind, which goes on with the account in its message.
+    """Do `work` when the block ends by an exception of any kind, which is raised again with the account in its message.
 
     `work` uses `put_back_shell` for commands, takes at most `seconds`, and can be repeated. What it says is an event,
     and the result of the run. No approval may be asked for in the block.

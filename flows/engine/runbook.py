@@ -83,7 +83,7 @@ def runbook(
                     run.story.begins()
                     result = _executed(run, lambda: function(*args, **kwargs), resource)
                 except Pause:
-                    raise  # another attempt tells how it ended
+                    raise  # another attempt records how it ended
                 except BaseException as error:
                     _kill_leftovers(run)
                     interrupted = not isinstance(error, Exception)
@@ -123,7 +123,7 @@ def _executed(run: ActiveRun, work: Callable[[], R], resource: str | None) -> R:
         return work()
     except Suspension as asked:
         _kill_leftovers(run)
-        run.wait_until_recorded()  # who goes on elsewhere must find all that was done
+        run.wait_until_recorded()  # another attempt elsewhere must find all that was done
         run.page.settle()
         try:
             pause = suspend(
@@ -269,7 +269,7 @@ def _kill_leftovers(run: ActiveRun) -> None:
 def _describe(error: BaseException) -> dict[str, Any]:
     """The error as `ops.runs.error` holds it. An error raised on purpose needs no stack."""
     if isinstance(error, TerminationSignal):
-        message = "the run was told to stop: it was cancelled, or its worker ended"
+        message = "stopped from outside: cancelled, or its worker ended"
         return {"type": "Terminated", "message": message, "stack": None}
     stack = None if isinstance(error, OpsError) else "".join(traceback.format_exception(error))[-20_000:]
     return {"type": type(error).__name__.removesuffix("Error"), "message": shown_lines(str(error)), "stack": stack}

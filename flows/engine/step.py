@@ -182,7 +182,7 @@ def action(
     dry run knows no result: None.
 
     An attempt that keeps the steps of an earlier one does not do this one again, but for a preflight, and gets what it
-    returned then. So what is no JSON must run again, as must what says `must_run_again`. No secret may be in a result.
+    returned then. So what is not JSON must run again, as must what says `must_run_again`. No secret may be in a result.
     """
     run = current_run()
     index = next(run.step_numbers)

@@ -1,4 +1,4 @@
-"""A run that ends its process, gives up its slot, and goes on later in another attempt: see approval, postponement."""
+"""A run that ends its process, gives up its slot, and resumes later in another attempt: see approval, postponement."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Suspension(BaseException):
 
 
 class TakenError(StepError):
-    """Prefect says that the run is over, or begun anew elsewhere: it is no longer this process's."""
+    """Prefect says that the run is over, or started again elsewhere: it is no longer this process's."""
 
 
 def suspend(asked: Suspension, *, on_suspended: Callable[[State], None], again_seconds: float) -> Pause:
@@ -53,7 +53,7 @@ def suspend(asked: Suspension, *, on_suspended: Callable[[State], None], again_s
         while True:
             try:
                 state = _deaf_once_suspended(lambda: _request_suspension(asked))
-            except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: not even its version could be asked for
+            except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: not even its version could be read
                 log.warning("run %s asks for its suspension again: %s", asked.run_id, error)
                 time.sleep(again_seconds)
             else:
@@ -87,7 +87,7 @@ def _suspended(client: SyncPrefectClient, asked: Suspension) -> State:
     ours, latest = _read_states(client, asked)
     if ours:
         return ours  # taken up before, and the answer was lost
-    if latest.type not in ("RUNNING", "CANCELLING"):  # somebody set it by hand, which lets a run go on
+    if latest.type not in ("RUNNING", "CANCELLING"):  # somebody set it by hand, which resumes a run
         client.set_flow_run_state(asked.run_id, Running(), force=True)
     try:
         propose_state_sync(client, asked.waits.model_copy(), flow_run_id=asked.run_id)

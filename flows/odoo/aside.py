@@ -1,7 +1,8 @@
-"""Databases and filestores beside the live ones: those of before an upgrade, and the broken ones that were taken back.
+"""Databases and filestores beside the live ones: those from before an upgrade, and the broken ones that were taken
+back.
 
-Both are called by the run of the upgrade, so that whoever goes on after a kill finds them. A database that is set aside
-is a template: that takes it out of the list of databases in which Odoo runs scheduled jobs.
+Both are called by the run of the upgrade, so that whoever continues after a kill finds them. A database that is set
+aside is a template: that takes it out of the list of databases in which Odoo runs scheduled jobs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _AGAIN_SECONDS = 0.5
 
 
 def name_before(upgrade: UUID) -> str:
-    """What the database of before an upgrade is called, and its filestore."""
+    """The names of the database and the filestore that are kept from before an upgrade."""
     return f"ops_before_{upgrade.hex}"
 
 

@@ -24,8 +24,8 @@ STOPS_ODOO, STARTS_ODOO = "stop_odoo", "start_odoo"
 """The first step of both that changes something, and the one from which on people work again."""
 CHECKS_OUT = "pull_latest"
 UPGRADES_MODULES = "upgrade_modules"
-"""The step from whose beginning on the database is no longer the one of before."""
-_PLACE = "place of before"
+"""The step from whose beginning on the database is no longer the previous one."""
+_PLACE = "previous place"
 _CHECKED_OUT = "checked out"
 _PROTECTION = "protection"
 
@@ -51,7 +51,7 @@ class Place(BaseModel):
 
 
 class Protection(BaseModel):
-    """What a database and its filestore of before an upgrade are kept as."""
+    """How a database and its filestore are kept from before an upgrade."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -92,8 +92,8 @@ class Before(BaseModel):
 def note_place(database: str, host: OdooHost, commit: str, head: str = "") -> str:
     """Record where the current run upgrades, and from which commit, once for each attempt. Returns that commit.
 
-    `head` is what is checked out, where an upgrade that touched no module has left another commit than that of before.
-    What an earlier attempt found stands where it began to upgrade modules, or where the checkout is still as that
+    `head` is what is checked out, where an upgrade that touched no module has left another commit than the previous
+    one. What an earlier attempt found stands where it began to upgrade modules, or where the checkout is still as that
     attempt left it: the commit that was found is then not the one that the database belongs to.
     """
     run = current_run()
@@ -116,7 +116,7 @@ def note_checked_out(host: OdooHost, commit: str) -> None:
 
 
 def read_commit_before() -> str | None:
-    """The commit that the current run's earlier attempts noted as that of before."""
+    """The commit that the current run's earlier attempts noted as the previous one."""
     run = current_run()
     data = in_ops(run.settings, lambda db: read_event_data(db, run.id, _names(_PLACE, run.attempt)))
     return None if data is None else Place.model_validate(data).commit
@@ -131,7 +131,7 @@ def read_checked_out() -> str | None:
 
 
 def note_protection(protection: Protection) -> None:
-    """Record what the current run has kept of before, and the command that takes the upgrade back."""
+    """Record what the current run has kept from before, and the command that takes the upgrade back."""
     run = current_run()
     run.event(
         f"kept: {protection.words}. `ops rollback {short_id(run.id)}` takes this upgrade back",
@@ -172,7 +172,7 @@ def read_protection_of_begun() -> Protection | None:
 def refuse_taken_back() -> None:
     """Raise PreflightError in another attempt of the current run when a rollback has begun to take it back.
 
-    What its steps did does not stand any more, and what it kept is not of before any more.
+    What its steps did does not stand any more, and what it kept is not the previous state any more.
     """
     run = current_run()
     if run.in_lane and run.attempt > 1 and (by := in_ops(run.settings, lambda db: _taken_back_by(db, run.id))):

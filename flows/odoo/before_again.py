@@ -1,4 +1,4 @@
-"""The database and filestore of before an upgrade, restored from its backup beside the live ones."""
+"""The database and filestore from before an upgrade, restored from its backup beside the live ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from opsdb.errors import PreflightError
 
 
 def check_backup_of(before: Before, filestores: Path | None) -> Ready:
-    """Find the backup of before an upgrade, and check all that its restore needs. Raises PreflightError."""
+    """Find the backup from before an upgrade, and check all that its restore needs. Raises PreflightError."""
     run, kept, database = current_run(), before.protection, before.place.database
     if kept is None:
         raise PreflightError(f"nothing of {database} was kept")

@@ -77,19 +77,19 @@ class Upgrade:
     @property
     def about_code(self) -> str:
         """What putting back the code alone does."""
-        return f"check the commit of before out in {self.host.repo_dir}"
+        return f"check the previous commit out in {self.host.repo_dir}"
 
     def put_back(self) -> Account:
         """End Odoo in its container, put modules that stand `to ...` back, and start the service again.
 
-        Where no module was touched, the code of before is checked out instead: that of the upgrade needs a database
-        that was upgraded. Where one of these fails the next ones are not tried: a web server that finds the marks would
+        Where no module was touched, the previous code is checked out instead: that of the upgrade needs a database that
+        was upgraded. Where one of these fails the next ones are not tried: a web server that finds the marks would
         carry on with the upgrade. Raises StepFailedError that says what is left to do by hand.
         """
         return self._put_modules_back() if self.began else self._put_code_back()
 
     def put_code_back_under_odoo(self) -> Account:
-        """Check the commit of before out again while Odoo still runs. Raises StepFailedError.
+        """Check the previous commit out again while Odoo still runs. Raises StepFailedError.
 
         Not where an earlier attempt began to upgrade modules: the database needs the code of the upgrade then.
         """
@@ -100,7 +100,7 @@ class Upgrade:
                 commit = self._check_out_before(CODE_UNDER_ODOO_SECONDS)
             except StepError as error:
                 raise StepFailedError(
-                    f"Odoo was not stopped, and the commit of before is not checked out again: {error}\n"
+                    f"Odoo was not stopped, and the previous commit is not checked out again: {error}\n"
                     f"Hint: {self._by_hand}. Next: {retry}"
                 ) from error
         where = f"{self.host.repo_dir} is at {self._named(commit)}"
@@ -159,7 +159,7 @@ class Upgrade:
 
     def _named(self, commit: str) -> str:
         """Says whose commit that is: something else may have checked it out."""
-        whose = {self.commit: "the one of the upgrade", self.commit_before: "the one of before"}
+        whose = {self.commit: "the one of the upgrade", self.commit_before: "the previous one"}
         return f"{commit[:12]} ({whose.get(commit, 'something else has checked it out')})"
 
     def _left(self, commit: str) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class Upgrade:
 
 
 def code_back_unless_done(upgrade: Upgrade) -> AbstractContextManager[None]:
-    """Check the commit of before out again when the block ends otherwise than well, while Odoo still runs."""
+    """Check the previous commit out again unless the block ends well, while Odoo still runs."""
     upgrade.began_earlier = has_begun_earlier()
     return put_back_unless_done(upgrade.put_code_back_under_odoo, about=upgrade.about_code, seconds=CODE_BACK_SECONDS)
 

@@ -136,7 +136,7 @@ def check_copying(database: str) -> Copying:
 
 
 def _unshared_bytes(filestore: Path) -> int:
-    """What a copy by hard links takes at most: its folders, and the files that are no attachments. What is not looked
+    """What a copy by hard links takes at most: its folders, and the files that are not attachments. What is not looked
     at within LOOK_SECONDS is not counted."""
     until, counted = time.monotonic() + LOOK_SECONDS, 0
     for folder, _, names in os.walk(filestore):
@@ -151,7 +151,8 @@ def _unshared_bytes(filestore: Path) -> int:
 
 
 def copy_database(url: str, database: str, upgrade: UUID) -> datetime:
-    """Copy a database under the name of before an upgrade, with its properties; returns the server's time before.
+    """Copy a database under the name for the state before an upgrade, with its properties; returns the server's time
+    before.
 
     A copy that an earlier attempt left is dropped first. Raises StepFailedError.
     """

@@ -1,4 +1,4 @@
-"""A rollback whose process was killed: what it had done, what is left, and the one command that goes on."""
+"""A rollback whose process was killed: what it had done, what is left, and the one command that resumes it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Steps:
 def refuse_after_kill(before: Before) -> None:
     """Raise StepFailedError that says what is left, in an attempt that the room began after a death.
 
-    The room begins it to say so: whether to go on, after whatever killed it, is for a person to decide.
+    It only reports: whether to resume, after whatever killed it, is for a person to decide.
     """
     run = current_run()
     if run.life is None or not run.life.began_again_by_itself:
@@ -93,9 +93,9 @@ def tell_left(before: Before, steps: Steps, phase: Phase | None) -> str:
     swapped = phase not in (None, Phase.NOT_YET)
     if not {*order, *UNDOES}.intersection(steps.begun):
         if swapped:
-            return f"it had changed nothing itself by then.{live} {_service(before, steps)}. {again} goes on from there"
+            return f"it had changed nothing itself by then.{live} {_service(before, steps)}. {again} resumes from there"
         return f"nothing of {before.place.database} was changed by then. {again} begins again"
-    stands = f"{_service(before, steps)}. {again} goes on from there"
+    stands = f"{_service(before, steps)}. {again} resumes from there"
     if undoing := [one for one in UNDOES if one in steps.begun]:
         return f"a step had failed, and it was undoing what was done ({undoing[-1]}).{live} {stands}"
     ended = {*steps.ended, *_brought_about(order, phase)}
@@ -123,10 +123,10 @@ def _live(before: Before, phase: Phase | None) -> str:
         case Phase.NOT_YET:
             return f"{database} is still the database of the upgrade"
         case Phase.SWAPPED | Phase.IN_PLACE | Phase.SETTLED:
-            return f"{database} is the database of before, and that of the upgrade is kept as {broken}"
+            return f"{database} is the previous database, and that of the upgrade is kept as {broken}"
         case None:
             return (
-                f"The server did not answer: {database} is the database of before if it has {broken}, and else that "
+                f"The server did not answer: {database} is the previous database if it has {broken}, and else that "
                 "of the upgrade"
             )
 

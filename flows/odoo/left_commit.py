@@ -1,4 +1,4 @@
-"""The commit of before that an earlier upgrade noted beside the checkout, and that the next one goes by."""
+"""The previous commit that an earlier upgrade noted beside the checkout, and that the next one goes by."""
 
 from __future__ import annotations
 

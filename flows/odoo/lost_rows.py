@@ -46,7 +46,7 @@ def count_written(name: str, found: TakeBack, *, about: str, words: str, preflig
 
 
 def question(found: TakeBack) -> str:
-    """What a person is asked before an upgrade is taken back: it is the same when the run goes on."""
+    """What a person is asked before an upgrade is taken back: it is the same when the run resumes."""
     before, place = found.before, found.before.place
     code = f"{place.repo_dir} to {place.commit[:12]}"
     if not before.begun or before.protection is None:
@@ -57,7 +57,7 @@ def question(found: TakeBack) -> str:
 
 
 def consequences(found: TakeBack, since: Since | None) -> str:
-    """What stands behind the question, and may be more by the time of the answer: people go on working."""
+    """What stands behind the question, and may be more by the time of the answer: people keep working."""
     broken = aside.name_broken(found.before.upgrade)
     lost = [f"Written since then, and kept in {broken} alone: {since.words}."] if since else []
     return " ".join([*lost, *([f"Note: {found.beneath}."] if found.beneath else [])])

@@ -100,7 +100,7 @@ def wait_until_alone(database: str, *, url: str, seconds: float = SESSIONS_SECON
 def put_marks_back(database: str, *, url: str, seconds: float = SESSIONS_SECONDS) -> Restored:
     """Put each module that stands `to ...` back to the state that it had before, when no Odoo works on it any more.
 
-    Sessions that an Odoo left, and that may go on with a long statement, are ended. Raises StepFailedError, and
+    Sessions that an Odoo left, and that may still run a long statement, are ended. Raises StepFailedError, and
     PreflightError as `Database.connect` does.
     """
     with Database(database, url).connect() as db:
@@ -152,7 +152,7 @@ def _sessions(db: Connection) -> list[tuple[object, ...]]:
 
 
 def _end_sessions(db: Connection, seconds: float) -> None:
-    """End the sessions of Odoo. One that the room's role may not end is waited for by the locks that it holds."""
+    """End the sessions of Odoo. A session that the room's role may not end is waited for by the locks that it holds."""
     give_up_at = time.monotonic() + seconds
     while (left := _sessions(db)) and time.monotonic() < give_up_at:
         for pid, _, _ in left:

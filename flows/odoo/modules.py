@@ -49,7 +49,7 @@ def read_modules_of(db: Connection) -> dict[str, Module]:
 
 
 def read_uuid(database: str, *, url: str) -> str | None:
-    """By what Odoo tells one database from another, or None where it does not say. Raises PreflightError."""
+    """How Odoo distinguishes databases, or None where it does not say. Raises PreflightError."""
     with Database(database, url).reading() as db:
         try:
             row = db.execute("SELECT value FROM public.ir_config_parameter WHERE key = 'database.uuid'").fetchone()

@@ -19,7 +19,7 @@ _DOMAIN = rf"({_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]"
 
 def _ref(ref: str) -> str:
     if ".." in ref or "//" in ref or ref.endswith(("/", ".", ".lock")):
-        raise ValueError("is no name that git allows: want a branch, a tag or a commit")
+        raise ValueError("is not a name that git allows: expected a branch, a tag or a commit")
     return ref
 
 
@@ -40,7 +40,7 @@ OdooModules = Annotated[
     AfterValidator(each_once),
 ]
 ApprovalMinutes = Annotated[int, Field(ge=0, le=7 * 24 * 60), OrNothing(APPROVAL_MINUTES)]
-# Zero is no wish: a null of an empty form field becomes one.
+# Zero means no value: a null of an empty form field becomes one.
 UpgradeMinutes = Annotated[int, Field(ge=0, le=UPGRADE_MINUTES), OrNothing(0)]
 Attempt = Annotated[int, Field(ge=0, le=1_000_000), OrNothing(0)]
 GitRef = Annotated[

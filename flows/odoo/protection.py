@@ -29,12 +29,12 @@ class Guard(ABC):
     def make(self) -> Protection:
         """Make it, as steps of the current run, unless an earlier attempt did before it upgraded modules.
 
-        What that one kept is of before: the database is so no longer. Raises StepError.
+        What that one kept is the previous state: the database has changed since. Raises StepError.
         """
         if (kept := read_protection_of_begun()) is not None:
-            current_run().event(f"an earlier attempt began to upgrade modules: {kept.words} is what is kept of before")
+            current_run().event(f"an earlier attempt began to upgrade modules: {kept.words} holds the previous state")
             return kept
-        made = lasting("protected", lambda: self._make().model_dump(mode="json"), about="note what is kept of before")
+        made = lasting("protected", lambda: self._make().model_dump(mode="json"), about="note what is kept from before")
         protection = Protection.model_validate(made)
         note_protection(protection)
         return protection
@@ -99,7 +99,7 @@ def check_guard(database: str, protect: Protect) -> Guard | None:
     beside = [(folder.check(), sum(source.needed.values()))]
     if settings.filestore_dir is not None:
         second = source.needed[FILESTORE]
-        check_space(settings.filestore_dir, {"the filestore of before, when it is restored beside this one,": second})
+        check_space(settings.filestore_dir, {"the previous filestore, when it is restored beside this one,": second})
         beside.append((settings.filestore_dir, second))
     with connect_beside(settings.odoo_url, database) as server:
         check_may_create(server)

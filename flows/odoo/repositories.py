@@ -26,7 +26,7 @@ def approve_deploy(question: str, url: str, settings: Settings, *, minutes: int)
 
 
 def _covers(entry: str, url: str) -> bool:
-    """Whether an entry is that URL, or ends in a slash and the URL goes on from there. `.git` makes no difference."""
+    """Whether an entry is that URL, or ends in a slash and the URL continues from there. `.git` makes no difference."""
     entry, url = _plain(entry), _plain(url)
     return url.startswith(entry) if entry.endswith("/") else url == entry
 

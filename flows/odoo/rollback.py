@@ -1,8 +1,9 @@
-"""An upgrade taken back: code, database and filestore of before in the places of those of now, which are set aside.
+"""An upgrade taken back: the previous code, database and filestore in the places of the present ones, which are set
+aside.
 
 Each step looks at what is there, so that the next rollback finishes one that was killed: the names of what is set aside
-come from the upgrade's run. One that fails before all is in its place undoes what was done. From then on Odoo may run,
-people may work, and nothing is undone any more: the comment of the database that was set aside says so.
+come from the upgrade's run. A rollback that fails before all is in its place undoes what was done. From then on Odoo
+may run, people may work, and nothing is undone any more: the comment of the database that was set aside says so.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ROLLBACK_SECONDS = (
     2 * (STOP_SECONDS + CODE_SECONDS + START_SECONDS) + ASSETS_SECONDS + HEALTH_SECONDS + COUNT_SECONDS + 300
 )
 
-# A rollback that was killed had the code of before checked out: that of now is what it noted beside the checkout.
+# A rollback that was killed had the previous code checked out: the present one is what it noted beside the checkout.
 STOP = f"""\
 {MARK}
 cd -- "$REPO"
@@ -68,7 +69,7 @@ def take_back(found: TakeBack) -> dict[str, Any]:
     since: Since | None = None
     not_restored = restore_before(before, found.ready, found.filestores) if found.ready else []
     if not found.phase.is_in_place:
-        left = f"`ops rollback {short_id(before.upgrade)}` goes on from there"
+        left = f"`ops rollback {short_id(before.upgrade)}` resumes from there"
         about = f"{place.service} is stopped from here on. If this run ends before it was started again, {left}"
         current_run().event(about, once="in the middle")
         with Undo(left=left) as undo:
@@ -83,12 +84,12 @@ def take_back(found: TakeBack) -> dict[str, Any]:
                 since = count_written(
                     "count_again",
                     found,
-                    about=f"compare the rows of {place.database} with those of before, now that Odoo is stopped",
+                    about=f"compare the rows of {place.database} with the previous ones, now that Odoo is stopped",
                     words="set aside with the database",  # people may have worked since they were asked
                 )
                 _bring_back(found, undo)
             if before.begun:
-                _note(found, Phase.IN_PLACE, "all_in_place", "all of before is in its place")
+                _note(found, Phase.IN_PLACE, "all_in_place", "the previous state is in its place")
             undo.keep()
     # until all is in place, the commit to which the code would go back is noted in the checkout alone
     if found.phase is not Phase.SETTLED:
@@ -100,7 +101,7 @@ def take_back(found: TakeBack) -> dict[str, Any]:
     host.step("wait_health", wait_healthy("$HEALTH_URL"), HEALTH_SECONDS)
     if failed is not None:
         raise StepFailedError(
-            f"all of before is in its place and Odoo runs, but its assets were not rebuilt: {failed}. Hint: "
+            f"the previous state is in its place and Odoo runs, but its assets were not rebuilt: {failed}. Hint: "
             f"`ops rollback {short_id(before.upgrade)}` does that again, and nothing else"
         ) from failed
     broken = aside.name_broken(before.upgrade) if before.begun else None
@@ -186,7 +187,7 @@ class _OnHost:
         facts = {"ODOO_DB": self.before.place.database, "MODULES": "", "RUN": str(current_run().id)}
         facts |= {"GIT_TERMINAL_PROMPT": "0", "LIMIT": str(seconds - _MARGIN_SECONDS)}
         env = host_env(host, {**facts, **values})
-        # what was undone later counts as done: an attempt that goes on does not skip it
+        # what was undone later counts as done: an attempt that resumes does not skip it
         return step(name, on_host(host, script), timeout=seconds, env=env, must_run_again=True)
 
 

@@ -27,7 +27,7 @@ Rollback = Literal["on_failure", "ask", "never"]
 
 @contextmanager
 def taken_back_on_failure(database: str, rollback: Rollback) -> Iterator[None]:
-    """Start a rollback when the block raises StepError after modules began to be upgraded; the error goes on.
+    """Start a rollback when the block raises StepError after modules began to be upgraded; the error is raised again.
 
     Nothing is started where nothing is protected, and by a run in no lane. A rollback that cannot be started is an
     event with the command that starts it.

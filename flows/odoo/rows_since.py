@@ -88,7 +88,7 @@ def count_rows(database: Database, *, since: str | None = None) -> Counted:
 
 
 def rows_since(database: Database, before: Mapping[str, Rows], since: str, *, unknown: Collection[str] = ()) -> Since:
-    """Compare the rows of a database with those of before, table by table. Tables in `unknown` were not counted then.
+    """Compare the rows of a database with the previous ones, table by table. Tables in `unknown` were not counted then.
 
     Raises PreflightError where the database is out of reach.
     """

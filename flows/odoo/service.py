@@ -13,7 +13,7 @@ cd -- "$REPO"
 compose() { docker compose -f "$COMPOSE_FILE" "$@" < /dev/null; }
 """
 STOP = f'{_COMPOSE}compose stop "$ODOO_SERVICE"\n'
-# `restart` would keep the container as the compose file of before had it, while Odoo was upgraded in one of the new.
+# `restart` would keep the container as the previous compose file had it, while Odoo was upgraded in one of the new.
 START = f"""\
 {STOP}
 compose up --detach --no-deps "$ODOO_SERVICE"

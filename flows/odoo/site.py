@@ -92,10 +92,10 @@ at() {{
   if [ "$1" = "$was" ]; then rm -f -- "$mark"; else echo "whole $(last_move)" >> "$mark"; fi
 }}
 """
-"""`at` checks a commit out in the current folder, with the submodules that are initialised, and notes that of before.
+"""`at` checks a commit out in the current folder, with the submodules that are initialised, and notes the previous one.
 
 With `--init` those that are new in the commit as well. Without it nothing is fetched of a commit that was checked out
-here before. The note (`MARK` in `blocks/checkout.py`) stays until the commit of before is back, or `SETTLED` takes it.
+here before. The note (`MARK` in `blocks/checkout.py`) stays until the previous commit is back, or `SETTLED` takes it.
 """
 SETTLED = f'{MARK}(cd -- "$REPO" && rm -f -- "$(mark_of)")\n'
 """Shell text that says that the database belongs to the code in the checkout, whatever was there before."""
@@ -190,7 +190,7 @@ def check_checkout(host: OdooHost) -> None:
         if _OWN_CODE.is_relative_to(Path(host.repo_dir).resolve()):
             raise PreflightError(f"repo_dir: {host.repo_dir} holds the control room's own code: name Odoo's checkout")
         if not (Path(host.repo_dir) / ".git").exists():
-            raise PreflightError(f"repo_dir: {host.repo_dir} is no git checkout; odoo_fresh_deploy makes one")
+            raise PreflightError(f"repo_dir: {host.repo_dir} is not a git checkout; odoo_fresh_deploy makes one")
     if wrong := [f"{check.subject}: {check.found}; {check.advice}" for check in check_code(host) if not check.ok]:
         raise PreflightError(f"odoo_host: {host.ssh_destination or 'this host'}: {'. '.join(wrong)}")
 

@@ -33,15 +33,15 @@ class Phase(StrEnum):
 
     NOT_YET = "not yet"
     SWAPPED = "swapped"
-    """The database of before has its place, and nobody works with it yet."""
+    """The previous database has its place, and nobody works with it yet."""
     IN_PLACE = "in place"
     """So have the filestore and the code: nothing is undone any more."""
     SETTLED = "settled"
-    """The checkout no longer names another commit as that of before, and Odoo may run."""
+    """The checkout no longer names another commit as the previous one, and Odoo may run."""
 
     @property
     def is_in_place(self) -> bool:
-        """Whether all of before is in its place, so that nothing is undone any more."""
+        """Whether all of the previous state is in its place, so that nothing is undone any more."""
         return self in (Phase.IN_PLACE, Phase.SETTLED)
 
 
@@ -52,9 +52,9 @@ class TakeBack:
     before: Before
     phase: Phase
     ready: Ready | None = None
-    """The backup to restore; None where the database of before is on the server, or is the live one."""
+    """The backup to restore; None where the previous database is on the server, or is the live one."""
     filestores: Path | None = None
-    """The folder of the filestores, where that of before was kept."""
+    """The folder of the filestores, where the previous one was kept."""
     beneath: str = ""
     """A sentence about other databases, whose Odoo may run from the same checkout."""
 
@@ -75,7 +75,7 @@ def check_take_back(before: Before) -> TakeBack:
 def _tell_beneath(place: Place) -> str:
     """The room knows which databases of the server have Odoo's modules, and not which of them an Odoo serves."""
     found = find_odoo_databases(current_run().settings.odoo_url)
-    gets = f"one that Odoo serves from {place.repo_dir} gets the code of before as well, and is not taken back itself"
+    gets = f"one that Odoo serves from {place.repo_dir} gets the previous code as well, and is not taken back itself"
     if found is None:
         return f"the server did not say in time which other databases have Odoo's modules: {gets}"
     others = [name for name in found if name != place.database]
@@ -105,7 +105,7 @@ def _check(before: Before) -> TakeBack:
         )
     if there and filestores and not (filestores / aside.name_before(before.upgrade)).is_dir():
         raise PreflightError(
-            f"{filestores / aside.name_before(before.upgrade)} is gone: somebody removed the filestore of before. "
+            f"{filestores / aside.name_before(before.upgrade)} is gone: somebody removed the previous filestore. "
             f"Hint: `ops backups {place.database}` lists what odoo_db_restore can restore"
         )
     if there or phase is not Phase.NOT_YET:
@@ -132,8 +132,8 @@ def refuse_in_the_middle(database: str, *, url: str) -> None:
         if upgrade and comment in [_comment(database, upgrade, phase) for phase in (Phase.SWAPPED, Phase.IN_PLACE)]:
             again = short_id(upgrade)
             raise PreflightError(
-                f"run {again} is being taken back, and that did not end: {database} is the database of before it, and "
-                f"its filestore and code may not be. Hint: `ops rollback {again}` goes on from there"
+                f"run {again} is being taken back, and that did not end: {database} is the database from before it, "
+                f"and its filestore and code may not be. Hint: `ops rollback {again}` resumes from there"
             )
 
 
@@ -155,7 +155,7 @@ def _check_filestores() -> Path:
     folder = current_run().settings.filestore_dir
     if folder is None:
         raise PreflightError(
-            "the filestore of before is kept, and nothing says where it belongs. Hint: set OPS_FILESTORE_DIR as it was"
+            "the previous filestore is kept, and nothing says where it belongs. Hint: set OPS_FILESTORE_DIR as it was"
         )
     if refusal := refuse_entry(folder, write=True):
         raise PreflightError(f"the filestores in {folder} cannot be renamed: {refusal}")

@@ -16,7 +16,7 @@ def upgrade_facts(parameters: Mapping[str, Any], result: Mapping[str, Any]) -> F
         for name, versions in result["modules"].items()
     ]
     found.append(("commit", f"{code(result['commit_before'])} to {code(result['commit'])}"))
-    found.append(("kept of before", text(result.get("protection") or "nothing: it cannot be taken back")))
+    found.append(("kept from before", text(result.get("protection") or "nothing: it cannot be taken back")))
     back = f"ops runs --kind odoo_module_upgrade  # {parameters['odoo_db']}: what was upgraded when"
     return Facts(found, [back], "Earlier upgrades:")
 
@@ -26,7 +26,7 @@ def rollback_facts(_parameters: Mapping[str, Any], result: Mapping[str, Any]) ->
     written, aside = result["written_since"], result["set_aside"]
     found = [
         ("database", code(result["database"])),
-        ("taken back to", text(result["taken_back_to"] or "the code of before: no module was upgraded")),
+        ("taken back to", text(result["taken_back_to"] or "the previous code: no module was upgraded")),
         ("commit", code(result["commit"])),
         ("written since, and set aside", "; ".join(map(text, written)) if written else "nothing that was counted"),
     ]

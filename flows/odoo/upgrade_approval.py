@@ -1,4 +1,5 @@
-"""An upgrade that waits for an approval: Odoo may be started meanwhile, so the code of before stands under it."""
+"""An upgrade that waits for an approval: Odoo may be started meanwhile, so the previous code is checked out under
+it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from flows.odoo.service import DROP_ASSETS, odoo_shell
 from flows.odoo.site import SETTLED
 
 # Between two attempts, while an approval is waited for, another upgrade may have checked out something else; and one
-# that ended before it touched a module has checked out the commit of before.
+# that ended before it touched a module has checked out the previous commit.
 AT_COMMIT = """\
 found=$(git -C "$REPO" rev-parse HEAD)
 if [ "$found" != "$COMMIT" ]; then
@@ -27,7 +27,7 @@ echo "head: $(git rev-parse HEAD)"
 """
 ASK = odoo_shell('print("database:", env["ir.config_parameter"].sudo().get_param("database.uuid"))')
 # To run it is what brings an image to the host that the new compose file names, wherever that comes from, and proves
-# that it has Odoo. The database of before need not fit the code that is asked for, so it is not loaded.
+# that it has Odoo. The previous database need not fit the requested code, so it is not loaded.
 IMAGE = AT_COMMIT + IN_CHECKOUT + odoo_shell(IN_CONTAINER, loads_database=False)
 STOP = AT_COMMIT + service.STOP
 UPGRADE = AT_COMMIT + SETTLED + service.UPGRADE

@@ -40,7 +40,7 @@ def take_ownership(store: Store, room: str, *, before: Collection[str] = ()) -> 
 
     Raises NotOursError where it is another room's.
     """
-    refused = TargetError(f"{store.url(FILE)} went as soon as it was written", advice="start the run again")
+    refused = TargetError(f"{store.url(FILE)} was deleted right after it was created", advice="start the run again")
     for _ in range(_TRIES):
         if check_owner(store, room, before=before):
             return

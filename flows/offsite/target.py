@@ -85,9 +85,9 @@ class Target:
         return re.findall(r"^pruned: (\S+)$", printed, re.MULTILINE)
 
     def catch_up(self, newest: BackupName, folder: Folder, *, retention_days: int) -> list[str]:
-        """Copy the earlier backups that are not there; returns where they are now.
+        """Copy the earlier backups that are missing there; returns where they are now.
 
-        What cannot be copied is told, and the run goes on: its own backup is there.
+        What cannot be copied is reported, and the run continues: its own backup is there.
         """
         try:
             printed = self.transfer(
@@ -150,7 +150,7 @@ def load_target(name: str, keyring: Keyring) -> Target:
         ) from None
     except httpx.HTTPError as error:
         raise RoomUnreachableError(
-            f"the block backup-target/{name} cannot be read ({type(error).__name__}): `ops status` tells what runs"
+            f"the block backup-target/{name} cannot be read ({type(error).__name__}): `ops status` shows what runs"
         ) from None
 
 
@@ -158,7 +158,7 @@ def find_target(name: str, folder: Folder) -> Target:
     """The target of a block for the backups in the folder, as a preflight of the current runbook.
 
     Raises PreflightError for a block that is not right, and where the target is the folder itself. Whatever else is
-    wrong with the place is told, and an error in a dry run only: a dump on this host's disk is better than none.
+    wrong with the place is reported, and an error in a dry run only: a dump on this host's disk is better than none.
     """
     about = f"load the block backup-target/{name}, and see whether the place lets us in"
     return action("look at target", lambda: _find_target(name, folder), about=about, preflight=True)

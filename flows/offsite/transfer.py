@@ -43,7 +43,7 @@ def main(order: str, environment: Mapping[str, str]) -> None:
     work = {"upload": _upload, "prune": _prune, "catch-up": _catch_up, "download": _download}[order]
     name = parse_name(environment["BACKUP"])
     if name is None:
-        raise UsageError(f"BACKUP: {environment['BACKUP']} is no name of a backup")
+        raise UsageError(f"BACKUP: {environment['BACKUP']} is not the name of a backup")
     store = store_of(environment)
     if order != "download":  # before anything is sent or deleted
         take_ownership(store, environment["ROOM"], before=environment.get("ROOM_BEFORE", "").split())

@@ -64,7 +64,7 @@ def _analyze(db: Connection) -> None:
         db.execute("ANALYZE")
     except psycopg.Error as error:
         raise StepFailedError(
-            "the planner's statistics still show values of before, and cannot be collected again: "
+            "the planner's statistics still show previous values, and cannot be collected again: "
             f"{first_line(error)}. Nothing was published"
         ) from error
 

@@ -55,7 +55,7 @@ def same_major(manifest: Manifest, db: Connection) -> bool:
 
 
 def compared(manifest: Manifest, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """What of a manifest was compared, for the result of a run: counts, None for what it does not know.
+    """The parts of a manifest that were compared, for the result of a run: counts, None for what it does not know.
 
     `not_compared` names what could not be recorded while the database was dumped.
     """

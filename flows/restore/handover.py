@@ -91,7 +91,7 @@ def hand_over(
     refused = []
     if inventory is None or all(role == new for role, new in now.items()):
         for one in archive.of("ACL", "DEFAULT ACL"):
-            # those of the database name the one that was dumped, and what is PostgreSQL's own is no part of it
+            # those of the database name the one that was dumped, and what is PostgreSQL's own is not part of it
             if not one.name.startswith("DATABASE ") and one.schema != "pg_catalog":
                 _grant(db, one)
     else:

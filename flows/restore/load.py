@@ -35,7 +35,7 @@ def load_dump(access: Access, dump: str, *, database: str, options: tuple[str, .
 def analyze(connected: Callable[[], Connection]) -> None:
     """Collect the planner's statistics of all tables that the login of a connection owns.
 
-    They are no part of the backup: where that fails, an event says so, and autovacuum collects them in time.
+    They are not part of the backup: where that fails, an event says so, and autovacuum collects them in time.
     """
     try:
         with connected() as db:

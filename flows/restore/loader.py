@@ -2,7 +2,7 @@
 
 Its own tables it reads whole, whatever their policies force on their owner.
 
-`SET ROLE`, `SET SESSION AUTHORIZATION` and `pg_restore --role` are no substitute: code in the dump takes them back. As
+`SET ROLE`, `SET SESSION AUTHORIZATION` and `pg_restore --role` do not replace it: code in the dump takes them back. As
 whom a session logged in, it cannot.
 """
 
@@ -26,7 +26,7 @@ def loader_name(run_id: UUID) -> str:
 def is_superuser(server: Connection) -> bool:
     """Whether the room may do what a superuser does.
 
-    One that may make roles and no more gains nothing by one: in the end all must belong to its own role.
+    A role that may make roles and no more gains nothing by one: in the end all must belong to its own role.
     """
     return server.info.parameter_status("is_superuser") == "on"
 

@@ -65,7 +65,7 @@ def foresee(server: Connection, properties: Properties, *, owners: Collection[st
     if not superuser and not _may_be(server, properties.owner):
         found.append(f"its owner {properties.owner!r}: GRANT that role to {user!r} first")
     found += [
-        f"what belongs to {owner!r} in it, which {user!r} is no member of"
+        f"what belongs to {owner!r} in it, which {user!r} is not a member of"
         for owner in sorted({*owners} - {_OF_PUBLIC})
         if not superuser and not _may_be(server, owner)
     ]

@@ -81,7 +81,7 @@ class Ready:
 def find_backup(folder: Folder, database: str, file: str | None, target: Target | None) -> Backup:
     """The named backup of the database, or the best one, in the folder, and else at the target.
 
-    One that is whole at the target is taken before one that is not in the folder. Raises PreflightError.
+    A backup that is whole at the target is taken before one that is not in the folder. Raises PreflightError.
     """
     name = parse_name(file) if file else None
     if name is not None and name.database != database:
@@ -111,14 +111,14 @@ def _nearly(folder: Folder, database: str) -> str:
 
 
 def goes_on_without(file: str, manifest: Manifest) -> str:
-    """What a restore goes on without where this file of the backup, which is not the dump, is lost."""
+    """What a restore does without where this file of the backup, which is not the dump, is lost."""
     if manifest.filestore and file == manifest.filestore.file:
         return f"the database is restored without its filestore ({manifest.filestore.note})"
     return "the database is restored without the server's roles and tablespaces, which it lists"
 
 
 def warn_of_lost(ready: Ready) -> None:
-    """Say what the restore goes on without: once nothing refuses it any more."""
+    """Say what the restore does without: once nothing refuses it any more."""
     for file in ready.backup.lost:
         url, without = ready.backup.repository.url(file), goes_on_without(file, ready.manifest)
         current_run().event(f"{url} is missing or not whole: {without}", level="warning")

@@ -116,7 +116,7 @@ def _check_sums(ready: Ready, files: OpenFiles) -> None:
     sums = {one.file: one.sha256 for one in manifest.files}
     listed = "\n".join(f"{sums[file]} {path} {file}" for file, path in files.paths.items())
     env = {"SUMS": listed, "NEEDED": " ".join([manifest.file, *ready.needed])}
-    # its command is the same for every backup: one that was kept might speak for another
+    # its command is the same for every backup: a kept one might verify another
     progress = read(*files.paths.values())
     output = step("checksum", CHECKSUM, timeout=CHECKSUM_SECONDS, env=env, must_run_again=True, progress=progress)
     damaged = _DAMAGED.findall(output.stdout or "")

@@ -52,7 +52,7 @@ def check_free(server: Connection, *, needed_bytes: int, beside: Sequence[tuple[
     """The server's disk has room for the restored database, and for what is put into other folders `beside` it, by
     their bytes, where they are on that disk.
 
-    Returns why that cannot be told, where it cannot. Raises PreflightError.
+    Returns why that is unknown, where it is. Raises PreflightError.
     """
     found = _find_disk(server)
     if isinstance(found, str):
@@ -88,7 +88,7 @@ class _Disk:
 
 
 def _find_disk(server: Connection) -> _Disk | str:
-    """The disk of the server's files, or why that cannot be told."""
+    """The disk of the server's files, or why that is unknown."""
     if not (server.info.host.startswith("/") or server.info.hostaddr in ("127.0.0.1", "::1")):
         return f"the server is on another host, {server.info.host}"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 
-_MOST_BYTES = 4096  # of a sequence that carries a string; what goes on for longer is text
+_MOST_BYTES = 4096  # of a sequence that carries a string; what is longer is text
 _MIDDLE = "[ -/]{0,16}"
 _PARAMETERS = f"[0-?]{{0,256}}{_MIDDLE}"
 _STRING = rf"[^\x07\x1b\n]{{0,{_MOST_BYTES}}}?"
@@ -19,7 +19,7 @@ ANSI = re.compile(
 """The escape sequences of terminals, in text."""
 
 # Python skips fast what cannot begin a match when the pattern begins with a set; so what the first byte was is looked
-# at behind it. A C1 control has two bytes in UTF-8, and one where the text is none: no byte of a letter goes before.
+# at behind it. A C1 control has two bytes in UTF-8, and one where it is not UTF-8: no byte of a letter goes before.
 _FIRST = r"[\x00-\x08\x0a-\x1f\x7f\x90\x98\x9b\x9d-\x9f\xc2\xcd\xd8\xe1\xe2\xef\xf3]"
 _CSI = rf"(?:(?<=\x1b)\[|(?<=\xc2)\x9b|(?<=[\x00-\x7f]\x9b)){_PARAMETERS}"
 _OSC = rf"(?:(?<=\x1b)[\]PX^_]|(?<=\xc2)[\x90\x98\x9d-\x9f]|(?<=[\x00-\x7f][\x90\x98\x9d-\x9f])){_STRING}"

@@ -51,7 +51,7 @@ class SecretPatterns:
         return sorted(found)
 
     def first_undecided(self, ways: Sequence[Reading], size: int, *, erased: int) -> int:
-        """The first position in the `size` bytes from which a reading's rest begins a spelling and goes on.
+        """The first position in the `size` bytes from which a reading's rest begins a spelling and continues it.
 
         It may do so without the last `erased` bytes.
         """

@@ -143,7 +143,7 @@ class _Lines:
         self, deliver: Callable[[str], None], *, reserve_room: Callable[[int], bool], limits: OutputLimits
     ) -> None:
         self._deliver = deliver
-        self._reserve_room = reserve_room  # for a line of so many characters, if there is any left
+        self._reserve_room = reserve_room  # for a line of that many characters, if there is any left
         self._limits = limits
         self._state = self._earlier = b""  # what the line shows now, and what it showed before the last CR
         self._size = self._earlier_size = 0
@@ -246,7 +246,7 @@ class StepStreams:
         self.close()
 
     def mute(self) -> None:
-        """Call `on_line` no more; the log goes on."""
+        """Call `on_line` no more; the log continues."""
         self._on_line = _ignore
 
     def tail(self, stream: Stream) -> str:

@@ -52,8 +52,8 @@ def explained(output: str) -> list[str]:
     """The reason in one line, then the others of its last lines.
 
     The reason is the exception of the last traceback, else the first ERROR or CRITICAL of Odoo's log, else the first
-    line that sounds like an error and is no remark, with what the server says of it; the last line where nothing sounds
-    like one. Of a traceback that Odoo logged and survived it is looked for behind that.
+    line that sounds like an error and is not a remark, with what the server says of it; the last line where nothing
+    sounds like one. Of a traceback that Odoo logged and survived it is looked for behind that.
     """
     lines = [line.rstrip() for line in output.splitlines()]
     if (at := _place(lines)) is None:
@@ -96,7 +96,8 @@ def _is_logged_error(line: str) -> bool:
 
 
 def _is_survived(lines: list[str], at: int) -> bool:
-    """Whether Odoo went on after the exception of the last traceback: it only warned, or failed by something later."""
+    """Whether Odoo continued after the exception of the last traceback: it only warned, or failed by something
+    later."""
     begins = next((number for number in range(at, -1, -1) if _TRACEBACK in lines[number]), 0)
     record = _LOGGED.fullmatch(lines[begins - 1]) if begins else None
     later = [found for line in lines[at + 1 :] if (found := _LOGGED.fullmatch(line))]

@@ -86,7 +86,7 @@ def run_shell(
 
     Raises UsageError before anything starts, ShellFailedError and ShellTimeoutError with the `result`, and
     StepFailedError when the shell could not be started or watched. Whatever else is raised in this thread meanwhile,
-    by a signal or by `on_line`, goes on to the caller after everything of the step was killed.
+    by a signal or by `on_line`, is raised in the caller after everything of the step was killed.
     """
     patterns = SecretPatterns(secrets)
     environment = step_environment(env=env, secrets=secrets, run_id=run_id, step=step)
@@ -164,7 +164,7 @@ def _wait(watch: _Watch, ladder: KillLadder, *, deadline: float) -> bool:
         watch.read(until=lambda: not watch.streams, deadline=time.monotonic() + _DRAIN_SECONDS)
     if timed_out or ladder.needed():
         ladder.start()
-        # Reading goes on: what is killed may have something to say, and would hang on a full pipe.
+        # Reading continues: what is killed may have something to say, and would hang on a full pipe.
         watch.read(until=ladder.done.is_set, deadline=math.inf, poll_seconds=0.02)
         watch.read(until=lambda: watch.ended and not watch.streams, deadline=time.monotonic() + 0.2)
     if ladder.error is not None:

@@ -19,7 +19,7 @@ _SETTERS = r"for|select|read|mapfile|readarray|getopts|local|declare|typeset|exp
 _OF_HOSTS = frozenset({"TERM", "SUDO_USER", "DEBIAN_FRONTEND", "COLUMNS", "LINES"})
 """Variables that hosts and programs set, and nobody means as a parameter."""
 
-# What is no program at the start of a command: of the words behind the first group the command goes on.
+# What is not a program at the start of a command: with the words behind the first group the command continues.
 _GO_ON = frozenset(re.split(" ", "if then elif else while until do ! { time"))
 _NO_PROGRAM = frozenset(
     re.split(

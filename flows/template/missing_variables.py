@@ -48,8 +48,8 @@ def _named_nowhere(read: ReadTemplate) -> Iterator[tuple[str, str]]:
         if not any(f"${{params.{name}}}" in text or any(_reads(text, one) for one in variables) for text in texts):
             yield (
                 name,
-                f"param {name}: nothing names it, so programs have it as {variable_of(name)} alone. One that reads "
-                f"{name.upper()} wants in its step: {_line(name.upper(), name)}",
+                f"param {name}: nothing names it, programs have it as {variable_of(name)} alone. A program that reads "
+                f"{name.upper()} needs in its step: {_line(name.upper(), name)}",
             )
 
 
@@ -58,7 +58,7 @@ def _line(variable: str, name: str) -> str:
 
 
 def _files(read: ReadTemplate, step: PlainStep) -> list[Path]:
-    """The files that a command names, and those in its folder that programs read without being told."""
+    """The files that a command names, and those in its folder that programs read by themselves."""
     folder = read.folder_of(step)
     words = re.findall(r"[A-Za-z0-9_./+-]+", REFERENCE.sub(" ", step.command))
     names = [*words, *(name for word, names in _READ_BY.items() if word in words for name in names)]

@@ -194,7 +194,7 @@ class Template(_Part):
     def document(self) -> dict[str, Any]:
         """What it does, without what is left to defaults, as JSON.
 
-        When it does that, what its runs are called, and how a pattern is explained, is no part of it.
+        When it does that, what its runs are called, and how a pattern is explained, is not part of it.
         """
         no_part: dict[str, Any] = {"schedule": True, "subject": True, "params": {"__all__": {"words"}}}
         return self.model_dump(mode="json", exclude_defaults=True, exclude=no_part)

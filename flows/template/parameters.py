@@ -211,7 +211,7 @@ def _own_pattern(pattern: str, words: str) -> Callable[[str], str]:
         TypeAdapter(Annotated[str, Field(pattern=pattern)])  # by itself: `a)|(?:.*` would take the anchors apart
         whole = TypeAdapter(Annotated[str, Field(pattern=f"^(?:{pattern})$")])
     except SchemaError as error:
-        raise ValueError(f"pattern: is no regular expression that can be used here: {error}") from None
+        raise ValueError(f"pattern: is not a regular expression that can be used here: {error}") from None
 
     def match(text: str) -> str:
         try:
@@ -247,7 +247,7 @@ def _check_fields(declared: Parameter, kind: str) -> None:
             raise ValueError("pattern: says nothing beside enum: leave one out")
         for member in declared.enum:
             if type(member) is not _TYPE_OF_MEMBERS[kind]:
-                raise ValueError(f"enum: {member!r} is no {_TYPE_OF_MEMBERS[kind].__name__}, which type {kind} wants")
+                raise ValueError(f"enum: {member!r} is not of type {kind}")
             _no_control_characters(str(member))
     if declared.minimum is not None and declared.maximum is not None and declared.minimum > declared.maximum:
         raise ValueError("minimum: is above maximum: no value would do")

@@ -78,7 +78,7 @@ def read_template(path: Path) -> ReadTemplate:
     missing = template.exclusive in secrets or (template.exclusive not in wanted and not unclear)
     if template.exclusive is not None and missing:
         known = ", ".join(one.name for one in parameters) or "there are none"
-        problems.append(f"exclusive: {template.exclusive!r} is no parameter of the form: {known}")
+        problems.append(f"exclusive: {template.exclusive!r} is not a parameter of the form: {known}")
     if not unclear:
         problems += _of_subject(template, [one.name for one in parameters], secrets=secrets)
     for where, step in template.all_steps:
@@ -116,7 +116,7 @@ def _mistakes(template: Template) -> Iterator[str]:
     for name, declared in (template.params or {}).items():
         if declared.secret is not None:
             if (declared.secret.block is None) == (declared.secret.env is None):
-                yield f"param {name}: secret: want either `block` or `env`"
+                yield f"param {name}: secret: expected either `block` or `env`"
             others = sorted(declared.model_fields_set - {"secret", "description"})
             if others:
                 yield f"param {name}: {others[0]}: is not for a secret, which takes secret and description"
@@ -267,9 +267,9 @@ def _line(item: Any, content: Mapping[str, Any]) -> str:
         message = f"no such field.{did_you_mean(words[-1], fields)} There are: {', '.join(fields)}"
     elif no_number:
         of_what = " of seconds" if words[-1].endswith(("timeout", "seconds")) else ""
-        message = f"want a number{of_what}, not {item['input']!r:.40}"
+        message = f"expected a number{of_what}, not {item['input']!r:.40}"
     elif item["type"] == "string_type" and isinstance(item.get("input"), (bool, int, float)):
-        message = f"want text: put quotes around {item['input']!r}"
+        message = f"expected text: put quotes around {item['input']!r}"
     return ": ".join([*words, message])
 
 

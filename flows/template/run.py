@@ -137,7 +137,7 @@ class _Execution:
         return problems
 
     def _unfit(self) -> list[str]:
-        """What of the values cannot stand in a command: looked at again, where the command is made."""
+        """The values that cannot stand in a command: looked at again, where the command is made."""
         named = {name: None for _, one in self._read.template.all_steps for name in references(one.command)}
         declared = self._read.template.params or {}
         problems = []

@@ -84,7 +84,7 @@ class TemplateSchedule(BaseModel):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if (self.at is None) == (self.cron is None):
-            raise ValueError("want either `at` or `cron`")
+            raise ValueError("expected either `at` or `cron`")
         if self.days is not None and self.at is None:
             raise ValueError("`days` belongs to `at`: a cron names its days itself")
         return self

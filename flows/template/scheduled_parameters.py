@@ -19,14 +19,14 @@ def schedule_mistakes(
     if schedule is None:
         return
     if template.lane is None:
-        yield "schedule: wants `lane`: say in which one it runs"
+        yield "schedule: needs `lane`, the lane in which it runs"
     known = {one.name: one for one in parameters}
     for name, value in schedule.parameters.items():
         where = f"schedule: parameters: {name}"
         if name in secrets:
             yield f"{where}: is secret: its value is fetched when a run starts"
         elif name not in known:
-            yield f"{where}: is no parameter of the template: {', '.join(known) or 'it has none'}"
+            yield f"{where}: is not a parameter of the template: {', '.join(known) or 'it has none'}"
         else:
             try:
                 TypeAdapter(known[name].annotation).validate_python(value)

@@ -61,7 +61,7 @@ def obeyed(name: str) -> bool:
 def check_parameter_name(name: str) -> str:
     """The name itself. Raises ValueError for one that cannot be a parameter."""
     if not _PARAMETER.match(name):
-        raise ValueError("want lower-case letters, digits and _, a letter first")
+        raise ValueError("expected lower-case letters, digits and _, a letter first")
     if keyword.iskeyword(name) or _OF_PYTHON.match(name):
         raise ValueError("Python or Prefect keeps that name for itself: take another, such as the_" + name)
     return name

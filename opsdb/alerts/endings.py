@@ -64,7 +64,7 @@ WHERE e.id = found.episode
 def note_ends(db: Connection, rule: Rule, episodes: Sequence[int]) -> None:
     """Note with episodes of a rule that are over how they ended, where the record says so.
 
-    One that ended because its run was deleted, or its rule turned off, gets nothing.
+    An episode that ended because its run was deleted, or its rule turned off, gets nothing.
     """
     if rule is Rule.APPROVAL:
         _note_answers(db, episodes)

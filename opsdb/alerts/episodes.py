@@ -64,8 +64,8 @@ RULE_OF_FENCE = {
     FenceReason.DEADLINE_EXCEEDED: Rule.OVERDUE,
     FenceReason.CLAIM_TIMEOUT: Rule.CLAIM,
 }
-"""Which rule a run breaks that was taken from its process. A cancellation that nobody else carried out is no
-incident."""
+"""Which rule a run breaks that was taken from its process. A cancellation that nobody else carried out is not
+an incident."""
 FINAL = [rule.value for rule in Rule if rule.final]
 
 OPEN_FENCED = text("""
@@ -89,7 +89,7 @@ SELECT :rule, r.lane::text, r.id || '/' || r.attempt, r.kind, r.id,
 FROM ops.runs r JOIN ops.sessions s ON s.id = r.session_id JOIN ops.run_states st ON st.id = r.state_id
 WHERE r.id = :id AND st.type = 'CRASHED' AND r.outcome IS NULL
       AND r.updated_at - make_interval(hours => 1) < r.state_at  -- not what Prefect remembers of last week
-      AND r.error->>'type' IS DISTINCT FROM 'Terminated'  -- it was told to stop, as by `ops down`
+      AND r.error->>'type' IS DISTINCT FROM 'Terminated'  -- it was stopped, as by `ops down`
       AND NOT EXISTS (SELECT FROM ops.alert_episodes e WHERE e.rule = ANY(:final)
                       AND e.subject = r.id || '/' || r.attempt)
 ON CONFLICT DO NOTHING
@@ -114,8 +114,8 @@ WHERE e.id = o.id AND o.resolved_at IS NULL AND o.rule = ANY(:final)
 
 
 def open_fenced(db: Connection, run_ids: Sequence[UUID]) -> None:
-    """Open the episodes of runs that this transaction fences. One that was only cancelled, or recorded its outcome, is
-    no incident."""
+    """Open the episodes of runs that this transaction fences. A run that was only cancelled, or recorded its outcome,
+    is not an incident."""
     if run_ids:
         db.execute(OPEN_FENCED, {"ids": list(run_ids), "rule_of_fence": json.dumps(RULE_OF_FENCE)})
 

@@ -24,9 +24,9 @@ from opsdb.errors import UsageError
 log = logging.getLogger(__name__)
 
 SETTLE = timedelta(seconds=5)
-"""From the first episode to the message: two heartbeats are as far apart, so one message tells what died at once."""
+"""From the first episode to the message: two heartbeats are as far apart, so one message covers what died together."""
 JOIN = timedelta(minutes=5)
-"""How soon after a message another one tells of subjects that joined."""
+"""How soon after a message another one reports subjects that joined."""
 REPEAT = timedelta(hours=4)
 CALM = timedelta(minutes=10)
 """How long all must be well before that is reported. What comes back sooner continues the incident."""
@@ -72,7 +72,7 @@ FROM ops.alert_incidents i,
 WHERE i.closed_at IS NULL ORDER BY i.id
 """)  # noqa: S608 - a constant
 MARK_TOLD = text("""
-WITH told AS (UPDATE ops.alert_episodes SET told_at = clock_timestamp() WHERE incident_id = :id AND told_at IS NULL)
+WITH reported AS (UPDATE ops.alert_episodes SET told_at = clock_timestamp() WHERE incident_id = :id AND told_at IS NULL)
 UPDATE ops.alert_incidents SET told_at = clock_timestamp() WHERE id = :id
 """)
 MARK_ENDED = text(f"""
@@ -141,7 +141,7 @@ def _over(incident: Incident) -> bool:
 def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
     """Group what is new and put what is due into the outbox, all in the caller's transaction. Returns how many.
 
-    Without `anybody` to tell, incidents are kept and nothing counts as told. One process may do this at a time.
+    Without `anybody` to notify, incidents are kept and nothing counts as reported. One process may do this at a time.
     """
     db.execute(GROUP)
     db.execute(SETTLE_ENDS)
@@ -158,7 +158,7 @@ def write_messages(db: Connection, write: Write, *, anybody: bool) -> int:
             except DBAPIError:
                 raise
             except Exception:  # the others are reported all the same
-                log.exception("alert %d: an error of ours; going on", incident.id)
+                log.exception("alert %d: internal error; continuing", incident.id)
                 continue
             told += 1
     return told
@@ -172,7 +172,7 @@ def _store(db: Connection, draft: Draft, incident: Incident, event: Event) -> No
 
 
 def acknowledge(db: Connection, incident_id: int, by: str) -> str | None:
-    """Note that somebody takes care of an incident: no more reminders of what was told so far.
+    """Note that somebody takes care of an incident: no more reminders of what was reported so far.
 
     Returns who had done so before; None when nobody had. Raises UsageError when it is not active.
     """

@@ -206,5 +206,5 @@ def wait_seconds(attempt: int, failure: Failure) -> float:
 
 
 def forget_others(db: Connection, known: Sequence[str]) -> None:
-    """Drop deliveries to removed destinations; what lasts and nobody else has heard is reported to the others."""
+    """Drop deliveries to removed destinations; what is active and was not reported elsewhere goes to the others."""
     db.execute(FORGET, {"known": list(known)})

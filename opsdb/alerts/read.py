@@ -1,4 +1,4 @@
-"""Reading alerts, for `ops alerts` and for the metrics: in numbers, what lasts, what was not delivered."""
+"""Reading alerts, for `ops alerts` and for the metrics: in numbers, active alerts, what was not delivered."""
 
 from __future__ import annotations
 

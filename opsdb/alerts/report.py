@@ -23,7 +23,7 @@ DELETED = "deleted"
 BY_HAND = "completed by hand"
 """Stands for the status of a run that is called succeeded, though its process never said so."""
 OVER = "over"
-"""Stands for how something ended that is no run, where nobody knows that it ended well."""
+"""The end of a subject other than a run, where nobody knows that it ended well."""
 
 Event = Literal["firing", "repeat", "ended", "resolved"]
 """`ended`: it lasts, and of some subjects the end is known that somebody waits for."""
@@ -99,7 +99,7 @@ class Report:
     statuses: Mapping[str, int] = field(default_factory=dict)
     """How many of the subjects' runs stand how now.
 
-    One whose failure a later success made good counts as succeeded; what is no run has a status only where it did not
+    A failure that a later success resolved counts as succeeded; other subjects have a status only where it did not
     end well.
     """
     databases: Sequence[str] = ()
@@ -182,8 +182,8 @@ ORDER BY {FIRST}
 
 
 def read_report(db: Connection, incident: Incident, event: Event) -> Report:
-    """What is to be said of an incident now: at its end of all whose end was not reported, before that of what lasts or
-    is new."""
+    """What is to be said of an incident now: at its end of all whose end was not reported, before that of what is
+    active or new."""
     values = {"id": incident.id, "event": event}
     kinds, statuses = dict[str, int](), dict[str, int]()
     count = 0

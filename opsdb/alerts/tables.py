@@ -15,7 +15,7 @@ from opsdb.schema import SCHEMA, Table, json_column, number_column, one_of, time
 class AlertIncident(Table, table=True):
     """What operators hear of together: one rule in one lane, from its first episode until its end was reported.
 
-    Resolved: none of its episodes lasts. Closed: that was told too, and nothing continues it any more.
+    Resolved: none of its episodes is active. Closed: that was reported too, and nothing continues it any more.
     """
 
     __tablename__ = "alert_incidents"

@@ -1,7 +1,7 @@
 """What deployments are called: by kind and lane, so that a list of them reads at a glance and sorts by kind.
 
-Until 0.1 a kind's deployment in a lane had the name of the lane's pool alone. For one release those names go on
-working: they stand for the names of now. `docs/decisions/0035-names.md` says how deployments got them.
+Until 0.1 a kind's deployment in a lane had the name of the lane's pool alone. For one release those names still work:
+they stand for the names of now. `docs/decisions/0035-names.md` says how deployments got them.
 """
 
 from __future__ import annotations

@@ -72,16 +72,16 @@ def read_content(path: Path) -> dict[str, Any]:
         raise TemplateError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason}") from None
     if not isinstance(content, dict):
         found = _IN_WORDS.get(type(content), "a single value")
-        raise TemplateError(f"{path}: want an object with `kind` and `steps`, this is {found}")
+        raise TemplateError(f"{path}: expected an object with `kind` and `steps`, this is {found}")
     return content
 
 
 def _read_text(path: Path) -> str:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
-        raise TemplateError(f"{path}: is no regular file")  # a named pipe would be waited for without end
+        raise TemplateError(f"{path}: is not a regular file")  # a named pipe would be waited for without end
     if about.st_size > LONGEST_BYTES:
-        raise TemplateError(f"{path}: is larger than {LONGEST_BYTES:,} bytes: that is no template")
+        raise TemplateError(f"{path}: is larger than {LONGEST_BYTES:,} bytes: that is too large for a template")
     text = path.read_text(encoding="utf-8")
     if text.startswith("\ufeff"):
         raise TemplateError(f"{path}: begins with a byte order mark: save it as UTF-8 without one")
@@ -107,7 +107,7 @@ def _read_kind(path: Path, _version: tuple[int, int, int]) -> TemplateFile:
         return TemplateFile(path, None, f"{path}: kind: is missing: the name under which the runbook is started")
     if not re.fullmatch(KIND, kind):
         return TemplateFile(
-            path, None, f"{path}: kind: {kind!r}: want lower-case letters, digits and _, a letter first"
+            path, None, f"{path}: kind: {kind!r}: expected lower-case letters, digits and _, a letter first"
         )
     return TemplateFile(path, kind, None)
 
@@ -115,7 +115,7 @@ def _read_kind(path: Path, _version: tuple[int, int, int]) -> TemplateFile:
 def _paths(folder: Path) -> Iterator[Path]:
     try:
         yield from sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.name[0] != ".")
-    except OSError:  # a folder that is not there holds no templates; `ops template list` shows which are looked at
+    except OSError:  # a missing folder holds no templates; `ops template list` shows which are looked at
         return
 
 
@@ -156,7 +156,7 @@ def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
     """YAML 1.1 takes 0755 for 493, and 1:30 for 90."""
     if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", node.value):
         raise yaml.MarkedYAMLError(
-            problem=f"{node.value!r} is no decimal number: write one, or put quotes around a text",
+            problem=f"{node.value!r} is not a decimal number: write one, or put quotes around a text",
             problem_mark=node.start_mark,
         )
     return int(loader.construct_yaml_int(node))
@@ -166,7 +166,7 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
     """YAML 1.1 takes 1:30.5 for 90.5, and 1_0.5 for 10.5."""
     if ":" in node.value or "_" in node.value:
         raise yaml.MarkedYAMLError(
-            problem=f"{node.value!r} is no decimal number: write one, or put quotes around a text",
+            problem=f"{node.value!r} is not a decimal number: write one, or put quotes around a text",
             problem_mark=node.start_mark,
         )
     return float(loader.construct_yaml_float(node))

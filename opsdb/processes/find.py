@@ -74,8 +74,8 @@ def find_processes(
             elif wanted <= set(environment.split(b"\0")):
                 roots.add(process.pid)
         found = _with_descendants(processes, roots=roots, skip=skip)
-        # One that ended while we looked may have left a child behind that was not there yet when we began: it is gone,
-        # or a corpse that was none when we last looked.
+        # A process that ended while we looked may have left a child behind that did not exist when we began: it is
+        # gone, or has become a corpse since we last looked.
         corpses = frozenset(process for process in processes.values() if process.corpse)
         if found or (complete and corpses <= dead_before):
             _corpses = corpses

@@ -1,6 +1,6 @@
 """What a run says of itself, on disk before it is in the database.
 
-One file per run process below `OPS_HOME/journal`, one JSON object per line. A run goes on while the database is away;
+One file per run process below `OPS_HOME/journal`, one JSON object per line. A run continues while the database is away;
 what it could not deliver stays in its file, and `ops sync` delivers it later. The file of a run whose
 records all arrived is deleted.
 """

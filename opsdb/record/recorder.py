@@ -42,7 +42,7 @@ class Recorder:
 
     A run never waits for the database: `record` returns when the entry is on disk. Use it as a context manager;
     entering it records `opening`, leaving it waits up to `timings.patience` for what is undelivered, and leaves the
-    rest to `ops sync`. One that is `leased` has `orders.cut_off` called when no heartbeat got through for
+    rest to `ops sync`. A `leased` recorder has `orders.cut_off` called when no heartbeat got through for
     `timings.lease`. `progress` says, at once, how far the running steps are, by their index: it goes with a heartbeat.
     """
 
@@ -105,7 +105,7 @@ class Recorder:
     def make_sure(self) -> None:
         """Return when the run is known to be ours still. Before each step: it may have been stopped for a while.
 
-        A database that is away, or silent for `timings.unsure`, does not hold the run up.
+        A database that is away, or silent for `timings.unsure`, does not delay the run.
         """
         give_up_at = time.monotonic() + self._timings.unsure
         while time.monotonic() > self._sure_until and time.monotonic() < give_up_at:

@@ -1,4 +1,4 @@
-"""Which runs stay whatever their age: in the record what others build on, in Prefect what may yet go on."""
+"""Which runs stay whatever their age: in the record what others build on, in Prefect what may still resume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SELECT DISTINCT ON (params ->> 'odoo_db') id FROM ops.runs
 WHERE {OTHER_BACKUP} AND finished_at < :cutoff
 ORDER BY params ->> 'odoo_db', finished_at DESC
 """)  # noqa: S608 - of texts of ours
-# what `ops retry --from-failed` can go on from: nobody has done the same since
+# what `ops retry --from-failed` can resume from: nobody has done the same since
 _UNFINISHED_WORK = text("""
 WITH old AS (
     SELECT id, kind, coalesce(resource, params::text) AS same, created_at FROM ops.runs
@@ -62,7 +62,7 @@ def read_kept_runs(db: Connection, *, cutoff: datetime) -> list[UUID]:
 
 
 def read_kept_in_prefect(db: Connection, *, cutoff: datetime) -> list[UUID]:
-    """The runs that are over and stay in Prefect, too: those that can be gone on with, and the alerted."""
+    """The runs that are over and stay in Prefect, too: those that can resume, and the alerted."""
     return sorted({*db.scalars(_UNFINISHED_WORK, {"cutoff": cutoff}), *db.scalars(_ALERTED)})
 
 

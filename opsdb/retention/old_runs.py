@@ -88,7 +88,7 @@ def delete_runs(
 ) -> Amounts:
     """Delete those of the runs that still are old and over, with all that belongs to them; only count them if `dry`.
 
-    One that somebody else has locked stays until the next time.
+    A run that somebody else has locked stays until the next time.
     """
     amounts = Amounts()
     if not dry:
@@ -137,7 +137,7 @@ def delete_events(db: Connection, ids: Sequence[UUID], *, before: datetime, dry:
 
 
 def _note_deleted_events(db: Connection, runs: Sequence[UUID], *, before: datetime) -> None:
-    message = f"events of before {before:%Y-%m-%d} were deleted: those of all runs took more than OPS_EVENT_BYTES"
+    message = f"events before {before:%Y-%m-%d} were deleted: those of all runs took more than OPS_EVENT_BYTES"
     rows = [
         {"id": uuid5(run_id, "events deleted"), "run_id": run_id, "level": "info", "message": message, "data": {}}
         for run_id in runs

@@ -1,4 +1,4 @@
-"""The record of what was deleted: one row for each pass, written as it goes on."""
+"""The record of what was deleted: one row for each pass, written while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes on in the room now, read from the ops tables alone."""
+"""What the room is doing now, read from the ops tables alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Queued:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """What goes on, at one moment by the database's clock."""
+    """What the room is doing, at one moment by the database's clock."""
 
     now: datetime
     lanes: list[LaneBoard]
@@ -93,7 +93,7 @@ def read_board(db: Connection, *, online_seconds: float, proofs: list[LastProof]
     queue = select_runs(db, is_open, is_queued, ~asking, order=first, limit=MOST_RUNS)
     counts = _counts(db, is_open, is_queued, ~asking)
     steps = {row.run_id: row for row in db.execute(_STEPS, {"ids": [view.run.id for view in executes]})}
-    limits: dict[str, int | None] = {lane: slots for lane, slots in db.execute(_LIMITS)}  # noqa: C416  # a Row is no tuple for mypy
+    limits: dict[str, int | None] = {lane: slots for lane, slots in db.execute(_LIMITS)}  # noqa: C416  # a Row is not a tuple for mypy
     workers = count_workers(db, seconds=online_seconds)
     return Board(
         now=now,

@@ -1,7 +1,7 @@
 """Runs that somebody deleted in Prefect before they were over: from then on their record alone says what they do.
 
-One that waits is cancelled, for no worker will be offered it. One that runs goes on, and its end is recorded here. Of
-two for the same due time of a schedule, of which one was deleted before it began, that one is nothing at all.
+A run that waits is cancelled, for no worker will be offered it. A run that runs continues, and its end is recorded
+here. Of two for the same due time of a schedule, of which one was deleted before it began, that one is nothing at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "Deleted"
 """How the state is called with which a run ends that was deleted before it began."""
 WAITED = "deleted in Prefect while it waited"
 TICK_WAITED = "deleted in Prefect before it began: by hand, or since its schedule was paused, changed or deleted"
-GOES_ON = "deleted in Prefect while it ran: it goes on, and its end is recorded here only. `ops cancel {run}` ends it"
+GOES_ON = "deleted in Prefect while it ran: it keeps running; its end is recorded here only. `ops cancel {run}` ends it"
 CLAIMED = "deleted in Prefect after {worker} had claimed it"
 NEVER_BEGAN = "deleted in Prefect before it began: nothing of it ran"
 
@@ -61,8 +61,8 @@ def note_deleted(db: Connection, run_id: UUID) -> None:
 
 
 def end_deleted(db: Connection, *, run_id: UUID, attempt: int, type_: str, name: str, message: str | None) -> None:
-    """Record how an attempt ended whose end nobody can tell Prefect; nothing when it is over, or was taken from its
-    process. One that never began is cancelled."""
+    """Record how an attempt ended whose end cannot be reported to Prefect; nothing when it is over, or was taken from
+    its process. A run that never began is cancelled."""
     note_deleted(db, run_id)
     run = db.execute(select(Run).where(col(Run.id) == run_id).with_for_update()).one_or_none()
     if run is None or run.finished_at is not None or run.attempt != attempt or run.fenced_at is not None:
@@ -93,7 +93,7 @@ def cancel_deleted(db: Connection, *, run_id: UUID, by: str) -> bool:
 
 
 def unfinished_deleted(db: Connection, session_id: UUID) -> list[UUID]:
-    """The runs of a session that go on though Prefect does not have them any more."""
+    """The runs of a session that continue though Prefect does not have them any more."""
     wanted = col(Run.session_id) == session_id, col(Run.finished_at).is_(None), col(Run.deleted_at).is_not(None)
     return list(db.scalars(select(col(Run.id)).where(*wanted)))
 

@@ -1,4 +1,4 @@
-"""What stands of earlier attempts when a run goes on where it ended, instead of from its first step."""
+"""What stands of earlier attempts when a run resumes where it ended, instead of from its first step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Kept:
 
 
 def read_kept(db: Connection, *, run_id: UUID, attempts: range, version: str, resource: str | None) -> Kept:
-    """What stands of these attempts, the first of which began with the first step while the others went on.
+    """What stands of these attempts, the first of which began with the first step while the others resumed.
 
     `version` is that of the runbook now, `resource` what the run has for itself. Raises UsageError that says why
     what was done does not stand any more.
@@ -62,7 +62,7 @@ def read_kept(db: Connection, *, run_id: UUID, attempts: range, version: str, re
     for _attempt, steps in itertools.groupby(_steps(db, run_id, attempts), key=lambda step: step.attempt):
         rows = list(steps)
         done = succeeded(rows)
-        if len(done) >= len(kept):  # an attempt that went on begins with all that stood before it, if it comes so far
+        if len(done) >= len(kept):  # an attempt that resumed begins with all that stood before it, if it comes so far
             kept, asked = done, _asked_after(done, rows)
     if kept:
         _check(db, run_id=run_id, kept=kept, version=version, resource=resource)
@@ -72,7 +72,7 @@ def read_kept(db: Connection, *, run_id: UUID, attempts: range, version: str, re
 def succeeded(steps: Sequence[Row[Any]]) -> list[Row[Any]]:
     """Those of an attempt before the first that did not succeed, or of which nothing is known.
 
-    One that failed and was tried again at once is its last try.
+    A step that failed and was tried again at once is its last try.
     """
     kept = []
     for position, (step, following) in enumerate(itertools.zip_longest(steps, steps[1:]), start=1):

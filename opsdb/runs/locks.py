@@ -76,7 +76,8 @@ def note_waiting(db: Connection, *, resource: str, run_id: UUID, attempt: int, d
 
 
 def release_resource(db: Connection, *, resource: str, run_id: UUID, attempt: int) -> None:
-    """Let others have a resource before the attempt ends that holds it. One that it does not hold stays as it is."""
+    """Let others have a resource before the attempt ends that holds it. A resource that it does not hold stays as it
+    is."""
     db.execute(
         delete(RunLock).where(
             col(RunLock.resource) == resource, col(RunLock.run_id) == run_id, col(RunLock.attempt) == attempt

@@ -34,7 +34,7 @@ CANDIDATES = 5
 SHORT = 8
 _ID = re.compile(r"[0-9a-f]{4,32}")
 SILENT_SECONDS = 3 * Timings().heartbeat
-"""How old the heartbeat of a run may be whose steps are still said to go on as it wrote."""
+"""How old the heartbeat of a run may be whose steps are still shown as running."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +288,7 @@ def _record(table: type[T], columns: dict[str, Any]) -> T:
 
 
 def kinds_used(db: Connection, *, days: int) -> set[str]:
-    """The kinds that ran within so many days, or wanted to, on the host of their worker and not on another one."""
+    """The kinds that ran within `days`, or were due to, on the host of their worker and not on another one."""
     since = func.clock_timestamp() - func.make_interval(0, 0, 0, days)
     elsewhere = func.coalesce(col(Run.params)["odoo_host"].astext, "") != ""
     return set(db.scalars(select(col(Run.kind)).where(col(Run.created_at) > since, ~elsewhere).distinct()))

@@ -98,7 +98,7 @@ def _disregarded(db: Connection, run_id: UUID, one: Disregarded, *, attempt: int
     if one.status.terminal:
         return f"{name} was set in Prefect after its end: it stays {one.status}. `ops retry {run}` runs it again"
     where = latest_step(db, run_id, attempt=attempt)
-    return f"{name} was set in Prefect while it ran{where}: its process goes on. `ops cancel {run}` ends it"
+    return f"{name} was set in Prefect while it ran{where}: its process keeps running. `ops cancel {run}` ends it"
 
 
 def _said(state: State) -> dict[str, Any]:

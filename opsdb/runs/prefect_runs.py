@@ -44,7 +44,7 @@ def priority_of(flow_run: FlowRun) -> int:
 
 
 def facts_of(flow_run: FlowRun, *, kind: str) -> RunFacts | None:
-    """What does not change in the life of the run, or None when it is no runbook in a lane."""
+    """What does not change in the life of the run, or None when it is not a runbook in a lane."""
     lane = LANE_OF_POOL.get(flow_run.work_pool_name or "")
     if lane is None or RUNBOOK_TAG not in flow_run.tags:
         return None

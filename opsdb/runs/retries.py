@@ -35,8 +35,8 @@ class Retry:
 def read_retries(db: Connection, *, run_id: UUID | None = None) -> list[Retry]:
     """Runs that died, whose processes are known to be gone, and that may be tried again: their session still runs.
 
-    Whether a kind may be repeated matters once a run has started: before, it had no effect, and goes on where it was to
-    go on. What never was claimed had no process that could die.
+    Whether a kind may be repeated matters once a run has started: before, it had no effect, and resumes where it was to
+    resume. What never was claimed had no process that could die.
     """
     unborn = col(Run.started_at).is_(None) & col(Run.claimed_at).is_not(None)
     rows = db.execute(

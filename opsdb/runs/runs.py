@@ -114,7 +114,7 @@ def _write(db: Connection, *, run_id: UUID, life: Life, row: Row[Any], newest_is
     db.execute(update(Run).where(col(Run.id) == run_id).values(**values))
     _interrupt_steps(db, run_id=run_id, attempts=life.attempt + 1 if life.status.terminal else life.attempt)
     if life.status is RunStatus.SUCCEEDED:
-        db.execute(delete(StepResult).where(col(StepResult.run_id) == run_id))  # nothing goes on from here
+        db.execute(delete(StepResult).where(col(StepResult.run_id) == run_id))  # nothing resumes from here
 
 
 def _columns(life: Life) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def fence_run(db: Connection, *, run_id: UUID, reason: str, attempt: int | None 
     A run that was to be cancelled is cancelled, whatever else became of it.
     """
     unfinished = [col(Run.id) == run_id, col(Run.finished_at).is_(None), col(Run.fenced_at).is_(None)]
-    unfinished.append(col(Run.outcome).is_(None))  # its process may be gone: the outcome only has to be told
+    unfinished.append(col(Run.outcome).is_(None))  # its process may be gone: only the outcome has to be reported
     if attempt is not None:
         unfinished.append(col(Run.attempt) == attempt)
     state = select(col(RunState.type)).where(col(RunState.id) == col(Run.state_id)).scalar_subquery()

@@ -1,7 +1,7 @@
 """Blackout windows: when a schedule starts nothing. Pure.
 
 A window has no zone: a due time falls into it when the clocks of the schedule's zone show a time in it. So one that
-ends in the hour that comes twice lasts until the clocks go on past its end.
+ends in the hour that comes twice lasts until the clocks run past its end.
 """
 
 from __future__ import annotations

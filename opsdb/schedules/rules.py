@@ -60,7 +60,7 @@ class TickEnd(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the run fails. The others are cancelled, and nobody is alerted."""
+        """Whether the run fails. The others are cancelled, without an alert."""
         return self is TickEnd.MISSED
 
 

@@ -66,7 +66,7 @@ def when(schedule: Schedule) -> str:
 def on_plain_clocks(schedule: Schedule) -> Schedule | None:
     """The same schedule by clocks that never change: its times, read in UTC, are what it wants clocks to show.
 
-    None for an interval, which goes on from where clocks have moved it.
+    None for an interval, which continues from where clocks have moved it.
     """
     return None if isinstance(schedule, IntervalSchedule) else schedule.model_copy(update={"timezone": "UTC"})
 

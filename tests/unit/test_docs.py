@@ -31,7 +31,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.re
 
 
 def settings_page() -> str:
-    """docs/settings.md, as the settings themselves tell it."""
+    """docs/settings.md, as the settings themselves describe it."""
     rows = [
         f"| `OPS_{name.upper()}` | {_default(field.default)} | {field.description} |"
         for name, field in Settings.model_fields.items()

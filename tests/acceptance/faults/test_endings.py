@@ -52,7 +52,7 @@ def test_worker_told_to_end_stops_long_runs_and_leaves_no_process(lab: Lab, star
     assert lab.living(run) == []
     if kind == "once":
         row = lab.wait_status(run, "failed", seconds=20)
-        assert "told to stop" in row["error"]["message"]
+        assert "stopped from outside" in row["error"]["message"]
         assert row["attempt"] == 1
         return
     lab.start_worker()

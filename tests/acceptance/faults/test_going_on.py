@@ -110,7 +110,7 @@ def test_approval_frees_the_slot_and_what_was_held_and_who_gave_it_is_told(lab: 
     waits = shown(lab, run)["waits_for"]
     assert waits[0].startswith("it waits for approval until ")
     assert waits[0].endswith("deploy free?")
-    assert waits[1] == f"ops approve {short_id(run)} lets it go on, ops cancel {short_id(run)} ends it"
+    assert waits[1] == f"ops approve {short_id(run)} resumes it, ops cancel {short_id(run)} ends it"
     assert done(lab, run) == ["prepare/1", "build/1"]
     assert "not over" in ops(lab, "retry", str(run), code=2)
     ops(lab, "approve", str(run))
@@ -126,7 +126,7 @@ def test_approval_frees_the_slot_and_what_was_held_and_who_gave_it_is_told(lab: 
     assert [event for event in events(lab, run) if "approved" in event] == [
         f"approved by {account()} with `ops approve`"
     ]
-    assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
+    assert "is not waiting for approval" in ops(lab, "approve", str(run), code=2)
 
 
 def test_who_waits_for_approval_outlives_its_worker_and_the_limits_for_lost_runs(
@@ -151,7 +151,7 @@ def test_approval_that_nobody_gives_in_time_ends_the_run(lab: Lab, start: Start)
     run = start("asking", odoo_db="late", seconds=2)
     row = lab.wait_status(run, "failed", seconds=60)
     assert "nobody approved in time: it waits for approval until" in row["error"]["message"]
-    assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
+    assert "is not waiting for approval" in ops(lab, "approve", str(run), code=2)
     assert done(lab, run) == ["prepare/1", "build/1"]
 
 
@@ -160,7 +160,7 @@ def test_cancelled_instead_of_approved_it_never_goes_on(lab: Lab, start: Start) 
     wait_asking(lab, run)
     ops(lab, "cancel", str(run), "--wait")
     lab.wait_status(run, "cancelled")
-    assert "waits for no approval" in ops(lab, "approve", str(run), code=2)
+    assert "is not waiting for approval" in ops(lab, "approve", str(run), code=2)
     assert done(lab, run) == ["prepare/1", "build/1"]
 
 

@@ -131,7 +131,7 @@ def test_suspended_from_outside_it_goes_on_and_asks_all_the_same(
     hang = failing(stop, "hang.build")
     run = start("asking", odoo_db="outside", fail_at=str(stop))
     lab.wait_effect(run, "build")
-    with pytest.raises(PrefectHTTPStatusError, match="cannot be paused: its step goes on"):
+    with pytest.raises(PrefectHTTPStatusError, match="cannot be paused: its step keeps running"):
         client.set_flow_run_state(run, Suspended(timeout_seconds=3600), force=True)
     hang.unlink()
     wait_for(lambda: steps(lab, run).get(1, {}).get("ask") == "suspended", seconds=20, what="it asks")

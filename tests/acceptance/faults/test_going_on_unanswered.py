@@ -36,10 +36,10 @@ def test_approval_whose_answer_was_lost_holds_and_the_next_one_says_so(
         with answer_lost(lab, b"with `ops approve`") as extra:
             assert "does not answer" in ops(lab, "approve", str(run), code=3, extra=extra)
         said = ops(lab, "approve", str(run), code=2)
-        assert f"waits for no approval: it is Resuming in Prefect, approved by {account()} with `ops approve`" in said
+        assert f"is not waiting for approval: Resuming in Prefect, approved by {account()} with `ops approve`" in said
     assert lab.wait_status(run, "succeeded")["attempt"] == 2
     said = ops(lab, "approve", str(run), code=2)
-    assert f"waits for no approval: it is Completed in Prefect, approved by {account()} with `ops approve`" in said
+    assert f"is not waiting for approval: Completed in Prefect, approved by {account()} with `ops approve`" in said
     assert in_prefect(client, run).count("Resuming") == 1
     assert done(lab, run) == AFTER
 

@@ -64,7 +64,7 @@ def test_name_with_a_sign_that_urls_write_otherwise_is_signed_as_it_is_sent(
     [
         (
             "<html><p>Welcome</p></html>",
-            "what answers for bucket backups is no S3-compatible store: correct endpoint_url",
+            "what answers for bucket backups is not an S3-compatible store: correct endpoint_url",
         ),
         (
             "<html><p>Welcome</html>",

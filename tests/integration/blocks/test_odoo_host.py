@@ -106,7 +106,7 @@ def test_each_thing_that_is_not_there_is_told_by_itself(checkout: Path, health: 
     assert "502" in wrong(facts(checkout, health.replace("/web/health", "/other")))["health"]
     found = wrong(facts(checkout, health, service="odo"))
     assert list(found) == ["service"]
-    assert "want one of: db odoo" in found["service"]
+    assert "choose from: db odoo" in found["service"]
     assert "no compose file other.yml" in wrong(facts(checkout, health, compose_file="other.yml"))["service"]
     daemon.stopped = True
     assert "odoo does not run" in wrong(facts(checkout, health))["service"]

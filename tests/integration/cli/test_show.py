@@ -232,7 +232,7 @@ def test_run_whose_deployment_was_deleted_says_so(waits: Waits, client: SyncPref
 def test_without_prefect_nothing_is_claimed(lab: Lab, show: Show) -> None:
     run_id = uuid4()
     recorded(lab, run_id)
-    unknown = "what holds it up in Prefect is not known: "
+    unknown = "what blocks it in Prefect is not known: "
     assert f"{unknown}Prefect knows no run {run_id}" in show(run_id)
     said = show(run_id, port=free_port())
     assert f"{unknown}the room is not running: nobody listens on " in said

@@ -274,7 +274,7 @@ def test_droplet_that_is_not_the_one_meant_is_refused(site: Site, droplets: list
 def test_folder_that_is_something_else_is_refused_and_left(site: Site) -> None:
     site.repo.mkdir()
     (site.repo / "precious").write_text("x")
-    with pytest.raises(StepFailedError, match="no git checkout and not empty"):
+    with pytest.raises(StepFailedError, match="neither a git checkout nor empty"):
         site.deploy()
     assert [path.name for path in site.repo.iterdir()] == ["precious"]
     (site.repo / "precious").unlink()

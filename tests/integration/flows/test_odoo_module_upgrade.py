@@ -121,7 +121,7 @@ def test_upgrade_of_all_modules_is_one_of_base(site: Site) -> None:
 def test_checkout_that_moved_on_since_it_was_made_is_not_worked_with(
     site: Site, monkeypatch: pytest.MonkeyPatch, after: str, command: str, calls: int
 ) -> None:
-    """As between a failure or an approval and the attempt that goes on from there."""
+    """As between a failure or an approval and the attempt that resumes from there."""
     site.commit("wanted")
     monkeypatch.setattr(module, after, f'{command}\ngit -C "$REPO" checkout -q --detach HEAD~1\n')
     with pytest.raises(StepFailedError, match="something else has checked it out"):
@@ -151,9 +151,8 @@ def test_image_that_cannot_be_had_fails_the_run_while_people_still_work(site: Si
     site.daemon.missing_after = 1
     with pytest.raises(StepFailedError, match="pull access denied") as failed:
         site.upgrade()
-    assert (
-        f"Odoo was not stopped, and {site.checkout} is at {before[:12]} (the one of before). Next: `ops retry"
-        in str(failed.value)
+    assert f"Odoo was not stopped, and {site.checkout} is at {before[:12]} (the previous one). Next: `ops retry" in str(
+        failed.value
     )
     nothing_happened(site, before)
 
@@ -211,7 +210,7 @@ def test_code_that_odoo_must_not_load_is_refused_while_people_still_work(site: S
         write_module(site.image, "web", installable=False)
     with pytest.raises(StepFailedError, match=message) as failed:
         site.upgrade(["sale", "web"])
-    assert f"{site.checkout} is at {before[:12]} (the one of before)" in str(failed.value)
+    assert f"{site.checkout} is at {before[:12]} (the previous one)" in str(failed.value)
     nothing_happened(site, before)
 
 
@@ -269,12 +268,12 @@ def test_block_says_what_is_not_given(site: Site) -> None:
     commit = site.commit("second")
     result = odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="here", **given)
     assert result["commit"] == commit
-    with pytest.raises(PreflightError, match="/nowhere is no git checkout"):
+    with pytest.raises(PreflightError, match="/nowhere is not a git checkout"):
         odoo_module_upgrade(odoo_db=site.database, modules=["sale"], odoo_host="here")
 
 
 def test_defaults_of_the_room_count_where_nobody_says_anything(site: Site) -> None:
-    with pytest.raises(PreflightError, match="/opt/odoo is no git checkout"):
+    with pytest.raises(PreflightError, match="/opt/odoo is not a git checkout"):
         odoo_module_upgrade(odoo_db=site.database, modules=["sale"])
 
 

@@ -34,9 +34,7 @@ def test_attempt_after_a_kill_has_the_code_of_before_back_under_the_running_odoo
     kill(step, facts, prefect_client)
     assert git(site.checkout, "rev-parse", "HEAD") != before
     told = told_by_next_attempt("odoo_module_upgrade", facts)
-    assert (
-        f"Odoo was not stopped, and {site.checkout} is at {before[:12]} (the one of before). Next: `ops retry" in told
-    )
+    assert f"Odoo was not stopped, and {site.checkout} is at {before[:12]} (the previous one). Next: `ops retry" in told
     assert (git(site.checkout, "rev-parse", "HEAD"), git(site.checkout, "status", "--porcelain")) == (before, "")
     assert (site.upgrades(), site.daemon.stopped) == ([], False)
 

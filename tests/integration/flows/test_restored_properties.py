@@ -154,7 +154,7 @@ def test_what_a_role_without_rights_cannot_bring_back_is_named(
     monkeypatch.setenv("OPS_ODOO_DATABASE_URL", url)
     with as_role(postgres, role, "postgres") as server:
         assert foresee(server, properties(postgres, database), owners={role, "postgres"}) == [
-            f"what belongs to 'postgres' in it, which '{role}' is no member of",
+            f"what belongs to 'postgres' in it, which '{role}' is not a member of",
             "its setting log_statement",
             f"the settings of role '{role}_ro' in it",
         ]

@@ -25,7 +25,7 @@ def test_line_that_is_missing_or_wrong_is_told(number: int) -> None:
 
 
 def test_service_that_is_unknown_or_stopped_says_what_to_do() -> None:
-    for state, words in (("unknown", "want one of: web db"), ("stopped", "up -d odoo")):
+    for state, words in (("unknown", "choose from: web db"), ("stopped", "up -d odoo")):
         [check] = [
             one for one in judge_lines(OdooHost(), f"service\t{state}\tweb db", _RUNNING) if one.subject == "service"
         ]

@@ -84,7 +84,7 @@ def test_folder_that_everybody_writes_to_and_a_file_are_refused(there: Path, tmp
         with pytest.raises(TargetError, match="everybody may write"):
             work()
     assert list(there.iterdir()) == []
-    with pytest.raises(TargetError, match="is no folder"):
+    with pytest.raises(TargetError, match="is not a folder"):
         FolderStore(file).look()
 
 

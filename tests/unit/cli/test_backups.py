@@ -68,7 +68,7 @@ def test_shorter_dump_is_found_without_check(tmp_path: Path) -> None:
 def test_dump_without_manifest_is_not_good(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
     Path(f"{dump}.json").unlink()
-    assert only(tmp_path, check=True)["wrong"] == "no manifest that is as it was written"
+    assert only(tmp_path, check=True)["wrong"] == "manifest missing or altered"
 
 
 def test_backups_are_listed_without_a_room(

@@ -126,7 +126,7 @@ def test_interrupt_leaves_the_run_going(prefect: FakePrefect, monkeypatch: pytes
     monkeypatch.setattr(prefect, "state", interrupt)
     result = CliRunner().invoke(app, [*BACKUP, "--wait"])
     assert result.exit_code == 130
-    assert "goes on" in result.stderr
+    assert "is still running" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["runs"], ["show", "abcd"], ["logs", "abcd"], ["cancel", "abcd"]])

@@ -125,8 +125,8 @@ def test_scripts_that_miss_a_variable_are_named_with_the_line_to_write(
         f'step one: {tmp_path}/script.sh reads size, which the step does not have: env: {{size: "${{params.size}}"}}',
         f"step one: {tmp_path}/docker-compose.yml reads TAG, which the step does not have: "
         'env: {TAG: "${params.tag}"}',
-        "param unread: nothing names it, so programs have it as PARAM_UNREAD alone. One that reads UNREAD wants in its "
-        'step: env: {UNREAD: "${params.unread}"}',
+        "param unread: nothing names it, programs have it as PARAM_UNREAD alone. A program that reads UNREAD needs "
+        'in its step: env: {UNREAD: "${params.unread}"}',
     ]
     steps[0]["env"] = {"LEVEL": "${params.level}", "size": "${params.size}", "TAG": "${params.tag}"}
     del params["unread"]

@@ -102,7 +102,7 @@ def test_link_in_the_home_is_judged_by_where_it_leads(home: Path, tmp_path: Path
 @pytest.mark.parametrize("value", ["backups", "/srv/../etc", "/srv:backups"])
 def test_roots_are_absolute(value: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPS_BACKUP_ROOTS", value)
-    with pytest.raises(UsageError, match=r"OPS_BACKUP_ROOTS.*want absolute paths"):
+    with pytest.raises(UsageError, match=r"OPS_BACKUP_ROOTS.*expected absolute paths"):
         load_settings()
 
 

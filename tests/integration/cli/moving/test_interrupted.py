@@ -88,7 +88,7 @@ def test_killed_process_of_a_restore_leaves_nothing_that_starts(
     begun = read_begun(new.home) is not None
     assert begun == (words != "verifying the backup")
     answer = new.ops("db", "restore", str(backup), "--take-over", "--passphrase-file", str(passphrase))
-    assert ("going on with the restore" in answer.err) == begun
+    assert ("resuming the interrupted restore" in answer.err) == begun
     answer.fine()
     assert contents(new) == contents(old)
 

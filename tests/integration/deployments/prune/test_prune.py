@@ -214,7 +214,7 @@ def test_events_beyond_their_size_go_oldest_first_and_say_so(room: Settings) -> 
     assert ids(room.ops_url, messages, old) == {
         "left on the host",
         "was at abc before",
-        f"events of before {max(days):%Y-%m-%d} were deleted: those of all runs took more than OPS_EVENT_BYTES",
+        f"events before {max(days):%Y-%m-%d} were deleted: those of all runs took more than OPS_EVENT_BYTES",
     }
     assert len(ids(room.ops_url, "SELECT id FROM ops.run_events WHERE run_id = %s", young)) == 4
 

@@ -56,7 +56,7 @@ def test_statistics_are_collected_whatever_the_last_statement_might_take(
     monkeypatch.setattr(neutral, "STATEMENT_SECONDS", 0.9)
     assert odoo_db_restore(f"{odoo}_copy", dump)["neutralised"]
     monkeypatch.setattr(change, "ANALYZE_SECONDS", 0.5)
-    with pytest.raises(StepFailedError, match="planner's statistics still show values of before, and cannot be"):
+    with pytest.raises(StepFailedError, match="planner's statistics still show previous values, and cannot be"):
         odoo_db_restore(f"{odoo}_copy2", dump)
     assert own
 

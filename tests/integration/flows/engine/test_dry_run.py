@@ -119,7 +119,7 @@ def test_database_that_takes_too_long_is_told_by_a_dry_run_and_by_a_run(
         db.execute("SELECT pg_sleep(60)")
 
     monkeypatch.setattr(f"flows.backup.database.{look}", ask_long)
-    told = "preflight could not ask the database, which said: canceling statement due to statement timeout"
+    told = "preflight: database query failed: canceling statement due to statement timeout"
     assert told in str(plan(odoo_db_backup, odoo_db=database).error)
     with pytest.raises(PreflightError, match=told):
         odoo_db_backup(database)
@@ -224,5 +224,5 @@ def test_every_registered_runbook_can_be_loaded_and_refuses_parameters_that_do_n
             plan(load_runbook(entrypoint), nobody_knows=1)
     with pytest.raises(UsageError, match="cannot be loaded here"):
         load_runbook("flows.missing.missing")
-    with pytest.raises(UsageError, match="is no runbook"):
+    with pytest.raises(UsageError, match="is not a runbook"):
         load_runbook("flows.engine.step.step")

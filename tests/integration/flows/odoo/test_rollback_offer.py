@@ -200,7 +200,7 @@ def test_upgrades_that_a_rollback_undoes_as_well_are_named(run: ActiveRun, engin
 
 
 def test_upgrade_that_is_taken_back_is_not_tried_again(run: ActiveRun, engine: Engine) -> None:
-    """Its steps do not stand, and what it kept is not of before any more."""
+    """Its steps do not stand, and what it kept is not the previous state any more."""
     begin(run)
     run.attempt = 2
     refuse_taken_back()

@@ -181,7 +181,7 @@ def test_submodules_go_back_with_the_code_where_odoo_was_stopped(
         raise StepFailedError("somebody works there")
 
     monkeypatch.setattr(module, "_check_alone", refuse)
-    with pytest.raises(StepFailedError, match=f"runs again, with commit {first[:12]} .the one of before"):
+    with pytest.raises(StepFailedError, match=f"runs again, with commit {first[:12]} .the previous one"):
         site.upgrade()
     assert (git(site.checkout, "rev-parse", "HEAD"), git(site.checkout, "status", "--porcelain")) == (first, "")
     there = site.checkout / "addons" / "library"

@@ -34,11 +34,11 @@ def killed_and_finished(
         with pytest.raises(PreflightError, match=r"is being taken back, and that did not end: .* `ops rollback "):
             shop.site.upgrade()
     told = told_after_kill(shop)
-    assert told.endswith("goes on from there" if "stop_odoo" in told else "begins again"), step
+    assert told.endswith("resumes from there" if "stop_odoo" in told else "begins again"), step
     if step in told:
         assert step in told[: told.index("; left: ")], step
     if "; left: " in told:
-        kept = f"is the database of before, and that of the upgrade is kept as {name_broken(shop.upgrade)}"
+        kept = f"is the previous database, and that of the upgrade is kept as {name_broken(shop.upgrade)}"
         assert (kept if swapped else "is still the database of the upgrade") in told, step
     shop.roll_back()
     assert shop.seen() == before, step

@@ -182,7 +182,7 @@ def test_question_names_what_was_written_and_what_else_gets_the_code_and_a_dry_r
     assert f"take {shop.database} back to {shop.database}_" in asked
     # the code goes back beneath whatever else Odoo serves from that checkout
     assert "another_odoo" in asked
-    assert f"one that Odoo serves from {shop.site.checkout} gets the code of before as well" in asked
+    assert f"one that Odoo serves from {shop.site.checkout} gets the previous code as well" in asked
     assert "no_odoo" not in asked
     assert not databases(shop.postgres) & {name_before(shop.upgrade), name_broken(shop.upgrade)}
 
@@ -248,7 +248,7 @@ def test_copy_that_somebody_dropped_and_one_without_room_are_refused(
     shop.do_upgrade(protect="copy")
     copied = shop.filestores / name_before(shop.upgrade)
     copied.rename(copied.with_name("elsewhere"))
-    with pytest.raises(PreflightError, match=f"{copied} is gone: somebody removed the filestore of before"):
+    with pytest.raises(PreflightError, match=f"{copied} is gone: somebody removed the previous filestore"):
         shop.roll_back()
     with psycopg.connect(shop.postgres.format(database="postgres"), autocommit=True) as db:
         aside.drop(db, name_before(shop.upgrade))
@@ -258,7 +258,7 @@ def test_copy_that_somebody_dropped_and_one_without_room_are_refused(
         ("copy", "postgres/data", r"has 0 MB free; the restored database may need \d+ MB"),
         ("dump", "postgres/data", r"has 0 MB free; the restored database may need \d+ MB"),
         ("dump", "home", r"home has 0 MB free, the dump may need \d+ MB"),
-        ("dump", "/filestore", r"filestore has 0 MB free, the filestore of before, .* may need \d+ MB"),
+        ("dump", "/filestore", r"filestore has 0 MB free, the previous filestore, .* may need \d+ MB"),
         ("copy", "/filestore", r"filestore has 0 MB free, the copy of the filestore may need \d+ MB"),
     ):
 

@@ -116,7 +116,7 @@ def test_run_that_is_deleted_while_it_runs_goes_on_and_ends_when_its_process_doe
     room.delete(run_id, run_id)
     assert (room.row(run_id).status, room.row(run_id).finished_at) == ("running", None)
     [event] = room.events(run_id)
-    assert "it goes on" in event
+    assert "it keeps running" in event
     assert f"ops cancel {run_id.hex[-8:]}" in event
     with room.engine.begin() as db:
         assert read_attempt_status(db, run_id=run_id, attempt=1) is AttemptStatus.OURS

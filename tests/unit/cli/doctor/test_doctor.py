@@ -64,7 +64,7 @@ def test_check_that_hangs_is_left_behind_with_what_it_saw() -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (UsageError("OPS_X: want a number"), "OPS_X: want a number"),
+        (UsageError("OPS_X: expected a number"), "OPS_X: expected a number"),
         (RoomUnreachableError("no room"), "no room"),
         (ValueError(f"invalid port: {SECRET}"), "broke with ValueError"),
         (psycopg.OperationalError(f"could not translate host name {SECRET}"), "broke with OperationalError"),

@@ -130,8 +130,8 @@ def test_a_runbook_without_parameters_says_so() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["database"], "want key=value"),
-        (["=x"], "want key=value"),
+        (["database"], "expected key=value"),
+        (["=x"], "expected key=value"),
         (["a=1", "a=2"], "given twice"),
         (["a=\0"], "NUL"),
         (["a=\udcff"], "not valid UTF-8"),

@@ -85,7 +85,7 @@ def test_run_that_others_overtake_says_how_many_and_what_to_do() -> None:
 def test_what_is_not_known_of_prefect_is_not_claimed() -> None:
     holders = [details(status=RunStatus.RUNNING, text=HOSTILE).view] * 3
     unknown, full = said(replace(READY, holders=holders), None, unknown="the room is not running")
-    assert unknown == "what holds it up in Prefect is not known: the room is not running"
+    assert unknown == "what blocks it in Prefect is not known: the room is not running"
     assert full.startswith("lane B is full (3 of 3): ")
     assert "(for " in full
     assert "(for " not in said(replace(READY, holders=holders), None, durations=False)[0]
@@ -100,7 +100,7 @@ def test_run_that_waits_for_approval_says_what_it_asks_and_how_to_answer() -> No
     assert asked.startswith("it waits for approval: ")
     assert not set("\x1b\x07\x00\u202e") & set(asked)
     name = VIEW.run.id.hex[-8:]
-    assert answer == f"ops approve {name} lets it go on, ops cancel {name} ends it"
+    assert answer == f"ops approve {name} resumes it, ops cancel {name} ends it"
 
 
 def test_run_that_waits_by_its_own_choice_says_until_when_and_why_and_nothing_of_its_lane() -> None:

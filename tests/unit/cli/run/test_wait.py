@@ -168,7 +168,7 @@ def test_interrupted_wait_says_that_the_run_goes_on(
     with pytest.raises(typer.Exit) as end:
         run_end.wait_for(Settings(home=tmp_path), server, document, as_json=False, since_attempt=2)
     assert end.value.exit_code == 130
-    assert "run 00000001 goes on" in capsys.readouterr().err
+    assert "run 00000001 is still running" in capsys.readouterr().err
 
 
 def test_end_of_a_failed_run_tells_the_error_and_the_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_parameters_are_changed_beside_the_others(
         (Wish(add_db=["a"], params=["databases=b"]), "-p databases: says all databases"),
         (Wish(params=["retention_days=0"]), "parameter retention_days: "),
         (Wish(params=["colour=red"]), "parameter 'colour' is unknown"),
-        (Wish(params=["colour"]), "-p 'colour': want key=value"),
+        (Wish(params=["colour"]), "-p 'colour': expected key=value"),
     ],
 )
 def test_parameters_that_the_runbook_refuses_are_refused_at_once(tmp_path: Path, wish: Wish, said: str) -> None:

@@ -57,7 +57,7 @@ def test_part_that_was_stopped_is_named_with_what_lets_it_go_on(tmp_path: Path) 
             os.kill(pids[0], signal.SIGSTOP)
 
     said = fails(tmp_path, SPINS, stop, silent_seconds=1.0)
-    assert f"somebody stopped its process (`kill -CONT {pids[-1]}` lets it go on)" in said
+    assert f"somebody stopped its process (`kill -CONT {pids[-1]}` resumes it)" in said
 
 
 def test_part_that_waits_for_a_lock_names_who_holds_it(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_other_code_is_taken_up_when_it_is_deployed_and_not_before(
     asyncio.run(runbooks.look())
     assert runbooks.entrypoints == {"flows.a.a", "flows.b.b"}
     runbooks.forks.renew.assert_called_once()  # type: ignore[attr-defined]
-    assert caplog.text.count("cannot be loaded, the runbooks stay those of before") == 1
+    assert caplog.text.count("cannot be loaded, the runbooks stay as before") == 1
 
     settings.prefect_yaml.write_text(ONE)
     runbooks.forks.renew.side_effect = OSError("too many open files")  # type: ignore[attr-defined]

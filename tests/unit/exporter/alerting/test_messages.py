@@ -120,7 +120,7 @@ def test_repeat_about_another_attempt_says_nothing_of_the_one_that_died() -> Non
     assert "- Worker: `ops-2-1`" in text
     assert "heartbeat" not in text
     assert "Its process died" not in text
-    assert "Another attempt goes on" in text
+    assert "Another attempt is running" in text
 
 
 def test_end_of_some_while_others_last_is_red_and_keeps_the_reminders() -> None:

@@ -50,7 +50,7 @@ def test_backup_that_somebody_paused_is_waited_for_as_long_as_one_may_take_and_t
     found = look(tried("PAUSED", at=10), at=120 + hours)
     assert (found.todo, found.reason) == (
         Todo.GIVE_UP,
-        "run 00000001 is paused in Prefect since 2026-11-30 02:10 UTC, and may go on yet: ops cancel 00000001",
+        "run 00000001 is paused in Prefect since 2026-11-30 02:10 UTC, and may still resume: ops cancel 00000001",
     )
     assert look(tried("RUNNING", at=10), at=120 + hours).todo is Todo.WAIT  # it has a deadline of its own
 

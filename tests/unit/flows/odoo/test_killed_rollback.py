@@ -19,7 +19,7 @@ PLACE = Place(
     service="odoo", health_url="http://localhost/web/health",
 )  # fmt: skip
 COPY = Protection(protect="copy", made_at=datetime(2026, 11, 30, tzinfo=UTC), filestore=True)
-GOES_ON = "Hint: `ops rollback 1f3a9c0b` goes on from there"
+GOES_ON = "Hint: `ops rollback 1f3a9c0b` resumes from there"
 
 
 def before(**changes: Any) -> Before:
@@ -35,7 +35,7 @@ def killed_in(step: str, order: tuple[str, ...] = OF_ALL) -> Steps:
 def test_every_step_that_is_left_is_named_with_the_live_database_and_the_service() -> None:
     assert tell_left(before(), killed_in("swap_filestores"), Phase.SWAPPED) == (
         "done: stop_odoo, code_of_before, count_again, swap_databases; left: swap_filestores, all_in_place, keep_code, "
-        f"code_kept, rebuild_assets, start_odoo, wait_health. shop is the database of before, and that of the upgrade "
+        f"code_kept, rebuild_assets, start_odoo, wait_health. shop is the previous database, and that of the upgrade "
         f"is kept as {name_broken(UPGRADE)}. odoo is stopped. {GOES_ON}"
     )
 
@@ -45,12 +45,12 @@ def test_every_step_that_is_left_is_named_with_the_live_database_and_the_service
     [
         ("stop_odoo", Phase.NOT_YET, "shop is still the database of the upgrade. odoo may be stopped."),
         ("count_again", Phase.NOT_YET, "shop is still the database of the upgrade. odoo is stopped."),
-        ("swap_databases", None, "The server did not answer: shop is the database of before if it has ops_broken_"),
+        ("swap_databases", None, "The server did not answer: shop is the previous database if it has ops_broken_"),
         ("swap_databases", Phase.NOT_YET, "left: swap_databases, swap_filestores"),
         ("swap_databases", Phase.SWAPPED, "count_again, swap_databases; left: swap_filestores"),
         ("keep_code", Phase.IN_PLACE, "all_in_place; left: keep_code, code_kept, rebuild_assets, start_odoo"),
         ("start_odoo", Phase.SETTLED, "kept as " + name_broken(UPGRADE) + ". odoo may be stopped."),
-        ("wait_health", Phase.SETTLED, "left: wait_health. shop is the database of before"),
+        ("wait_health", Phase.SETTLED, "left: wait_health. shop is the previous database"),
     ],
 )
 def test_what_is_live_is_said_for_each_step(step: str, phase: Phase | None, said: str) -> None:
@@ -76,7 +76,7 @@ def test_one_that_changed_nothing_and_one_that_was_undoing_say_so() -> None:
         (
             Phase.SWAPPED,
             Steps(["preflight"], []),
-            "it had changed nothing itself by then. shop is the database of before",
+            "it had changed nothing itself by then. shop is the previous database",
         ),
         (
             Phase.SWAPPED,
@@ -95,14 +95,14 @@ def test_second_rollback_that_is_killed_names_the_database_that_the_first_one_pu
 ) -> None:
     told = tell_left(before(), steps, phase)
     assert said in told
-    assert "shop is the database of before, and that of the upgrade is kept as ops_broken_" in told
+    assert "shop is the previous database, and that of the upgrade is kept as ops_broken_" in told
     assert "odoo may be stopped" in told
     assert told.endswith(GOES_ON)
 
 
 def test_one_that_was_killed_after_its_last_step_has_nothing_left() -> None:
     told = tell_left(before(), Steps(OF_ALL, OF_ALL), Phase.SETTLED)
-    assert "wait_health; left: nothing. shop is the database of before" in told
+    assert "wait_health; left: nothing. shop is the previous database" in told
     assert "odoo was started" in told
 
 

@@ -9,7 +9,7 @@ def test_upgrade_says_versions_and_commits() -> None:
     modules = {"sale_stock": {"before": "17.0.1", "after": "18.0.1"}}
     result = {"modules": modules, "commit_before": "aaa", "commit": "bbb", "protection": "a.dump"}
     rows = dict(upgrade_facts({"odoo_db": "shop"}, result).rows)
-    assert rows == {r"sale\_stock": "`17.0.1` to `18.0.1`", "commit": "`aaa` to `bbb`", "kept of before": r"a\.dump"}
+    assert rows == {r"sale\_stock": "`17.0.1` to `18.0.1`", "commit": "`aaa` to `bbb`", "kept from before": r"a\.dump"}
 
 
 def test_deployment_says_where_odoo_answers() -> None:

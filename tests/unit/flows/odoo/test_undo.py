@@ -14,7 +14,7 @@ from opsdb.errors import StepFailedError
 from opsdb.record.entries import Entry, Event
 from opsdb.settings import Settings
 
-LEFT = "`ops rollback 1f3a9c0b` goes on from there"
+LEFT = "`ops rollback 1f3a9c0b` resumes from there"
 
 
 def ended_by(error: BaseException, tmp_path: Path) -> tuple[list[str], list[tuple[str, str]]]:

@@ -104,12 +104,12 @@ def test_definition_is_the_meaning_and_changes_with_it(tmp_path: Path) -> None:
 
 def test_what_is_no_number_of_seconds_is_one_error_that_quotes_it(tmp_path: Path) -> None:
     found = wrong(tmp_path, steps=[{**STEP, "timeout": "1h", "retries": "2", "env": {"int": 3}}], timeout_seconds="10")
-    assert [line for line in found if "want a number" in line] == [
-        "timeout_seconds: want a number of seconds, not '10'",
-        "step one: timeout: want a number of seconds, not '1h'",
+    assert [line for line in found if "expected a number" in line] == [
+        "timeout_seconds: expected a number of seconds, not '10'",
+        "step one: timeout: expected a number of seconds, not '1h'",
     ]
     assert "step one: retries: expected a whole number" in found
-    assert "step one: env: int: want text: put quotes around 3" in found
+    assert "step one: env: int: expected text: put quotes around 3" in found
 
 
 def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         "step b c: command: ",
         "step b c: timeout: ",
         "step d: env: 1a: cannot be the name of an environment variable",
-        "step d: env: B: want text: put quotes around 7",
-        "step d: env: C: want text: put quotes around True",
+        "step d: env: B: expected text: put quotes around 7",
+        "step d: env: C: expected text: put quotes around True",
         "step e: on_failure step f: command: is missing",
         "step e: on_failure step f: retries: no such field",
         "on_failure step g: timeout: ",
-        "param Bad: want lower-case letters",
+        "param Bad: expected lower-case letters",
         "param ok: pattern: ",
         "lane: ",
         "colour: no such field",
@@ -158,7 +158,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
             {"steps": [{**STEP, "must_run_again": True}, {**STEP, "name": "two", "approval": {"question": "?"}}]},
             "step two: approval: cannot come after step one, which must run again",
         ),
-        ({"params": {"a": {"pattern": "x)|(?:.*"}}}, "param a: pattern: is no regular expression"),
+        ({"params": {"a": {"pattern": "x)|(?:.*"}}}, "param a: pattern: is not a regular expression"),
         ({"params": {"wait_for": {}}}, "param wait_for: Python or Prefect keeps that name"),
         ({"params": {"model_config": {}}}, "param model_config: Python or Prefect keeps that name"),
         ({"steps": [{**STEP, "command": "echo ${CLASS}"}]}, "step one: command: ${params.class}: Python or Prefect"),
@@ -173,17 +173,20 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"steps": [{**STEP, "env": {"A": "a\0b"}}]}, "step one: env: A: the value holds a NUL character"),
         ({"steps": [{**STEP, "env": {"PAGER": "${params.a}"}}]}, "step one: env PAGER: programs obey this"),
         ({"steps": [{**STEP, "env": {"GIT_CONFIG_COUNT": "${params.a}"}}]}, "step one: env GIT_CONFIG_COUNT: programs"),
-        ({"exclusive": "db"}, "exclusive: 'db' is no parameter of the form: there are none"),
+        ({"exclusive": "db"}, "exclusive: 'db' is not a parameter of the form: there are none"),
         (
             {"exclusive": "token", "params": {"token": {"secret": {"env": "T"}}}},
-            "exclusive: 'token' is no parameter of the form: there are none",
+            "exclusive: 'token' is not a parameter of the form: there are none",
         ),
-        ({"params": {"a": {"secret": {}}}}, "param a: secret: want either `block` or `env`"),
+        ({"params": {"a": {"secret": {}}}}, "param a: secret: expected either `block` or `env`"),
         ({"params": {"a": {"secret": {"env": "A"}, "default": "x"}}}, "param a: default: is not for a secret"),
-        ({"params": {"a": {"pattern": "("}}}, "param a: pattern: is no regular expression"),
-        ({"params": {"a": {"pattern": "(?=x)"}}}, "param a: pattern: is no regular expression"),
+        ({"params": {"a": {"pattern": "("}}}, "param a: pattern: is not a regular expression"),
+        ({"params": {"a": {"pattern": "(?=x)"}}}, "param a: pattern: is not a regular expression"),
         ({"params": {"a": {"default": "\x1b"}}}, "param a: default: '\\x1b' is not a text without control"),
-        ({"params": {"a": {"pattern": r"(a)\1"}}}, "param a: pattern: is no regular expression that can be used here"),
+        (
+            {"params": {"a": {"pattern": r"(a)\1"}}},
+            "param a: pattern: is not a regular expression that can be used here",
+        ),
         (
             {"params": {"a": {"min_length": 10, "max_length": 5}}},
             "param a: min_length: 10 is more than the longest text",
@@ -207,7 +210,7 @@ def test_every_error_names_file_step_and_field(tmp_path: Path) -> None:
         ({"params": {"a": {"type": "integer", "existing": "file"}}}, "param a: existing: is not for type integer"),
         ({"params": {"a": {"minimum": 1}}}, "param a: minimum: is not for type string"),
         ({"params": {"a": {"type": "number", "minimum": 2, "maximum": 1}}}, "param a: minimum: is above maximum"),
-        ({"params": {"a": {"enum": [1]}}}, "param a: enum: 1 is no str"),
+        ({"params": {"a": {"enum": [1]}}}, "param a: enum: 1 is not of type"),
         ({"params": {"odoo_db": {"default": "a b"}}}, "param odoo_db: default: 'a b' is not an Odoo database's name"),
         ({"steps": [{**STEP, "command": "echo ${params.a-b}"}]}, "step one: command: ${params.a-b}: "),
         ({"steps": [{**STEP, "env": {"A": "${params.a-b}"}}]}, "step one: env A: ${params.a-b}: "),
@@ -259,7 +262,7 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
     [
         ("a.json", "{", "cannot be read as JSON"),
         ("a.yaml", "a: [", "cannot be read as YAML"),
-        ("a.json", "[]", "want an object with `kind` and `steps`, this is a list"),
+        ("a.json", "[]", "expected an object with `kind` and `steps`, this is a list"),
         ("a.yaml", "", "this is empty"),
         ("a.yaml", "backup", "this is text"),
         ("a.json", "5", "this is a single value"),
@@ -267,10 +270,10 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
         ("a.yml", "kind: a\nkind: b\n", "'kind' stands there twice"),
         ("a.yaml", "kind: a\nsteps: !!python/object/apply:os.system [id]\n", "cannot be read as YAML"),
         ("a.yaml", "kind: a\nwhen: 2026-01-01\n", "2026-01-01 is a date to YAML: put quotes around it"),
-        ("a.yaml", "kind: a\nmode: 0755\n", "'0755' is no decimal number"),
-        ("a.yaml", "kind: a\nat: 1:30\n", "'1:30' is no decimal number"),
-        ("a.yaml", "kind: a\nat: 1:30.5\n", "'1:30.5' is no decimal number"),
-        ("a.yaml", "kind: a\nsize: 1_000\n", "'1_000' is no decimal number"),
+        ("a.yaml", "kind: a\nmode: 0755\n", "'0755' is not a decimal number"),
+        ("a.yaml", "kind: a\nat: 1:30\n", "'1:30' is not a decimal number"),
+        ("a.yaml", "kind: a\nat: 1:30.5\n", "'1:30.5' is not a decimal number"),
+        ("a.yaml", "kind: a\nsize: 1_000\n", "'1_000' is not a decimal number"),
         ("a.json", '\ufeff{"kind": "a"}', "begins with a byte order mark: save it as UTF-8 without one"),
         ("a.yaml", 'kind: !!int ""', "cannot be read as YAML"),
         ("a.yaml", "kind: !!bool maybe", "cannot be read as YAML"),
@@ -287,7 +290,7 @@ def test_file_that_cannot_be_read_says_why_in_one_line(name: str, text: str, exp
 
 def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    assert errors(tmp_path / "a.yaml") == ["is no regular file"]
+    assert errors(tmp_path / "a.yaml") == ["is not a regular file"]
 
 
 def test_errors_of_several_steps_are_told_together(tmp_path: Path) -> None:
@@ -311,7 +314,7 @@ def test_time_that_cannot_be_is_one_line(timeout: object, tmp_path: Path) -> Non
 
 def test_missing_and_huge_files_say_so(tmp_path: Path) -> None:
     assert "No such file" in errors(tmp_path / "none.json")[0]
-    assert "that is no template" in errors(write(tmp_path, " " * 2**21))[0]
+    assert "that is too large for a template" in errors(write(tmp_path, " " * 2**21))[0]
 
 
 def test_without_params_they_are_what_the_commands_name(tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_another_schedule_makes_no_other_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [
-        ({}, "schedule: want either `at` or `cron`"),
-        (GOOD | {"cron": "0 2 * * *"}, "schedule: want either `at` or `cron`"),
+        ({}, "schedule: expected either `at` or `cron`"),
+        (GOOD | {"cron": "0 2 * * *"}, "schedule: expected either `at` or `cron`"),
         (GOOD | {"at": "25:30"}, "schedule: at: '25:30' is not a time of the day"),
         (GOOD | {"days": "moonday"}, "schedule: days: 'moonday' names no days"),
         ({"cron": "* * * * * *", "parameters": {"folder": "x"}}, "schedule: cron: '* * * * * *' is not a cron"),
@@ -106,7 +106,7 @@ def test_another_schedule_makes_no_other_version(tmp_path: Path) -> None:
         ({"at": "03:30"}, "schedule: parameters: folder must be given"),
         (GOOD | {"parameters": {"folder": "x", "times": "y"}}, "schedule: parameters: times: expected a whole number"),
         (GOOD | {"parameters": {"folder": "-x"}}, "schedule: parameters: folder: '-x' is not one line"),
-        (GOOD | {"parameters": {"folder": "x", "more": 1}}, "schedule: parameters: more: is no parameter of the tem"),
+        (GOOD | {"parameters": {"folder": "x", "more": 1}}, "schedule: parameters: more: is not a parameter of the t"),
         (GOOD | {"parameters": {"folder": "x", "token": "s"}}, "schedule: parameters: token: is secret"),
     ],
     ids=str,
@@ -117,4 +117,4 @@ def test_schedule_that_is_not_right_is_refused_with_its_field(tmp_path: Path, sc
 
 
 def test_schedule_wants_a_lane(tmp_path: Path) -> None:
-    assert errors(write(tmp_path, GOOD, lane=None)) == ["schedule: wants `lane`: say in which one it runs"]
+    assert errors(write(tmp_path, GOOD, lane=None)) == ["schedule: needs `lane`, the lane in which it runs"]
