@@ -15,7 +15,7 @@ from opsdb.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from cli.moving.archive import Manifest
-    from cli.moving.restore import Restored
+    from cli.moving.outcome import Restored
 
 PassphraseOption = Annotated[
     Path | None,

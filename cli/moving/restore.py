@@ -6,10 +6,11 @@ room starts, and the same command resumes where it was interrupted. What stood t
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ from cli.moving.checks import (
 )
 from cli.moving.databases import aside_database, connected, holds, is_there, load, maintenance, put_aside
 from cli.moving.home_files import aside, in_the_way, unpack_files
+from cli.moving.outcome import Restored, outcome_of
 from cli.moving.roles import RoomRole, make_roles
 from cli.moving.server import reached_server, running_server
 from cli.moving.settle import settle
@@ -60,30 +62,12 @@ _PLACING = "placing"
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Restored:
-    """What a restore did, or in a dry run would do."""
-
-    manifest: Manifest
-    take_over: bool
-    put_aside: list[str]
-    """Names of files and databases, as they are called now."""
-    kept_settings: bool
-    """Whether this host's settings file stayed, and that of the old room stands beside it."""
-    lacking: list[str]
-    """Settings that the old room had from its environment, and that are not set here."""
-    server: str
-    """Where the databases are."""
-    databases: list[str]
-    """What they are called there."""
-    runs_here: bool = False
-    """Whether a room runs in this OPS_HOME, which has to be stopped before the restore."""
-
-
 def verify(settings: Settings, file: Path, passphrase: str, *, replace: bool, take_over: bool) -> Restored:
     """Verify a backup, and say what restoring it would do. Nothing changes. Raises OpsError."""
     with _readable(settings.home), ExitStack() as stack:
         opened = stack.enter_context(_opened(file))
+        if settings.home.exists() and not settings.home.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(settings.home))
         manifest = verify_archive(opened, passphrase, name=str(file))
         check_versions(manifest, name=str(file))
         settings = in_effect_after(settings, manifest, name=str(file))
@@ -95,7 +79,7 @@ def verify(settings: Settings, file: Path, passphrase: str, *, replace: bool, ta
         check_free(settings, files, found, replace=replace)
         stamp = _stamp(datetime.now(UTC))
         keeps = keeps_settings(settings, manifest)
-        outcome = _outcome(settings, manifest, stamp, files, found, take_over=take_over, kept_settings=keeps)
+        outcome = outcome_of(settings, manifest, stamp, files, found, take_over=take_over, kept_settings=keeps)
         return replace_fields(outcome, runs_here=runs)
 
 
@@ -238,7 +222,7 @@ def _carry_out(settings: Settings, manifest: Manifest, begun: Begun, tell: Tell)
     found = {part: part in begun.replaced for part in names}
     kept = [one.name for one in files.iterdir()] if files.is_dir() else []
     decided = {"take_over": begun.take_over, "kept_settings": begun.keeps_settings}
-    return _outcome(settings, manifest, begun.stamp, sorted(kept), found, **decided)
+    return outcome_of(settings, manifest, begun.stamp, sorted(kept), found, **decided)
 
 
 def _keep_roles(settings: Settings, old: Path) -> None:
@@ -261,30 +245,6 @@ def _place_files(home: Path, staged: Path, stamp: str) -> None:
     for one in sorted(staged.iterdir()):
         name = OLD_SETTINGS if one.name == SETTINGS_FILE and (home / SETTINGS_FILE).exists() else one.name
         one.rename(home / name)
-
-
-def _outcome(
-    settings: Settings,
-    manifest: Manifest,
-    stamp: str,
-    files: list[str],
-    found: dict[str, bool],
-    *,
-    take_over: bool,
-    kept_settings: bool,
-) -> Restored:
-    names = databases_of(settings)
-    kept = [str(settings.home / aside(stamp) / name) for name in files]
-    kept += [f"the database {aside_database(names[part], stamp)}" for part, there in found.items() if there]
-    return Restored(
-        manifest=manifest,
-        take_over=take_over,
-        put_aside=kept,
-        kept_settings=kept_settings,
-        lacking=lacking_settings(manifest),
-        server=place_of(settings),
-        databases=sorted(set(names.values())),
-    )
 
 
 def _stamp(at: datetime) -> str:

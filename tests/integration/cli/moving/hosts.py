@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from cli.moving import restore
+from cli.moving.outcome import Restored
 from deployments.room.postgres import EmbeddedPostgres
 from opsdb.settings import Settings
 from tests.support.commands import Answer, run_ops
@@ -49,7 +50,7 @@ class Host:
         return run_ops(*arguments, env=self.env, cwd=self.home.parent)
 
 
-def restored(host: Host, backup: Path, **options: Any) -> restore.Restored:
+def restored(host: Host, backup: Path, **options: Any) -> Restored:
     given = {"replace": False, "take_over": True, **options}
     return restore.restore(host.settings, backup, PASSPHRASE, **given)
 
