@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from opsdb.kinds.runbook_files import runbook_folders
 from opsdb.kinds.template_files import template_folders
 from opsdb.settings import Settings
 
@@ -20,8 +21,9 @@ MOST_FILES = 5000
 
 
 def digest_of_code(settings: Settings) -> str | None:
-    """Of code, packages, prefect.yaml and templates; None when there are too many files to look at."""
+    """Of code, packages, prefect.yaml, templates and own runbooks; None when there are too many files to look at."""
     folders = {path.resolve() for path in (*(CODE / name for name in PACKAGES), *template_folders(settings))}
+    folders |= {path.resolve() for path in runbook_folders(settings)}
     folders.add(settings.prefect_yaml.resolve().parent)  # runbooks may lie beside the file
     files: dict[str, tuple[int, int, int]] = {}
     for folder in sorted(folders):
