@@ -16,4 +16,5 @@ def __getattr__(kind: str) -> _Any:
     found = _catalogue.find(kind, _settings.load_settings())
     if found is None:
         raise AttributeError(f"no file of OPS_RUNBOOKS and no installed package has the runbook {kind!r}")
+    globals()[kind] = found  # what a process has loaded stays, whatever becomes of the file: until `ops deploy`
     return found

@@ -52,9 +52,14 @@ def runbook_files(settings: Settings) -> list[RunbookFile]:
     return found
 
 
-def runbook_folders(settings: Settings) -> list[Path]:
-    """Where these files lie."""
-    return sorted({file.path.parent for file in runbook_files(settings) if file.path.is_absolute()})
+def runbook_sources(settings: Settings) -> list[Path]:
+    """The folders, and single files, whose code own runbooks consist of: of a package all of it."""
+    found = {settings.runbooks} if isinstance(settings.runbooks, Path) else set()
+    for name in _packages(settings):
+        spec = _find(name.partition(".")[0])
+        if spec is not None:
+            found |= {Path(place) for place in spec.submodule_search_locations or filter(None, [spec.origin])}
+    return sorted(found)
 
 
 def read_whole(path: Path) -> RunbookFile:

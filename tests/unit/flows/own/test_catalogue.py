@@ -25,6 +25,7 @@ def _forget() -> Iterator[None]:
     yield
     for name in [name for name in sys.modules if name.startswith("flows.own.files.")]:
         del sys.modules[name]
+    sys.modules.pop("flows.own_runbooks", None)
 
 
 def write(folder: Path, **files: str) -> Settings:
@@ -116,7 +117,11 @@ def test_runbook_is_an_attribute_by_which_all_processes_load_it(
     write(tmp_path / "own", a=RUNBOOK.format(name="mine"))
     monkeypatch.setenv("OPS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OPS_RUNBOOKS", str(tmp_path / "own"))
-    assert load_runbook("flows.own_runbooks.mine").name == "mine"
+    loaded = load_runbook("flows.own_runbooks.mine")
+    assert loaded.name == "mine"
+    (tmp_path / "own" / "a.py").write_text("def (\n")  # is just being saved
+    assert load_runbook("flows.own_runbooks.mine") is loaded
+    (tmp_path / "own" / "a.py").unlink()
     with pytest.raises(UsageError, match="no installed package has the runbook 'other'"):
         load_runbook("flows.own_runbooks.other")
     (tmp_path / "own" / "b.py").write_text("def (\n")
