@@ -76,7 +76,7 @@ def _document(lanes: dict[Any, Any], settings: Settings) -> dict[str, Any]:
 
 
 def _table(documents: list[dict[str, Any]]) -> Columns:
-    table = Columns.of("runbook", "lanes", "from", "what it does")
+    table = Columns.of("runbook", "lanes", "from?", "what it does")
     for one in documents:
         does = one["description"].strip().partition("\n\n")[0]
         table.add(

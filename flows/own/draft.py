@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
-import sys
 from pathlib import Path
 
 from flows.own.catalogue import taken_by
@@ -109,7 +108,7 @@ def _check_name(name: str, settings: Settings) -> None:
         )
     if taken := taken_by(name, settings, files=runbook_files(settings)):
         raise UsageError(f"NAME: {name}: {taken}. Hint: choose another")
-    if name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+    if importlib.util.find_spec(name) is not None:
         raise UsageError(
             f"NAME: {name} is a module that is installed: its test would import that. Hint: choose another"
         )

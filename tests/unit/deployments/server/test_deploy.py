@@ -37,6 +37,7 @@ def test_deployment_that_somebody_made_of_a_template_stays_while_the_template_do
         deployed("gone", "copy"),
         deployed("ours", "ours-lane-a", own.PACKAGE),
         deployed("left", "left-lane-a", own.PACKAGE),
+        SimpleNamespace(name="x-lane-a", tags=[RUNBOOK_TAG], entrypoint=f"{own.PACKAGE}.x"),  # somebody else's
     ]
     client.delete_deployment.side_effect = GONE
     files = [

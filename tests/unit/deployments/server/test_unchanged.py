@@ -45,8 +45,9 @@ def test_note_that_the_disk_does_not_take_is_none(settings: Settings) -> None:
 
 
 def test_own_runbook_that_changed_is_deployed_again(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tmp_path = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.syspath_prepend(tmp_path)
     for place, file in {
         tmp_path / "own": tmp_path / "own" / "_shared.py",

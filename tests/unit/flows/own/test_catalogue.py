@@ -82,11 +82,17 @@ def test_secret_of_the_room_is_in_no_error(tmp_path: Path) -> None:
 
 def test_file_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading.load, "__kwdefaults__", {"seconds": 0.05})
-    text = "while True:\n    try:\n        pass\n    except Exception:\n        pass\n"
+    text = "while True:\n    try:\n        sum(range(9999))\n    except Exception:\n        pass\n"
     settings = write(tmp_path, hangs=text + RUNBOOK.format(name="hangs"), good=RUNBOOK.format(name="good"))
     found = errors(settings)
     assert "takes longer than 0.05 s to import" in (found["hangs.py"] or "")
     assert found["good.py"] is None
+
+
+def test_file_of_another_folder_is_another_module(tmp_path: Path) -> None:
+    for folder, kind in (("one", "first"), ("two", "second")):
+        (file,) = catalogue(write(tmp_path / folder, same=RUNBOOK.format(name=kind)))
+        assert (file.kind, file.error) == (kind, None)
 
 
 def test_function_that_is_no_runbook_in_the_end_is_named(tmp_path: Path) -> None:
