@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +19,9 @@ from opsdb.start_signal import await_start
 if TYPE_CHECKING:
     from blocks.form_words import Offer
     from deployments.server.api import PrefectApi
-    from deployments.server.declared import TemplateDeployment
+    from deployments.server.declared import FileDeployment
     from deployments.server.unchanged import Deployed
+    from flows.own.catalogue import OwnRunbook
     from flows.template.catalogue import CataloguedTemplate
     from flows.template.reading import ReadTemplate
 
@@ -39,7 +40,7 @@ def deploy(
         typer.Option("--reset", metavar="NAME", help="A deployment that is to be as the file says. May be repeated."),
     ] = [],  # noqa: B006  # Typer wants a plain value
 ) -> None:
-    """Apply the lanes, the deployments of prefect.yaml, the templates and the types of blocks to Prefect.
+    """Apply the lanes, prefect.yaml, templates, the team's own runbooks and the types of blocks to Prefect.
 
     Repeating it changes nothing. Runbooks that are not right are named and left as they were deployed. What somebody
     set in Prefect (a schedule's time, its parameters, a pause) stays and is named. Workers execute new and changed
@@ -93,7 +94,7 @@ def _load(settings: Settings) -> None:
     from deployments.server import access
 
     access.use(settings)
-    names = ["deployments.server.check", "deployments.server.deploy", "flows.template.catalogue"]
+    names = ["deployments.server.check", "deployments.server.deploy", "flows.template.catalogue", "flows.own.catalogue"]
     with suppress(Exception, SystemExit):  # what cannot be imported is named with its reason when it is needed
         for name in [*names, *(one.rpartition(".")[0] for one in registered_entrypoints(settings.prefect_yaml))]:
             import_module(name)
@@ -136,18 +137,17 @@ def _deploy(
     access.use(settings)
     from deployments.server.check import check_parameters
     from deployments.server.deploy import deploy_everything
-    from flows.template.catalogue import catalogue
     from flows.template.missing_variables import missing_variables
 
-    found = catalogue(settings)
-    warned = [line for one in found if one.read for line in missing_variables(one.read)]
+    found = read_files(settings)
+    warned = [line for one in found.templates if one.read for line in missing_variables(one.read)]
     for line in warned:
         say(line, style="yellow", to=errors)
-    broken = [template.error for template in found if template.error]
+    broken = found.errors
     broken += deploy_everything(
         settings,
-        templates=template_deployments(found),
-        all_read=all(template.read for template in found),
+        files=found.deployments,
+        all_read=not found.errors,
         say=tell,
         offers=offers,
         reset=reset,
@@ -161,12 +161,43 @@ def _deploy(
     return not (warned or checks or broken)
 
 
-def template_deployments(found: Collection[CataloguedTemplate]) -> list[TemplateDeployment]:
-    """What Prefect has to have of those that can run."""
-    from deployments.server.declared import TemplateDeployment
+@dataclass(frozen=True)
+class Files:
+    """What is a runbook without standing in prefect.yaml."""
+
+    templates: list[CataloguedTemplate]
+    own: list[OwnRunbook]
+
+    @property
+    def errors(self) -> list[str]:
+        """Why some of them cannot run, each reason once."""
+        found = [*(one.error for one in self.templates), *(one.error for one in self.own)]
+        return list(dict.fromkeys(filter(None, found)))
+
+    @property
+    def deployments(self) -> list[FileDeployment]:
+        """What Prefect has to have of those that can run."""
+        from deployments.server.declared import FileDeployment
+        from opsdb.kinds.runbook_files import PACKAGE
+
+        own = [FileDeployment(one.kind, None, None, package=PACKAGE) for one in self.own if one.flow and one.kind]
+        return template_deployments(self.templates) + own
+
+
+def read_files(settings: Settings) -> Files:
+    """Read the templates, and import the team's own runbooks. Raises as `registered_kinds`."""
+    from flows.own import catalogue as own
+    from flows.template import catalogue as templates
+
+    return Files(templates.catalogue(settings), own.catalogue(settings))
+
+
+def template_deployments(found: Collection[CataloguedTemplate]) -> list[FileDeployment]:
+    """What Prefect has to have of the templates that can run."""
+    from deployments.server.declared import FileDeployment
 
     return [
-        TemplateDeployment(
+        FileDeployment(
             one.kind,
             one.lane,
             one.definition[:12],

@@ -28,6 +28,7 @@ FILES = {
     "cli.schedule": ("schedule",),
     "cli.session": ("session",),
     "cli.template": ("template",),
+    "cli.runbook": ("runbook",),
     "cli.backups": ("backups",),
     "cli.alerts": ("alerts",),
     "cli.parts": ("worker", "sync", "exporter", "alerter"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,8 @@ from cli.completion import complete_kinds
 from cli.options import JsonOption, storable
 from cli.run.params import default_text, described
 from cli.text import console, errors, print_json, safe_line, safe_text, say, show
-from opsdb.settings import load_settings
+from opsdb.kinds.kinds import source_of
+from opsdb.settings import Settings, load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -42,11 +44,12 @@ def runbooks(
     from deployments.server import runs as prefect_server
     from deployments.server.startable import unknown_kind
 
-    with prefect_server.connect(load_settings()) as server:
+    settings = load_settings()
+    with prefect_server.connect(settings) as server:
         found = server.runbooks()
     if kind is not None and storable(kind, what="KIND") not in found:
         raise unknown_kind(kind, list(found))
-    documents = [_document(found[name]) for name in sorted(found) if kind in (None, name)]
+    documents = [_document(found[name], settings) for name in sorted(found) if kind in (None, name)]
     if as_json:
         print_json(documents)
     elif not documents:
@@ -58,11 +61,13 @@ def runbooks(
         _print_runbook(documents[0])
 
 
-def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
+def _document(lanes: dict[Any, Any], settings: Settings) -> dict[str, Any]:
     """A runbook for programs. What it takes is the same in all lanes, but for what a deployment itself sets."""
     first = lanes[min(lanes)]
+    source = source_of(first.entrypoint, settings)
     return {
         "kind": first.kind,
+        "source": str(source) if source else None,
         "lanes": sorted(lanes),
         "paused": sorted(lane for lane, one in lanes.items() if one.paused),
         "description": first.description,
@@ -71,12 +76,13 @@ def _document(lanes: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _table(documents: list[dict[str, Any]]) -> Columns:
-    table = Columns.of("runbook", "lanes", "what it does")
+    table = Columns.of("runbook", "lanes", "from?", "what it does")
     for one in documents:
         does = one["description"].strip().partition("\n\n")[0]
         table.add(
             safe_line(one["kind"]),
             " ".join(one["lanes"]) + (f" (paused: {' '.join(one['paused'])})" if one["paused"] else ""),
+            safe_line(Path(one["source"]).name if one["source"] else "?"),
             safe_line(" ".join(does.split())),
         )
     return table
@@ -85,6 +91,7 @@ def _table(documents: list[dict[str, Any]]) -> Columns:
 def _print_runbook(one: dict[str, Any]) -> None:
     lanes = ", ".join(one["lanes"])
     say(f"{safe_line(one['kind'])}, in lane{'s' if len(one['lanes']) > 1 else ''} {lanes}")
+    say(f"from {safe_line(one['source'], width=500)}" if one["source"] else "No file here has it any more.")
     if one["paused"]:
         paused = ", ".join(one["paused"])
         say(f"Paused in Prefect in {paused}: no schedule starts it there, `ops run` does. The Prefect UI resumes it.")

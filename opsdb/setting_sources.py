@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from opsdb.errors import UsageError
 from opsdb.near_names import near_name
 from opsdb.refusals import refusal
-from opsdb.setting_types import WORDS, expanded
+from opsdb.setting_types import WORDS, expanded, is_import_name
 from opsdb.settings_file import SettingsFile, find_files
 
 T = TypeVar("T", bound=BaseModel)
@@ -180,7 +180,8 @@ def _text(file: SettingsFile, key: str, value: object, field: FieldInfo) -> str:
     elif several and (wrong := [text for text in texts if ":" in text]):
         raise UsageError(f"{file.where(key)}: {key}: a path with a colon cannot be in a list of paths: {wrong[0]!r}")
     if Path in types:
-        texts = [str(file.absolute(key, text)) if text else text for text in texts]
+        named = [not text or (str in types and is_import_name(text)) for text in texts]
+        texts = [text if kept else str(file.absolute(key, text)) for text, kept in zip(texts, named, strict=True)]
     return (separator or "").join(texts)
 
 

@@ -28,6 +28,22 @@ def expanded(path: str | Path) -> Path:
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: expanded(path).absolute())]
+
+
+def is_import_name(text: str) -> bool:
+    """Whether it is written as Python names a package, `team.runbooks`: a folder is written with a slash."""
+    return all(part.isidentifier() for part in text.split("."))
+
+
+def _runbook_place(value: Path | str) -> Path | str:
+    if isinstance(value, str) and is_import_name(value):
+        return value
+    if isinstance(value, str) and "/" not in value and not value.startswith(("~", ".")):
+        raise ValueError(f"{value!r} is not the import name of a package; a folder has a slash, as in ./{value}")
+    return expanded(value).absolute()
+
+
+RunbookPlace = Annotated[Path | str, BeforeValidator(_runbook_place)]
 IpAddress = Annotated[str, AfterValidator(lambda address: str(ip_address(address)))]
 
 _LOOPBACK_PORT = re.compile(r"(?:(?P<host>localhost|127\.[0-9.]{5,11}|\[::1\]):)?(?P<port>[0-9]{1,5})")

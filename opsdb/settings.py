@@ -22,6 +22,7 @@ from opsdb.setting_types import (
     Port,
     PrivateAddress,
     Repositories,
+    RunbookPlace,
     SecretWebAddress,
     ServerAddress,
     Thresholds,
@@ -134,11 +135,14 @@ class Settings(RetentionSettings):
     )
     prefect_yaml: AbsolutePath = Field(
         Path(__file__).parent.parent / "prefect.yaml",
-        description="The file of deployments: what `ops deploy` applies. A worker executes these and templates, and "
-        "nothing else.",
+        description="The file of deployments: what `ops deploy` applies. A worker executes these, templates and the "
+        "team's own runbooks, and nothing else.",
     )
     templates: AbsolutePath | None = Field(
         None, description="Folder with further templates, runbooks as JSON or YAML files, beside `flows/templates/`."
+    )
+    runbooks: RunbookPlace | None = Field(
+        None, description="The team's own runbooks in Python: a folder, with a slash, or an installed package's name."
     )
     stored_commands: bool = Field(
         False,

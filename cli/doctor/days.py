@@ -20,6 +20,7 @@ from exporter.alerting.routes import read_orders
 from opsdb.alerts.episodes import RULE_OF_FENCE
 from opsdb.alerts.incidents import KEPT_DAYS
 from opsdb.alerts.read import read_figures
+from opsdb.kinds.runbook_files import runbook_files
 from opsdb.logins import read_logins
 from opsdb.rights import READING
 from opsdb.runs.evidence import Success, last_copy_made, last_success, last_told
@@ -199,14 +200,15 @@ def look_at_procedures(settings: Settings) -> Iterator[Check]:
     """Whether the team's own procedures are runbooks here."""
     from flows.template.catalogue import catalogue
 
-    if settings.templates is None:
-        yield Check("", "OPS_TEMPLATES is not set", "a folder of the team's own runbooks: docs/templates.md")
-        return
-    own = [one for one in catalogue(settings) if one.path.is_relative_to(settings.templates)]
-    if not own:
-        yield Check("", f"{settings.templates} holds none", "write one, and `ops template check`: docs/templates.md")
+    own = sum(len(file.kinds) for file in runbook_files(settings))
+    templates = [one for one in catalogue(settings) if settings.templates in one.path.parents]
+    if own or templates:
+        yield Check("", f"{len(templates)} templates of OPS_TEMPLATES, {own} in Python of OPS_RUNBOOKS and packages")
+    elif settings.templates is None and settings.runbooks is None:
+        advice = "a folder of the team's own runbooks: docs/templates.md, docs/howto/first-runbook.md"
+        yield Check("", "neither OPS_TEMPLATES nor OPS_RUNBOOKS is set", advice)
     else:
-        yield Check("", f"{len(own)} in {settings.templates}")
+        yield Check("", f"{settings.templates or settings.runbooks} holds none", "write one: docs/templates.md")
 
 
 def _proven(run: Success | None, *, otherwise: str, then: str) -> Check:

@@ -140,6 +140,7 @@ def areas_of_host(settings: Settings) -> list[Area]:
         Area("programs", lambda: host.check_programs(settings, lambda: room.kinds_tried(settings))),
         Area("drills", lambda: host.check_drills(settings)),
         Area("templates", lambda: host.check_templates(settings)),
+        Area("own runbooks", lambda: host.check_own_runbooks(settings)),
         Area("alerts", lambda: room.check_orders(settings)),
         Area("disk", lambda: host.check_disks(settings)),
         Area("folders", lambda: host.check_folders(settings)),

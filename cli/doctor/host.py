@@ -24,6 +24,7 @@ from flows.restore.sandbox import server_programs
 from flows.restore.walls import find_walls
 from opsdb.errors import OpsError, PreflightError
 from opsdb.kinds.kinds import registered_kinds
+from opsdb.kinds.runbook_files import runbook_files
 from opsdb.near_names import near_name
 from opsdb.setting_sources import SETTLED
 from opsdb.settings import RENAMED, Settings
@@ -33,7 +34,7 @@ from opsdb.trust import SAFE_FOLDER, who_else_may_write
 SET_BY_US = {"OPS_RUN_ID", "OPS_STEP", "OPS_WORKER", "OPS_ATTEMPT", SETTLED}
 PLACEHOLDER = re.compile(r"\bTOKEN\b|\bPASSWORD\b|\bexample\.(org|com)\b|(?i:change[_-]?me)|<[a-z ]+>|\.\.\.")
 PACKAGES = ("blocks", "cli", "deployments", "exporter", "flows", "opsdb")
-EXECUTED = ("OPS_TEMPLATES", "OPS_PREFECT_YAML", "OPS_PG_BIN")
+EXECUTED = ("OPS_TEMPLATES", "OPS_PREFECT_YAML", "OPS_PG_BIN", "OPS_RUNBOOKS")
 """The settings of what the room executes."""
 FREE_BYTES = 1_000_000_000
 FREE_SHARE = 0.05
@@ -88,6 +89,16 @@ def check_templates(settings: Settings) -> Iterator[Check]:
     yield Check("templates", f"{sum(one.read is not None for one in found)} can run")
 
 
+def check_own_runbooks(settings: Settings) -> Iterator[Check]:
+    """Look whether the team's own runbooks can run."""
+    from flows.own.catalogue import catalogue
+
+    found = catalogue(settings)
+    for path, error in {one.error: (one.path, one.error) for one in found if one.error}.values():
+        yield Check(path.name, error, "correct it: docs/howto/first-runbook.md; `ops runbook check` looks again")
+    yield Check("own runbooks", f"{sum(one.flow is not None for one in found)} can run")
+
+
 def check_pg_dump(settings: Settings) -> Iterator[Check]:
     """Look for a pg_dump for the server of the Odoo databases, and whether what it writes can be restored there."""
     with connect(settings.odoo_url) as server:
@@ -135,10 +146,12 @@ def check_disks(settings: Settings) -> Iterator[Check]:
 def check_folders(settings: Settings) -> Iterator[Check]:
     """Look whether anybody beside root and this user could change what the room trusts."""
     written = {f"backups in {folder}": folder for folder in settings.backup_folders}
-    executed = {name: getattr(settings, name.removeprefix("OPS_").lower()) for name in EXECUTED}
-    wrong = False
-    for name, path in {**written, **executed}.items():
-        if path is not None and (found := who_else_may_write(path)):
+    executed = [(name, getattr(settings, name.removeprefix("OPS_").lower())) for name in EXECUTED]
+    executed += [("OPS_RUNBOOKS", file.path) for file in runbook_files(settings) if file.path.is_absolute()]
+    wrong, said = False, set()
+    for name, path in (*written.items(), *executed):
+        if isinstance(path, Path) and (found := who_else_may_write(path)) and found not in said:
+            said.add(found)
             harm = "whoever does runs commands as this user" if name in EXECUTED else "runs refuse it"
             yield Check(name, f"{found}: {harm}", SAFE_FOLDER)
             wrong = True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blocks.check import Check
 from blocks.database_check import check_database
-from cli.deploy import template_deployments
+from cli.deploy import read_files
 from cli.text import clock
 from deployments.room.parts import exporter_host, exporter_url
 from deployments.room.readiness import (
@@ -65,12 +65,9 @@ def check_ops_database(settings: Settings) -> list[Check]:
 def check_prefect(settings: Settings) -> Iterator[Check]:
     """Look at Prefect's server, its lanes and the deployments."""
     from deployments.server import check
-    from flows.template.catalogue import catalogue
 
-    found = catalogue(settings)
-    yield from check.check_prefect(
-        settings, templates=template_deployments(found), all_read=not any(one.error for one in found)
-    )
+    found = read_files(settings)
+    yield from check.check_prefect(settings, files=found.deployments, all_read=not found.errors)
 
 
 def check_workers(settings: Settings) -> Iterator[Check]:

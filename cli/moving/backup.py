@@ -45,7 +45,7 @@ from opsdb.settings_file import NAME as SETTINGS_FILE
 FOLDER = "room-backups"
 """In OPS_HOME, for backups that are to be copied elsewhere."""
 _UNFINISHED = "SELECT status::text, count(*) FROM ops.runs WHERE finished_at IS NULL GROUP BY 1 ORDER BY 1"
-_FILES = ("exporter_tls_cert", "exporter_tls_key", "alert_ca_file", "templates", "prefect_yaml", "pg_bin")
+_FILES = ("exporter_tls_cert", "exporter_tls_key", "alert_ca_file", "templates", "runbooks", "prefect_yaml", "pg_bin")
 """Settings that name files of an operator."""
 
 

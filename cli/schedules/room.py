@@ -11,11 +11,10 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from cli.deploy import template_deployments
+from cli.deploy import read_files
 from deployments.server.client import answering, prefect_client
 from deployments.server.declared import DeclaredDeployment, declared_deployments
 from deployments.server.schedules import RunbookSchedule, last_ticks, read_schedules
-from flows.template.catalogue import catalogue
 from opsdb.database import clock_ahead
 from opsdb.runs.lookup import read_statuses, reading
 from opsdb.schedules.store import KnownRules, read_rules
@@ -54,7 +53,7 @@ def open_schedules(settings: Settings) -> Iterator[Schedules]:
 
     Raises RoomUnreachableError, and OpsError for a prefect.yaml that cannot be read.
     """
-    declared = declared_deployments(settings.prefect_yaml, template_deployments(catalogue(settings)))
+    declared = declared_deployments(settings.prefect_yaml, read_files(settings).deployments)
     with prefect_client(settings) as client, answering(client):
         found = read_schedules(client)
         with reading(settings) as db:

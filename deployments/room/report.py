@@ -22,7 +22,7 @@ PartState = Literal["waiting", "starting", "ready", "done", "not ready", "restar
 
 GOOD: tuple[PartState, ...] = ("ready", "done")
 SILENT_SECONDS = 30.0
-_DECIDING = ("prefect_yaml", "templates", "stored_commands")
+_DECIDING = ("prefect_yaml", "templates", "runbooks", "stored_commands")
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from blocks.check import Check
 from deployments.server.access import prefect_command
 from deployments.server.client import answering, pages, prefect_client, runbook_deployments
-from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
+from deployments.server.declared import QUEUES, FileDeployment, deployments_of
 from deployments.server.obstacles import TAKE_OVER, clear_queue, closed_lane, closed_queue, read_copy_of
 from deployments.server.schedule_check import check_schedules
-from opsdb.kinds.kinds import Deployed, named, registered_deployments, switched_off
-from opsdb.kinds.template_files import PACKAGE
+from opsdb.kinds.kinds import Deployed, is_of_file, named, registered_deployments, switched_off
 from opsdb.places import FOLDER_PARAMETERS
 from opsdb.runs.lookup import short_id
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
@@ -39,10 +38,10 @@ MOST_WAITING = 1000
 DEPLOY = "run `ops deploy`"
 
 
-def check_prefect(settings: Settings, *, templates: Collection[TemplateDeployment], all_read: bool) -> Iterator[Check]:
+def check_prefect(settings: Settings, *, files: Collection[FileDeployment], all_read: bool) -> Iterator[Check]:
     """Look at the room's Prefect server. Raises RoomUnreachableError when it does not answer or lets nobody in.
 
-    Unless `all_read`, a template that is no longer right keeps its deployments, as `ops deploy` leaves them.
+    Unless `all_read`, a file that is no longer right keeps its deployments, as `ops deploy` leaves them.
     """
     with prefect_client(settings, request_seconds=REQUEST_SECONDS) as client, answering(client):
         yield judge_version(client.api_version(), version("prefect"), pinned_version())
@@ -61,7 +60,7 @@ def check_prefect(settings: Settings, *, templates: Collection[TemplateDeploymen
         off = switched_off(settings)
         registered = registered_deployments(settings.prefect_yaml)
         wanted = {name: one for name, one in registered.items() if one.entrypoint not in off}
-        wanted |= named(one for template in templates for one in deployments_of(template))
+        wanted |= named(one for file in files for one in deployments_of(file))
         found = {f"{kind}/{one.name}": one for kind, one in runbook_deployments(client)}
         yield judge_deployments(wanted, {name: _as_deployed(one) for name, one in found.items()}, all_read=all_read)
         for name, one in found.items():
@@ -110,21 +109,20 @@ def judge_lane(lane: Lane, pool: WorkPool | None, queues: list[WorkQueue], *, li
 
 
 def judge_deployments(wanted: Mapping[str, Deployed], found: Mapping[str, Deployed], *, all_read: bool) -> Check:
-    """Whether Prefect has the deployments as prefect.yaml and the templates say, and no other ones of runbooks."""
+    """Whether Prefect has the deployments as prefect.yaml and other files say, and no other ones of runbooks."""
     missing = sorted(wanted.keys() - found.keys())
     changed = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
     others = found.keys() - wanted.keys()
-    foreign = sorted(name for name in others if all_read or not found[name].entrypoint.startswith(f"{PACKAGE}."))
+    foreign = sorted(name for name in others if all_read or not is_of_file(found[name].entrypoint))
     if missing or changed:
         parts = [("missing", missing), ("other than here", changed)]
         return Check("deployments", "; ".join(f"{word}: {_some(names)}" for word, names in parts if names), DEPLOY)
     if foreign:
         advice = (
-            "`ops deploy` removes what belongs to no template any more, or is switched off; "
-            "delete others in the Prefect UI"
+            "`ops deploy` removes what belongs to no file any more, or is switched off; delete others in the Prefect UI"
         )
-        return Check("deployments", f"neither in prefect.yaml nor of a template: {_some(foreign)}", advice)
-    return Check("deployments", f"{len(wanted)}, as in prefect.yaml and the templates")
+        return Check("deployments", f"neither in prefect.yaml nor of a file: {_some(foreign)}", advice)
+    return Check("deployments", f"{len(wanted)}, as in prefect.yaml and other files")
 
 
 def judge_pool(name: str, deployment: DeploymentResponse) -> Check | None:

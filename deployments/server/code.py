@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from opsdb.kinds.runbook_files import runbook_sources
 from opsdb.kinds.template_files import template_folders
 from opsdb.settings import Settings
 
@@ -20,8 +21,9 @@ MOST_FILES = 5000
 
 
 def digest_of_code(settings: Settings) -> str | None:
-    """Of code, packages, prefect.yaml and templates; None when there are too many files to look at."""
+    """Of code, packages, prefect.yaml, templates and own runbooks; None when there are too many files to look at."""
     folders = {path.resolve() for path in (*(CODE / name for name in PACKAGES), *template_folders(settings))}
+    folders |= {path.resolve() for path in runbook_sources(settings)}
     folders.add(settings.prefect_yaml.resolve().parent)  # runbooks may lie beside the file
     files: dict[str, tuple[int, int, int]] = {}
     for folder in sorted(folders):
@@ -43,7 +45,9 @@ def digest(value: Any) -> str:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Python files, and whatever may be a template; a link for what it leads to."""
+    """Python files, and whatever may be a template; a link for what it leads to. A folder may be a single file."""
+    if folder.is_file():
+        yield str(folder), folder.stat()
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
         for name in names:

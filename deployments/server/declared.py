@@ -1,4 +1,4 @@
-"""The deployments that prefect.yaml and the templates ask for, checked before anything is written."""
+"""The deployments that prefect.yaml, templates and own runbooks ask for, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from pydantic_core import to_jsonable_python
 from deployments.server.merge import given
 from deployments.server.when import schedule_of
 from opsdb.errors import OpsError
+from opsdb.kinds import runbook_files as own
 from opsdb.kinds.names import current_name, deployment_name
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.refusals import refusal
@@ -41,7 +42,8 @@ from opsdb.schedules.store import Said
 from opsdb.schedules.times import Schedule
 from opsdb.tables import Lane
 
-TEMPLATE_TAG = "template"
+TAGS = {PACKAGE: "template", own.PACKAGE: "own"}
+"""What tells deployments of files from those of prefect.yaml, by the package of their entrypoint."""
 QUEUES = ("urgent", "high", "default", "low")
 """In order of priority: Prefect serves a queue with a lower number first, from 1."""
 
@@ -53,15 +55,17 @@ TEMPLATE_SCHEDULE = "template"
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateDeployment:
-    """A template as Prefect shows it: its kind in one lane, or in all of them.
+class FileDeployment:
+    """A template, or a runbook elsewhere, as Prefect shows it: its kind in one lane, or in all of them.
 
-    `schedule` is an entry of `schedules`, and `rules` one of `schedule_rules`, as in prefect.yaml, without the slug.
+    `package` is that of its entrypoint. `schedule` is an entry of `schedules`, and `rules` one of `schedule_rules`,
+    as in prefect.yaml, without the slug.
     """
 
     kind: str
     lane: Lane | None
-    version: str
+    version: str | None
+    package: str = PACKAGE
     schedule: Mapping[str, Any] | None = None
     rules: Mapping[str, Any] | None = None
 
@@ -209,13 +213,13 @@ class Loaded:
 
 
 def load_deployments(
-    file: Path, templates: Iterable[TemplateDeployment], *, without: Collection[str] = ()
+    file: Path, files: Iterable[FileDeployment], *, without: Collection[str] = ()
 ) -> tuple[list[Loaded], list[str]]:
-    """What prefect.yaml and the templates ask for, and a line for each runbook that cannot be loaded.
+    """What prefect.yaml and other files ask for, and a line for each runbook that cannot be loaded.
 
     The entrypoints in `without` are left out. Raises OpsError, which names the entry and its field.
     """
-    declared = [one for one in declared_deployments(file, templates) if one.entrypoint not in without]
+    declared = [one for one in declared_deployments(file, files) if one.entrypoint not in without]
     flows: dict[str, Flow[..., Any]] = {}
     broken = []
     with _importable(file.parent):
@@ -228,7 +232,7 @@ def load_deployments(
     return [Loaded(one, flows[one.entrypoint]) for one in declared if one.entrypoint in flows], broken
 
 
-def declared_deployments(file: Path, templates: Iterable[TemplateDeployment]) -> list[DeclaredDeployment]:
+def declared_deployments(file: Path, files: Iterable[FileDeployment]) -> list[DeclaredDeployment]:
     """The same, without the runbooks themselves."""
     try:
         content = yaml.safe_load(file.read_text())
@@ -238,25 +242,25 @@ def declared_deployments(file: Path, templates: Iterable[TemplateDeployment]) ->
     if actions := [name for name in ("build", "push", "pull") if content.get(name)]:
         raise OpsError(f"{file} could not be applied: {actions[0]}: a lane runs what is installed, leave it empty")
     declared = [_entry(entry, f"{file} could not be applied: deployments[{n}]") for n, entry in enumerate(entries)]
-    for template in templates:
-        declared += [_entry(entry, f"template {template.kind}") for entry in deployments_of(template)]
+    for one in files:
+        declared += [_entry(entry, f"{TAGS[one.package]} runbook {one.kind}") for entry in deployments_of(one)]
     if twice := _twice(one.full_name for one in declared):
         raise OpsError(f"{file} could not be applied: {twice} stands there twice")
     return declared
 
 
-def deployments_of(template: TemplateDeployment) -> Iterator[dict[str, object]]:
+def deployments_of(file: FileDeployment) -> Iterator[dict[str, object]]:
     """As prefect.yaml would name them."""
-    for lane in [template.lane] if template.lane else Lane:
+    for lane in [file.lane] if file.lane else Lane:
         yield {
-            "name": deployment_name(template.kind, lane.pool),
-            "version": template.version,
-            "tags": [TEMPLATE_TAG, lane.pool, RUNBOOK_TAG],
+            "name": deployment_name(file.kind, lane.pool),
+            "version": file.version,
+            "tags": [TAGS[file.package], lane.pool, RUNBOOK_TAG],
             "enforce_parameter_schema": True,
             "work_pool": {"name": lane.pool, "work_queue_name": "default"},
-            "entrypoint": f"{PACKAGE}.{template.kind}",
-            "schedules": [{"slug": TEMPLATE_SCHEDULE, **template.schedule}] if template.schedule else [],
-            "schedule_rules": {TEMPLATE_SCHEDULE: template.rules} if template.schedule and template.rules else {},
+            "entrypoint": f"{file.package}.{file.kind}",
+            "schedules": [{"slug": TEMPLATE_SCHEDULE, **file.schedule}] if file.schedule else [],
+            "schedule_rules": {TEMPLATE_SCHEDULE: file.rules} if file.schedule and file.rules else {},
         }
 
 

@@ -24,9 +24,9 @@ from deployments.server.client import pages
 from deployments.server.code import digest_of_code
 from deployments.server.declared import (
     QUEUES,
-    TEMPLATE_TAG,
+    TAGS,
+    FileDeployment,
     Loaded,
-    TemplateDeployment,
     deployments_of,
     load_deployments,
 )
@@ -38,6 +38,7 @@ from deployments.worker.lane_worker import BASE_JOB_TEMPLATE, LaneWorker
 from opsdb.database import connect, reachable, writing
 from opsdb.deployed import read_deployed, write_deployed
 from opsdb.errors import OpsError, RoomUnreachableError, UsageError
+from opsdb.kinds import runbook_files as own
 from opsdb.kinds.deployed_code import note_code
 from opsdb.kinds.kinds import switched_off
 from opsdb.kinds.names import current_full_name, deployment_name
@@ -54,7 +55,7 @@ from opsdb.tables import Lane
 def deploy_everything(
     settings: Settings,
     *,
-    templates: Collection[TemplateDeployment],
+    files: Collection[FileDeployment],
     all_read: bool,
     say: Callable[[str], None],
     offers: Offers = NOTHING_KNOWN,
@@ -62,7 +63,7 @@ def deploy_everything(
 ) -> list[str]:
     """Make or update the lanes, the deployments and the types of blocks. Repeating it changes nothing.
 
-    Deployments of templates that are gone are removed, if `all_read`: else a file could not be read, and what it was
+    Deployments of `files` that are gone are removed, if `all_read`: else a file could not be read, and what it was
     is not known. `offers` is what the forms name. What somebody set in Prefect stays and is named, but for the
     deployments in `reset`. Deployments of kinds that are switched off are removed by the room itself alone: elsewhere
     the environment may lack what switches them on. Returns a line for each runbook that cannot be loaded: what is
@@ -72,7 +73,7 @@ def deploy_everything(
     is written when it is prefect.yaml that is wrong, or a name in `reset`.
     """
     off = switched_off(settings)
-    loaded, broken = load_deployments(settings.prefect_yaml, templates, without=off)
+    loaded, broken = load_deployments(settings.prefect_yaml, files, without=off)
     reset = [current_full_name(name) for name in reset]
     _check_names(reset, [one.declared.full_name for one in loaded])
     check_migrated(settings)  # before workers execute the code that needs it
@@ -88,8 +89,8 @@ def deploy_everything(
             for line in remove_switched_off(client, settings, off) if of_room else name_switched_off(client, off):
                 say(line)
             if all_read:
-                for name in _remove_others(client, templates):
-                    say(f"{name} removed: its template is gone, or no longer for its lane")
+                for line in _remove_others(client, files):
+                    say(line)
             _note_subjects(settings, loaded, keep=bool(broken) or not (all_read and of_room))
             apply_declared_rules(client, settings, [one.declared for one in loaded])
         slugs = register_block_types()
@@ -101,7 +102,8 @@ def deploy_everything(
         say(str(kept))
     as_they_were = len(loaded) - len(outcome.written)
     say(f"deployments: {len(outcome.written)} written, {as_they_were} as they were before")
-    say(f"templates: {', '.join(sorted(template.kind for template in templates)) or 'none'}")
+    for package, word in ((PACKAGE, "templates"), (own.PACKAGE, "own runbooks")):
+        say(f"{word}: {', '.join(sorted(one.kind for one in files if one.package == package)) or 'none'}")
     say(f"block types registered: {', '.join(slugs)}")
     return broken
 
@@ -171,21 +173,22 @@ def _apply_lane(client: SyncPrefectClient, lane: Lane, *, limit: int) -> None:
             client.update_work_queue(queue.id, priority=number)
 
 
-def _remove_others(client: SyncPrefectClient, templates: Collection[TemplateDeployment]) -> list[str]:
-    """Remove the deployments of templates that no longer are there, and of lanes that a template no longer names.
+def _remove_others(client: SyncPrefectClient, files: Collection[FileDeployment]) -> list[str]:
+    """Remove the deployments of files that no longer are there, and of lanes that a template no longer names.
 
-    Those that somebody made beside them stay while the template does. Returns the names of the removed.
+    Those that somebody made beside them stay while the file does. Returns a line for each.
     """
-    kept = {(template.kind, str(one["name"])) for template in templates for one in deployments_of(template)}
-    kinds = {template.kind for template in templates}
+    kept = {(one.package, one.kind, str(entry["name"])) for one in files for entry in deployments_of(one)}
+    kinds = {(one.package, one.kind) for one in files}
     removed = []
     for deployment in list(pages(client.read_deployments)):
-        entrypoint = deployment.entrypoint or ""
-        ours = {RUNBOOK_TAG, TEMPLATE_TAG} <= set(deployment.tags) and entrypoint.startswith(f"{PACKAGE}.")
-        kind = entrypoint.removeprefix(f"{PACKAGE}.")
+        package, _, kind = (deployment.entrypoint or "").rpartition(".")
+        ours = package in TAGS and {RUNBOOK_TAG, TAGS[package]} <= set(deployment.tags)
         of_lane = deployment.name in [deployment_name(kind, lane.pool) for lane in Lane]
-        if ours and (kind, deployment.name) not in kept and (of_lane or kind not in kinds):
+        gone = (package, kind, deployment.name) not in kept and (of_lane or (package, kind) not in kinds)
+        if ours and gone:
             with suppress(ObjectNotFound):  # somebody was first
                 client.delete_deployment(deployment.id)
-            removed.append(f"{kind}/{deployment.name}")
+            why = "its template is gone, or no longer for its lane" if package == PACKAGE else "its runbook is gone"
+            removed.append(f"{kind}/{deployment.name} removed: {why}")
     return removed

@@ -28,6 +28,7 @@ class Startable:
     description: str
     schema: dict[str, Any]
     defaults: dict[str, Any]
+    entrypoint: str = ""
     paused: bool = False
     """Whether it is paused in Prefect: its schedules start nothing, and what is started by hand runs."""
     zones: dict[UUID, str] = field(default_factory=dict)
@@ -74,6 +75,7 @@ def all_startable(client: SyncPrefectClient) -> dict[str, dict[Lane, Startable]]
                 description=deployment.description or "",
                 schema=dict(deployment.parameter_openapi_schema or {}),
                 defaults=dict(deployment.parameters or {}),
+                entrypoint=deployment.entrypoint or "",
                 paused=deployment.paused,
                 zones=zones[kind],
             )

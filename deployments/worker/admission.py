@@ -15,7 +15,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from deployments.worker.prefect_inner import Related
-from opsdb.kinds.kinds import is_of_template
+from opsdb.kinds.kinds import is_of_file
 
 DEPLOYMENT_SECONDS = 5.0
 """For how long a deployment that was read is taken as it stood: a burst of runs asks for it once."""
@@ -67,7 +67,7 @@ def refusal(  # noqa: PLR0911  # one return for each reason reads best
 ) -> str | None:
     """Why a lane does not execute the run, or None. Whoever reaches Prefect's API can make runs and deployments.
 
-    The files of templates are left to the run's own process: a file that is just being saved must not refuse a run.
+    Templates and own runbooks are left to the run's process: a file that is just being saved must not refuse a run.
     """
     if flow_run.job_variables:
         return f"a lane takes no job variables, this run carries {sorted(flow_run.job_variables)}"
@@ -75,8 +75,8 @@ def refusal(  # noqa: PLR0911  # one return for each reason reads best
         return "a lane executes deployments only, this run has none"
     if deployment is None:
         return f"the deployment {flow_run.deployment_id} no longer exists"
-    if deployment.entrypoint not in entrypoints and not is_of_template(deployment.entrypoint or ""):
-        return f"the entrypoint {deployment.entrypoint!r} is neither in prefect.yaml nor a template's"
+    if deployment.entrypoint not in entrypoints and not is_of_file(deployment.entrypoint or ""):
+        return f"the entrypoint {deployment.entrypoint!r} is neither in prefect.yaml nor that of a file"
     if deployment.pull_steps or deployment.job_variables:
         return f"the deployment {deployment.name} carries pull steps or job variables; run `ops deploy` again"
     known = (deployment.parameter_openapi_schema or {}).get("properties") or {}

@@ -9,6 +9,7 @@ import importlib
 import logging
 import sys
 
+from opsdb.kinds import runbook_files as own
 from opsdb.kinds.kinds import registered_entrypoints
 from opsdb.kinds.template_files import PACKAGE
 from opsdb.own_loggers import log_at_info
@@ -49,6 +50,16 @@ for module in (*EVERY_RUN, *sorted(_runbooks()), PACKAGE):
         importlib.import_module(module)
     except (Exception, SystemExit):  # a run that needs it imports it again, and reports why that fails
         log.exception("%s could not be loaded", module)
+
+try:
+    own_kinds = {kind for file in own.runbook_files(load_settings()) for kind in file.kinds}
+    for kind in sorted(own_kinds):
+        try:
+            getattr(importlib.import_module(own.PACKAGE), kind)
+        except own.RunbookFileError as error:  # in one line, with the file's own
+            log.error("runbook %s could not be loaded: %s", kind, error)  # noqa: TRY400
+except Exception:
+    log.exception("the team's own runbooks could not be loaded")
 
 gc.collect()
 gc.freeze()

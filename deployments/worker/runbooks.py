@@ -24,7 +24,7 @@ class Runbooks:
         self._looking = asyncio.Lock()
         self._said = ""
         self.entrypoints = registered_entrypoints(settings.prefect_yaml)
-        """Those of prefect.yaml. The files of templates are read by each run."""
+        """Those of prefect.yaml. Templates and own runbooks are found by each run."""
         self.forks = Forks()
 
     async def look(self) -> None:

@@ -40,12 +40,17 @@ def load_runbook(entrypoint: str) -> Flow[..., Any]:
     return found
 
 
-def dry_run(runbook: Flow[..., Any], parameters: Mapping[str, Any], *, settings: Settings) -> DryRun:
-    """Note what each step would do with these parameters. Raises UsageError for parameters that do not fit."""
+def checked_parameters(runbook: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters as the runbook gets them. Raises UsageError for those that do not fit."""
     try:
-        checked = runbook.validate_parameters(dict(parameters))
+        return runbook.validate_parameters(dict(parameters))
     except (ParameterTypeError, ValueError, TypeError) as error:
         raise UsageError(f"the parameters do not fit {runbook.name}: {error}") from error
+
+
+def dry_run(runbook: Flow[..., Any], parameters: Mapping[str, Any], *, settings: Settings) -> DryRun:
+    """Note what each step would do with these parameters. Raises UsageError for parameters that do not fit."""
+    checked = checked_parameters(runbook, parameters)
     entries: list[Entry] = []
     steps: list[PlannedStep] = []
     run = ActiveRun(id=uuid4(), attempt=1, settings=settings, record=entries.append, in_lane=False, plan=steps)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import yaml
 
 from opsdb.kinds.kinds import known_kinds
+from opsdb.kinds.runbook_files import runbook_files
 from opsdb.kinds.template_files import template_files
 from opsdb.private_files import replace_private
 from opsdb.settings import Settings
@@ -33,7 +34,7 @@ class KindNames:
     before: frozenset[str] = frozenset()
     """What it executed at some time."""
     complete: bool = True
-    """False while prefect.yaml or a template cannot be read: then any word may be a name."""
+    """False while prefect.yaml, a template or a runbook elsewhere cannot be read: then any word may be a name."""
     remembered: bool = True
     """False in a room of an earlier version, which kept no names: then any word may be one that was taken away."""
 
@@ -49,7 +50,7 @@ class KindNames:
 
 
 def read_kind_names(settings: Settings) -> KindNames:
-    """The names that prefect.yaml, the templates and the memory of this OPS_HOME have. Never raises."""
+    """The names that prefect.yaml, the files elsewhere and the memory of this OPS_HOME have. Never raises."""
     before = _read_memory(settings)
     remembered = (settings.home / FILE).exists() or not (settings.home / _ROOM).exists()
     try:
@@ -57,6 +58,7 @@ def read_kind_names(settings: Settings) -> KindNames:
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return KindNames(here=frozenset(), before=before, complete=False, remembered=remembered)
     complete = all(file.kind is not None for file in template_files(settings))
+    complete = complete and not any(file.error for file in runbook_files(settings))
     return KindNames(here=here, before=before, complete=complete, remembered=remembered)
 
 

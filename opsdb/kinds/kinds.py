@@ -1,4 +1,4 @@
-"""The kinds of runbooks that the room executes: those of prefect.yaml, and those of template files."""
+"""The kinds of runbooks that the room executes: those of prefect.yaml, and those of files that lie elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from opsdb.errors import UsageError
+from opsdb.kinds import runbook_files as own
 from opsdb.kinds.names import current_name
 from opsdb.kinds.template_files import KIND, PACKAGE, template_files
 from opsdb.settings import Settings
@@ -65,33 +66,48 @@ def registered_kinds(prefect_yaml: Path) -> list[str]:
     return sorted(_kind(entrypoint) for entrypoint in registered_entrypoints(prefect_yaml))
 
 
-def is_of_template(entrypoint: str) -> bool:
-    """Whether it is, by its form, the entrypoint of a template. Loading it says whether there is one."""
+def is_of_file(entrypoint: str) -> bool:
+    """Whether it is, by its form, that of a template or an own runbook. Loading it says whether there is one."""
     package, _, kind = entrypoint.rpartition(".")
-    return package == PACKAGE and re.fullmatch(KIND, kind) is not None
+    return package in (PACKAGE, own.PACKAGE) and re.fullmatch(KIND, kind) is not None
 
 
-def with_templates(registered: Collection[str], settings: Settings) -> frozenset[str]:
-    """With the entrypoints of the template files that are there now; a kind that is registered has none of those."""
-    taken = {_kind(entrypoint) for entrypoint in registered}
-    kinds = {file.kind for file in template_files(settings) if file.kind} - taken
-    return frozenset([*registered, *(f"{PACKAGE}.{kind}" for kind in kinds)])
+def with_files(registered: Collection[str], settings: Settings) -> frozenset[str]:
+    """With those of the files that are there now. A kind is registered, or else a template, or else an own runbook."""
+    found = {_kind(entrypoint): entrypoint for entrypoint in registered}
+    for file in template_files(settings):
+        if file.kind:
+            found.setdefault(file.kind, f"{PACKAGE}.{file.kind}")
+    for kind in (kind for one in own.runbook_files(settings) for kind in one.kinds):
+        found.setdefault(kind, f"{own.PACKAGE}.{kind}")
+    return frozenset([*registered, *found.values()])
 
 
 def known_kinds(settings: Settings) -> list[str]:
-    """The kinds of prefect.yaml and of the templates. Raises as `registered_entrypoints`."""
-    entrypoints = with_templates(registered_entrypoints(settings.prefect_yaml), settings)
+    """The kinds of prefect.yaml and of the files elsewhere. Raises as `registered_entrypoints`."""
+    entrypoints = with_files(registered_entrypoints(settings.prefect_yaml), settings)
     return sorted(_kind(entrypoint) for entrypoint in entrypoints)
 
 
 def entrypoint_of(kind: str, settings: Settings) -> str:
     """The entrypoint of a kind. Raises UsageError for an unknown one."""
-    for entrypoint in sorted(with_templates(registered_entrypoints(settings.prefect_yaml), settings)):
+    for entrypoint in sorted(with_files(registered_entrypoints(settings.prefect_yaml), settings)):
         if _kind(entrypoint) == kind:
             return entrypoint
     raise UsageError(
-        f"KIND: {kind!r} is neither registered in {settings.prefect_yaml} nor a template here: see `ops template list`"
+        f"KIND: {kind!r} is neither registered in {settings.prefect_yaml} nor in a file here. Hint: `ops runbooks` "
+        "lists what is deployed, `ops template list` the templates, `ops runbook check` the team's own runbooks"
     )
+
+
+def source_of(entrypoint: str, settings: Settings) -> Path | None:
+    """The file that a kind comes from: prefect.yaml, or its own. None where no file here has it any more."""
+    package, _, kind = entrypoint.rpartition(".")
+    if package == PACKAGE:
+        return next((file.path for file in template_files(settings) if file.kind == kind), None)
+    if package == own.PACKAGE:
+        return next((file.path for file in own.runbook_files(settings) if kind in file.kinds), None)
+    return settings.prefect_yaml
 
 
 def _kind(entrypoint: str) -> str:

@@ -50,11 +50,13 @@ def started(programs: Path, chat: Mattermost, shared_folder: Path) -> Iterator[t
                 "OPS_BACKUP_ROOTS": "/tmp",  # the disks that tests mount
                 "OPS_STORED_COMMANDS": "true",
                 "OPS_TEMPLATES": str(folder / "templates"),
+                "OPS_RUNBOOKS": str(folder / "runbooks"),
                 "OPS_PREFECT_YAML": str(folder / "prefect.yaml"),
                 "OPS_ALERT_URLS": f"{chat.url} warning=block:chat",
             },
         )
         desk.home.mkdir(mode=0o700)
+        (folder / "runbooks").mkdir()
         (folder / "prefect.yaml").write_bytes((REPOSITORY / "prefect.yaml").read_bytes())
         copy_cluster(shared_folder, EmbeddedPostgres(desk.home / "postgres"))
         try:

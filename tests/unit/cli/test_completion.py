@@ -38,7 +38,7 @@ def test_lanes_are_those_of_the_room() -> None:
 
 
 def test_words_statuses_and_last_are_offered_without_a_room(tmp_path: Path) -> None:
-    assert set(offered("ops run", 1, tmp_path)) == {"run", "runs", "runbooks"}
+    assert set(offered("ops run", 1, tmp_path)) == {"run", "runs", "runbook", "runbooks"}
     assert set(offered("ops ", 1, tmp_path)) == {word for words in FILES.values() for word in words}
     assert offered("ops runs --status f", 3, tmp_path) == ["failed"]
     assert offered("ops show la", 2, tmp_path) == ["last"]

@@ -365,7 +365,7 @@ def test_unknown_name_to_reset_is_refused_with_the_nearest(file: File, prefect_r
     file.path.write_text(yaml.safe_dump({"deployments": [file.entry | {"name": "nightly"}]}))
     settings = prefect_room.model_copy(update={"prefect_yaml": file.path, "stored_commands": True})
     with pytest.raises(UsageError, match=r"stored_command/nihgtly.*Did you mean stored_command/nightly"):
-        deploy_everything(settings, templates=[], all_read=True, say=print, reset=["stored_command/nihgtly"])
+        deploy_everything(settings, files=[], all_read=True, say=print, reset=["stored_command/nihgtly"])
 
 
 def test_pause_and_parameters_of_a_schedule_stay_whatever_is_written(file: File, client: SyncPrefectClient) -> None:
@@ -410,7 +410,7 @@ def test_wrong_entry_is_named_with_its_field_and_nothing_is_written(
     file.path.write_text(yaml.safe_dump({"deployments": entries}))
     settings = prefect_room.model_copy(update={"prefect_yaml": file.path})
     with pytest.raises(OpsError, match=re.escape(named)):
-        deploy_everything(settings, templates=[], all_read=True, say=print)
+        deploy_everything(settings, files=[], all_read=True, say=print)
     with pytest.raises(ObjectNotFound):
         file.read()
 
@@ -450,7 +450,7 @@ def test_runbook_that_cannot_be_loaded_is_named_and_leaves_the_others_alone(
     own = file.entry | {"entrypoint": "flows.odoo_db_backup.odoo_db_backup"}
     file.path.write_text(yaml.safe_dump({"deployments": [own, own | {"name": "other", "entrypoint": entrypoint}]}))
     settings = room.model_copy(update={"prefect_yaml": file.path})
-    (line,) = deploy_everything(settings, templates=[], all_read=True, say=print)
+    (line,) = deploy_everything(settings, files=[], all_read=True, say=print)
     assert line.startswith(f"the runbook {entrypoint} cannot be loaded: ")
     assert client.read_deployment_by_name(f"odoo_db_backup/{file.entry['name']}")
 
@@ -461,13 +461,13 @@ def test_what_is_switched_off_goes_and_what_waits_in_it_ends_and_says_why(
     monkeypatch.delenv(SETTLED, raising=False)
     settings = room.model_copy(update={"prefect_yaml": file.path, "stored_commands": True})
     file.path.write_text(yaml.safe_dump({"deployments": [file.entry]}))
-    deploy_everything(settings, templates=[], all_read=True, say=print)
+    deploy_everything(settings, files=[], all_read=True, say=print)
     made = file.read()
     planned = set(file.planned())
     waiting = client.create_flow_run_from_deployment(made.id, parameters={"block": "x"})
     said: list[str] = []
     off = settings.model_copy(update={"stored_commands": False})
-    deploy_everything(off, templates=[], all_read=True, say=said.append)
+    deploy_everything(off, files=[], all_read=True, say=said.append)
     assert file.read().id == made.id  # whoever deploys from another terminal may not have what switches it on
     (line,) = [line for line in said if line.startswith(file.name)]
     assert "stays as it is: OPS_STORED_COMMANDS is off here" in line
@@ -475,7 +475,7 @@ def test_what_is_switched_off_goes_and_what_waits_in_it_ends_and_says_why(
         assert db.scalar(text("SELECT subject FROM ops.kinds WHERE kind = 'stored_command'"))
     said.clear()
     monkeypatch.setenv(SETTLED, "1")
-    deploy_everything(off, templates=[], all_read=True, say=said.append)
+    deploy_everything(off, files=[], all_read=True, say=said.append)
     with pytest.raises(ObjectNotFound):
         file.read()
     (line,) = [line for line in said if line.startswith(file.name)]
@@ -489,6 +489,6 @@ def test_what_is_switched_off_goes_and_what_waits_in_it_ends_and_says_why(
     for run_id in planned:
         with pytest.raises(ObjectNotFound):
             client.read_flow_run(run_id)
-    deploy_everything(off, templates=[], all_read=True, say=said.append)
-    deploy_everything(settings, templates=[], all_read=True, say=print)
+    deploy_everything(off, files=[], all_read=True, say=said.append)
+    deploy_everything(settings, files=[], all_read=True, say=print)
     assert file.read().id != made.id

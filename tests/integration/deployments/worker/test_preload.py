@@ -34,3 +34,21 @@ def test_what_cannot_be_loaded_is_named_and_ends_nothing(tmp_path: Path, content
     )
     assert done.returncode == 0, done.stderr
     assert said in done.stderr
+
+
+def test_own_runbook_that_cannot_be_loaded_is_named_in_a_line_and_leaves_the_others(tmp_path: Path) -> None:
+    runbook = "from flows.engine.runbook import runbook\n@runbook(deadline_seconds=9)\ndef {name}(): ...\n"
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "bad.py").write_text(f"1 / 0\n{runbook.format(name='bad')}")
+    (folder / "good.py").write_text(runbook.format(name="good"))
+    done = subprocess.run(
+        [sys.executable, "-c", "import deployments.worker.preload, sys; print('flows.own.files.good' in sys.modules)"],
+        env={**os.environ, "OPS_HOME": str(tmp_path / ".ops"), "OPS_RUNBOOKS": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True\n"
+    assert f"runbook bad could not be loaded: {folder}/bad.py:1: ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -24,6 +24,7 @@ from cli.doctor.doctor import Examination
 from cli.doctor.host import (
     check_backup_keys,
     check_folders,
+    check_own_runbooks,
     check_programs,
     check_settings,
     check_templates,
@@ -155,6 +156,31 @@ def test_programs_and_errors_of_templates_are_told(tmp_path: Path) -> None:
     broken, others = check_templates(settings)
     assert (broken.subject, broken.ok, others.ok) == ("broken.yaml", False, True)
     assert "steps" in broken.found
+
+
+def test_own_runbooks_that_cannot_run_are_named_once(tmp_path: Path) -> None:
+    head = "from flows.engine.runbook import runbook\n"
+    two = "".join(f"@runbook(deadline_seconds=9)\ndef {name}(): ...\n" for name in ("first_one", "second_one"))
+    (tmp_path / "broken_two.py").write_text(f"{head}1 / 0\n{two}")
+    (tmp_path / "fine_two.py").write_text(head + two.replace("_one", "_fine"))
+    broken, others = check_own_runbooks(Settings(runbooks=tmp_path))
+    assert (broken.subject, broken.ok, others.ok) == ("broken_two.py", False, True)
+    assert broken.found == f"{tmp_path}/broken_two.py:2: ZeroDivisionError: division by zero"
+    assert others.found == "2 can run"
+
+
+def test_file_of_own_runbooks_that_others_may_write_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.py").write_text("")
+    settings = Settings(home=tmp_path / "home", runbooks=tmp_path / "own", backup_dir=tmp_path / "backups")
+    assert all(check.ok for check in check_folders(settings))
+    (tmp_path / "own" / "mine.py").chmod(0o666)
+    (check,) = check_folders(settings)
+    assert (check.subject, check.ok) == ("OPS_RUNBOOKS", False)
+    assert check.found == f"everybody may write to {tmp_path}/own/mine.py: whoever does runs commands as this user"
+    (tmp_path / "own").chmod(0o777)
+    (check,) = check_folders(settings)  # of the folder, and not once more for each file
+    assert f"everybody may write to {tmp_path}/own:" in check.found
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from deployments.server.check import (
     judge_waiting,
     pinned_version,
 )
-from deployments.server.declared import QUEUES, TemplateDeployment, deployments_of
+from deployments.server.declared import QUEUES, FileDeployment, deployments_of
 from opsdb.kinds.kinds import Deployed, named
 from opsdb.runs.lookup import short_id
 from opsdb.settings import Settings
@@ -109,7 +109,7 @@ def test_runs_whose_queue_was_deleted_are_told() -> None:
         ({"a/lane-a": ONE}, ""),
         ({}, "missing: a/lane-a"),
         ({"a/lane-a": Deployed("flows.b.b", "lane-a", "default")}, "other than here: a/lane-a"),
-        ({"a/lane-a": ONE, "mine/x": ONE}, "neither in prefect.yaml nor of a template: mine/x"),
+        ({"a/lane-a": ONE, "mine/x": ONE}, "neither in prefect.yaml nor of a file: mine/x"),
     ],
 )
 def test_deployments_are_those_of_the_file(found: dict[str, Deployed], words: str) -> None:
@@ -127,11 +127,11 @@ def test_every_kind_of_the_file_has_its_programs_listed() -> None:
     assert registered_deployments(settings.prefect_yaml)["nightly_backup/nightly-backup"].queue == "high"
 
 
-OWN = TemplateDeployment("disk_space", None, "1")
+OWN = FileDeployment("disk_space", None, "1")
 LEFT = {"gone/lane-a": Deployed("flows.templates.gone", "lane-a", "default")}
 
 
-def judged(templates: list[TemplateDeployment], found: dict[str, Deployed], *, all_read: bool = True) -> Check:
+def judged(templates: list[FileDeployment], found: dict[str, Deployed], *, all_read: bool = True) -> Check:
     wanted = named(one for template in templates for one in deployments_of(template))
     return judge_deployments(wanted, found, all_read=all_read)
 

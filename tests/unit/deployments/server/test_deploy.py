@@ -10,19 +10,20 @@ import pytest
 from prefect.exceptions import ObjectNotFound
 
 from deployments.server import deploy, switched_off
-from deployments.server.declared import TEMPLATE_TAG, TemplateDeployment
+from deployments.server.declared import TAGS, FileDeployment
+from opsdb.kinds import runbook_files as own
 from opsdb.runs.lookup import short_id
 from opsdb.runs.prefect_runs import RUNBOOK_TAG
 from opsdb.settings import Settings
 from opsdb.states import RunStatus
 from opsdb.tables import Lane
 
-TAGS = [TEMPLATE_TAG, RUNBOOK_TAG]
 GONE = ObjectNotFound(http_exc=Exception("somebody was first"))
 
 
-def deployed(kind: str, name: str) -> SimpleNamespace:
-    return SimpleNamespace(id=uuid4(), name=name, tags=TAGS, entrypoint=f"flows.templates.{kind}", schedules=[])
+def deployed(kind: str, name: str, package: str = "flows.templates") -> SimpleNamespace:
+    tags = [TAGS[package], RUNBOOK_TAG]
+    return SimpleNamespace(id=uuid4(), name=name, tags=tags, entrypoint=f"{package}.{kind}", schedules=[])
 
 
 def test_deployment_that_somebody_made_of_a_template_stays_while_the_template_does() -> None:
@@ -34,11 +35,18 @@ def test_deployment_that_somebody_made_of_a_template_stays_while_the_template_do
         deployed("mine", "mine-lane-a-own"),
         deployed("gone", "gone-lane-a"),
         deployed("gone", "copy"),
+        deployed("ours", "ours-lane-a", own.PACKAGE),
+        deployed("left", "left-lane-a", own.PACKAGE),
+        SimpleNamespace(name="x-lane-a", tags=[RUNBOOK_TAG], entrypoint=f"{own.PACKAGE}.x"),  # somebody else's
     ]
     client.delete_deployment.side_effect = GONE
-    templates = [TemplateDeployment(kind="mine", lane=Lane.A, version="1")]
-    assert deploy._remove_others(client, templates) == ["mine/mine-lane-b", "gone/gone-lane-a", "gone/copy"]
-    assert client.delete_deployment.call_count == 3
+    files = [
+        FileDeployment(kind="mine", lane=Lane.A, version="1"),
+        FileDeployment(kind="ours", lane=None, version=None, package=own.PACKAGE),
+    ]
+    removed = [line.partition(" removed: ")[0] for line in deploy._remove_others(client, files)]
+    assert removed == ["mine/mine-lane-b", "gone/gone-lane-a", "gone/copy", "left/left-lane-a"]
+    assert client.delete_deployment.call_count == 4
 
 
 def test_run_that_somebody_paused_and_that_executes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,27 @@ def test_note_that_the_disk_does_not_take_is_none(settings: Settings) -> None:
     unchanged.note(settings.model_copy(update={"home": settings.home / "gone"}), unchanged.Deployed("a", "b"))
 
 
+def test_own_runbook_that_changed_is_deployed_again(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.syspath_prepend(tmp_path)
+    for place, file in {
+        tmp_path / "own": tmp_path / "own" / "_shared.py",
+        "team_of_digests.runbooks": tmp_path / "team_of_digests" / "words.py",
+        "single_of_digests": tmp_path / "single_of_digests.py",
+    }.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+        (file.parent / "__init__.py").touch()
+        with_own = settings.model_copy(update={"runbooks": place})
+        before = unchanged.digest_of_what_is_read(with_own)
+        assert before is not None
+        assert unchanged.digest_of_what_is_read(with_own) == before
+        file.write_text("changed = True\n")
+        assert unchanged.digest_of_what_is_read(with_own) not in (before, None), place
+
+
 def test_more_files_than_can_be_looked_at_are_always_compared(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

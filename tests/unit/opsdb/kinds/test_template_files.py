@@ -9,7 +9,7 @@ import pytest
 
 from flows.template.catalogue import catalogue, find
 from flows.template.reading import ReadTemplate
-from opsdb.kinds.kinds import entrypoint_of, known_kinds, with_templates
+from opsdb.kinds.kinds import entrypoint_of, known_kinds, with_files
 from opsdb.kinds.template_files import OWN_FOLDER, TemplateError, template_files
 from opsdb.settings import Settings
 
@@ -52,7 +52,7 @@ def test_file_that_changed_is_read_anew(tmp_path: Path) -> None:
 def test_broken_file_keeps_no_other_kind_from_being_known(tmp_path: Path) -> None:
     settings = room(tmp_path, a_json="{", b_json='{"kind": "fine"}', c_json='{"kind": 7}')
     assert known_kinds(settings) == ["disk_space", "fine", "one"]
-    assert with_templates({"flows.one.one"}, settings) == {
+    assert with_files({"flows.one.one"}, settings) == {
         "flows.one.one",
         "flows.templates.disk_space",
         "flows.templates.fine",
@@ -61,7 +61,7 @@ def test_broken_file_keeps_no_other_kind_from_being_known(tmp_path: Path) -> Non
 
 def test_kind_that_is_registered_has_no_template(tmp_path: Path) -> None:
     settings = room(tmp_path, a_json=f'{{"kind": "one", {STEPS}}}')
-    assert "flows.templates.one" not in with_templates({"flows.one.one"}, settings)
+    assert "flows.templates.one" not in with_files({"flows.one.one"}, settings)
     (mine,) = [one for one in catalogue(settings) if one.path.name == "a.json"]
     assert mine.read is None
     assert "kind: one is a runbook of prefect.yaml already" in (mine.error or "")

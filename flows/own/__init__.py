@@ -1,0 +1,1 @@
+"""The parts that find, load and draft runbooks in Python that lie outside this repository."""
