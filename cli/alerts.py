@@ -92,7 +92,7 @@ def test() -> None:
     settings = load_settings()
     destinations = reach(settings, read_orders(settings).routes)
     if not destinations:
-        raise UsageError("OPS_ALERT_URLS names nobody: give it an Apprise address, see docs/alerts.md")
+        raise UsageError("OPS_ALERT_URLS is not set. Hint: give it an Apprise address, see docs/alerts.md")
     failed = 0
     with trusting(settings):
         for destination in destinations:
@@ -102,7 +102,9 @@ def test() -> None:
             said = "delivered" if failure is None else f"not delivered: {failure.reason.replace('_', ' ')}{status}"
             console.print(f"{destination.name}: {said}", markup=False)
     if failed:
-        raise OpsError(f"{failed} of {len(destinations)} did not take the test message; docs/alerts.md says what to do")
+        raise OpsError(
+            f"{failed} of {len(destinations)} did not take the test message: see docs/alerts-reference.md, Delivery"
+        )
 
 
 def acknowledge_alert(
@@ -249,7 +251,7 @@ def _remarks(settings: Settings, figures: Figures) -> list[str]:
     remarks = []
     if settings.alert_urls is None and not figures.delivered_total:
         remarks.append(
-            "Alerts go to nobody: OPS_ALERT_URLS is not set here. docs/alerts.md says how to connect Mattermost."
+            "Alerts go nowhere: OPS_ALERT_URLS is not set here. Hint: connect Mattermost, see docs/alerts.md."
         )
     if figures.last_cycle_at is None:
         remarks.append("The alerter never ran here.")

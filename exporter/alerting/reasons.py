@@ -1,7 +1,7 @@
 """Why a message did not get through: what libraries raise and servers answer, as one closed set of words.
 
-The words are `REASONS` of the outbox: in `ops alerts`, as a label of the metrics, and in the table of docs/alerts.md.
-What an error says is never used: it may hold an address, which is a secret.
+The words are `REASONS` of the outbox: in `ops alerts`, as a label of the metrics, and in the table of
+docs/alerts-reference.md. What an error says is never used: it may hold an address, which is a secret.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_word_that_means_nothing_is_refused_where_it_is_read(
 
 
 def test_trial_reaches_every_destination_and_says_which_it_did_not(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "OPS_ALERT_URLS names nobody" in ops("alerts", "test")[2]
+    assert "OPS_ALERT_URLS is not set" in ops("alerts", "test")[2]
     with listening(Mattermost()) as good, listening(Mattermost(moods=[403])) as bad:
         monkeypatch.setenv("OPS_ALERT_URLS", good.url)
         assert ops("alerts", "test")[0] == 0

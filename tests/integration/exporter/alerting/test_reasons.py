@@ -213,7 +213,7 @@ def test_proxy_that_does_not_let_through_is_named(
 
 
 def test_page_of_the_alerts_says_what_to_do_about_each_reason() -> None:
-    page = (ROOT / "docs" / "alerts.md").read_text()
+    page = (ROOT / "docs" / "alerts-reference.md").read_text()
     table = page.partition("| `ops alerts` says | do |")[2].partition("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     named = {word.replace(" ", "_") for cell in cells for word in re.findall(r"`([a-z ]+)`", cell)}
