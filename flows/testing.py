@@ -38,7 +38,7 @@ class SeenStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenRun:
-    """What came of a run. One that asks for an approval ends there: `error` is what it asks."""
+    """The outcome of a run. A run that asks for an approval ends there: `error` is its question."""
 
     status: Literal["succeeded", "failed", "asks"]
     result: Any

@@ -43,7 +43,7 @@ def show_run(settings: Settings, *, run: str, as_json: bool) -> None:
 
 
 def _find(settings: Settings, run: str) -> UUID:
-    """The run that is meant. One that was just started, and is given by its id, may be recorded in a moment.
+    """Find a run by what an operator typed. For its full id, wait a moment: a new run is recorded within seconds.
 
     Raises UsageError, for an id with what Prefect says of it.
     """

@@ -43,7 +43,7 @@ from opsdb.schedules.times import Schedule
 from opsdb.tables import Lane
 
 TAGS = {PACKAGE: "template", own.PACKAGE: "own"}
-"""What tells deployments of files from those of prefect.yaml, by the package of their entrypoint."""
+"""The tags of deployments of files, which prefect.yaml does not have, by the package of their entrypoint."""
 QUEUES = ("urgent", "high", "default", "low")
 """In order of priority: Prefect serves a queue with a lower number first, from 1."""
 

@@ -108,7 +108,7 @@ def _in_package(name: str) -> list[RunbookFile]:
     return [RunbookFile(Path(spec.origin or name), name, error=f"the package {name} defines no runbook: {_WANTED}")]
 
 
-_WANTED = "want a function with @runbook(...) of flows.engine.runbook"
+_WANTED = "expected a function with @runbook(...) of flows.engine.runbook"
 
 
 def _may_hold_runbooks(path: Path) -> bool:
