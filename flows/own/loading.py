@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -87,9 +88,10 @@ def _at_most(seconds: float) -> Iterator[None]:
 
 
 def _error(file: RunbookFile, error: BaseException, reason: str) -> RunbookFileError:
-    """With the line of the file that was executed last."""
-    lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == str(file.path)]
-    return RunbookFileError(f"{file.path}{f':{lines[-1]}' if lines else ''}: {reason}")
+    """With the line that was executed last, of the file or of one beside it that it imports."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{one.filename}:{one.lineno}" for one in frames if Path(one.filename).parent == file.path.parent]
+    return RunbookFileError(f"{lines[-1] if lines else file.path}: {reason}")
 
 
 def _masked(text: str, settings: Settings) -> str:

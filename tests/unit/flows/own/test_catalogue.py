@@ -23,7 +23,7 @@ RUNBOOK = HEAD + "@runbook(deadline_seconds=9)\ndef {name}(): return helper()\nd
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     yield
-    for name in [name for name in sys.modules if name.startswith("flows.own.files.")]:
+    for name in [name for name in sys.modules if name.startswith(("flows.own.files.", "team_of_"))]:
         del sys.modules[name]
     sys.modules.pop("flows.own_runbooks", None)
 
@@ -72,6 +72,26 @@ def test_file_that_cannot_be_imported_is_named_with_its_line_and_leaves_the_othe
     with pytest.raises(RunbookFileError, match=r"bad\.py:"):
         find("bad", settings)
     assert find("good", settings) is not None
+
+
+def test_error_in_what_a_file_imports_is_named_where_it_is(tmp_path: Path) -> None:
+    settings = write(tmp_path, _words="\nWORD = words\n", a="from ._words import WORD\n" + RUNBOOK.format(name="one"))
+    assert errors(settings) == {"a.py": f"{tmp_path}/_words.py:2: NameError: name 'words' is not defined"}
+
+
+def test_package_is_loaded_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "team_of_catalogues"
+    write(package, __init__="", words="WORD = 'x'\n", restart="from team_of_catalogues.words import WORD\n")
+    with (package / "restart.py").open("a") as file:
+        file.write(RUNBOOK.format(name="restart_it"))
+    write(package, broken="1 / 0\n" + RUNBOOK.format(name="broken_one"))
+    settings = Settings(runbooks="team_of_catalogues")
+    found = {one.kind: one for one in catalogue(settings)}
+    assert found["broken_one"].error == f"{package}/broken.py:1: ZeroDivisionError: division by zero"
+    flow = find("restart_it", settings)
+    assert flow is not None
+    assert flow.fn.__wrapped__.__module__ == "team_of_catalogues.restart"  # type: ignore[attr-defined]
 
 
 def test_secret_of_the_room_is_in_no_error(tmp_path: Path) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from opsdb.errors import UsageError
-from opsdb.kinds import runbook_files as own
 from opsdb.kinds.kind_names import read_kind_names
 from opsdb.kinds.kinds import entrypoint_of, is_of_file, known_kinds, source_of
 from opsdb.kinds.runbook_files import RunbookFile, runbook_files
@@ -109,10 +107,12 @@ def test_package_that_is_not_there_or_has_none_is_named(package: Path) -> None:
     assert "the package team_of_tests defines no runbook" in (two.error or "")
 
 
-def test_packages_announce_themselves_and_count_once(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_announce_themselves_and_count_once(package: Path) -> None:
     (package / "restart.py").write_text(RUNBOOK.format(name="restart"))
-    points = [EntryPoint(name, "team_of_tests", own.GROUP) for name in ("one", "two")]
-    monkeypatch.setattr(own, "entry_points", lambda group: points if group == "ops.runbooks" else [])
+    about = package.parent / "team_of_tests-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: team-of-tests\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[ops.runbooks]\none = team_of_tests\ntwo = team_of_tests\n")
     for settings in (Settings(), Settings(runbooks="team_of_tests")):
         assert [file.kinds for file in runbook_files(settings)] == [("restart",)]
     assert "restart" in known_kinds(Settings())
