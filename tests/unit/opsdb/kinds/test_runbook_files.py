@@ -51,7 +51,7 @@ def test_runbooks_of_a_folder_are_known_without_executing_them(tmp_path: Path) -
     files = found(settings)
     assert {name: file.kinds for name, file in files.items()} == {"a.py": ("a1",), "b.py": ("b2",), "notes.py": ()}
     assert files["a.py"].module == "flows.own.files.a"
-    assert "notes.py: defines no runbook: want a function with @runbook(...)" in (files["notes.py"].error or "")
+    assert "notes.py: defines no runbook: expected a function with @runbook(...)" in (files["notes.py"].error or "")
     assert {"a1", "b2", "disk_space"} <= set(known_kinds(settings))
     entrypoint = entrypoint_of("a1", settings)
     assert entrypoint == "flows.own_runbooks.a1"
