@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
 
 from tests.support.prose import Passage, read_prose
 
@@ -87,3 +90,46 @@ def find_habits(passages: Iterable[Passage]) -> Iterator[str]:
 def test_prose_has_no_habits_of_translation() -> None:
     found = list(find_habits(read_prose()))
     assert not found, f"{len(found)} habits:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "What reads has --json.",
+        "E is none of A, B, C, D",
+        "X is no runbook",
+        "could not ask the database, which said: timeout",
+        "waited 60 s for X, in vain",
+        "went as soon as it was written",
+        "nothing new is told of X until noon",
+        "A run that was told as stuck is not told again",
+        "who are you?",
+        "One that is not there is none to delete.",
+        "what the Prefect UI asks for",
+        "No run fits. Try fewer filters",
+        "At most so many.",
+        "Tell all of this one.",
+        "Only of this one.",
+        "-p x: want key=value",
+        "run X is succeeded already",
+        "waits for no approval: it is Completed",
+        "its schedule wants it at 02:00",
+        "nothing holds it up",
+        "lets it go on",
+        "No longer waiting; run X goes on.",
+        "was told to stop: it was cancelled, or its worker ended",
+        "1 thing needs doing, 29 checks are well.",
+        "is no setting: it does nothing",
+        "no manifest that is as it was written",
+        "No alert lasts, and none ended within a day.",
+    ],
+)
+def test_habit_is_found(sentence: str) -> None:
+    assert list(find_habits([Passage(Path("page"), 1, sentence)]))
+
+
+@pytest.mark.parametrize(
+    "sentence", ["There is no folder x", "`X is no runbook`", "A run that is over resumes nothing."]
+)
+def test_plain_sentence_is_left(sentence: str) -> None:
+    assert not list(find_habits([Passage(Path("page"), 1, sentence)]))
