@@ -64,7 +64,7 @@ format: install  ## format the code and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-dashboards: install  ## write exporter/dashboards/*.json anew
+dashboards: install  ## write exporter/dashboards/*.json
 	@$(BIN)/python -m exporter.dashboards
 
 pictures: install  ## make the pictures of the Prefect UI in docs/ again

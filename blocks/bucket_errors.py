@@ -58,7 +58,7 @@ def forbids(answer: Mapping[str, Any]) -> bool:
 
 
 def wants_virtual_style(answer: Mapping[str, Any]) -> bool:
-    """Whether the store wants the bucket in the host's name."""
+    """Whether the store needs the bucket in the host's name."""
     return _code(answer) in _VIRTUAL
 
 
@@ -99,7 +99,8 @@ def refusal(place: str, answer: Mapping[str, Any], operation: str) -> TargetErro
         )
     if code in _MISSING or (code == "404" and operation.startswith("List")):
         return TargetError(
-            f"{place} is not there ({said})", advice="make the bucket, or correct bucket and endpoint_url of the block"
+            f"{place} does not exist ({said})",
+            advice="make the bucket, or correct bucket and endpoint_url of the block",
         )
     if code in ("NoSuchKey", "NotFound", "404"):
         return TargetError(f"{place} does not hold what was asked for ({said})", advice="list what is there")
@@ -116,7 +117,7 @@ def refusal(place: str, answer: Mapping[str, Any], operation: str) -> TargetErro
         )
     if code in _VIRTUAL:
         return TargetError(
-            f"{place} wants the bucket in the host's name ({said})",
+            f"{place} needs the bucket in the host's name ({said})",
             advice="give endpoint_url of the block without a path, as the store names it for such requests",
         )
     if status in (405, 501) or code == "NotImplemented":

@@ -119,7 +119,7 @@ class Upload:
         else:
             answer = self._send_part_with_sum(request, part)
         completed: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
-        if "ChecksumSHA256" in answer:  # a store that keeps these sums wants them again, another may not know the word
+        if "ChecksumSHA256" in answer:  # a store that keeps these sums needs them again, another may not know the word
             completed["ChecksumSHA256"] = answer["ChecksumSHA256"]
         return completed
 

@@ -75,7 +75,9 @@ def judge_answer(where: str, answer: httpx.Response) -> Check:
             "server", f"{where} leads elsewhere (HTTP {answer.status_code})", "switch `secure` on, or correct the path"
         )
     if status is not None or answer.is_server_error:
-        return Check("server", f"Mattermost at {where} is not well (HTTP {answer.status_code})", "look at Mattermost")
+        return Check(
+            "server", f"Mattermost at {where} reports an error (HTTP {answer.status_code})", "look at Mattermost"
+        )
     return Check(
         "server",
         f"something else than Mattermost answers at {where} (HTTP {answer.status_code})",

@@ -240,7 +240,7 @@ def _service(host: OdooHost, state: str, detail: str) -> Check:
 
 def _health(host: OdooHost, state: str, detail: str) -> Check:
     if state == "ok":
-        return Check("health", f"{host.health_url} answers well")
+        return Check("health", f"{host.health_url} is healthy")
     return Check("health", f"{host.health_url}: {detail or 'no answer'}", "read Odoo's log: docker compose logs")
 
 

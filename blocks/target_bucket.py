@@ -152,7 +152,7 @@ class BucketStore:
                 return True
         if not self._holds(file.name, undamaged(file, sums_of(file, file.stat().st_size), sha256)):
             raise TargetError(
-                f"{self.url(file.name)} is there already, and it is another file",
+                f"{self.url(file.name)} already exists with other content",
                 advice="nothing was overwritten; see who wrote it, and move it away",
             )
         return False

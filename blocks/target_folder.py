@@ -30,7 +30,7 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class FolderStore:
-    """Files directly in a folder that is there already: one that is not mounted must not be made on this disk."""
+    """Files directly in an existing folder: one that is not mounted must not be made on this disk."""
 
     folder: Path
 
@@ -87,7 +87,7 @@ class FolderStore:
                     f"{self.folder} is the folder of the backups itself", advice="choose one on another disk"
                 )
             return self.folder.stat().st_dev == there.stat().st_dev
-        except OSError:  # of what is not there, look() says more
+        except OSError:  # of a missing path, look() says more
             return False
 
     def sizes(self, start: str = "") -> dict[str, int]:
@@ -118,7 +118,7 @@ class FolderStore:
         if file.name in self.sizes(file.name):
             if self.sha256(file.name) != sha256:
                 raise TargetError(
-                    f"{final} is there already, and it is another file",
+                    f"{final} already exists with other content",
                     advice="nothing was overwritten; see who wrote it, and move it away",
                 )
             return False
@@ -193,7 +193,7 @@ class FolderStore:
         try:
             yield
         except FileNotFoundError as error:
-            raise TargetError(f"{error.filename} is not there", advice="is the disk mounted?") from error
+            raise TargetError(f"{error.filename} does not exist", advice="is the disk mounted?") from error
         except OSError as error:
             found = f"{error.filename or self.folder}: {error.strerror or type(error).__name__}"
             raise TargetError(found, advice=_ADVICE.get(error.errno or 0, "see what is wrong with the disk")) from error

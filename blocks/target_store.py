@@ -96,7 +96,7 @@ class Store(Protocol):
     def put(self, file: Path, *, sha256: str, tell: Tell = silent) -> bool:
         """Copy a file there, under its own name, and compare what arrived. Overwrites nothing.
 
-        Returns False where the same file is there already. What did not arrive as it was sent is removed again.
+        Returns False where the same file exists. What did not arrive as it was sent is removed again.
         """
 
     def get(self, name: str, file: Path, *, tell: Tell = silent) -> None:

@@ -33,7 +33,10 @@ MOST_ALERTS = 2**63 - 1
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    alerts = typer.Typer(help="What is wrong, since when, and who takes care of it.", invoke_without_command=True)
+    alerts = typer.Typer(
+        help="Show what is wrong, since when, and who has taken it; acknowledge, silence, test.",
+        invoke_without_command=True,
+    )
     alerts.callback()(show)
     alerts.command("test")(test)
     alerts.command("ack")(acknowledge_alert)

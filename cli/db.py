@@ -61,7 +61,7 @@ def upgrade() -> None:
 
 def prune(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete what is old: runs that ended OPS_RETENTION_DAYS ago, here and in Prefect, and output of steps.
@@ -82,7 +82,7 @@ def prune(
         print_json({"dry_run": dry_run, "deleted": amounts.document()})
         return
     if not amounts.count:
-        say("Nothing is old enough to go.")
+        say("Nothing is old enough to delete.")
         return
     table = Columns.of("what", ">would go" if dry_run else ">deleted", ">size", "oldest")
     for name, amount in amounts.by_name.items():
@@ -104,8 +104,8 @@ def login(
     certificate: Annotated[
         bool, typer.Option("--certificate", help="It has no password, but a client certificate with its name.")
     ] = False,
-    new: Annotated[bool, typer.Option("--new", help="Give a login that is there a new password.")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Take it away, and end its connections.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Give an existing login a new password.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove it, and end its connections.")] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from stdin in place of making one up.")
     ] = False,
@@ -153,7 +153,7 @@ def login(
 
 
 def logins(*, as_json: JsonOption = False) -> None:
-    """List the logins that `ops db login` made, with their role, how they prove who they are, and their connections.
+    """List the logins that `ops db login` made, with their role, how they authenticate, and their connections.
 
     Example: ops db logins --json
     """

@@ -32,17 +32,17 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Name runbooks that are not right, and end with 0 all the same.")
-    ] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Name invalid runbooks, but end with 0.")] = False,
     reset: Annotated[
         list[str],
-        typer.Option("--reset", metavar="NAME", help="A deployment that is to be as the file says. May be repeated."),
-    ] = [],  # noqa: B006  # Typer wants a plain value
+        typer.Option(
+            "--reset", metavar="NAME", help="Reset this deployment to the values of the file. May be repeated."
+        ),
+    ] = [],  # noqa: B006  # Typer needs a plain value
 ) -> None:
     """Apply the lanes, prefect.yaml, templates, the team's own runbooks and the types of blocks to Prefect.
 
-    Repeating it changes nothing. Runbooks that are not right are named and left as they were deployed. What somebody
+    Repeating it changes nothing. Invalid runbooks are named and left as they were deployed. What somebody
     set in Prefect (a schedule's time, its parameters, a pause) stays and is named. Workers execute new and changed
     runbooks from then on, without a restart.
 
@@ -155,7 +155,7 @@ def _deploy(
     for check in (checks := check_parameters(settings)):
         say(f"warning: {check.subject}: {check.found} {check.advice}", style="yellow", to=errors)
     if broken and not skip_broken:
-        raise UsageError("everything else was deployed, but these runbooks are not right:\n" + "\n".join(broken))
+        raise UsageError("everything else was deployed, but these runbooks are invalid:\n" + "\n".join(broken))
     for error in broken:
         say(f"warning: runbook left out: {error}", to=errors)
     return not (warned or checks or broken)

@@ -110,7 +110,7 @@ def _options(
 
 
 def _completed_word() -> str | None:
-    """The word after `ops` of a line that a shell wants completed; empty while that word itself is typed.
+    """The word after `ops` of a line that a shell completes; empty while that word itself is typed.
 
     None when no shell asks.
     """

@@ -79,7 +79,7 @@ def retry(
     run: RunArgument,
     from_failed: Annotated[
         bool,
-        typer.Option("--from-failed", help="Go on with the step that did not succeed; those before it stand."),
+        typer.Option("--from-failed", help="Keep the steps that succeeded, and start with the one that did not."),
     ] = False,
     wait: WaitOption = False,
     as_json: JsonOption = False,
@@ -104,7 +104,7 @@ def rerun(run: RunArgument, wait: WaitOption = False, as_json: JsonOption = Fals
 
     It takes any run, also one that succeeded. The new one has an id and a record of its own, and begins with the first
     step. `ops retry` makes another attempt of the same run instead, after it failed or was cancelled. Parameters are
-    checked as the runbook wants them today; what it no longer takes, or newly needs, is named, and nothing is started.
+    checked as the runbook takes them today; what it no longer takes, or newly needs, is named, and nothing is started.
 
     Example: ops rerun last:odoo_staging --wait
     """

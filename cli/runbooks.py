@@ -35,7 +35,7 @@ def runbooks(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runbooks that can be started, or tell what one does and which parameters it takes.
+    """List the runbooks that can be started, or show what one does and which parameters it takes.
 
     Example: ops runbooks
 
@@ -56,7 +56,7 @@ def runbooks(
         errors.print("No runbooks are deployed: `ops deploy` deploys them.", markup=False)
     elif kind is None:
         show(_table(documents))
-        say("More of one: ops runbooks KIND")
+        say("Details of one: ops runbooks KIND")
     else:
         _print_runbook(documents[0])
 

@@ -199,7 +199,7 @@ def logs(
         typer.Option(
             "--follow",
             "-f",
-            help="Go on until the run is over, and show how far a step is; of a lane, until Ctrl-C, with new runs.",
+            help="Follow the run until it is over, and show how far a step is; a lane, until Ctrl-C, with new runs.",
         ),
     ] = False,
     attempt: Annotated[

@@ -44,7 +44,7 @@ def list_(
     days: Annotated[int, typer.Option(help=f"Days of the forecast, at most {MOST_DAYS}.")] = 14,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the schedules of all runbooks, and what they will start in the next days.
+    """Show the schedules of all runbooks, and what they will start in the coming days.
 
     The forecast is what Prefect plans, also when clocks change, and names what blackouts keep back.
 
@@ -79,7 +79,7 @@ def set_(
         list[str] | None, typer.Option("--add-db", metavar="DATABASE", help="Add a database; may be repeated.")
     ] = None,
     remove_db: Annotated[
-        list[str] | None, typer.Option("--remove-db", metavar="DATABASE", help="Take one away; may be repeated.")
+        list[str] | None, typer.Option("--remove-db", metavar="DATABASE", help="Remove a database; may be repeated.")
     ] = None,
     params: Annotated[
         list[str] | None, typer.Option("--param", "-p", metavar="KEY=VALUE", help="A parameter of its runs.")
@@ -96,7 +96,7 @@ def set_(
         typer.Option(metavar="WINDOW", help="Start nothing in it: 'Fri 18:00 to Mon 06:00', or with dates."),
     ] = None,
     remove_blackout: Annotated[
-        list[str] | None, typer.Option(metavar="WINDOW", help="Take a window away; may be repeated.")
+        list[str] | None, typer.Option(metavar="WINDOW", help="Remove a window; may be repeated.")
     ] = None,
 ) -> None:
     """Change a schedule. All is checked before anything is written; what is not named stays.
@@ -190,7 +190,7 @@ def _say_changes(settings: Settings, one: RunbookSchedule, changes: list[Change]
     from deployments.server.schedules import find_schedule
 
     if not changes:
-        say(f"{one.name}: nothing to change, it is like that already.")
+        say(f"{one.name}: nothing to change.")
         return
     say(f"{one.name} changed:")
     print_changes(changes)

@@ -71,7 +71,7 @@ def stats(
         say(f"No run{of} has ended {when}: try --since 365d, or `ops runs`", to=errors)
     elif kind is None:
         show(_table([one for one in found if one.in_all], first="kind"))
-        say("More of one: ops stats KIND")
+        say("Details of one: ops stats KIND")
     else:
         _print_kind(found, failures, since=since)
 

@@ -31,10 +31,11 @@ def check(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say everything that is wrong with templates, or what they mean: their parameters, and what their steps execute.
+    """Check templates. Report everything that is wrong with them, or what they mean: their parameters, and what their
+    steps execute.
 
     bash reads each command, and ShellCheck says what it would write otherwise, which is advice and never refuses.
-    Works without a room. Ends with 2 when a template is not right. With --json several files are a list.
+    Works without a room. Ends with 2 when a template is invalid. With --json several files are a list.
 
     Example: ops template check flows/templates/disk_space.yaml
     """

@@ -66,8 +66,8 @@ def odoo_db_restore(
     **When to use it:** to bring back what was lost, or for a copy to test with. Never over a database that exists:
     restore to a new name, look at it, and switch over yourself.
 
-    **What it changes:** it makes one new database, with the owner, privileges and settings of then as far as the room's
-    role may give them. What it cannot give is named before the restore begins, and in the result. An Odoo is
+    **What it changes:** it makes one new database, with the owner, privileges and settings of the backup as far as the
+    room's role may give them. What it cannot give is named before the restore begins, and in the result. An Odoo is
     neutralised before it gets its name, unless as_production is on: it sends no mail and runs no jobs.
 
     **What it needs:** a backup that is signed by this room, PostgreSQL's programs, and room on the disk.

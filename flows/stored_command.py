@@ -69,5 +69,5 @@ def _load(name: str) -> Any:
     except ValueError as error:
         raise PreflightError(f"there is no Shell Operation block {name!r}: {error}") from error
     if operation.shell not in (None, "", "bash") or operation.extension:
-        raise PreflightError(f"the block {name!r} wants shell {operation.shell!r}: a step runs in bash only")
+        raise PreflightError(f"the block {name!r} is for shell {operation.shell!r}: a step runs in bash only")
     return operation

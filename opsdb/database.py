@@ -44,7 +44,7 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def driver_url(url: str, *, database: str | None = None) -> URL:
-    """The URL as SQLAlchemy wants it, for psycopg, with another database when one is named."""
+    """The URL as SQLAlchemy takes it, for psycopg, with another database when one is named."""
     parsed = make_url(url).set(drivername="postgresql+psycopg")
     return parsed if database is None else parsed.set(database=database)
 
@@ -132,7 +132,7 @@ def clock_ahead(db: Connection) -> timedelta:
 
 
 def server_is_down(error: BaseException) -> bool:
-    """Whether the server itself, or its host, said that it is not there; false for mere silence."""
+    """Whether the server itself, or its host, said that it is absent; false for mere silence."""
     said = str(error)
     return any(
         sign in said

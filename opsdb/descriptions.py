@@ -64,7 +64,7 @@ RELATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
         | {"facts": "What was known of it, for the message", "end_told_at": "When its end was reported"},
     ),
     "alert_incidents": (
-        "What operators hear of together: one rule in one lane, from its first episode to the report of its end",
+        "What is reported together: one rule in one lane, from its first episode to the report of its end",
         {
             "closed_at": "When its end was reported, and nothing continues it any more",
             "acknowledged_at": "When somebody said that they take care of it: no reminders of what was reported before",

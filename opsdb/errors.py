@@ -44,7 +44,7 @@ class StepTimeoutError(StepError):
 
 
 class PreflightError(StepError):
-    """Something that the runbook needs is not there. Nothing was started."""
+    """Something that the runbook needs is missing. Nothing was started."""
 
 
 class UnknownDatabaseError(PreflightError):

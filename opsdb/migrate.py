@@ -40,7 +40,7 @@ OLDEST_SERVER = 160_000  # the privilege SET on roles is that new
 UPGRADE_SECONDS = 60.0
 """How long an upgrade waits for another one."""
 TABLE_SECONDS = 10.0
-"""How long it waits for a table that is in use: whoever wants the table meanwhile waits behind it."""
+"""How long it waits for a table that is in use: whoever needs the table meanwhile waits behind it."""
 LOOK_SECONDS = 0.2
 TRIES = 5
 

@@ -41,7 +41,7 @@ def filestore_environment(settings: Settings) -> dict[str, str]:
 def refuse_entry(folder: Path, *, write: bool = False) -> str | None:
     """Why this user cannot list a folder, or write there too, with what to do about it; None where they can.
 
-    What is not there is not judged.
+    A missing path is not judged.
     """
     wanted = os.R_OK | os.X_OK | (os.W_OK if write else 0)
     for one in (*reversed(folder.parents), folder):

@@ -33,7 +33,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate of now; None where that says nothing."""
+        """At the present rate; None where that says nothing."""
         left = (self.total_bytes or 0) - self.done_bytes
         return left / self.bytes_per_second if self.bytes_per_second and left > 0 else None
 

@@ -53,7 +53,7 @@ def _loopback_port(value: str) -> str:
     match = _LOOPBACK_PORT.fullmatch(value)
     host = (match["host"] or "127.0.0.1").replace("localhost", "127.0.0.1").strip("[]") if match else ""
     if match is None or not _is_loopback(host) or not 1 <= int(match["port"]) <= 65535:
-        raise ValueError(f"{value!r} is not a port of loopback; want one as in 127.0.0.1:5433")
+        raise ValueError(f"{value!r} is not a port of loopback; expected one as in 127.0.0.1:5433")
     return f"{f'[{host}]' if ':' in host else host}:{int(match['port'])}"
 
 
@@ -123,7 +123,7 @@ Repositories = Annotated[str, AfterValidator(_repositories), WORDS]
 def _host_names(value: str) -> str:
     for word in value.split():
         if bare_host_name(word) is None:
-            raise ValueError(f"{word!r} is not a host name or IP address; want them without port, between blanks")
+            raise ValueError(f"{word!r} is not a host name or IP address; expected them without port, between blanks")
     return value
 
 

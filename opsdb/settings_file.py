@@ -101,7 +101,7 @@ def find_files(home: Path | None, *, new: SettingsFile | None = None) -> Found:
 
 
 def read_file(path: Path) -> SettingsFile | None:
-    """One file; None when it is not there.
+    """One file; None when it is missing.
 
     Raises UsageError when it cannot be read, is not TOML, or may have been written by anybody but this user and root.
     """

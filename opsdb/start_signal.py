@@ -15,7 +15,7 @@ LOADED, BEGIN = b"l", b"b"
 def await_start() -> None:
     """Wait for the word of the supervisor. Call it when all is imported, before anything is asked of another part.
 
-    Returns at once in a program that nobody wants to wait. Ends this process with 1 when the supervisor is gone.
+    Returns at once in a program that nobody asked to wait. Ends this process with 1 when the supervisor is gone.
     """
     given = os.environ.pop(START_FD, None)
     if given is None:

@@ -18,8 +18,8 @@ def who_else_may_write(path: Path) -> str | None:
     """Who beside root and us could put something else at `path`, as the start of an error; None where nobody could.
 
     Judged are the folders from `/` down to it, those that a link on the way leads to, and the link itself. A sticky
-    folder is safe for what stands in it, but not as the last folder of the path. What is not there yet is not
-    judged: we make it ourselves. Raises OSError for a path that cannot be looked at.
+    folder is safe for what stands in it, but not as the last folder of the path. A missing path is not judged: we
+    make it ourselves. Raises OSError for a path that cannot be looked at.
     """
     rest, at, links = [*reversed(path.absolute().parts[1:])], Path("/"), 0
     if found := _weakness(at, at.lstat(), last=not rest):

@@ -19,7 +19,7 @@ from opsdb.settings import Settings
 MOST_FOUND = 3
 """How many findings of a line are shown as its evidence."""
 Look = Callable[[Settings], Iterable[Check]]
-"""What looks at one line: one check, or several of which the first that is not well decides."""
+"""What looks at one line: one check, or several of which the first with a problem decides."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def run_checks(areas: Sequence[Area], *, seconds: float) -> list[Finding]:
         thread.join(max(0.0, deadline - time.monotonic()))
         seen = list(checks)
         if thread.is_alive():
-            seen.append(Check("time", f"did not end within {seconds:g} s", "see what of it hangs: host, disk, network"))
+            seen.append(Check("time", f"did not end within {seconds:g} s", "see what hangs: host, disk, network"))
         findings += [Finding(area.name, check) for check in seen]
     return findings
 
@@ -66,7 +66,7 @@ def _collect(area: Area, into: list[Check]) -> None:
     except OpsError as error:
         into.append(Check("order", str(error), "correct what the line names"))
     except Exception as error:  # whatever it is; its text may hold what nobody should see
-        into.append(Check("look", f"broke with {type(error).__name__}", "a fault of this version: report it"))
+        into.append(Check("look", f"failed with {type(error).__name__}", "this is a bug in this version: report it"))
 
 
 def presentable(findings: Sequence[Finding], *, secrets: Sequence[str]) -> list[Finding]:

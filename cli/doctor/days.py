@@ -193,7 +193,7 @@ def look_at_trial(settings: Settings) -> Iterator[Check]:
         found = f"no alert of a stuck run was sent within {KEPT_DAYS} days"
         yield Check("", found, "kill one on purpose: docs/alerts.md, A trial")
     else:
-        yield _since("operators heard of one", at)
+        yield _since("operators were alerted to one", at)
 
 
 def look_at_procedures(settings: Settings) -> Iterator[Check]:

@@ -79,7 +79,7 @@ def check_workers(settings: Settings) -> Iterator[Check]:
         if count:
             yield Check(f"lane {lane}", f"{count} worker{'s' if count > 1 else ''} online")
         else:
-            found = f"no worker was heard of for {settings.timings.lost:g} s"
+            found = f"no heartbeat of a worker for {settings.timings.lost:g} s"
             yield Check(f"lane {lane}", found, f"start one: `ops up`, or `ops worker --lanes {lane}`")
 
 

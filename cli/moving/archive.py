@@ -109,7 +109,7 @@ def write_archive(path: Path, passphrase: str, manifest: Manifest, files: Mappin
         finally:
             partial.unlink(missing_ok=True)
     except FileExistsError:
-        raise UsageError(f"{path} is there already. Hint: name another file; a backup overwrites none") from None
+        raise UsageError(f"{path} already exists. Hint: name another file; a backup overwrites none") from None
     except OSError as error:
         raise OpsError(f"{path} could not be written: {error.strerror}. Nothing is left of it") from error
     try:

@@ -76,7 +76,7 @@ def choose_path(settings: Settings, to: Path | None) -> Path:
     if not path.parent.is_dir():
         raise UsageError(f"--to: there is no folder {path.parent}: is its disk mounted?")
     if os.path.lexists(path):
-        raise UsageError(f"--to: {path} is there already. Hint: name another file; a backup overwrites none")
+        raise UsageError(f"--to: {path} already exists. Hint: name another file; a backup overwrites none")
     return path
 
 

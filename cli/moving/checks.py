@@ -58,7 +58,7 @@ def databases_of(settings: Settings) -> dict[str, str]:
 
 
 def held(settings: Settings) -> dict[str, bool]:
-    """Which parts are there already."""
+    """Which parts already exist."""
     return {part: holds(settings, part, name) for part, name in databases_of(settings).items()}
 
 
@@ -150,7 +150,7 @@ def check_server(settings: Settings, manifest: Manifest, *, name: str, stopped: 
 
 
 def check_target(settings: Settings, manifest: Manifest, files: list[str], *, replace: bool) -> dict[str, bool]:
-    """Which databases are there already, and would be put aside. Raises UsageError for what could not be done."""
+    """Which databases already exist, and would be put aside. Raises UsageError for what could not be done."""
     found = held(settings)
     check_free(settings, files, found, replace=replace)
     for part, there in found.items():

@@ -75,7 +75,7 @@ def goes_along(settings: Settings, folder: Path) -> bool:
 
 
 def in_the_way(home: Path) -> list[str]:
-    """The names in OPS_HOME of a room that is there already. A settings file alone makes no room."""
+    """The names in OPS_HOME of an existing room. A settings file alone makes no room."""
     if not home.is_dir():
         return []
     names = (one.name for one in home.iterdir())

@@ -24,7 +24,7 @@ SELECT EXISTS (SELECT FROM ops.runs WHERE finished_at IS NULL AND params ->> 'od
 def check_databases(settings: Settings, params: Mapping[str, Any], *, schema: Mapping[str, Any]) -> None:
     """Raise UsageError for a missing database if one with a similar name exists.
 
-    `params` are those with defaults. Another name may be right: what is not there is left to the run. So is a database
+    `params` are those with defaults. Another name may be right: a missing name is left to the run. So is a database
     that has backups, or that a run which is not over makes, and all of them where the server cannot be asked.
     """
     doubted = [one for one in _named(params, schema) if not one[2] or _near(*one[1:])]

@@ -1,4 +1,4 @@
-"""`-p key=value` becomes the parameters of a run, checked against what its kind wants."""
+"""`-p key=value` becomes the parameters of a run, checked against what its kind takes."""
 
 from __future__ import annotations
 

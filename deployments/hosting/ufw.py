@@ -33,7 +33,7 @@ class UfwValues(Values):
 
 
 def check_ufw(files: Files) -> Verdict:
-    """Give each rule to `ufw --dry-run`, which changes nothing. It wants root for that as well."""
+    """Give each rule to `ufw --dry-run`, which changes nothing. It needs root for that as well."""
     program = find_program("ufw")
     if program is None:
         return absent(_PROGRAM, "ufw is not installed here: apt-get install ufw")

@@ -40,7 +40,7 @@ class PrefectApi:
             return False
 
     def workers_online(self, pools: Sequence[str] = POOLS, *, since: datetime) -> bool:
-        """Whether every pool has an online worker that was heard of after `since`."""
+        """Whether every pool has an online worker with a heartbeat after `since`."""
         try:
             return all(self._has_worker(pool, since) for pool in pools)
         except (httpx.HTTPError, ValueError, KeyError, TypeError):

@@ -177,7 +177,7 @@ class DeclaredDeployment(_Part):
     @classmethod
     def _are_told_apart(cls, schedules: list[DeclaredSchedule]) -> list[DeclaredSchedule]:
         if twice := _twice(schedule.slug for schedule in schedules):
-            raise ValueError(f"the slug {twice} stands there twice")
+            raise ValueError(f"the slug {twice} appears twice")
         return schedules
 
     @model_validator(mode="after")
@@ -245,7 +245,7 @@ def declared_deployments(file: Path, files: Iterable[FileDeployment]) -> list[De
     for one in files:
         declared += [_entry(entry, f"{TAGS[one.package]} runbook {one.kind}") for entry in deployments_of(one)]
     if twice := _twice(one.full_name for one in declared):
-        raise OpsError(f"{file} could not be applied: {twice} stands there twice")
+        raise OpsError(f"{file} could not be applied: {twice} appears twice")
     return declared
 
 

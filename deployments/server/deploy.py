@@ -125,7 +125,7 @@ def _apply_and_note(
     reset: Collection[str],
     say: Callable[[str], None],
 ) -> Outcome:
-    """Apply the deployments under their names of now, and note of each what was applied as soon as it is."""
+    """Apply the deployments under their present names, and note of each what was applied as soon as it is."""
     engine = connect(settings, application="deploy")
     try:
         with reachable(), engine.connect() as db:

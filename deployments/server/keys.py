@@ -42,7 +42,7 @@ def check_same_request(
     priority: int,
     session_id: UUID | None,
 ) -> None:
-    """Raise UsageError that names what a request wants otherwise than the run that its key started before."""
+    """Raise UsageError that names how a request differs from the run that its key started before."""
     wanted = {**startable.defaults, **params}
     if differs := list(_differences(run, startable, wanted=wanted, priority=priority, session_id=session_id)):
         raise UsageError(

@@ -16,7 +16,7 @@ from opsdb.shown import shown
 
 SHOWN = 120
 MISSING = None
-"""The value of what is not there: a schedule that somebody deleted, or one that the file no longer names."""
+"""The value of something missing: a schedule that somebody deleted, or one that the file no longer names."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ BY_OLD_NAME = re.compile(rf"(/api/deployments/name/([^/]+)/)({'|'.join(sorted(PO
 
 
 def with_old_names(app: App) -> App:
-    """The app, which is asked once more, for the name of now, where it has no deployment of an old one."""
+    """The app, which is asked once more, for the present name, where it has no deployment of an old one."""
 
     async def asked_twice(scope: Scope, receive: Receive, send: Send) -> None:
         asks = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")

@@ -31,7 +31,8 @@ UPDATE public.deployment SET name = :now, updated = clock_timestamp() WHERE flow
 
 
 def rename_deployments(settings: Settings, db: Connection, *, known: Collection[str]) -> list[str]:
-    """Give the room's deployments their names of now, and what `ops deploy` noted of them as well. Returns what to say.
+    """Give the room's deployments their present names, and what `ops deploy` noted of them as well. Returns what to
+    say.
 
     `known` are the full names of those that the room has applied, as `db`, the ops database, has them. Repeating it
     changes nothing; killed at any moment and done again it ends the same. Raises RoomUnreachableError, and OpsError

@@ -88,7 +88,7 @@ class PrefectServer:
 
         Without a name the sync gives it one.
 
-        A key that was used before gives the run of then; UsageError if that was another request.
+        A key that was used before gives the earlier run; UsageError if that was another request.
         """
         from prefect.states import Scheduled
 

@@ -1,4 +1,4 @@
-"""What a setting switches off is not there: its deployments go, and what waits in them ends and says why."""
+"""What a setting switches off is removed: its deployments go, and what waits in them ends and says why."""
 
 from __future__ import annotations
 

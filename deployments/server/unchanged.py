@@ -26,7 +26,7 @@ from opsdb.settings import Settings
 
 READ = ("work_pools", "work_queues", "flows", "deployments", "block_types", "block_schemas")
 PASSING = ("updated", "status", "last_polled", "active_slots")
-"""What changes by itself: whether a worker was heard of."""
+"""What changes by itself: whether a worker had a heartbeat."""
 NOTED = """
 SELECT name, settings::text FROM ops.deployed
 UNION ALL

@@ -1,4 +1,4 @@
-"""When a schedule wants its runs, as a file says it (`cron`, `interval` in seconds, `rrule`) and as Prefect has it."""
+"""When a schedule plans its runs, as a file says it (`cron`, `interval` in seconds, `rrule`) and as Prefect has it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def is_when(schedule: SCHEDULE_TYPES, when: Mapping[str, Any]) -> bool:
 
 
 def _moments(schedule: SCHEDULE_TYPES, *, of: SCHEDULE_TYPES) -> dict[str, Any]:
-    """What says when, without what Prefect adds where `of` says nothing: the day on which it heard of it."""
+    """What says when, without what Prefect adds where `of` says nothing: the day on which it was created."""
     found = schedule.model_dump(mode="json")
     if "anchor_date" not in of.model_fields_set:
         found.pop("anchor_date", None)

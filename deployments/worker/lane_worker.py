@@ -93,7 +93,7 @@ class LaneWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         """
         if self.draining or self.cut_off or self.in_hand - self._begun:
             return []
-        await self._deployed.look()  # before a run wants it: to load it takes seconds
+        await self._deployed.look()  # before a run needs it: to load it takes seconds
         try:
             return await super().get_and_submit_flow_runs()
         except httpx.HTTPError as error:

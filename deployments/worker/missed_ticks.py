@@ -61,7 +61,7 @@ def first_wanted(
 ) -> tuple[datetime | None, bool]:
     """From which due time on a schedule has to be planned after an absence, None for none, and whether that is all.
 
-    Of `once` the newest is enough, also one that is too old to be executed: its failure is what somebody hears of. Of
+    Of `once` the newest is enough, also one that is too old to be executed: its failure is what is reported. Of
     `all` it is the newest `MOST`.
     """
     rule = rules.catch_up

@@ -40,7 +40,7 @@ sys.path.append(str(load_settings().prefect_yaml.parent))
 def _runbooks() -> set[str]:
     try:
         return {name.rpartition(".")[0] for name in registered_entrypoints(load_settings().prefect_yaml)}
-    except Exception:  # without this process no lane starts a run, and a run imports what it wants
+    except Exception:  # without this process no lane starts a run, and a run imports what it needs
         log.exception("prefect.yaml cannot be read: no runbook is loaded ahead")
         return set()
 

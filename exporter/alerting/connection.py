@@ -17,7 +17,7 @@ class ProxyError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How a server is reached. `target` is what stands before the path, `headers` what the proxy wants to know."""
+    """How a server is reached. `target` is what stands before the path, `headers` what the proxy needs to know."""
 
     connection: http.client.HTTPConnection
     target: str = ""

@@ -1,4 +1,4 @@
-"""Where alerts go: the addresses of OPS_ALERT_URLS, what each wants to hear, and one attempt to reach it.
+"""Where alerts go: the addresses of OPS_ALERT_URLS, what each gets, and one attempt to reach it.
 
 An address is a secret as a whole: what is shown, logged and stored is a destination's name, which does not tell it.
 """
@@ -30,7 +30,7 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Somebody who hears of alerts. Without severities, or without kinds, of all of them."""
+    """A receiver of alerts. Without severities, or without kinds, of all of them."""
 
     name: str
     severities: frozenset[Severity]

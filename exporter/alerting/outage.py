@@ -15,7 +15,7 @@ from opsdb.alerts.outbox import Message
 log = logging.getLogger(__name__)
 
 TELL_AFTER_SECONDS = 30.0
-"""A restart of the database takes less: nobody hears of those."""
+"""A restart of the database takes less: those are not reported."""
 
 
 class Outage:
@@ -80,4 +80,4 @@ class Outage:
             fresh.write_text(json.dumps({"since": self._since.isoformat(), "told": sorted(self._told)}))
             fresh.replace(self._path)
         except OSError as error:
-            log.warning("%s: %s; a restart during this outage would tell of it again", self._path, error.strerror)
+            log.warning("%s: %s; a restart during this outage would report it again", self._path, error.strerror)

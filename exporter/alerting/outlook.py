@@ -1,4 +1,4 @@
-"""What the room does next about a run that an alert is about: whoever is woken wants to know whether to get up."""
+"""What the room does next about a run that an alert is about: whoever is woken must know whether to get up."""
 
 from __future__ import annotations
 

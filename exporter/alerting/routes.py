@@ -44,7 +44,7 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
-    """Who is to hear of what, and after how long."""
+    """Who gets which alerts, and after how long."""
 
     routes: list[Route]
     thresholds: Thresholds

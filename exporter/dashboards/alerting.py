@@ -16,7 +16,7 @@ def alerting() -> Dashboard:
     pending, dead = f"max({once('ops_alert_outbox_pending')})", f"max({once('ops_alert_outbox_dead')})"
     failures = rate("ops_alert_delivery_failures_total")
     return (
-        board("alerting", "Ops room: alerting and exporter", tells="Whether operators hear of it, and what that costs.")
+        board("alerting", "Ops room: alerting and exporter", tells="Whether alerts reach operators, and at what cost.")
         .annotations(events())
         .with_panel(
             number(
@@ -31,7 +31,7 @@ def alerting() -> Dashboard:
             number(
                 "Prefect last heard",
                 age("ops_sync_last_event_timestamp_seconds"),
-                tells="When the sync last heard of Prefect.",
+                tells="When the sync last had an answer from Prefect.",
                 unit="s",
                 limits=[(60, "yellow"), (120, "red")],
             )

@@ -64,7 +64,7 @@ class Database:
         self._connection: PatientConnection | None = None
 
     def rows(self, sql: str, params: dict[str, float], *, deadline: float) -> Sequence[Row]:
-        """The rows of a statement. Raises psycopg.Error, in time, when there are none to be had."""
+        """The rows of a statement. Raises psycopg.Error, in time, if that fails."""
         if deadline - time.monotonic() <= 0:
             raise psycopg.OperationalError("no time was left to ask the database")
         if self._connection is None:

@@ -1,7 +1,7 @@
 """Whether a database's definitions were changed since a snapshot.
 
 What a snapshot shows of them is not all of its own time: a server's `pg_get_functiondef` and its like, and every name
-of a thing that is shown by its number, tell of now.
+of a thing that is shown by its number, show the present state.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def read_rows(db: Connection, table: Table) -> Rows:
     with db.transaction(force_rollback=True):
         row = db.execute(table.count).fetchone()
     if row is None or not row[0]:
-        raise GoneError("it was emptied or rewritten since the snapshot, and rows of then may be missing in the dump")
+        raise GoneError("it was emptied or rewritten since the snapshot, and earlier rows may be missing in the dump")
     return _rows(row[1:])
 
 
@@ -166,7 +166,7 @@ def differences(expected: Contents, db: Connection) -> list[str]:
             stands = sequences[name][0] if name in sequences else "nowhere"
             wrong.append(f"sequence {name} stands at {stands} instead of {value.after[0]}")
     if expected.large_objects is not None and (large := read_large_objects(db)) != expected.large_objects:
-        wrong.append(f"the {large.rows} large objects are not the {expected.large_objects.rows} of then")
+        wrong.append(f"the {large.rows} large objects are not the {expected.large_objects.rows} of that time")
     return sorted(wrong)
 
 

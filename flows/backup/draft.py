@@ -97,7 +97,7 @@ class Draft:
             self._link(self.name.dump)
         except FileExistsError as error:
             taken = self.folder / str(error.filename2)
-            raise StepFailedError(f"{taken} is there already: nothing was overwritten") from None
+            raise StepFailedError(f"{taken} already exists: nothing was overwritten") from None
         except FileNotFoundError as error:
             gone = self.partial(str(error.filename2))
             raise StepFailedError(f"{gone} was deleted while it was written: nothing was published") from None

@@ -139,7 +139,7 @@ def _open(path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise StepFailedError(
-            f"{path} is not there: the backup was deleted meanwhile, or never whole; choose another (`ops backups`)"
+            f"{path} is missing: the backup was deleted meanwhile, or never whole; choose another (`ops backups`)"
         ) from None
     except OSError as error:
         raise StepFailedError(

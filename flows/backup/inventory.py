@@ -21,7 +21,7 @@ _MOST_BYTES = 256 * 1024 * 1024  # unpacked; 600 tables of Odoo take 2 MB
 
 
 class GoneError(Exception):
-    """What the snapshot of a database shows is not there any more, so that the server cannot tell what it was."""
+    """What the snapshot of a database shows is gone, so that the server cannot tell what it was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def _not_maintenance(database: str) -> str:
 def each_once(items: list[T]) -> list[T]:
     """Raises ValueError for a list that names something twice, which would be done twice."""
     if twice := sorted({str(item) for item in items if items.count(item) > 1}):
-        raise ValueError(f"{', '.join(twice)} stands there twice: name each once")
+        raise ValueError(f"{', '.join(twice)} appears twice: name each once")
     return items
 
 

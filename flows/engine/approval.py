@@ -16,7 +16,7 @@ from opsdb.tables import StepStatus
 
 
 def approval(name: str, question: str, *, timeout: float, advice: str = "") -> None:
-    """Go on when somebody approved, with `ops approve` or in Prefect's UI; fail when nobody did within `timeout` s.
+    """Resume when somebody approved, with `ops approve` or in Prefect's UI; fail when nobody did within `timeout` s.
 
     The run ends its process here and gives up its slot and what it holds for itself. When it resumes, it begins another
     attempt, in which the steps up to here are not done again. So none of them may make anything that ends with its

@@ -16,7 +16,7 @@ _LONGEST_VALUE = 300
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an operator wants to know of a run that succeeded."""
+    """The facts for an operator about a run that succeeded."""
 
     rows: Sequence[tuple[str, str]] = ()
     """Word and value, both Markdown already."""

@@ -53,7 +53,7 @@ class StepOutput:
     def _found(self, pattern: str, what: str) -> str:
         match = re.search(pattern, self.stdout or "", re.MULTILINE)
         if match is None:
-            raise StepFailedError(f"step {self.step} ended well, but printed no {what}: read its log")
+            raise StepFailedError(f"step {self.step} succeeded, but printed no {what}: read its log")
         return match[1]
 
 
@@ -72,7 +72,7 @@ def step(
 
     `timeout` is in seconds. `env` is added to a small allow-list of this process's environment: runbooks in Python pass
     values that way, and templates put plain words into the text. `secrets` are environment too, and masked in all
-    output. An attempt that keeps the steps of an earlier one does not do this one again, and gets the output of then;
+    output. An attempt that keeps the steps of an earlier one does not do this one again, and gets the earlier output;
     what makes something that ends with its attempt says `must_run_again`. `progress` is how to see how far it is.
     Raises StepFailedError or StepTimeoutError.
     """

@@ -108,7 +108,9 @@ def _read_states(client: SyncPrefectClient, asked: Suspension) -> tuple[State | 
         )
     ours, life = _taken_up(history, asked), fold(history)
     if ours is None and (life.attempt != asked.attempt or life.status.terminal):
-        raise TakenError(f"the run is {life.latest.name} in Prefect, attempt {life.attempt}: this one has no say")
+        raise TakenError(
+            f"the run is {life.latest.name} in Prefect, attempt {life.attempt}: this process may not change it"
+        )
     return ours, life.latest
 
 

@@ -182,4 +182,4 @@ def remove_filestore(folder: Path) -> None:
 
 def _check_there(folder: Path) -> None:
     if not os.path.lexists(folder):
-        raise StepFailedError(f"{folder} is not there: somebody removed it. Nothing was renamed")
+        raise StepFailedError(f"{folder} is missing: somebody removed it. Nothing was renamed")

@@ -76,7 +76,7 @@ def restore_before(before: Before, ready: Ready, filestores: Path | None) -> lis
         refused = action(
             "set aside",
             lambda: _set_aside(ready, done, files, name),
-            about=f"rename {done.scratch.name} to {name}, a template, with the owner, privileges and settings of then",
+            about=f"rename {done.scratch.name} to {name}, a template, with the owner, privileges and settings it had",
         )
     not_restored = [*done.handed.refused, *(refused or []), *(f"{one} of the filestore" for one in files.left_out)]
     if not_restored:

@@ -101,8 +101,8 @@ def check_upgraded(wanted: Sequence[str], known: Mapping[str, Module], *, databa
         left.insert(0, marked)
     if left:
         raise StepFailedError(
-            f"Odoo ended well, but in {database} {'; '.join(left)}. Hint: the log of upgrade_modules says why, often "
-            "that the code of a module or of what it depends on is missing"
+            f"Odoo exited with 0, but in {database} {'; '.join(left)}. Hint: read the log of upgrade_modules; often "
+            "the code of a module or of what it needs is missing"
         )
 
 
@@ -116,7 +116,7 @@ def check_versions(wanted: Sequence[str], known: Mapping[str, Module], said: str
     ]
     if wrong:
         raise StepFailedError(
-            f"Odoo ended well and did not upgrade: {'; '.join(wrong)}: read the log of upgrade_modules"
+            f"Odoo exited with 0 and did not upgrade: {'; '.join(wrong)}: read the log of upgrade_modules"
         )
 
 

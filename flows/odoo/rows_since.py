@@ -109,7 +109,7 @@ def _phrase(name: str, before: Rows | None, now: Rows | None, written: int | Non
     """What differs of a table; None where nothing does."""
     short = name.removeprefix("public.")
     if before is None or now is None:
-        return f"{short} (was not there)" if now else f"{short} (is gone)"
+        return f"{short} (did not exist)" if now else f"{short} (is gone)"
     if before == now:
         return None
     added = now.rows - before.rows

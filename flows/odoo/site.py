@@ -144,7 +144,7 @@ def find_host(block: str | None, **asked: str) -> OdooHost:
 
     What is empty was not asked for.
 
-    Raises PreflightError when there is no such block, or it is not filled in right.
+    Raises PreflightError when there is no such block, or it is invalid.
     """
     stored: dict[str, Any] = {}
     if block is not None:
@@ -152,7 +152,7 @@ def find_host(block: str | None, **asked: str) -> OdooHost:
             loaded = cast("OdooHost", OdooHost.load(block))
         except ValidationError:
             raise PreflightError(
-                f"odoo_host: the block odoo-host/{block} is not filled in right: "
+                f"odoo_host: the block odoo-host/{block} is invalid: "
                 f"`ops doctor --block odoo-host/{block}` says what is wrong"
             ) from None
         except ValueError:
@@ -161,7 +161,7 @@ def find_host(block: str | None, **asked: str) -> OdooHost:
                 "another"
             ) from None
         except httpx.HTTPError as error:
-            raise PreflightError(f"odoo_host: Prefect does not give the block {block!r} out: {error}") from error
+            raise PreflightError(f"odoo_host: cannot read the block {block!r} from Prefect: {error}") from error
         stored = loaded.model_dump(include=set(OdooHost.model_fields))
     return OdooHost(**stored | {name: value for name, value in asked.items() if value})
 

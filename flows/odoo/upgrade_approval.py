@@ -34,7 +34,7 @@ def wait_for_approval(
     values: dict[str, str],
     run_on_host: Callable[[str, str, int], StepOutput],
 ) -> None:
-    """Wait where the room wants one, and say where minutes were given for nothing.
+    """Wait where the room requires one, and say where minutes were given for nothing.
 
     `run_on_host` does a step by its name, shell text and seconds, with the environment `values`.
     """

@@ -143,7 +143,7 @@ def load_target(name: str, keyring: Keyring) -> Target:
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False)
         wrong = "; ".join(": ".join([*map(str, one["loc"]), refusal(one)]) for one in told)
-        raise PreflightError(f"the block backup-target/{name} is not filled in right: {wrong}") from None
+        raise PreflightError(f"the block backup-target/{name} is invalid: {wrong}") from None
     except ValueError:
         raise PreflightError(
             f"there is no Backup Target block {name!r}: make one in the Prefect UI under Blocks, or name another"
@@ -157,7 +157,7 @@ def load_target(name: str, keyring: Keyring) -> Target:
 def find_target(name: str, folder: Folder) -> Target:
     """The target of a block for the backups in the folder, as a preflight of the current runbook.
 
-    Raises PreflightError for a block that is not right, and where the target is the folder itself. Whatever else is
+    Raises PreflightError for an invalid block, and where the target is the folder itself. Whatever else is
     wrong with the place is reported, and an error in a dry run only: a dump on this host's disk is better than none.
     """
     about = f"load the block backup-target/{name}, and see whether the place lets us in"

@@ -100,7 +100,7 @@ def _prune(target: Repository, name: BackupName, environment: Mapping[str, str])
 def _download(target: Repository, name: BackupName, environment: Mapping[str, str]) -> None:
     backup = target.find(name)
     if backup is None or backup.manifest is None:
-        raise TargetError(f"{target.url(name.dump)} is not there any more", advice="choose another backup")
+        raise TargetError(f"{target.url(name.dump)} no longer exists", advice="choose another backup")
     progress = _Progress(sum(one.size_bytes for one in backup.manifest.files), environment)
     target.fetch(backup, Path(environment["FOLDER"]), tell=progress.of)
 
@@ -121,7 +121,7 @@ class _Progress:
     def of(self, file: File) -> Tell:
         """For the next file."""
         before, began = self._before, time.monotonic()
-        self._before += file.size_bytes  # one that is there already is not sent, and says nothing
+        self._before += file.size_bytes  # an existing one is not sent, and writes nothing
 
         def tell(done: int) -> None:
             report(Progress(done_bytes=before + done, total_bytes=self._total), self._environment)

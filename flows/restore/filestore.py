@@ -73,7 +73,7 @@ class Unpacked:
     def __init__(self, target: Path | None, *, partial: str = "") -> None:
         self.target = target
         self.left_out: list[str] = []
-        """What the archive held besides files and folders, and is not there: the last of it, if it is very much."""
+        """What the archive held besides files and folders, and is missing: the last of it, if it is very much."""
         self._name = partial or f".{current_run().id.hex}.partial"  # short, however long the target's is
         self.environment: dict[str, str] = {}
         """Of steps that work in the folder around it, by AS_OWNER."""
@@ -205,7 +205,7 @@ def check_new_folder(backup: Backup, manifest: Manifest, target: Path, *, replac
     if refusal := refuse_entry(target.parent, write=True):
         raise PreflightError(f"the filestore cannot be unpacked as {target}: {refusal}")
     if target.is_symlink() or (target.exists() and not (replaces and target.is_dir())):
-        raise PreflightError(f"filestore_dir: {target} is there already, and it is not touched: choose a new folder")
+        raise PreflightError(f"filestore_dir: {target} already exists, and it is not touched: choose a new folder")
     if not target.parent.is_dir():
         raise PreflightError(f"filestore_dir: there is no folder {target.parent}: make it first")
     _check_parent(target.parent, target.name)

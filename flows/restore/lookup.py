@@ -67,7 +67,7 @@ def check_copy(
 ) -> Ready:
     """Check all that a database out of a backup needs.
 
-    Empty texts stand for what was not given. `owner` is the new role that gets what nothing vouches for; `replaces`
+    Empty texts stand for what was not given. `owner` is the new role that gets untrusted objects; `replaces`
     says that the folder for the filestore may be there; `rewritten_bytes` are those that a change writes again. What
     will not be restored is an event each. Changes nothing. Raises PreflightError.
     """
@@ -114,7 +114,7 @@ def _with_roles(ready: Ready, instead: Mapping[str, str], *, leave_missing: bool
 
 
 def _of_nobody(server: Connection, ready: Ready, instead: Mapping[str, str], owner: str) -> Ready:
-    """Nothing vouches for the backup: it belongs to a role of its own. Whose its things were, may have been made up."""
+    """The backup is not trusted: it belongs to a role of its own. Whose its things were, may have been made up."""
     if instead:
         raise PreflightError(
             "roles: a backup that is not trusted gives nothing to other roles. Hint: leave roles empty"
@@ -123,12 +123,10 @@ def _of_nobody(server: Connection, ready: Ready, instead: Mapping[str, str], own
         return ready
     if server.execute("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (owner,)).fetchone():
         raise PreflightError(
-            f"there is a role {owner} already, and what nothing vouches for is to belong to a new one of that name. "
+            f"there is a role {owner} already, and untrusted objects are to belong to a new one of that name. "
             "Hint: choose another odoo_db, or drop that role"
         )
-    told = (
-        f"nothing vouches for the backup: all of it will belong to a new role {owner}, without privileges and settings"
-    )
+    told = f"the backup is not trusted: all of it will belong to a new role {owner}, without privileges and settings"
     current_run().event(told, level="warning")
     return replace(ready, owner=owner)
 
@@ -151,7 +149,7 @@ def _check(found: Found, *, unsigned: bool, template: str | None, rewritten_byte
 
 
 def _refusal(backup: Backup) -> str | None:
-    """Why nothing vouches for the backup."""
+    """Why the backup is not trusted."""
     if backup.signed:
         return None
     if backup.signature is Signature.UNKNOWN_KEY:

@@ -57,7 +57,7 @@ class Ready:
 
     @property
     def trusted(self) -> bool:
-        """Whether its own room vouches for all of its bytes: else what it says of owners and privileges is not done."""
+        """Whether its own room signed all of its bytes: else what it says of owners and privileges is not done."""
         return self.backup.signed and self.weakness is None
 
     @property

@@ -109,7 +109,7 @@ def _left_to_superuser(
 
 
 def read_roles(backup: Backup) -> str:
-    """The backup's file of roles, or nothing where it is not there as it was written."""
+    """The backup's file of roles, or nothing where it is missing or altered."""
     file = backup.manifest.globals if backup.manifest else None
     try:
         written = backup.repository.store.read(file.file) if file else b""

@@ -168,7 +168,7 @@ class Scratch:
                 at_last()
         except psycopg.errors.InvalidCatalogName as error:
             raise StepFailedError(
-                f"the restored database {self.name} is not there any more: somebody dropped it, or another run took it "
+                f"the restored database {self.name} is gone: somebody dropped it, or another run took it "
                 "for what a killed one leaves, after the connection that held it was lost. Start the restore again"
             ) from error
         except psycopg.Error as error:

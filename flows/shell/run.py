@@ -94,7 +94,7 @@ def run_shell(
     if not 0 < timeout_seconds < math.inf:
         raise UsageError(f"timeout_seconds must be a number above 0, not {timeout_seconds!r}")
     if not working_dir.is_dir():
-        raise UsageError(f"the working directory {working_dir} is not there")
+        raise UsageError(f"the working directory {working_dir} does not exist")
     started = time.monotonic()
     ladder = KillLadder(run_id=run_id, step=step, grace_seconds=grace_seconds, kill_seconds=_KILL_SECONDS)
     output = StepStreams(secrets=patterns, log_path=log_path, on_line=on_line, limits=limits, rest=rest)

@@ -84,7 +84,7 @@ class Parameter(_Part):
         None, ge=1, le=100_000, description="Characters of the text, or of each item. Default: 1,000."
     )
     existing: Literal["folder", "file"] | None = Field(
-        None, description="The text, or each item, is the path of such a one, which the preflight wants to be there."
+        None, description="The text, or each item, is the path of such a one, which must exist in the preflight."
     )
     default: Scalar | list[StrictStr] | None = Field(None, description="Without one the parameter must be given.")
     secret: SecretSource | None = Field(
@@ -177,7 +177,7 @@ class Template(_Part):
         None, max_length=100, description="Programs that must be there. Default: those that the commands call."
     )
     schedule: TemplateSchedule | None = Field(
-        None, description="When the room runs it by itself; it wants `lane`. Default: when somebody starts it."
+        None, description="When the room runs it by itself; it needs `lane`. Default: when somebody starts it."
     )
     steps: list[Step] = Field(min_length=1, max_length=200, description="Run one after another.")
     on_failure: list[PlainStep] = Field(

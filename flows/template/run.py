@@ -112,7 +112,7 @@ class _Execution:
         ]
         problems += self._unfit()
         folders = {self._read.folder_of(one): None for _, one in self._read.template.all_steps}
-        problems += [f"the folder {folder} is not there" for folder in folders if not folder.is_dir()]
+        problems += [f"the folder {folder} does not exist" for folder in folders if not folder.is_dir()]
         problems += self._not_there()
         for name, source in self._read.secrets.items():
             try:
@@ -124,7 +124,7 @@ class _Execution:
             raise PreflightError("; ".join(problems))
 
     def _not_there(self) -> list[str]:
-        """What parameters name as `existing` and is not there; a relative path is below the template's own folder."""
+        """What parameters name as `existing` and is missing; a relative path is below the template's own folder."""
         problems = []
         for name, declared in (self._read.template.params or {}).items():
             if declared.existing is None:
@@ -195,7 +195,7 @@ class _Execution:
         return total - (time.monotonic() - self._started)
 
     def _after_failure(self, failed: Step) -> None:
-        """Run what the template wants run after a failure. None of it hides that failure."""
+        """Run the template's commands for a failure. None of it hides that failure."""
         for one in [*failed.on_failure, *self._read.template.on_failure]:
             try:
                 self._execute(one, timeout=one.timeout)

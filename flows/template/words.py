@@ -87,7 +87,7 @@ def refusal(name: str, text: str, *, carriers: Collection[str], may_be_empty: bo
     """Why the text cannot stand in a command as the value of that parameter, and the way out; None when it can.
 
     `carriers` are words that have a meaning in the steps: variables that hold a parameter's value, for bash evaluates
-    what they hold where it wants a number, and the ends of here-documents.
+    what they hold where it needs a number, and the ends of here-documents.
     """
     if not text:
         return None if may_be_empty else f"{name} is empty. Hint: `min_length: 0` in the template allows that"

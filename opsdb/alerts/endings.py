@@ -29,7 +29,7 @@ NOTE = text(
 )
 LOOKED_BACK = "3 days"
 """How long ago a run may have ended, by Prefect's time, that an alert is about or ends with: what Prefect remembers of
-last month when a room first hears of it alerts nobody."""
+last month when a room first reads it alerts nobody."""
 ABOUT = "coalesce(r.resource, 'odoo_db:' || (r.params->>'odoo_db'), '')"
 """What a run is about: a run that never began has no resource yet, and a drill needs none."""
 FAILURES = text(f"""

@@ -196,6 +196,6 @@ def end_silence(db: Connection, rule: Rule) -> bool:
 
 
 def prune(db: Connection) -> None:
-    """Forget what was over a month ago, and workers that were not heard of for a day."""
+    """Forget what was over a month ago, and workers without a heartbeat for a day."""
     for statement in PRUNE:
         db.execute(text(statement), {"days": KEPT_DAYS} if ":days" in statement else {})

@@ -89,7 +89,7 @@ class Subject:
 class Report:
     """All that a message says, each run once.
 
-    `subjects` are the first of `count`: at an end those that failed, before it those that nobody has heard of.
+    `subjects` are the first of `count`: at an end those that failed, before it those that were not reported yet.
     """
 
     event: Event

@@ -1,4 +1,4 @@
-"""The tables of alerts: what held, what operators hear of it, and how that went."""
+"""The tables of alerts: what held, what is reported of it, and how that went."""
 
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from opsdb.schema import SCHEMA, Table, json_column, number_column, one_of, time
 
 
 class AlertIncident(Table, table=True):
-    """What operators hear of together: one rule in one lane, from its first episode until its end was reported.
+    """What is reported together: one rule in one lane, from its first episode until its end was reported.
 
     Resolved: none of its episodes is active. Closed: that was reported too, and nothing continues it any more.
     """
@@ -36,7 +36,7 @@ class AlertIncident(Table, table=True):
 
 
 class AlertEpisode(Table, table=True):
-    """One period in which a rule held for one subject. Its row is the order to tell of it."""
+    """One period in which a rule held for one subject. Its row is the order to report it."""
 
     __tablename__ = "alert_episodes"
     __table_args__ = (

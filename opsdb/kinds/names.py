@@ -1,7 +1,7 @@
 """What deployments are called: by kind and lane, so that a list of them reads at a glance and sorts by kind.
 
 Until 0.1 a kind's deployment in a lane had the name of the lane's pool alone. For one release those names still work:
-they stand for the names of now. `docs/decisions/0035-names.md` says how deployments got them.
+they stand for the present names. `docs/decisions/0035-names.md` says how deployments got them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def deployment_name(kind: str, pool: str) -> str:
 
 
 def current_name(kind: str, name: str) -> str:
-    """The name of now of a kind's deployment; any but an old one is as it is."""
+    """The present name of a kind's deployment; any but an old one is as it is."""
     return f"{kind}-{name}" if name in POOLS else name
 
 

@@ -24,7 +24,7 @@ LONGEST = 80
 """Characters of a name: a line of a list has room for them."""
 SEPARATOR = " · "
 SECRET_LIKE = re.compile(r"passw|passphrase|secret|token|api_?key|credential", re.IGNORECASE)
-"""Names of parameters whose values nobody wants to read in a list."""
+"""Names of parameters whose values do not belong in a list."""
 
 
 class Kind(Table, table=True):
@@ -58,7 +58,7 @@ class Subject:
 def subject_of(kind: str, declared: str | None, schema: Mapping[str, Any]) -> Subject:
     """The subject of a kind by what it declares, or else by its main parameters: those that must be given.
 
-    What it declares of parameters whose values nobody wants to read is left out. `schema` is that of its parameters.
+    What it declares of such parameters is left out. `schema` is that of its parameters.
     """
     properties: Mapping[str, Mapping[str, Any]] = schema.get("properties") or {}
     required = [name for name in properties if name in (schema.get("required") or ())]

@@ -123,7 +123,7 @@ def _each_once(pairs: list[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
     found: dict[Hashable, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"{key!r} stands there twice: one of them would be ignored")
+            raise ValueError(f"{key!r} appears twice: one of them would be ignored")
         found[key] = value
     return found
 

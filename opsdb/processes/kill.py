@@ -89,7 +89,7 @@ def kill_processes(
             cleaning |= {process.pid for process in theirs}
             spared |= theirs
             news -= theirs
-        # The oldest first: a shell that sees its child die before it hears of the TERM itself may end without its trap.
+        # The oldest first: a shell that sees its child die before it gets the TERM itself may end without its trap.
         for process in sorted(news, key=lambda one: (one.start_ticks, one.pid)):
             _send(process, signal.SIGTERM)
             _send(process, signal.SIGCONT)  # a stopped process would never see the TERM
@@ -131,7 +131,7 @@ class KillLadder:
             thread = threading.Thread(target=self._climb, name=f"kill step {self._step}")
             thread.start()
             self._thread = thread
-        except RuntimeError:  # no thread to be had: then here
+        except RuntimeError:  # no thread could be started: then here
             self._climb()
 
     def finish(self) -> None:

@@ -29,7 +29,7 @@ class Ending:
     """What is recorded of an attempt that its worker saw end."""
 
     taken: bool
-    """It was fenced, is over, or another attempt has begun: its worker has no say in it any more."""
+    """It was fenced, is over, or another attempt has begun: its worker may not change it any more."""
     outcome: str | None
     message: str | None
 

@@ -35,7 +35,7 @@ SELECT DISTINCT ON (backup) backup, id, finished_at, restore_seconds FROM (
 WHERE backup IS NOT NULL AND finished_at IS NOT NULL
 ORDER BY backup, finished_at DESC
 """  # noqa: S608 - a constant
-# where a process died without a word, its outcome is not known either; nor is one that the record has yet to hear of,
+# where a process died without a word, its outcome is not known either; nor is one that has yet to be recorded,
 # such as that of an attempt that began after an earlier one had died
 _SET_TO_COMPLETED = f"""
 SELECT id FROM ops.runs

@@ -1,4 +1,4 @@
-"""Runs by what they are called: several have one name, so what somebody wants of a run decides which is meant."""
+"""Runs by what they are called: several have one name, so what somebody does with a run decides which is meant."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFERED = 500
 
 
 class Verb(StrEnum):
-    """What somebody wants to do with a run."""
+    """The action for which a run is named."""
 
     CANCEL = "cancelled"
     RETRY = "retried"

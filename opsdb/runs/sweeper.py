@@ -4,7 +4,7 @@ A run is ended in two moves. It is fenced: from then on its process, should it l
 worker on its host kills what is left and says so (`reaped_at`), and only then, or when no worker answers within
 `Timings.reap`, the verdict is written as a state of the run. `ops sync` pushes verdicts to Prefect.
 
-A run whose process recorded its outcome is never lost: that outcome is the verdict when Prefect did not hear of it.
+A run whose process recorded its outcome is never lost: that outcome is the verdict when Prefect did not get it.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def judge_forced_end(db: Connection, *, run_id: UUID, attempt: int) -> None:
     """Say of a run whose process still worked when somebody set its end in Prefect what had not run.
 
     To be called when that process is gone. Only its own process makes a run succeed: one that was set to Completed is
-    cancelled, and Prefect hears of that.
+    cancelled, and Prefect is corrected.
     """
     run = db.execute(select(Run).where(col(Run.id) == run_id).with_for_update()).one_or_none()
     if run is None or run.attempt != attempt or run.fenced_at or run.outcome:

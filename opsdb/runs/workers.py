@@ -33,5 +33,5 @@ def remove_worker(db: Connection, *, name: str) -> None:
 
 
 def count_workers(db: Connection, *, seconds: float) -> dict[str, int]:
-    """How many workers of each lane were heard of within `seconds`. Lanes without any are left out."""
+    """How many workers of each lane had a heartbeat within `seconds`. Lanes without any are left out."""
     return {lane: count for lane, count in db.execute(SERVED, {"seconds": seconds})}  # noqa: C416  # a Row is not a tuple for mypy

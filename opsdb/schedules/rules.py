@@ -53,7 +53,7 @@ class TickEnd(StrEnum):
     """How a tick ends that is not executed: the name of its run's state."""
 
     MISSED = "Missed"
-    """It came too late, and somebody has to hear of it: the run fails."""
+    """It came too late, and somebody must be alerted: the run fails."""
     SKIPPED = "Skipped"
     SUPERSEDED = "Superseded"
     BLACKOUT = "Blackout"

@@ -64,7 +64,7 @@ def when(schedule: Schedule) -> str:
 
 
 def on_plain_clocks(schedule: Schedule) -> Schedule | None:
-    """The same schedule by clocks that never change: its times, read in UTC, are what it wants clocks to show.
+    """The same schedule by clocks that never change: its times, read in UTC, are what clocks should show.
 
     None for an interval, which continues from where clocks have moved it.
     """

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
 
 from tests.support.prose import Passage, read_prose
 
@@ -31,9 +34,10 @@ HABITS = {
     r"\bthat (?:is|are|was|were) not there\b": "a missing file; the file does not exist",
     r"(?:^|[.;:!?] )What of\b": "begin with the noun: 'The part of X that ...'",
     r"\b(?:is|are) to say\b|\bto say so\b": "an active verb: 'X reports it'",
-    r"\b(?:go|goes|going|went|gone) on\b": "resumes, continues",
-    r"\b(?:want|wants|wanted) (?:it |them )?at\b": "scheduled for",
-    r"(?:^|: )wants? (?!to\b)": "expected",
+    r"\b(?:[Gg]o|goes|[Gg]oing|went|gone) on\b": "resumes, continues",
+    r"\b(?:want|wanted) (?:it |them )?at\b": "scheduled for",
+    r"(?:^|[:;,] )want (?!to\b)": "expected",
+    r"\bwants\b": "needs, requires, takes",
     r"\b(?:hold|holds|holding|held) (?:\w+ ){1,3}up\b(?! to)": "blocks, delays",
     r"\bspeaks? for (?:it|them|another)\b": "verifies it; verification",
     r"\bso many\b": "the number of X; at most N; maximum number to show",
@@ -56,6 +60,16 @@ HABITS = {
     r"\b(?:is|are|was) (?:succeeded|failed|cancelled|ended) already\b": "has already succeeded",
     r"\bwhat the Prefect UI asks for\b": "the Prefect UI password",
     r"\bnobody is (?:alerted|notified)\b": "Alerts go nowhere",
+    r"\bhears of\b|\bheard of\b|\btell of\b": "is reported to; had a heartbeat; recorded",
+    r"\bof (?:then|now)\b": "previous, of that time; present",
+    r"\b(?:is|are) there already\b": "already exists",
+    r"\bstands? there twice\b": "appears twice",
+    r"\bnot filled in right\b|\b(?:is|are) not right\b": "is invalid",
+    r"\bMore of one\b": "Details of one",
+    r"\bhas no say\b": "may not change",
+    r"\bto be had\b": "available",
+    r"\b(?:nothing|who|whoever) vouch": "is not trusted",
+    r"\banswers well\b|\b(?:is|are) not well\b": "is healthy; reports an error",
 }
 """Habit: what to write in its place."""
 
@@ -76,3 +90,46 @@ def find_habits(passages: Iterable[Passage]) -> Iterator[str]:
 def test_prose_has_no_habits_of_translation() -> None:
     found = list(find_habits(read_prose()))
     assert not found, f"{len(found)} habits:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "What reads has --json.",
+        "E is none of A, B, C, D",
+        "X is no runbook",
+        "could not ask the database, which said: timeout",
+        "waited 60 s for X, in vain",
+        "went as soon as it was written",
+        "nothing new is told of X until noon",
+        "A run that was told as stuck is not told again",
+        "who are you?",
+        "One that is not there is none to delete.",
+        "what the Prefect UI asks for",
+        "No run fits. Try fewer filters",
+        "At most so many.",
+        "Tell all of this one.",
+        "Only of this one.",
+        "-p x: want key=value",
+        "run X is succeeded already",
+        "waits for no approval: it is Completed",
+        "its schedule wants it at 02:00",
+        "nothing holds it up",
+        "lets it go on",
+        "No longer waiting; run X goes on.",
+        "was told to stop: it was cancelled, or its worker ended",
+        "1 thing needs doing, 29 checks are well.",
+        "is no setting: it does nothing",
+        "no manifest that is as it was written",
+        "No alert lasts, and none ended within a day.",
+    ],
+)
+def test_habit_is_found(sentence: str) -> None:
+    assert list(find_habits([Passage(Path("page"), 1, sentence)]))
+
+
+@pytest.mark.parametrize(
+    "sentence", ["There is no folder x", "`X is no runbook`", "A run that is over resumes nothing."]
+)
+def test_plain_sentence_is_left(sentence: str) -> None:
+    assert not list(find_habits([Passage(Path("page"), 1, sentence)]))

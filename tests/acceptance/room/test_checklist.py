@@ -92,7 +92,7 @@ def test_room_is_taken_through_all_five_days(new_room: tuple[Desk, Api], tmp_pat
     with api.schedule("nightly_backup/nightly-backup", {"databases": ["odoo_days"]}, **ALL_DAY):
         wait_for(lambda: lines(desk)["Backups by schedule"]["done"], seconds=90, what="a schedule has made a backup")
     kill_run(desk, api.start("own_procedure/own_procedure-lane-c"))
-    wait_for(lambda: open_lines(desk) == HERE_ALONE, seconds=90, what="operators heard of the run that died")
+    wait_for(lambda: open_lines(desk) == HERE_ALONE, seconds=90, what="operators were alerted to the run that died")
 
     shown = desk.ops("doctor", "--checklist", env={"COLUMNS": "160"}).out
     assert f"run {made['short_id']} of odoo_db_backup succeeded" in shown

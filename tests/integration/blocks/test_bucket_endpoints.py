@@ -86,5 +86,5 @@ def test_web_page_is_not_taken_for_an_empty_bucket(
 @pytest.mark.gate
 def test_endpoint_that_lacks_its_path_is_told_so(serve: Callable[..., PickyStore]) -> None:
     there = serve(path="/storage/v1/s3")
-    with pytest.raises(TargetError, match=r"is not there \(HTTP 404\): make the bucket, or correct bucket and end"):
+    with pytest.raises(TargetError, match=r"does not exist \(HTTP 404\): make the bucket, or correct bucket and end"):
         there.store(endpoint_url=f"http://127.0.0.1:{there.port}").look()

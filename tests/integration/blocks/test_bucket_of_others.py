@@ -57,7 +57,7 @@ def test_file_that_came_while_another_was_sent_is_neither_overwritten_nor_delete
     really, looks, last = BucketStore._is_there, itertools.count(1), 1 if kibibytes == 10 else 2
     if name == "knows all":
         monkeypatch.setattr(BucketStore, "_is_there", look)
-    with pytest.raises(TargetError, match="is there already, and it is another file"):
+    with pytest.raises(TargetError, match="already exists with other content"):
         there.store().put(file, sha256=sha256, tell=silent if name == "knows all" else come)
     assert there.objects["odoo/a.dump"].body == b"theirs"
 

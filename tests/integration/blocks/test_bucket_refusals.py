@@ -52,7 +52,7 @@ def test_files_arrive_once_by_what_the_store_knows_and_the_proof_is_told(
     for file, sha256 in files.values():
         assert not later.put(file, sha256=sha256)
         file.write_bytes(file.read_bytes()[::-1])
-        with pytest.raises(TargetError, match="is there already, and it is another file: nothing was overwritten"):
+        with pytest.raises(TargetError, match="already exists with other content: nothing was overwritten"):
             later.put(file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
     assert {key: kept.body for key, kept in there.objects.items()} == contents
 
@@ -110,7 +110,7 @@ def test_bit_that_such_a_store_flips_is_found_and_nothing_stays(
         ),
         pytest.param(
             Refusal("", "", 403, "SecondLevelDomainForbidden"),
-            r"wants the bucket in the host's name \(SecondLevelDomainForbidden, HTTP 403\): give endpoint_url",
+            r"needs the bucket in the host's name \(SecondLevelDomainForbidden, HTTP 403\): give endpoint_url",
             marks=pytest.mark.gate,
         ),
     ],

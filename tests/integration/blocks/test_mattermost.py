@@ -35,7 +35,7 @@ def test_mattermost_that_answers_is_well(chat: Mattermost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mood", "words"), [(503, "not well"), ("redirect", "leads elsewhere"), ("login", "else than")]
+    ("mood", "words"), [(503, "reports an error"), ("redirect", "leads elsewhere"), ("login", "else than")]
 )
 def test_server_that_is_ill_or_none_of_mattermosts_is_told(chat: Mattermost, mood: Any, words: str) -> None:
     chat.moods = [mood]

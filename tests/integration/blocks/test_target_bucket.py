@@ -114,7 +114,7 @@ def test_same_file_is_skipped_and_another_is_never_overwritten(
     assert not store.put(file, sha256=sha256)
     before = objects(buckets, store)
     file, sha256 = make(tmp_path, 200.5)
-    with pytest.raises(TargetError, match="is there already, and it is another file"):
+    with pytest.raises(TargetError, match="already exists with other content"):
         store.put(file, sha256=sha256)
     assert objects(buckets, store) == before
 
@@ -168,7 +168,7 @@ def test_only_files_directly_under_the_prefix_are_ours(store: BucketStore, bucke
     [
         ({"secret_access_key": "not-the-secret-of-it"}, "refused the keys .SignatureDoesNotMatch, HTTP 403.: correct"),
         ({"access_key_id": "AKIANOBODYKNOWSME"}, "refused the keys .InvalidAccessKeyId, HTTP 403.: correct"),
-        ({"bucket": "not-there"}, "bucket not-there at .* is not there .NoSuchBucket, HTTP 404.: make the bucket"),
+        ({"bucket": "not-there"}, "bucket not-there at .* does not exist .NoSuchBucket, HTTP 404.: make the bucket"),
     ],
 )
 def test_refusal_says_what_is_wrong_and_what_to_do_and_no_key(

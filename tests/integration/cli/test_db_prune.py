@@ -42,7 +42,7 @@ def test_person_sees_what_would_go_then_what_went(ops: Ops) -> None:
         "Prefect: runs": 3,
         "record: runs": 3,
     }
-    assert ops("db", "prune") == (0, "Nothing is old enough to go.\n", "")
+    assert ops("db", "prune") == (0, "Nothing is old enough to delete.\n", "")
 
 
 @pytest.mark.gate

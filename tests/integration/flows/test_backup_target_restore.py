@@ -85,7 +85,7 @@ def test_copy_that_is_deleted_before_all_of_it_is_fetched_fails_the_run_and_leav
 ) -> None:
     lost = only_at_the_target["other_files"][-1]  # fetched last
     monkeypatch.setattr(restoring, "_drop_leftovers", lambda: target.delete(f"odoo/{lost}"))
-    with pytest.raises(StepFailedError, match=f"{lost} is not there: the backup was deleted meanwhile"):
+    with pytest.raises(StepFailedError, match=f"{lost} is missing: the backup was deleted meanwhile"):
         odoo_db_restore(f"{database}_new", Path(only_at_the_target["file"]).name, target=target.block)
     assert names(folder) == set()
 

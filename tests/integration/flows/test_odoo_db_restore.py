@@ -271,7 +271,7 @@ def test_backup_that_is_deleted_before_it_is_opened_is_named(
     dump = Path(odoo_db_backup(database)["file"])
     before = databases(postgres)
     monkeypatch.setattr(restoring, "_drop_leftovers", lambda: prune_all_but_newer(folder, database))
-    with pytest.raises(StepFailedError, match=f"{dump.name} is not there: the backup was deleted meanwhile"):
+    with pytest.raises(StepFailedError, match=f"{dump.name} is missing: the backup was deleted meanwhile"):
         odoo_db_restore(f"{database}_new", dump.name)
     assert databases(postgres) == before
 

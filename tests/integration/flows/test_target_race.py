@@ -103,6 +103,6 @@ def test_object_that_came_meanwhile_is_neither_overwritten_nor_deleted(
         buckets.client().put_object(Bucket=ours.bucket, Key=f"odoo/{file.name}", Body=b"theirs")
 
     overtake(BucketStore, 1, come, monkeypatch)
-    with pytest.raises(TargetError, match="is there already, and it is another file"):
+    with pytest.raises(TargetError, match="already exists with other content"):
         ours.put(file, sha256=hashlib.sha256(b"ours").hexdigest())
     assert ours.read(file.name) == b"theirs"

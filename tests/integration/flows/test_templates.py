@@ -308,7 +308,7 @@ def test_steps_run_where_they_belong_with_what_belongs_to_them(tmp_path: Path) -
 
 def test_folder_that_is_missing_is_named_before_step_1(tmp_path: Path) -> None:
     ran = Ran(write(tmp_path, {"command": "true"}, {"command": "true", "working_dir": "/not/there"}))
-    assert str(ran.error) == "the folder /not/there is not there"
+    assert str(ran.error) == "the folder /not/there does not exist"
     assert ran.steps == [("preflight", "failed")]
 
 

@@ -32,8 +32,8 @@ def test_fields_that_alerts_would_stumble_over(change: dict[str, Any], wrong: li
     ("answer", "words"),
     [
         (httpx.Response(200, json={"status": "OK"}), ""),
-        (httpx.Response(200, json={"status": "UNHEALTHY"}), "not well"),
-        (httpx.Response(503, text="down"), "not well"),
+        (httpx.Response(200, json={"status": "UNHEALTHY"}), "reports an error"),
+        (httpx.Response(503, text="down"), "reports an error"),
         (httpx.Response(200, text="<!DOCTYPE html>"), "something else"),
         (httpx.Response(200, json=["OK"]), "something else"),
         (httpx.Response(404), "something else"),

@@ -44,7 +44,7 @@ def test_file_arrives_closed_to_others_and_comes_back(there: Path, tmp_path: Pat
 def test_another_file_is_never_overwritten(there: Path, tmp_path: Path) -> None:
     file, sha256 = make(tmp_path)
     (there / "some.dump").write_bytes(b"other")
-    with pytest.raises(TargetError, match="is there already, and it is another file"):
+    with pytest.raises(TargetError, match="already exists with other content"):
         FolderStore(there).put(file, sha256=sha256)
     assert (there / "some.dump").read_bytes() == b"other"
 
@@ -72,7 +72,7 @@ def test_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
     file, sha256 = make(tmp_path)
     store = FolderStore(tmp_path / "mnt")
     for work in (store.look, store.sizes, lambda: store.put(file, sha256=sha256)):
-        with pytest.raises(TargetError, match="is not there: is the disk mounted"):
+        with pytest.raises(TargetError, match="does not exist: is the disk mounted"):
             work()
     assert not (tmp_path / "mnt").exists()
 

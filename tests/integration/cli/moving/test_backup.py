@@ -35,7 +35,7 @@ def test_backup_overwrites_nothing_and_a_name_that_cannot_be_is_refused(
     old: Host, backup: Path, passphrase: Path, tmp_path: Path
 ) -> None:
     by = ("--passphrase-file", str(passphrase))
-    assert "is there already" in old.ops("db", "backup", "--to", str(backup), *by).refused(2)
+    assert "already exists" in old.ops("db", "backup", "--to", str(backup), *by).refused(2)
     assert "there is no folder" in old.ops("db", "backup", "--to", str(tmp_path / "no" / "where"), *by).refused(2)
     assert "there is no folder" in old.ops("db", "backup", "--to", str(tmp_path / "nowhere"), *by).refused(2)
     assert not (tmp_path / "nowhere").exists()

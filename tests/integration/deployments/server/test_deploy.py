@@ -394,7 +394,7 @@ def test_pause_and_parameters_of_a_schedule_stay_whatever_is_written(file: File,
         ({"tags": ["other"]}, "tags"),
         ({"name": "a/b"}, "name"),
         ({"parameters": {"command": "{{ $COMMAND }}"}}, "placeholder"),
-        ({"schedules": [{"slug": "x", "cron": "0 2 * * *"}] * 2}, "the slug x stands there twice"),
+        ({"schedules": [{"slug": "x", "cron": "0 2 * * *"}] * 2}, "the slug x appears twice"),
         ({"schedules": [{"slug": "x", "cron": "0 2 * * *", "interval": 5}]}, "one of cron, interval and rrule"),
         ({"entrypoint": None}, "entrypoint"),
         ({"concurrency_limit": 0}, "concurrency_limit"),
@@ -432,7 +432,7 @@ def test_file_that_is_none_is_named(file: File, content: str, named: str) -> Non
 
 def test_same_deployment_twice_is_refused(file: File) -> None:
     file.path.write_text(yaml.safe_dump({"deployments": [file.entry, file.entry | {"tags": ["runbook", "x"]}]}))
-    with pytest.raises(OpsError, match="stands there twice"):
+    with pytest.raises(OpsError, match="appears twice"):
         load_deployments(file.path, [])
 
 

@@ -81,7 +81,7 @@ def test_restored_database_that_is_gone_is_told_and_leaves_no_filestore(
         return step.step(*given, **named)
 
     monkeypatch.setattr(unpacking, "step", without_its_database)
-    with pytest.raises(StepFailedError, match=r"is not there any more: .* Start the restore again"):
+    with pytest.raises(StepFailedError, match=r"is gone: .* Start the restore again"):
         odoo_db_restore(f"{database}_new", dump.name, filestore_dir=str(tmp_path / "new"))
     assert databases(postgres) == before
     assert [path for path in tmp_path.iterdir() if "new" in path.name] == []

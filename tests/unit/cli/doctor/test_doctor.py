@@ -67,8 +67,8 @@ def test_check_that_hangs_is_left_behind_with_what_it_saw() -> None:
     [
         (UsageError("OPS_X: expected a number"), "OPS_X: expected a number"),
         (RoomUnreachableError("no room"), "no room"),
-        (ValueError(f"invalid port: {SECRET}"), "broke with ValueError"),
-        (psycopg.OperationalError(f"could not translate host name {SECRET}"), "broke with OperationalError"),
+        (ValueError(f"invalid port: {SECRET}"), "failed with ValueError"),
+        (psycopg.OperationalError(f"could not translate host name {SECRET}"), "failed with OperationalError"),
     ],
 )
 def test_check_that_breaks_is_a_line_without_what_a_stranger_said(error: Exception, words: str) -> None:

@@ -78,7 +78,7 @@ def test_file_of_that_name_stays(
     path = tmp_path / "room.sealed"
     write_archive(path, PASSPHRASE, manifest_of(files), files)
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_archive(path, PASSPHRASE, manifest_of(files), files)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["room.sealed"]

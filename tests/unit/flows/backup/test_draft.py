@@ -114,7 +114,7 @@ def test_draft_never_takes_a_name_that_is_published(tmp_path: Path, taken: str) 
 def test_publish_overwrites_nothing(tmp_path: Path, taken: str) -> None:
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
         (tmp_path / str(getattr(one.name, taken))).write_bytes(b"theirs")
-        with pytest.raises(StepFailedError, match="there already"):
+        with pytest.raises(StepFailedError, match="already exists"):
             one.publish(manifest_of(one), KEY)
     assert names(tmp_path) == {str(getattr(BackupName("odoo", NOW), taken))}
     assert next(tmp_path.iterdir()).read_bytes() == b"theirs"
@@ -172,7 +172,7 @@ def test_clear_leftovers_after_a_kill_in_publish(tmp_path: Path, monkeypatch: py
 def test_publish_leaves_a_stranger_with_the_name_of_another_file(tmp_path: Path) -> None:
     with draft(tmp_path, "odoo", clock=lambda: NOW) as one:
         (tmp_path / one.name.globals).write_bytes(b"theirs")
-        with pytest.raises(StepFailedError, match="there already"):
+        with pytest.raises(StepFailedError, match="already exists"):
             one.publish(with_globals(one), KEY)
     assert names(tmp_path) == {one.name.globals}
     assert (tmp_path / one.name.globals).read_bytes() == b"theirs"

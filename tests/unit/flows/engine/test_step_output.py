@@ -20,7 +20,7 @@ def test_output_is_asked_for_by_name() -> None:
 @pytest.mark.parametrize("stdout", ["", "a: b: 1\n", "xbytes: 12\n", "bytes: many\n", "bytes: 12x\n", "bytes:12\n"])
 def test_line_that_was_not_printed_fails_the_step_by_name(stdout: str) -> None:
     output = StepOutput("pg_dump", stdout)
-    with pytest.raises(StepFailedError, match="step pg_dump ended well, but printed no bytes: read its log"):
+    with pytest.raises(StepFailedError, match="step pg_dump succeeded, but printed no bytes: read its log"):
         output.number("bytes")
     with pytest.raises(StepFailedError, match="no sha256"):
         _ = output.sha256

@@ -99,7 +99,7 @@ def test_error_is_one_line_that_names_place_and_remedy(tmp_path: Path) -> None:
     dump = make_backup(tmp_path, "odoo", NOW)
     done = run("upload", tmp_path / "mnt", FOLDER=str(tmp_path), BACKUP=dump.name)
     assert done.returncode == 1
-    assert done.stderr == f"{tmp_path}/mnt is not there: is the disk mounted?\n"
+    assert done.stderr == f"{tmp_path}/mnt does not exist: is the disk mounted?\n"
     (tmp_path / "mnt").mkdir()
     done = run("download", tmp_path / "mnt", FOLDER=str(tmp_path), BACKUP=dump.name)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

@@ -224,7 +224,7 @@ def test_parameter_reaches_the_command_literally(room: Room, value: str) -> None
         ({"secrets": {"TOKEN": "long enough\0"}}, "the value of TOKEN holds a NUL"),
         ({"timeout": 0}, "timeout_seconds must be"),
         ({"timeout": float("nan")}, "timeout_seconds must be"),
-        ({"working_dir": Path("/no/such/folder")}, "the working directory /no/such/folder is not there"),
+        ({"working_dir": Path("/no/such/folder")}, "the working directory /no/such/folder does not exist"),
         ({"env": {f"A{number}": "x" * 120_000 for number in range(60)}}, "together are too long"),
     ],
 )

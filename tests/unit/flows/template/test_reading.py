@@ -266,8 +266,8 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
         ("a.yaml", "", "this is empty"),
         ("a.yaml", "backup", "this is text"),
         ("a.json", "5", "this is a single value"),
-        ("a.json", '{"kind": "a", "kind": "b"}', "'kind' stands there twice"),
-        ("a.yml", "kind: a\nkind: b\n", "'kind' stands there twice"),
+        ("a.json", '{"kind": "a", "kind": "b"}', "'kind' appears twice"),
+        ("a.yml", "kind: a\nkind: b\n", "'kind' appears twice"),
         ("a.yaml", "kind: a\nsteps: !!python/object/apply:os.system [id]\n", "cannot be read as YAML"),
         ("a.yaml", "kind: a\nwhen: 2026-01-01\n", "2026-01-01 is a date to YAML: put quotes around it"),
         ("a.yaml", "kind: a\nmode: 0755\n", "'0755' is not a decimal number"),
@@ -403,7 +403,7 @@ def test_folders_are_below_the_templates_own(tmp_path: Path) -> None:
 
 
 def test_schema_in_the_documents_is_that_of_the_model() -> None:
-    """`ops template schema > docs/template.schema.json` writes it anew."""
+    """`ops template schema > docs/template.schema.json` writes it."""
     schema = json.loads((ROOT / "docs" / "template.schema.json").read_text())
     assert schema == json.loads(json.dumps(template_schema()))
     validator = Draft202012Validator(schema)
