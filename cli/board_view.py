@@ -1,4 +1,4 @@
-"""The board as lines: lanes, queue, approvals, sessions, last proofs and alerts, for a screen of any size."""
+"""The board as lines: lanes, queue, approvals, sessions, verified backups and alerts, for a screen of any size."""
 
 from __future__ import annotations
 
