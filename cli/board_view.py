@@ -93,7 +93,7 @@ def _sections(board: Board, width: int) -> list[Section]:
         ("Lanes", _lanes(board.lanes)),
         ("Queue", _queue(board)),
         ("Sessions", _sessions(board)),
-        ("Last proof", _proofs(board)),
+        ("Verified backups", _proofs(board)),
     ]
     sections = []
     for title, table in parts:
