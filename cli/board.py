@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 PROOFS_SECONDS = 60.0
-"""For how long the last proofs are shown as they were read: to read them is to look at all backups."""
+"""How long the last verified backups are shown before they are read again: reading looks at all backups."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,8 +39,8 @@ def board(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the room is doing: lanes and their steps, the queue and why it waits, approvals, sessions, last proofs,
-    alerts.
+    """Show what the room is doing: lanes and their steps, the queue and why it waits, approvals, sessions, verified
+    backups, alerts.
 
     It is drawn again each second, until Ctrl-C. All of it comes from the ops database, so it also shows while Prefect
     is down, and continues after an outage of the database. Reasons that only Prefect knows: `ops show RUN`.

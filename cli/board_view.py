@@ -1,4 +1,4 @@
-"""The board as lines: lanes, queue, approvals, sessions, last proofs and alerts, for a screen of any size."""
+"""The board as lines: lanes, queue, approvals, sessions, verified backups and alerts, for a screen of any size."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _sections(board: Board, width: int) -> list[Section]:
         ("Lanes", _lanes(board.lanes)),
         ("Queue", _queue(board)),
         ("Sessions", _sessions(board)),
-        ("Last proof", _proofs(board)),
+        ("Verified backups", _proofs(board)),
     ]
     sections = []
     for title, table in parts:

@@ -75,7 +75,7 @@ def test_board_is_drawn_at_any_size_and_text_from_outside_is_harmless(settings: 
             assert len(board_lines(board, width=width, height=height, note="away")) <= height
     lines = [line.plain for line in board_lines(board, width=80, height=16)]
     assert any(line.endswith("more lines") for line in lines)
-    assert {"Lanes", "Queue", "Waiting for approval", "Last proof"} <= set(lines)
+    assert {"Lanes", "Queue", "Waiting for approval", "Verified backups"} <= set(lines)
 
 
 def test_however_many_wait_what_executes_and_asks_is_seen_and_who_goes_first(
