@@ -62,7 +62,7 @@ def check(
 ) -> None:
     """Import files of runbooks and say what is wrong with them, or which runbooks they have, with what parameters.
 
-    Works without a room. Ends with 2 when a file is not right. Importing a file executes what stands in it.
+    Works without a room. Ends with 2 when a file is invalid. Importing a file executes what stands in it.
 
     Example: ops runbook check runbooks/disk_report.py
     """
