@@ -50,7 +50,7 @@ def backup(
             "--keep",
             min=1,
             metavar="N",
-            help="Then delete older backups of this host from the folder, all but the newest N. Default: delete none.",
+            help="Then delete older backups of this room from the folder, all but the newest N. Default: delete none.",
             show_default=False,
         ),
     ] = None,
@@ -76,7 +76,9 @@ def backup(
     passphrase = read_passphrase(passphrase_file, new=True)
     with console.status("Backing up the room ..."):
         made = back_up(settings, path, passphrase)
-        deleted = delete_old(path.parent, keep=keep) if keep is not None else []
+        deleted = []
+        if keep is not None:
+            deleted = delete_old(path, passphrase, home=settings.home, keep=keep)
     manifest = made.manifest
     if as_json:
         document = {"file": made.path, "size_bytes": made.size_bytes, "verified": True, "deleted": deleted}

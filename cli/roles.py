@@ -23,7 +23,7 @@ def roles(
     """Make the roles of the ops database that are missing, and repair the rights of each.
 
     Each role gets the rights that it needs in the schema `ops`, also on tables that are yet to be made, and loses all
-    others there. Other roles keep theirs. Prints what each role may do; --dry-run prints the statements instead.
+    others there. Other roles keep theirs. Prints the statements that it executed, and what each role may do then.
     `ops db login` makes a login with one of these roles.
 
     Example: ops db roles --dry-run
@@ -33,13 +33,12 @@ def roles(
         described = [_document(role) for role in ROLES.values()]
         print_json({"dry_run": dry_run, "statements": statements, "schema": has_schema, "roles": described})
         return
-    if dry_run and statements:
-        say("Would execute:")
+    if statements:
+        say("Would execute:" if dry_run else "Executed:")
         for statement in statements:
             say(f"{statement};")
-    elif has_schema:
-        say(f"Repaired, with {len(statements)} statements." if statements else "Nothing to repair.")
-        say("Rights in the schema ops:")
+    if has_schema and not (dry_run and statements):
+        say("Rights in the schema ops:" if statements else "Nothing to repair. Rights in the schema ops:")
         show(_table())
     if not has_schema:
         say("The database has no schema ops yet. Run `ops db upgrade`, then `ops db roles` again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -20,9 +21,9 @@ from tests.support.waiting import wait_for
 def test_folder_keeps_as_many_backups_as_was_said(old: Host, passphrase: Path, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     folder.mkdir()
-    earlier = folder / re.sub(r"\d{8}T", "20260101T", new_name())
-    earlier.touch()
     by = ("--passphrase-file", str(passphrase))
+    made = json.loads(old.ops("db", "backup", "--to", str(folder), "--keep", "1", "--json", *by).fine())
+    earlier = Path(made["file"]).rename(folder / re.sub(r"\d{8}T", "20260101T", new_name()))
     answer = old.ops("db", "backup", "--to", str(folder), "--keep", "1", *by)
     assert f"Deleted: {earlier}" in answer.fine()
     assert len(list(folder.iterdir())) == 1
