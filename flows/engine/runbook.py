@@ -6,11 +6,13 @@ import functools
 import inspect
 import logging
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow, flow, get_client
@@ -267,9 +269,19 @@ def _kill_leftovers(run: ActiveRun) -> None:
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
-    """The error as `ops.runs.error` holds it. An error raised on purpose needs no stack."""
+    """The error as `ops.runs.error` holds it. One raised on purpose needs no stack; any other names its place."""
     if isinstance(error, TerminationSignal):
         message = "stopped from outside: cancelled, or its worker ended"
         return {"type": "Terminated", "message": message, "stack": None}
-    stack = None if isinstance(error, OpsError) else "".join(traceback.format_exception(error))[-20_000:]
-    return {"type": type(error).__name__.removesuffix("Error"), "message": shown_lines(str(error)), "stack": stack}
+    name, message = type(error).__name__, shown_lines(str(error))
+    if isinstance(error, OpsError):
+        return {"type": name.removesuffix("Error"), "message": message, "stack": None}
+    stack = "".join(traceback.format_exception(error))[-20_000:]
+    return {"type": name, "message": f"{message}{_place(error)}", "stack": stack}
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of a runbook or of the room at which it was raised, as ` (disk_report.py:12)`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not one.filename.startswith((sys.prefix, sys.base_prefix, "<"))]
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""

@@ -420,6 +420,13 @@ def test_examples_of_the_page_are_right(tmp_path: Path) -> None:
     assert names == [["service", "port"], ["text", "level"], ["db"]]
 
 
+def test_example_of_the_everyday_tasks_is_right(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "README.md").read_text()
+    [example] = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    template = read_template(write(tmp_path, example, "restart_service.yaml")).template
+    assert [step.approval is not None for step in template.steps] == [True]
+
+
 def test_page_names_every_field_and_every_known_parameter() -> None:
     page = (ROOT / "docs" / "templates-reference.md").read_text()
     fields = {*Template.model_fields, *Step.model_fields, *Parameter.model_fields, *RetryPolicy.model_fields, *KNOWN}
