@@ -32,7 +32,8 @@ IMPORT_SECONDS = 20.0
 AGAIN_SECONDS = 0.01
 """How soon a file that continues is ended again."""
 LONGEST = 300
-_USERINFO = re.compile(r"://[^/\s]*@")  # a password may stand there
+_USERINFO = re.compile(r"://[^\s'\"]*@")  # a password may stand there, with a / in it
+_VALUE = re.compile(r"((?:password|passwd|pwd|token|secret|signature|api_?key)=)[^\s&;,'\"]+", re.IGNORECASE)
 _PASSWORD = re.compile(r"://[^@/?#]*:([^@/?#]+)@")
 
 
@@ -64,7 +65,7 @@ def load(file: RunbookFile, settings: Settings, *, seconds: float = IMPORT_SECON
             module = _import(file)
     except _SignalledError as signalled:
         raise signalled.error from None
-    except BaseException as error:  # asyncio's and pytest's are no Exception, and no reason to end the others
+    except BaseException as error:  # those of asyncio and pytest are not an Exception, and must not end the others
         sys.modules.pop(file.module, None)
         failure = _error(file, error, _reason(error, seconds, settings))
         _failed[this] = changed, str(failure)
@@ -208,4 +209,4 @@ def _masked(text: str, settings: Settings) -> str:
     for value in [*values, *parts, os.environ.get("PREFECT_API_AUTH_STRING", "")]:
         with suppress(UsageError):  # too short to be masked
             text = SecretPatterns({"setting": value}).mask(text) if value else text
-    return _USERINFO.sub(f"://{MASK.decode()}@", text)
+    return _VALUE.sub(rf"\1{MASK.decode()}", _USERINFO.sub(f"://{MASK.decode()}@", text))

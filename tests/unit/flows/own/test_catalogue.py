@@ -66,6 +66,8 @@ def test_files_with_the_same_helpers_and_with_names_of_modules_stand_beside_each
             "\nraise ValueError('postgresql://me:hidden@db/x is\\nwrong')\n",
             ":2: ValueError: postgresql://***@db/x is wrong",
         ),
+        ("raise ValueError('amqp://me:hid/den@x/y is wrong')\n", ":1: ValueError: amqp://***@x/y is wrong"),
+        ("raise ValueError('https://x/?Token=hidden&a=1')\n", ":1: ValueError: https://x/?Token=***&a=1"),
         ("\nraise ValueError('pass correct%20horse here')\n", ":2: ValueError: pass *** here"),
     ],
 )
