@@ -61,7 +61,7 @@ def load(file: RunbookFile, settings: Settings, *, seconds: float = IMPORT_SECON
     if this in _failed and _failed[this][0] == changed:
         raise RunbookFileError(_failed[this][1])
     try:
-        with _signals_of_others(), _at_most(seconds):
+        with _at_most(seconds), _signals_of_others():
             module = _import(file)
     except _SignalledError as signalled:
         raise signalled.error from None
@@ -167,6 +167,7 @@ def _signals_of_others() -> Iterator[None]:
                 handler(number, frame)
             except BaseException as error:
                 raised.append(error)
+                signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)  # if the file swallows it
                 raise
 
         return note

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +128,22 @@ def test_ctrl_c_is_of_the_command_and_not_of_the_file(tmp_path: Path, swallowed:
     with pytest.raises(KeyboardInterrupt):
         catalogue(settings)
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_ends_a_file_that_swallows_it_without_end(tmp_path: Path) -> None:
+    loop = "while True:\n    try:\n        time.sleep(0.5)\n    except:\n        pass\n"
+    text = f"import signal, time\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept:\n    pass\n{loop}"
+    settings = write(tmp_path, a=text + RUNBOOK.format(name="one"))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        catalogue(settings)
+    assert time.monotonic() - began < loading.IMPORT_SECONDS / 2
+
+
+def test_time_of_the_engine_is_not_of_the_file() -> None:
+    code = "import sys, flows.own.loading; print({'flows.engine.step', 'flows.engine.runbook'} <= {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_file_that_fails_is_imported_once_for_all_its_runbooks(tmp_path: Path) -> None:
