@@ -50,8 +50,11 @@ class SeenRun:
 class RunRunbook(Protocol):
     """The fixture `run_runbook`."""
 
-    def __call__(self, runbook: Flow[..., Any], /, **parameters: Any) -> SeenRun:
-        """Run a runbook. Raises UsageError for parameters that it does not take, and whatever is a bug in it."""
+    def __call__(self, runbook: Flow[..., Any] | str, /, **parameters: Any) -> SeenRun:
+        """Run a runbook, or the one of that name in the folder of the test.
+
+        Raises UsageError for parameters that it does not take, and whatever is a bug in it.
+        """
         ...
 
 
@@ -70,8 +73,10 @@ class Program:
 
 
 @pytest.fixture
-def run_runbook(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> RunRunbook:
-    """Runs a runbook without a room: `run_runbook(restart_service, service="odoo")`."""
+def run_runbook(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> RunRunbook:
+    """Runs a runbook without a room: `run_runbook("restart_service", service="odoo")`."""
     for name in [name for name in os.environ if name.startswith("OPS_")]:
         monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("room")
@@ -79,10 +84,12 @@ def run_runbook(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("OPS_HOME", str(home))
     monkeypatch.setenv("OPS_SETTLED", "1")  # no settings file of this host counts
 
-    def run(runbook: Flow[..., Any], /, **parameters: Any) -> SeenRun:
+    def run(runbook: Flow[..., Any] | str, /, **parameters: Any) -> SeenRun:
         from flows.engine import step as steps
         from flows.engine.dry_run import checked_parameters
 
+        if isinstance(runbook, str):
+            runbook = _in_folder(request.path.parent, runbook)
         values = checked_parameters(runbook, parameters)
         with monkeypatch.context() as patch:
             patch.setattr(steps, "_step_task", _Directly)
@@ -106,6 +113,18 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         return made
 
     return put
+
+
+def _in_folder(folder: Path, name: str) -> Flow[..., Any]:
+    """A runbook as lanes import it, whose relative imports work."""
+    from flows.own.catalogue import find
+    from opsdb.errors import UsageError
+    from opsdb.settings import load_settings
+
+    found = find(name, load_settings().model_copy(update={"runbooks": folder}))
+    if found is None:
+        raise UsageError(f"no file in {folder} has the runbook {name}")
+    return found
 
 
 class _Directly:

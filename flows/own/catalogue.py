@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import Flow
 
-from flows.own.loading import load
+from flows.own.loading import forget_failures, load
 from opsdb.kinds.kinds import registered_kinds
 from opsdb.kinds.runbook_files import RunbookFile, RunbookFileError, runbook_files
 from opsdb.kinds.template_files import template_files
@@ -28,6 +28,7 @@ class OwnRunbook:
 
 def catalogue(settings: Settings) -> list[OwnRunbook]:
     """Every runbook of every file. Raises as `registered_kinds` for a prefect.yaml that cannot be read."""
+    forget_failures()
     files = runbook_files(settings)
     return [one for file in files for one in examine(file, files, settings)]
 

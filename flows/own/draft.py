@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import keyword
 import re
@@ -46,14 +47,13 @@ _TEST = '''\
 """Tests of NAME, which need no room: `pytest` in this folder runs them."""
 
 import pytest
-from NAME import NAME
 
 from opsdb.errors import UsageError
 
 
 def test_both_steps_succeed(run_runbook, tmp_path):
     (tmp_path / "file").touch()
-    run = run_runbook(NAME, folder=str(tmp_path))
+    run = run_runbook("NAME", folder=str(tmp_path))
     assert run.status == "succeeded", run.error
     assert [(step.name, step.status) for step in run.steps] == [("disk", "succeeded"), ("count", "succeeded")]
     assert run.result["entries"] == "1"
@@ -61,14 +61,14 @@ def test_both_steps_succeed(run_runbook, tmp_path):
 
 def test_df_is_asked_about_the_folder(run_runbook, stand_in, tmp_path):
     df = stand_in("df", "echo Use%; echo ' 42%'")
-    run = run_runbook(NAME, folder=str(tmp_path))
+    run = run_runbook("NAME", folder=str(tmp_path))
     assert df.calls == [["--output=pcent", str(tmp_path)]]
     assert run.result["used"] == "42%"
 
 
 def test_nothing_is_counted_after_a_failure(run_runbook, stand_in):
     stand_in("df", "exit 3")
-    run = run_runbook(NAME)
+    run = run_runbook("NAME")
     assert run.status == "failed"
     assert [(step.name, step.exit_code) for step in run.steps] == [("disk", 3)]
 
@@ -76,8 +76,11 @@ def test_nothing_is_counted_after_a_failure(run_runbook, stand_in):
 @pytest.mark.parametrize("folder", ["var", "/var/a b", "/$(id)"])
 def test_what_is_no_path_is_refused(run_runbook, folder):
     with pytest.raises(UsageError, match="an absolute path"):
-        run_runbook(NAME, folder=folder)
+        run_runbook("NAME", folder=folder)
 '''
+
+
+_USED = {node.id for node in ast.walk(ast.parse(_RUNBOOK)) if isinstance(node, ast.Name)}
 
 
 def write_draft(name: str, folder: Path, settings: Settings) -> tuple[Path, Path]:
@@ -106,9 +109,11 @@ def _check_name(name: str, settings: Settings) -> None:
             f"NAME: {name!r} cannot be the name of a runbook. Hint: lower-case letters, digits and _, a letter first, "
             "no word of Python, and not `test_` at its start"
         )
+    if name in _USED:
+        raise UsageError(f"NAME: {name} is a name that the draft itself uses. Hint: choose another")
     if taken := taken_by(name, settings, files=runbook_files(settings)):
         raise UsageError(f"NAME: {name}: {taken}. Hint: choose another")
     if importlib.util.find_spec(name) is not None:
         raise UsageError(
-            f"NAME: {name} is a module that is installed: its test would import that. Hint: choose another"
+            f"NAME: {name} is a module that is installed: pytest would import yours for it. Hint: choose another"
         )

@@ -76,7 +76,10 @@ def _read_file(path: Path, module: str) -> RunbookFile:
         about = path.stat()
     except OSError as error:
         return RunbookFile(path, module, error=f"{path}: {error.strerror}")
-    return replace(_read(path, (about.st_ino, about.st_mtime_ns, about.st_size)), module=module)
+    file = replace(_read(path, (about.st_ino, about.st_mtime_ns, about.st_size)), module=module)
+    if "." in path.stem and file.kinds:
+        return replace(file, error=f"{path}: cannot be imported. Hint: rename the file: its name must be a Python name")
+    return file
 
 
 @lru_cache(maxsize=1024)

@@ -58,6 +58,14 @@ def test_check_says_what_there_is_and_what_is_wrong(folder: Path, capsys: pytest
     assert [one["valid"] for one in json.loads(capsys.readouterr().out)] == [False, True]
 
 
+def test_what_a_file_prints_is_not_of_the_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "fine.py").write_text(RUNBOOK.format("print('noise')", "fine"))
+    check([folder / "fine.py"], as_json=True)
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0]["valid"]
+    assert err == "noise\n"
+
+
 def test_check_of_a_file_elsewhere_is_of_the_next_version_of_one_that_is_known(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "fine.py").write_text(RUNBOOK.format("", "fine"))
     check([tmp_path / "fine.py"])

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,11 +59,17 @@ def test_files_with_the_same_helpers_and_with_names_of_modules_stand_beside_each
     [
         ("import no_such_module_here\n", ":1: ModuleNotFoundError: No module named 'no_such_module_here'"),
         ("\n\n1 / 0\n", ":3: ZeroDivisionError: division by zero"),
+        ("import asyncio\nraise asyncio.CancelledError\n", ":2: CancelledError"),
+        ("import pytest\npytest.skip('not here', allow_module_level=True)\n", ":2: Skipped: not here"),
+        ("raise KeyboardInterrupt\n", ":1: KeyboardInterrupt"),
+        ("raise GeneratorExit\n", ":1: GeneratorExit"),
         ("import sys\nsys.exit(3)\n", ":2: ends the process when it is imported (sys.exit)"),
         (
             "\nraise ValueError('postgresql://me:hidden@db/x is\\nwrong')\n",
             ":2: ValueError: postgresql://***@db/x is wrong",
         ),
+        ("raise ValueError('amqp://me:hid/den@x/y is wrong')\n", ":1: ValueError: amqp://***@x/y is wrong"),
+        ("raise ValueError('https://x/?Token=hidden&a=1')\n", ":1: ValueError: https://x/?Token=***&a=1"),
         ("\nraise ValueError('pass correct%20horse here')\n", ":2: ValueError: pass *** here"),
     ],
 )
@@ -100,13 +110,61 @@ def test_secret_of_the_room_is_in_no_error(tmp_path: Path) -> None:
     assert "horse" not in (errors(settings)["bad.py"] or "horse")
 
 
-def test_file_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("swallowed", ["except Exception", "except"])
+def test_file_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swallowed: str) -> None:
     monkeypatch.setattr(loading.load, "__kwdefaults__", {"seconds": 0.05})
-    text = "while True:\n    try:\n        sum(range(9999))\n    except Exception:\n        pass\n"
+    text = f"import time\nwhile True:\n    try:\n        time.sleep(0.5)\n    {swallowed}:\n        pass\n"
     settings = write(tmp_path, hangs=text + RUNBOOK.format(name="hangs"), good=RUNBOOK.format(name="good"))
     found = errors(settings)
     assert "takes longer than 0.05 s to import" in (found["hangs.py"] or "")
     assert found["good.py"] is None
+
+
+@pytest.mark.parametrize("swallowed", ["ValueError", "BaseException"])
+def test_ctrl_c_is_of_the_command_and_not_of_the_file(tmp_path: Path, swallowed: str) -> None:
+    text = f"import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept {swallowed}:\n    pass\n"
+    settings = write(tmp_path, a=text + RUNBOOK.format(name="one"))
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        catalogue(settings)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_ends_a_file_that_swallows_it_without_end(tmp_path: Path) -> None:
+    loop = "while True:\n    try:\n        time.sleep(0.5)\n    except:\n        pass\n"
+    text = f"import signal, time\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept:\n    pass\n{loop}"
+    settings = write(tmp_path, a=text + RUNBOOK.format(name="one"))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        catalogue(settings)
+    assert time.monotonic() - began < loading.IMPORT_SECONDS / 2
+
+
+def test_time_of_the_engine_is_not_of_the_file() -> None:
+    code = "import sys, flows.own.loading; print({'flows.engine.step', 'flows.engine.runbook'} <= {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_file_that_fails_is_imported_once_for_all_its_runbooks(tmp_path: Path) -> None:
+    text = f"import pathlib\npathlib.Path({str(tmp_path / 'seen')!r}).open('a').write('x')\n1 / 0\n"
+    settings = write(tmp_path, a=text + RUNBOOK.format(name="one") + "@runbook(deadline_seconds=9)\ndef two(): ...\n")
+    for kind in ("one", "two"):
+        with pytest.raises(RunbookFileError, match=r"a\.py:3: ZeroDivisionError"):
+            find(kind, settings)
+    assert (tmp_path / "seen").read_text() == "x"
+    catalogue(settings)
+    assert (tmp_path / "seen").read_text() == "xx"
+    write(tmp_path, a=RUNBOOK.format(name="one"))
+    os.utime(tmp_path / "a.py", (1, 1))
+    assert find("one", settings) is not None
+
+
+def test_helpers_of_two_folders_may_have_the_same_name(tmp_path: Path) -> None:
+    for folder, said in (("one", "first"), ("two", "second")):
+        text = f"from . import _h\nfrom ._h import WORD\nassert _h.WORD == WORD == {said!r}, _h.WORD\n"
+        settings = write(tmp_path / folder, _h=f"WORD = {said!r}\n", **{said: text + RUNBOOK.format(name=said)})
+        assert errors(settings) == {f"{said}.py": None}
 
 
 def test_file_of_another_folder_is_another_module(tmp_path: Path) -> None:

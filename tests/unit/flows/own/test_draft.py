@@ -24,6 +24,8 @@ def test_draft_is_a_runbook_whose_test_passes_at_once(tmp_path: Path) -> None:
     (field,) = one.flow.parameters.properties.values()
     assert field["errorMessage"] == "an absolute path: letters, digits, _ . / and -"
     assert "how full the disk of a folder is" in (one.flow.description or "")
+    (tmp_path / "own" / "_shared.py").write_text("WORD = 1\n")
+    written[0].write_text("from ._shared import WORD\n" + written[0].read_text())
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(words, cwd=tmp_path / "own", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -42,6 +44,10 @@ def test_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str) -> None:
     [
         ("odoo_db_backup", "prefect.yaml has a runbook of that name"),
         ("disk_space", "disk_space.yaml has that name"),
+        ("step", "is a name that the draft itself uses"),
+        ("runbook", "is a name that the draft itself uses"),
+        ("str", "is a name that the draft itself uses"),
+        ("dict", "is a name that the draft itself uses"),
         ("json", "is a module that is installed"),
         ("typer", "is a module that is installed"),
     ],

@@ -42,6 +42,11 @@ def found(settings: Settings) -> dict[str, RunbookFile]:
     return {file.path.name: file for file in runbook_files(settings)}
 
 
+def test_file_whose_name_has_a_dot_is_to_be_renamed(tmp_path: Path) -> None:
+    settings = write(tmp_path, **{"a.b": RUNBOOK.format(name="one")})
+    assert "rename the file: its name must be a Python name" in (found(settings)["a.b.py"].error or "")
+
+
 def test_runbooks_of_a_folder_are_known_without_executing_them(tmp_path: Path) -> None:
     other = RUNBOOK.format(name="b2").replace("import runbook\n", "import runbook as book\n").replace("@runb", "@b")
     settings = write(
