@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,7 @@ def test_page_of_a_backup_shows_its_steps_its_result_and_how_to_restore_it(
 
 
 def test_page_of_a_running_backup_shows_how_far_it_is(desk: Desk, pages: Pages, production: str) -> None:
-    run, dumps = caught(desk, production)
-    with stopped(dumps):  # it would be over before somebody has looked
+    with held_backup(desk, production) as run:  # it would be over before somebody has looked
         pages.open_run(run)
         expect(pages.page.get_by_text("Step 4 pg_dump begins").first).to_be_visible()
         expect(pages.page.get_by_text("Running").first).to_be_visible()
@@ -104,15 +104,31 @@ def test_page_of_a_running_backup_shows_how_far_it_is(desk: Desk, pages: Pages, 
     assert desk.ops("cancel", run, "--wait").code == 0
 
 
-def caught(desk: Desk, production: str) -> tuple[str, list[int]]:
-    """A backup whose pg_dump is at work. One may be over before it was seen: then another is started."""
-    for _ in range(6):
+@contextmanager
+def held_backup(desk: Desk, production: str) -> Iterator[str]:
+    """A backup whose pg_dump is stopped after it wrote something. One that was met too early or too late is let go, and
+    another is started."""
+    for number in range(8):
         run = str(desk.json("run", "odoo_db_backup", "--lane", "A", "-p", f"odoo_db={production}")["id"])
         deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            if found := dumping(run):
-                return run, found
+        while not (dumps := dumping(run)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.05 * number)
+        with stopped(dumps):
+            if dumps and shows_progress(desk, run):
+                yield run
+                return
     raise AssertionError("no pg_dump was seen at work")
+
+
+def shows_progress(desk: Desk, run: str) -> bool:
+    """Whether it is known within seconds how far its dump is."""
+    deadline = time.monotonic() + 8
+    while time.monotonic() < deadline:
+        steps = {step["name"]: step for step in desk.json("show", run)["steps"]}
+        if steps.get("pg_dump", {}).get("progress"):
+            return True
+    return False
 
 
 def dumping(run_id: str) -> list[int]:
