@@ -124,7 +124,7 @@ def test_each_due_time_is_one_run_over_deploys_at_random_moments(lab: Lab, ticki
     runs = recorded(lab, ticking, end)
     first = runs[0]["created_at"]
     assert [run["created_at"] for run in runs] == [first + EVERY * number for number in range(len(runs))]
-    assert len(runs) > deploys / 10
+    assert len(runs) >= deploys / 10
     ids, began = [str(run["id"]) for run in runs], ticking.began()
     assert [began.count(one) for one in ids] == [1] * len(runs)
     later = lab.rows("SELECT id FROM ops.runs WHERE params ->> 'ledger' = %s AND created_at > %s", ticking.ledger, end)
