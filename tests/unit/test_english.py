@@ -96,7 +96,7 @@ def test_prose_has_no_habits_of_translation() -> None:
     "sentence",
     [
         "What reads has --json.",
-        "E is none of A, B, C, D",
+        "E is none of A, B, C, D",  # this list is of the habits themselves, which have to be found
         "X is no runbook",
         "could not ask the database, which said: timeout",
         "waited 60 s for X, in vain",

@@ -60,7 +60,7 @@ def test_files_with_the_same_helpers_and_with_names_of_modules_stand_beside_each
         ("import no_such_module_here\n", ":1: ModuleNotFoundError: No module named 'no_such_module_here'"),
         ("\n\n1 / 0\n", ":3: ZeroDivisionError: division by zero"),
         ("import asyncio\nraise asyncio.CancelledError\n", ":2: CancelledError"),
-        ("import pytest\npytest.skip('not here', allow_module_level=True)\n", ":2: Skipped: not here"),
+        ("import pytest\npytest.skip('not here', allow_module_level=True)\n", ":2: Skipped: not here"),  # of the file
         ("raise KeyboardInterrupt\n", ":1: KeyboardInterrupt"),
         ("raise GeneratorExit\n", ":1: GeneratorExit"),
         ("import sys\nsys.exit(3)\n", ":2: ends the process when it is imported (sys.exit)"),
